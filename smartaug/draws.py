@@ -1,0 +1,117 @@
+"""Counter-based randomness: every draw is a pure function of where it is used.
+
+A draw is named by (seed, epoch, sample index, view, stage, slot). Nothing is consumed in order, so the augmentation of a
+sample does not depend on batch size, order, workers, ranks, prefetching or resuming, and no global generator is touched.
+
+The generator is SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): a *key*
+is the starting state of one stream, a *slot* the position in it, and the output is the 64-bit finaliser of
+``key + (slot + 1) * GOLDEN``. All arithmetic is on wrapping int64 tensors, which CPU and CUDA compute alike, so both
+give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
+_BLOCK = 1 << 15  # int64 elements mixed at a time: 256 KiB stays in the second-level cache
+
+
+def _signed(word: int) -> int:
+    word &= _MASK
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _mix_int(word: int) -> int:
+    word &= _MASK
+    word = ((word ^ (word >> 30)) * _FIRST) & _MASK
+    word = ((word ^ (word >> 27)) * _SECOND) & _MASK
+    return word ^ (word >> 31)
+
+
+def _mix_(words: Tensor) -> Tensor:
+    """SplitMix64's finaliser, in place, on int64 (shifts made logical by a mask)."""
+    for shift, factor in ((30, _FIRST), (27, _SECOND), (31, None)):
+        shifted = words >> shift
+        shifted &= (1 << (64 - shift)) - 1
+        words ^= shifted
+        if factor is not None:
+            words *= _signed(factor)
+    return words
+
+
+def key(seed: int, epoch: int, index: Tensor, view: int = 0) -> Tensor:
+    """Stream keys of the samples ``index`` (B,) int64 in this epoch and view; (B,) int64 on the same device.
+
+    ``seed``, ``epoch`` and ``view`` are any Python integers (taken modulo 2**64).
+    """
+    word = _mix_int(seed + _GOLDEN)
+    word = _mix_int(word ^ _mix_int(epoch + 2 * _GOLDEN))
+    word = _mix_int(word ^ _mix_int(view + 3 * _GOLDEN))
+    words = _mix_(index.to(torch.int64) * _signed(_GOLDEN) + _signed(word))
+    return _mix_(words ^ _signed(word))
+
+
+def fold(key: Tensor, word: int) -> Tensor:
+    """An independent stream for every integer ``word`` (a stage, an attempt): keys (B,) to keys (B,)."""
+    return _mix_(key ^ _signed(_mix_int(word + _GOLDEN)))
+
+
+def bits(key: Tensor, slots: int, start: int = 0) -> Tensor:
+    """Raw 64-bit draws of slots ``start`` to ``start + slots - 1``: (B,) keys to (B, slots) int64."""
+    steps = torch.arange(start + 1, start + slots + 1, dtype=torch.int64, device=key.device) * _signed(_GOLDEN)
+    if key.device.type != "cpu" or key.numel() * slots <= _BLOCK:
+        return _mix_(key[:, None] + steps)
+    out = torch.empty(key.numel(), slots, dtype=torch.int64)
+    rows = max(1, _BLOCK // slots)
+    for first in range(0, key.numel(), rows):
+        for left in range(0, slots, _BLOCK):
+            block = out[first : first + rows, left : left + _BLOCK]
+            _mix_(torch.add(key[first : first + rows, None], steps[left : left + _BLOCK], out=block))
+    return out
+
+
+def uniform(key: Tensor, shape: Sequence[int] = (), start: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uniform draws in [0, 1): (B,) keys to (B, *shape); 24 random bits in float32, 53 in float64."""
+    shape = tuple(shape)
+    words = bits(key, math.prod(shape), start)
+    kept = 53 if dtype == torch.float64 else 24
+    words >>= 64 - kept
+    words &= (1 << kept) - 1
+    return words.to(dtype).mul_(2.0**-kept).reshape(key.numel(), *shape)
+
+
+def integers(key: Tensor, high: int, shape: Sequence[int] = (), start: int = 0) -> Tensor:
+    """Uniform integers in [0, high), 1 ≤ high ≤ 2**32: (B,) keys to (B, *shape) int64 (bias below high / 2**53)."""
+    return (uniform(key, shape, start, torch.float64) * high).to(torch.int64)
+
+
+def normal(key: Tensor, shape: Sequence[int] = (), start: int = 0) -> Tensor:
+    """Standard normal draws by inversion: (B,) keys to (B, *shape) float32."""
+    centred = uniform(key, shape, start, torch.float64).add_(2.0**-54)
+    return torch.special.ndtri(centred).to(torch.float32)
+
+
+def symmetric_beta(key: Tensor, alpha: float, start: int = 0) -> Tensor:
+    """Beta(alpha, alpha) draws for any alpha > 0 from two uniforms: (B,) keys to (B,) float64 in [0, 1].
+
+    Bailey's polar method ("Polar generation of random variates with the t-distribution", Math. Comp. 1994) gives a
+    Student t with 2·alpha degrees of freedom, and ½ + t / (2·sqrt(2·alpha + t²)) is Beta(alpha, alpha). Written with
+    q = U**(1/alpha) and c = cos(2πV) it needs no division by a vanishing number.
+    """
+    u = uniform(key, (2,), start, torch.float64)
+    q = (1.0 - u[:, 0]) ** (1.0 / alpha)
+    c = torch.cos(2.0 * math.pi * u[:, 1])
+    return 0.5 + 0.5 * c * torch.sqrt(1.0 - q) / torch.sqrt(q + (1.0 - q) * c * c).clamp_min(1e-300)
+
+
+def permutation(key: Tensor) -> Tensor:
+    """A random order of the rows, drawn from the rows' own keys: (B,) keys to a permutation of 0..B-1."""
+    return torch.argsort(bits(key, 1)[:, 0], stable=True)
