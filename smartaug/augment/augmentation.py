@@ -1,0 +1,110 @@
+"""`Augmentation`: what every plan-based augmentation is. Subclasses say how to sample; the rest is here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import draws
+from .backends import torch as torch_backend
+from .labels import mix_labels
+from .plan import Plan
+
+
+class Augmentation(ABC):
+    """A random operation on a batch of images, drawn per sample: ``sample`` a plan, then execute it.
+
+    >>> aug = smartaug.Flip()
+    >>> aug(images)                                         # images, a running counter as index
+    >>> aug(images, target, index=index, epoch=3, seed=0)   # (images, target), a pure function of its arguments
+    >>> plan = aug.plan(images.shape, index=index, epoch=3, seed=0)
+    >>> aug.apply(images, plan)                             # the same again
+    """
+
+    _calls = 0
+
+    @abstractmethod
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw a plan for images of ``shape`` (B, C, H, W) from the stream keys (B,) of their rows (see `draws`)."""
+
+    def plan(
+        self,
+        shape: Sequence[int],
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> Plan:
+        """The plan for images of ``shape`` (B, C, H, W): a pure function of seed, epoch, view and index (B,) int64.
+
+        index=None: a running counter of this object, so that calls differ. seed=None: `torch.initial_seed()`.
+        Raises ValueError when shape is not four numbers or index does not have B entries.
+        """
+        shape = tuple(int(length) for length in shape)
+        if len(shape) != 4:
+            raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
+        if index is None:
+            index = torch.arange(self._calls, self._calls + shape[0])
+            self._calls += shape[0]
+        if index.shape != (shape[0],):
+            raise ValueError(
+                f"plan: index has shape {tuple(index.shape)} for a batch of {shape[0]}; pass one dataset index a sample"
+            )
+        seed = torch.initial_seed() if seed is None else seed
+        return self.sample(shape, draws.key(seed, epoch, index.cpu(), view))
+
+    def apply(self, images: Tensor, plan: Plan) -> Tensor:
+        """Images (B, C, H, W) uint8 or float after ``plan``; same device, dtype (but for `Normalize`), memory format."""
+        check_images(images)
+        if tuple(images.shape) != plan.shape:
+            raise ValueError(f"apply: the plan was made for images {plan.shape}, got {tuple(images.shape)}")
+        return torch_backend.execute(plan, images)
+
+    def __call__(
+        self,
+        images: Tensor,
+        target: Tensor | None = None,
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> Any:
+        """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
+        check_images(images)
+        plan = self.plan(images.shape, index=index, epoch=epoch, seed=seed, view=view)
+        images = self.apply(images, plan)
+        return images if target is None else (images, mix_labels(target, plan, index=index))
+
+    def __repr__(self) -> str:
+        settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
+        return f"{type(self).__name__}({', '.join(settings)})"
+
+
+def check_images(images: Any) -> None:
+    """Raise a TypeError or ValueError that says what is wanted unless images are (B, C, H, W) uint8 or float."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images must be a torch.Tensor (B, C, H, W), got {type(images).__name__}")
+    if images.ndim != 4:
+        raise ValueError(
+            f"images must have shape (B, C, H, W), got {tuple(images.shape)}; "
+            + ("add the batch dimension: images[None]" if images.ndim == 3 else "reshape them to four dimensions")
+        )
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(
+            f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: images.float() / 65535"
+            if images.dtype == torch.uint16
+            else f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: images.float()"
+        )
+
+
+def check_probability(p: float, name: str = "p") -> float:
+    """``p`` as a float, or a ValueError naming the argument unless 0 ≤ p ≤ 1."""
+    if not isinstance(p, (int, float)) or not 0.0 <= p <= 1.0:
+        raise ValueError(f"{name} must be a probability in [0, 1], got {p!r}")
+    return float(p)

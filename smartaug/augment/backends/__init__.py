@@ -1,0 +1,1 @@
+"""One module per way to execute a plan; `torch` is the reference that runs everywhere."""

@@ -1,0 +1,42 @@
+"""`Compose`: several plan-based augmentations as one, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .. import draws
+from .augmentation import Augmentation
+from .plan import Plan, Trace
+
+
+class Compose(Augmentation):
+    """Augmentations in order, sampled into one plan: ``Compose([PadCrop(4), Flip()])``.
+
+    Each step draws from its own stream, so adding one leaves the draws of those before it as they were. Kornia modules
+    and callables have no plan: hand those to the loader in a list, ``augment=[Flip(), kornia_module]``.
+    """
+
+    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
+        self.augmentations = list(augmentations)
+        for step in self.augmentations:
+            if not isinstance(step, Augmentation):
+                raise TypeError(
+                    f"Compose takes smartaug augmentations, got {step!r}; "
+                    "pass Kornia modules and callables to the loader beside them: augment=[Compose([...]), module]"
+                )
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """One plan of all steps, neighbours joined where that changes nothing."""
+        plan = Plan(tuple(shape), (), Trace.empty(shape[0]))
+        for position, step in enumerate(self.augmentations):
+            plan = plan.then(step.sample(plan.output_shape, draws.fold(key, position)))
+        return plan
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.augmentations)
+
+    def __len__(self) -> int:
+        return len(self.augmentations)

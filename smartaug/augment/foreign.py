@@ -1,0 +1,98 @@
+"""Kornia modules, torchvision v2 transforms and any callable on a batch, as stages of their own.
+
+What: runs what has no place in a plan between plans. When: an augmentation that smartaug has no op for. Cost: the
+module's own, plus about 0.1 ms for forking the random generators. Kornia modules get floats in [0, 1] and return floats;
+other callables get the batch as it is.
+
+Its randomness (torch on CPU and on the batch's device, `random`, NumPy) is forked and seeded from (seed, epoch, view,
+indices), so nothing global moves and a replay gives the same batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import draws
+
+_NEEDS_LABELS = {"MixUp": "MixUp", "CutMix": "CutMix", "RandomMixUpV2": "MixUp", "RandomCutMixV2": "CutMix"}
+
+
+class Foreign:
+    """One foreign stage: ``Foreign(callable)(images, key)`` with images (B, C, H, W) and key (B,) as in `draws`."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        name = type(function).__name__
+        origin = type(function).__module__.partition(".")[0]
+        if origin in ("kornia", "torchvision") and name in _NEEDS_LABELS:
+            ours = _NEEDS_LABELS[name]
+            raise TypeError(
+                f"{origin}'s {name} needs the labels, which stages do not see; write augment=smartaug.{ours}()"
+            )
+        self.function = function
+        self.name = name if name not in ("function", "builtin_function_or_method") else function.__name__
+        self.wants_unit_floats = origin == "kornia"
+        self._moved: dict[torch.device, Callable[[Any], Any]] = {}
+
+    def __call__(self, images: Tensor, key: Tensor) -> Tensor:
+        """The function's result on ``images``; raises TypeError unless it is a tensor (B, C', H', W')."""
+        channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+        given = images
+        if self.wants_unit_floats and images.dtype == torch.uint8:
+            given = images.to(torch.float32) / 255.0
+        with forked_rng(key, images.device):
+            result = self._on(images.device)(given)
+        if not isinstance(result, Tensor) or result.ndim != 4 or len(result) != len(images):
+            shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            raise TypeError(
+                f"{self.name} must return a tensor (B, C, H, W) for images {tuple(images.shape)}, it returned {shape}"
+            )
+        result = result.as_subclass(Tensor)
+        return result.contiguous(memory_format=torch.channels_last) if channels_last else result
+
+    def _on(self, device: torch.device) -> Callable[[Any], Any]:
+        """The function, or a copy of the module whose tensors are on ``device``; the user's own is never moved."""
+        if not isinstance(self.function, nn.Module):
+            return self.function
+        if device not in self._moved:
+            tensors = [*self.function.parameters(), *self.function.buffers()]
+            stays = all(tensor.device == device for tensor in tensors)
+            self._moved[device] = self.function if stays else copy.deepcopy(self.function).to(device)
+        return self._moved[device]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_moved": {}}
+
+    def __repr__(self) -> str:
+        return f"Foreign({self.name})"
+
+
+@contextmanager
+def forked_rng(key: Tensor, device: torch.device) -> Iterator[None]:
+    """Seed torch (CPU and ``device``), `random` and NumPy from the stream keys (B,); put everything back afterwards."""
+    words = draws.bits(key.sum(dtype=torch.int64)[None].cpu(), 1)
+    seed = int(words.item()) & ((1 << 63) - 1)
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    module = None if device.type == "cpu" else torch.get_device_module(device)
+    own = module.get_rng_state(device) if module else None
+    try:
+        random.seed(seed)
+        np.random.seed(seed & 0xFFFFFFFF)
+        torch.default_generator.manual_seed(seed)
+        if module:
+            with module.device(device):
+                module.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+        torch.set_rng_state(cpu)
+        if module:
+            module.set_rng_state(own, device)

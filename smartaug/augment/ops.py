@@ -1,0 +1,174 @@
+"""Single augmentations, each a small plan: flips, padded crops, erasing, normalising. One class an operation.
+
+| class | what it does to a sample | reference |
+|---|---|---|
+| `Flip` | mirrors it with probability p | torchvision RandomHorizontalFlip, RandomVerticalFlip |
+| `PadCrop` | pads, then cuts a window at a random place | torchvision RandomCrop(padding=...) |
+| `Erase` | sets random rectangles to a value | torchvision RandomErasing; Zhong et al. 2020; DeVries & Taylor 2017 |
+| `Normalize` | scales to [0, 1], subtracts mean, divides by std | torchvision Normalize |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import draws
+from .augmentation import Augmentation, check_probability
+from .plan import Erase as EraseSegment
+from .plan import Plan, Store, Trace, Warp, per_channel
+
+_PADDINGS = ("constant", "edge", "reflect", "symmetric")
+
+
+class Flip(Augmentation):
+    """Mirror each sample with probability ``p``: left–right, or upside down with ``vertical=True``."""
+
+    def __init__(self, p: float = 0.5, *, vertical: bool = False) -> None:
+        self.p = check_probability(p)
+        self.vertical = vertical
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw which of the B samples are mirrored."""
+        batch, _, height, width = shape
+        flipped = draws.uniform(key) < self.p
+        sign = torch.where(flipped, -1.0, 1.0).double()
+        zero = torch.zeros_like(sign)
+        if self.vertical:
+            rows = (zero + 1, zero, zero), (zero, sign, flipped * (height - 1.0))
+        else:
+            rows = (sign, zero, flipped * (width - 1.0)), (zero, zero + 1, zero)
+        matrix = torch.stack([torch.stack(row, -1) for row in rows], 1).double()
+        names = ("Identity", "VerticalFlip" if self.vertical else "HorizontalFlip")
+        trace = Trace(flipped.long()[:, None], torch.zeros(batch, 1), names)
+        return Plan(tuple(shape), (Warp(matrix, (height, width), grid=True, inside=True),), trace)
+
+
+class PadCrop(Augmentation):
+    """Pad each side by ``padding`` pixels, then cut a window at a uniformly random place.
+
+    padding: pixels; size: (height, width) of the window in pixels, None for the image's own. fill: value of the
+    padding in the image's own units (0–255 for uint8), one or one per channel. mode: "constant", "edge", "reflect" or
+    "symmetric". Raises ValueError when the window does not fit the padded image.
+    """
+
+    def __init__(
+        self,
+        padding: int = 4,
+        *,
+        size: int | tuple[int, int] | None = None,
+        fill: float | Sequence[float] = 0,
+        mode: str = "constant",
+    ) -> None:
+        if not isinstance(padding, int) or padding < 0:
+            raise ValueError(f"padding must be a number of pixels ≥ 0, got {padding!r}")
+        if mode not in _PADDINGS:
+            raise ValueError(f"mode must be one of {', '.join(_PADDINGS)}, got {mode!r}")
+        self.padding, self.mode = padding, mode
+        self.size = (size, size) if isinstance(size, int) else size
+        self.fill = per_channel(fill, "fill")
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw where each of the B windows lies."""
+        batch, _, height, width = shape
+        size = self.size or (height, width)
+        room = height + 2 * self.padding - size[0], width + 2 * self.padding - size[1]
+        if min(room) < 0:
+            raise ValueError(
+                f"PadCrop cannot cut {size[0]}×{size[1]} out of {height}×{width} padded by {self.padding}; "
+                f"use a padding of at least {-(min(room) // 2)}"
+            )
+        top = draws.integers(key, room[0] + 1) - self.padding
+        left = draws.integers(key, room[1] + 1, start=1) - self.padding
+        matrix = torch.eye(2, 3, dtype=torch.float64).repeat(batch, 1, 1)
+        matrix[:, 0, 2], matrix[:, 1, 2] = left, top
+        off_centre = torch.hypot(top + self.padding - room[0] / 2, left + self.padding - room[1] / 2).float()
+        warp = Warp(matrix, size, fill=self.fill, padding=self.mode, grid=True, inside=self.padding == 0)
+        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), off_centre[:, None], ("PadCrop",))
+        return Plan(tuple(shape), (warp,), trace)
+
+
+class Erase(Augmentation):
+    """Set a random rectangle of each sample to ``value`` with probability ``p``.
+
+    scale: range of the rectangle's area as a fraction of the image; ratio: range of its height / width, drawn
+    log-uniformly; value: in the image's own units, one or one per channel; count: rectangles a sample. As in
+    torchvision's RandomErasing a rectangle that does not fit is drawn again, up to 10 times, then left out. With
+    ``scale=(a, a), ratio=(1, 1)`` this is Cutout whose square stays inside the image.
+    """
+
+    _TRIES = 10
+
+    def __init__(
+        self,
+        p: float = 0.5,
+        *,
+        scale: tuple[float, float] = (0.02, 0.33),
+        ratio: tuple[float, float] = (0.3, 3.3),
+        value: float | Sequence[float] = 0,
+        count: int = 1,
+    ) -> None:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale must be two area fractions 0 < low ≤ high ≤ 1, got {scale!r}")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"ratio must be two aspect ratios 0 < low ≤ high, got {ratio!r}")
+        if count < 1:
+            raise ValueError(f"count must be at least 1 rectangle a sample, got {count!r}")
+        self.p, self.scale, self.ratio, self.count = check_probability(p), tuple(scale), tuple(ratio), count
+        self.value = per_channel(value, "value")
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw the rectangles of the B samples."""
+        batch, _, height, width = shape
+        tries = draws.uniform(draws.fold(key, 0), (self.count, self._TRIES, 4), dtype=torch.float64)
+        area = height * width * (self.scale[0] + tries[..., 0] * (self.scale[1] - self.scale[0]))
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        aspect = torch.exp(low + tries[..., 1] * (high - low))
+        tall = (area * aspect).sqrt().round().long()
+        wide = (area / aspect).sqrt().round().long()
+        # a rectangle as large as the image is refused, as torchvision does, unless nothing smaller can be asked for
+        fits = (tall < height) & (wide < width) if self.scale[0] < 1 else (tall <= height) & (wide <= width)
+        first = fits.long().argmax(-1, keepdim=True)  # the first try that fits; row 0 when none does
+        top = (tries[..., 2] * (height - tall + 1).clamp_min(1)).long()
+        left = (tries[..., 3] * (width - wide + 1).clamp_min(1)).long()
+        boxes = torch.stack([part.gather(-1, first)[..., 0] for part in (top, left, tall, wide)], -1)
+        erased = (draws.uniform(draws.fold(key, 1), (self.count,)) < self.p) & fits.any(-1)
+        boxes = boxes * erased[..., None]
+        share = (boxes[..., 2] * boxes[..., 3]).float() / max(1, height * width)
+        trace = Trace(erased.long(), share, ("Identity", "Erase"))
+        return Plan(tuple(shape), (EraseSegment(boxes, self.value),), trace)
+
+
+class Normalize(Augmentation):
+    """Scale uint8 to [0, 1] (floats are taken as they are), then (x − mean) / std, in ``dtype``.
+
+    mean, std: one number, or one per channel, of images in [0, 1]. Put it last: tone operations need [0, 1].
+    """
+
+    def __init__(
+        self,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.mean, self.std = per_channel(mean, "mean"), per_channel(std, "std")
+        if any(s <= 0 for s in self.std):
+            raise ValueError(f"std must be positive, got {std!r}")
+        if not dtype.is_floating_point:
+            raise TypeError(f"dtype must be a floating-point type, got {dtype}; write dtype=torch.float32")
+        channels = max(len(self.mean), len(self.std))
+        self.mean = self.mean * channels if len(self.mean) == 1 else self.mean
+        self.std = self.std * channels if len(self.std) == 1 else self.std
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; give as many of each")
+        self.dtype = dtype
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Nothing is drawn: the same final write for all B samples."""
+        if len(self.mean) not in (1, shape[1]):
+            raise ValueError(f"Normalize has statistics of {len(self.mean)} channels, the images have {shape[1]}")
+        return Plan(tuple(shape), (Store(self.mean, self.std, self.dtype),), Trace.empty(shape[0]))

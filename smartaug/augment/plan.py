@@ -1,0 +1,184 @@
+"""What will be done to a batch, as a value: segments per sample, and the trace a person or a policy can read.
+
+Sampling an augmentation gives a `Plan`; a backend executes it. A plan is made of small CPU tensors with one row per
+sample, so it can be logged, replayed, moved, learned from and integrated over, and making one never waits for a device.
+
+Coordinates are pixel indices: x is the column, y the row, and (0, 0) is the centre of the first pixel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+S = TypeVar("S", bound="Segment")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One step of a plan, for all samples at once; tensors have one row per sample."""
+
+    def to(self: S, device: torch.device | str, non_blocking: bool = True) -> S:
+        """The same segment with its tensors on ``device``."""
+        moved = {
+            f.name: value.to(device, non_blocking=non_blocking)
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what this segment makes of an image of that size."""
+        return height, width
+
+
+@dataclass(frozen=True)
+class Warp(Segment):
+    """Affine resampling: output pixel (x, y) reads the input at ``matrix @ (x, y, 1)``.
+
+    matrix: (B, 2, 3) float64, pixels to pixels. size: output height and width in pixels. fill: one value, or one per
+    channel, in the image's own units (0–255 for uint8). padding: what lies outside, "constant" (fill), "edge",
+    "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
+    (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
+    """
+
+    matrix: Tensor
+    size: tuple[int, int]
+    interpolation: str = "nearest"
+    fill: tuple[float, ...] = (0.0,)
+    padding: str = "constant"
+    grid: bool = False
+    inside: bool = False
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size it samples at."""
+        return self.size
+
+
+@dataclass(frozen=True)
+class Erase(Segment):
+    """Rectangles set to a value. boxes: (B, n, 4) int64 top, left, height, width in pixels; height 0: none.
+
+    value: one number or one per channel, in the image's own units.
+    """
+
+    boxes: Tensor
+    value: tuple[float, ...] = (0.0,)
+
+
+@dataclass(frozen=True)
+class Mix(Segment):
+    """Each sample blended with, or pasted into by, another of the batch.
+
+    partner: (B,) int64 row of the other sample. share: (B,) float32 in [0, 1], the part that stays the sample's own
+    (exactly the uncovered area where boxes are given). boxes: (B, 4) int64 top, left, height, width of the pasted
+    rectangle (CutMix), or None for a blend (MixUp).
+    """
+
+    partner: Tensor
+    share: Tensor
+    boxes: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Store(Segment):
+    """The last write: (x − mean) / std in ``dtype``; uint8 is scaled to [0, 1] first. mean, std: one value a channel."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    dtype: torch.dtype = torch.float32
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Which operation each sample received, readable and in order.
+
+    ops: (B, N) int64 into ``names``; magnitudes: (B, N) float32 in the operation's own unit, 0 where it has none.
+    """
+
+    ops: Tensor
+    magnitudes: Tensor
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def empty(cls, batch: int) -> Trace:
+        """A trace of no operations for ``batch`` samples."""
+        return cls(torch.zeros(batch, 0, dtype=torch.int64), torch.zeros(batch, 0))
+
+    def then(self, later: Trace) -> Trace:
+        """The operations of both, in order; operations of the same name share one id."""
+        names = list(self.names)
+        names += [name for name in later.names if name not in names]
+        to_new = torch.tensor([names.index(name) for name in later.names], dtype=torch.int64)
+        ops = to_new[later.ops] if later.names else later.ops
+        return Trace(torch.cat([self.ops, ops], 1), torch.cat([self.magnitudes, later.magnitudes], 1), tuple(names))
+
+    def describe(self, row: int) -> str:
+        """One sample's operations in words, for reports: ``"Rotate 12.0, Flip"``."""
+        pairs = zip(self.ops[row].tolist(), self.magnitudes[row].tolist(), strict=True)
+        shown = [self.names[op] + (f" {magnitude:.3g}" if magnitude else "") for op, magnitude in pairs]
+        return ", ".join(name for name in shown if not name.startswith("Identity")) or "Identity"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens to one batch. shape: the (B, C, H, W) it was made for; segments in order; trace per sample."""
+
+    shape: tuple[int, ...]
+    segments: tuple[Segment, ...] = ()
+    trace: Trace = field(default_factory=lambda: Trace.empty(0))
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """(B, C, H, W) of the result."""
+        batch, channels, height, width = self.shape
+        for segment in self.segments:
+            height, width = segment.output_size(height, width)
+        return batch, channels, height, width
+
+    @property
+    def mixes(self) -> tuple[Mix, ...]:
+        """The segments that mix samples, in order: what labels must follow."""
+        return tuple(segment for segment in self.segments if isinstance(segment, Mix))
+
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether a segment changes where things are, so that a mask would have to follow."""
+        return any(isinstance(segment, (Warp, Mix)) for segment in self.segments)
+
+    def then(self, later: Plan) -> Plan:
+        """Both plans in order, neighbours joined where the result stays exactly the same."""
+        segments = list(self.segments)
+        for segment in later.segments:
+            joined = join(segments[-1], segment) if segments else None
+            if joined is None:
+                segments.append(segment)
+            else:
+                segments[-1] = joined
+        return Plan(self.shape, tuple(segments), self.trace.then(later.trace))
+
+
+def join(first: Segment, second: Segment) -> Segment | None:
+    """One segment that does the work of two neighbours with the same pixels, or None.
+
+    Two warps join when the second only rearranges pixels and looks nowhere outside the first's picture.
+    """
+    if not (isinstance(first, Warp) and isinstance(second, Warp) and second.grid and second.inside):
+        return None
+    matrix = torch.cat([second.matrix, _LAST_ROW.expand(len(second.matrix), 1, 3)], 1)
+    return dataclasses.replace(first, matrix=first.matrix @ matrix, size=second.size)
+
+
+_LAST_ROW = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64)
+
+
+def per_channel(value: Any, name: str) -> tuple[float, ...]:
+    """A number or a sequence of numbers as a tuple; ``name`` is the argument that an error speaks of."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        raise TypeError(f"{name} must be a number or one number per channel, got {value!r}; write {name}=0")
+    return tuple(float(v) for v in values)
