@@ -1,1 +1,35 @@
-"""smartaug."""
+"""Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch."""
+
+from . import coreset, reweight
+from .augment import Compose, CutMix, Erase, Flip, MixUp, Normalize, PadCrop
+from .batch import Batch, Embedding, Target
+from .collate import Collate
+from .coreset import Coreset
+from .loader import DataLoader, wrap
+from .loss import Loss
+from .notices import NoEffectWarning
+from .reweight import Uniform
+from .sampler import CoresetSampler
+
+__all__ = [
+    "Batch",
+    "Collate",
+    "Compose",
+    "Coreset",
+    "CoresetSampler",
+    "CutMix",
+    "DataLoader",
+    "Embedding",
+    "Erase",
+    "Flip",
+    "Loss",
+    "MixUp",
+    "NoEffectWarning",
+    "Normalize",
+    "PadCrop",
+    "Target",
+    "Uniform",
+    "coreset",
+    "reweight",
+    "wrap",
+]

@@ -274,10 +274,37 @@ def _cat_soft(pieces: Sequence[Tensor]) -> Tensor | None:
     return torch.cat(rows)
 
 
-_ROWS = (
-    "to cpu cuda type type_as int long short char byte bool half float double bfloat16 contiguous detach "
-    "view view_as reshape reshape_as flatten unflatten unsqueeze squeeze expand expand_as requires_grad_ alias"
-).split()
+_ROWS = [
+    "to",
+    "cpu",
+    "cuda",
+    "type",
+    "type_as",
+    "int",
+    "long",
+    "short",
+    "char",
+    "byte",
+    "bool",
+    "half",
+    "float",
+    "double",
+    "bfloat16",
+    "contiguous",
+    "detach",
+    "view",
+    "view_as",
+    "reshape",
+    "reshape_as",
+    "flatten",
+    "unflatten",
+    "unsqueeze",
+    "squeeze",
+    "expand",
+    "expand_as",
+    "requires_grad_",
+    "alias",
+]
 _CARRY: dict[Any, Callable[[Any, tuple, dict[str, Any]], Any]] = {
     getattr(Tensor, name): _carry_rows for name in _ROWS if hasattr(Tensor, name)
 }

@@ -1,0 +1,32 @@
+"""Uniform random subsets: the control.
+
+What: a random subset of the budget, fresh at each selection, without weights. When: in every comparison, and often as the
+method of choice. Cost: one permutation. Reference: Okanovic et al., "Repeated Random Sampling for Minimizing the
+Time-to-Accuracy of Learning" (RS2), ICLR 2024.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch import Embedding
+
+
+class Uniform:
+    """``(embedding, budget, generator) -> (indices, weights)``: ``budget`` of the n rows at random, no weights."""
+
+    def __call__(
+        self, embedding: Embedding, budget: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, None]:
+        """Indices (budget,) int64 in increasing order and None; reads only the embedding's number of rows.
+
+        Raises ValueError unless 0 ≤ budget ≤ n. generator=None: torch's global one.
+        """
+        size = len(embedding.residual)
+        if not 0 <= budget <= size:
+            raise ValueError(f"budget must lie in 0..{size}, the number of samples, got {budget}")
+        return torch.randperm(size, generator=generator)[:budget].sort().values, None
+
+    def __repr__(self) -> str:
+        return "Uniform()"

@@ -1,0 +1,113 @@
+"""The one private door into torch's loader: which samples is this collate call for, and in which pass.
+
+torch hands a collate function the samples, not their indices. They are known one frame up, in the `fetch` method of the
+loader's fetcher, in the main process as in a worker, whatever sampler, framework or wrapper made the call. A fetcher is
+made anew for every pass, so it also tells passes apart where the sampler and the loader are out of our hands.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from torch.utils.data import get_worker_info
+from torch.utils.data._utils.fetch import _BaseDatasetFetcher, _IterableDatasetFetcher
+
+
+class Token(NamedTuple):
+    """Names the fetcher that made a batch.
+
+    loader: equal for all workers of one pass (their base seed; in the main process the fetcher's own number).
+    worker: worker id, −1 in the main process. fetcher: process id and serial number of the fetcher in that process.
+    """
+
+    loader: int
+    worker: int
+    fetcher: tuple[int, int]
+
+
+class Origin(NamedTuple):
+    """Where a batch came from: the sampler's indices (None: an iterable dataset, keys that are no integers), and who."""
+
+    index: list[int] | None
+    token: Token
+
+
+_serials: WeakKeyDictionary[_BaseDatasetFetcher, int] = WeakKeyDictionary()
+_made = 0
+
+
+def origin() -> Origin | None:
+    """The origin of the batch being collated, or None when no torch loader is collating."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "fetch" and isinstance(frame.f_locals.get("self"), _BaseDatasetFetcher):
+            fetcher = frame.f_locals["self"]
+            indexed = fetcher.auto_collation and not isinstance(fetcher, _IterableDatasetFetcher)
+            index = _integers(frame.f_locals["possibly_batched_index"]) if indexed else None
+            return Origin(index, _token(fetcher))
+        frame = frame.f_back
+    return None
+
+
+def _integers(keys: Any) -> list[int] | None:
+    """A sampler's keys as a list of int; None for keys of another kind (strings, tuples)."""
+    listed = keys.tolist() if hasattr(keys, "tolist") else list(keys)
+    return [int(key) for key in listed] if all(hasattr(key, "__index__") for key in listed) else None
+
+
+def _token(fetcher: _BaseDatasetFetcher) -> Token:
+    global _made
+    serial = _serials.get(fetcher)
+    if serial is None:
+        serial = _serials[fetcher] = _made
+        _made += 1
+    worker = get_worker_info()
+    if worker is None:
+        return Token(serial, -1, (os.getpid(), serial))
+    return Token(worker.seed - worker.id, worker.id, (os.getpid(), serial))
+
+
+class Passes:
+    """Numbers the passes over the data, from the batches handed out and from what `tell` says.
+
+    A pass is new when a worker shows another fetcher than it showed in the current one; this also holds for persistent
+    workers that sat out an epoch. The epoch of a new pass is what `tell` said since the last one, else one more.
+    """
+
+    _KEPT = 64  # passes remembered, so that several live iterators keep their own epoch
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.begun = 0
+        self._told: int | None = None
+        self._live: dict[int, tuple[int, dict[int, tuple[int, int]]]] = {}  # loader -> (epoch, worker -> fetcher)
+
+    def tell(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``."""
+        self._told = int(epoch)
+
+    @property
+    def upcoming(self) -> int:
+        """The epoch that the next pass will have."""
+        return self.epoch + 1 if self._told is None else self._told
+
+    def begin(self) -> int:
+        """Begin a pass and return its epoch."""
+        self.epoch, self._told = self.upcoming, None
+        self.begun += 1
+        return self.epoch
+
+    def of(self, token: Token) -> int:
+        """The epoch of the pass that ``token`` belongs to, begun now if it is new."""
+        known = self._live.get(token.loader)
+        if known is not None and known[1].setdefault(token.worker, token.fetcher) == token.fetcher:
+            return known[0]
+        epoch = self.begin()
+        self._live.pop(token.loader, None)
+        self._live[token.loader] = (epoch, {token.worker: token.fetcher})
+        if len(self._live) > self._KEPT:
+            del self._live[next(iter(self._live))]
+        return epoch

@@ -1,0 +1,175 @@
+"""Finding and replacing the images and the labels inside whatever structure a user's batches have."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Path = tuple[Any, ...]
+Spec = str | int | Callable[[Any], Any] | None
+
+INPUT_NAMES = ("image", "images", "img", "pixel_values", "x", "input", "inputs")
+TARGET_NAMES = ("label", "labels", "target", "targets", "mask", "y")
+
+
+def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """All leaves of ``batch`` with their paths, in order; lists of strings count as one leaf."""
+    if isinstance(batch, Mapping):
+        for name in batch:
+            yield from walk(batch[name], (*path, name))
+    elif isinstance(batch, (tuple, list)):
+        for position, part in enumerate(batch):
+            yield from walk(part, (*path, position))
+    else:
+        yield path, batch
+
+
+def get(batch: Any, path: Path) -> Any:
+    """The part of ``batch`` at ``path``."""
+    for step in path:
+        batch = batch[step]
+    return batch
+
+
+def put(batch: Any, path: Path, value: Any) -> Any:
+    """A copy of ``batch`` with ``value`` at ``path``; containers on the way are copied, the user's stay as they are."""
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    inner = put(batch[step], rest, value)
+    if isinstance(batch, Mapping):
+        copied: Any = copy.copy(batch)
+        copied[step] = inner
+        return copied
+    parts = [inner if position == step else part for position, part in enumerate(batch)]
+    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+
+
+def move(batch: Any, device: torch.device | str, non_blocking: bool = False) -> Any:
+    """``batch`` with every tensor (and whatever else has ``.to``) on ``device``; other leaves as they are."""
+    if isinstance(batch, Mapping):
+        moved: Any = copy.copy(batch)
+        for name in batch:
+            moved[name] = move(batch[name], device, non_blocking)
+        return moved
+    if isinstance(batch, (tuple, list)):
+        parts = [move(part, device, non_blocking) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch.to(device, non_blocking=non_blocking) if hasattr(batch, "to") else batch
+
+
+def describe(batch: Any) -> str:
+    """The leaves of a batch in words, for errors: ``[0]: float32 (8, 3, 32, 32), [1]: int64 (8,)``."""
+    shown = []
+    for path, leaf in walk(batch):
+        what = f"{str(leaf.dtype)[6:]} {tuple(leaf.shape)}" if _is_plain(leaf) else type(leaf).__name__
+        shown.append(f"{''.join(f'[{step!r}]' for step in path) or 'the batch itself'}: {what}")
+    return ", ".join(shown[:12]) or "none"
+
+
+def find_inputs(batch: Any, spec: Spec = None, *, images: bool = True) -> Path:
+    """Path of the inputs: a tensor, or a list of view tensors.
+
+    spec: key, position or callable; None: a leaf named like an image, else the first float or uint8 leaf (B, C, H, W),
+    else, with images=False, the first float leaf. Raises ValueError naming the leaves when there is none.
+    """
+    if spec is not None:
+        return _explicit(batch, spec, "inputs")
+    named = _named(batch, INPUT_NAMES)
+    if named is not None:
+        return named
+    leaves = [(path, leaf) for path, leaf in walk(batch) if _is_plain(leaf) and _is_numeric(leaf)]
+    found = next((path for path, leaf in leaves if leaf.ndim == 4), None)
+    if found is None and not images:
+        found = next((path for path, leaf in leaves if leaf.ndim >= 1), None)
+    if found is None:
+        raise ValueError(
+            "no images found in the batch: no leaf is a float or uint8 tensor (B, C, H, W) or named "
+            f"{', '.join(INPUT_NAMES)}. Its leaves are {describe(batch)}. "
+            "Name the one to augment: inputs=0, inputs='key' or inputs=lambda batch: ..."
+        )
+    # ([view, view], label): the views are augmented one by one; at the top level two images may be image and mask
+    parent = get(batch, found[:-1]) if len(found) > 1 else None
+    if isinstance(parent, (tuple, list)) and all(_is_plain(p) and p.ndim == 4 for p in parent):
+        return found[:-1]
+    return found
+
+
+def find_target(batch: Any, inputs: Path, length: int, spec: Spec = None) -> Path | None:
+    """Path of the target; None when nothing in the batch can be it and ``spec`` is None.
+
+    spec: key, position or callable; None: a leaf named like a label, else the last tensor leaf of ``length`` rows that
+    is not the inputs.
+    """
+    if spec is not None:
+        return _explicit(batch, spec, "target")
+    named = _named(batch, TARGET_NAMES)
+    if named is not None:
+        return named
+    paths = [
+        path
+        for path, leaf in walk(batch)
+        if _is_plain(leaf) and leaf.ndim >= 1 and len(leaf) == length and path[: len(inputs)] != inputs
+    ]
+    return paths[-1] if paths else None
+
+
+def _is_plain(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and not leaf.is_nested  # nested tensors have no shape
+
+
+def _is_numeric(leaf: Tensor) -> bool:
+    return leaf.dtype == torch.uint8 or leaf.is_floating_point()
+
+
+def _named(batch: Any, names: tuple[str, ...]) -> Path | None:
+    """The first tensor, or list of tensors, whose key (or namedtuple field) is one of ``names``, outermost first."""
+    level: list[tuple[Path, Any]] = [((), batch)]
+    while level:
+        below: list[tuple[Path, Any]] = []
+        for path, part in level:
+            fields = getattr(part, "_fields", None)
+            if isinstance(part, Mapping):
+                entries = [(name, (*path, name), part[name]) for name in part]
+            elif isinstance(part, (tuple, list)):
+                labels = fields or [None] * len(part)
+                entries = [(name, (*path, i), value) for i, (name, value) in enumerate(zip(labels, part, strict=True))]
+            else:
+                continue
+            for wanted in names:
+                for name, where, value in entries:
+                    if name == wanted and (_is_plain(value) or _is_views(value)):
+                        return where
+            below.extend((where, value) for _, where, value in entries)
+        level = below
+    return None
+
+
+def _is_views(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) > 0 and all(_is_plain(part) for part in value)
+
+
+def _explicit(batch: Any, spec: Spec, argument: str) -> Path:
+    if callable(spec):
+        wanted = spec(batch)
+        paths = [path for path, leaf in walk(batch) if leaf is wanted]
+        paths += [path[:-1] for path, _ in walk(batch) if path and get(batch, path[:-1]) is wanted]
+        if paths:
+            return paths[0]
+        raise ValueError(
+            f"{argument}= returned {type(wanted).__name__}, which is no part of the batch; "
+            f"return one of its leaves as it is: {describe(batch)}"
+        )
+    fields = getattr(batch, "_fields", ())
+    if isinstance(spec, str) and spec in fields:
+        return (fields.index(spec),)
+    present = spec in batch if isinstance(batch, Mapping) else False
+    if isinstance(spec, int) and isinstance(batch, (tuple, list)) and -len(batch) <= spec < len(batch):
+        return (spec % len(batch),)
+    if present:
+        return (spec,)
+    raise ValueError(f"{argument}={spec!r} is not in the batch; its leaves are {describe(batch)}")

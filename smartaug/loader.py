@@ -1,0 +1,397 @@
+"""`DataLoader` and `wrap`: thin shells around torch's loader, or any iterable of batches, and the `Pipeline`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader as TorchDataLoader
+from torch.utils.data import Dataset, IterableDataset, Sampler
+
+from .collate import Collate, Pending
+from .fetch import Passes
+from .leaves import Spec
+from .order import Listening, Record, Recorded, forward_epoch
+from .pipeline import Pipeline, classes_of
+from .sampler import CoresetSampler
+from .side_stream import CopyAhead
+
+T = TypeVar("T")
+
+_KEYWORDS = ("augment", "reweight", "coreset", "device", "seed", "inputs", "target", "returns")
+
+
+class DataLoader(TorchDataLoader[T]):
+    """torch's DataLoader, and stages that run on each batch when it is handed over.
+
+    All of torch's arguments keep their meaning. Without a keyword below it is torch's loader: same iterator, values,
+    draws and errors. With one, the order and the global generators are still torch's.
+
+    augment: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
+    reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
+    `smartaug.Loss` applies them. coreset: an object that selects the samples of each epoch. device: where stages run;
+    None is the current accelerator, else the CPU. seed: of all augmentations; None is `torch.initial_seed()`, read at
+    the first batch. inputs, target: key, position or callable naming the images and the labels in a batch; None finds
+    them by name and shape. returns: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
+
+    Augmentation is a pure function of (seed, epoch, dataset index): it does not depend on batch size, shuffling,
+    workers or ranks. The epoch is the number of passes begun, or what `set_epoch` said last.
+    """
+
+    _pipeline: Pipeline | None = None
+    _record: Record | None = None
+
+    def __init__(
+        self,
+        dataset: Dataset[T],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Sampler | Iterable | None = None,
+        batch_sampler: Sampler[list] | Iterable[list] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[T]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        augment: Any = None,
+        reweight: Any = None,
+        coreset: Any = None,
+        device: torch.device | str | None = None,
+        seed: int | None = None,
+        inputs: Spec = None,
+        target: Spec = None,
+        returns: str = "same",
+    ) -> None:
+        given = (augment, reweight, coreset, device, seed, inputs, target, returns)
+        weighted = isinstance(sampler, CoresetSampler) and sampler.weights is not None
+        active = augment is not None or reweight is not None or coreset is not None or returns != "same" or weighted
+        settings = dict(zip(_KEYWORDS, given, strict=True))
+        earlier = collate_fn if isinstance(collate_fn, Collate) else None
+        if earlier is not None:  # a framework builds us again from our own attributes
+            collate_fn = earlier.inner
+        pipeline = _shared(earlier, settings) if active else None
+        if active and pipeline is None:
+            pipeline = Pipeline(**settings, classes=classes_of(dataset))
+        if coreset is not None:
+            sampler, shuffle = _coreset_sampler(coreset, dataset, sampler, batch_sampler, shuffle, seed), None
+
+        super().__init__(
+            dataset,
+            batch_size,
+            shuffle,
+            sampler,
+            batch_sampler,
+            num_workers,
+            collate_fn,
+            pin_memory,
+            drop_last,
+            timeout,
+            worker_init_fn,
+            multiprocessing_context,
+            generator,
+            prefetch_factor=prefetch_factor,
+            persistent_workers=persistent_workers,
+            pin_memory_device=pin_memory_device,
+            in_order=in_order,
+        )
+        self.augment, self.reweight, self.coreset = augment, reweight, coreset
+        self.device, self.seed, self.inputs, self.target, self.returns = device, seed, inputs, target, returns
+        if pipeline is not None:
+            self._activate(pipeline, batch_sampler)
+
+    def _activate(self, pipeline: Pipeline, batch_sampler: Any) -> None:
+        self._pipeline = pipeline
+        self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
+        if isinstance(self.sampler, CoresetSampler) and (self.coreset is not None or self.sampler.weights is not None):
+            pipeline.weight_of = _WeightsOf(self.sampler)
+        own_batches: Any = self.batch_sampler
+        if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
+            own_batches.sampler = Listening(own_batches.sampler, pipeline.passes)
+        sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
+        self._record = Record(getattr(source, "generator", None) for source in sources)
+
+    @property
+    def _index_sampler(self) -> Any:
+        sampler = super()._index_sampler
+        return sampler if self._record is None else Recorded(sampler, self._record)
+
+    def __iter__(self) -> Any:
+        if self._pipeline is None or self._record is None:
+            return super().__iter__()
+        if self.coreset is not None and _distributed():
+            raise RuntimeError(
+                "coreset= selects for one process, but torch.distributed runs several and each would train on the whole "
+                "selection; use it in a single process"
+            )
+        if self._record.resume is None:
+            batches = super().__iter__()
+        else:  # the interrupted pass has drawn its worker seed already
+            untouched = torch.get_rng_state()
+            batches = super().__iter__()
+            torch.set_rng_state(untouched)
+        return _Iterator(batches, self._pipeline, ahead=self.num_workers > 0 and self.pin_memory)
+
+    # --- epochs, figures, state --------------------------------------------------------------------------------------
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``, for the stages and for a sampler that wants to know."""
+        if self._pipeline is not None:
+            self._pipeline.passes.tell(epoch)
+        for listener in (self.sampler, self.batch_sampler):
+            forward_epoch(listener, epoch)
+
+    def steps(self, epochs: int) -> int:
+        """The number of batches in ``epochs`` epochs, for learning-rate schedules."""
+        return epochs * len(self)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the loader was made: epoch, batches, samples, augmented, weighted, fallbacks (batches whose
+        weights were not finite), seconds spent in the stages; and what the stages report. Empty without stages."""
+        return {} if self._pipeline is None else self._pipeline.stats()
+
+    def explain(self) -> str:
+        """A table of the stages: where each runs, and why."""
+        return "no stages: torch's own loader" if self._pipeline is None else self._pipeline.explain()
+
+    def __getattr__(self, name: str) -> Any:
+        # Lightning saves whatever has state_dict; without stages we have as little of it as torch's loader
+        if name in ("state_dict", "load_state_dict") and self._pipeline is not None:
+            return getattr(self, f"_{name}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _state_dict(self) -> dict[str, Any]:
+        """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming."""
+        pipeline, record = self._own()
+        state: dict[str, Any] = {
+            "epoch": pipeline.passes.upcoming,
+            "batches": 0,
+            "checksum": 0,
+            "generators": [],
+            "sampler_epoch": getattr(self.sampler, "epoch", None),
+            "stages": pipeline.state_dict(),
+        }
+        current = record.latest
+        if current is None or current.epoch is None or current.handed == 0 or current.handed >= self._length():
+            return state
+        if isinstance(self.dataset, IterableDataset):
+            raise RuntimeError(
+                "an IterableDataset cannot be resumed in mid-epoch: its position is its own; call state_dict() at the "
+                "end of an epoch, or use a map-style dataset"
+            )
+        if not self.in_order:
+            raise RuntimeError(
+                "with in_order=False it is unknown which batches were handed out; use in_order=True to resume in "
+                "mid-epoch, or call state_dict() at the end of an epoch"
+            )
+        state["epoch"], state["batches"] = current.epoch, current.handed
+        state["checksum"], state["generators"] = current.checksums[current.handed], list(current.states)
+        if isinstance(self.sampler, CoresetSampler):
+            state["sampler_epoch"] = self.sampler.epoch - 1
+        return state
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was called: the next pass goes on after the batches already handed out."""
+        pipeline, record = self._own()
+        if state["batches"] and (isinstance(self.dataset, IterableDataset) or not self.in_order):
+            raise RuntimeError(
+                "this state is from mid-epoch, which an IterableDataset or in_order=False cannot resume; "
+                "use a map-style dataset with in_order=True"
+            )
+        pipeline.load_state_dict(state["stages"])
+        pipeline.passes.tell(state["epoch"])
+        record.resume = dict(state) if state["batches"] else None
+        if state["sampler_epoch"] is not None:
+            forward_epoch(self.sampler, state["sampler_epoch"])
+
+    def _own(self) -> tuple[Pipeline, Record]:
+        if self._pipeline is None or self._record is None:
+            raise AttributeError("state_dict needs one of augment=, reweight=, coreset=")
+        return self._pipeline, self._record
+
+    def _length(self) -> float:
+        try:
+            return len(self)
+        except TypeError:  # an IterableDataset without a length
+            return float("inf")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._pipeline is not None:  # pickling a Collate drops its stages; the loader brings them
+            self.collate_fn.attach(self._pipeline)
+
+
+class _WeightsOf:
+    """The weights of a sampler's current selection, by index; None while there are none."""
+
+    def __init__(self, sampler: CoresetSampler) -> None:
+        self.sampler = sampler
+
+    def __call__(self, index: torch.Tensor) -> torch.Tensor | None:
+        return None if self.sampler.weights is None else self.sampler.weight_of(index)
+
+
+class _Iterator:
+    """Opens the batches of one pass as they are handed out."""
+
+    def __init__(self, batches: Any, pipeline: Pipeline, ahead: bool) -> None:
+        self._batches, self._pipeline = batches, pipeline
+        device = pipeline.resolve_device() if ahead and (pipeline.steps or pipeline.reweight is not None) else None
+        on_cuda = device is not None and device.type == "cuda"
+        self._source: Iterator[Any] = CopyAhead(batches, device, pipeline) if on_cuda and device else batches
+
+    def __iter__(self) -> _Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        pending: Pending = next(self._source)
+        current: Any = self._batches._index_sampler.latest
+        current.epoch = self._pipeline.passes.of(pending.source.token)
+        batch = pending.open()
+        current.handed += 1
+        return batch
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_batches":
+            raise AttributeError(name)
+        return getattr(self._batches, name)  # frameworks reach for torch's own (_shutdown_workers)
+
+
+def _shared(earlier: Collate | None, settings: dict[str, Any]) -> Pipeline | None:
+    """The pipeline of a loader that is being rebuilt with the same settings, so that its figures stay in one place."""
+    pipeline = None if earlier is None else earlier.pipeline
+    if pipeline is None or any(pipeline.settings[name] is not value for name, value in settings.items()):
+        return None
+    return pipeline
+
+
+def _coreset_sampler(
+    coreset: Any, dataset: Any, sampler: Any, batch_sampler: Any, shuffle: bool | None, seed: int | None
+) -> CoresetSampler:
+    if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
+        return sampler  # a rebuilt loader hands it back
+    if isinstance(dataset, IterableDataset):
+        raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
+    if sampler is not None or batch_sampler is not None:
+        name = "sampler" if sampler is not None else "batch_sampler"
+        raise ValueError(f"coreset= decides which samples are drawn, so {name}= must be left out; use shuffle=True")
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(f"coreset= needs a dataset with a length, got {type(dataset).__name__}")
+    if len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
+        from .notices import NoEffectWarning
+
+        warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
+    own = seed if seed is not None else torch.initial_seed()
+    return CoresetSampler(coreset, size=len(dataset), shuffle=bool(shuffle), seed=own)
+
+
+def _distributed() -> bool:
+    dist = torch.distributed
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+class Wrapped:
+    """What `wrap` returns: the batches of ``loader`` after the stages. Other attributes are the loader's own."""
+
+    def __init__(self, loader: Iterable, pipeline: Pipeline) -> None:
+        self.loader, self._pipeline = loader, pipeline
+
+    def __iter__(self) -> Iterator[Any]:
+        # the pass begins with its first batch, as in DataLoader
+        epoch: int | None = None
+        for data in self.loader:
+            if isinstance(data, Pending):
+                raise TypeError("wrap got a loader that already is smartaug's; pass its stages to one of the two")
+            epoch = self._pipeline.passes.begin() if epoch is None else epoch
+            yield self._pipeline.run(data, None, epoch)
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``, for the stages, the loader and its sampler."""
+        self._pipeline.passes.tell(epoch)
+        forward_epoch(self.loader, epoch)
+        if not hasattr(self.loader, "set_epoch"):
+            forward_epoch(getattr(self.loader, "sampler", None), epoch)
+
+    def steps(self, epochs: int) -> int:
+        """See `DataLoader.steps`."""
+        return epochs * len(self)
+
+    def stats(self) -> dict[str, Any]:
+        """See `DataLoader.stats`."""
+        return self._pipeline.stats()
+
+    def explain(self) -> str:
+        """See `DataLoader.explain`."""
+        return self._pipeline.explain()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and stages, and the state of the wrapped loader if it keeps one: the position in the data is its own."""
+        own = getattr(self.loader, "state_dict", None)
+        return {
+            "epoch": self._pipeline.passes.upcoming,
+            "stages": self._pipeline.state_dict(),
+            "loader": None if own is None else own(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self._pipeline.load_state_dict(state["stages"])
+        self._pipeline.passes.tell(state["epoch"])
+        if state["loader"] is not None:
+            self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+
+def wrap(
+    loader: Iterable,
+    *,
+    augment: Any = None,
+    reweight: Any = None,
+    device: torch.device | str | None = None,
+    seed: int | None = None,
+    inputs: Spec = None,
+    target: Spec = None,
+    returns: str = "same",
+) -> Wrapped:
+    """The stages around any iterable of batches: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
+
+    The keywords are `DataLoader`'s, but for coreset=, which needs the sampler. The batches carry no dataset indices, so
+    draws are keyed by a running count: they repeat for a seed and an epoch as far as the iterable's order does.
+    """
+    if not hasattr(loader, "__iter__"):
+        raise TypeError(f"wrap needs an iterable of batches, got {type(loader).__name__}")
+    if isinstance(loader, DataLoader) and loader._pipeline is not None:
+        raise TypeError("wrap got a smartaug.DataLoader that has stages; give it all of them and leave wrap out")
+    pipeline = Pipeline(
+        augment=augment,
+        reweight=reweight,
+        device=device,
+        seed=seed,
+        inputs=inputs,
+        target=target,
+        returns=returns,
+        classes=classes_of(getattr(loader, "dataset", None)),
+    )
+    return Wrapped(loader, pipeline)
+
+
+__all__ = ["DataLoader", "Passes", "wrap"]

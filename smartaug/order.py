@@ -1,0 +1,132 @@
+"""Which samples come when: recording a sampler's order so that it can be resumed, and listening for its epoch.
+
+torch draws the order; we only note the state of its generators when a pass begins. Resuming puts them back, drops the
+index lists already handed out (no sample is loaded), and leaves the global generator as it was. A checksum of the order
+notices samplers that do not repeat themselves.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .fetch import Passes
+
+
+class Pass:
+    """One pass over the sampler: generator states at its start, a running checksum of the order, batches handed out."""
+
+    def __init__(self, states: list[Tensor], handed: int = 0) -> None:
+        self.states, self.handed = states, handed
+        self.checksums = [0]  # checksums[k]: of the first k index lists
+        self.epoch: int | None = None
+
+    def note(self, keys: Any) -> None:
+        """Take the next index list into the checksum."""
+        self.checksums.append(zlib.crc32(repr(keys).encode(), self.checksums[-1]))
+
+
+class Record:
+    """What the loader and torch's iterators share about the order. It must not know the loader: a cycle from torch's
+    iterator to the loader would let forked workers collect persistent workers."""
+
+    def __init__(self, generators: Iterable[torch.Generator | None]) -> None:
+        self.generators = [torch.default_generator]
+        self.generators += [g for g in {id(g): g for g in generators if g is not None}.values()]
+        self.latest: Pass | None = None
+        self.resume: Mapping[str, Any] | None = None
+
+
+class Recorded:
+    """A sampler whose passes are noted in ``record``; the first pass after a resume continues where it was."""
+
+    def __init__(self, sampler: Any, record: Record) -> None:
+        self.sampler, self.record = sampler, record
+        self.latest: Pass | None = None
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        record = self.record
+        resume, record.resume = record.resume, None
+        if resume is None:
+            self.latest = record.latest = Pass([generator.get_state() for generator in record.generators])
+            lists = iter(self.sampler)
+        else:
+            self.latest = record.latest = Pass(list(resume["generators"]), resume["batches"])
+            lists = self._replay(resume, self.latest)
+        for keys in lists:
+            self.latest.note(keys)
+            yield keys
+
+    def _replay(self, state: Mapping[str, Any], latest: Pass) -> Iterator[Any]:
+        if len(state["generators"]) != len(self.record.generators):
+            raise RuntimeError(
+                "the loader's state was saved with other generators; build it with the same generator= and sampler="
+            )
+        untouched = torch.get_rng_state()
+        for generator, saved in zip(self.record.generators, state["generators"], strict=True):
+            generator.set_state(saved)
+        lists = iter(self.sampler)
+        for _ in range(state["batches"]):
+            keys = next(lists, None)
+            if keys is None:
+                break
+            latest.note(keys)
+        torch.set_rng_state(untouched)
+        if len(latest.checksums) <= state["batches"] or latest.checksums[-1] != state["checksum"]:
+            raise RuntimeError(
+                f"the sampler {type(self.sampler).__name__} did not repeat its order, so the epoch cannot be resumed: "
+                "it draws from something else than torch's global generator or its own `generator`, the dataset has "
+                "changed, or set_epoch differs. Give it a torch.Generator, or resume at an epoch's start"
+            )
+        return lists
+
+
+class Listening:
+    """Stands in for a sampler inside torch's BatchSampler, to hear the epoch that frameworks tell only there.
+
+    It is the sampler in all else: attributes, length, order, and what isinstance says.
+    """
+
+    def __init__(self, sampler: Any, passes: Passes) -> None:
+        self._sampler, self._passes = sampler, passes
+
+    @property
+    def __class__(self) -> type:
+        return type(self._sampler)
+
+    @__class__.setter
+    def __class__(self, value: type) -> None:
+        raise TypeError("the class of a sampler's stand-in cannot be set")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._sampler)
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pass the epoch on, to the sampler and to the stages."""
+        self._passes.tell(epoch)
+        forward_epoch(self._sampler, epoch)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_sampler", "_passes"):  # not there yet while unpickling
+            raise AttributeError(name)
+        return getattr(self._sampler, name)
+
+    def __reduce__(self) -> tuple:
+        return Listening, (self._sampler, self._passes)
+
+
+def forward_epoch(sampler: Any, epoch: int) -> None:
+    """Tell the epoch to a sampler that wants to know it (DistributedSampler)."""
+    tell = getattr(sampler, "set_epoch", None)
+    if callable(tell):
+        tell(epoch)

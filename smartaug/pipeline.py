@@ -1,0 +1,521 @@
+"""The stages of a batch: what `DataLoader`, `wrap` and `Collate` share.
+
+Stages run in the main process when a batch is handed over, with the model as it is then: augment, then reweight.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from . import draws, leaves
+from .augment import Augmentation, Compose
+from .augment.foreign import Foreign
+from .augment.labels import mix_labels
+from .augment.plan import Plan, Trace
+from .batch import Batch, Target
+from .fetch import Passes
+from .notices import NoEffectWarning
+
+
+@runtime_checkable
+class Reweighter(Protocol):
+    """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
+
+    Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
+    stats.
+    """
+
+    def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
+        """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1; None leaves them as they are."""
+        ...
+
+
+@runtime_checkable
+class CoresetLike(Protocol):
+    """What ``coreset=`` takes: which samples an epoch trains on.
+
+    Optional: ``observe(index, output, target)`` receives detached outputs from `smartaug.Loss`;
+    ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its stats.
+    """
+
+    def budget(self, size: int) -> int:
+        """How many of ``size`` samples every epoch draws."""
+        ...
+
+    def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """``(indices, weights)`` of this epoch: (k,) int64 in 0..size-1 and (k,) float with mean 1, or None."""
+        ...
+
+
+_live: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
+
+
+def live(key: str) -> Pipeline | None:
+    """The pipeline of that key in this process; None when it is gone."""
+    return _live.get(key)
+
+
+def pipeline_of(target: Any) -> Pipeline | None:
+    """The pipeline that made a `Target`; None for a plain tensor or when its loader is gone."""
+    return live(target._key) if isinstance(target, Target) and target._key is not None else None
+
+
+class Pipeline:
+    """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
+
+    The arguments are those of `DataLoader`; classes: number of classes of the data set, or None when unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        augment: Any = None,
+        reweight: Any = None,
+        coreset: Any = None,
+        device: torch.device | str | None = None,
+        seed: int | None = None,
+        inputs: leaves.Spec = None,
+        target: leaves.Spec = None,
+        returns: str = "same",
+        classes: int | None = None,
+    ) -> None:
+        self.settings = {
+            "augment": augment,
+            "reweight": reweight,
+            "coreset": coreset,
+            "device": device,
+            "seed": seed,
+            "inputs": inputs,
+            "target": target,
+            "returns": returns,
+        }
+        if returns not in ("same", "batch"):
+            raise ValueError(f'returns must be "same" or "batch", got {returns!r}')
+        if inspect.isclass(reweight) or (reweight is not None and not callable(reweight)):
+            raise TypeError(_not_a_stage("reweight", reweight, "a reweighter"))
+        if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
+            raise TypeError(_not_a_stage("coreset", coreset, "a coreset"))
+        self.steps = as_steps(augment)
+        self.reweight, self.coreset = reweight, coreset
+        self.device, self.seed = device if device is None else checked_device(device), seed
+        self.inputs, self.target, self.returns = inputs, target, returns
+        for part in self.parts():
+            classes = getattr(part, "num_classes", None) or classes
+        self.classes = classes
+        self._classes_declared = classes is not None
+        self.weight_of: Callable[[Tensor], Tensor | None] | None = None  # coreset weights by index, set by the loader
+        self.passes = Passes()
+        self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted", "fallbacks"), 0)
+        self.seconds = 0.0
+        self._fallbacks: Tensor | None = None  # counted on an accelerator, read when asked for
+        self._counter = 0
+        self._loss_seen = self._warned = False
+        self._register()
+
+    def _register(self) -> None:
+        self.key = uuid.uuid4().hex
+        _live[self.key] = self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._register()  # a copy is a pipeline of its own
+
+    def parts(self) -> list[Augmentation | Foreign]:
+        """The augmentations one by one, in the user's order."""
+        return [part for step in self.steps for part in (step if isinstance(step, Compose) else [step])]
+
+    # --- running the stages ------------------------------------------------------------------------------------------
+
+    def resolve_device(self) -> torch.device:
+        """The device that stages run on: the one asked for, else the current accelerator, else the CPU."""
+        if self.device is not None:
+            return self.device
+        if torch.accelerator.is_available():
+            return torch.accelerator.current_accelerator() or torch.device("cpu")
+        return torch.device("cpu")
+
+    def resolve_seed(self) -> int:
+        """The seed of all draws, read from `torch.initial_seed` once when none was given."""
+        if self.seed is None:
+            self.seed = torch.initial_seed()
+            if _world_size() > 1:
+                warnings.warn(
+                    "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
+                    "ranks changes the augmentations; pass seed=0",
+                    stacklevel=2,
+                )
+        return self.seed
+
+    def run(self, data: Any, index: list[int] | None, epoch: int, device: torch.device | None = None) -> Any:
+        """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch"."""
+        started = time.perf_counter()
+        where = leaves.find_inputs(data, self.inputs, images=bool(self.steps))
+        images = leaves.get(data, where)
+        views = self.check_inputs(images, where)
+        length = len(views[0])
+        label_path = leaves.find_target(data, where, length, self.target)
+        target = leaves.get(data, label_path) if label_path is not None else None
+        if index is not None and len(index) != length:
+            index = None  # the user's collate function merged or dropped samples
+        keyed = torch.arange(self._counter, self._counter + length) if index is None else torch.tensor(index)
+        self._counter += length
+
+        if self.steps or self.reweight is not None:
+            device = device or self.resolve_device()
+            views = [view.to(device, non_blocking=True) for view in views]
+        views, plans, trace = self._augment(views, keyed, epoch, target)
+        known = None if index is None else keyed.to(torch.int64)
+        wrapped = self._wrap(target, plans, known, device if self.reweight is not None or plans else None)
+        batch = Batch(views[0] if len(views) == 1 else views, wrapped, None, None, known)
+        if isinstance(wrapped, Target):
+            batch = batch._replace(weight=wrapped._weight, soft=wrapped.soft, index=wrapped.index)
+        if self.weight_of is not None and known is not None:
+            batch = batch._replace(weight=self.weight_of(known))
+        if self.reweight is not None:
+            batch = self._reweight(batch, trace)
+        result = self._hand_over(data, where, label_path, batch, isinstance(images, (tuple, list)))
+        self._count(batch, length)
+        self.seconds += time.perf_counter() - started
+        return result
+
+    def check_inputs(self, inputs: Any, where: leaves.Path) -> list[Tensor]:
+        """The views of the inputs; raises TypeError or ValueError unless they are finite tensors (B, C, H, W)."""
+        views = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+        for view in views:
+            if not isinstance(view, Tensor):
+                raise TypeError(
+                    f"the inputs at {where!r} are {type(view).__name__}, stages need a tensor (B, C, H, W); "
+                    "let the dataset or collate_fn make tensors (torchvision: PILToTensor)"
+                )
+            if self.steps and view.ndim != 4:
+                raise ValueError(
+                    f"the inputs at {where!r} have shape {tuple(view.shape)}, stages need (B, C, H, W); "
+                    "name the images with inputs= or let the loader batch them (batch_size=...)"
+                )
+            # one sum shows any NaN or Inf; on an accelerator looking at it would stall the queue
+            if view.device.type == "cpu" and view.is_floating_point() and view.numel():
+                total = view.sum(dtype=torch.float64 if view.dtype == torch.float64 else torch.float32)
+                if not torch.isfinite(total):
+                    bad = (~torch.isfinite(view.flatten(1).sum(1))).nonzero().flatten().tolist()
+                    raise ValueError(
+                        f"the inputs at {where!r} hold NaN or Inf in rows {bad[:8]} of the batch; "
+                        "look at those samples (loader.dataset[i]) or replace the values: torch.nan_to_num(image)"
+                    )
+        return views
+
+    def _augment(
+        self, views: list[Tensor], index: Tensor, epoch: int, target: Any
+    ) -> tuple[list[Tensor], list[Plan], Trace]:
+        plans: list[Plan] = []
+        trace = Trace.empty(len(index))
+        if not self.steps:
+            return views, plans, trace
+        seed = self.resolve_seed()
+        done = []
+        for number, images in enumerate(views):
+            key = draws.key(seed, epoch, index, number)
+            for position, step in enumerate(self.steps):
+                # a single augmentation draws what aug(images, index=..., epoch=..., seed=...) would
+                own = key if len(self.steps) == 1 else draws.fold(key, position)
+                try:
+                    if isinstance(step, Foreign):
+                        images = step(images, own)
+                        self._refuse_mask(step.name, target, images)
+                        continue
+                    plan = step.sample(images.shape, own)
+                    if plan.moves_pixels:
+                        self._refuse_mask(type(step).__name__, target, images)
+                    images = step.apply(images, plan)
+                except Exception as error:
+                    raise in_stage(error, f"augment stage {_name(step)}", index, images) from error
+                plans.append(plan)
+                trace = trace.then(plan.trace)
+            done.append(images)
+        if len(done) > 1 and any(plan.mixes for plan in plans):
+            raise ValueError(
+                "MixUp and CutMix give every view its own labels, and the batch has one target for "
+                f"{len(done)} views; leave them out, or name one view: inputs=0"
+            )
+        return done, plans, trace
+
+    def _refuse_mask(self, stage: str, target: Any, images: Tensor) -> None:
+        if isinstance(target, Tensor) and target.ndim >= 3 and target.shape[-2:] == images.shape[-2:]:
+            raise ValueError(
+                f"{stage} may move pixels, but the target {tuple(target.shape)} is a mask that would not follow; "
+                "use only stages that leave pixels in place (Erase, Normalize), or augment image and mask in the "
+                "dataset"
+            )
+
+    def _wrap(self, target: Any, plans: list[Plan], index: Tensor | None, device: torch.device | None) -> Any:
+        """The target as a `Target`; moved only when a stage reads or writes it."""
+        mixing = [plan for plan in plans if plan.mixes]
+        needed = mixing or self.reweight is not None
+        if not isinstance(target, Tensor) or target.ndim == 0:
+            if needed and self.returns != "batch":
+                stage = "mixing" if mixing else "reweighting"
+                what = "no target leaf was found" if target is None else f"the target is {type(target).__name__}"
+                raise TypeError(
+                    f"{stage} needs a target tensor, but {what}; name it with target='key', target=1 or "
+                    'target=lambda batch: ..., or take weights from a Batch: returns="batch"'
+                )
+            return target
+        if isinstance(target, Target):
+            target = target.plain
+        if needed and device is not None:
+            target = target.to(device, non_blocking=True)
+        if mixing and not target.is_floating_point() and target.device.type == "cpu" and target.numel():
+            if not self._classes_declared:  # as wide as the largest label so far; Loss pads the rest with zeros
+                self.classes = max(self.classes or 1, int(target.max()) + 1)
+        index = index if index is None else index.to(target.device, non_blocking=True)
+        wrapped: Any = Target(target, None, None, index, self.key)
+        for plan in mixing:
+            try:
+                wrapped = mix_labels(wrapped, plan, num_classes=self.classes)
+            except (TypeError, ValueError) as error:
+                raise in_stage(error, "augment: mixing the labels", index, target) from error
+        return wrapped
+
+    def _reweight(self, batch: Batch, trace: Trace) -> Batch:
+        given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
+        try:
+            weight, soft = self.reweight(given, trace)
+        except Exception as error:
+            raise in_stage(error, f"reweight stage {_name(self.reweight)}", batch.index, batch.inputs) from error
+        length = len(batch.inputs)
+        for name, made, ndim in (("weight", weight, 1), ("soft", soft, 2)):
+            if made is not None and (made.ndim != ndim or len(made) != length):
+                wanted = "(B,)" if ndim == 1 else "(B, K)"
+                raise ValueError(
+                    f"{_name(self.reweight)} returned {name} of shape {tuple(made.shape)} for a batch of {length}; "
+                    f"it must be {wanted}"
+                )
+        weight, soft = self._finite(weight, soft, batch)
+        if weight is not None and batch.weight is not None:
+            weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
+        return batch._replace(
+            weight=batch.weight if weight is None else weight.detach(),
+            soft=batch.soft if soft is None else soft.detach(),
+        )
+
+    def _finite(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """Weight 1 and the upstream labels for a batch whose weights or labels are not finite; counted."""
+        made = [part for part in (weight, soft) if part is not None]
+        if not made:
+            return weight, soft
+        bad = torch.stack([~torch.isfinite(part).all() for part in made]).any()
+        if bad.device.type == "cpu":
+            if bad:
+                self.counts["fallbacks"] += 1
+                self._warn_fallback()
+                return None, None
+            return weight, soft
+        # no look at the device: choose there, count there
+        self._fallbacks = bad.long() if self._fallbacks is None else self._fallbacks + bad
+        if weight is not None:
+            weight = torch.where(bad, torch.ones_like(weight), weight)
+        if soft is not None:
+            upstream = batch.soft
+            if upstream is None:
+                label = batch.target.long()
+                upstream = torch.zeros_like(soft).scatter_(1, label.reshape(-1, 1), 1.0)
+            soft = torch.where(bad, upstream.to(soft.dtype), soft)
+        return weight, soft
+
+    def _warn_fallback(self) -> None:
+        if self.counts["fallbacks"] == 1:
+            warnings.warn(
+                f"{_name(self.reweight)} made weights or labels that are not finite; such batches keep weight 1 and "
+                'their own labels. loader.stats()["fallbacks"] counts them; look for NaN in the model\'s outputs',
+                stacklevel=2,
+            )
+
+    def _hand_over(
+        self, data: Any, where: leaves.Path, label_path: leaves.Path | None, batch: Batch, views: bool
+    ) -> Any:
+        target = batch.target
+        if isinstance(target, Target):
+            extras = [
+                None if part is None else part.to(target.device, non_blocking=True)
+                for part in (batch.weight, batch.soft, batch.index)
+            ]
+            batch = Batch(batch.inputs, Target(target.plain, *extras, key=self.key), *extras)
+        elif batch.weight is not None and self.returns != "batch":
+            raise TypeError(
+                "the batch has weights, but no target tensor to carry them; name it with target='key', target=1 or "
+                'target=lambda batch: ..., or take them from a Batch: returns="batch"'
+            )
+        if self.returns == "batch":
+            return batch
+        inputs: Any = batch.inputs
+        if views and isinstance(inputs, Tensor):
+            inputs = [inputs]
+        if views:
+            inputs = type(leaves.get(data, where))(inputs)
+        result = leaves.put(data, where, inputs)
+        return result if label_path is None else leaves.put(result, label_path, batch.target)
+
+    # --- what is counted and told ------------------------------------------------------------------------------------
+
+    def _count(self, batch: Batch, length: int) -> None:
+        self.counts["batches"] += 1
+        self.counts["samples"] += length
+        self.counts["augmented"] += length if self.steps else 0
+        self.counts["weighted"] += batch.weight is not None or batch.soft is not None
+        if self.counts["weighted"] >= 20 and not self._loss_seen and not self._warned and self.returns == "same":
+            self._warned = True
+            warnings.warn(
+                "20 batches carried weights or soft labels and no smartaug.Loss has met one, so they had no effect; "
+                "write criterion = smartaug.Loss(criterion) and compute the loss outside the model",
+                NoEffectWarning,
+                stacklevel=2,
+            )
+
+    def observe(self, index: Tensor | None, output: Any, target: Target) -> None:
+        """`Loss` met a target of this pipeline: note it, and show the outputs of unmixed rows to the coreset."""
+        self._loss_seen = True
+        look = getattr(self.coreset, "observe", None)
+        if look is not None and index is not None and isinstance(output, Tensor) and target.soft is None:
+            look(index, output.detach(), target.plain)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
+        if self._fallbacks is not None:
+            self.counts["fallbacks"] += int(self._fallbacks)
+            self._fallbacks = None
+            if self.counts["fallbacks"]:
+                self._warn_fallback()
+        told: dict[str, Any] = {"epoch": max(self.passes.epoch, 0), **self.counts, "seconds": self.seconds}
+        for name in ("reweight", "coreset"):
+            own = getattr(getattr(self, name), "stats", None)
+            if own is not None:
+                told[name] = own()
+        return told
+
+    def explain(self) -> str:
+        """A table: every stage in order, where it runs, and why."""
+        device = str(self.resolve_device())
+        rows = [("stage", "runs", "why")]
+        if self.coreset is not None:
+            rows.append((f"coreset: {_name(self.coreset)}", "sampler", "only selected samples are drawn"))
+        for part in self.parts():
+            if isinstance(part, Foreign):
+                rows.append((f"augment: {part.name}", f"{device}: as it is", "no plan for it; own forked RNG"))
+            else:
+                rows.append((f"augment: {_name(part)}", f"{device}: torch", "in one plan with its neighbours"))
+        if self.reweight is not None:
+            rows.append((f"reweight: {_name(self.reweight)}", device, "at hand-over, with the model as it is then"))
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seed, counter and the states of the stages, as tensors and plain values."""
+        state: dict[str, Any] = {"seed": self.resolve_seed(), "counter": self._counter}
+        for name in ("reweight", "coreset"):
+            own = getattr(getattr(self, name), "state_dict", None)
+            if own is not None:
+                state[name] = own()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.seed, self._counter = state["seed"], state["counter"]
+        for name in ("reweight", "coreset"):
+            if name in state:
+                getattr(self, name).load_state_dict(state[name])
+
+
+# --- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def as_steps(augment: Any) -> list[Augmentation | Foreign]:
+    """``augment=`` as stages: neighbouring smartaug augmentations become one plan, everything else a foreign stage."""
+    if augment is None:
+        return []
+    stages = list(augment) if isinstance(augment, (tuple, list)) else [augment]
+    steps: list[Augmentation | Foreign] = []
+    group: list[Augmentation] = []
+    for stage in stages:
+        if inspect.isclass(stage) or not (isinstance(stage, (Augmentation, Foreign)) or callable(stage)):
+            raise TypeError(_not_a_stage("augment", stage, "an augmentation, a Kornia module or a callable on a batch"))
+        if isinstance(stage, Augmentation):
+            group.append(stage)
+            continue
+        steps += _grouped(group)
+        group = []
+        steps.append(stage if isinstance(stage, Foreign) else Foreign(stage))
+    return steps + _grouped(group)
+
+
+def _grouped(group: list[Augmentation]) -> list[Augmentation]:
+    return group if len(group) < 2 else [Compose(group)]
+
+
+def _not_a_stage(argument: str, given: Any, wanted: str) -> str:
+    if inspect.isclass(given):
+        return f"{argument} got the class {given.__name__}; make an object of it: {argument}={given.__name__}(...)"
+    return f"{argument} must be {wanted}, got {type(given).__name__}: {given!r}"
+
+
+def checked_device(device: torch.device | str) -> torch.device:
+    """``device`` if this machine has it, else a ValueError that names what there is."""
+    try:
+        made = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r} is no device; write device='cpu' or device='cuda:0'") from error
+    if made.type in ("cpu", "meta"):
+        return made
+    current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = torch.accelerator.device_count() if current is not None and current.type == made.type else 0
+    if (made.index or 0) >= count:
+        there = f"{current.type} with {torch.accelerator.device_count()} devices" if current else "only the CPU"
+        raise ValueError(f"device={str(device)!r} does not exist here: this machine has {there}; leave device= out")
+    return made
+
+
+def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) -> Exception:
+    """``error`` again, with the stage, the sample indices and the input's shape and dtype put before its message."""
+    rows = "unknown indices" if index is None else f"samples {index[:16].tolist()}{' ...' if len(index) > 16 else ''}"
+    what = f"{str(inputs.dtype)[6:]} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+    message = f"{stage} failed on {rows}, inputs {what}: {error}"
+    kind = type(error) if type(error) in (TypeError, ValueError, RuntimeError) else RuntimeError
+    return kind(message)
+
+
+def _name(stage: Any) -> str:
+    return stage.name if isinstance(stage, Foreign) else type(stage).__name__
+
+
+def _world_size() -> int:
+    dist = torch.distributed
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def classes_of(dataset: Any) -> int | None:
+    """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets."""
+    for _ in range(8):
+        classes = getattr(dataset, "classes", None)
+        if isinstance(classes, Iterable) and not isinstance(classes, (str, bytes)):
+            return len(list(classes)) or None
+        number = getattr(dataset, "num_classes", None)
+        if isinstance(number, int):
+            return number
+        labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
+        if labels is None and isinstance(getattr(dataset, "tensors", None), tuple):
+            labels = dataset.tensors[-1]
+        if labels is not None and len(labels):
+            labels = torch.as_tensor(labels)
+            if labels.ndim == 1 and not labels.is_floating_point():
+                return int(labels.max()) + 1
+        dataset = getattr(dataset, "dataset", None)
+        if dataset is None:
+            return None
+    return None
