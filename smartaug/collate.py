@@ -28,8 +28,8 @@ class _SaysWhatToDo(type):
         if cls.__module__ != __name__:
             return super().__repr__()
         return (
-            "<class 'smartaug.Pending'> (a batch not yet handed over: call .to(device) on it or unpack it. Accelerate's "
-            "dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), or "
+            "<class 'smartaug.Pending'> (a batch not yet handed over: call .to(device) on it or unpack it. "
+            "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), or "
             "smartaug.wrap(accelerator.prepare(loader)))"
         )
 
@@ -93,8 +93,8 @@ class Collate:
     ``Trainer(data_collator=smartaug.Collate(default_data_collator, augment=...))``, or a stock DataLoader under
     Accelerate or Lightning. collate_fn: the user's own (None: torch's default). The keywords are `DataLoader`'s.
 
-    What it returns opens itself on ``.to(device)`` or first use in the main process. Called outside a torch loader it is
-    the inner collate function and nothing else.
+    What it returns opens itself on ``.to(device)`` or first use in the main process. Called outside a torch loader it
+    is the inner collate function and nothing else.
     """
 
     def __init__(

@@ -29,9 +29,9 @@ class Token(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a batch came from: the sampler's indices (None: an iterable dataset, keys that are no integers), and who."""
+    """Where a batch came from: the sampler's indices (None: iterable datasets, keys that are no integers), and who."""
 
-    index: list[int] | None
+    index: list[int] | None  # type: ignore[assignment]  # shadows tuple.index
     token: Token
 
 

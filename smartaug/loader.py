@@ -130,8 +130,8 @@ class DataLoader(TorchDataLoader[T]):
             return super().__iter__()
         if self.coreset is not None and _distributed():
             raise RuntimeError(
-                "coreset= selects for one process, but torch.distributed runs several and each would train on the whole "
-                "selection; use it in a single process"
+                "coreset= selects for one process, but torch.distributed runs several and each would train on the "
+                "whole selection; use it in a single process"
             )
         if self._record.resume is None:
             batches = super().__iter__()
@@ -340,7 +340,7 @@ class Wrapped:
         return self._pipeline.explain()
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and stages, and the state of the wrapped loader if it keeps one: the position in the data is its own."""
+        """Epoch and stages, and the wrapped loader's state if it keeps one: the position in the data is its own."""
         own = getattr(self.loader, "state_dict", None)
         return {
             "epoch": self._pipeline.passes.upcoming,

@@ -36,7 +36,7 @@ class Record:
 
     def __init__(self, generators: Iterable[torch.Generator | None]) -> None:
         self.generators = [torch.default_generator]
-        self.generators += [g for g in {id(g): g for g in generators if g is not None}.values()]
+        self.generators += list({id(g): g for g in generators if g is not None}.values())
         self.latest: Pass | None = None
         self.resume: Mapping[str, Any] | None = None
 

@@ -272,9 +272,10 @@ class Pipeline:
             target = target.plain
         if needed and device is not None:
             target = target.to(device, non_blocking=True)
-        if mixing and not target.is_floating_point() and target.device.type == "cpu" and target.numel():
-            if not self._classes_declared:  # as wide as the largest label so far; Loss pads the rest with zeros
-                self.classes = max(self.classes or 1, int(target.max()) + 1)
+        countable = not target.is_floating_point() and target.device.type == "cpu" and target.numel() > 0
+        if mixing and countable and not self._classes_declared:
+            # as wide as the largest label so far; Loss pads the rest with zeros
+            self.classes = max(self.classes or 1, int(target.max()) + 1)
         index = index if index is None else index.to(target.device, non_blocking=True)
         wrapped: Any = Target(target, None, None, index, self.key)
         for plan in mixing:
@@ -301,10 +302,8 @@ class Pipeline:
         weight, soft = self._finite(weight, soft, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
-        return batch._replace(
-            weight=batch.weight if weight is None else weight.detach(),
-            soft=batch.soft if soft is None else soft.detach(),
-        )
+        weight = batch.weight if weight is None else weight.detach()
+        return batch._replace(weight=weight, soft=batch.soft if soft is None else soft.detach())
 
     def _finite(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
         """Weight 1 and the upstream labels for a batch whose weights or labels are not finite; counted."""
@@ -343,11 +342,11 @@ class Pipeline:
     ) -> Any:
         target = batch.target
         if isinstance(target, Target):
-            extras = [
+            weight, soft, index = (
                 None if part is None else part.to(target.device, non_blocking=True)
                 for part in (batch.weight, batch.soft, batch.index)
-            ]
-            batch = Batch(batch.inputs, Target(target.plain, *extras, key=self.key), *extras)
+            )
+            batch = Batch(batch.inputs, Target(target.plain, weight, soft, index, self.key), weight, soft, index)
         elif batch.weight is not None and self.returns != "batch":
             raise TypeError(
                 "the batch has weights, but no target tensor to carry them; name it with target='key', target=1 or "
@@ -433,7 +432,7 @@ class Pipeline:
                 getattr(self, name).load_state_dict(state[name])
 
 
-# --- helpers -----------------------------------------------------------------------------------------------------------
+# --- helpers ---------------------------------------------------------------------------------------------------------
 
 
 def as_steps(augment: Any) -> list[Augmentation | Foreign]:

@@ -1,8 +1,8 @@
 """Copying the next batch to the GPU while the model works on this one.
 
 One side stream for the life of an iterator. The copy of batch n + 1 is queued before the consumer's step n, after what
-the consumer has queued so far (whose memory it may reuse), and the consumer waits for it at hand-over, so neither memory
-nor values can be met half-way. The consumer's stream is read anew each time: training loops switch it.
+the consumer has queued so far (whose memory it may reuse), and the consumer waits for it at hand-over, so neither
+memory nor values can be met half-way. The consumer's stream is read anew each time: training loops switch it.
 """
 
 from __future__ import annotations

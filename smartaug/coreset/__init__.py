@@ -1,4 +1,4 @@
-"""Which samples an epoch trains on: `Coreset` says how many and how often, a criterion says which; one file a criterion.
+"""Which samples an epoch trains on: `Coreset` says how many and how often, a criterion which. One file a criterion.
 
 | criterion | what it selects |
 |---|---|

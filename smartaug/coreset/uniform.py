@@ -1,7 +1,7 @@
 """Uniform random subsets: the control.
 
-What: a random subset of the budget, fresh at each selection, without weights. When: in every comparison, and often as the
-method of choice. Cost: one permutation. Reference: Okanovic et al., "Repeated Random Sampling for Minimizing the
+What: a random subset of the budget, fresh at each selection, without weights. When: in every comparison, and often
+as the method of choice. Cost: one permutation. Reference: Okanovic et al., "Repeated Random Sampling for Minimizing the
 Time-to-Accuracy of Learning" (RS2), ICLR 2024.
 """
 
