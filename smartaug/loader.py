@@ -181,7 +181,7 @@ class DataLoader(TorchDataLoader[T]):
             "stages": pipeline.state_dict(),
         }
         current = record.latest
-        if current is None or current.epoch is None or current.handed == 0 or current.handed >= self._length():
+        if current is None or current.epoch is None or current.ended or current.handed >= self._length():
             return state
         if isinstance(self.dataset, IterableDataset):
             raise RuntimeError(
@@ -253,7 +253,12 @@ class _Iterator:
         return self
 
     def __next__(self) -> Any:
-        pending: Pending = next(self._source)
+        try:
+            pending: Pending = next(self._source)
+        except StopIteration:
+            if self._batches._index_sampler.latest is not None:
+                self._batches._index_sampler.latest.ended = True
+            raise
         current: Any = self._batches._index_sampler.latest
         current.epoch = self._pipeline.passes.of(pending.source.token)
         batch = pending.open()

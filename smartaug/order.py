@@ -24,6 +24,7 @@ class Pass:
         self.states, self.handed = states, handed
         self.checksums = [0]  # checksums[k]: of the first k index lists
         self.epoch: int | None = None
+        self.ended = False
 
     def note(self, keys: Any) -> None:
         """Take the next index list into the checksum."""
@@ -80,8 +81,9 @@ class Recorded:
             latest.note(keys)
         torch.set_rng_state(untouched)
         if len(latest.checksums) <= state["batches"] or latest.checksums[-1] != state["checksum"]:
+            source = getattr(self.sampler, "sampler", self.sampler)
             raise RuntimeError(
-                f"the sampler {type(self.sampler).__name__} did not repeat its order, so the epoch cannot be resumed: "
+                f"the sampler {source.__class__.__name__} did not repeat its order, so the epoch cannot be resumed: "
                 "it draws from something else than torch's global generator or its own `generator`, the dataset has "
                 "changed, or set_epoch differs. Give it a torch.Generator, or resume at an epoch's start"
             )

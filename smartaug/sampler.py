@@ -40,15 +40,14 @@ class CoresetSampler(Sampler[int]):
         self.shuffle, self.seed, self.size = shuffle, seed, size
         self.coreset = selected if isinstance(selected, CoresetLike) else None
         self._passes = Passes()
-        self._selected_for: int | None = None
-        no_weights: Tensor | None = None
+        self.indices: Tensor = torch.empty(0, dtype=torch.int64)
+        self.weights: Tensor | None = None
         if isinstance(selected, CoresetLike):
             if size is None or weights is not None:
                 raise ValueError(
                     "a coreset chooses its own weights and needs the dataset's length: "
                     "CoresetSampler(coreset, size=len(dataset))"
                 )
-            self.indices, self.weights = torch.empty(0, dtype=torch.int64), no_weights
         else:
             self._take(torch.as_tensor(selected), None if weights is None else torch.as_tensor(weights))
 

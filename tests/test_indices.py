@@ -1,0 +1,198 @@
+"""Every batch knows its dataset indices, stages run exactly once, and passes are numbered, in every setting."""
+
+import itertools
+
+import pytest
+import torch
+from torch.utils.data import BatchSampler, RandomSampler, Subset
+
+import smartaug
+from smartaug.fetch import Passes, Token
+from tests.data import ADDED, Numbered, Stream, WithGetItems, add_constant, numbers
+
+DATASETS = {
+    "plain": Numbered,
+    "getitems": WithGetItems,
+    "subset": lambda: Subset(Numbered(), list(range(5, 17))),
+}
+WORKERS = {
+    "0": {},
+    "2": {"num_workers": 2},
+    "persistent": {"num_workers": 2, "persistent_workers": True},
+    "out of order": {"num_workers": 2, "in_order": False},
+    "spawn": {"num_workers": 2, "multiprocessing_context": "spawn"},
+}
+ORDERS = {
+    "shuffle": lambda size: {"batch_size": 3, "shuffle": True},
+    "batch_sampler": lambda size: {"batch_sampler": BatchSampler(RandomSampler(range(size)), 3, False)},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("workers", WORKERS.values(), ids=WORKERS)
+@pytest.mark.parametrize("make", DATASETS.values(), ids=DATASETS)
+def test_indices_are_right_and_stages_run_once(make, workers, order):
+    dataset = make()
+    loader = smartaug.DataLoader(dataset, augment=add_constant, **order(len(dataset)), **workers)
+    offset = 5 if isinstance(dataset, Subset) else 0
+    for epoch in range(2):
+        seen = []
+        for images, target in loader:
+            assert numbers(images) == (target.index + offset).tolist()
+            assert target.tolist() == [(i + offset) % 4 for i in target.index.tolist()]
+            seen += target.index.tolist()
+        assert sorted(seen) == list(range(len(dataset)))
+        assert loader.stats()["epoch"] == epoch
+    assert loader.stats()["samples"] == 2 * len(dataset)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streams_have_no_indices_and_still_run_once(workers):
+    loader = smartaug.DataLoader(Stream(), batch_size=3, num_workers=workers, augment=add_constant)
+    seen = []
+    for images, target in loader:
+        assert target.index is None
+        seen += numbers(images)
+    assert sorted(seen) == list(range(20))
+
+
+def test_numpy_indices_and_foreign_keys():
+    import numpy as np
+
+    loader = smartaug.DataLoader(Numbered(), batch_sampler=[np.array([3, 1])], augment=add_constant)
+    assert next(iter(loader))[1].index.tolist() == [3, 1]
+
+    class Keyed(Numbered):
+        def __getitem__(self, key):
+            return super().__getitem__(int(key))
+
+    loader = smartaug.DataLoader(Keyed(), batch_sampler=[["3", "1"]], augment=add_constant)
+    images, target = next(iter(loader))
+    assert target.index is None
+    assert numbers(images) == [3, 1]
+
+
+def test_a_collate_function_that_drops_samples_loses_only_the_indices():
+    def first_half(samples):
+        return torch.utils.data.default_collate(samples[: len(samples) // 2])
+
+    loader = smartaug.DataLoader(Numbered(), batch_size=4, collate_fn=first_half, augment=add_constant)
+    images, target = next(iter(loader))
+    assert target.index is None
+    assert numbers(images) == [0, 1]
+
+
+def test_collate_outside_a_loader_is_the_inner_function():
+    loader = smartaug.DataLoader(Numbered(), batch_size=2, augment=add_constant)
+    images, target = loader.collate_fn([loader.dataset[3], loader.dataset[4]])
+    assert images[:, 0, 0, 0].tolist() == pytest.approx([0.003, 0.004])
+    assert type(target) is torch.Tensor
+
+
+def test_two_live_iterators_keep_their_own_epoch():
+    loader = smartaug.DataLoader(Numbered(), batch_size=10, augment=lambda x: x + torch.rand(1), seed=0)
+    whole = [torch.cat([images for images, _ in loader]) for _ in range(2)]
+    fresh = smartaug.DataLoader(Numbered(), batch_size=10, augment=lambda x: x + torch.rand(1), seed=0)
+    one, other = iter(fresh), iter(fresh)
+    mixed = [next(it)[0] for it in (one, other, one, other)]
+    assert torch.equal(torch.cat(mixed[0::2]), whole[0])
+    assert torch.equal(torch.cat(mixed[1::2]), whole[1])
+    assert not torch.equal(whole[0], whole[1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_that_is_broken_off_counts(workers):
+    loader = smartaug.DataLoader(Numbered(), batch_size=3, num_workers=workers, augment=add_constant)
+    for epoch in range(3):
+        for images, _ in itertools.islice(loader, 2):
+            numbers(images)
+        assert loader.stats()["epoch"] == epoch
+
+
+def test_set_epoch_is_heard_wherever_it_is_said():
+    loader = smartaug.DataLoader(Numbered(), batch_size=3, shuffle=True, augment=add_constant)
+    for tell, epoch in ((loader.set_epoch, 7), (loader.batch_sampler.sampler.set_epoch, 11)):
+        tell(epoch)
+        next(iter(loader))
+        assert loader.stats()["epoch"] == epoch
+    next(iter(loader))
+    assert loader.stats()["epoch"] == 12
+    assert isinstance(loader.batch_sampler.sampler, RandomSampler)
+
+
+def test_persistent_workers_that_sit_out_an_epoch_do_not_shift_the_count():
+    passes = Passes()
+    worker = [Token(9, 0, (100, serial)) for serial in range(3)]
+    idle = [Token(9, 1, (101, serial)) for serial in range(2)]
+    assert passes.of(worker[0]) == 0  # worker 1 gets nothing in the first epoch
+    assert [passes.of(worker[1]), passes.of(idle[0])] == [1, 1]
+    assert [passes.of(worker[2]), passes.of(idle[1]), passes.of(worker[2])] == [2, 2, 2]
+
+
+def test_stock_loader_with_collate_opens_on_use_and_on_to():
+    collate = smartaug.Collate(augment=add_constant, seed=0)
+    loader = torch.utils.data.DataLoader(Numbered(), batch_size=4, num_workers=2, collate_fn=collate)
+    for position, pending in enumerate(loader):
+        images, target = pending if position % 2 else pending.to("cpu")
+        again, _ = pending
+        assert again is images
+        assert numbers(images) == target.index.tolist()
+    assert collate.stats()["samples"] == 20
+
+
+def test_pending_stands_for_a_dict():
+    collate = smartaug.Collate(augment=add_constant)
+    loader = torch.utils.data.DataLoader(Numbered(structure="dict"), batch_size=4, collate_fn=collate)
+    pending = next(iter(loader))
+    assert set(pending.keys()) == {"image", "label", "name"}
+    assert "label" in pending
+    assert len(pending) == 3
+    assert dict(**pending)["name"] == [f"sample {i}" for i in range(4)]
+    assert numbers(pending["image"]) == [0, 1, 2, 3]
+    assert dict(pending.items())["label"].index.tolist() == [0, 1, 2, 3]
+
+
+def test_a_batch_that_outlived_its_loader_says_so():
+    loader = torch.utils.data.DataLoader(Numbered(), batch_size=4, collate_fn=smartaug.Collate(augment=add_constant))
+    pending = next(iter(loader))
+    del loader
+    with pytest.raises(RuntimeError, match="outlived its loader"):
+        pending.to("cpu")
+
+
+def test_wrap_runs_stages_around_any_iterable():
+    batches = [(torch.full((2, 1, 4, 4), i / 1000.0), torch.tensor([0, 1])) for i in range(3)]
+    wrapped = smartaug.wrap(batches, augment=add_constant, seed=0)
+    assert len(wrapped) == 3
+    for epoch in range(2):
+        for (images, target), (plain, label) in zip(wrapped, batches, strict=True):
+            assert torch.equal(images, plain + ADDED)
+            assert torch.equal(target.plain, label)
+            assert target.index is None
+        assert wrapped.stats()["epoch"] == epoch
+
+
+def test_wrap_draws_anew_for_every_batch_and_epoch_and_repeats_for_a_seed():
+    batches = [torch.rand(4, 3, 8, 8)] * 3
+    draws = [
+        [list(loader) for _ in range(2)] for loader in [smartaug.wrap(batches, augment=smartaug.Erase(1.0), seed=1)] * 1
+    ]
+    again = smartaug.wrap(batches, augment=smartaug.Erase(1.0), seed=1)
+    flat = [batch for epoch in draws[0] for batch in epoch]
+    for one, other in zip(flat, [batch for _ in range(2) for batch in again], strict=True):
+        assert torch.equal(one, other)
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(flat, 2))
+
+
+def test_wrap_forwards_to_the_loader():
+    class Loader(list):
+        dataset, sampler, told = "data", "sampler", None
+
+        def set_epoch(self, epoch):
+            self.told = epoch
+
+    inner = Loader([torch.zeros(1, 1, 2, 2)])
+    wrapped = smartaug.wrap(inner, augment=add_constant)
+    wrapped.set_epoch(4)
+    list(wrapped)
+    assert (wrapped.dataset, wrapped.sampler, inner.told, wrapped.stats()["epoch"]) == ("data", "sampler", 4, 4)
