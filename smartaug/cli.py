@@ -1,0 +1,53 @@
+"""The command ``smartaug``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, one subcommand a job."""
+    top = argparse.ArgumentParser(prog="smartaug", description=__doc__)
+    jobs = top.add_subparsers(dest="job", required=True)
+    demo = jobs.add_parser("demo", help="train a small CNN through torch's loader, then through smartaug's")
+    demo.add_argument("--data", metavar="FOLDER", help="a folder of images per class; default: scikit-learn's digits")
+    demo.add_argument("--epochs", type=_positive, metavar="N", help="default: 15 on the digits, 3 on a folder")
+    demo.add_argument("--limit", type=_positive, metavar="N", help="use only N training images")
+    demo.add_argument("--device", help="where to train and augment; default: the accelerator, else the CPU")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--workers", type=int, metavar="N", help="default: 0 on the digits, 2 on a folder")
+    demo.add_argument("--out", default="smartaug-demo.png", metavar="FILE", help="picture to write (%(default)s)")
+    return top
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status (130 after Ctrl-C, 1 for an error told to the user)."""
+    arguments = vars(parser().parse_args(argv))
+    arguments.pop("job")
+    try:
+        from .demo import run
+
+        run(**arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except (FileNotFoundError, ValueError) as error:
+        print(f"smartaug: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f'smartaug: the demo needs {error.name}: pip install "smartaug[demo]"', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Imports go downward, and optional packages are imported only where they are used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import smartaug
+
+ROOT = Path(smartaug.__file__).parent
+# lowest first; modules of one layer do not import each other, but for the files inside a package
+LAYERS = [
+    ["notices", "draws", "leaves", "fetch"],
+    ["batch"],
+    ["augment", "reweight", "coreset"],
+    ["pipeline"],
+    ["collate", "sampler", "loss", "order"],
+    ["side_stream"],
+    ["loader"],
+    ["plots"],
+    ["demo"],
+    ["cli"],
+]
+AUGMENT_LAYERS = [["plan"], ["backends"], ["labels"], ["augmentation"], ["ops", "mix", "foreign"], ["compose"]]
+
+
+def imported(path):
+    """Names of the package's own modules that the file imports, as paths below the package."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            if node.module:
+                yield (*base, *node.module.split("."))
+            else:
+                yield from ((*base, alias.name) for alias in node.names)
+
+
+def rank(layers, name):
+    found = [number for number, layer in enumerate(layers) if name in layer]
+    assert found, f"{name} has no place in the layers of tests/test_imports.py: give it one"
+    return found[0]
+
+
+def check(layers, folder):
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        if parts[0] in ("__init__", "__main__"):
+            continue
+        for target in imported(path):
+            inside = target[len(folder.relative_to(ROOT).parts) :]
+            if target[: len(folder.relative_to(ROOT).parts)] != folder.relative_to(ROOT).parts or not inside:
+                continue
+            if inside[0] != parts[0]:
+                assert rank(layers, inside[0]) < rank(layers, parts[0]), f"{path.name} imports {'.'.join(inside)}"
+
+
+def test_imports_go_downward():
+    check(LAYERS, ROOT)
+
+
+def test_imports_of_augmentations_go_downward():
+    check(AUGMENT_LAYERS, ROOT / "augment")
+
+
+def test_importing_smartaug_imports_nothing_optional():
+    code = "import sys, smartaug; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    optional = {"torchvision", "albumentations", "matplotlib", "numba", "sklearn", "PIL", "lightning", "accelerate"}
+    assert optional.isdisjoint(loaded)
+
+
+def test_public_names_are_sorted_and_there():
+    assert smartaug.__all__ == sorted(smartaug.__all__, key=str)
+    assert all(hasattr(smartaug, name) for name in smartaug.__all__)
