@@ -1,0 +1,164 @@
+"""Subsets: exactly the selected samples, each once, the same number of batches in every epoch."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader as TorchDataLoader
+
+import smartaug
+from smartaug import coreset
+from tests.data import Numbered, add_constant, numbers
+
+WORKERS = {"0": {}, "2": {"num_workers": 2}, "persistent": {"num_workers": 2, "persistent_workers": True}}
+
+
+@pytest.mark.parametrize("workers", WORKERS.values(), ids=WORKERS)
+def test_an_epoch_draws_the_selection_once(workers):
+    chosen = smartaug.Coreset(0.3, every=2)
+    loader = smartaug.DataLoader(
+        Numbered(), batch_size=4, shuffle=True, coreset=chosen, augment=add_constant, seed=2, **workers
+    )
+    assert len(loader) == 2
+    epochs = []
+    for epoch in range(4):
+        drawn = []
+        for images, target in loader:
+            assert numbers(images) == target.index.tolist()
+            drawn += target.index.tolist()
+        assert sorted(drawn) == chosen.selection(epoch, 20, 2)[0].tolist()
+        epochs.append(drawn)
+    assert sorted(epochs[0]) == sorted(epochs[1]) != sorted(epochs[2])
+    assert epochs[0] != epochs[1]  # the same samples in another order
+    assert loader.steps(10) == 20
+
+
+def test_order_and_selection_draw_nothing_global():
+    loader = smartaug.DataLoader(Numbered(), batch_size=4, shuffle=True, coreset=smartaug.Coreset(8), seed=2)
+    list(loader)  # torch's own draws happen in iter()
+    before = torch.get_rng_state()
+    list(loader.sampler)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.5, -0.1, 0, True, "half"])
+def test_fractions_that_make_no_sense(fraction):
+    with pytest.raises(ValueError, match=r"fraction must be a float in \(0, 1\] or a number of samples"):
+        smartaug.Coreset(fraction)
+
+
+def test_more_than_there_is():
+    with pytest.raises(ValueError, match="asks for more samples than the dataset's 20"):
+        smartaug.DataLoader(Numbered(), coreset=smartaug.Coreset(21))
+    with pytest.raises(ValueError, match="every must be a number of epochs"):
+        smartaug.Coreset(0.5, every=0)
+    with pytest.raises(TypeError, match="select must be a criterion"):
+        smartaug.Coreset(0.5, select=coreset.Uniform)
+
+
+def test_a_coreset_of_everything_warns():
+    with pytest.warns(smartaug.NoEffectWarning, match="selects nothing"):
+        smartaug.DataLoader(Numbered(), coreset=smartaug.Coreset(1.0))
+
+
+def test_criteria_by_the_protocol_bring_weights_into_the_target():
+    def loudest(embedding, budget, generator):
+        return torch.arange(budget) * 2, torch.arange(1.0, budget + 1)
+
+    chosen = smartaug.Coreset(4, select=loudest)
+    loader = smartaug.DataLoader(Numbered(), batch_size=4, coreset=chosen, augment=add_constant)
+    images, target = next(iter(loader))
+    assert numbers(images) == [0, 2, 4, 6]
+    assert torch.allclose(target.weight, torch.tensor([1.0, 2.0, 3.0, 4.0]) / 2.5)
+
+
+def test_any_object_that_follows_the_protocol_is_a_coreset():
+    class Odd:
+        seen = ()
+
+        def budget(self, size):
+            return size // 2
+
+        def selection(self, epoch, size, seed):
+            return torch.arange(1, size, 2), None
+
+        def observe(self, index, output, target):
+            self.seen += (index.tolist(), output.requires_grad, type(target))
+
+    odd = Odd()
+    loader = smartaug.DataLoader(Numbered(), batch_size=5, coreset=odd)
+    criterion = smartaug.Loss(torch.nn.CrossEntropyLoss())
+    images, target = next(iter(loader))
+    criterion(torch.randn(5, 4, requires_grad=True), target).backward()
+    assert target.index.tolist() == [1, 3, 5, 7, 9]
+    assert odd.seen == ([1, 3, 5, 7, 9], False, torch.Tensor)
+
+
+def test_rows_with_mixed_labels_are_not_shown_to_the_coreset():
+    class Looking(smartaug.Coreset):
+        def observe(self, index, output, target):
+            raise AssertionError("mixed rows were shown")
+
+    loader = smartaug.DataLoader(Numbered(), batch_size=5, coreset=Looking(0.5), augment=smartaug.MixUp(num_classes=4))
+    _, target = next(iter(loader))
+    smartaug.Loss(torch.nn.CrossEntropyLoss())(torch.randn(5, 4), target)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_sampler_with_given_indices_works_in_torchs_loader(shuffle):
+    sampler = smartaug.CoresetSampler([7, 3, 11], shuffle=shuffle, seed=1)
+    loader = TorchDataLoader(Numbered(), batch_size=2, sampler=sampler)
+    epochs = [torch.cat([images.flatten(1)[:, 0] * 1000 for images, _ in loader]).round().tolist() for _ in range(6)]
+    assert all(sorted(epoch) == [3, 7, 11] for epoch in epochs)
+    assert (len({tuple(epoch) for epoch in epochs}) > 1) == shuffle
+    sampler.set_epoch(2)
+    assert torch.cat([images.flatten(1)[:, 0] * 1000 for images, _ in loader]).round().tolist() == epochs[2]
+
+
+def test_sampler_weights_reach_the_loss():
+    sampler = smartaug.CoresetSampler(torch.tensor([5, 1, 9]), weights=[1.0, 0.0, 5.0], shuffle=False)
+    loader = smartaug.DataLoader(Numbered(), batch_size=3, sampler=sampler)
+    _, target = next(iter(loader))
+    assert target.index.tolist() == [5, 1, 9]
+    assert torch.allclose(target.weight, torch.tensor([0.5, 0.0, 2.5]))
+    output = torch.randn(3, 4)
+    rows = torch.nn.functional.cross_entropy(output, target.plain, reduction="none")
+    assert torch.allclose(smartaug.Loss(torch.nn.CrossEntropyLoss())(output, target), (target.weight * rows).sum() / 3)
+    assert sampler.weight_of(torch.tensor([9, 4])).tolist() == pytest.approx([2.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"selected": [-1]}, "must be integers ≥ 0"),
+        ({"selected": [0.5]}, "must be integers ≥ 0"),
+        ({"selected": [1, 2], "weights": [1.0]}, "weights must be 2 numbers"),
+        ({"selected": [1, 2], "weights": [0.0, 0.0]}, "positive sum"),
+        ({"selected": [21], "size": 20}, "index 21 is selected from a dataset of 20"),
+        ({"selected": smartaug.Coreset(0.5)}, "needs the dataset's length"),
+    ],
+)
+def test_bad_selections(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        smartaug.CoresetSampler(**arguments)
+
+
+@pytest.mark.parametrize("name", [name for name in coreset.__all__ if name != "Coreset"])
+@pytest.mark.parametrize("size", [0, 1, 10])
+def test_every_criterion_keeps_its_contract(name, size):
+    criterion = getattr(coreset, name)()
+    embedding = smartaug.Embedding(torch.randn(size, 3))
+    for budget in {0, size // 2, size}:
+        draws = [criterion(embedding, budget, torch.Generator().manual_seed(4)) for _ in range(2)]
+        (indices, weights), (again, _) = draws
+        assert torch.equal(indices, again)
+        assert len(set(indices.tolist())) == budget
+        assert weights is None or (len(weights) == budget and abs(float(weights.mean()) - 1) < 1e-6)
+    with pytest.raises(ValueError, match="budget"):
+        criterion(embedding, size + 1, None)
+
+
+def test_uniform_is_uniform():
+    criterion, generator = coreset.Uniform(), torch.Generator().manual_seed(1)
+    embedding = smartaug.Embedding(torch.empty(10, 0))
+    drawn = torch.cat([criterion(embedding, 3, generator)[0] for _ in range(3000)])
+    counts = torch.bincount(drawn, minlength=10)
+    assert float(((counts - 900) ** 2 / 900).sum()) < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
