@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from .collate import Collate, Pending
-from .fetch import Passes
 from .leaves import Spec
+from .notices import NoEffectWarning
 from .order import Listening, Record, Recorded, forward_epoch
-from .pipeline import Pipeline, classes_of
+from .pipeline import Pipeline, classes_of, world_size
 from .sampler import CoresetSampler
 from .side_stream import CopyAhead
 
@@ -128,11 +128,8 @@ class DataLoader(TorchDataLoader[T]):
     def __iter__(self) -> Any:
         if self._pipeline is None or self._record is None:
             return super().__iter__()
-        if self.coreset is not None and _distributed():
-            raise RuntimeError(
-                "coreset= selects for one process, but torch.distributed runs several and each would train on the "
-                "whole selection; use it in a single process"
-            )
+        if self.coreset is not None:
+            _refuse_ranks()
         if self._record.resume is None:
             batches = super().__iter__()
         else:  # the interrupted pass has drawn its worker seed already
@@ -287,6 +284,7 @@ def _coreset_sampler(
 ) -> CoresetSampler:
     if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
         return sampler  # a rebuilt loader hands it back
+    _refuse_ranks()
     if isinstance(dataset, IterableDataset):
         raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
     if sampler is not None or batch_sampler is not None:
@@ -295,16 +293,17 @@ def _coreset_sampler(
     if not hasattr(dataset, "__len__"):
         raise TypeError(f"coreset= needs a dataset with a length, got {type(dataset).__name__}")
     if len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
-        from .notices import NoEffectWarning
-
         warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
     own = seed if seed is not None else torch.initial_seed()
     return CoresetSampler(coreset, size=len(dataset), shuffle=bool(shuffle), seed=own)
 
 
-def _distributed() -> bool:
-    dist = torch.distributed
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def _refuse_ranks() -> None:
+    if world_size() > 1:
+        raise RuntimeError(
+            "coreset= selects for one process, but torch.distributed runs several and each would train on the whole "
+            "selection; use it in a single process, or under Accelerate, which shards the sampler"
+        )
 
 
 class Wrapped:
@@ -397,6 +396,3 @@ def wrap(
         classes=classes_of(getattr(loader, "dataset", None)),
     )
     return Wrapped(loader, pipeline)
-
-
-__all__ = ["DataLoader", "Passes", "wrap"]

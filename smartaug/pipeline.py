@@ -147,7 +147,7 @@ class Pipeline:
         """The seed of all draws, read from `torch.initial_seed` once when none was given."""
         if self.seed is None:
             self.seed = torch.initial_seed()
-            if _world_size() > 1:
+            if world_size() > 1:
                 warnings.warn(
                     "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
                     "ranks changes the augmentations; pass seed=0",
@@ -493,9 +493,10 @@ def _name(stage: Any) -> str:
     return stage.name if isinstance(stage, Foreign) else type(stage).__name__
 
 
-def _world_size() -> int:
+def world_size() -> int:
+    """Ranks of torch.distributed; 1 without it."""
     dist = torch.distributed
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.getworld_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def classes_of(dataset: Any) -> int | None:

@@ -24,7 +24,7 @@ class CopyAhead:
         self._batches, self._device, self._pipeline = batches, device, pipeline
         self._stream = torch.cuda.Stream(device)
         self._next: Any = None
-        self._end: BaseException | None = None
+        self._end: Exception | None = None
         self._started = False
 
     def __iter__(self) -> CopyAhead:
@@ -42,10 +42,10 @@ class CopyAhead:
         return current
 
     def _fetch(self) -> None:
-        """Take the next batch and queue its copy; its error, or the end, is kept for its own turn."""
+        """Take the next batch and queue its copy; whatever a worker raised, or the end, waits for its own turn."""
         try:
             pending = next(self._batches)
-        except BaseException as error:
+        except Exception as error:
             self._next, self._end = None, error
             return
         self._stream.wait_stream(torch.cuda.current_stream(self._device))

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 ADDED = 10.0
-Pair = namedtuple("Pair", "image label")  # noqa: PYI024  (users have untyped ones)
+Pair = namedtuple("Pair", "image label")
 
 
 class Numbered(Dataset):
@@ -64,5 +64,5 @@ def add_constant(images):
 def numbers(images):
     """The dataset indices written in images that `add_constant` met exactly once; fails otherwise."""
     plain = images.flatten(1)[:, 0] - ADDED
-    assert bool((plain > -0.5).all()) and bool((plain < 1).all()), f"not applied exactly once: {plain.tolist()}"
+    assert bool(((plain > -0.5) & (plain < 1)).all()), f"not applied exactly once: {plain.tolist()}"
     return (plain * 1000).round().long().tolist()

@@ -86,7 +86,7 @@ def test_any_object_that_follows_the_protocol_is_a_coreset():
     odd = Odd()
     loader = smartaug.DataLoader(Numbered(), batch_size=5, coreset=odd)
     criterion = smartaug.Loss(torch.nn.CrossEntropyLoss())
-    images, target = next(iter(loader))
+    _, target = next(iter(loader))
     criterion(torch.randn(5, 4, requires_grad=True), target).backward()
     assert target.index.tolist() == [1, 3, 5, 7, 9]
     assert odd.seen == ([1, 3, 5, 7, 9], False, torch.Tensor)
