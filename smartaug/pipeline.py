@@ -158,9 +158,7 @@ class Pipeline:
     def run(self, data: Any, index: list[int] | None, epoch: int, device: torch.device | None = None) -> Any:
         """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch"."""
         started = time.perf_counter()
-        where = leaves.find_inputs(data, self.inputs, images=bool(self.steps))
-        images = leaves.get(data, where)
-        views = self.check_inputs(images, where)
+        where, views = self._find_inputs(data)
         length = len(views[0])
         label_path = leaves.find_target(data, where, length, self.target)
         target = leaves.get(data, label_path) if label_path is not None else None
@@ -182,10 +180,20 @@ class Pipeline:
             batch = batch._replace(weight=self.weight_of(known))
         if self.reweight is not None:
             batch = self._reweight(batch, trace)
-        result = self._hand_over(data, where, label_path, batch, isinstance(images, (tuple, list)))
+        result = self._hand_over(data, where, label_path, batch)
         self._count(batch, length)
         self.seconds += time.perf_counter() - started
         return result
+
+    def _find_inputs(self, data: Any) -> tuple[leaves.Path, list[Tensor]]:
+        """Where the inputs are, and their views; any tensor will do to count the rows when no stage reads inputs."""
+        if self.steps or self.reweight is not None or self.returns == "batch" or self.inputs is not None:
+            where = leaves.find_inputs(data, self.inputs, images=bool(self.steps))
+            return where, self.check_inputs(leaves.get(data, where), where)
+        tensors = [(path, leaf) for path, leaf in leaves.walk(data) if isinstance(leaf, Tensor) and leaf.ndim > 0]
+        if not tensors:
+            raise ValueError(f"the batch holds no tensor to carry weights in; its leaves are {leaves.describe(data)}")
+        return tensors[0][0], [tensors[0][1]]
 
     def check_inputs(self, inputs: Any, where: leaves.Path) -> list[Tensor]:
         """The views of the inputs; raises TypeError or ValueError unless they are finite tensors (B, C, H, W)."""
@@ -228,8 +236,8 @@ class Pipeline:
                 own = key if len(self.steps) == 1 else draws.fold(key, position)
                 try:
                     if isinstance(step, Foreign):
-                        images = step(images, own)
                         self._refuse_mask(step.name, target, images)
+                        images = step(images, own)
                         continue
                     plan = step.sample(images.shape, own)
                     if plan.moves_pixels:
@@ -260,12 +268,12 @@ class Pipeline:
         mixing = [plan for plan in plans if plan.mixes]
         needed = mixing or self.reweight is not None
         if not isinstance(target, Tensor) or target.ndim == 0:
-            if needed and self.returns != "batch":
+            if mixing or (needed and self.returns != "batch"):
                 stage = "mixing" if mixing else "reweighting"
                 what = "no target leaf was found" if target is None else f"the target is {type(target).__name__}"
                 raise TypeError(
                     f"{stage} needs a target tensor, but {what}; name it with target='key', target=1 or "
-                    'target=lambda batch: ..., or take weights from a Batch: returns="batch"'
+                    "target=lambda batch: ..." + ("" if mixing else ', or take weights from a Batch: returns="batch"')
                 )
             return target
         if isinstance(target, Target):
@@ -291,7 +299,7 @@ class Pipeline:
             weight, soft = self.reweight(given, trace)
         except Exception as error:
             raise in_stage(error, f"reweight stage {_name(self.reweight)}", batch.index, batch.inputs) from error
-        length = len(batch.inputs)
+        length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
         for name, made, ndim in (("weight", weight, 1), ("soft", soft, 2)):
             if made is not None and (made.ndim != ndim or len(made) != length):
                 wanted = "(B,)" if ndim == 1 else "(B, K)"
@@ -337,9 +345,7 @@ class Pipeline:
                 stacklevel=2,
             )
 
-    def _hand_over(
-        self, data: Any, where: leaves.Path, label_path: leaves.Path | None, batch: Batch, views: bool
-    ) -> Any:
+    def _hand_over(self, data: Any, where: leaves.Path, label_path: leaves.Path | None, batch: Batch) -> Any:
         target = batch.target
         if isinstance(target, Target):
             weight, soft, index = (
@@ -354,11 +360,9 @@ class Pipeline:
             )
         if self.returns == "batch":
             return batch
-        inputs: Any = batch.inputs
-        if views and isinstance(inputs, Tensor):
-            inputs = [inputs]
-        if views:
-            inputs = type(leaves.get(data, where))(inputs)
+        given, inputs = leaves.get(data, where), batch.inputs
+        if isinstance(given, (tuple, list)):
+            inputs = type(given)([inputs] if isinstance(inputs, Tensor) else inputs)
         result = leaves.put(data, where, inputs)
         return result if label_path is None else leaves.put(result, label_path, batch.target)
 
@@ -490,7 +494,7 @@ def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) ->
 
 
 def _name(stage: Any) -> str:
-    return stage.name if isinstance(stage, Foreign) else type(stage).__name__
+    return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
 
 
 def world_size() -> int:

@@ -162,3 +162,10 @@ def test_uniform_is_uniform():
     drawn = torch.cat([criterion(embedding, 3, generator)[0] for _ in range(3000)])
     counts = torch.bincount(drawn, minlength=10)
     assert float(((counts - 900) ** 2 / 900).sum()) < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
+
+
+def test_a_coreset_needs_no_images():
+    tokens = [{"input_ids": torch.arange(5) + i, "labels": torch.tensor(i % 2)} for i in range(20)]
+    loader = smartaug.DataLoader(tokens, batch_size=5, coreset=smartaug.Coreset(0.5))
+    batch = next(iter(loader))
+    assert torch.equal(batch["input_ids"][:, 0], batch["labels"].index)

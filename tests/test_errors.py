@@ -68,7 +68,7 @@ def test_a_failing_reweighter_names_itself():
         raise ValueError("no grapes")
 
     loader = smartaug.DataLoader(Numbered(8), batch_size=4, reweight=sour)
-    with pytest.raises(ValueError, match=r"reweight stage function failed on samples \[0, 1, 2, 3\].*no grapes"):
+    with pytest.raises(ValueError, match=r"reweight stage sour failed on samples \[0, 1, 2, 3\].*no grapes"):
         next(iter(loader))
 
 
@@ -226,6 +226,21 @@ def test_weights_without_a_target_to_carry_them():
     batch = next(iter(loader))
     assert batch.target is None
     assert torch.equal(batch.weight, torch.ones(4))
+
+
+def test_mixing_without_labels_is_never_silent():
+    data = [(torch.rand(3, 4, 4), {"boxes": "none"}) for _ in range(4)]
+    loader = smartaug.DataLoader(data, batch_size=4, augment=smartaug.CutMix(), returns="batch")
+    with pytest.raises(TypeError, match="mixing needs a target tensor"):
+        next(iter(loader))
+
+
+def test_weights_of_a_batch_of_views():
+    data = [([torch.rand(3, 4, 4)] * 3, i) for i in range(8)]
+    loader = smartaug.DataLoader(data, batch_size=4, reweight=lambda batch, trace: (torch.ones(4), None))
+    views, target = next(iter(loader))
+    assert len(views) == 3
+    assert target.weight.shape == (4,)
 
 
 def test_wrap_refuses_what_it_cannot_do():
