@@ -122,7 +122,7 @@ class Erase(Augmentation):
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the rectangles of the B samples."""
-        batch, _, height, width = shape
+        _, _, height, width = shape
         tries = draws.uniform(draws.fold(key, 0), (self.count, self._TRIES, 4), dtype=torch.float64)
         area = height * width * (self.scale[0] + tries[..., 0] * (self.scale[1] - self.scale[0]))
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])

@@ -44,6 +44,10 @@ class Warp(Segment):
     channel, in the image's own units (0–255 for uint8). padding: what lies outside, "constant" (fill), "edge",
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
     (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
+    active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
+    float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image.
+
+    Coordinates are computed in float32 as ``m00 * x + (m01 * y + m02)``; the nearest pixel is floor(x + ½).
     """
 
     matrix: Tensor
@@ -53,10 +57,53 @@ class Warp(Segment):
     padding: str = "constant"
     grid: bool = False
     inside: bool = False
+    active: Tensor | None = None
+    bounds: Tensor | None = None
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """The size it samples at."""
         return self.size
+
+
+TONES = (
+    "Identity",
+    "Invert",
+    "Posterize",
+    "Solarize",
+    "Brightness",
+    "Contrast",
+    "AutoContrast",
+    "Equalize",
+    "Color",
+    "Grayscale",
+    "Hue",
+)
+FILTERS = ("Identity", "Sharpness", "GaussianBlur")
+
+
+@dataclass(frozen=True)
+class Tone(Segment):
+    """Each pixel recoloured where it is. op: (B,) int64 into `TONES`; amount: (B,) float32 in the operation's own unit.
+
+    Posterize: bits kept, 0–8. Solarize: threshold in grey levels, 0–255. Brightness, Contrast, Color: factor ≥ 0, 1
+    changes nothing. Hue: shift in turns, −0.5–0.5. The others have none. uint8, or floats in [0, 1].
+    """
+
+    op: Tensor
+    amount: Tensor
+
+
+@dataclass(frozen=True)
+class Filter(Segment):
+    """Each pixel from its neighbours. op: (B,) int64 into `FILTERS`; amount: (B,) float32.
+
+    Sharpness: factor ≥ 0, 1 changes nothing; the outermost pixels stay. GaussianBlur: standard deviation in pixels,
+    with a window of kernel_size (height, width) pixels, reflected at the border.
+    """
+
+    op: Tensor
+    amount: Tensor
+    kernel_size: tuple[int, int] = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -86,7 +133,7 @@ class Mix(Segment):
 
 @dataclass(frozen=True)
 class Store(Segment):
-    """The last write: (x − mean) / std in ``dtype``; uint8 is scaled to [0, 1] first. mean, std: one value a channel."""
+    """The last write: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first. mean, std: one value a channel."""
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -169,11 +216,15 @@ def join(first: Segment, second: Segment) -> Segment | None:
     """
     if not (isinstance(first, Warp) and isinstance(second, Warp) and second.grid and second.inside):
         return None
-    matrix = torch.cat([second.matrix, _LAST_ROW.expand(len(second.matrix), 1, 3)], 1)
-    return dataclasses.replace(first, matrix=first.matrix @ matrix, size=second.size)
+    active = None if first.active is None or second.active is None else first.active | second.active
+    return dataclasses.replace(first, matrix=chain(first.matrix, second.matrix), size=second.size, active=active)
 
 
-_LAST_ROW = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64)
+def chain(first: Tensor, second: Tensor) -> Tensor:
+    """The matrix (..., 2, 3) of warping by ``first`` (..., 2, 3), then by ``second``."""
+    product = first[..., :2] @ second
+    product[..., 2] += first[..., 2]
+    return product
 
 
 def per_channel(value: Any, name: str) -> tuple[float, ...]:
@@ -182,3 +233,14 @@ def per_channel(value: Any, name: str) -> tuple[float, ...]:
     if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         raise TypeError(f"{name} must be a number or one number per channel, got {value!r}; write {name}=0")
     return tuple(float(v) for v in values)
+
+
+INTERPOLATIONS = ("nearest", "bilinear")
+
+
+def interpolation_name(value: Any, name: str = "interpolation") -> str:
+    """ "nearest" or "bilinear" from that string or torchvision's InterpolationMode; a ValueError on anything else."""
+    plain = getattr(value, "value", value)
+    if plain not in INTERPOLATIONS:
+        raise ValueError(f'{name} must be "nearest" or "bilinear", got {value!r}; write {name}="bilinear"')
+    return str(plain)
