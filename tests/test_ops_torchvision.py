@@ -1,7 +1,7 @@
 """Every operation against torchvision's on the same parameters: within one grey level (1/255 for floats).
 
-Nearest warps: where a coordinate lies within 1e-3 pixels of the middle between two pixels, float32 rounding decides which
-of them is taken, in torchvision as here; those pixels are left out.
+Nearest warps: where a coordinate lies within 1e-3 pixels of the middle between two pixels, float32 rounding decides
+which of them is taken, in torchvision as here; those pixels are left out.
 """
 
 import math
@@ -11,9 +11,8 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as v1
 from torchvision.transforms.autoaugment import AutoAugment as TorchvisionAutoAugment
-from torchvision.transforms.autoaugment import AutoAugmentPolicy, _apply_op
+from torchvision.transforms.autoaugment import AutoAugmentPolicy, TrivialAugmentWide, _apply_op
 from torchvision.transforms.autoaugment import RandAugment as TorchvisionRandAugment
-from torchvision.transforms.autoaugment import TrivialAugmentWide
 from torchvision.transforms.v2 import functional as v2
 
 import smartaug.augment as A
@@ -24,7 +23,7 @@ from smartaug.augment.geometry import affine_matrix
 from smartaug.augment.plan import FILTERS, TONES, Filter, Plan, Tone, Trace, Warp
 from smartaug.augment.space import GEOMETRIC, SIGNED, space
 
-BACKENDS = ("torch",)
+BACKENDS = ("torch", "numba")
 
 
 def photos(shape=(4, 3, 37, 29), dtype=torch.uint8, seed=0):

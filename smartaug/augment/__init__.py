@@ -15,6 +15,7 @@
 """
 
 from .augmentation import Augmentation
+from .augmix import AugMix
 from .compose import Compose
 from .geometry import Affine, GaussianBlur, RandomResizedCrop
 from .mix import CutMix, MixUp
@@ -24,6 +25,7 @@ from .tone import AutoContrast, ColorJitter, Equalize, Grayscale, Invert, Poster
 
 __all__ = [
     "Affine",
+    "AugMix",
     "Augmentation",
     "AutoAugment",
     "AutoContrast",

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from .. import draws
 from .augmentation import Augmentation, check_probability
-from .plan import FILTERS, Filter, Plan, Trace, Warp, interpolation_name, per_channel
-from .policies import check_fill
-from .tone import check_number
+from .checks import check_fill, check_number, interpolation_name
+from .plan import FILTERS, Filter, Plan, Trace, Warp, per_channel
 
 
 class Affine(Augmentation):

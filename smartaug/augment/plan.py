@@ -47,7 +47,8 @@ class Warp(Segment):
     active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
     float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image.
 
-    Coordinates are computed in float32 as ``m00 * x + (m01 * y + m02)``; the nearest pixel is floor(x + ½).
+    Coordinates are integers in units of 2**-32 pixels (the matrix rounded to them), so that backends agree to the bit;
+    the nearest pixel is floor(x + ½), and uint8 is interpolated with weights in units of 1/2048.
     """
 
     matrix: Tensor
@@ -132,6 +133,17 @@ class Mix(Segment):
 
 
 @dataclass(frozen=True)
+class Branches(Segment):
+    """The sample and K processed copies of it, added up: w_0 · x + Σ_k w_k · branch_k(x); uint8 is cut off.
+
+    branches: K sequences of segments that keep the size; weights: (B, K + 1) float32.
+    """
+
+    branches: tuple[tuple[Segment, ...], ...]
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class Store(Segment):
     """The last write: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first. mean, std: one value a channel."""
 
@@ -195,7 +207,7 @@ class Plan:
     @property
     def moves_pixels(self) -> bool:
         """Whether a segment changes where things are, so that a mask would have to follow."""
-        return any(isinstance(segment, (Warp, Mix)) for segment in self.segments)
+        return any(isinstance(segment, (Warp, Mix, Branches)) for segment in self.segments)
 
     def then(self, later: Plan) -> Plan:
         """Both plans in order, neighbours joined where the result stays exactly the same."""
@@ -233,14 +245,3 @@ def per_channel(value: Any, name: str) -> tuple[float, ...]:
     if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         raise TypeError(f"{name} must be a number or one number per channel, got {value!r}; write {name}=0")
     return tuple(float(v) for v in values)
-
-
-INTERPOLATIONS = ("nearest", "bilinear")
-
-
-def interpolation_name(value: Any, name: str = "interpolation") -> str:
-    """ "nearest" or "bilinear" from that string or torchvision's InterpolationMode; a ValueError on anything else."""
-    plain = getattr(value, "value", value)
-    if plain not in INTERPOLATIONS:
-        raise ValueError(f'{name} must be "nearest" or "bilinear", got {value!r}; write {name}="bilinear"')
-    return str(plain)

@@ -21,7 +21,8 @@ from .. import draws
 from .augmentation import Augmentation
 from .autoaugment import POLICIES
 from .backends import check_backend
-from .plan import Plan, interpolation_name, per_channel
+from .checks import check_colours, check_count, check_fill, check_magnitude, interpolation_name
+from .plan import Plan, per_channel
 from .space import SIGNED, Entry, space
 
 OPERATIONS = (
@@ -234,34 +235,3 @@ def _scaled(
     if name == "Solarize":
         return 255.0 * (1.0 - share)
     return 0.0
-
-
-def check_count(value: Any, name: str, least: int) -> int:
-    """``value``, or a ValueError naming the argument unless it is an integer of at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}; write {name}={max(least, 1)}")
-    return value
-
-
-def check_magnitude(magnitude: Any, bins: int) -> int:
-    """``magnitude``, or a ValueError unless it is an integer in 0..bins − 1."""
-    if not isinstance(magnitude, int) or isinstance(magnitude, bool) or not 0 <= magnitude < bins:
-        raise ValueError(
-            f"magnitude must be an integer in 0..{bins - 1} (num_magnitude_bins={bins}), got {magnitude!r}; "
-            "write magnitude=9, or pass more num_magnitude_bins"
-        )
-    return magnitude
-
-
-def check_colours(channels: int, name: str) -> None:
-    """Raise a ValueError naming the augmentation unless images have 1 or 3 channels."""
-    if channels not in (1, 3):
-        raise ValueError(
-            f"{name} needs images of 1 (grey) or 3 (RGB) channels, got {channels}; pick channels: images[:, :3]"
-        )
-
-
-def check_fill(fill: tuple[float, ...], channels: int, name: str = "fill") -> None:
-    """Raise a ValueError unless there is one value, or one per channel."""
-    if len(fill) not in (1, channels):
-        raise ValueError(f"{name} has {len(fill)} values for {channels} channels; give one, or one per channel")

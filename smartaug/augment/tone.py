@@ -16,14 +16,14 @@ from torch import Tensor
 
 from .. import draws
 from .augmentation import Augmentation, check_probability
+from .checks import check_colours, check_number
 from .plan import FILTERS, TONES, Filter, Plan, Segment, Tone, Trace
-from .policies import check_colours
 
 
 class _OneTone(Augmentation):
     """One operation of fixed amount, with probability p per sample."""
 
-    _kinds = TONES
+    _kinds: tuple[str, ...] = TONES
     _segment: type[Tone] | type[Filter] = Tone
     _needs_colours = False
 
@@ -135,13 +135,6 @@ class ColorJitter(Augmentation):
         amounts = amounts.gather(1, order)
         segments: list[Segment] = [Tone(operations[:, n], amounts[:, n]) for n in range(len(used))]
         return Plan(tuple(shape), tuple(segments), Trace(operations, amounts, TONES))
-
-
-def check_number(value: Any, name: str, low: float, high: float) -> float:
-    """``value`` as a float, or a ValueError naming the argument unless low ≤ value ≤ high."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number in [{low:g}, {high:g}], got {value!r}")
-    return float(value)
 
 
 def _span(value: Any, name: str, centre: float, low: float, high: float) -> tuple[float, float]:

@@ -9,21 +9,15 @@ uint8 is computed with integers, or in float32 with the fraction cut off, as tor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Erase, Filter, Mix, Plan, Segment, Store, Tone, Warp
+from ..plan import FILTERS, TONES, Erase, Filter, Mix, Segment, Store, Tone, Warp
 from . import torch_filter, torch_tone, torch_warp
-
-
-def execute(plan: Plan, images: Tensor) -> Tensor:
-    """Run ``plan`` on images (B, C, H, W), uint8 or float; the input is never written to."""
-    channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    images = run(plan.segments, images)
-    return images.contiguous(memory_format=torch.channels_last) if channels_last else images
 
 
 def run(segments: tuple[Segment, ...], given: Tensor) -> Tensor:
@@ -39,7 +33,10 @@ def _on(tensor: Tensor, images: Tensor) -> Tensor:
 
 
 def _values(numbers: tuple[float, ...], images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    return _on(torch.tensor(numbers, dtype=dtype or images.dtype), images)[None, :, None, None]
+    """Numbers (C,) as (1, C, 1, 1) beside the images; rounded for uint8."""
+    values = torch.tensor(numbers, dtype=torch.float64)
+    values = values.round() if images.dtype == torch.uint8 and dtype is None else values
+    return _on(values.to(dtype or images.dtype), images)[None, :, None, None]
 
 
 def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
@@ -71,7 +68,11 @@ def _groups(op: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _by_operation(
-    images: Tensor, segment: Tone | Filter, owned: bool, run_one: Callable[[int, Tensor, Tensor], Tensor]
+    images: Tensor,
+    segment: Tone | Filter,
+    owned: bool,
+    names: tuple[str, ...],
+    operations: dict[str, Callable[[Tensor, Tensor], Tensor]],
 ) -> Tensor:
     for kind, rows in _groups(segment.op):
         if not owned:
@@ -79,24 +80,32 @@ def _by_operation(
         there = _on(rows, images)
         amount = _on(segment.amount[rows], images)[:, None, None, None]
         part = images.index_select(0, there)
+        if part.is_floating_point() and names[kind] != "GaussianBlur":
+            check_unit(part, names[kind])
         part = part if part.dtype not in (torch.float16, torch.bfloat16) else part.float()
-        images.index_copy_(0, there, run_one(kind, part, amount).to(images.dtype))
+        images.index_copy_(0, there, operations[names[kind]](part, amount).to(images.dtype))
     return images
 
 
+def check_unit(part: Tensor, name: str) -> None:
+    """Raise a ValueError naming the operation unless floats lie in [0, 1]; only looked at on the CPU."""
+    if part.device.type != "cpu" or not part.numel():
+        return
+    low, high = (float(value) for value in torch.aminmax(part))
+    if not (low >= -1e-4 and high <= 1.0 + 1e-4):
+        raise ValueError(
+            f"{name} needs uint8 images or floats in [0, 1], got floats from {low:.3g} to {high:.3g}; put Normalize "
+            "last, or where the dataset normalises write smartaug.DataLoader(..., lift=True)"
+        )
+
+
 def _tone(images: Tensor, tone: Tone, owned: bool) -> Tensor:
-    return _by_operation(
-        images, tone, owned, lambda kind, part, amount: torch_tone.OPERATIONS[TONES[kind]](part, amount)
-    )
+    return _by_operation(images, tone, owned, TONES, torch_tone.OPERATIONS)
 
 
 def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
-    def one(kind: int, part: Tensor, amount: Tensor) -> Tensor:
-        if FILTERS[kind] == "Sharpness":
-            return torch_filter.sharpness(part, amount)
-        return torch_filter.gaussian_blur(part, amount, segment.kernel_size)
-
-    return _by_operation(images, segment, owned, one)
+    blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
+    return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
 
 
 def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -131,6 +140,16 @@ def _store(images: Tensor, store: Store, owned: bool) -> Tensor:
     scale = _values(tuple(1.0 / (unit * s) for s in store.std), images, work)
     shift = _values(tuple(-m / s for m, s in zip(store.mean, store.std, strict=True)), images, work)
     return torch.addcmul(shift, images.to(work), scale).to(store.dtype)
+
+
+def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
+    """w_0 · images + Σ_k w_k · part_k with weights (B, K + 1); uint8 is cut off."""
+    work = torch.float32 if images.dtype == torch.uint8 else images.dtype
+    share = _on(weights, images).to(work)[:, :, None, None, None]
+    total = images * share[:, 0]
+    for k, part in enumerate(parts, 1):
+        total += part * share[:, k]
+    return total.clamp_(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else total
 
 
 _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {

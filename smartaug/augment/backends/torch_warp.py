@@ -1,6 +1,7 @@
-"""Affine resampling with torch: one gather per tap, coordinates in float32 as `plan.Warp` fixes them.
+"""Affine resampling with torch: one gather per tap, coordinates as `plan.Warp` fixes them.
 
-uint8 is interpolated with integer weights of 1/2048, so that every backend gives the same bytes.
+Coordinates are integers in units of 2**-32 pixels, and uint8 is interpolated with integer weights of 1/2048, so that
+every backend gives the same bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..plan import Warp
 
+ONE = 1 << 32  # coordinates are integers in units of 2**-32 pixels
 WEIGHT_BITS = 11
 
 
@@ -17,36 +19,36 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     """Images (n, C, H, W) resampled by matrix (n, 2, 3) to (n, C, *how.size)."""
     if images.numel() == 0:
         return images.new_empty(*images.shape[:2], *how.size)
+    fixed = (matrix * ONE).round_().long()
     if how.grid:
-        return _rearranged(images, how, matrix)
-    x, y = _coordinates(matrix.float(), how.size)
+        return _rearranged(images, how, fixed)
+    x, y = _coordinates(fixed, how.size)
     if bounds is not None:
-        low_x, high_x, low_y, high_y = bounds.float()[:, :, None, None].unbind(1)
+        low_x, high_x, low_y, high_y = (bounds * ONE).long()[:, :, None, None].unbind(1)
         x, y = torch.clamp(x, low_x, high_x), torch.clamp(y, low_y, high_y)
     if how.interpolation == "nearest":
-        rows, columns = (y + 0.5).floor_().long(), (x + 0.5).floor_().long()
-        return _tap(images, how, rows, columns)
-    left, top = x.floor(), y.floor()
-    across, down = (x - left)[:, None], (y - top)[:, None]
-    columns, rows = left.long(), top.long()
-    taps = [_tap(images, how, rows + dy, columns + dx) for dy in (0, 1) for dx in (0, 1)]
+        half = ONE // 2
+        return _tap(images, how, y.add_(half).bitwise_right_shift_(32), x.add_(half).bitwise_right_shift_(32))
+    left, top = x >> 32, y >> 32
+    across, down = (x & (ONE - 1))[:, None], (y & (ONE - 1))[:, None]
+    taps = [_tap(images, how, top + dy, left + dx) for dy in (0, 1) for dx in (0, 1)]
     if images.dtype == torch.uint8:
-        one = 1 << WEIGHT_BITS
-        across, down = ((weight * one + 0.5).to(torch.int32) for weight in (across, down))
+        one, drop = 1 << WEIGHT_BITS, 32 - WEIGHT_BITS
+        across, down = (((weight + (1 << (drop - 1))) >> drop).int() for weight in (across, down))
         upper, lower = (a.int() * (one - across) + b.int() * across for a, b in (taps[:2], taps[2:]))
         mixed = upper * (one - down) + lower * down + (1 << (2 * WEIGHT_BITS - 1))
         return (mixed >> (2 * WEIGHT_BITS)).to(torch.uint8)
     work = torch.promote_types(images.dtype, torch.float32)
-    across, down = across.to(work), down.to(work)
+    across, down = across.to(work) / ONE, down.to(work) / ONE
     upper, lower = (torch.lerp(a.to(work), b.to(work), across) for a, b in (taps[:2], taps[2:]))
     return torch.lerp(upper, lower, down).to(images.dtype)
 
 
-def _coordinates(matrix: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Where each output pixel reads: x and y, (n, h, w) float32 each."""
-    across = torch.arange(size[1], device=matrix.device, dtype=torch.float32)
-    down = torch.arange(size[0], device=matrix.device, dtype=torch.float32)[:, None]
-    m = matrix[..., None, None]
+def _coordinates(fixed: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Where each output pixel reads: x and y, (n, h, w) int64 in units of 2**-32 pixels."""
+    across = torch.arange(size[1], device=fixed.device)
+    down = torch.arange(size[0], device=fixed.device)[:, None]
+    m = fixed[..., None, None]
     x = m[:, 0, 0] * across + (m[:, 0, 1] * down + m[:, 0, 2])
     y = m[:, 1, 0] * across + (m[:, 1, 1] * down + m[:, 1, 2])
     return x, y
@@ -67,12 +69,12 @@ def _tap(images: Tensor, how: Warp, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.where((rows_in & columns_in)[:, None], taken, fill)
 
 
-def _rearranged(images: Tensor, how: Warp, matrix: Tensor) -> Tensor:
+def _rearranged(images: Tensor, how: Warp, fixed: Tensor) -> Tensor:
     """Flips and integer shifts: rows and columns are looked up separately, then every pixel in one gather."""
-    x = torch.arange(how.size[1], device=images.device, dtype=torch.float64)
-    y = torch.arange(how.size[0], device=images.device, dtype=torch.float64)
-    columns = (matrix[:, 0, 0, None] * x + matrix[:, 0, 2, None]).round().long()[:, None, :]
-    rows = (matrix[:, 1, 1, None] * y + matrix[:, 1, 2, None]).round().long()[:, :, None]
+    half = ONE // 2
+    x, y = (torch.arange(length, device=images.device) for length in (how.size[1], how.size[0]))
+    columns = ((fixed[:, 0, 0, None] * x + (fixed[:, 0, 2, None] + half)) >> 32)[:, None, :]
+    rows = ((fixed[:, 1, 1, None] * y + (fixed[:, 1, 2, None] + half)) >> 32)[:, :, None]
     return _tap(images, how, rows.expand(-1, -1, how.size[1]), columns.expand(-1, how.size[0], -1))
 
 
