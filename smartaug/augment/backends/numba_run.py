@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from . import numba_tone, numba_warp
-from .numba_warp import OPTIONS
+from .numba_warp import OPTIONS, U, copy
 
 # codes below this are tones
 SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE = range(32, 38)
@@ -24,12 +24,12 @@ def _load(src, b, channels, height, width, layout, into):
     size = channels * height * width
     part = src[b * size : (b + 1) * size]
     if layout == PLANAR:
-        into[:] = part
+        copy(part, into)
         return
     plane = height * width
     for c in range(channels):
         for i in range(plane):
-            into[c * plane + i] = part[i * channels + c]
+            into[U(c * plane + i)] = part[U(i * channels + c)]
 
 
 @njit(**OPTIONS)
@@ -42,12 +42,13 @@ def _mixed(src, b, other, how, share, box, channels, height, width, into):
             second = np.float32(theirs[i])
             into[i] = np.int32(np.rint(second + (np.float32(mine[i]) - second) * share))
         return
-    into[:] = mine
+    copy(mine, into)
     top, left, tall, wide = box
     for c in range(channels):
         for y in range(top, top + tall):
             first = c * plane + y * width + left
-            into[first : first + wide] = theirs[first : first + wide]
+            for i in range(first, first + wide):
+                into[U(i)] = theirs[U(i)]
 
 
 @njit(**OPTIONS)
@@ -58,28 +59,29 @@ def _erase(data, boxes, value, channels, height, width):
         for c in range(channels):
             for y in range(top, bottom):
                 line = (c * height + y) * width
-                data[line + left : max(line + left, line + right)] = value[c]
+                for i in range(line + left, line + right):
+                    data[U(i)] = value[c]
 
 
 @njit(**OPTIONS)
-def _step(code, src, dst, channels, size, new_size, amount, m, bounds, padding, fill, boxes):
+def _step(code, src, dst, channels, size, new_size, amount, m, bounds, padding, fill, boxes, packed):
     height, width = size[0], size[1]
     if code < SHARPNESS:
         numba_tone.tone(code, src, dst, channels, amount)
     elif code == SHARPNESS:
         numba_tone.sharpness(src, dst, channels, height, width, amount)
     elif code == NEAREST:
-        numba_warp.nearest(src, dst, channels, height, width, new_size[0], new_size[1], m, fill)
+        numba_warp.nearest(src, dst, channels, height, width, new_size[0], new_size[1], m, fill, packed)
     elif code == NEAREST_SEPARABLE:
         numba_warp.nearest_separable(
             src, dst, channels, height, width, new_size[0], new_size[1], m, fill, padding, bounds
         )
     elif code == BILINEAR:
-        numba_warp.bilinear(src, dst, channels, height, width, new_size[0], new_size[1], m, fill)
+        numba_warp.bilinear(src, dst, channels, height, width, new_size[0], new_size[1], m, fill, packed)
     elif code == BILINEAR_SEPARABLE:
         numba_warp.bilinear_separable(src, dst, channels, height, width, new_size[0], new_size[1], m, padding, bounds)
     elif code == ERASE:
-        dst[:] = src
+        copy(src, dst)
         _erase(dst, boxes, fill, channels, height, width)
 
 
@@ -91,10 +93,10 @@ def _store(src, out, b, channels, plane, layout, scale, shift):
     for c in range(channels):
         if layout == PLANAR:
             for i in range(plane):
-                into[c * plane + i] = np.float32(src[c * plane + i]) * scale[c] + shift[c]
+                into[U(c * plane + i)] = np.float32(src[U(c * plane + i)]) * scale[c] + shift[c]
         else:
             for i in range(plane):
-                into[i * channels + c] = np.float32(src[c * plane + i]) * scale[c] + shift[c]
+                into[U(i * channels + c)] = np.float32(src[U(c * plane + i)]) * scale[c] + shift[c]
 
 
 @njit(**OPTIONS)
@@ -103,7 +105,7 @@ def _unload(src, out, b, channels, plane):
     into = out[b * channels * plane : (b + 1) * channels * plane]
     for i in range(plane):
         for c in range(channels):
-            into[i * channels + c] = src[c * plane + i]
+            into[U(i * channels + c)] = src[U(c * plane + i)]
 
 
 @njit(**OPTIONS)
@@ -143,6 +145,7 @@ def run(
     for s in range(segments + 1):
         largest = max(largest, sizes[s, 0] * sizes[s, 1] * channels)
     first_buffer, second_buffer = np.empty(largest, np.uint8), np.empty(largest, np.uint8)
+    packed = np.empty(largest // channels if channels == 3 else 0, np.uint32)
     in_size = channels * sizes[0, 0] * sizes[0, 1]
     out_plane = sizes[segments, 0] * sizes[segments, 1]
     out_size = channels * out_plane
@@ -161,7 +164,7 @@ def run(
             else:
                 _mixed(src, b, partner[b], how, share[b], pasted[b], channels, sizes[0, 0], sizes[0, 1], current)
         if left == 0 and how == COPY and layout == PLANAR and direct:
-            result[:] = current
+            copy(current, result)
         use_second = True
         for s in range(segments):
             code = codes[s, b]
@@ -179,7 +182,7 @@ def run(
             w = slot[s]
             _step(
                 code, current, into, channels, sizes[s], sizes[s + 1], amounts[s, b], matrices[w, b], bounds[w, b],
-                paddings[s], fills[s], boxes[w, b],
+                paddings[s], fills[s], boxes[w, b], packed,
             )  # fmt: skip
             current = into
         if stores:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from ..plan import TONES
-from .numba_warp import OPTIONS
+from .numba_warp import OPTIONS, U, copy
 
 INVERT, POSTERIZE, SOLARIZE, BRIGHTNESS, CONTRAST, AUTOCONTRAST, EQUALIZE, COLOR, GRAYSCALE, HUE = range(1, len(TONES))
 _TOP = np.float32(255.0)
@@ -45,7 +45,7 @@ def tone(code, src, dst, channels, amount):
             _equalize(src[c * plane : (c + 1) * plane], dst[c * plane : (c + 1) * plane])
     elif code in (COLOR, GRAYSCALE, HUE):
         if channels == 1:
-            dst[:] = src
+            copy(src, dst)
         elif code == COLOR:
             _color(src, dst, amount)
         elif code == GRAYSCALE:
@@ -57,7 +57,7 @@ def tone(code, src, dst, channels, amount):
 @njit(**OPTIONS)
 def _solarize(src, dst, amount):
     if amount > 255:
-        dst[:] = src
+        copy(src, dst)
         return
     threshold = np.uint8(np.ceil(amount))
     for i in range(src.size):
@@ -107,9 +107,9 @@ def _color(src, dst, amount):
 def _grayscale(src, dst):
     plane = src.size // 3
     for i in range(plane):
-        dst[i] = _luma(src[i], src[plane + i], src[2 * plane + i])
-    dst[plane : 2 * plane] = dst[:plane]
-    dst[2 * plane :] = dst[:plane]
+        dst[i] = _luma(src[i], src[U(plane + i)], src[U(2 * plane + i)])
+    copy(dst[:plane], dst[plane : 2 * plane])
+    copy(dst[:plane], dst[2 * plane :])
 
 
 @njit(**OPTIONS)
@@ -118,7 +118,7 @@ def _stretch(src, dst):
     for i in range(src.size):
         low, high = min(low, src[i]), max(high, src[i])
     if low >= high:
-        dst[:] = src
+        copy(src, dst)
         return
     # ⌊255 (x − low) / spread⌋; the ½ keeps rounding of the reciprocal away from the next integer
     scale = np.float32(1.0) / np.float32(np.int32(high) - np.int32(low))
@@ -146,7 +146,7 @@ def _equalize(src, dst):
             highest = level
     step = (src.size - counts[0, highest]) // 255
     if step == 0:
-        dst[:] = src
+        copy(src, dst)
         return
     table = np.empty(256, np.uint8)
     below = step // 2
@@ -163,8 +163,8 @@ def _hue(src, dst, amount):
     unit = np.float32(255.0)
     for i in range(plane):
         red = np.float32(src[i]) / unit
-        green = np.float32(src[plane + i]) / unit
-        blue = np.float32(src[2 * plane + i]) / unit
+        green = np.float32(src[U(plane + i)]) / unit
+        blue = np.float32(src[U(2 * plane + i)]) / unit
         high, low = max(red, green, blue), min(red, green, blue)
         spread = high - low
         safe = spread if spread > 0 else np.float32(1.0)
@@ -180,14 +180,14 @@ def _hue(src, dst, amount):
             k = turned + corner
             k = k - np.float32(6.0) if k >= np.float32(6.0) else k
             share = min(max(min(k, np.float32(4.0) - k), _ZERO), np.float32(1.0))
-            dst[c * plane + i] = np.int32((high - spread * share) * np.float32(255.999))
+            dst[U(c * plane + i)] = np.int32((high - spread * share) * np.float32(255.999))
 
 
 @njit(**OPTIONS)
 def sharpness(src, dst, channels, height, width, factor):
     """factor · x + (1 − factor) · (3×3 mean with weight 5 in the middle); the outermost pixels stay."""
     if height <= 2 or width <= 2:
-        dst[:] = src
+        copy(src, dst)
         return
     rest, half, thirteenth = np.float32(1.0) - factor, np.float32(0.5), np.float32(1.0 / 13.0)
     column = np.empty(width, np.float32)
@@ -196,8 +196,8 @@ def sharpness(src, dst, channels, height, width, factor):
             src[c * height * width : (c + 1) * height * width],
             dst[c * height * width : (c + 1) * height * width],
         )
-        out[:width] = part[:width]
-        out[(height - 1) * width :] = part[(height - 1) * width :]
+        copy(part[:width], out[:width])
+        copy(part[(height - 1) * width :], out[(height - 1) * width :])
         for y in range(1, height - 1):
             above, here, under = part[(y - 1) * width : y * width], part[y * width :], part[(y + 1) * width :]
             into = out[y * width : (y + 1) * width]
