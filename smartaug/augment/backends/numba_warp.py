@@ -214,6 +214,10 @@ def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
     for y in range(tall):
         xs, ys = m[1] * y + m[2], m[4] * y + m[5]
         low, high = _both(xs, ys, a, d, inverse_a, inverse_d, (width - 1) * ONE, (height - 1) * ONE, wide)
+        # from first to last some tap is inside, from low to high all four are
+        first, last = _both(xs + ONE, ys + ONE, a, d, inverse_a, inverse_d, (width + 1) * ONE, (height + 1) * ONE, wide)
+        if low == high:
+            low = high = last
         for x in range(low, high):
             across[U(x)], down[U(x)] = _weight(xs + a * x), _weight(ys + d * x)
         for c in range(channels):
@@ -237,8 +241,10 @@ def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
                     across[U(x)],
                     down[U(x)],
                 )
-            _bordering(part, dst, line, 0, low, xs, ys, a, d, height, width, fill[c])
-            _bordering(part, dst, line, high, wide, xs, ys, a, d, height, width, fill[c])
+            _fill(dst, line, line + first, fill[c])
+            _bordering(part, dst, line, first, low, xs, ys, a, d, height, width, fill[c])
+            _bordering(part, dst, line, high, last, xs, ys, a, d, height, width, fill[c])
+            _fill(dst, line + last, line + wide, fill[c])
 
 
 @njit(**OPTIONS)
