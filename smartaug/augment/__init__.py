@@ -4,7 +4,10 @@
 |---|---|
 | `plan` | what will happen to a batch, as a value |
 | `augmentation` | the base class: sample, plan, apply |
-| `ops` | single operations |
+| `ops` | flips, padded crops, erasing, normalising |
+| `geometry`, `tone` | affine maps, resized crops, blur; operations on values |
+| `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
+| `space` | the operations that policies draw from, as a table |
 | `mix`, `labels` | MixUp and CutMix; labels after mixing |
 | `compose` | several as one |
 | `foreign` | Kornia modules and callables as stages of their own |
@@ -12,8 +15,36 @@
 """
 
 from .augmentation import Augmentation
+from .augmix import AugMix
 from .compose import Compose
+from .geometry import Affine, GaussianBlur, RandomResizedCrop
 from .mix import CutMix, MixUp
 from .ops import Erase, Flip, Normalize, PadCrop
+from .policies import AutoAugment, RandAugment, TrivialAugment
+from .tone import AutoContrast, ColorJitter, Equalize, Grayscale, Invert, Posterize, Sharpness, Solarize
 
-__all__ = ["Augmentation", "Compose", "CutMix", "Erase", "Flip", "MixUp", "Normalize", "PadCrop"]
+__all__ = [
+    "Affine",
+    "AugMix",
+    "Augmentation",
+    "AutoAugment",
+    "AutoContrast",
+    "ColorJitter",
+    "Compose",
+    "CutMix",
+    "Equalize",
+    "Erase",
+    "Flip",
+    "GaussianBlur",
+    "Grayscale",
+    "Invert",
+    "MixUp",
+    "Normalize",
+    "PadCrop",
+    "Posterize",
+    "RandAugment",
+    "RandomResizedCrop",
+    "Sharpness",
+    "Solarize",
+    "TrivialAugment",
+]

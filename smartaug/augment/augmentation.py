@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .backends import torch as torch_backend
+from . import backends
 from .labels import mix_labels
 from .plan import Plan
 
@@ -25,6 +25,7 @@ class Augmentation(ABC):
     >>> aug.apply(images, plan)                             # the same again
     """
 
+    backend: str | None = None  # "torch", "numba", or None for the fastest there is
     _calls = 0
 
     @abstractmethod
@@ -59,11 +60,15 @@ class Augmentation(ABC):
         return self.sample(shape, draws.key(seed, epoch, index.cpu(), view))
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
-        """Images (B, C, H, W) uint8 or float after ``plan``; same device, dtype (but for `Normalize`), memory format."""
+        """Images (B, C, H, W) after ``plan``; same device, memory format and, but for `Normalize`, dtype."""
         check_images(images)
         if tuple(images.shape) != plan.shape:
             raise ValueError(f"apply: the plan was made for images {plan.shape}, got {tuple(images.shape)}")
-        return torch_backend.execute(plan, images)
+        return backends.execute(plan, images, self.backend)
+
+    def explain(self, plan: Plan, images: Tensor) -> tuple[backends.Choice, ...]:
+        """Which backend runs each segment of ``plan`` on images like these, and why; nothing is executed."""
+        return backends.explain(plan, images, self.backend)
 
     def __call__(
         self,

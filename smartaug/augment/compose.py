@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import draws
 from .augmentation import Augmentation
+from .backends import check_backend
 from .plan import Plan, Trace
 
 
@@ -16,11 +17,13 @@ class Compose(Augmentation):
     """Augmentations in order, sampled into one plan: ``Compose([PadCrop(4), Flip()])``.
 
     Each step draws from its own stream, so adding one leaves the draws of those before it as they were. Kornia modules
-    and callables have no plan: hand those to the loader in a list, ``augment=[Flip(), kornia_module]``.
+    and callables have no plan: hand those to the loader in a list, ``augment=[Flip(), kornia_module]``. backend:
+    "torch", "numba" or None for the fastest there is; it counts for all steps.
     """
 
-    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
+    def __init__(self, augmentations: Sequence[Augmentation], *, backend: str | None = None) -> None:
         self.augmentations = list(augmentations)
+        self.backend = check_backend(backend)
         for step in self.augmentations:
             if not isinstance(step, Augmentation):
                 raise TypeError(

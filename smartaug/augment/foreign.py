@@ -1,8 +1,8 @@
 """Kornia modules, torchvision v2 transforms and any callable on a batch, as stages of their own.
 
 What: runs what has no place in a plan between plans. When: an augmentation that smartaug has no op for. Cost: the
-module's own, plus about 0.1 ms for forking the random generators. Kornia modules get floats in [0, 1] and return floats;
-other callables get the batch as it is.
+module's own, plus about 0.1 ms for forking the random generators. Kornia modules get floats in [0, 1] and return
+floats; other callables get the batch as it is.
 
 Its randomness (torch on CPU and on the batch's device, `random`, NumPy) is forked and seeded from (seed, epoch, view,
 indices), so nothing global moves and a replay gives the same batch.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .. import draws
 from .augmentation import Augmentation, check_probability
+from .checks import check_fill
 from .plan import Erase as EraseSegment
 from .plan import Plan, Store, Trace, Warp, per_channel
 
@@ -73,7 +74,8 @@ class PadCrop(Augmentation):
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw where each of the B windows lies."""
-        batch, _, height, width = shape
+        batch, channels, height, width = shape
+        check_fill(self.fill, channels)
         size = self.size or (height, width)
         room = height + 2 * self.padding - size[0], width + 2 * self.padding - size[1]
         if min(room) < 0:
@@ -122,7 +124,8 @@ class Erase(Augmentation):
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the rectangles of the B samples."""
-        batch, _, height, width = shape
+        _, channels, height, width = shape
+        check_fill(self.value, channels, "value")
         tries = draws.uniform(draws.fold(key, 0), (self.count, self._TRIES, 4), dtype=torch.float64)
         area = height * width * (self.scale[0] + tries[..., 0] * (self.scale[1] - self.scale[0]))
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])

@@ -44,6 +44,11 @@ class Warp(Segment):
     channel, in the image's own units (0–255 for uint8). padding: what lies outside, "constant" (fill), "edge",
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
     (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
+    active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
+    float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image.
+
+    Coordinates are integers in units of 2**-32 pixels (the matrix rounded to them), so that backends agree to the bit;
+    the nearest pixel is floor(x + ½), and uint8 is interpolated with weights in units of 1/2048.
     """
 
     matrix: Tensor
@@ -53,10 +58,53 @@ class Warp(Segment):
     padding: str = "constant"
     grid: bool = False
     inside: bool = False
+    active: Tensor | None = None
+    bounds: Tensor | None = None
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """The size it samples at."""
         return self.size
+
+
+TONES = (
+    "Identity",
+    "Invert",
+    "Posterize",
+    "Solarize",
+    "Brightness",
+    "Contrast",
+    "AutoContrast",
+    "Equalize",
+    "Color",
+    "Grayscale",
+    "Hue",
+)
+FILTERS = ("Identity", "Sharpness", "GaussianBlur")
+
+
+@dataclass(frozen=True)
+class Tone(Segment):
+    """Each pixel recoloured where it is. op: (B,) int64 into `TONES`; amount: (B,) float32 in the operation's own unit.
+
+    Posterize: bits kept, 0–8. Solarize: threshold in grey levels, 0–255. Brightness, Contrast, Color: factor ≥ 0, 1
+    changes nothing. Hue: shift in turns, −0.5–0.5. The others have none. uint8, or floats in [0, 1].
+    """
+
+    op: Tensor
+    amount: Tensor
+
+
+@dataclass(frozen=True)
+class Filter(Segment):
+    """Each pixel from its neighbours. op: (B,) int64 into `FILTERS`; amount: (B,) float32.
+
+    Sharpness: factor ≥ 0, 1 changes nothing; the outermost pixels stay. GaussianBlur: standard deviation in pixels,
+    with a window of kernel_size (height, width) pixels, reflected at the border.
+    """
+
+    op: Tensor
+    amount: Tensor
+    kernel_size: tuple[int, int] = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -85,8 +133,19 @@ class Mix(Segment):
 
 
 @dataclass(frozen=True)
+class Branches(Segment):
+    """The sample and K processed copies of it, added up: w_0 · x + Σ_k w_k · branch_k(x); uint8 is cut off.
+
+    branches: K sequences of segments that keep the size; weights: (B, K + 1) float32.
+    """
+
+    branches: tuple[tuple[Segment, ...], ...]
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class Store(Segment):
-    """The last write: (x − mean) / std in ``dtype``; uint8 is scaled to [0, 1] first. mean, std: one value a channel."""
+    """The last write: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first. mean, std: one value a channel."""
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -148,7 +207,7 @@ class Plan:
     @property
     def moves_pixels(self) -> bool:
         """Whether a segment changes where things are, so that a mask would have to follow."""
-        return any(isinstance(segment, (Warp, Mix)) for segment in self.segments)
+        return any(isinstance(segment, (Warp, Mix, Branches)) for segment in self.segments)
 
     def then(self, later: Plan) -> Plan:
         """Both plans in order, neighbours joined where the result stays exactly the same."""
@@ -169,11 +228,15 @@ def join(first: Segment, second: Segment) -> Segment | None:
     """
     if not (isinstance(first, Warp) and isinstance(second, Warp) and second.grid and second.inside):
         return None
-    matrix = torch.cat([second.matrix, _LAST_ROW.expand(len(second.matrix), 1, 3)], 1)
-    return dataclasses.replace(first, matrix=first.matrix @ matrix, size=second.size)
+    active = None if first.active is None or second.active is None else first.active | second.active
+    return dataclasses.replace(first, matrix=chain(first.matrix, second.matrix), size=second.size, active=active)
 
 
-_LAST_ROW = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=torch.float64)
+def chain(first: Tensor, second: Tensor) -> Tensor:
+    """The matrix (..., 2, 3) of warping by ``first`` (..., 2, 3), then by ``second``."""
+    product = first[..., :2] @ second
+    product[..., 2] += first[..., 2]
+    return product
 
 
 def per_channel(value: Any, name: str) -> tuple[float, ...]:

@@ -1,1 +1,126 @@
-"""One module per way to execute a plan; `torch` is the reference that runs everywhere."""
+"""One module per way to execute a plan; `torch` is the reference that runs everywhere.
+
+| backend | runs | needs |
+|---|---|---|
+| `torch` | every segment, every dtype, every device | nothing |
+| `numba` | uint8 batches on the CPU; what it does not hold is left to torch, segment by segment | ``smartaug[fast]`` |
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch as _torch
+from torch import Tensor
+
+from ..plan import Branches, Erase, Plan, Segment, Store, Warp
+from . import numba as numba_backend
+from . import torch as torch_backend
+
+NAMES = ("torch", "numba")
+
+
+class Choice(NamedTuple):
+    """Which backend runs a segment, and why."""
+
+    segment: Segment
+    backend: str
+    reason: str
+
+
+def check_backend(name: Any) -> str | None:
+    """``name``; ValueError unless it is None or a backend's name, ImportError when that is not installed."""
+    if name is None or name == "torch":
+        return name
+    if name not in NAMES:
+        raise ValueError(f'backend must be None, "torch" or "numba", got {name!r}; None takes the fastest there is')
+    if not numba_installed():
+        raise ImportError(f'backend={name!r} is not installed; run: pip install "smartaug[fast]"')
+    return str(name)
+
+
+@lru_cache(maxsize=1)
+def numba_installed() -> bool:
+    """Whether numba can be imported, without importing it."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
+    """Run ``plan`` on images (B, C, H, W), by ``backend`` or by what `explain` says; the input is never written to.
+
+    Raises ValueError for fill values outside 0–255 on uint8 images, for tone operations on floats outside [0, 1], and
+    when ``backend`` cannot take such images.
+    """
+    given, images = images, images.detach() if images.dtype == _torch.uint8 else images
+    channels_last = images.is_contiguous(memory_format=_torch.channels_last) and not images.is_contiguous()
+    for name, choices in groupby(explain(plan, images, backend), key=lambda choice: choice.backend):
+        segments = tuple(choice.segment for choice in choices)
+        check_fills(segments, images)
+        if any(isinstance(segment, Branches) for segment in segments):
+            for segment in segments:
+                images = _branches(segment, images, backend)
+        elif name == "numba":
+            images = numba_backend.run(segments, images)
+        else:
+            images = torch_backend.run(segments, images)
+    if not plan.segments:
+        return given
+    return images.contiguous(memory_format=_torch.channels_last) if channels_last else images
+
+
+def _branches(segment: Segment, images: Tensor, backend: str | None) -> Tensor:
+    """A `Branches` with each branch executed as a plan of its own, or any other segment by torch."""
+    if not isinstance(segment, Branches):
+        return torch_backend.run((segment,), images)
+    shape = tuple(images.shape)
+    parts = (execute(Plan(shape, branch), images, backend) for branch in segment.branches)
+    return torch_backend.add_up(images, parts, segment.weights)
+
+
+def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Choice, ...]:
+    """Which backend runs each segment of ``plan`` on images like these, and why; nothing is executed.
+
+    Raises ValueError when ``backend`` is "numba" and it cannot take such images.
+    """
+    refused = numba_backend.refuses(images)
+    if backend == "numba" and refused is not None:
+        raise ValueError(
+            f'backend="numba" runs uint8 images on the CPU, but {refused}; leave backend=None to choose per batch'
+        )
+    return tuple(_choices(plan.segments, backend, refused))
+
+
+def _choices(segments: Sequence[Segment], backend: str | None, refused: str | None) -> Iterator[Choice]:
+    for segment in segments:
+        if backend == "torch":
+            yield Choice(segment, "torch", 'asked for by backend="torch"')
+        elif refused is not None:
+            yield Choice(segment, "torch", f"numba runs uint8 images on the CPU; {refused}")
+        elif not numba_installed():
+            yield Choice(segment, "torch", 'numba is not installed: pip install "smartaug[fast]"')
+        elif isinstance(segment, Branches):
+            yield Choice(segment, "torch", "adds up its branches, which are executed as plans of their own")
+        elif (lacking := numba_backend.lacks(segment)) is not None:
+            yield Choice(segment, "torch", lacking)
+        else:
+            yield Choice(segment, "numba", "uint8 on the CPU")
+        if isinstance(segment, Store) and refused is None:
+            refused = f"images are {segment.dtype} behind Normalize"
+
+
+def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
+    """Raise a ValueError when a fill or erase value cannot be a uint8 while the images are."""
+    if images.dtype != _torch.uint8:
+        return
+    for segment in segments:
+        if isinstance(segment, Store):
+            return
+        name, values = "fill", segment.fill if isinstance(segment, Warp) else ()
+        if isinstance(segment, Erase):
+            name, values = "value", segment.value
+        if not all(0 <= value <= 255 for value in values):
+            raise ValueError(f"{name} must lie in 0..255 for uint8 images, got {values}; write {name}=0")

@@ -1,0 +1,191 @@
+"""Compiled interpreter: runs the rows [start, stop) of an encoded plan, one sample at a time in a small scratch.
+
+A sample goes through its own operations only, back and forth between two buffers that stay in the cache; the first
+operation reads the batch and the last one writes the result, so memory is read once and written once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from . import numba_tone, numba_warp
+from .numba_warp import OPTIONS, U, copy
+
+# codes below this are tones
+SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE = range(32, 38)
+PLANAR, INTERLEAVED = 0, 1
+COPY, PASTE, BLEND = 0, 1, 2
+
+
+@njit(**OPTIONS)
+def _load(src, b, channels, height, width, layout, into):
+    """Sample ``b`` to planar order."""
+    size = channels * height * width
+    part = src[b * size : (b + 1) * size]
+    if layout == PLANAR:
+        copy(part, into)
+        return
+    plane = height * width
+    for c in range(channels):
+        for i in range(plane):
+            into[U(c * plane + i)] = part[U(i * channels + c)]
+
+
+@njit(**OPTIONS)
+def _mixed(src, b, other, how, share, box, channels, height, width, into):
+    """Sample ``b`` with a part of, or blended with, sample ``other``."""
+    size, plane = channels * height * width, height * width
+    mine, theirs = src[b * size : (b + 1) * size], src[other * size : (other + 1) * size]
+    if how == BLEND:
+        for i in range(size):
+            second = np.float32(theirs[i])
+            into[i] = np.int32(np.rint(second + (np.float32(mine[i]) - second) * share))
+        return
+    copy(mine, into)
+    top, left, tall, wide = box
+    for c in range(channels):
+        for y in range(top, top + tall):
+            first = c * plane + y * width + left
+            for i in range(first, first + wide):
+                into[U(i)] = theirs[U(i)]
+
+
+@njit(**OPTIONS)
+def _erase(data, boxes, value, channels, height, width):
+    for n in range(boxes.shape[0]):
+        top, left = max(boxes[n, 0], 0), max(boxes[n, 1], 0)
+        bottom, right = min(boxes[n, 0] + boxes[n, 2], height), min(boxes[n, 1] + boxes[n, 3], width)
+        for c in range(channels):
+            for y in range(top, bottom):
+                line = (c * height + y) * width
+                for i in range(line + left, line + right):
+                    data[U(i)] = value[c]
+
+
+@njit(**OPTIONS)
+def _step(code, src, dst, channels, size, new_size, amount, m, bounds, padding, fill, boxes, packed):
+    height, width = size[0], size[1]
+    if code < SHARPNESS:
+        numba_tone.tone(code, src, dst, channels, amount)
+    elif code == SHARPNESS:
+        numba_tone.sharpness(src, dst, channels, height, width, amount)
+    elif code == NEAREST:
+        numba_warp.nearest(src, dst, channels, height, width, new_size[0], new_size[1], m, fill, packed)
+    elif code == NEAREST_SEPARABLE:
+        numba_warp.nearest_separable(
+            src, dst, channels, height, width, new_size[0], new_size[1], m, fill, padding, bounds
+        )
+    elif code == BILINEAR:
+        numba_warp.bilinear(src, dst, channels, height, width, new_size[0], new_size[1], m, fill, packed)
+    elif code == BILINEAR_SEPARABLE:
+        numba_warp.bilinear_separable(src, dst, channels, height, width, new_size[0], new_size[1], m, padding, bounds)
+    elif code == ERASE:
+        copy(src, dst)
+        _erase(dst, boxes, fill, channels, height, width)
+
+
+@njit(**OPTIONS)
+def _store(src, out, b, channels, plane, layout, scale, shift):
+    """(x · scale + shift) in float32, planar or interleaved."""
+    size = channels * plane
+    into = out[b * size : (b + 1) * size]
+    for c in range(channels):
+        if layout == PLANAR:
+            for i in range(plane):
+                into[U(c * plane + i)] = np.float32(src[U(c * plane + i)]) * scale[c] + shift[c]
+        else:
+            for i in range(plane):
+                into[U(i * channels + c)] = np.float32(src[U(c * plane + i)]) * scale[c] + shift[c]
+
+
+@njit(**OPTIONS)
+def _unload(src, out, b, channels, plane):
+    """Planar to interleaved."""
+    into = out[b * channels * plane : (b + 1) * channels * plane]
+    for i in range(plane):
+        for c in range(channels):
+            into[U(i * channels + c)] = src[U(c * plane + i)]
+
+
+@njit(**OPTIONS)
+def run(
+    start,
+    stop,
+    src,
+    layout,
+    channels,
+    codes,
+    amounts,
+    slot,
+    sizes,
+    matrices,
+    bounds,
+    paddings,
+    fills,
+    boxes,
+    how,
+    partner,
+    share,
+    pasted,
+    out,
+    out_float,
+    stores,
+    scale,
+    shift,
+):
+    """Rows [start, stop): load or mix, S segments, store.
+
+    src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64 and of boxes
+    (E, B, n, 4). sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. how, partner, share,
+    pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat.
+    """
+    segments = codes.shape[0]
+    largest = 0
+    for s in range(segments + 1):
+        largest = max(largest, sizes[s, 0] * sizes[s, 1] * channels)
+    first_buffer, second_buffer = np.empty(largest, np.uint8), np.empty(largest, np.uint8)
+    packed = np.empty(largest // channels if channels == 3 else 0, np.uint32)
+    in_size = channels * sizes[0, 0] * sizes[0, 1]
+    out_plane = sizes[segments, 0] * sizes[segments, 1]
+    out_size = channels * out_plane
+    direct = layout == PLANAR and not stores  # the last operation can write the result itself
+    for b in range(start, stop):
+        left = 0
+        for s in range(segments):
+            left += codes[s, b] != 0
+        result = out[b * out_size : (b + 1) * out_size] if direct else first_buffer[:out_size]
+        if how == COPY and layout == PLANAR:
+            current = src[b * in_size : (b + 1) * in_size]
+        else:
+            current = result if left == 0 and direct else first_buffer[:in_size]
+            if how == COPY:
+                _load(src, b, channels, sizes[0, 0], sizes[0, 1], layout, current)
+            else:
+                _mixed(src, b, partner[b], how, share[b], pasted[b], channels, sizes[0, 0], sizes[0, 1], current)
+        if left == 0 and how == COPY and layout == PLANAR and direct:
+            copy(current, result)
+        use_second = True
+        for s in range(segments):
+            code = codes[s, b]
+            if code == 0:
+                continue
+            left -= 1
+            size = channels * sizes[s + 1, 0] * sizes[s + 1, 1]
+            if left == 0 and direct:
+                into = result
+            elif use_second:
+                into = second_buffer[:size]
+            else:
+                into = first_buffer[:size]
+            use_second = not use_second
+            w = slot[s]
+            _step(
+                code, current, into, channels, sizes[s], sizes[s + 1], amounts[s, b], matrices[w, b], bounds[w, b],
+                paddings[s], fills[s], boxes[w, b], packed,
+            )  # fmt: skip
+            current = into
+        if stores:
+            _store(current, out_float, b, channels, out_plane, layout, scale, shift)
+        elif layout == INTERLEAVED:
+            _unload(current, out, b, channels, out_plane)

@@ -1,0 +1,277 @@
+"""Compiled affine resampling of one uint8 sample, planar, with coordinates in units of 2**-32 pixels.
+
+Same integers, hence same bytes, as `torch_warp`. A row of an affine map meets the image in one interval, so what lies
+outside is filled without looking at pixels, and the inside is read without checks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+ONE = 1 << 32
+HALF = 1 << 31
+U = np.uint64  # an index of unknown sign would be checked for wrapping around, which keeps loops from vectorising
+CONSTANT, EDGE, REFLECT, SYMMETRIC = range(4)
+
+
+@njit(**OPTIONS)
+def copy(src, dst):
+    """Element by element: numba's own slice assignment does not vectorise."""
+    for i in range(dst.size):
+        dst[i] = src[i]
+
+
+@njit(**OPTIONS)
+def _fill(dst, first, last, value):
+    for i in range(first, last):
+        dst[U(i)] = value
+
+
+@njit(**OPTIONS)
+def _quotient(a, b, reciprocal):
+    """⌊a / b⌋ for b > 0 by the float64 reciprocal and one correction, a third of an integer division's time."""
+    q = np.int64(np.floor(np.float64(a) * reciprocal))
+    rest = a - q * b
+    if rest < 0:
+        return q - 1
+    return q + 1 if rest >= b else q
+
+
+@njit(**OPTIONS)
+def _interval(start, step, reciprocal, limit, count):
+    """The x in [low, high) of 0..count-1 with 0 ≤ start + step · x < limit; reciprocal: 1 / |step|."""
+    if step == 0:
+        return (0, count) if 0 <= start < limit else (0, 0)
+    if step > 0:
+        low = 0 if start >= 0 else -_quotient(start, step, reciprocal)
+        high = 0 if start >= limit else _quotient(limit - 1 - start, step, reciprocal) + 1
+    else:
+        low = 0 if start < limit else _quotient(start - limit, -step, reciprocal) + 1
+        high = 0 if start < 0 else _quotient(start, -step, reciprocal) + 1
+    low, high = max(low, 0), min(high, count)
+    return (low, high) if low < high else (0, 0)
+
+
+@njit(**OPTIONS)
+def _both(xs, ys, a, d, inverse_a, inverse_d, width, height, count):
+    """The x in [low, high) whose x and y coordinates, starts xs and ys and steps a and d, both lie inside."""
+    low, high = _interval(xs, a, inverse_a, width, count)
+    from_rows, to_rows = _interval(ys, d, inverse_d, height, count)
+    low, high = max(low, from_rows), min(high, to_rows)
+    return (low, high) if low < high else (0, 0)
+
+
+@njit(**OPTIONS)
+def _reciprocal(step):
+    return 1.0 / np.float64(abs(step)) if step != 0 else 0.0
+
+
+@njit(**OPTIONS)
+def _pack(src, plane, packed):
+    """Three planes to one word a pixel, so that a tap is one read."""
+    red, green, blue = src[:plane], src[plane : 2 * plane], src[2 * plane : 3 * plane]
+    for i in range(plane):
+        packed[i] = np.uint32(red[i]) | (np.uint32(green[i]) << np.uint32(8)) | (np.uint32(blue[i]) << np.uint32(16))
+
+
+@njit(**OPTIONS)
+def _resolve(position, length, padding):
+    """``position`` brought into 0..length-1, or -1 where it is filled."""
+    if 0 <= position < length:
+        return position
+    if padding == CONSTANT:
+        return -1
+    if padding == REFLECT:
+        period = max(1, 2 * (length - 1))
+        position = (length - 1) - abs(position % period - (length - 1))
+    elif padding == SYMMETRIC:
+        position = position % (2 * length)
+        position = min(position, 2 * length - 1 - position)
+    return min(max(position, 0), length - 1)
+
+
+@njit(**OPTIONS)
+def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
+    """Any affine map, constant fill: src (C·height·width) to dst (C·tall·wide); m six int64."""
+    plane, out_plane = height * width, tall * wide
+    a, d = m[0], m[3]
+    inverse_a, inverse_d = _reciprocal(a), _reciprocal(d)
+    by_rows = d == 0 and (a == ONE or a == -ONE)
+    if channels == 3 and not by_rows:
+        _pack(src, plane, packed)
+    taken = np.empty(wide, np.uint32)
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
+        low, high = _both(xs, ys, a, d, inverse_a, inverse_d, width * ONE, height * ONE, wide)
+        row = y * wide
+        for c in range(channels):
+            line = c * out_plane + row
+            _fill(dst, line, line + low, fill[c])
+            _fill(dst, line + high, line + wide, fill[c])
+        if low == high:
+            continue
+        if by_rows:
+            start = (ys >> 32) * width + ((xs + a * low) >> 32)
+            for c in range(channels):
+                line, first = c * out_plane + row + low, c * plane + start
+                if a == ONE:
+                    for x in range(high - low):
+                        dst[U(line + x)] = src[U(first + x)]
+                else:
+                    for x in range(high - low):
+                        dst[U(line + x)] = src[U(first - x)]
+        elif channels == 3:
+            for x in range(low, high):
+                taken[U(x)] = packed[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
+            green, blue = row + out_plane, row + 2 * out_plane
+            for x in range(low, high):
+                dst[U(row + x)] = np.uint8(taken[U(x)])
+            for x in range(low, high):
+                dst[U(green + x)] = np.uint8(taken[U(x)] >> np.uint32(8))
+            for x in range(low, high):
+                dst[U(blue + x)] = np.uint8(taken[U(x)] >> np.uint32(16))
+        else:
+            for c in range(channels):
+                part = src[c * plane : (c + 1) * plane]
+                line = c * out_plane + row
+                for x in range(low, high):
+                    dst[U(line + x)] = part[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
+
+
+@njit(**OPTIONS)
+def nearest_separable(src, dst, channels, height, width, tall, wide, m, fill, padding, bounds):
+    """Columns depend on x alone and rows on y alone: flips, crops, shifts and zooms with any padding."""
+    plane, out_plane = height * width, tall * wide
+    columns = np.empty(wide, np.int64)
+    for x in range(wide):
+        position = min(max(m[0] * x + m[2], bounds[0]), bounds[1])
+        columns[x] = _resolve((position + HALF) >> 32, width, padding)
+    for y in range(tall):
+        position = min(max(m[4] * y + m[5], bounds[2]), bounds[3])
+        row = _resolve((position + HALF) >> 32, height, padding)
+        for c in range(channels):
+            line = c * out_plane + y * wide
+            if row < 0:
+                dst[line : line + wide] = fill[c]
+                continue
+            first = c * plane + row * width
+            for x in range(wide):
+                dst[U(line + x)] = src[U(first + columns[x])] if columns[x] >= 0 else fill[c]
+
+
+@njit(**OPTIONS)
+def _weight(position):
+    """The fraction of a coordinate in units of 1/2048."""
+    return ((position & (ONE - 1)) + (1 << 20)) >> 21
+
+
+@njit(**OPTIONS)
+def _checked(part, row, column, height, width, fill):
+    return np.int32(part[row * width + column]) if 0 <= row < height and 0 <= column < width else np.int32(fill)
+
+
+@njit(**OPTIONS)
+def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
+    upper = upper_left * (2048 - across) + upper_right * across
+    lower = lower_left * (2048 - across) + lower_right * across
+    return (upper * (2048 - down) + lower * down + (1 << 21)) >> 22
+
+
+@njit(**OPTIONS)
+def _bordering(part, dst, line, first, last, xs, ys, a, d, height, width, fill):
+    """Pixels of which some taps may lie outside."""
+    for x in range(first, last):
+        column, row = xs + a * x, ys + d * x
+        left, top = column >> 32, row >> 32
+        if left < -1 or top < -1 or left >= width or top >= height:
+            dst[U(line + x)] = fill
+        else:
+            dst[U(line + x)] = _mixed(
+                _checked(part, top, left, height, width, fill),
+                _checked(part, top, left + 1, height, width, fill),
+                _checked(part, top + 1, left, height, width, fill),
+                _checked(part, top + 1, left + 1, height, width, fill),
+                _weight(column),
+                _weight(row),
+            )
+
+
+@njit(**OPTIONS)
+def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
+    """Any affine map with four taps, constant fill."""
+    plane, out_plane = height * width, tall * wide
+    a, d = m[0], m[3]
+    inverse_a, inverse_d = _reciprocal(a), _reciprocal(d)
+    if channels == 3:
+        _pack(src, plane, packed)
+    across, down = np.empty(wide, np.int32), np.empty(wide, np.int32)
+    taps = np.empty((4, wide), np.uint32)
+    first_tap, second_tap, third_tap, fourth_tap = taps[0], taps[1], taps[2], taps[3]
+    one, under = U(1), U(width)
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
+        low, high = _both(xs, ys, a, d, inverse_a, inverse_d, (width - 1) * ONE, (height - 1) * ONE, wide)
+        # from first to last some tap is inside, from low to high all four are
+        first, last = _both(xs + ONE, ys + ONE, a, d, inverse_a, inverse_d, (width + 1) * ONE, (height + 1) * ONE, wide)
+        if low == high:
+            low = high = last
+        for x in range(low, high):
+            across[U(x)], down[U(x)] = _weight(xs + a * x), _weight(ys + d * x)
+        for c in range(channels):
+            part, line = src[c * plane : (c + 1) * plane], c * out_plane + y * wide
+            if channels != 3 or c == 0:
+                for x in range(low, high):
+                    at = U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))
+                    if channels == 3:
+                        first_tap[U(x)], second_tap[U(x)] = packed[at], packed[at + one]
+                        third_tap[U(x)], fourth_tap[U(x)] = packed[at + under], packed[at + under + one]
+                    else:
+                        first_tap[U(x)], second_tap[U(x)] = part[at], part[at + one]
+                        third_tap[U(x)], fourth_tap[U(x)] = part[at + under], part[at + under + one]
+            drop = np.uint32(8 * c if channels == 3 else 0)
+            for x in range(low, high):
+                dst[U(line + x)] = _mixed(
+                    np.int32((first_tap[U(x)] >> drop) & np.uint32(255)),
+                    np.int32((second_tap[U(x)] >> drop) & np.uint32(255)),
+                    np.int32((third_tap[U(x)] >> drop) & np.uint32(255)),
+                    np.int32((fourth_tap[U(x)] >> drop) & np.uint32(255)),
+                    across[U(x)],
+                    down[U(x)],
+                )
+            _fill(dst, line, line + first, fill[c])
+            _bordering(part, dst, line, first, low, xs, ys, a, d, height, width, fill[c])
+            _bordering(part, dst, line, high, last, xs, ys, a, d, height, width, fill[c])
+            _fill(dst, line + last, line + wide, fill[c])
+
+
+@njit(**OPTIONS)
+def bilinear_separable(src, dst, channels, height, width, tall, wide, m, padding, bounds):
+    """Zooms and resized crops with four taps; padding other than constant. Rows are blended first, in one run."""
+    plane, out_plane = height * width, tall * wide
+    left, right = np.empty(wide, np.uint32), np.empty(wide, np.uint32)
+    across = np.empty(wide, np.int32)
+    lowest, highest = width - 1, 0
+    for x in range(wide):
+        position = min(max(m[0] * x + m[2], bounds[0]), bounds[1])
+        left[x] = _resolve(position >> 32, width, padding)
+        right[x] = _resolve((position >> 32) + 1, width, padding)
+        across[U(x)] = _weight(position)
+        lowest, highest = min(lowest, left[x], right[x]), max(highest, left[x], right[x])
+    blended = np.empty(width, np.int32)
+    for y in range(tall):
+        position = min(max(m[4] * y + m[5], bounds[2]), bounds[3])
+        top = _resolve(position >> 32, height, padding)
+        bottom = _resolve((position >> 32) + 1, height, padding)
+        down = np.int32(_weight(position))
+        up = np.int32(2048) - down
+        for c in range(channels):
+            upper, lower = c * plane + top * width, c * plane + bottom * width
+            for x in range(lowest, highest + 1):
+                blended[U(x)] = np.int32(src[U(upper + x)]) * up + np.int32(src[U(lower + x)]) * down
+            line = c * out_plane + y * wide
+            for x in range(wide):
+                near, far = blended[left[x]], blended[right[x]]
+                dst[U(line + x)] = (near * (2048 - across[U(x)]) + far * across[U(x)] + (1 << 21)) >> 22

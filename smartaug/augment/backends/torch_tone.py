@@ -1,0 +1,151 @@
+"""Tone operations with torch: part (n, C, H, W) uint8 or float in [0, 1] and amount (n, 1, 1, 1) to the same shape.
+
+Reference: torchvision's functional operations. Statistics of uint8 images are exact integers, so that every backend
+gives the same bytes; a result may differ from torchvision's by one grey level where its float32 rounds past an
+integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# luma weights 0.2989, 0.587 and 0.114 in units of 1/65536
+RED, GREEN, BLUE = 19589, 38470, 7471
+
+
+def grey(part: Tensor) -> Tensor:
+    """Luma (n, 1, H, W): int32, cut off, for uint8; the float type itself for floats. One channel is itself."""
+    if part.shape[1] == 1:
+        return part.int() if part.dtype == torch.uint8 else part
+    red, green, blue = part.unbind(1)
+    if part.dtype == torch.uint8:
+        luma = red.int() * RED
+        luma += green.int() * GREEN
+        luma += blue.int() * BLUE
+        return (luma >> 16)[:, None]
+    return (red * 0.2989 + green * 0.587 + blue * 0.114)[:, None]
+
+
+def _blend(part: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """factor · part + (1 − factor) · other, kept in range."""
+    bound = 255.0 if part.dtype == torch.uint8 else 1.0
+    return (part * factor + (1.0 - factor) * other).clamp_(0.0, bound).to(part.dtype)
+
+
+def invert(part: Tensor, amount: Tensor) -> Tensor:
+    """255 − x, or 1 − x."""
+    return part.bitwise_not() if part.dtype == torch.uint8 else 1.0 - part
+
+
+def posterize(part: Tensor, amount: Tensor) -> Tensor:
+    """The highest ``amount`` bits of each value."""
+    if part.dtype == torch.uint8:
+        return part & (0xFF00 >> amount.int()).to(torch.uint8)
+    levels = torch.exp2(amount).to(part.dtype)
+    return torch.minimum((part * levels).floor_(), levels - 1.0) / levels
+
+
+def solarize(part: Tensor, amount: Tensor) -> Tensor:
+    """Values from the threshold on are inverted."""
+    threshold = amount if part.dtype == torch.uint8 else (amount / 255.0).to(part.dtype)
+    return torch.where(part >= threshold, invert(part, amount), part)
+
+
+def brightness(part: Tensor, amount: Tensor) -> Tensor:
+    """Values times the factor."""
+    bound = 255.0 if part.dtype == torch.uint8 else 1.0
+    return (part * amount.to(_work(part))).clamp_(0.0, bound).to(part.dtype)
+
+
+def contrast(part: Tensor, amount: Tensor) -> Tensor:
+    """Blended with the mean luma of the sample."""
+    luma = grey(part)
+    if part.dtype == torch.uint8:
+        pixels = max(1, luma[0].numel())
+        mean = (luma.sum((1, 2, 3), keepdim=True, dtype=torch.int64).double() / pixels).float()
+    else:
+        mean = luma.mean((1, 2, 3), keepdim=True)
+    return _blend(part, mean, amount.to(_work(part)))
+
+
+def color(part: Tensor, amount: Tensor) -> Tensor:
+    """Saturation: blended with its own luma; one channel stays as it is."""
+    return part if part.shape[1] == 1 else _blend(part, grey(part), amount.to(_work(part)))
+
+
+def grayscale(part: Tensor, amount: Tensor) -> Tensor:
+    """Luma in all three channels."""
+    return grey(part).to(part.dtype).expand_as(part)
+
+
+def autocontrast(part: Tensor, amount: Tensor) -> Tensor:
+    """Each channel stretched to the full range; a flat one stays."""
+    low, high = torch.aminmax(part.flatten(2), dim=2)
+    low, high = low[..., None, None], high[..., None, None]
+    if part.dtype == torch.uint8:
+        stretched = (part.int() - low.int()).mul_(255)
+        stretched = stretched.div_((high.int() - low.int()).clamp_(min=1), rounding_mode="floor").to(torch.uint8)
+    else:
+        spread = high - low
+        stretched = ((part - low) / torch.where(spread > 0, spread, 1.0)).clamp_(0.0, 1.0)
+    return torch.where(high > low, stretched, part)
+
+
+def equalize(part: Tensor, amount: Tensor) -> Tensor:
+    """Each channel's histogram flattened, with PIL's integer table; floats by way of 256 levels."""
+    levels = part if part.dtype == torch.uint8 else (part * 255.999).to(torch.uint8)
+    flat = levels.flatten(2).long()
+    counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.int64, device=part.device)
+    counts.scatter_add_(2, flat, torch.ones((), dtype=torch.int64, device=part.device).expand_as(flat))
+    highest = flat.amax(2, keepdim=True)
+    step = (flat.shape[2] - counts.gather(2, highest)) // 255
+    below = counts.cumsum(2) - counts
+    table = ((below + step // 2) // step.clamp(min=1)).clamp_(max=255)
+    table = torch.where(step > 0, table, torch.arange(256, device=part.device)).to(torch.uint8)
+    flattened = table.gather(2, flat).view_as(part)
+    return flattened if part.dtype == torch.uint8 else flattened.to(part.dtype) / 255.0
+
+
+def hue(part: Tensor, amount: Tensor) -> Tensor:
+    """Hue turned by ``amount`` of a full circle, by way of HSV; one channel stays as it is."""
+    if part.shape[1] == 1:
+        return part
+    unit = part / 255.0 if part.dtype == torch.uint8 else part
+    low, high = torch.aminmax(unit, dim=1)
+    spread = high - low
+    red, green, blue = unit.unbind(1)
+    safe = torch.where(spread > 0, spread, 1.0)
+    angle = torch.where(
+        high == red,
+        (green - blue) / safe,
+        torch.where(high == green, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe),
+    )
+    turned = torch.remainder(angle / 6.0 + amount.to(unit.dtype)[:, 0], 1.0) * 6.0
+    # a channel of HSV's hexagon at corner n: high − spread · clamp(min(k, 4 − k), 0, 1), k = (n + 6h) mod 6
+    channels = []
+    for corner in (5.0, 3.0, 1.0):
+        k = torch.remainder(turned + corner, 6.0)
+        channels.append(high - spread * torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0))
+    turned = torch.stack(channels, 1)
+    return (turned * 255.999).to(torch.uint8) if part.dtype == torch.uint8 else turned
+
+
+def _work(part: Tensor) -> torch.dtype:
+    return part.dtype if part.is_floating_point() else torch.float32
+
+
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Invert": invert,
+    "Posterize": posterize,
+    "Solarize": solarize,
+    "Brightness": brightness,
+    "Contrast": contrast,
+    "AutoContrast": autocontrast,
+    "Equalize": equalize,
+    "Color": color,
+    "Grayscale": grayscale,
+    "Hue": hue,
+}
