@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from smartaug import Target
-
 from tests import reference
 
 SHAPES = [(), (3,), (2, 4)]
@@ -42,10 +41,10 @@ def assert_rows(result, rows, size, carried=("weight", "soft", "index")):
     assert type(result) is Target
     assert len(result) == len(rows)
     assert result._key == "k"
-    for name, given in extras(size).items():
+    for name, whole in extras(size).items():
         got = getattr(result, f"_{name}")
         if name in carried:
-            assert torch.equal(got, given[torch.tensor(rows, dtype=torch.int64)]), name
+            assert torch.equal(got, whole[torch.tensor(rows, dtype=torch.int64)]), name
         else:
             assert got is None
 
