@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +24,7 @@ class Batch(NamedTuple):
     target: Any = None
     weight: Tensor | None = None
     soft: Tensor | None = None
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # tuple.index gives way to the field
 
 
 class Embedding(NamedTuple):
@@ -40,13 +43,14 @@ class Target(Tensor):
 
     It is the target: comparisons, metrics, indexing and moves work as before. `smartaug.Loss` reads the rest. The
     extras follow moves, casts, copies, views that keep dimension 0, indexing and joining along dimension 0, deepcopy
-    and pickling; every other operation returns a plain tensor.
+    and pickling; every other operation returns a plain tensor. In-place operations return their object as it is.
     """
 
-    _weight: Tensor | None
-    _soft: Tensor | None
-    _index: Tensor | None
-    _key: str | None  # names the pipeline that made it
+    # the defaults serve a Target that torch makes without calling __new__
+    _weight: Tensor | None = None
+    _soft: Tensor | None = None
+    _index: Tensor | None = None
+    _key: str | None = None  # names the pipeline that made it
 
     @staticmethod
     def __new__(
@@ -57,14 +61,19 @@ class Target(Tensor):
         index: Tensor | None = None,
         key: str | None = None,
     ) -> Target:
-        """Wrap ``value`` (B, ...) with weight (B,), soft (B, K), index (B,) int64; raises ValueError on other lengths."""
+        """Wrap ``value`` (B, ...) with weight (B,), soft (B, K), index (B,) int64.
+
+        Raises TypeError when ``value`` is no tensor, ValueError when it has no rows or an extra has another shape.
+        """
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Target needs a tensor, got {type(value).__name__}; write Target(torch.as_tensor(value))")
         if value.ndim == 0:
             raise ValueError("Target needs a batch dimension, got a 0-dimensional tensor; use value.unsqueeze(0)")
-        for name, extra in (("weight", weight), ("soft", soft), ("index", index)):
-            if extra is not None and (extra.ndim == 0 or len(extra) != len(value)):
+        for name, extra, wanted in (("weight", weight, "B"), ("soft", soft, "BK"), ("index", index, "B")):
+            if extra is not None and (extra.ndim != len(wanted) or len(extra) != len(value)):
                 raise ValueError(
                     f"Target: {name} has shape {tuple(extra.shape)}, but the target has {len(value)} rows; "
-                    f"{name} needs one entry a row"
+                    f"{name} needs one entry a row: ({', '.join(wanted)}{',' * (len(wanted) == 1)})"
                 )
         self: Target = _plain(value).as_subclass(cls)
         self._weight, self._soft, self._index, self._key = weight, soft, index, key
@@ -83,7 +92,7 @@ class Target(Tensor):
         return self._soft
 
     @property
-    def index(self) -> Tensor | None:
+    def index(self) -> Tensor | None:  # type: ignore[override]  # Tensor.index is undocumented
         """(B,) int64 positions in the dataset, or None where the loader has none (IterableDataset)."""
         return self._index
 
@@ -97,15 +106,13 @@ class Target(Tensor):
         cls, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        with torch._C.DisableTorchFunctionSubclass():
+        with torch._C.DisableTorchFunctionSubclass():  # what torch makes in here is plain
             result = func(*args, **kwargs)
         carry = _CARRY.get(func)
-        if carry is None:
-            return _strip(result, args)
-        return carry(result, args, kwargs)
+        return result if carry is None else carry(result, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Target:
-        made = _rebuild(*(copy.deepcopy(part, memo) for part in self._parts()))
+        made = _rebuild(*copy.deepcopy(self._parts(), memo))
         memo[id(self)] = made
         return made
 
@@ -122,127 +129,177 @@ def _rebuild(
     return Target(value, weight, soft, index, key)
 
 
+# torch.load reads a saved Target with weights_only=True, its default, as it reads the plain target
+torch.serialization.add_safe_globals([_rebuild])
+
+
 def _plain(value: Tensor) -> Tensor:
     with torch._C.DisableTorchFunctionSubclass():
         return value.as_subclass(Tensor) if isinstance(value, Target) else value
 
 
-def _strip(result: Any, args: tuple) -> Any:
-    """In-place operations return their Target as it is; nothing else may come back as one."""
-    if isinstance(result, Target) and not any(result is arg for arg in args):
-        return _plain(result)
-    return result
-
-
 # --- what carries the extras ---------------------------------------------------------------------------------------
-# Each carrier receives the plain result and the call's arguments, and returns what the user gets.
+# A carrier gets the plain result and the call's arguments, and returns what the user gets. Its first argument may be no
+# Target: torch also asks when a Target is the index, the pattern or the output of an operation on a plain tensor.
+
+Carrier = Callable[[Any, tuple, dict[str, Any]], Any]
 
 
-def _like(source: Target, result: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    parts = (source._weight, source._soft, source._index)
-    changed = [None if part is None else change(part) for part in parts]
-    return Target(_plain(result), *changed, key=source._key)
+def _extras(source: Target) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    return source._weight, source._soft, source._index
+
+
+def _like(source: Target, result: Tensor, change: Callable[[Tensor], Tensor]) -> Target:
+    weight, soft, index = (None if part is None else change(part) for part in _extras(source))
+    return Target(result, weight, soft, index, source._key)
 
 
 def _source(args: tuple, kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs.get("input", kwargs.get("self"))
 
 
-def _carry_rows(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Same rows in the same order: moves, casts, copies, and views that keep dimension 0."""
-    source = _source(args, kwargs)
-    if result is source:
-        return result
-    if not isinstance(source, Target) or not isinstance(result, Tensor):
-        return result
-    if result.ndim == 0 or source.ndim == 0 or len(result) != len(source):
-        return _plain(result)
-    non_blocking = bool(kwargs.get("non_blocking", False)) or any(arg is True for arg in args[1:3])
-    return _like(source, result, lambda part: part.to(result.device, non_blocking=non_blocking))
-
-
-def _carry_copy(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    source = _source(args, kwargs)
-    return _like(source, result, torch.clone) if isinstance(source, Target) else result
-
-
-def _carry_pinned(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    source = _source(args, kwargs)
-    return _like(source, result, lambda part: part.pin_memory())
-
-
-def _ints(values: Any) -> list[int]:
-    flat: list[int] = []
-    for value in values:
-        flat.extend(value if isinstance(value, (tuple, list)) else [value])
-    return flat
-
-
-def _carry_transposed(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    source = _source(args, kwargs)
-    kept = 0 not in [dim % source.ndim for dim in _ints([*args[1:], *kwargs.values()])]
-    return _carry_rows(result, args, kwargs) if kept else _plain(result)
-
-
-def _carry_permuted(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    kept = _ints([*args[1:], *kwargs.values()])[0] == 0
-    return _carry_rows(result, args, kwargs) if kept else _plain(result)
-
-
-def _carry_index(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    source, where = args
-    first = where[0] if isinstance(where, tuple) and where else where
-    picks_rows = isinstance(first, slice) or (
-        isinstance(first, (list, Tensor)) and torch.as_tensor(first).ndim == 1 and not isinstance(where, list)
-    )
-    if isinstance(where, list):
-        picks_rows = all(isinstance(item, (int, bool)) for item in where)
-        first = where
-    if isinstance(where, tuple) and any(isinstance(item, (list, Tensor)) or item is None for item in where[1:]):
-        picks_rows = False  # several index tensors are paired, not applied one after the other
-    if not isinstance(source, Target) or not picks_rows or result.ndim == 0:
-        return _plain(result) if isinstance(result, Target) else result
-    if isinstance(first, Tensor):
-        first = _plain(first)
-    return _like(source, result, lambda part: part[_on(first, part)])
-
-
-def _on(where: Any, part: Tensor) -> Any:
-    return where.to(part.device) if isinstance(where, Tensor) and where.device.type != "cpu" else where
-
-
 def _argument(args: tuple, kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
     return kwargs.get(name, args[position] if len(args) > position else default)
 
 
-def _carry_along(dim: Callable[..., Any], change: Callable[..., Any]) -> Callable[[Any, tuple, dict[str, Any]], Any]:
-    """An operation along dimension ``dim(source, args, kwargs)``: extras get ``change(part, args, kwargs)`` if it is 0."""
+def _integers(args: tuple, kwargs: dict[str, Any], *names: str) -> list[int]:
+    """All integers given by position after the tensor, or under ``names``, flattened."""
+    given = [*args[1:], *(kwargs[name] for name in names if name in kwargs)]
+    return [one for value in given for one in (value if isinstance(value, (tuple, list)) else [value])]
+
+
+def _carry_rows(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Moves, casts and reshapes: rows stay in order, so they are the same rows when there are as many of them."""
+    source = _source(args, kwargs)
+    if result is source or not isinstance(source, Target) or not isinstance(result, Tensor):
+        return result
+    if result.ndim == 0 or len(result) != len(source):
+        return result
+    # of to(device, dtype, non_blocking, copy), cuda(device, non_blocking) and their kin
+    waits_not = next((arg for arg in args[1:] if isinstance(arg, bool)), kwargs.get("non_blocking", False))
+    return _like(source, result, lambda part: part.to(result.device, non_blocking=waits_not))
+
+
+def _carry_expanded(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    # (3,).expand(3, 3) has as many rows, but each is the whole target
+    return _carry_rows(result, args, kwargs) if result.ndim == args[0].ndim else result
+
+
+def _carry_clone(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return _like(_source(args, kwargs), result, torch.clone)
+
+
+def _carry_pinned(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return _like(_source(args, kwargs), result, Tensor.pin_memory)
+
+
+def _carry_transposed(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    dims = _integers(args, kwargs, "dim0", "dim1", "axis0", "axis1", "source", "destination")
+    return result if 0 in [dim % result.ndim for dim in dims] else _carry_rows(result, args, kwargs)
+
+
+def _carry_permuted(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return _carry_rows(result, args, kwargs) if _integers(args, kwargs, "dims")[0] % result.ndim == 0 else result
+
+
+def _carry_matrices(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return _carry_rows(result, args, kwargs) if result.ndim > 2 else result
+
+
+def _carry_index(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    source, where = args
+    rows = _rows_picked(where, source.ndim) if isinstance(source, Target) and result.ndim > 0 else None
+    if rows is None:
+        return result
+    if isinstance(rows, Tensor) and rows.device.type != "cpu":  # those on the CPU index tensors anywhere
+        return _like(source, result, lambda part: part[rows.to(part.device)])
+    return _like(source, result, lambda part: part[rows])
+
+
+def _rows_picked(where: Any, ndim: int) -> slice | Tensor | None:
+    """What ``tensor[where]`` picks along dimension 0; None where the result's rows are no rows of the tensor."""
+    items = [_as_index(item) for item in (where if isinstance(where, tuple) else (where,))]
+    if any(isinstance(item, (bool, list)) for item in items):
+        return None
+    dots = [position for position, item in enumerate(items) if item is Ellipsis]
+    for position in dots:
+        taken = sum(item.ndim if _is_mask(item) else 1 for item in items if item is not None and item is not Ellipsis)
+        items[position : position + 1] = [slice(None)] * (ndim - taken)
+    first, rest = (items[0], items[1:]) if items else (slice(None), [])
+    arrays = [item for item in rest if isinstance(item, Tensor) and (item.ndim > 0 or _is_mask(item))]
+    if isinstance(first, slice):
+        return first if len(arrays) <= 1 else None  # two may be paired, and then move to the front
+    return _plain(first) if isinstance(first, Tensor) and first.ndim == 1 and not arrays else None
+
+
+def _as_index(item: Any) -> Any:
+    """Lists, ranges and arrays of integers as the tensors torch takes them for; a list of anything else as it is."""
+    if isinstance(item, (list, range)):
+        if all(isinstance(one, numbers.Integral) for one in item):
+            return torch.tensor(list(item)) if len(item) else torch.empty(0, dtype=torch.int64)
+        return [item]
+    return torch.as_tensor(item) if isinstance(item, (np.ndarray, np.generic)) else item
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)
+
+
+def _carry_along(
+    dims: Callable[[Target, tuple, dict[str, Any]], Sequence[int]],
+    change: Callable[[Tensor, tuple, dict[str, Any]], Any] | None = None,
+) -> Carrier:
+    """An operation along the dimensions ``dims(source, args, kwargs)``, giving one tensor or a tuple of them.
+
+    The extras get ``change(part, args, kwargs)`` where dimension 0 is among them, and stay where it is not. With
+    change=None the result has no rows then; nor has it when there are no dimensions (the operation flattens).
+    """
 
     def carry(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         source = _source(args, kwargs)
-        if not isinstance(source, Target) or dim(source, args, kwargs) not in (0, -source.ndim):
+        along = [dim % source.ndim for dim in dims(source, args, kwargs)] if isinstance(source, Target) else []
+        if not along or (0 in along and change is None):
             return result
-        parts = (source._weight, source._soft, source._index)
-        columns = [None if part is None else change(part, args, kwargs) for part in parts]
+        columns: list[Any] = list(_extras(source))
+        if 0 in along and change is not None:
+            columns = [None if part is None else change(part, args, kwargs) for part in columns]
         if isinstance(result, Tensor):
-            return Target(_plain(result), *columns, key=source._key)
-        return tuple(
-            Target(_plain(piece), *(None if column is None else column[i] for column in columns), key=source._key)
-            for i, piece in enumerate(result)
-        )
+            weight, soft, index = columns
+            return Target(result, weight, soft, index, source._key)
+        # a column is a tuple of pieces as the result is, or what every piece carries
+        pieces = [column if isinstance(column, tuple) else itertools.repeat(column) for column in columns]
+        return tuple(Target(value, w, s, i, source._key) for value, w, s, i in zip(result, *pieces, strict=False))
 
     return carry
 
 
-def _flipped(source: Tensor, args: tuple, kwargs: dict[str, Any]) -> int | None:
-    dims = _ints([*args[1:], *(value for name, value in kwargs.items() if name == "dims")])
-    return dims[0] if len(dims) == 1 else None
+def _dim(position: int, default: int | None = None) -> Callable[[Target, tuple, dict[str, Any]], Sequence[int]]:
+    def dims(source: Target, args: tuple, kwargs: dict[str, Any]) -> Sequence[int]:
+        given = _argument(args, kwargs, position, "dim", default)
+        return [] if given is None else [given]
+
+    return dims
+
+
+def _repeated(source: Target, args: tuple, kwargs: dict[str, Any]) -> Sequence[int]:
+    if _argument(args, kwargs, 1, "repeats") is None:
+        return []  # repeat_interleave(repeats): the target was the counts
+    return _dim(2, 0 if source.ndim == 1 else None)(source, args, kwargs)
+
+
+def _repeat(part: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    repeats = _argument(args, kwargs, 1, "repeats")
+    return part.repeat_interleave(repeats, dim=0, output_size=kwargs.get("output_size"))
 
 
 def _carry_cat(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    pieces = _source(args, kwargs) if args else kwargs["tensors"]
-    dim = kwargs.get("dim", args[1] if len(args) > 1 else 0)
-    if dim % max(1, result.ndim) != 0:
+    """Joined along dimension 0; a piece without weights counts with ones, one without an index leaves none.
+
+    Class indices join soft labels as one-hot rows; where a piece has no distribution the result is plain.
+    """
+    pieces = _argument(args, kwargs, 0, "tensors")
+    dim = kwargs.get("axis", _argument(args, kwargs, 1, "dim", 0))
+    if dim % result.ndim != 0 or "out" in kwargs:
         return result
     targets = [piece for piece in pieces if isinstance(piece, Target)]
     weight = soft = index = None
@@ -253,7 +310,7 @@ def _carry_cat(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         if soft is None:
             return result
     if len(targets) == len(pieces) and all(piece._index is not None for piece in targets):
-        index = torch.cat([piece._index for piece in targets])
+        index = torch.cat([piece._index for piece in targets if piece._index is not None])
     keys = {piece._key for piece in targets}
     return Target(result, weight, soft, index, key=keys.pop() if len(keys) == 1 else None)
 
@@ -274,78 +331,43 @@ def _cat_soft(pieces: Sequence[Tensor]) -> Tensor | None:
     return torch.cat(rows)
 
 
-_ROWS = [
-    "to",
-    "cpu",
-    "cuda",
-    "type",
-    "type_as",
-    "int",
-    "long",
-    "short",
-    "char",
-    "byte",
-    "bool",
-    "half",
-    "float",
-    "double",
-    "bfloat16",
-    "contiguous",
-    "detach",
-    "view",
-    "view_as",
-    "reshape",
-    "reshape_as",
-    "flatten",
-    "unflatten",
-    "unsqueeze",
-    "squeeze",
-    "expand",
-    "expand_as",
-    "requires_grad_",
-    "alias",
-]
-_CARRY: dict[Any, Callable[[Any, tuple, dict[str, Any]], Any]] = {
-    getattr(Tensor, name): _carry_rows for name in _ROWS if hasattr(Tensor, name)
+_MOVES = ("to", "cpu", "cuda", "xpu", "type", "type_as", "contiguous", "detach")
+_CASTS = ("int", "long", "short", "char", "byte", "bool", "half", "float", "double", "bfloat16")
+_RESHAPES = ("view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "unsqueeze", "squeeze")
+_NAMED: dict[str, Carrier] = {
+    **dict.fromkeys((*_MOVES, *_CASTS, *_RESHAPES), _carry_rows),
+    **dict.fromkeys(("expand", "expand_as"), _carry_expanded),
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims", "movedim", "moveaxis"), _carry_transposed),
+    "permute": _carry_permuted,
+    "clone": _carry_clone,
+    "pin_memory": _carry_pinned,
+    **dict.fromkeys(("cat", "concat", "concatenate"), _carry_cat),
+    "select": _carry_along(_dim(1)),
+    "unbind": _carry_along(_dim(1, 0)),
+    "narrow": _carry_along(
+        _dim(1),
+        lambda part, args, kwargs: part.narrow(
+            0, _argument(args, kwargs, 2, "start"), _argument(args, kwargs, 3, "length")
+        ),
+    ),
+    "index_select": _carry_along(
+        _dim(1), lambda part, args, kwargs: part.index_select(0, _argument(args, kwargs, 2, "index"))
+    ),
+    "split": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.split(_argument(args, kwargs, 1, "split_size"))),
+    "chunk": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.chunk(_argument(args, kwargs, 1, "chunks"))),
+    "flip": _carry_along(
+        lambda source, args, kwargs: _integers(args, kwargs, "dims"), lambda part, args, kwargs: part.flip(0)
+    ),
+    "repeat_interleave": _carry_along(_repeated, _repeat),
+}
+_CARRY: dict[Any, Carrier] = {
+    getattr(where, name): carry
+    for name, carry in _NAMED.items()
+    for where in (Tensor, torch)
+    if callable(getattr(where, name, None))  # torch.cuda is a module, torch.half a dtype
 }
 _CARRY |= {
-    getattr(torch, name): _carry_rows
-    for name in ("detach", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze")
-    if hasattr(torch, name)
-}
-_CARRY |= {Tensor.clone: _carry_copy, torch.clone: _carry_copy, Tensor.pin_memory: _carry_pinned}
-_CARRY |= dict.fromkeys((Tensor.transpose, torch.transpose, Tensor.swapaxes, torch.swapaxes), _carry_transposed)
-_CARRY |= dict.fromkeys((Tensor.permute, torch.permute), _carry_permuted)
-_CARRY |= {Tensor.__getitem__: _carry_index, Tensor.data.__get__: _carry_rows}
-_CARRY |= dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _carry_cat)
-_CARRY |= {
-    function: carry
-    for name, carry in {
-        "narrow": _carry_along(
-            lambda source, args, kwargs: _argument(args, kwargs, 1, "dim"),
-            lambda part, args, kwargs: part.narrow(
-                0, _argument(args, kwargs, 2, "start"), _argument(args, kwargs, 3, "length")
-            ),
-        ),
-        "index_select": _carry_along(
-            lambda source, args, kwargs: _argument(args, kwargs, 1, "dim"),
-            lambda part, args, kwargs: part.index_select(0, _argument(args, kwargs, 2, "index")),
-        ),
-        "split": _carry_along(
-            lambda source, args, kwargs: _argument(args, kwargs, 2, "dim", 0),
-            lambda part, args, kwargs: part.split(
-                _argument(args, kwargs, 1, "split_size", kwargs.get("split_size_or_sections"))
-            ),
-        ),
-        "chunk": _carry_along(
-            lambda source, args, kwargs: _argument(args, kwargs, 2, "dim", 0),
-            lambda part, args, kwargs: part.chunk(_argument(args, kwargs, 1, "chunks")),
-        ),
-        "flip": _carry_along(_flipped, lambda part, args, kwargs: part.flip(0)),
-        "repeat_interleave": _carry_along(
-            lambda source, args, kwargs: _argument(args, kwargs, 2, "dim", 0 if source.ndim == 1 else None),
-            lambda part, args, kwargs: part.repeat_interleave(_argument(args, kwargs, 1, "repeats"), dim=0),
-        ),
-    }.items()
-    for function in (getattr(torch, name), getattr(Tensor, name))
+    Tensor.__getitem__: _carry_index,
+    Tensor.data.__get__: _carry_rows,  # type: ignore[attr-defined]  # the stubs know properties by their values
+    Tensor.mT.__get__: _carry_matrices,  # type: ignore[attr-defined]
 }
