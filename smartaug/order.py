@@ -93,7 +93,8 @@ class Recorded:
 class Listening:
     """Stands in for a sampler inside torch's BatchSampler, to hear the epoch that frameworks tell only there.
 
-    It is the sampler in all else: attributes, length, order, and what isinstance says.
+    It is the sampler in all else: attributes, length, order, and what isinstance says. What is set on it is set on the
+    sampler: Accelerate gives its ranks one order by setting ``generator``.
     """
 
     def __init__(self, sampler: Any, passes: Passes) -> None:
@@ -122,6 +123,12 @@ class Listening:
         if name in ("_sampler", "_passes"):  # not there yet while unpickling
             raise AttributeError(name)
         return getattr(self._sampler, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_sampler", "_passes", "__class__"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._sampler, name, value)
 
     def __reduce__(self) -> tuple:
         return Listening, (self._sampler, self._passes)
