@@ -117,6 +117,7 @@ class DataLoader(TorchDataLoader[T]):
         own_batches: Any = self.batch_sampler
         if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
             own_batches.sampler = Listening(own_batches.sampler, pipeline.passes)
+            own_batches.set_epoch = pipeline.passes.tell  # Accelerate's seedable sampler replaces the one just set
         sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
         self._record = Record(getattr(source, "generator", None) for source in sources)
 
