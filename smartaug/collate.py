@@ -129,6 +129,10 @@ class Collate:
         source = origin()
         return data if source is None else Pending(data, source, self._key)
 
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``: for a run that a framework resumes, which cannot tell a collate function."""
+        self._own().passes.tell(epoch)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "pipeline": None}  # workers collate; stages run in the main process
 
