@@ -21,6 +21,12 @@ from .fetch import Origin, origin
 from .pipeline import Pipeline, live
 
 
+_DISPATCHER = (
+    "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), in TrainingArguments "
+    "accelerator_config={'dispatch_batches': False}, or smartaug.wrap(accelerator.prepare(loader))"
+)
+
+
 class _SaysWhatToDo(type):
     """Frameworks that do not know what to do with a batch print its type: then the type says what to type."""
 
@@ -51,8 +57,9 @@ class Pending(metaclass=_SaysWhatToDo):
             pipeline = live(self._key)
             if pipeline is None:
                 raise RuntimeError(
-                    "this batch outlived its loader, whose stages should run on it; "
-                    "keep the smartaug.DataLoader or Collate alive while its batches are used"
+                    "this batch outlived its loader, whose stages should run on it: keep the smartaug.DataLoader or "
+                    "Collate alive while its batches are used. Or it came from another process, whose stages are not "
+                    f"here. {_DISPATCHER}"
                 )
             epoch = pipeline.passes.of(self.source.token)
             where = None if device is None or pipeline.device is not None else torch.device(device)
