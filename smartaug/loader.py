@@ -177,7 +177,7 @@ class DataLoader(TorchDataLoader[T]):
             "epoch": pipeline.passes.upcoming,
             "batches": 0,
             "checksum": 0,
-            "generators": [],
+            "generators": record.own_states(),
             "sampler_epoch": getattr(self.sampler, "epoch", None),
             "stages": pipeline.state_dict(),
         }
@@ -210,7 +210,11 @@ class DataLoader(TorchDataLoader[T]):
             )
         pipeline.load_state_dict(state["stages"])
         pipeline.passes.tell(state["epoch"])
-        record.resume = dict(state) if state["batches"] else None
+        if state["batches"]:
+            record.resume = dict(state)
+        else:
+            record.resume = None
+            record.put_own(state["generators"])
         if state["sampler_epoch"] is not None:
             forward_epoch(self.sampler, state["sampler_epoch"])
 
