@@ -57,7 +57,25 @@ def dispatch_split(folder):
     return dispatcher(folder, split=True)
 
 
-TASKS = {task.__name__: task for task in (dispatch, dispatch_split)}
+def lightning_ddp(folder):
+    """Two epochs of Lightning's DDP, which puts a DistributedSampler into the loader it rebuilds."""
+    import smartaug
+    from tests.frameworks import Coded, stages
+    from tests.test_frameworks_lightning import Watching, trainer
+
+    torch.manual_seed(0)
+    loader = smartaug.DataLoader(Coded(), batch_size=4, shuffle=True, num_workers=1, augment=stages(), seed=0)
+    model, run = Watching(), trainer(folder, max_epochs=2, strategy="ddp", devices=2)
+    run.fit(model, loader)
+    return {
+        "seen": [model.epoch(epoch) for epoch in range(2)],
+        "sampler": type(run.train_dataloader.sampler).__name__,
+        "samples": loader.stats()["samples"],
+        "weight": model.net[1].weight.detach(),
+    }
+
+
+TASKS = {task.__name__: task for task in (dispatch, dispatch_split, lightning_ddp)}
 
 
 def _rank(rank, port, task, folder):
@@ -79,7 +97,7 @@ def main(task, folder):
     import smartaug  # noqa: F401  (once, before the fork)
 
     if task.startswith("lightning"):
-        import lightning  # noqa: F401
+        import tests.test_frameworks_lightning  # noqa: F401
     context = multiprocessing.get_context("fork")
     ranks = [context.Process(target=_rank, args=(rank, port, task, folder)) for rank in range(2)]
     for process in ranks:
