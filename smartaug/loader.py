@@ -129,7 +129,7 @@ class DataLoader(TorchDataLoader[T]):
     def __iter__(self) -> Any:
         if self._pipeline is None or self._record is None:
             return super().__iter__()
-        if self.coreset is not None and _distributed():
+        if self.coreset is not None and _place()[1] > 1:
             raise RuntimeError(
                 "coreset= selects for one process, but torch.distributed runs several and each would train on the "
                 "whole selection; use it in a single process"
@@ -173,7 +173,10 @@ class DataLoader(TorchDataLoader[T]):
     def _state_dict(self) -> dict[str, Any]:
         """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming."""
         pipeline, record = self._own()
+        rank, ranks = _place()
         state: dict[str, Any] = {
+            "rank": rank,
+            "ranks": ranks,
             "epoch": pipeline.passes.upcoming,
             "batches": 0,
             "checksum": 0,
@@ -208,10 +211,16 @@ class DataLoader(TorchDataLoader[T]):
                 "this state is from mid-epoch, which an IterableDataset or in_order=False cannot resume; "
                 "use a map-style dataset with in_order=True"
             )
+        rank, ranks = _place()
+        if state["batches"] and state["ranks"] != ranks:
+            raise RuntimeError(
+                f"this state is from mid-epoch on {state['ranks']} ranks, and the shares of {ranks} are others; "
+                f"resume on {state['ranks']}, or from a state taken at the end of an epoch"
+            )
         pipeline.load_state_dict(state["stages"])
         pipeline.passes.tell(state["epoch"])
-        if state["batches"]:
-            record.resume = dict(state)
+        if state["batches"]:  # Lightning gives every rank the state of rank 0, whose order only rank 0 can check
+            record.resume = {**state, "checksum": state["checksum"] if state["rank"] == rank else None}
         else:
             record.resume = None
             record.put_own(state["generators"])
@@ -307,9 +316,10 @@ def _coreset_sampler(
     return CoresetSampler(coreset, size=len(dataset), shuffle=bool(shuffle), seed=own)
 
 
-def _distributed() -> bool:
+def _place() -> tuple[int, int]:
+    """(rank, number of ranks) of this process."""
     dist = torch.distributed
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 class Wrapped:

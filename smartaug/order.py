@@ -95,7 +95,7 @@ class Recorded:
                 break
             latest.note(keys)
         torch.set_rng_state(untouched)
-        if len(latest.checksums) <= state["batches"] or latest.checksums[-1] != state["checksum"]:
+        if len(latest.checksums) <= state["batches"] or state["checksum"] not in (None, latest.checksums[-1]):
             source = getattr(self.sampler, "sampler", self.sampler)
             raise RuntimeError(
                 f"the sampler {source.__class__.__name__} did not repeat its order, so the epoch cannot be resumed: "
