@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -61,18 +62,23 @@ def lightning_ddp(folder):
     """Two epochs of Lightning's DDP, which puts a DistributedSampler into the loader it rebuilds."""
     import smartaug
     from tests.frameworks import Coded, stages
-    from tests.test_frameworks_lightning import Watching, trainer
+    from tests.test_frameworks_lightning import Saving, Watching, trainer
 
     torch.manual_seed(0)
-    loader = smartaug.DataLoader(Coded(), batch_size=4, shuffle=True, num_workers=1, augment=stages(), seed=0)
-    model, run = Watching(), trainer(folder, max_epochs=2, strategy="ddp", devices=2)
-    run.fit(model, loader)
-    return {
-        "seen": [model.epoch(epoch) for epoch in range(2)],
-        "sampler": type(run.train_dataloader.sampler).__name__,
-        "samples": loader.stats()["samples"],
-        "weight": model.net[1].weight.detach(),
-    }
+    path = Path(folder, "mid.ckpt")
+    results = {}
+    for name, resumed in (("whole", None), ("rest", path)):
+        loader = smartaug.DataLoader(Coded(), batch_size=4, shuffle=True, num_workers=1, augment=stages(), seed=0)
+        model, saving = Watching(), [Saving(path, 1, 2)] if resumed is None else []
+        run = trainer(folder, max_epochs=3, strategy="ddp", devices=2, callbacks=saving)
+        run.fit(model, loader, ckpt_path=resumed, weights_only=True)
+        results[name] = {
+            "seen": model.seen,
+            "sampler": type(run.train_dataloader.sampler).__name__,
+            "samples": loader.stats()["samples"],
+            "weight": model.net[1].weight.detach(),
+        }
+    return results
 
 
 TASKS = {task.__name__: task for task in (dispatch, dispatch_split, lightning_ddp)}
@@ -84,8 +90,8 @@ def _rank(rank, port, task, folder):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "smartaug"}
     try:
         torch.save(TASKS[task](folder), Path(folder, f"{rank}.pt"))
-    except BaseException as error:
-        Path(folder, f"{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+    except BaseException:
+        Path(folder, f"{rank}.txt").write_text(traceback.format_exc())
     finally:
         os._exit(0)  # the other rank may wait for a collective that never comes
 

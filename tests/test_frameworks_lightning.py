@@ -226,16 +226,28 @@ def test_a_checkpoint_between_epochs(tmp_path):
 # --- ranks -----------------------------------------------------------------------------------------------------------
 
 
-def test_two_ranks_share_the_samples_and_change_no_augmentation(tmp_path):
-    parts = frameworks_ranks.run("lightning_ddp", tmp_path)
-    for epoch in range(2):
-        seen = [[tuple(sample) for sample in part["seen"][epoch]] for part in parts]
-        assert [len(rank) for rank in seen] == [SIZE / 2, SIZE / 2]
+def test_two_ranks_share_the_samples_change_no_augmentation_and_resume(tmp_path):
+    ranks = frameworks_ranks.run("lightning_ddp", tmp_path)
+    assert not any(isinstance(rank, str) for rank in ranks), ranks
+    for epoch in range(3):
+        seen = [[sample for batch in rank["whole"]["seen"][epoch] for sample in batch] for rank in ranks]
+        assert [len(part) for part in seen] == [SIZE / 2, SIZE / 2]
         assert_epoch(seen[0] + seen[1], epoch)
         assert dict(seen[1]).items() <= flips(epoch).items()
-    assert all(part["sampler"] == "DistributedSampler" for part in parts)
-    assert all(part["samples"] == SIZE for part in parts)  # on the user's own handle
-    assert torch.equal(parts[0]["weight"], parts[1]["weight"])
+    for rank in ranks:
+        whole, rest = rank["whole"], rank["rest"]
+        assert whole["sampler"] == rest["sampler"] == "DistributedSampler"
+        assert whole["samples"] == 3 * SIZE / 2  # on the user's own handle
+        assert rest["seen"] == {1: whole["seen"][1][2:], 2: whole["seen"][2]}
+        assert torch.equal(whole["weight"], rest["weight"])
+    assert torch.equal(ranks[0]["whole"]["weight"], ranks[1]["whole"]["weight"])
+
+
+def test_a_state_of_two_ranks_is_refused_by_one():
+    loader = ours()
+    next(iter(loader))
+    with pytest.raises(RuntimeError, match="mid-epoch on 2 ranks.*the end of an epoch"):
+        ours().load_state_dict({**loader.state_dict(), "ranks": 2})
 
 
 # --- Fabric ----------------------------------------------------------------------------------------------------------
