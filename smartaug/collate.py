@@ -21,6 +21,12 @@ from .fetch import Origin, origin
 from .pipeline import Pipeline, live
 
 
+_DISPATCHER = (
+    "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), in TrainingArguments "
+    "accelerator_config={'dispatch_batches': False}, or smartaug.wrap(accelerator.prepare(loader))"
+)
+
+
 class _SaysWhatToDo(type):
     """Frameworks that do not know what to do with a batch print its type: then the type says what to type."""
 
@@ -51,8 +57,9 @@ class Pending(metaclass=_SaysWhatToDo):
             pipeline = live(self._key)
             if pipeline is None:
                 raise RuntimeError(
-                    "this batch outlived its loader, whose stages should run on it; "
-                    "keep the smartaug.DataLoader or Collate alive while its batches are used"
+                    "this batch outlived its loader, whose stages should run on it: keep the smartaug.DataLoader or "
+                    "Collate alive while its batches are used. Or it came from another process, whose stages are not "
+                    f"here. {_DISPATCHER}"
                 )
             epoch = pipeline.passes.of(self.source.token)
             where = None if device is None or pipeline.device is not None else torch.device(device)
@@ -128,6 +135,10 @@ class Collate:
             raise RuntimeError(f"{error}. {_unequal(samples)}") from error
         source = origin()
         return data if source is None else Pending(data, source, self._key)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``: for a run that a framework resumes, which cannot tell a collate function."""
+        self._own().passes.tell(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "pipeline": None}  # workers collate; stages run in the main process

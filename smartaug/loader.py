@@ -14,7 +14,7 @@ from .collate import Collate, Pending
 from .leaves import Spec
 from .notices import NoEffectWarning
 from .order import Listening, Record, Recorded, forward_epoch
-from .pipeline import Pipeline, classes_of, world_size
+from .pipeline import Pipeline, classes_of, place
 from .sampler import CoresetSampler
 from .side_stream import CopyAhead
 
@@ -117,6 +117,7 @@ class DataLoader(TorchDataLoader[T]):
         own_batches: Any = self.batch_sampler
         if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
             own_batches.sampler = Listening(own_batches.sampler, pipeline.passes)
+            own_batches.set_epoch = pipeline.passes.tell  # Accelerate's seedable sampler replaces the one just set
         sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
         self._record = Record(getattr(source, "generator", None) for source in sources)
 
@@ -169,11 +170,14 @@ class DataLoader(TorchDataLoader[T]):
     def _state_dict(self) -> dict[str, Any]:
         """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming."""
         pipeline, record = self._own()
+        rank, ranks = place()
         state: dict[str, Any] = {
+            "rank": rank,
+            "ranks": ranks,
             "epoch": pipeline.passes.upcoming,
             "batches": 0,
             "checksum": 0,
-            "generators": [],
+            "generators": record.own_states(),
             "sampler_epoch": getattr(self.sampler, "epoch", None),
             "stages": pipeline.state_dict(),
         }
@@ -204,9 +208,19 @@ class DataLoader(TorchDataLoader[T]):
                 "this state is from mid-epoch, which an IterableDataset or in_order=False cannot resume; "
                 "use a map-style dataset with in_order=True"
             )
+        rank, ranks = place()
+        if state["batches"] and state["ranks"] != ranks:
+            raise RuntimeError(
+                f"this state is from mid-epoch on {state['ranks']} ranks, and the shares of {ranks} are others; "
+                f"resume on {state['ranks']}, or from a state taken at the end of an epoch"
+            )
         pipeline.load_state_dict(state["stages"])
         pipeline.passes.tell(state["epoch"])
-        record.resume = dict(state) if state["batches"] else None
+        if state["batches"]:  # Lightning gives every rank the state of rank 0, whose order only rank 0 can check
+            record.resume = {**state, "checksum": state["checksum"] if state["rank"] == rank else None}
+        else:
+            record.resume = None
+            record.put_own(state["generators"])
         if state["sampler_epoch"] is not None:
             forward_epoch(self.sampler, state["sampler_epoch"])
 
@@ -299,7 +313,7 @@ def _coreset_sampler(
 
 
 def _refuse_ranks() -> None:
-    if world_size() > 1:
+    if place()[1] > 1:
         raise RuntimeError(
             "coreset= selects for one process, but torch.distributed runs several and each would train on the whole "
             "selection; use it in a single process, or under Accelerate, which shards the sampler"

@@ -41,6 +41,26 @@ class Record:
         self.latest: Pass | None = None
         self.resume: Mapping[str, Any] | None = None
 
+    def own_states(self) -> list[Tensor]:
+        """Between passes: the states of the loader's own generators; the global one is the user's to keep."""
+        return [generator.get_state() for generator in self.generators[1:]]
+
+    def put_own(self, states: list[Tensor]) -> None:
+        """Put back what `own_states` gave."""
+        self._put(self.generators[1:], states)
+
+    def put_all(self, states: list[Tensor]) -> None:
+        """Put back the states that a pass began with."""
+        self._put(self.generators, states)
+
+    def _put(self, generators: list[torch.Generator], states: list[Tensor]) -> None:
+        if len(states) != len(generators):
+            raise RuntimeError(
+                "the loader's state was saved with other generators; build it with the same generator= and sampler="
+            )
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
 
 class Recorded:
     """A sampler whose passes are noted in ``record``; the first pass after a resume continues where it was."""
@@ -66,13 +86,8 @@ class Recorded:
             yield keys
 
     def _replay(self, state: Mapping[str, Any], latest: Pass) -> Iterator[Any]:
-        if len(state["generators"]) != len(self.record.generators):
-            raise RuntimeError(
-                "the loader's state was saved with other generators; build it with the same generator= and sampler="
-            )
         untouched = torch.get_rng_state()
-        for generator, saved in zip(self.record.generators, state["generators"], strict=True):
-            generator.set_state(saved)
+        self.record.put_all(state["generators"])
         lists = iter(self.sampler)
         for _ in range(state["batches"]):
             keys = next(lists, None)
@@ -80,7 +95,7 @@ class Recorded:
                 break
             latest.note(keys)
         torch.set_rng_state(untouched)
-        if len(latest.checksums) <= state["batches"] or latest.checksums[-1] != state["checksum"]:
+        if len(latest.checksums) <= state["batches"] or state["checksum"] not in (None, latest.checksums[-1]):
             source = getattr(self.sampler, "sampler", self.sampler)
             raise RuntimeError(
                 f"the sampler {source.__class__.__name__} did not repeat its order, so the epoch cannot be resumed: "
@@ -93,7 +108,8 @@ class Recorded:
 class Listening:
     """Stands in for a sampler inside torch's BatchSampler, to hear the epoch that frameworks tell only there.
 
-    It is the sampler in all else: attributes, length, order, and what isinstance says.
+    It is the sampler in all else: attributes, length, order, and what isinstance says. What is set on it is set on the
+    sampler: Accelerate gives its ranks one order by setting ``generator``.
     """
 
     def __init__(self, sampler: Any, passes: Passes) -> None:
@@ -122,6 +138,12 @@ class Listening:
         if name in ("_sampler", "_passes"):  # not there yet while unpickling
             raise AttributeError(name)
         return getattr(self._sampler, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("_sampler", "_passes", "__class__"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._sampler, name, value)
 
     def __reduce__(self) -> tuple:
         return Listening, (self._sampler, self._passes)

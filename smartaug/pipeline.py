@@ -147,7 +147,7 @@ class Pipeline:
         """The seed of all draws, read from `torch.initial_seed` once when none was given."""
         if self.seed is None:
             self.seed = torch.initial_seed()
-            if world_size() > 1:
+            if place()[1] > 1:
                 warnings.warn(
                     "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
                     "ranks changes the augmentations; pass seed=0",
@@ -497,10 +497,10 @@ def _name(stage: Any) -> str:
     return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
 
 
-def world_size() -> int:
-    """Ranks of torch.distributed; 1 without it."""
+def place() -> tuple[int, int]:
+    """(rank, number of ranks) of this process under torch.distributed; (0, 1) without it."""
     dist = torch.distributed
-    return dist.getworld_size() if dist.is_available() and dist.is_initialized() else 1
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def classes_of(dataset: Any) -> int | None:
