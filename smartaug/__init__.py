@@ -1,7 +1,20 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch."""
 
-from . import coreset, reweight
-from .augment import Compose, CutMix, Erase, Flip, MixUp, Normalize, PadCrop
+from . import augment, coreset, reweight
+from .augment import (
+    AugMix,
+    AutoAugment,
+    Compose,
+    CutMix,
+    Erase,
+    Flip,
+    MixUp,
+    Normalize,
+    PadCrop,
+    RandAugment,
+    RandomResizedCrop,
+    TrivialAugment,
+)
 from .batch import Batch, Embedding, Target
 from .collate import Collate
 from .coreset import Coreset
@@ -12,6 +25,8 @@ from .reweight import Uniform
 from .sampler import CoresetSampler
 
 __all__ = [
+    "AugMix",
+    "AutoAugment",
     "Batch",
     "Collate",
     "Compose",
@@ -27,8 +42,12 @@ __all__ = [
     "NoEffectWarning",
     "Normalize",
     "PadCrop",
+    "RandAugment",
+    "RandomResizedCrop",
     "Target",
+    "TrivialAugment",
     "Uniform",
+    "augment",
     "coreset",
     "reweight",
     "wrap",
