@@ -287,7 +287,7 @@ class Pipeline:
         countable = not target.is_floating_point() and target.device.type == "cpu" and target.numel() > 0
         if mixing and countable and not self._classes_declared:
             # as wide as the largest label so far; Loss pads the rest with zeros
-            self.classes = max(self.classes or 1, int(target.max()) + 1)
+            self.classes = max(self.classes or 2, int(target.max()) + 1)
         index = index if index is None else index.to(target.device, non_blocking=True)
         wrapped: Any = Target(target, None, None, index, self.key)
         for plan in mixing:
