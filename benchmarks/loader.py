@@ -7,7 +7,7 @@ equivalent). "torch, nothing" only fetches and collates uint8 images: what the f
 decoded; all loaders run in turn in one process, one epoch each per repeat, after one epoch of warm-up. Second table: what
 the machinery adds to a batch of 128 tiny images in one process, by stage, in milliseconds.
 
-Images: CIFAR-10 with ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos.
+Run: ``python -m benchmarks.loader``. Images: CIFAR-10 with ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import albumentations
-import harness
 import kornia.augmentation as kornia
 import numpy as np
-import rivals
 import torch
 from albumentations.pytorch import ToTensorV2
 from PIL import Image
@@ -29,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import v2
 
 import smartaug
+from benchmarks import harness, rivals
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
@@ -136,7 +135,9 @@ def machinery(repeats: int) -> dict[str, Any]:
         "coreset of half": smartaug.DataLoader(data, batch_size=128, coreset=smartaug.Coreset(0.5)),
     }
     batches = {name: len(loader) for name, loader in cases.items()}
-    figures = harness.side_by_side({name: lambda it=loader: list(it) for name, loader in cases.items()}, repeats=repeats)
+    figures = harness.side_by_side(
+        {name: lambda it=loader: list(it) for name, loader in cases.items()}, repeats=repeats
+    )
     per_batch = {name: [1000 * t / batches[name] for t in times] for name, times in figures.items()}
     added = {
         name: harness.summary([own - base for own, base in zip(times, per_batch["torch"], strict=True)])

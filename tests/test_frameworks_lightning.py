@@ -4,8 +4,8 @@ import lightning
 import pytest
 import torch
 from lightning.fabric import Fabric
-from torch.utils.data import DistributedSampler, SequentialSampler
 from torch.utils.data import DataLoader as TorchDataLoader
+from torch.utils.data import DistributedSampler, SequentialSampler
 
 import smartaug
 from tests import frameworks_ranks
@@ -185,7 +185,7 @@ class Saving(lightning.Callback):
 
 ORDERS = {
     "generator": lambda: {"generator": torch.Generator().manual_seed(8)},
-    "global": lambda: {},
+    "global": dict,
     "distributed": lambda: {"shuffle": None, "sampler": DistributedSampler(range(SIZE), 1, 0, seed=4)},
 }
 
