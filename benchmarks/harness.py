@@ -71,7 +71,7 @@ def side_by_side(
 ) -> dict[str, list[float]]:
     """Seconds per call of each contestant, ``repeats`` figures each, taken in turn.
 
-    Each figure is the mean over as many calls as fill about ``seconds``, at least one; on CUDA the device is waited for.
+    Each figure is the mean over as many calls as fill about ``seconds``, at least one; CUDA is waited for.
     """
     calls = {}
     for name, run in contestants.items():

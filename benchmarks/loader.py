@@ -1,18 +1,20 @@
 """Claim: the CIFAR recipe through the loader is faster batched per sample than image by image in the workers.
 
 Method: an epoch of 32×32 images through a loader with 2 persistent workers, batches of 256: pad-crop 4, mirror,
-RandAugment (N = 2, M = 9), normalise to float32. Rivals do it image by image in the workers (torchvision and timm on PIL
-images, albumentations on arrays) or on the batch in the main process with one operation for all (Kornia, flagged: not
-equivalent). "torch, nothing" only fetches and collates uint8 images: what the fetch alone costs. Images lie in memory,
-decoded; all loaders run in turn in one process, one epoch each per repeat, after one epoch of warm-up. Second table: what
-the machinery adds to a batch of 128 tiny images in one process, by stage, in milliseconds.
+RandAugment (N = 2, M = 9), normalise to float32. Rivals do it image by image in the workers (torchvision and timm on
+PIL images, albumentations on arrays) or on the batch in the main process with one operation for all (Kornia, flagged:
+not equivalent). "torch, nothing" only fetches and collates uint8 images: what the fetch alone costs. Images lie in
+memory, decoded; all loaders run in turn in one process, one epoch each per repeat, after one epoch of warm-up. Second
+table: what the machinery adds to a batch of 128 tiny images in one process, by stage, in milliseconds.
 
-Run: ``python -m benchmarks.loader``. Images: CIFAR-10 with ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos.
+Run: ``python -m benchmarks.loader``. Images: CIFAR-10 with ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32
+crops of scikit-learn's two photos.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +137,8 @@ def machinery(repeats: int) -> dict[str, Any]:
         "coreset of half": smartaug.DataLoader(data, batch_size=128, coreset=smartaug.Coreset(0.5)),
     }
     batches = {name: len(loader) for name, loader in cases.items()}
-    figures = harness.side_by_side(
-        {name: lambda it=loader: list(it) for name, loader in cases.items()}, repeats=repeats
-    )
+    epochs = {name: partial(list, loader) for name, loader in cases.items()}
+    figures = harness.side_by_side(epochs, repeats=repeats)
     per_batch = {name: [1000 * t / batches[name] for t in times] for name, times in figures.items()}
     added = {
         name: harness.summary([own - base for own, base in zip(times, per_batch["torch"], strict=True)])

@@ -120,9 +120,7 @@ def filled(text: str) -> str:
     """``text`` with the tables between its markers made anew."""
     for name, make in TABLES.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(
-            pattern, lambda found, made=make(): f"{found[1]}{made}\n{found[2]}", text, flags=re.DOTALL
-        )
+        text, count = re.subn(pattern, rf"\g<1>{make()}\n\g<2>", text, flags=re.DOTALL)
         if count != 1:
             raise SystemExit(f"README.md must have the markers of the table {name} once, found {count}")
     return text
