@@ -269,7 +269,6 @@ REDUCING = [
     (Focal(reduction="sum"), logits(K), labels()),
     (Focal(reduction="none"), logits(K), labels()),
     (timm_loss.BinaryCrossEntropy(reduction="none"), logits(K), labels()),
-    (timm_loss.AsymmetricLossMultiLabel(), logits(K), labels((K,)).remainder(2)),  # sums, and does not say so
     (lambda output, target: F.mse_loss(output, target, reduction="sum"), logits(3), logits(3)),
     (lambda output, target: F.cross_entropy(output, target, reduction="none"), logits(K), labels()),
 ]
@@ -285,6 +284,16 @@ def test_sum_and_none(criterion, output, target):
         expected = torch.cat(rows) if rows[0].ndim else torch.stack(rows).sum()
         torch.testing.assert_close(value, expected.to(value.dtype))
         assert value.shape == criterion(output, target).shape
+
+
+@pytest.mark.parametrize("reduction", ["batchmean", "mean", "sum", "none"])
+def test_timms_asymmetric_loss_of_many_labels(reduction):
+    output, target, weight = logits(K).float(), labels((K,)).remainder(2), some_weights()
+    losses = timm_loss.AsymmetricLossMultiLabel(reduction="none")(output, target) * weight[:, None]
+    expected = {"batchmean": losses.sum() / B, "mean": losses.mean(), "sum": losses.sum(), "none": losses}[reduction]
+    loss = Loss(timm_loss.AsymmetricLossMultiLabel(reduction=reduction))
+    for _ in range(2):
+        torch.testing.assert_close(loss(output, Target(target, weight)), expected)
 
 
 def test_functionals_take_settings_with_the_call():

@@ -16,7 +16,8 @@ def mix_labels(
 
     target: (B,) integer class labels, (B, K) label distributions or multi-hot rows, or (B,) float regression values
     (K = 1). num_classes: K for integer labels; None takes the largest label of the batch plus one, at least 2, and
-    `Loss` pads the rest with zeros. Raises ValueError for labels outside 0..K-1, TypeError for mask-shaped targets.
+    `Loss` pads the rest with zeros. Raises ValueError for labels outside 0..K-1, TypeError for dense (mask-shaped)
+    targets.
     """
     if not plan.mixes:
         return target
