@@ -32,7 +32,7 @@ def run(task, folder, seconds=60):
 
 
 def dispatcher(folder, split):
-    """A sharded loader (seedable when ``split``), wrap around Accelerate's dispatcher, and stages inside it: an error."""
+    """A sharded loader (seedable when ``split``), `wrap` around the dispatcher, and stages inside it: an error."""
     import accelerate
     from accelerate.data_loader import prepare_data_loader
     from accelerate.utils import DataLoaderConfiguration

@@ -4,8 +4,8 @@ import lightning
 import pytest
 import torch
 from lightning.fabric import Fabric
-from torch.utils.data import DistributedSampler, SequentialSampler
 from torch.utils.data import DataLoader as TorchDataLoader
+from torch.utils.data import DistributedSampler, SequentialSampler
 
 import smartaug
 from tests import frameworks_ranks
@@ -193,7 +193,7 @@ class Saving(lightning.Callback):
 
 ORDERS = {
     "generator": lambda: {"generator": torch.Generator().manual_seed(8)},
-    "global": lambda: {},
+    "global": dict,
     "distributed": lambda: {"shuffle": None, "sampler": DistributedSampler(range(SIZE), 1, 0, seed=4)},
 }
 
@@ -261,7 +261,7 @@ def test_two_ranks_share_the_samples_change_no_augmentation_and_resume(tmp_path)
 def test_a_state_of_two_ranks_is_refused_by_one():
     loader = ours()
     next(iter(loader))
-    with pytest.raises(RuntimeError, match="mid-epoch on 2 ranks.*the end of an epoch"):
+    with pytest.raises(RuntimeError, match=r"mid-epoch on 2 ranks.*the end of an epoch"):
         ours().load_state_dict({**loader.state_dict(), "ranks": 2})
 
 

@@ -1,4 +1,4 @@
-"""skorch, HF's Trainer, a stock DataLoader with `Collate`, albumentations in the dataset: the stages run exactly once."""
+"""skorch, HF Trainer, a stock DataLoader with `Collate`, albumentations in the dataset: the stages run exactly once."""
 
 import pickle
 import warnings
