@@ -136,7 +136,7 @@ class Collate:
         return data if source is None else Pending(data, source, self._key)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``: a framework that resumes a run cannot tell its collate function."""
+        """The next pass is epoch ``epoch``; for resumed runs, whose framework cannot tell a collate function."""
         self._own().passes.tell(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
