@@ -7,6 +7,7 @@ operation reads the batch and the last one writes the result, so memory is read 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -117,10 +118,13 @@ def _source_digest() -> int:
     return int.from_bytes(hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest(), "big")
 
 
-def compiled(digest: int):
-    """`run`, cached on disk under ``digest``: numba itself looks at this file alone, not at those it calls into."""
+def compiled(digest: int) -> Callable[..., None]:
+    """`run`, cached on disk under ``digest``: numba itself looks at this file alone, not at those it calls into.
 
-    @njit(**OPTIONS)
+    What it calls is not cached apart, or an old copy of it could end up in a new `run`.
+    """
+
+    @njit(cache=True, **OPTIONS)
     def run(
         start,
         stop,
@@ -148,9 +152,9 @@ def compiled(digest: int):
     ):
         """Rows [start, stop): load or mix, S segments, store.
 
-        src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64 and of boxes
-        (E, B, n, 4). sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. how, partner, share,
-        pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat.
+        src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64 and of
+        boxes (E, B, n, 4). sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. how, partner,
+        share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat.
         """
         if digest < 0:
             return
