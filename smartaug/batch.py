@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+READ: set[str] = set()  # keys of the pipelines whose weights or soft labels somebody has read
+
 
 class Batch(NamedTuple):
     """One batch as the stages see it, and what a loader with ``returns="batch"`` yields.
@@ -82,14 +84,20 @@ class Target(Tensor):
     @property
     def weight(self) -> Tensor:
         """(B,) float weights with mean 1 over the batch; ones when no stage made any."""
+        self._was_read()
         if self._weight is not None:
             return self._weight
-        return torch.ones(len(self), device=self.device)
+        return torch.ones(len(self), dtype=torch.float32, device=self.device)
 
     @property
     def soft(self) -> Tensor | None:
         """(B, K) label distributions, or None when no stage made any."""
+        self._was_read()
         return self._soft
+
+    def _was_read(self) -> None:
+        if self._key is not None:
+            READ.add(self._key)
 
     @property
     def index(self) -> Tensor | None:  # type: ignore[override]  # Tensor.index is undocumented
@@ -304,7 +312,7 @@ def _carry_cat(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     targets = [piece for piece in pieces if isinstance(piece, Target)]
     weight = soft = index = None
     if any(piece._weight is not None for piece in targets):
-        weight = torch.cat([p.weight if isinstance(p, Target) else torch.ones(len(p), device=p.device) for p in pieces])
+        weight = torch.cat([_weights(piece) for piece in pieces])
     if any(piece._soft is not None for piece in targets):
         soft = _cat_soft(pieces)
         if soft is None:
@@ -313,6 +321,11 @@ def _carry_cat(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         index = torch.cat([piece._index for piece in targets if piece._index is not None])
     keys = {piece._key for piece in targets}
     return Target(result, weight, soft, index, key=keys.pop() if len(keys) == 1 else None)
+
+
+def _weights(piece: Tensor) -> Tensor:
+    own = piece._weight if isinstance(piece, Target) else None
+    return torch.ones(len(piece), dtype=torch.float32, device=piece.device) if own is None else own
 
 
 def _cat_soft(pieces: Sequence[Tensor]) -> Tensor | None:

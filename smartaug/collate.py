@@ -34,8 +34,7 @@ class _SaysWhatToDo(type):
             return super().__repr__()
         return (
             "<class 'smartaug.Pending'> (a batch not yet handed over: call .to(device) on it or unpack it. "
-            "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), or "
-            "smartaug.wrap(accelerator.prepare(loader)))"
+            f"{_DISPATCHER})"
         )
 
 
@@ -60,9 +59,9 @@ class Pending(metaclass=_SaysWhatToDo):
                     "Collate alive while its batches are used. Or it came from another process, whose stages are not "
                     f"here. {_DISPATCHER}"
                 )
-            epoch = pipeline.passes.of(self.source.token)
+            running = pipeline.passes.of(self.source.token)
             where = None if device is None or pipeline.device is not None else torch.device(device)
-            self._opened, self._is_open = pipeline.run(self.data, self.source.index, epoch, where), True
+            self._opened, self._is_open = pipeline.run(self.data, self.source.index, running, where), True
             self.data = None
         return self._opened
 
@@ -80,6 +79,9 @@ class Pending(metaclass=_SaysWhatToDo):
 
     def __getitem__(self, key: Any) -> Any:
         return self.open()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.open()[key] = value
 
     def __len__(self) -> int:
         return len(self.open())
@@ -154,7 +156,10 @@ class Collate:
         return self._own().explain()
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, seed and the states of the stages (the framework keeps the position in the data)."""
+        """The epoch begun last, and the stages' states; the framework keeps the position in the data.
+
+        A state from between two epochs has the one that ended: after loading it, say ``set_epoch(epoch + 1)``.
+        """
         return {"epoch": max(self._own().passes.epoch, 0), "stages": self._own().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -70,6 +70,13 @@ def _token(fetcher: _BaseDatasetFetcher) -> Token:
     return Token(worker.seed - worker.id, worker.id, (os.getpid(), serial))
 
 
+class Running:
+    """A pass that has begun: its epoch, and how many samples it has handed out so far."""
+
+    def __init__(self, epoch: int, samples: int = 0) -> None:
+        self.epoch, self.samples = epoch, samples
+
+
 class Passes:
     """Numbers the passes over the data, from the batches handed out and from what `tell` says.
 
@@ -81,9 +88,8 @@ class Passes:
 
     def __init__(self) -> None:
         self.epoch = -1
-        self.begun = 0
         self._told: int | None = None
-        self._live: dict[int, tuple[int, dict[int, tuple[int, int]]]] = {}  # loader -> (epoch, worker -> fetcher)
+        self._live: dict[int, tuple[Running, dict[int, tuple[int, int]]]] = {}  # loader -> (pass, worker -> fetcher)
 
     def tell(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``."""
@@ -94,20 +100,19 @@ class Passes:
         """The epoch that the next pass will have."""
         return self.epoch + 1 if self._told is None else self._told
 
-    def begin(self) -> int:
-        """Begin a pass and return its epoch."""
+    def begin(self) -> Running:
+        """Begin a pass."""
         self.epoch, self._told = self.upcoming, None
-        self.begun += 1
-        return self.epoch
+        return Running(self.epoch)
 
-    def of(self, token: Token) -> int:
-        """The epoch of the pass that ``token`` belongs to, begun now if it is new."""
+    def of(self, token: Token) -> Running:
+        """The pass that ``token`` belongs to, begun now if it is new."""
         known = self._live.get(token.loader)
         if known is not None and known[1].setdefault(token.worker, token.fetcher) == token.fetcher:
             return known[0]
-        epoch = self.begin()
+        begun = self.begin()
         self._live.pop(token.loader, None)
-        self._live[token.loader] = (epoch, {token.worker: token.fetcher})
+        self._live[token.loader] = (begun, {token.worker: token.fetcher})
         if len(self._live) > self._KEPT:
             del self._live[next(iter(self._live))]
-        return epoch
+        return begun

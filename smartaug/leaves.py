@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,12 +108,30 @@ def find_inputs(batch: Any, spec: Spec = None, *, images: bool = True) -> Path:
     return found
 
 
-def find_target(batch: Any, inputs: Path, length: int, spec: Spec = None) -> Path | None:
+def find_rows(batch: Any, rows: int | None) -> Path:
+    """Path of the inputs where no stage looks at images: named like one, else a float leaf, else any.
+
+    Leaves of ``rows`` rows come first; None takes any length. Raises ValueError when there is no tensor at all.
+    """
+    tensors = [(path, leaf) for path, leaf in walk(batch) if _is_plain(leaf) and leaf.ndim >= 1]
+    fitting = [(path, leaf) for path, leaf in tensors if rows is None or len(leaf) == rows] or tensors
+    named = _named(batch, INPUT_NAMES, lambda value: any(value is leaf for _, leaf in fitting) or _is_views(value))
+    if named is not None:
+        return named
+    if not fitting:
+        raise ValueError(f"the batch holds no tensor; its leaves are {describe(batch)}")
+    return next((path for path, leaf in fitting if _is_numeric(leaf)), fitting[0][0])
+
+
+def find_target(
+    batch: Any, inputs: Path, length: int, spec: Spec = None, index: Sequence[int] | None = None
+) -> Path | None:
     """Path of the target; None when nothing in the batch can be it and ``spec`` is None.
 
     spec: key, position or callable; None: a tensor of ``length`` rows named like a label, else the last tensor leaf of
     ``length`` rows that is not the inputs. What lies in lists of dicts, one a sample (detection), belongs to its sample
-    and is never taken for the batch's target. Raises ValueError when ``spec`` names nothing.
+    and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``. Raises ValueError
+    when ``spec`` names nothing.
     """
     if spec is not None:
         return _explicit(batch, spec, "target")
@@ -129,6 +147,10 @@ def find_target(batch: Any, inputs: Path, length: int, spec: Spec = None) -> Pat
         for path, leaf in walk(batch)
         if fits(leaf) and path[: len(inputs)] != inputs and not _is_in_samples(batch, path)
     ]
+    classes = [path for path in paths if get(batch, path).ndim == 1 and not get(batch, path).is_floating_point()]
+    if index is not None and len(classes) > 1:  # one of them may be the index, kept beside the label
+        repeating = [path for path in classes if get(batch, path).tolist() == list(index)]
+        paths = [path for path in paths if path not in repeating]
     return paths[-1] if paths else None
 
 

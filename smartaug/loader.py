@@ -11,10 +11,12 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from .collate import Collate, Pending
+from .fetch import Running
 from .leaves import Spec
 from .notices import NoEffectWarning
-from .order import Listening, Record, Recorded, forward_epoch
-from .pipeline import Pipeline, classes_of, place
+from .order import Listening, Record, Recorded, forward_epoch, told_epoch
+from .pipeline import Pipeline, classes_of
+from .ranks import here
 from .sampler import CoresetSampler
 from .side_stream import CopyAhead
 
@@ -73,7 +75,7 @@ class DataLoader(TorchDataLoader[T]):
         returns: str = "same",
     ) -> None:
         given = (augment, reweight, coreset, device, seed, inputs, target, returns)
-        weighted = isinstance(sampler, CoresetSampler) and sampler.weights is not None
+        weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = augment is not None or reweight is not None or coreset is not None or returns != "same" or weighted
         settings = dict(zip(_KEYWORDS, given, strict=True))
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
@@ -82,8 +84,8 @@ class DataLoader(TorchDataLoader[T]):
         pipeline = _shared(earlier, settings) if active else None
         if active and pipeline is None:
             pipeline = Pipeline(**settings, classes=classes_of(dataset))
-        if coreset is not None:
-            sampler, shuffle = _coreset_sampler(coreset, dataset, sampler, batch_sampler, shuffle, seed), None
+        if pipeline is not None and coreset is not None:
+            sampler, shuffle = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle), None
 
         super().__init__(
             dataset,
@@ -112,8 +114,8 @@ class DataLoader(TorchDataLoader[T]):
     def _activate(self, pipeline: Pipeline, batch_sampler: Any) -> None:
         self._pipeline = pipeline
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
-        if isinstance(self.sampler, CoresetSampler) and (self.coreset is not None or self.sampler.weights is not None):
-            pipeline.weight_of = _WeightsOf(self.sampler)
+        if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
+            pipeline.weight_of = self.sampler.weight_of
         own_batches: Any = self.batch_sampler
         if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
             own_batches.sampler = Listening(own_batches.sampler, pipeline.passes)
@@ -141,14 +143,19 @@ class DataLoader(TorchDataLoader[T]):
             torch.set_rng_state(untouched)
         return _Iterator(batches, self._pipeline, self._record, ahead=self.num_workers > 0 and self.pin_memory)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _KEYWORDS and self._pipeline is not None:
+            raise ValueError(f"{name} cannot be changed once the loader is made; build a new one with {name}=...")
+        super().__setattr__(name, value)
+
     # --- epochs, figures, state --------------------------------------------------------------------------------------
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``, for the stages and for a sampler that wants to know."""
-        if self._pipeline is not None:
-            self._pipeline.passes.tell(epoch)
         for listener in (self.sampler, self.batch_sampler):
             forward_epoch(listener, epoch)
+        if self._pipeline is not None:
+            self._pipeline.passes.tell(epoch)
 
     def steps(self, epochs: int) -> int:
         """The number of batches in ``epochs`` epochs, for learning-rate schedules."""
@@ -172,7 +179,7 @@ class DataLoader(TorchDataLoader[T]):
     def _state_dict(self) -> dict[str, Any]:
         """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming."""
         pipeline, record = self._own()
-        rank, ranks = place()
+        rank, ranks = here()
         state: dict[str, Any] = {
             "rank": rank,
             "ranks": ranks,
@@ -180,7 +187,8 @@ class DataLoader(TorchDataLoader[T]):
             "batches": 0,
             "checksum": 0,
             "generators": record.own_states(),
-            "sampler_epoch": getattr(self.sampler, "epoch", None),
+            "sampler_epoch": told_epoch(super()._index_sampler),
+            **self._order(),
             "stages": pipeline.state_dict(),
         }
         current = record.latest
@@ -204,33 +212,46 @@ class DataLoader(TorchDataLoader[T]):
         state["epoch"] = pipeline.passes.upcoming if current.epoch is None else current.epoch
         state["batches"] = current.handed
         state["checksum"], state["generators"] = current.checksums[current.handed], list(current.states)
-        if isinstance(self.sampler, CoresetSampler):
-            state["sampler_epoch"] = self.sampler.epoch - 1
+        state["sampler_epoch"] = current.told
         return state
+
+    def _order(self) -> dict[str, Any]:
+        """What the order of the data depends on, besides the sampler."""
+        size = len(self.dataset) if hasattr(self.dataset, "__len__") else None
+        return {"batch_size": self.batch_size, "drop_last": self.drop_last, "dataset_size": size}
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was called: the next pass goes on after the batches already handed out."""
         pipeline, record = self._own()
+        missing = {"epoch", "batches", "generators", "stages", *self._order()} - set(state)
+        if missing:
+            raise ValueError(f"this is no state of a smartaug.DataLoader: it has no {', '.join(sorted(missing))}")
         if state["batches"] and (isinstance(self.dataset, IterableDataset) or not self.in_order):
             raise RuntimeError(
                 "this state is from mid-epoch, which an IterableDataset or in_order=False cannot resume; "
                 "use a map-style dataset with in_order=True"
             )
-        rank, ranks = place()
+        ranks = here()[1]
         if state["batches"] and state["ranks"] != ranks:
             raise RuntimeError(
                 f"this state is from mid-epoch on {state['ranks']} ranks, and the shares of {ranks} are others; "
                 f"resume on {state['ranks']}, or from a state taken at the end of an epoch"
             )
+        for name, own in self._order().items() if state["batches"] else ():
+            if state[name] != own:
+                raise RuntimeError(
+                    f"this state is from mid-epoch with {name}={state[name]}, and this loader has {name}={own}, so the "
+                    "epoch cannot be resumed; use the same, or a state taken at the end of an epoch"
+                )
         pipeline.load_state_dict(state["stages"])
-        pipeline.passes.tell(state["epoch"])
-        if state["batches"]:  # Lightning gives every rank the state of rank 0, whose order only rank 0 can check
-            record.resume = {**state, "checksum": state["checksum"] if state["rank"] == rank else None}
-        else:
-            record.resume = None
+        told = state["epoch"] if state["sampler_epoch"] is None else state["sampler_epoch"]
+        for listener in (self.sampler, self.batch_sampler):
+            forward_epoch(listener, told)
+        pipeline.passes.tell(state["epoch"])  # last: a sampler's stand-in tells the stages, too
+        record.latest, record.waiting = None, None
+        record.resume = dict(state) if state["batches"] else None
+        if not state["batches"]:
             record.put_own(state["generators"])
-        if state["sampler_epoch"] is not None:
-            forward_epoch(self.sampler, state["sampler_epoch"])
 
     def _own(self) -> tuple[Pipeline, Record]:
         if self._pipeline is None or self._record is None:
@@ -249,24 +270,16 @@ class DataLoader(TorchDataLoader[T]):
             self.collate_fn.attach(self._pipeline)
 
 
-class _WeightsOf:
-    """The weights of a sampler's current selection, by index; None while there are none."""
-
-    def __init__(self, sampler: CoresetSampler) -> None:
-        self.sampler = sampler
-
-    def __call__(self, index: torch.Tensor) -> torch.Tensor | None:
-        return None if self.sampler.weights is None else self.sampler.weight_of(index)
-
-
 class _Iterator:
     """Opens the batches of one pass as they are handed out."""
 
     def __init__(self, batches: Any, pipeline: Pipeline, record: Record, ahead: bool) -> None:
         self._batches, self._pipeline, self._record = batches, pipeline, record
-        device = pipeline.resolve_device() if ahead and (pipeline.steps or pipeline.reweight is not None) else None
-        on_cuda = device is not None and device.type == "cuda"
-        self._source: Iterator[Any] = CopyAhead(batches, device, pipeline) if on_cuda and device else batches
+        self._taken: int | None = None  # batches asked for in this pass, also those whose stages failed
+        self._source: Iterator[Any] = batches
+        if ahead and (pipeline.steps or pipeline.reweight is not None):
+            device = pipeline.resolve_device()
+            self._source = CopyAhead(batches, device, pipeline) if device.type == "cuda" else batches
 
     def __iter__(self) -> _Iterator:
         return self
@@ -275,15 +288,27 @@ class _Iterator:
         try:
             pending: Pending = next(self._source)
         except StopIteration:
-            if self._batches._index_sampler.latest is not None:
-                self._batches._index_sampler.latest.ended = True
+            if self._pass is not None:
+                self._pass.ended = True
             raise
-        current: Any = self._batches._index_sampler.latest
-        current.epoch = self._pipeline.passes.of(pending.source.token)
-        batch = pending.open()
-        current.handed += 1
+        except Exception:  # a worker's error: its batch is gone, the pass goes on
+            self._count()
+            raise
+        self._count()
+        self._pass.epoch = self._pipeline.passes.of(pending.source.token).epoch
         self._record.waiting = None
+        batch = pending.open()
+        self._pass.handed = self._taken
         return batch
+
+    @property
+    def _pass(self) -> Any:
+        return self._batches._index_sampler.latest
+
+    def _count(self) -> None:
+        """One more batch of the pass is taken, which began where it was resumed."""
+        if self._pass is not None:
+            self._taken = (self._pass.handed if self._taken is None else self._taken) + 1
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -303,8 +328,9 @@ def _shared(earlier: Collate | None, settings: dict[str, Any]) -> Pipeline | Non
 
 
 def _coreset_sampler(
-    coreset: Any, dataset: Any, sampler: Any, batch_sampler: Any, shuffle: bool | None, seed: int | None
+    coreset: Any, pipeline: Pipeline, dataset: Any, sampler: Any, batch_sampler: Any, shuffle: bool | None
 ) -> CoresetSampler:
+    """The sampler of ``coreset=``: it shares the stages' seed and count of epochs."""
     if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
         return sampler  # a rebuilt loader hands it back
     _refuse_ranks()
@@ -317,12 +343,11 @@ def _coreset_sampler(
         raise TypeError(f"coreset= needs a dataset with a length, got {type(dataset).__name__}")
     if len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
         warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
-    own = seed if seed is not None else torch.initial_seed()
-    return CoresetSampler(coreset, size=len(dataset), shuffle=bool(shuffle), seed=own)
+    return CoresetSampler(coreset, size=len(dataset), shuffle=bool(shuffle), seed=pipeline.seed, passes=pipeline.passes)
 
 
 def _refuse_ranks() -> None:
-    if place()[1] > 1:
+    if here()[1] > 1:
         raise RuntimeError(
             "coreset= selects for one process, but torch.distributed runs several and each would train on the whole "
             "selection; use it in a single process, or under Accelerate, which shards the sampler"
@@ -334,15 +359,19 @@ class Wrapped:
 
     def __init__(self, loader: Iterable, pipeline: Pipeline) -> None:
         self.loader, self._pipeline = loader, pipeline
+        self._running: Running | None = None  # the pass under way
+        self._resumed = 0  # samples that a resumed pass has handed out already
 
     def __iter__(self) -> Iterator[Any]:
-        # the pass begins with its first batch, as in DataLoader
-        epoch: int | None = None
+        self._running = None
         for data in self.loader:
             if isinstance(data, Pending):
                 raise TypeError("wrap got a loader that already is smartaug's; pass its stages to one of the two")
-            epoch = self._pipeline.passes.begin() if epoch is None else epoch
-            yield self._pipeline.run(data, None, epoch)
+            if self._running is None:  # the pass begins with its first batch, as in DataLoader
+                self._running = self._pipeline.passes.begin()
+                self._running.samples, self._resumed = self._resumed, 0
+            yield self._pipeline.run(data, None, self._running)
+        self._running = None
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]
@@ -367,10 +396,14 @@ class Wrapped:
         return self._pipeline.explain()
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and stages, and the wrapped loader's state if it keeps one: the position in the data is its own."""
-        own = getattr(self.loader, "state_dict", None)
+        """Epoch and stages, and the wrapped loader's state if it keeps one: the position in the data is its own.
+
+        In mid-epoch it is the running epoch; a wrapped loader that keeps no state begins that epoch anew.
+        """
+        own, running = getattr(self.loader, "state_dict", None), self._running
         return {
-            "epoch": self._pipeline.passes.upcoming,
+            "epoch": self._pipeline.passes.upcoming if running is None else running.epoch,
+            "samples": 0 if running is None or own is None else running.samples,
             "stages": self._pipeline.state_dict(),
             "loader": None if own is None else own(),
         }
@@ -379,6 +412,7 @@ class Wrapped:
         """Put back what `state_dict` gave."""
         self._pipeline.load_state_dict(state["stages"])
         self._pipeline.passes.tell(state["epoch"])
+        self._running, self._resumed = None, state["samples"]
         if state["loader"] is not None:
             self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
 

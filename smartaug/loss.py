@@ -73,8 +73,8 @@ class Loss(nn.Module):
     sample first, so w_i weighs the sample. A criterion with reduction="sum" gives Σ w_i ℓ_i, "none" w_i ℓ_i. A sample
     of weight 0 adds nothing to the loss or its gradient, even where its own loss is infinite.
 
-    A criterion of unknown make is checked once: the mean (or sum) of its row-by-row values must be its value for the
-    batch. Raises TypeError when it is not (contrastive losses, Dice), and when soft labels meet a criterion that cannot
+    A criterion of unknown make is checked: the mean (or sum) of its row-by-row values must be its value for the batch.
+    Raises TypeError when it is not (contrastive losses, Dice), and when soft labels meet a criterion that cannot
     take them.
     """
 
@@ -86,6 +86,7 @@ class Loss(nn.Module):
             raise TypeError(f"Loss needs a criterion to call, got {type(criterion).__name__}")
         self.criterion = criterion
         self._ways: dict[bool, _Way] = {}  # by whether it was given soft labels
+        self._batches = 0
 
     def forward(self, output: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
         """The loss of ``output`` (B, ...) against ``target`` (B, ...); further arguments go to the criterion."""
@@ -94,7 +95,7 @@ class Loss(nn.Module):
         pipeline = pipeline_of(target)
         if pipeline is not None:
             pipeline.observe(target.index, output, target)
-        label, weight, soft = target.plain, target._weight, target.soft
+        label, weight, soft = target.plain, target._weight, target._soft
         if soft is None and (weight is None or _all_ones(weight)):
             return self.criterion(output, label, *args, **kwargs)
         if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(label):
@@ -208,8 +209,24 @@ class Loss(nn.Module):
             way, sure = self._checked(self._tried(output, target, soft, call), output, target, call)
             if sure:
                 self._ways[soft is not None] = way
+        else:
+            self._look_again(way, output, target, soft, call)
         losses = getattr(self, way.method)(output, target, call, way.by_row)
         return Rows(losses, _sizes(losses), way.reduction)
+
+    def _look_again(self, way: _Way, output: Tensor, target: Tensor, soft: Tensor | None, call: _Call) -> None:
+        """What held for the first batch may not hold for this one (ignored labels, class weights inside a callable).
+
+        On an accelerator looking stalls the queue, so there only batches 2, 4, 8, ... are looked at.
+        """
+        self._batches += 1
+        if way.reduction == "none" or (output.device.type != "cpu" and self._batches & (self._batches - 1)):
+            return
+        with torch.no_grad():
+            whole = self._tried(output, target, soft, call)
+            rows = getattr(self, way.method)(output, target, call, way.by_row)
+            if not _agree(rows, whole, way.reduction):
+                raise TypeError(self._not_a_mean())
 
     def _tried(self, output: Tensor, target: Tensor, soft: Tensor | None, call: _Call) -> Any:
         """The criterion's value for the batch; TypeError when it cannot take soft labels."""
@@ -240,17 +257,18 @@ class Loss(nn.Module):
                     break
                 if rows.shape != (size,):
                     continue
-                # bfloat16 has three decimal digits, and the values were rounded before they were joined
-                near = max(1e-4, 8 * torch.finfo(whole.dtype).eps)
                 for join in joins:
-                    joined = rows.double().sum() if join == "sum" else rows.double().mean()
-                    if torch.allclose(joined, whole.double(), rtol=near, atol=1e-6, equal_nan=True):
+                    if _agree(rows, whole, join):
                         # a single row says nothing about joining rows, nor does a value that is not finite
                         return _Way(method, by_row, join), size > 1 and bool(torch.isfinite(whole))
-        raise TypeError(
+        raise TypeError(self._not_a_mean())
+
+    def _not_a_mean(self) -> str:
+        return (
             f"{_title(self.criterion)} is not the mean of per-sample losses (its rows alone do not give its value for "
-            "the batch), so samples cannot be weighed in it. Use a criterion that is, such as nn.CrossEntropyLoss(), "
-            "or leave out the stage that makes weights or soft labels"
+            "the batch), so samples cannot be weighed in it. Use a criterion that is, such as nn.CrossEntropyLoss(), a "
+            "functional whose settings are seen, such as functools.partial(F.cross_entropy, ignore_index=255), or "
+            "leave out the stage that makes weights or soft labels"
         )
 
     def _as_it_is(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
@@ -280,6 +298,14 @@ class Loss(nn.Module):
             args, kwargs = _filled(call, names, values)
             losses.append(self.criterion(row, label, *args, **kwargs).reshape(()))
         return torch.stack(losses)
+
+
+def _agree(rows: Tensor, whole: Tensor, join: str) -> bool:
+    """Whether the rows' mean or sum is the criterion's value for the batch."""
+    joined = rows.double().sum() if join == "sum" else rows.double().mean()
+    # bfloat16 has three decimal digits, and the values were rounded before they were joined
+    near = max(1e-4, 8 * torch.finfo(whole.dtype).eps)
+    return torch.allclose(joined, whole.double(), rtol=near, atol=1e-6, equal_nan=True)
 
 
 def _joined(rows: Rows, weight: Tensor) -> Tensor:

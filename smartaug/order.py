@@ -7,6 +7,7 @@ notices samplers that do not repeat themselves.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,13 +16,17 @@ import torch
 from torch import Tensor
 
 from .fetch import Passes
+from .ranks import here
 
 
 class Pass:
-    """One pass over the sampler: generator states at its start, a running checksum of the order, batches handed out."""
+    """One pass over the sampler: generator states at its start, a running checksum of the order, batches handed out.
 
-    def __init__(self, states: list[Tensor], handed: int = 0) -> None:
-        self.states, self.handed = states, handed
+    told: the epoch that the sampler itself had, or None where it has none.
+    """
+
+    def __init__(self, states: list[Tensor], told: int | None, handed: int = 0) -> None:
+        self.states, self.told, self.handed = states, told, handed
         self.checksums = [0]  # checksums[k]: of the first k index lists
         self.epoch: int | None = None
         self.ended = False
@@ -36,19 +41,23 @@ class Record:
     iterator to the loader would let forked workers collect persistent workers."""
 
     def __init__(self, generators: Iterable[torch.Generator | None]) -> None:
-        self.generators = [torch.default_generator]
-        self.generators += list({id(g): g for g in generators if g is not None}.values())
+        self.own = list({id(g): g for g in generators if g is not None}.values())  # the loader's and its samplers'
         self.latest: Pass | None = None
         self.resume: Mapping[str, Any] | None = None
         self.waiting: list[Tensor] | None = None  # own states before a pass that has handed nothing out yet
 
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """The global generator of this process, and the loader's own."""
+        return [torch.default_generator, *self.own]
+
     def own_states(self) -> list[Tensor]:
         """Between passes: the states of the loader's own generators; the global one is the user's to keep."""
-        return [generator.get_state() for generator in self.generators[1:]]
+        return [generator.get_state() for generator in self.own]
 
     def put_own(self, states: list[Tensor]) -> None:
         """Put back what `own_states` gave."""
-        self._put(self.generators[1:], states)
+        self._put(self.own, states)
 
     def put_all(self, states: list[Tensor]) -> None:
         """Put back the states that a pass began with."""
@@ -77,10 +86,11 @@ class Recorded:
         record = self.record
         resume, record.resume = record.resume, None
         if resume is None:
-            self.latest = record.latest = Pass([generator.get_state() for generator in record.generators])
+            states = [generator.get_state() for generator in record.generators]
+            self.latest = record.latest = Pass(states, told_epoch(self.sampler))
             lists = iter(self.sampler)
         else:
-            self.latest = record.latest = Pass(list(resume["generators"]), resume["batches"])
+            self.latest = record.latest = Pass(list(resume["generators"]), told_epoch(self.sampler), resume["batches"])
             lists = self._replay(resume, self.latest)
         for keys in lists:
             self.latest.note(keys)
@@ -88,15 +98,16 @@ class Recorded:
 
     def _replay(self, state: Mapping[str, Any], latest: Pass) -> Iterator[Any]:
         untouched = torch.get_rng_state()
-        self.record.put_all(state["generators"])
-        lists = iter(self.sampler)
-        for _ in range(state["batches"]):
-            keys = next(lists, None)
-            if keys is None:
-                break
-            latest.note(keys)
-        torch.set_rng_state(untouched)
-        if len(latest.checksums) <= state["batches"] or state["checksum"] not in (None, latest.checksums[-1]):
+        try:
+            self.record.put_all(state["generators"])
+            lists = iter(self.sampler)
+            for keys in itertools.islice(lists, state["batches"]):
+                latest.note(keys)
+        finally:
+            torch.set_rng_state(untouched)
+        # Lightning gives every rank the state of rank 0, whose order only rank 0 can check
+        same_order = state["rank"] != here()[0] or latest.checksums[-1] == state["checksum"]
+        if len(latest.checksums) <= state["batches"] or not same_order:
             source = getattr(self.sampler, "sampler", self.sampler)
             raise RuntimeError(
                 f"the sampler {source.__class__.__name__} did not repeat its order, so the epoch cannot be resumed: "
@@ -148,6 +159,15 @@ class Listening:
 
     def __reduce__(self) -> tuple:
         return Listening, (self._sampler, self._passes)
+
+
+def told_epoch(sampler: Any) -> int | None:
+    """The epoch that a sampler, or the one inside a batch sampler, was told last; None where it keeps none."""
+    for source in (sampler, getattr(sampler, "sampler", None)):
+        epoch = getattr(source, "epoch", None)
+        if isinstance(epoch, int):
+            return epoch
+    return None
 
 
 def forward_epoch(sampler: Any, epoch: int) -> None:

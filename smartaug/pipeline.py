@@ -6,27 +6,30 @@ Stages run in the main process when a batch is handed over, with the model as it
 from __future__ import annotations
 
 import inspect
+import operator
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from . import draws, leaves
 from .augment import Augmentation, Compose
+from .augment.augmentation import on_cpu
 from .augment.foreign import Foreign
 from .augment.labels import mix_labels
 from .augment.plan import Plan, Trace
-from .batch import Batch, Target
-from .fetch import Passes
+from .batch import READ, Batch, Target
+from .fetch import Passes, Running
 from .notices import NoEffectWarning
+from .ranks import here
 
 
-@runtime_checkable
 class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
@@ -88,7 +91,7 @@ class Pipeline:
         returns: str = "same",
         classes: int | None = None,
     ) -> None:
-        self.settings = {
+        self.settings = {  # as the user gave them: what a rebuilt loader is compared by
             "augment": augment,
             "reweight": reweight,
             "coreset": coreset,
@@ -106,19 +109,20 @@ class Pipeline:
             raise TypeError(_not_a_stage("coreset", coreset, "a coreset"))
         self.steps = as_steps(augment)
         self.reweight, self.coreset = reweight, coreset
-        self.device, self.seed = device if device is None else checked_device(device), seed
+        self.device = device if device is None else checked_device(device)
+        self.seed = Seed(seed)
         self.inputs, self.target, self.returns = inputs, target, returns
-        for part in self.parts():
+        for part in flattened(self.steps):
             classes = getattr(part, "num_classes", None) or classes
         self.classes = classes
         self._classes_declared = classes is not None
-        self.weight_of: Callable[[Tensor], Tensor | None] | None = None  # coreset weights by index, set by the loader
+        # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
+        self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.passes = Passes()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted", "fallbacks"), 0)
         self.seconds = 0.0
         self._fallbacks: Tensor | None = None  # counted on an accelerator, read when asked for
-        self._counter = 0
-        self._loss_seen = self._warned = False
+        self._warned = False
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
         self._register()
 
@@ -130,10 +134,6 @@ class Pipeline:
         self.__dict__.update(state)
         self._register()  # a copy is a pipeline of its own
 
-    def parts(self) -> list[Augmentation | Foreign]:
-        """The augmentations one by one, in the user's order."""
-        return [part for step in self.steps for part in (step if isinstance(step, Compose) else [step])]
-
     # --- running the stages ------------------------------------------------------------------------------------------
 
     def resolve_device(self) -> torch.device:
@@ -144,41 +144,34 @@ class Pipeline:
             return torch.accelerator.current_accelerator() or torch.device("cpu")
         return torch.device("cpu")
 
-    def resolve_seed(self) -> int:
-        """The seed of all draws, read from `torch.initial_seed` once when none was given."""
-        if self.seed is None:
-            self.seed = torch.initial_seed()
-            if place()[1] > 1:
-                warnings.warn(
-                    "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
-                    "ranks changes the augmentations; pass seed=0",
-                    stacklevel=2,
-                )
-        return self.seed
+    def run(self, data: Any, index: list[int] | None, running: Running, device: torch.device | None = None) -> Any:
+        """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch".
 
-    def run(self, data: Any, index: list[int] | None, epoch: int, device: torch.device | None = None) -> Any:
-        """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch"."""
-        started = time.perf_counter()
-        where, views = self._find_inputs(data)
+        index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
+        """
+        started, epoch = time.perf_counter(), running.epoch
+        where, views = self._find_inputs(data, None if index is None else len(index))
         length = len(views[0])
-        label_path = leaves.find_target(data, where, length, self.target)
+        label_path = leaves.find_target(data, where, length, self.target, index)
         target = leaves.get(data, label_path) if label_path is not None else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
-        keyed = torch.arange(self._counter, self._counter + length) if index is None else torch.tensor(index)
-        self._counter += length
+        count = range(running.samples, running.samples + length)
+        keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
+        running.samples += length
 
         if self.steps or self.reweight is not None:
             device = device or self.resolve_device()
             views = [view.to(device, non_blocking=True) for view in views]
-        views, plans, trace = self._augment(views, keyed, epoch, target)
+        followers = {} if self.inputs is not None else self._followers(data, where, views[0])
+        views, plans, trace = self._augment(views, keyed, epoch, followers)
         known = None if index is None else keyed.to(torch.int64)
         wrapped = self._wrap(target, plans, known, device if self.reweight is not None or plans else None)
         batch = Batch(views[0] if len(views) == 1 else views, wrapped, None, None, known)
         if isinstance(wrapped, Target):
-            batch = batch._replace(weight=wrapped._weight, soft=wrapped.soft, index=wrapped.index)
-        if self.weight_of is not None and known is not None:
-            batch = batch._replace(weight=self.weight_of(known))
+            batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
+        if self.weight_of is not None:
+            batch = batch._replace(weight=self._selected_weight(known, length, epoch))
         if self.reweight is not None:
             batch = self._reweight(batch, trace)
         result = self._hand_over(data, where, label_path, batch)
@@ -186,18 +179,31 @@ class Pipeline:
         self.seconds += time.perf_counter() - started
         return result
 
-    def _find_inputs(self, data: Any) -> tuple[leaves.Path, list[Tensor]]:
-        """Where the inputs are, and their views; any tensor will do to count the rows when no stage reads inputs."""
-        if self.steps or self.reweight is not None or self.returns == "batch" or self.inputs is not None:
-            where = leaves.find_inputs(data, self.inputs, images=bool(self.steps))
-            return where, self.check_inputs(leaves.get(data, where), where)
-        tensors = [(path, leaf) for path, leaf in leaves.walk(data) if isinstance(leaf, Tensor) and leaf.ndim > 0]
-        if not tensors:
-            raise ValueError(f"the batch holds no tensor to carry weights in; its leaves are {leaves.describe(data)}")
-        return tensors[0][0], [tensors[0][1]]
+    def _selected_weight(self, index: Tensor | None, length: int, epoch: int) -> Tensor | None:
+        """The coreset's weights of the rows."""
+        if self.weight_of is None:
+            return None
+        weight = self.weight_of(torch.empty(0, dtype=torch.int64) if index is None else index, epoch)
+        if weight is not None and len(weight) != length:
+            raise ValueError(
+                f"the sampler has weights, but the collate function made {length} rows that are not its samples; "
+                "let it keep one row a sample, or leave the weights out"
+            )
+        return weight
+
+    def _find_inputs(self, data: Any, rows: int | None) -> tuple[leaves.Path, list[Tensor]]:
+        """Where the inputs are, and their views; without augmentation any tensor of as many rows will do."""
+        if self.steps or self.inputs is not None:
+            where = leaves.find_inputs(data, self.inputs, images=True)
+        else:
+            where = leaves.find_rows(data, rows)
+        return where, self.check_inputs(leaves.get(data, where), where)
 
     def check_inputs(self, inputs: Any, where: leaves.Path) -> list[Tensor]:
-        """The views of the inputs; raises TypeError or ValueError unless they are finite tensors (B, C, H, W)."""
+        """The views of the inputs; raises TypeError or ValueError unless they are tensors (B, C, H, W).
+
+        On the CPU they must be finite; on an accelerator looking would stall the queue.
+        """
         views = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
         for view in views:
             if not isinstance(view, Tensor):
@@ -210,25 +216,45 @@ class Pipeline:
                     f"the inputs at {where!r} have shape {tuple(view.shape)}, stages need (B, C, H, W); "
                     "name the images with inputs= or let the loader batch them (batch_size=...)"
                 )
-            # one sum shows any NaN or Inf; on an accelerator looking at it would stall the queue
+            if self.steps and view.shape[3] in (3, 4) and view.shape[1] > 4:
+                raise ValueError(
+                    f"the inputs at {where!r} look like (B, H, W, C), they have shape {tuple(view.shape)}; "
+                    "write image.permute(2, 0, 1) in the dataset"
+                )
+            # one sum shows any NaN or Inf, and rows are looked at only then: large finite values overflow the sum too
             if view.device.type == "cpu" and view.is_floating_point() and view.numel():
                 total = view.sum(dtype=torch.float64 if view.dtype == torch.float64 else torch.float32)
-                if not torch.isfinite(total):
-                    bad = (~torch.isfinite(view.flatten(1).sum(1))).nonzero().flatten().tolist()
+                bad = [] if torch.isfinite(total) else _rows_not_finite(view)
+                if bad:
                     raise ValueError(
                         f"the inputs at {where!r} hold NaN or Inf in rows {bad[:8]} of the batch; "
                         "look at those samples (loader.dataset[i]) or replace the values: torch.nan_to_num(image)"
                     )
         return views
 
+    def _followers(self, data: Any, where: leaves.Path, images: Tensor) -> dict[leaves.Path, str]:
+        """Leaves that would have to move with the pixels: other image-sized tensors, boxes and keypoints."""
+        found = {}
+        for path, leaf in leaves.walk(data):
+            if path[: len(where)] == where:
+                continue
+            if any(step in ("boxes", "bboxes", "keypoints") for step in path):
+                found[path] = "boxes or keypoints"
+                continue
+            dense = isinstance(leaf, Tensor) and not leaf.is_nested and leaf.ndim >= 3
+            if dense and leaf.shape[-2:] == images.shape[-2:]:
+                found[path] = f"a mask or a second image {tuple(leaf.shape)}"
+        return found
+
     def _augment(
-        self, views: list[Tensor], index: Tensor, epoch: int, target: Any
+        self, views: list[Tensor], index: Tensor, epoch: int, followers: dict[leaves.Path, str]
     ) -> tuple[list[Tensor], list[Plan], Trace]:
+        """Run all augmentations on every view."""
         plans: list[Plan] = []
         trace = Trace.empty(len(index))
         if not self.steps:
             return views, plans, trace
-        seed = self.resolve_seed()
+        seed = self.seed()
         done = []
         for number, images in enumerate(views):
             key = draws.key(seed, epoch, index, number)
@@ -237,12 +263,13 @@ class Pipeline:
                 own = key if len(self.steps) == 1 else draws.fold(key, position)
                 try:
                     if isinstance(step, Foreign):
-                        self._refuse_mask(step.name, target, images)
+                        _refuse(step.name, followers)
                         images = step(images, own)
                         continue
-                    plan = step.sample(images.shape, own)
+                    with on_cpu():
+                        plan = step.sample(images.shape, own)
                     if plan.moves_pixels:
-                        self._refuse_mask(type(step).__name__, target, images)
+                        _refuse(type(step).__name__, followers)
                     if position not in self._choices:
                         chosen = step.explain(plan, images)
                         self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
@@ -258,14 +285,6 @@ class Pipeline:
                 f"{len(done)} views; leave them out, or name one view: inputs=0"
             )
         return done, plans, trace
-
-    def _refuse_mask(self, stage: str, target: Any, images: Tensor) -> None:
-        if isinstance(target, Tensor) and target.ndim >= 3 and target.shape[-2:] == images.shape[-2:]:
-            raise ValueError(
-                f"{stage} may move pixels, but the target {tuple(target.shape)} is a mask that would not follow; "
-                "use only stages that leave pixels in place (Erase, Normalize), or augment image and mask in the "
-                "dataset"
-            )
 
     def _wrap(self, target: Any, plans: list[Plan], index: Tensor | None, device: torch.device | None) -> Any:
         """The target as a `Target`; moved only when a stage reads or writes it."""
@@ -299,18 +318,11 @@ class Pipeline:
 
     def _reweight(self, batch: Batch, trace: Trace) -> Batch:
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
+        length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
         try:
-            weight, soft = self.reweight(given, trace)
+            weight, soft = _checked_results(self.reweight(given, trace), length)
         except Exception as error:
             raise in_stage(error, f"reweight stage {_name(self.reweight)}", batch.index, batch.inputs) from error
-        length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
-        for name, made, ndim in (("weight", weight, 1), ("soft", soft, 2)):
-            if made is not None and (made.ndim != ndim or len(made) != length):
-                wanted = "(B,)" if ndim == 1 else "(B, K)"
-                raise ValueError(
-                    f"{_name(self.reweight)} returned {name} of shape {tuple(made.shape)} for a batch of {length}; "
-                    f"it must be {wanted}"
-                )
         weight, soft = self._finite(weight, soft, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
@@ -377,20 +389,22 @@ class Pipeline:
         self.counts["samples"] += length
         self.counts["augmented"] += length if self.steps else 0
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
-        if self.counts["weighted"] >= 20 and not self._loss_seen and not self._warned and self.returns == "same":
+        unread = self.returns == "same" and self.key not in READ
+        if self.counts["weighted"] >= 20 and unread and not self._warned:
             self._warned = True
             warnings.warn(
-                "20 batches carried weights or soft labels and no smartaug.Loss has met one, so they had no effect; "
-                "write criterion = smartaug.Loss(criterion) and compute the loss outside the model",
+                "20 batches carried weights or soft labels that nobody has read, neither a smartaug.Loss nor by "
+                "target.weight or target.soft, so they had no effect; write criterion = smartaug.Loss(criterion) and "
+                "compute the loss outside the model",
                 NoEffectWarning,
                 stacklevel=2,
             )
 
     def observe(self, index: Tensor | None, output: Any, target: Target) -> None:
-        """`Loss` met a target of this pipeline: note it, and show the outputs of unmixed rows to the coreset."""
-        self._loss_seen = True
+        """`Loss` met a target of this pipeline: note that, and show the outputs of unmixed rows to the coreset."""
+        READ.add(self.key)
         look = getattr(self.coreset, "observe", None)
-        if look is not None and index is not None and isinstance(output, Tensor) and target.soft is None:
+        if look is not None and index is not None and isinstance(output, Tensor) and target._soft is None:
             look(index, output.detach(), target.plain)
 
     def stats(self) -> dict[str, Any]:
@@ -417,7 +431,7 @@ class Pipeline:
             if isinstance(step, Foreign):
                 rows.append((f"augment: {step.name}", device, "no plan for it: as it is, in a forked RNG"))
                 continue
-            for part in step if isinstance(step, Compose) else [step]:
+            for part in flattened([step]):
                 rows.append((f"augment: {_name(part)}", device, "one plan for neighbouring stages"))
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
@@ -427,8 +441,8 @@ class Pipeline:
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Seed, counter and the states of the stages, as tensors and plain values."""
-        state: dict[str, Any] = {"seed": self.resolve_seed(), "counter": self._counter}
+        """The seed and the states of the stages, as tensors and plain values."""
+        state: dict[str, Any] = {"seed": self.seed()}
         for name in ("reweight", "coreset"):
             own = getattr(getattr(self, name), "state_dict", None)
             if own is not None:
@@ -437,13 +451,42 @@ class Pipeline:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        self.seed, self._counter = state["seed"], state["counter"]
+        self.seed.value = state["seed"]
         for name in ("reweight", "coreset"):
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def flattened(steps: Iterable[Any]) -> list[Any]:
+    """Augmentations one by one, in the user's order, those inside `Compose` too."""
+    return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
+
+
+class Seed:
+    """The seed of all draws: the one given, else `torch.initial_seed`, read once when first asked for."""
+
+    def __init__(self, given: int | None) -> None:
+        if given is not None:
+            try:
+                given = operator.index(given)
+            except TypeError:
+                raise TypeError(f"seed must be an integer or None, got {given!r}; write seed=0") from None
+        self.value = given
+
+    def __call__(self) -> int:
+        """The seed; a warning when several ranks would each read their own."""
+        if self.value is None:
+            self.value = torch.initial_seed()
+            if here()[1] > 1:
+                warnings.warn(
+                    "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
+                    "ranks changes the augmentations; pass seed=0",
+                    stacklevel=2,
+                )
+        return self.value
 
 
 def as_steps(augment: Any) -> list[Augmentation | Foreign]:
@@ -510,29 +553,51 @@ def _name(stage: Any) -> str:
     return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
 
 
-def place() -> tuple[int, int]:
-    """(rank, number of ranks) of this process under torch.distributed; (0, 1) without it."""
-    dist = torch.distributed
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+def _refuse(stage: str, followers: Mapping[leaves.Path, str]) -> None:
+    """Raise a ValueError when something in the batch would have to move with the pixels that ``stage`` may move."""
+    for path, what in followers.items():
+        shown = "".join(f"[{step!r}]" for step in path)
+        raise ValueError(
+            f"{stage} may move pixels, but batch{shown} is {what} that would not follow; use only stages that "
+            "leave pixels in place (Erase, Normalize), augment both in the dataset, or name what moves alone: inputs="
+        )
+
+
+def _checked_results(made: Any, length: int) -> tuple[Tensor | None, Tensor | None]:
+    """What a reweighter returned, if it is ``(weight, soft)`` for ``length`` rows; else an error naming the part."""
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise TypeError(f"it must return (weight, soft), each a tensor or None, and returned {type(made).__name__}")
+    for name, part, ndim in (("weight", made[0], 1), ("soft", made[1], 2)):
+        if part is None:
+            continue
+        if not isinstance(part, Tensor) or not part.is_floating_point():
+            what = str(part.dtype) if isinstance(part, Tensor) else type(part).__name__
+            raise TypeError(f"{name} must be a floating-point tensor or None, it returned {what}")
+        if part.ndim != ndim or len(part) != length:
+            wanted = "(B,)" if ndim == 1 else "(B, K)"
+            raise ValueError(f"{name} has shape {tuple(part.shape)} for a batch of {length}; it must be {wanted}")
+    return made
+
+
+def _rows_not_finite(view: Tensor) -> list[int]:
+    return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()
 
 
 def classes_of(dataset: Any) -> int | None:
     """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets."""
     for _ in range(8):
-        classes = getattr(dataset, "classes", None)
-        if isinstance(classes, Iterable) and not isinstance(classes, (str, bytes)):
-            return len(list(classes)) or None
-        number = getattr(dataset, "num_classes", None)
+        classes, number = getattr(dataset, "classes", None), getattr(dataset, "num_classes", None)
+        if isinstance(classes, Sized) and not isinstance(classes, (str, bytes)):
+            return len(classes) or None
         if isinstance(number, int):
             return number
-        labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
-        if labels is None and isinstance(getattr(dataset, "tensors", None), tuple):
-            labels = dataset.tensors[-1]
-        if labels is not None and len(labels):
+        tensors = getattr(dataset, "tensors", None)
+        labels = getattr(dataset, "targets", getattr(dataset, "labels", tensors[-1] if tensors else None))
+        if isinstance(labels, (list, tuple)) and all(isinstance(label, int) for label in labels):
+            labels = torch.tensor(labels, dtype=torch.int64, device="cpu")
+        if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
             labels = torch.as_tensor(labels)
-            if labels.ndim == 1 and not labels.is_floating_point():
-                return int(labels.max()) + 1
+        if isinstance(labels, Tensor) and labels.ndim == 1 and labels.numel() and not labels.is_floating_point():
+            return int(labels.max()) + 1 or None
         dataset = getattr(dataset, "dataset", None)
-        if dataset is None:
-            return None
     return None

@@ -35,7 +35,9 @@ class CopyAhead:
             self._started = True
             self._fetch()
         if self._end is not None:
-            raise self._end
+            error, self._end = self._end, None
+            self._started = False  # torch's iterator goes on after an error, and ends again after its end
+            raise error
         current = self._next
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         self._fetch()

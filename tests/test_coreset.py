@@ -122,7 +122,7 @@ def test_sampler_weights_reach_the_loss():
     output = torch.randn(3, 4)
     rows = torch.nn.functional.cross_entropy(output, target.plain, reduction="none")
     assert torch.allclose(smartaug.Loss(torch.nn.CrossEntropyLoss())(output, target), (target.weight * rows).sum() / 3)
-    assert sampler.weight_of(torch.tensor([9, 4])).tolist() == pytest.approx([2.5, 1.0])
+    assert sampler.weight_of(torch.tensor([9, 4]), epoch=0).tolist() == pytest.approx([2.5, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,10 @@ def test_sampler_weights_reach_the_loss():
     [
         ({"selected": [-1]}, "must be integers ≥ 0"),
         ({"selected": [0.5]}, "must be integers ≥ 0"),
-        ({"selected": [1, 2], "weights": [1.0]}, "weights must be 2 numbers"),
+        ({"selected": [1, 2], "weights": [1.0]}, "weights must be 2 finite numbers"),
+        ({"selected": [1, 2], "weights": [1.0, float("inf")]}, "weights must be 2 finite numbers"),
+        ({"selected": [1, 2, 1]}, "repeat some samples"),
+        ({"selected": torch.tensor([True, False])}, r"take mask.nonzero\(\).flatten\(\)"),
         ({"selected": [1, 2], "weights": [0.0, 0.0]}, "positive sum"),
         ({"selected": [21], "size": 20}, "index 21 is selected from a dataset of 20"),
         ({"selected": smartaug.Coreset(0.5)}, "needs the dataset's length"),
@@ -169,3 +172,99 @@ def test_a_coreset_needs_no_images():
     loader = smartaug.DataLoader(tokens, batch_size=5, coreset=smartaug.Coreset(0.5))
     batch = next(iter(loader))
     assert torch.equal(batch["input_ids"][:, 0], batch["labels"].index)
+
+
+class Growing(smartaug.Coreset):
+    """Weights that tell the epoch: index + 1 times the epoch's own factor, before they are scaled."""
+
+    def selection(self, epoch, size, seed):
+        indices, _ = super().selection(epoch, size, seed)
+        return indices, (indices + 1.0) * (epoch + 1) + 10.0 * epoch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_weights_belong_to_the_batchs_own_epoch(workers):
+    chosen = Growing(0.5)
+    loader = smartaug.DataLoader(Numbered(), batch_size=5, coreset=chosen, seed=1, num_workers=workers)
+
+    def expected(epoch, index):
+        indices, weights = chosen.selection(epoch, 20, 1)
+        scaled = dict(zip(indices.tolist(), (weights / weights.mean()).tolist(), strict=True))
+        return torch.tensor([scaled[i] for i in index.tolist()])
+
+    one = iter(loader)
+    first = next(one)[1]
+    other = iter(loader)
+    second = next(other)[1]
+    list(loader.sampler)  # a look at what comes next changes nothing
+    third = next(one)[1]
+    for epoch, target in ((0, first), (1, second), (0, third)):
+        assert torch.allclose(target.weight, expected(epoch, target.index))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_selection_and_stages_agree_on_the_epoch(workers):
+    chosen = smartaug.Coreset(0.5)
+    loader = smartaug.DataLoader(
+        Numbered(), batch_size=5, coreset=chosen, augment=add_constant, seed=1, num_workers=workers
+    )
+    iter(loader)  # begun and dropped
+    for epoch in (0, 1):
+        drawn = [i for _, target in loader for i in target.index.tolist()]
+        assert sorted(drawn) == chosen.selection(epoch, 20, 1)[0].tolist()
+        assert loader.stats()["epoch"] == epoch
+
+
+def test_without_a_seed_a_resumed_run_selects_the_same():
+    torch.manual_seed(5)
+    loader = smartaug.DataLoader(Numbered(), batch_size=5, coreset=smartaug.Coreset(0.5))
+    list(loader)
+    state = loader.state_dict()
+    rest = [target.index.tolist() for _, target in loader]
+    torch.manual_seed(6)
+    resumed = smartaug.DataLoader(Numbered(), batch_size=5, coreset=smartaug.Coreset(0.5))
+    resumed.load_state_dict(state)
+    assert [target.index.tolist() for _, target in resumed] == rest
+
+
+@pytest.mark.parametrize(
+    ("made", "match"),
+    [
+        (lambda: torch.arange(10), r"must select \(indices, weights\), it returned Tensor"),
+        (lambda: (torch.arange(9), None), "selected 9 samples of a budget of 10"),
+        (lambda: (torch.arange(10), torch.full((10,), float("nan"))), "finite numbers"),
+    ],
+)
+def test_what_a_criterion_selects_is_checked(made, match):
+    loader = smartaug.DataLoader(
+        Numbered(), coreset=smartaug.Coreset(0.5, select=lambda embedding, budget, generator: made())
+    )
+    with pytest.raises((TypeError, ValueError), match=match):
+        next(iter(loader))
+
+
+def test_weights_are_never_dropped_silently():
+    def doubled(samples):
+        return torch.utils.data.default_collate([*samples, *samples])
+
+    sampler = smartaug.CoresetSampler([1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0])
+    loader = smartaug.DataLoader(Numbered(), batch_size=2, sampler=sampler, collate_fn=doubled)
+    with pytest.raises(ValueError, match="made 4 rows that are not its samples"):
+        next(iter(loader))
+    square = [{"attention": torch.eye(6), "label": i} for i in range(8)]
+
+    def once(samples):
+        return {"attention": samples[0]["attention"], "label": torch.tensor([sample["label"] for sample in samples])}
+
+    loader = smartaug.DataLoader(square, batch_size=2, sampler=sampler, collate_fn=once)
+    target = next(iter(loader))["label"]
+    assert torch.allclose(target.weight, torch.tensor([0.4, 0.8, 1.2, 1.6])[target.index - 1])
+
+
+def test_seeds_and_numpy_fractions():
+    import numpy as np
+
+    chosen = smartaug.Coreset(np.float32(0.5), every=1)
+    selections = {tuple(chosen.selection(0, 40, seed)[0].tolist()) for seed in (-1, -2, 0, 1, 2**61 - 1)}
+    assert len(selections) == 5
+    assert smartaug.Coreset(np.int64(5)).budget(20) == 5

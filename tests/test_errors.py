@@ -141,7 +141,7 @@ def test_no_target_found():
         next(iter(loader))
 
 
-@pytest.mark.parametrize(("label", "shown"), [(7, "7"), (-1, "-1")])
+@pytest.mark.parametrize(("label", "shown"), [(7, r"0..4-1 to be mixed, got 7.*num_classes=8"), (-1, "got -1; leave")])
 def test_labels_out_of_range(label, shown):
     class Wrong(Numbered):
         classes = ("a", "b", "c", "d")
@@ -150,18 +150,118 @@ def test_labels_out_of_range(label, shown):
             return super().__getitem__(index)[0], label if index == 2 else 0
 
     loader = smartaug.DataLoader(Wrong(), batch_size=4, augment=smartaug.MixUp())
-    with pytest.raises(ValueError, match=rf"labels must lie in 0..4-1 to be mixed, got {shown}.*num_classes="):
+    with pytest.raises(ValueError, match=rf"labels must lie in .*{shown}"):
         next(iter(loader))
 
 
 def test_masks_would_not_follow():
     dataset = TensorDataset(torch.rand(4, 3, 8, 8), torch.zeros(4, 8, 8, dtype=torch.long))
     for stage in (smartaug.Flip(), smartaug.CutMix(), add_constant):
-        with pytest.raises(ValueError, match="is a mask that would not follow"):
+        with pytest.raises(
+            ValueError, match=r"batch\[1\] is a mask or a second image \(2, 8, 8\) that would not follow"
+        ):
             next(iter(smartaug.DataLoader(dataset, batch_size=2, augment=stage)))
     images, mask = next(iter(smartaug.DataLoader(dataset, batch_size=2, augment=smartaug.Erase(1.0))))
     assert images.shape == (2, 3, 8, 8)
     assert mask.shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("sample", "match"),
+    [
+        ({"image": torch.rand(3, 8, 8), "mask": torch.rand(1, 8, 8), "label": 1}, r"batch\['mask'\] is a mask"),
+        ((torch.rand(3, 8, 8), torch.rand(3, 8, 8), 1), r"batch\[1\] is a mask or a second image"),
+        (
+            (torch.rand(3, 8, 8), {"boxes": torch.rand(2, 4), "label": 1}),
+            r"batch\[1\]\['boxes'\] is boxes or keypoints",
+        ),
+    ],
+)
+def test_nothing_that_should_move_is_left_behind(sample, match):
+    with pytest.raises(ValueError, match=match):
+        next(iter(smartaug.DataLoader([sample] * 4, batch_size=2, augment=smartaug.Flip(1.0))))
+    first = "image" if isinstance(sample, dict) else 0
+    loader = smartaug.DataLoader([sample] * 4, batch_size=2, augment=smartaug.Flip(1.0), inputs=first)
+    assert torch.equal(next(iter(loader))[first][0], sample[first].flip(2))  # the user said so
+
+
+def test_channels_last_arrays_are_noticed():
+    data = [(torch.rand(8, 8, 3), 0)] * 4
+    with pytest.raises(ValueError, match=r"look like \(B, H, W, C\).*permute\(2, 0, 1\)"):
+        next(iter(smartaug.DataLoader(data, batch_size=2, augment=smartaug.Flip())))
+
+
+def test_detection_batches_keep_each_samples_labels():
+    def collate(samples):
+        images, targets = zip(*samples, strict=True)
+        return torch.stack(images), list(targets)
+
+    data = [(torch.rand(3, 8, 8), {"labels": torch.tensor([1, 2])})] * 4
+    loader = smartaug.DataLoader(data, batch_size=2, collate_fn=collate, augment=smartaug.Normalize(0.5, 0.5))
+    _, targets = next(iter(loader))
+    assert type(targets[0]["labels"]) is torch.Tensor
+
+
+def test_a_leaf_that_repeats_the_index_is_no_target():
+    data = [(torch.rand(3, 8, 8), i % 3, i) for i in range(8)]
+    loader = smartaug.DataLoader(data, batch_size=4, shuffle=True, augment=smartaug.CutMix(num_classes=3))
+    _, label, index = next(iter(loader))
+    assert label.soft.shape == (4, 3)
+    assert type(index) is torch.Tensor
+
+
+@pytest.mark.parametrize("seed", [0.5, "a", torch.tensor([1, 2])])
+def test_seeds_are_integers(seed):
+    with pytest.raises(TypeError, match="seed must be an integer or None"):
+        smartaug.DataLoader(Numbered(), augment=add_constant, seed=seed)
+    assert len(list(smartaug.DataLoader(Numbered(), augment=smartaug.Flip(), seed=np.int64(-3)))) == 20
+
+
+def test_settings_are_frozen_once_the_loader_is_made():
+    loader = smartaug.DataLoader(Numbered(), augment=add_constant)
+    with pytest.raises(ValueError, match=r"augment cannot be changed .* build a new one with augment="):
+        loader.augment = None
+
+
+@pytest.mark.parametrize(
+    ("image", "rows"),
+    [
+        (torch.full((1, 4, 4), 1e38), None),
+        (torch.full((1, 4, 4), 6e4, dtype=torch.float16), None),
+        (torch.full((1, 4, 4), float("nan"), dtype=torch.float16), [2]),
+    ],
+)
+def test_only_values_that_are_not_finite_are_named(image, rows):
+    data = [
+        (torch.full_like(image, 6e4), 0),
+        (torch.full_like(image, 6e4), 0),
+        (image, 0),
+        (torch.zeros_like(image), 0),
+    ]
+    loader = smartaug.DataLoader(data, batch_size=4, augment=smartaug.Flip())
+    if rows is None:
+        assert len(list(loader)) == 1
+    else:
+        with pytest.raises(ValueError, match=r"NaN or Inf in rows \[2\]"):
+            next(iter(loader))
+
+
+def test_labels_of_any_kind_do_not_stop_a_loader():
+    class Named(Numbered):
+        targets = ("cat", "dog")
+
+    class Method(Numbered):
+        def targets(self):
+            return [1]
+
+    for dataset in (Named(), Method()):
+        assert len(list(smartaug.DataLoader(dataset, augment=smartaug.Flip()))) == 20
+
+
+def test_uniform_weights_need_no_images():
+    tokens = [{"input_ids": torch.arange(5) + i, "labels": torch.tensor(i % 2)} for i in range(8)]
+    batch = next(iter(smartaug.DataLoader(tokens, batch_size=4, reweight=smartaug.Uniform())))
+    assert batch["labels"].index.tolist() == [0, 1, 2, 3]
 
 
 def test_views_cannot_be_mixed():
@@ -189,13 +289,19 @@ def test_a_callable_must_return_a_batch():
 @pytest.mark.parametrize(
     ("made", "match"),
     [
-        ((torch.ones(3), None), r"weight of shape \(3,\) for a batch of 4; it must be \(B,\)"),
-        ((None, torch.ones(4)), r"soft of shape \(4,\) for a batch of 4; it must be \(B, K\)"),
+        ((torch.ones(3), None), r"weight has shape \(3,\) for a batch of 4; it must be \(B,\)"),
+        ((None, torch.ones(4)), r"soft has shape \(4,\) for a batch of 4; it must be \(B, K\)"),
+        (([1.0] * 4, None), "weight must be a floating-point tensor or None, it returned list"),
+        (
+            (torch.ones(4, dtype=torch.int64), None),
+            "weight must be a floating-point tensor or None, it returned torch.int64",
+        ),
+        (torch.ones(4), r"must return \(weight, soft\), each a tensor or None, and returned Tensor"),
     ],
 )
-def test_weights_and_labels_of_the_wrong_shape(made, match):
+def test_weights_and_labels_of_the_wrong_kind(made, match):
     loader = smartaug.DataLoader(Numbered(), batch_size=4, reweight=lambda batch, trace: made)
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises((TypeError, ValueError), match=match):
         next(iter(loader))
 
 
@@ -229,7 +335,7 @@ def test_weights_without_a_target_to_carry_them():
 
 
 def test_mixing_without_labels_is_never_silent():
-    data = [(torch.rand(3, 4, 4), {"boxes": "none"}) for _ in range(4)]
+    data = [(torch.rand(3, 4, 4), {"kind": "none"}) for _ in range(4)]
     loader = smartaug.DataLoader(data, batch_size=4, augment=smartaug.CutMix(), returns="batch")
     with pytest.raises(TypeError, match="mixing needs a target tensor"):
         next(iter(loader))

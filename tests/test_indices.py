@@ -124,9 +124,9 @@ def test_persistent_workers_that_sit_out_an_epoch_do_not_shift_the_count():
     passes = Passes()
     worker = [Token(9, 0, (100, serial)) for serial in range(3)]
     idle = [Token(9, 1, (101, serial)) for serial in range(2)]
-    assert passes.of(worker[0]) == 0  # worker 1 gets nothing in the first epoch
-    assert [passes.of(worker[1]), passes.of(idle[0])] == [1, 1]
-    assert [passes.of(worker[2]), passes.of(idle[1]), passes.of(worker[2])] == [2, 2, 2]
+    assert passes.of(worker[0]).epoch == 0  # worker 1 gets nothing in the first epoch
+    assert [passes.of(token).epoch for token in (worker[1], idle[0])] == [1, 1]
+    assert [passes.of(token).epoch for token in (worker[2], idle[1], worker[2])] == [2, 2, 2]
 
 
 def test_stock_loader_with_collate_opens_on_use_and_on_to():

@@ -642,7 +642,7 @@ def test_copies_and_state(criterion):
         assert torch.equal(copied(output, target), expected)
     assert set(loss.state_dict()) == ({"criterion.weight"} if hasattr(criterion, "weight") else set())
     loss.load_state_dict(loss.state_dict())
-    assert set(vars(loss)) - set(vars(nn.Module())) <= {"criterion", "_ways"}
+    assert set(vars(loss)) - set(vars(nn.Module())) <= {"criterion", "_ways", "_batches"}
 
 
 def test_the_users_criterion_is_not_changed():
@@ -667,3 +667,14 @@ def test_every_functional_in_the_table_is_torchs():
     for member in (*_CLASSIFYING, *_ELEMENTWISE):
         home = nn if isinstance(member, type) else functional
         assert getattr(home, member.__name__) is member
+
+
+def test_an_unknown_criterion_is_watched_beyond_its_first_batch():
+    def hidden(output, label):
+        return F.cross_entropy(output, label)  # ignores label -100, which its rows alone cannot show
+
+    criterion, output = smartaug.Loss(hidden), torch.randn(4, 3)
+    weight = torch.tensor([0.5, 1.5, 1.0, 1.0])
+    criterion(output, Target(torch.tensor([0, 1, 2, 0]), weight))
+    with pytest.raises(TypeError, match=r"not the mean of per-sample losses.*functools.partial\(F.cross_entropy"):
+        criterion(output, Target(torch.tensor([-100, 1, 2, 0]), weight))

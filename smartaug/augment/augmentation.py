@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -58,7 +59,8 @@ class Augmentation(ABC):
                 f"plan: index has shape {tuple(index.shape)} for a batch of {shape[0]}; pass one dataset index a sample"
             )
         seed = torch.initial_seed() if seed is None else seed
-        return self.sample(shape, draws.key(seed, epoch, index.cpu(), view))
+        with on_cpu():
+            return self.sample(shape, draws.key(seed, epoch, index.cpu(), view))
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
         """Images (B, C, H, W) after ``plan``; same device, memory format and, but for `Normalize`, dtype."""
@@ -92,6 +94,11 @@ class Augmentation(ABC):
     def __repr__(self) -> str:
         settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({', '.join(settings)})"
+
+
+def on_cpu() -> AbstractContextManager[Any]:
+    """Plans are made on the CPU, whatever `torch.set_default_device` says."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 def check_images(images: Any) -> None:

@@ -21,7 +21,7 @@ def mix_labels(
     """
     if not plan.mixes:
         return target
-    soft = target.soft if isinstance(target, Target) else None
+    soft = target._soft if isinstance(target, Target) else None
     if soft is None:
         soft = distributions(target.plain if isinstance(target, Target) else target, num_classes)
     for mix in plan.mixes:
@@ -35,21 +35,25 @@ def mix_labels(
 def distributions(target: Tensor, num_classes: int | None = None) -> Tensor:
     """Labels as rows of probabilities: (B,) integers to one-hot (B, K) float32; floats stay as they are, (B, K)."""
     if target.ndim > 2 or (target.ndim == 2 and not target.is_floating_point() and target.shape[1] != 1):
+        remedy = "convert multi-hot rows: target.float()" if target.ndim == 2 else "leave MixUp and CutMix out"
         raise TypeError(
             f"mixing needs class labels (B,) or distributions (B, K), got a target of shape {tuple(target.shape)} "
-            f"and {target.dtype}; leave MixUp and CutMix out for dense targets"
+            f"and {target.dtype}; {remedy}"
         )
     if target.is_floating_point():
         return target[:, None] if target.ndim == 1 else target
     label = target.reshape(-1).long()
     if label.numel() and label.device.type == "cpu":  # elsewhere looking would stall the device; one_hot checks there
         low, high = int(label.min()), int(label.max())
-        if low < 0 or (num_classes is not None and high >= num_classes):
+        if low < 0:
             raise ValueError(
-                f"labels must lie in 0..{'K' if num_classes is None else num_classes}-1 to be mixed, got "
-                f"{low if low < 0 else high}; fix the dataset's labels or pass num_classes={max(high, 0) + 1} "
-                f"to MixUp or CutMix"
+                f"labels must lie in 0..K-1 to be mixed, got {low}; leave samples without a label out of the dataset"
+            )
+        if num_classes is not None and high >= num_classes:
+            raise ValueError(
+                f"labels must lie in 0..{num_classes}-1 to be mixed, got {high}; fix the dataset's labels or pass "
+                f"num_classes={high + 1} to MixUp or CutMix"
             )
     # two at least: one column would read as "probability of class 1" for a single-logit head
     classes = num_classes if num_classes is not None else max(2, int(label.max()) + 1 if label.numel() else 0)
-    return torch.zeros(len(label), classes, device=label.device).scatter_(1, label[:, None], 1.0)
+    return torch.zeros(len(label), classes, dtype=torch.float32, device=label.device).scatter_(1, label[:, None], 1.0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import draws
 from ..batch import Embedding
 from .uniform import Uniform
 
@@ -24,8 +26,9 @@ class Coreset:
     """
 
     def __init__(self, fraction: float | int, *, every: int = 1, select: Criterion | None = None) -> None:
-        exact = isinstance(fraction, int) and not isinstance(fraction, bool) and fraction >= 1
-        if not exact and not (isinstance(fraction, float) and 0.0 < fraction <= 1.0):
+        exact = isinstance(fraction, Integral) and not isinstance(fraction, bool) and fraction >= 1
+        share = isinstance(fraction, Real) and not isinstance(fraction, Integral) and 0.0 < fraction <= 1.0
+        if not exact and not share:
             raise ValueError(
                 f"fraction must be a float in (0, 1] or a number of samples ≥ 1, got {fraction!r}; write Coreset(0.3)"
             )
@@ -33,7 +36,8 @@ class Coreset:
             raise ValueError(f"every must be a number of epochs ≥ 1, got {every!r}")
         if isinstance(select, type) or (select is not None and not callable(select)):
             raise TypeError(f"select must be a criterion such as smartaug.coreset.Uniform(), got {select!r}")
-        self.fraction, self.every = fraction, every
+        self.fraction: int | float = int(fraction) if exact else float(fraction)
+        self.every = every
         self.select: Criterion = Uniform() if select is None else select
 
     def budget(self, size: int) -> int:
@@ -46,8 +50,9 @@ class Coreset:
 
     def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
         """``(indices, weights)`` for ``epoch``: (k,) int64 in 0..size-1, and (k,) float or None."""
-        generator = torch.Generator().manual_seed(hash((seed, epoch // self.every)) & ((1 << 63) - 1))
-        return self.select(Embedding(torch.empty(size, 0)), self.budget(size), generator)
+        drawn = draws.key(seed, epoch // self.every, torch.zeros(1, dtype=torch.int64, device="cpu"))
+        generator = torch.Generator().manual_seed(int(drawn) & ((1 << 63) - 1))
+        return self.select(Embedding(torch.empty(size, 0, device="cpu")), self.budget(size), generator)
 
     def __repr__(self) -> str:
         settings: dict[str, Any] = {"every": self.every, "select": self.select}

@@ -26,7 +26,7 @@ class Uniform:
         size = len(embedding.residual)
         if not 0 <= budget <= size:
             raise ValueError(f"budget must lie in 0..{size}, the number of samples, got {budget}")
-        return torch.randperm(size, generator=generator)[:budget].sort().values, None
+        return torch.randperm(size, generator=generator, device="cpu")[:budget].sort().values, None
 
     def __repr__(self) -> str:
         return "Uniform()"
