@@ -4,8 +4,9 @@
     python -m benchmarks.augment --quick      # fewer repeats, nothing written
 
 Method: images per second, uint8 in and uint8 out (Kornia: float in and out, ready-made), the time of drawing included;
-every round times every contender once in one process; "2 threads" gives the rivals two forked processes that hand
-nothing back. Pictures are crops of scikit-learn's two photographs.
+contenders take turns in one process. With 1 thread, time is the process's own CPU time (user and system), because the
+machine is shared; with 2 threads it is the clock's, and the rivals get two forked processes that hand nothing back.
+Pictures are crops of scikit-learn's two photographs.
 """
 
 from __future__ import annotations
@@ -61,10 +62,30 @@ def photographs(size: int, count: int) -> Tensor:
     return torch.cat(pictures).round().to(torch.uint8)
 
 
-def rates(contenders: dict[str, Call], images: int, repeats: int, seconds: float = 0.05) -> dict[str, Any]:
-    """Images per second of each contender, a call handling ``images`` of them: median, min, max, n."""
-    taken = harness.side_by_side(contenders, repeats=repeats, seconds=seconds)
-    return {name: harness.summary([images / each for each in times], 3) for name, times in taken.items()}
+def rates(
+    contenders: dict[str, Call],
+    images: int,
+    repeats: int,
+    seconds: float = 0.1,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, Any]:
+    """Images per second of each contender, a call handling ``images`` of them: median, min, max, n.
+
+    Contenders take turns, a figure being the mean over as many calls as fill about ``seconds``.
+    """
+    calls = {name: max(1, round(seconds / max(_seconds(run, 2, clock), 1e-6))) for name, run in contenders.items()}
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            found[name].append(images / _seconds(run, calls[name], clock))
+    return {name: harness.summary(values, 3) for name, values in found.items()}
+
+
+def _seconds(run: Call, calls: int, clock: Callable[[], float]) -> float:
+    started = clock()
+    for _ in range(calls):
+        run()
+    return (clock() - started) / calls
 
 
 def in_processes(function: Call, images: int, processes: int, repeats: int, seconds: float = 0.5) -> dict[str, Any]:
@@ -139,7 +160,7 @@ def randaugment_two_threads(size: int, repeats: int) -> dict[str, Any]:
         if name in per_sample
     }
     torch.set_num_threads(2)
-    found.update(rates(ours_randaugment(batch), len(batch), repeats, seconds=0.2))
+    found.update(rates(ours_randaugment(batch), len(batch), repeats, 0.3, time.perf_counter))
     torch.set_num_threads(1)
     return {"images/s": found, "times the best per-sample rival": ratios(found)}
 
@@ -151,7 +172,7 @@ def single(name: str, size: int, repeats: int) -> dict[str, Any]:
         "smartaug, numba": call(SINGLES[name](size), batch, "numba"),
         **rivals.single(name, rivals.Inputs(batch)),
     }
-    found = rates(contenders, len(batch), repeats, seconds=0.03)
+    found = rates(contenders, len(batch), repeats)
     return {"images/s": found, "times the best per-sample rival": ratios(found)}
 
 
@@ -222,7 +243,7 @@ def main() -> None:
             show(result, title, measure())
     if not (arguments.quick or arguments.only):
         method = (__doc__ or "").split("Method:")[1]
-        harness.write("augment", method, result, packages=PACKAGES, seed=0)
+        harness.write("augment", method, result, packages=PACKAGES, seed=0, load_average=os.getloadavg()[1])
 
 
 def cases(repeats: int) -> dict[str, Callable[[], Any]]:
