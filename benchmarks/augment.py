@@ -147,7 +147,13 @@ def randaugment(size: int, repeats: int) -> dict[str, Any]:
     batch = photographs(size, CASES[size])
     contenders = {**ours_randaugment(batch), **rivals.randaugment(rivals.Inputs(batch))}
     found = rates(contenders, len(batch), repeats)
-    return {"images/s": found, "times the best per-sample rival": ratios(found), "wanted": REACH[size]}
+    workers = found["smartaug, numba"]["median"] / found["albumentations"]["median"]
+    return {
+        "images/s": found,
+        "times the best per-sample rival": ratios(found),
+        "wanted": REACH[size],
+        "albumentations workers that equal one thread": round(workers, 1),
+    }
 
 
 def randaugment_two_threads(size: int, repeats: int) -> dict[str, Any]:
@@ -208,6 +214,28 @@ def exact_error(draws: int = 512) -> dict[str, Any]:
     return found
 
 
+def on_cuda(size: int, count: int, repeats: int) -> Any:
+    """The torch backend on an accelerator against Kornia there, the device waited for in every call."""
+    if not torch.cuda.is_available():
+        return "not measured: no GPU"
+    batch = photographs(size, count).cuda().contiguous(memory_format=torch.channels_last)
+    floats, mean, std = batch.float() / 255, (0.48, 0.46, 0.41), (0.23, 0.22, 0.23)
+    gated, normalize = rivals.kornia_gated(), rivals.kornia.Normalize(torch.tensor(mean), torch.tensor(std))
+    policy = ours.Compose([ours.RandAugment(2, 9), ours.Normalize(mean, std, dtype=torch.bfloat16)])
+    into = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+
+    def waited(run: Call) -> Call:
+        return lambda: (run(), torch.cuda.synchronize())
+
+    contenders = {
+        "smartaug, torch": waited(call(policy, batch, "torch")),
+        "kornia, per-sample gates": waited(lambda: normalize(gated(floats)).to(**into)),
+        "copy of the same bytes": waited(lambda: batch.to(**into)),
+    }
+    found = rates(contenders, count, repeats, clock=time.perf_counter)
+    return {"images/s": found}
+
+
 def kornia_with_raised_threshold(repeats: int) -> dict[str, Any]:
     """Kornia at 224 px with glibc keeping freed memory, in a process of its own."""
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 31)}
@@ -260,7 +288,10 @@ def cases(repeats: int) -> dict[str, Callable[[], Any]]:
             found[f"affine, {interpolation}, {case}, 1 thread"] = partial(affine, interpolation, size, repeats)
     found["RandAugment, 224 px, mmap threshold of the allocator raised"] = partial(kornia_with_raised_threshold, few)
     found["exact=False against exact=True, RandAugment M = 9"] = exact_error
-    found["CUDA"] = lambda: "not measured"
+    for size, count in ((32, 1024), (224, 256)):
+        found[f"CUDA, RandAugment + Normalize to bf16 channels_last, {size} px, batch {count}"] = partial(
+            on_cuda, size, count, repeats
+        )
     return found
 
 
