@@ -410,3 +410,33 @@ def test_memory_is_used_again_only_when_nobody_holds_it():
     with_store = A.Normalize(0.5, 0.5)(images.contiguous(memory_format=torch.channels_last))
     assert with_store.is_contiguous(memory_format=torch.channels_last)
     same(with_store, backends.execute(planned(A.Normalize(0.5, 0.5), images.shape), images, "torch"))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("make", CASES)
+def test_no_value_of_the_batch_is_waited_for(make, dtype):
+    """On the meta device tensors have no values: whatever would make an accelerator wait raises there."""
+    images = torch.empty(5, 3, 13, 17, dtype=dtype, device="meta")
+    plan = planned(make(), images.shape)
+    found = backends.execute(plan, images)
+    assert found.device.type == "meta"
+    assert tuple(found.shape) == plan.output_shape
+
+
+class _Augmenting:
+    """A collator that augments in the worker."""
+
+    def __call__(self, index):
+        images = pictures((len(index), 3, 24, 24), seed=0)
+        return A.RandAugment()(images, index=torch.tensor(index), seed=4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_inside_loader_workers(context):
+    loader = torch.utils.data.DataLoader(
+        range(12), batch_size=4, num_workers=2, collate_fn=_Augmenting(), multiprocessing_context=context
+    )
+    expected = [_Augmenting()(list(range(first, first + 4))) for first in (0, 4, 8)]
+    for found, wanted in zip(loader, expected, strict=True):
+        same(found, wanted)
