@@ -388,3 +388,55 @@ def test_number_of_classes_reaches_the_labels():
     for augmentation in (A.CutMix(num_classes=7), A.Compose([A.Flip(), A.MixUp(num_classes=7)])):
         _, mixed = augmentation(images, target, index=torch.arange(4), seed=0)
         assert mixed.soft.shape == (4, 7)
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it():
+    buffers = backends.numba_backend.buffers
+    images = pictures((2, 3, 600, 600))  # above the size from which results are kept
+    assert images.numel() >= buffers.LEAST
+    invert = A.Invert(1.0)
+    held = [invert(images) for _ in range(buffers.KEPT + 2)]
+    views = [result[:1, :, 5] for result in held]
+    assert len({result.data_ptr() for result in held}) == len(held)
+    copies = [view.clone() for view in views]
+    places = {result.data_ptr() for result in held}
+    del held
+    more = [A.Solarize(0, 1.0)(pictures((2, 3, 600, 600), seed=n)) for n in range(buffers.KEPT)]
+    assert not places & {result.data_ptr() for result in more}  # the views still hold theirs
+    assert all(torch.equal(view, copy) for view, copy in zip(views, copies, strict=True))
+    del views, more
+    again = {invert(images).data_ptr() for _ in range(5)}
+    assert len(again) == 1  # dropped at once, so the same memory serves
+    with_store = A.Normalize(0.5, 0.5)(images.contiguous(memory_format=torch.channels_last))
+    assert with_store.is_contiguous(memory_format=torch.channels_last)
+    same(with_store, backends.execute(planned(A.Normalize(0.5, 0.5), images.shape), images, "torch"))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("make", CASES)
+def test_no_value_of_the_batch_is_waited_for(make, dtype):
+    """On the meta device tensors have no values: whatever would make an accelerator wait raises there."""
+    images = torch.empty(5, 3, 13, 17, dtype=dtype, device="meta")
+    plan = planned(make(), images.shape)
+    found = backends.execute(plan, images)
+    assert found.device.type == "meta"
+    assert tuple(found.shape) == plan.output_shape
+
+
+class _Augmenting:
+    """A collator that augments in the worker."""
+
+    def __call__(self, index):
+        images = pictures((len(index), 3, 24, 24), seed=0)
+        return A.RandAugment()(images, index=torch.tensor(index), seed=4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_inside_loader_workers(context):
+    loader = torch.utils.data.DataLoader(
+        range(12), batch_size=4, num_workers=2, collate_fn=_Augmenting(), multiprocessing_context=context
+    )
+    expected = [_Augmenting()(list(range(first, first + 4))) for first in (0, 4, 8)]
+    for found, wanted in zip(loader, expected, strict=True):
+        same(found, wanted)
