@@ -22,6 +22,7 @@ _PADDINGS = ("constant", "edge", "reflect", "symmetric")
 _MEASURED = [TONES.index(name) for name in ("Contrast", "AutoContrast", "Equalize")]
 _ONE = float(1 << 32)  # coordinates are in units of 2**-32 pixels
 _BLOCK = 1024  # pixels a program works on
+_GATHERED_BLOCK = 512  # and where it reads several others for each, so that registers last
 _MEASURED_BLOCK = 4096  # and reads at a time for statistics, where one program sees a whole channel
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}  # a fused multiply-add would round otherwise than torch does
 _ALIGNED = 16
@@ -135,8 +136,8 @@ class Writer:
             warp.size[0] * warp.size[1],
             (*layout.size, *warp.size),
             layout,
+            block=_GATHERED_BLOCK,
             closes=closes,
-            OUT_LAST=closes and layout.out_last,
             STORE=store is not None,
             BILINEAR=warp.interpolation == "bilinear" and not warp.grid,
             PADDING=1 if warp.inside and warp.padding == "constant" else _PADDINGS.index(warp.padding),
@@ -159,7 +160,6 @@ class Writer:
             layout.size,
             layout,
             closes=True,
-            OUT_LAST=layout.out_last,
             STORE=store is not None,
             PASTE=mix.boxes is not None,
         )
@@ -206,7 +206,15 @@ class Writer:
 
     def _sharpness(self, segment: Filter, records: Records, layout: Layout) -> None:
         amounts = self._parameter(segment.amount.numpy()[records.rows], np.float32)
-        self._add(triton_pixels.sharpness, records.packed(), [amounts], layout.plane, layout.size, layout)
+        self._add(
+            triton_pixels.sharpness,
+            records.packed(),
+            [amounts],
+            layout.plane,
+            layout.size,
+            layout,
+            block=_GATHERED_BLOCK,
+        )
 
     def _blur(self, segment: Filter, records: Records, layout: Layout) -> None:
         sigma = segment.amount[torch.from_numpy(records.rows)]
@@ -244,14 +252,15 @@ class Writer:
         sizes: tuple[int, ...],
         layout: Layout,
         *,
+        block: int = _BLOCK,
         closes: bool = False,
         **how: Any,
     ) -> None:
         """Launch ``kernel`` over blocks of pixels: buffers, records, parameters ``numbers``, blocks, sizes, constants."""
         numbers = (self._parameter(info, np.int32), *numbers)
-        blocks = -(-pixels // _BLOCK)
+        blocks = -(-pixels // block)
         grid = (len(info) * blocks,)
-        how.update(C=self.channels, LAST=layout.given_last, FLOAT=layout.is_float, BLOCK=_BLOCK, **_OPTIONS)
+        how.update(C=self.channels, LAST=layout.given_last, FLOAT=layout.is_float, BLOCK=block, **_OPTIONS)
 
         def launch(b: Buffers) -> None:
             to = (b.out, b.out) if closes else (b.first, b.second)

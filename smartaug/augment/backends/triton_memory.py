@@ -65,15 +65,11 @@ def write(pointers, values, mask):
 
 
 @triton.jit
-def finish(out, pixel, c, plane, values, scale, shift, mask, C: tl.constexpr, OUT_LAST: tl.constexpr, STORE: tl.constexpr):
-    """One channel of the result, normalised with STORE, channels_last with OUT_LAST."""
+def finish(pointers, values, scale, shift, mask, STORE: tl.constexpr):
+    """``write``, with STORE normalised by the channel's scale and shift."""
     if STORE:
-        values = values.to(tl.float32) * tl.load(scale + c) + tl.load(shift + c)
-    if OUT_LAST:
-        at = pixel * C + c
-    else:
-        at = pixel + c * plane
-    write(out + at, values, mask)
+        values = values.to(tl.float32) * scale + shift
+    write(pointers, values, mask)
 
 
 @triton.jit

@@ -188,7 +188,6 @@ def mix(
     width,
     C: tl.constexpr,
     LAST: tl.constexpr,
-    OUT_LAST: tl.constexpr,
     FLOAT: tl.constexpr,
     STORE: tl.constexpr,
     PASTE: tl.constexpr,
@@ -220,7 +219,16 @@ def mix(
             values = second_part + (mine.to(tl.float32) - second_part) * share
             if not FLOAT:
                 values = half_even(values)
-        finish(out, pixel, c, plane, values, scale, shift, mask, C, OUT_LAST, STORE)
+        finish(out + pixel + c * plane, values, tl.load(scale + c), tl.load(shift + c), mask, STORE)
+
+
+@triton.jit
+def _of_channel(numbers, c, C: tl.constexpr):
+    """The channel's number for each lane, chosen among registers."""
+    chosen = tl.load(numbers)
+    for other in tl.static_range(1, C):
+        chosen = tl.where(c == other, tl.load(numbers + other), chosen)
+    return chosen
 
 
 @triton.jit
@@ -258,12 +266,10 @@ def store(
             mask = at < C * plane
             c = at % C
             values = read(part + (at // C) * step + c * jump, mask, FLOAT)
-            if STORE:
-                values = values.to(tl.float32) * tl.load(scale + c) + tl.load(shift + c)
-            write(out + at, values, mask)
+            finish(out + at, values, _of_channel(scale, c, C), _of_channel(shift, c, C), mask, STORE)
     else:
         pixel = block * BLOCK + tl.arange(0, BLOCK)
         mask = pixel < plane
         for c in tl.static_range(C):
             values = read(part + pixel * step + c * jump, mask, FLOAT)
-            finish(out, pixel, c, plane, values, scale, shift, mask, C, False, STORE)
+            finish(out + pixel + c * plane, values, tl.load(scale + c), tl.load(shift + c), mask, STORE)

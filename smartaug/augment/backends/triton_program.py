@@ -48,12 +48,12 @@ class Program:
         self._memory = torch.contiguous_format
         if images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous():
             self._memory = torch.channels_last
-        stages = _stages(segments, images)
+        last = self._memory == torch.channels_last
+        stages = _stages(segments, images, last)
         size, dtype = (images.shape[2], images.shape[3]), images.dtype
         self._passes: list[_Pass] = []
         writer = Writer(images.shape[1])
         for n, stage in enumerate(stages):
-            last = self._memory == torch.channels_last
             layout = Layout(size, dtype, given_last=last and n == 0, out_last=last and n == len(stages) - 1)
             one = _Pass(writer, stage, layout, images.shape[0])
             self._passes.append(one)
@@ -121,24 +121,24 @@ class _Pass:
         return out if self._new_batch else first
 
 
-def _stages(segments: Sequence[Segment], images: Tensor) -> list[_Stage]:
-    """The segments cut into stages; what changes nothing is left out."""
+def _stages(segments: Sequence[Segment], images: Tensor, last: bool) -> list[_Stage]:
+    """The segments cut into stages. Only the store writes well in channels_last order (``last``), so it ends alone."""
     batch, channels, height, width = images.shape
     stages = [_Stage()]
     for segment in segments:
         stage = stages[-1]
-        if isinstance(segment, Store) and stage.store is None:
+        follows = isinstance(segment, Store) and stage.store is None and not (last and stage.close is not None)
+        if stage.closed and not follows:
+            stages.append(stage := _Stage())
+        if isinstance(segment, Store):
             stage.store = segment
+        elif isinstance(segment, Mix) or (isinstance(segment, Warp) and segment.active is None):
+            stage.close = segment
         else:
-            if stage.closed:
-                stages.append(stage := _Stage())
-            if isinstance(segment, Mix) or (isinstance(segment, Warp) and segment.active is None):
-                stage.close = segment
-            elif isinstance(segment, Store):
-                stage.store = segment
-            else:
-                stage.steps.append((segment, _concerned(segment, batch, channels, height, width)))
+            stage.steps.append((segment, _concerned(segment, batch, channels, height, width)))
         height, width = segment.output_size(height, width)
+    if last and stages[-1].close is not None:
+        stages.append(_Stage())
     return stages
 
 

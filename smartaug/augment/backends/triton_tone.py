@@ -265,10 +265,10 @@ def tone(
                 if op == GRAYSCALE:
                     red, green, blue = luma, luma, luma
                 else:
-                    luma = luma.to(tl.float32)
-                    red = _blend(red, luma, amount, FLOAT)
-                    green = _blend(green, luma, amount, FLOAT)
-                    blue = _blend(blue, luma, amount, FLOAT)
+                    grey = luma.to(tl.float32)
+                    red = _blend(red, grey, amount, FLOAT)
+                    green = _blend(green, grey, amount, FLOAT)
+                    blue = _blend(blue, grey, amount, FLOAT)
             write(out + pixel, red, mask)
             write(out + pixel + plane, green, mask)
             write(out + pixel + 2 * plane, blue, mask)

@@ -44,7 +44,7 @@ def _seen(position, length):
 
 
 @triton.jit
-def _tap(part, row_at, column_at, mask, fill, FLOAT: tl.constexpr, PADDING: tl.constexpr, seen):
+def _tap(part, row_at, column_at, mask, seen, fill, FLOAT: tl.constexpr, PADDING: tl.constexpr):
     """One channel at the given places, or the fill."""
     values = read(part + (row_at + column_at), mask, FLOAT)
     if PADDING == CONSTANT:
@@ -72,7 +72,6 @@ def warp(
     wide,
     C: tl.constexpr,
     LAST: tl.constexpr,
-    OUT_LAST: tl.constexpr,
     FLOAT: tl.constexpr,
     STORE: tl.constexpr,
     BILINEAR: tl.constexpr,
@@ -109,10 +108,10 @@ def warp(
         for c in tl.static_range(C):
             value = tl.load(fill + c)
             channel = part + c * jump
-            a = _tap(channel, upper, near, mask, value, FLOAT, PADDING, top_in & left_in)
-            b = _tap(channel, upper, far, mask, value, FLOAT, PADDING, top_in & right_in)
-            d = _tap(channel, lower, near, mask, value, FLOAT, PADDING, bottom_in & left_in)
-            e = _tap(channel, lower, far, mask, value, FLOAT, PADDING, bottom_in & right_in)
+            a = _tap(channel, upper, near, mask, top_in & left_in, value, FLOAT, PADDING)
+            b = _tap(channel, upper, far, mask, top_in & right_in, value, FLOAT, PADDING)
+            d = _tap(channel, lower, near, mask, bottom_in & left_in, value, FLOAT, PADDING)
+            e = _tap(channel, lower, far, mask, bottom_in & right_in, value, FLOAT, PADDING)
             if FLOAT:
                 u = (xs & FRACTION).to(tl.float32) * (1.0 / 4294967296.0)
                 v = (ys & FRACTION).to(tl.float32) * (1.0 / 4294967296.0)
@@ -124,11 +123,11 @@ def warp(
                 t = (((ys & FRACTION) + 1048576) >> 21).to(tl.int32)
                 mixed = (a * (2048 - s) + b * s) * (2048 - t) + (d * (2048 - s) + e * s) * t
                 mixed = (mixed + 2097152) >> 22
-            finish(out, pixel, c, out_plane, mixed, scale, shift, mask, C, OUT_LAST, STORE)
+            finish(out + pixel + c * out_plane, mixed, tl.load(scale + c), tl.load(shift + c), mask, STORE)
     else:
         column, line = ((xs + HALF) >> 32).to(tl.int32), ((ys + HALF) >> 32).to(tl.int32)
         seen = _seen(column, width) & _seen(line, height)
         column_at, row_at = within(column, width, PADDING) * step, within(line, height, PADDING) * width * step
         for c in tl.static_range(C):
-            taken = _tap(part + c * jump, row_at, column_at, mask, tl.load(fill + c), FLOAT, PADDING, seen)
-            finish(out, pixel, c, out_plane, taken, scale, shift, mask, C, OUT_LAST, STORE)
+            taken = _tap(part + c * jump, row_at, column_at, mask, seen, tl.load(fill + c), FLOAT, PADDING)
+            finish(out + pixel + c * out_plane, taken, tl.load(scale + c), tl.load(shift + c), mask, STORE)
