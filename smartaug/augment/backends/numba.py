@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -213,11 +212,17 @@ def _over_rows(kernel: Callable[..., None], batch: int, values: int, arguments: 
         kernel(0, batch, *arguments)
         return
     pieces = min(batch, 4 * threads)
-    edges = [batch * n // pieces for n in range(pieces + 1)]
-    pool = _pool(os.getpid(), threads)
-    pending = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges)]
-    for piece in pending:
-        piece.result()
+    left = iter([(batch * n // pieces, batch * (n + 1) // pieces) for n in range(pieces)])
+
+    def work() -> None:  # every thread takes the next piece, since samples differ in how much is done to them
+        for first, last in left:
+            kernel(first, last, *arguments)
+
+    pool = _pool(os.getpid(), threads - 1)
+    others = [pool.submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
 
 
 @lru_cache(maxsize=1)

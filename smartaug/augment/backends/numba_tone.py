@@ -149,10 +149,14 @@ def _equalize(src, dst):
         copy(src, dst)
         return
     table = np.empty(256, np.uint8)
-    below = step // 2
+    below = np.empty(256, np.float64)
+    total = step // 2
     for level in range(256):
-        table[level] = min(below // step, 255)
-        below += counts[0, level]
+        below[level] = total
+        total += counts[0, level]
+    reciprocal = 1.0 / step
+    for level in range(256):  # ⌊below / step⌋; the ½ keeps rounding away from the next integer
+        table[level] = np.int32(min((below[level] + 0.5) * reciprocal, 255.0))
     for i in range(src.size):
         dst[i] = table[src[i]]
 

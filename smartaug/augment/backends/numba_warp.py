@@ -169,11 +169,6 @@ def _weight(position):
 
 
 @njit(**OPTIONS)
-def _checked(part, row, column, height, width, fill):
-    return np.int32(part[row * width + column]) if 0 <= row < height and 0 <= column < width else np.int32(fill)
-
-
-@njit(**OPTIONS)
 def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
     upper = upper_left * (2048 - across) + upper_right * across
     lower = lower_left * (2048 - across) + lower_right * across
@@ -181,21 +176,22 @@ def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
 
 
 @njit(**OPTIONS)
-def _bordering(part, dst, line, first, last, xs, ys, a, d, height, width, fill):
-    """Pixels of which some taps may lie outside."""
+def _bordering(src, dst, channels, y, first, last, m, height, width, tall, wide, fill):
+    """Pixels of row y of which some taps lie outside."""
     for x in range(first, last):
-        column, row = xs + a * x, ys + d * x
-        left, top = column >> 32, row >> 32
-        if left < -1 or top < -1 or left >= width or top >= height:
-            dst[U(line + x)] = fill
-        else:
-            dst[U(line + x)] = _mixed(
-                _checked(part, top, left, height, width, fill),
-                _checked(part, top, left + 1, height, width, fill),
-                _checked(part, top + 1, left, height, width, fill),
-                _checked(part, top + 1, left + 1, height, width, fill),
-                _weight(column),
-                _weight(row),
+        column, row = m[1] * y + m[2] + m[0] * x, m[4] * y + m[5] + m[3] * x
+        left, top, across, down = column >> 32, row >> 32, _weight(column), _weight(row)
+        has_left, has_right = 0 <= left < width, 0 <= left + 1 < width
+        has_top, has_bottom = 0 <= top < height, 0 <= top + 1 < height
+        for c in range(channels):
+            at, value = (c * height + top) * width + left, np.int32(fill[c])
+            dst[U((c * tall + y) * wide + x)] = _mixed(
+                np.int32(src[U(at)]) if has_top and has_left else value,
+                np.int32(src[U(at + 1)]) if has_top and has_right else value,
+                np.int32(src[U(at + width)]) if has_bottom and has_left else value,
+                np.int32(src[U(at + width + 1)]) if has_bottom and has_right else value,
+                across,
+                down,
             )
 
 
@@ -214,6 +210,10 @@ def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
     for y in range(tall):
         xs, ys = m[1] * y + m[2], m[4] * y + m[5]
         low, high = _both(xs, ys, a, d, inverse_a, inverse_d, (width - 1) * ONE, (height - 1) * ONE, wide)
+        # from first to last some tap is inside, from low to high all four are
+        first, last = _both(xs + ONE, ys + ONE, a, d, inverse_a, inverse_d, (width + 1) * ONE, (height + 1) * ONE, wide)
+        if low == high:
+            low = high = last
         for x in range(low, high):
             across[U(x)], down[U(x)] = _weight(xs + a * x), _weight(ys + d * x)
         for c in range(channels):
@@ -237,8 +237,10 @@ def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
                     across[U(x)],
                     down[U(x)],
                 )
-            _bordering(part, dst, line, 0, low, xs, ys, a, d, height, width, fill[c])
-            _bordering(part, dst, line, high, wide, xs, ys, a, d, height, width, fill[c])
+            _fill(dst, line, line + first, fill[c])
+            _fill(dst, line + last, line + wide, fill[c])
+        _bordering(src, dst, channels, y, first, low, m, height, width, tall, wide, fill)
+        _bordering(src, dst, channels, y, high, last, m, height, width, tall, wide, fill)
 
 
 @njit(**OPTIONS)
