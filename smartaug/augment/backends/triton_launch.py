@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from . import triton_pixels, triton_tone, triton_warp
 from .torch_filter import gaussian_weights
 
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
-_MEASURED = [TONES.index(name) for name in ("Contrast", "AutoContrast", "Equalize")]
+_MEASURED = np.array([name in ("Contrast", "AutoContrast", "Equalize") for name in TONES])
+_TYPES = {np.dtype(np.int64): torch.int64, np.dtype(np.int32): torch.int32, np.dtype(np.float32): torch.float32}
 _ONE = float(1 << 32)  # coordinates are in units of 2**-32 pixels
 _BLOCK = 1024  # pixels a program works on
 _GATHERED_BLOCK = 512  # and where it reads several others for each, so that registers last
@@ -89,19 +91,26 @@ class Writer:
 
     def moved(self, device: torch.device) -> list[Tensor]:
         """All parameters on ``device``, by one copy that is not waited for."""
-        starts, total = [], 0
-        for array in self._arrays:
-            starts.append(total)
-            total += -(-array.nbytes // _ALIGNED) * _ALIGNED
-        packed = torch.empty(total, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        view = packed.numpy()
-        for start, array in zip(starts, self._arrays, strict=True):
+        groups: dict[np.dtype, list[int]] = {}
+        for number, array in enumerate(self._arrays):
+            groups.setdefault(array.dtype, []).append(number)
+        lengths = [-(-array.nbytes // _ALIGNED) * _ALIGNED for array in self._arrays]
+        packed = torch.empty(sum(lengths), dtype=torch.uint8, pin_memory=device.type == "cuda")
+        view, start = packed.numpy(), 0
+        for number in chain(*groups.values()):
+            array = self._arrays[number]
             view[start : start + array.nbytes] = array.reshape(-1).view(np.uint8)
+            start += lengths[number]
         there = packed.to(device, non_blocking=True)
-        return [
-            there[start : start + array.nbytes].view(getattr(torch, array.dtype.name))
-            for start, array in zip(starts, self._arrays, strict=True)
-        ]
+        parameters: list[Tensor] = [there] * len(lengths)
+        start = 0
+        for dtype, numbers in groups.items():
+            sizes = [lengths[number] // dtype.itemsize for number in numbers]
+            typed = there[start : start + sum(sizes) * dtype.itemsize].view(_TYPES[dtype])
+            for number, part in zip(numbers, typed.split(sizes), strict=True):
+                parameters[number] = part
+            start += sum(sizes) * dtype.itemsize
+        return parameters
 
     def step(self, segment: Segment, op: np.ndarray, records: Records, layout: Layout) -> None:
         """A segment on some samples, with their operations (n,)."""
@@ -179,9 +188,9 @@ class Writer:
         )
 
     def _tone(self, tone: Tone, op: np.ndarray, records: Records, layout: Layout) -> None:
-        order = np.argsort(~np.isin(op, _MEASURED), kind="stable")  # those that need statistics first
+        order = np.argsort(~_MEASURED[op], kind="stable")  # those that need statistics first
         records, op = records.only(order), op[order]
-        measured = int(np.isin(op, _MEASURED).sum())
+        measured = int(_MEASURED[op].sum())
         info = self._parameter(records.packed(op), np.int32)
         amounts = self._parameter(tone.amount.numpy()[records.rows], np.float32)
         block = min(_MEASURED_BLOCK, max(_BLOCK, 1 << (layout.plane - 1).bit_length()))
@@ -256,7 +265,7 @@ class Writer:
         closes: bool = False,
         **how: Any,
     ) -> None:
-        """Launch ``kernel`` over blocks of pixels: buffers, records, parameters ``numbers``, blocks, sizes, constants."""
+        """Launch ``kernel`` over blocks of pixels: buffers, records, parameters, blocks, sizes, constants."""
         numbers = (self._parameter(info, np.int32), *numbers)
         blocks = -(-pixels // block)
         grid = (len(info) * blocks,)

@@ -20,7 +20,7 @@ from ..plan import FILTERS, TONES, Erase, Filter, Mix, Segment, Store, Tone, War
 from .triton import on
 from .triton_launch import Buffers, Layout, Records, Writer
 
-_COLOURS = [TONES.index(name) for name in ("Color", "Grayscale", "Hue")]
+_COLOURS = np.array([name in ("Color", "Grayscale", "Hue") for name in TONES])
 
 
 @dataclass
@@ -40,7 +40,8 @@ class _Stage:
 class Program:
     """The launches for segments on batches like ``images`` (B, C, H, W), not empty; parameters are on the device.
 
-    Calling it on such a batch allocates and launches kernels, and does nothing else.
+    Calling it on such a batch allocates and launches kernels, and does nothing else. Call it on the stream it was made
+    on, or on one that waits for that.
     """
 
     def __init__(self, segments: Sequence[Segment], images: Tensor) -> None:
@@ -112,9 +113,7 @@ class _Pass:
             second = torch.empty_like(first)
         if self._new_batch:
             memory = torch.channels_last if self._layout.out_last else torch.contiguous_format
-            out = torch.empty(
-                (*shape, *self.new_size), dtype=self.new_dtype, device=given.device, memory_format=memory
-            )
+            out = torch.empty((*shape, *self.new_size), dtype=self.new_dtype, device=given.device, memory_format=memory)
         buffers = Buffers(given, first, second, out, parameters)
         for launch in self._launches:
             launch(buffers)
@@ -146,7 +145,7 @@ def _concerned(segment: Segment, batch: int, channels: int, height: int, width: 
     """Per sample the operation, or 1 where a segment has but one; 0 where nothing changes."""
     if isinstance(segment, Tone):
         op = segment.op.numpy()
-        return np.where(np.isin(op, _COLOURS), 0, op) if channels == 1 else op
+        return np.where(_COLOURS[op], 0, op) if channels == 1 else op
     if isinstance(segment, Filter):
         op = segment.op.numpy()
         return np.where(op == FILTERS.index("Sharpness"), 0, op) if height <= 2 or width <= 2 else op
