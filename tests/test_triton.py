@@ -49,6 +49,16 @@ def by_torch(segments, images):
     return backends.execute(Plan(tuple(images.shape), tuple(segments)), images, "torch")
 
 
+def agree(plan, found, expected):
+    """`same`, but for one grey level where a blur's sums may be rounded in another order."""
+    blurred = any(isinstance(s, Filter) and bool((s.op == FILTERS.index("GaussianBlur")).any()) for s in plan.segments)
+    if not (blurred and found.dtype == expected.dtype == torch.uint8):
+        same(found, expected)
+    else:
+        assert found.shape == expected.shape
+        assert int((found.int() - expected.int()).abs().max()) <= 1
+
+
 def near(found, expected):
     """Equal bytes for uint8, within 1/255 for floats."""
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
@@ -64,14 +74,14 @@ def uniform(*shape, low=0.0, high=1.0, seed=0):
 
 
 @conforms
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("make", CASES)
 def test_gives_the_bytes_of_torch(make, shape):
     images, augmentation = pictures(shape), make()
     plan = planned(augmentation, shape)
     expected = backends.execute(plan, images, "torch")
     given = images.to(DEVICE)
-    same(backends.execute(plan, given, "triton").cpu(), expected)
+    agree(plan, backends.execute(plan, given, "triton").cpu(), expected)
     assert torch.equal(given.cpu(), images)
 
 
@@ -85,7 +95,7 @@ def test_channels_last(make):
     before = last.clone()
     found = backends.execute(plan, last, "triton")
     assert found.is_contiguous(memory_format=torch.channels_last)
-    same(found.cpu(), backends.execute(plan, images, "torch"))
+    agree(plan, found.cpu(), backends.execute(plan, images, "torch"))
     assert torch.equal(last, before)
 
 
@@ -162,9 +172,10 @@ def test_filters_erase_and_mix(channels, dtype):
     ]
     for segment in segments:
         found, expected = by_triton([segment], images), by_torch([segment], images)
-        if isinstance(segment, Filter) and dtype == torch.uint8:  # sums of a blur may be rounded in another order
-            found, expected = found / 255, expected / 255
-        near(found, expected)
+        if dtype == torch.uint8:
+            agree(Plan(tuple(images.shape), (segment,)), found, expected)
+        else:
+            near(found, expected)
     store = Store((0.4,) * channels, (0.2,) * channels)
     near(by_triton([*segments[3:], store], images), by_torch([*segments[3:], store], images))
 

@@ -13,6 +13,7 @@ captured in a CUDA graph. Reference: the torch backend, whose integers and float
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +28,7 @@ from ..plan import Erase, Filter, Mix, Segment, Store, Tone, Warp
 if TYPE_CHECKING:
     from .triton_program import Program
 
+_log = logging.getLogger("smartaug")
 _TYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16)
 TAKES = "uint8 and float32, float16 or bfloat16 images of 1 or 3 channels on CUDA that need no gradient"
 REMEDY = "write images.cuda(), or leave backend=None to choose per batch"
@@ -43,10 +45,18 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on")
 
 
+@lru_cache(maxsize=64)
+def _compiles_for(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (7, 0)
+
+
 def refuses(images: Tensor) -> str | None:
     """Why this backend cannot take ``images``, or None."""
-    if images.device.type != "cuda" and not interpreted():
-        return f"images are on {images.device}"
+    if images.device.type != "cuda":
+        if not interpreted():
+            return f"images are on {images.device}"
+    elif not _compiles_for(images.device):
+        return f"{images.device} is older than Triton compiles for (compute capability 7.0)"
     if (reason := refuses_type(images.dtype)) is not None:
         return reason
     if images.shape[1] not in (1, 3):
@@ -84,10 +94,18 @@ def run(segments: Sequence[Segment], images: Tensor) -> Tensor:
 
 def prepare(segments: Sequence[Segment], images: Tensor) -> Program:
     """The segments with their parameters on the device, for non-empty batches like ``images``."""
-    from .triton_program import Program  # imports triton
-
+    program = _program()
     with on(images.device):
-        return Program(segments, images)
+        return program(segments, images)
+
+
+@lru_cache(maxsize=1)
+def _program() -> type[Program]:
+    """The class; the first call imports triton."""
+    _log.info("smartaug: Triton compiles augmentation kernels when they are first met (≈ 1 s each, kept on disk)")
+    from .triton_program import Program
+
+    return Program
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:
