@@ -381,3 +381,10 @@ def test_trace_is_readable():
     assert all(line.startswith("HorizontalFlip") for line in lines)
     assert any("Rotate -9" in line for line in lines)
     assert any("Rotate 9" in line for line in lines)
+
+
+def test_number_of_classes_reaches_the_labels():
+    images, target = pictures((4, 3, 8, 8)), torch.tensor([0, 1, 2, 0])
+    for augmentation in (A.CutMix(num_classes=7), A.Compose([A.Flip(), A.MixUp(num_classes=7)])):
+        _, mixed = augmentation(images, target, index=torch.arange(4), seed=0)
+        assert mixed.soft.shape == (4, 7)

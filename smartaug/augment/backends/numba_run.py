@@ -119,9 +119,12 @@ def _source_digest() -> int:
 
 
 def compiled(digest: int) -> Callable[..., None]:
-    """`run`, cached on disk under ``digest``: numba itself looks at this file alone, not at those it calls into."""
+    """`run`, cached on disk under ``digest``: numba itself looks at this file alone, not at those it calls into.
 
-    @njit(**OPTIONS)
+    What it calls is not cached apart, or an old copy of it could end up in a new `run`.
+    """
+
+    @njit(cache=True, **OPTIONS)
     def run(
         start,
         stop,
