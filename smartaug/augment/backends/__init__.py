@@ -24,8 +24,6 @@ from . import torch as torch_backend
 from . import triton as triton_backend
 
 NAMES = ("torch", "numba")  # those that run on the CPU; "triton" is the one beside them
-
-
 _ADDS_UP = "adds up its branches, which are executed as plans of their own"
 
 
@@ -103,7 +101,9 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
     if backend == "triton" or (backend is None and images.device.type == "cuda"):
         refused = triton_backend.refuses(images)
         if backend == "triton" and refused is not None:
-            raise ValueError(f'backend="triton" runs {triton_backend.TAKES}, but {refused}; {triton_backend.REMEDY}')
+            raise ValueError(
+                f'backend="triton" runs {triton_backend.TAKES}, but {refused}; {triton_backend.remedy(images)}'
+            )
         return tuple(_triton_choices(plan.segments, images, refused))
     refused = numba_backend.refuses(images)
     if backend == "numba" and refused is not None:

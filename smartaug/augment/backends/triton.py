@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..plan import Erase, Filter, Mix, Segment, Store, Tone, Warp
+from . import torch as torch_backend
 
 if TYPE_CHECKING:
     from .triton_program import Program
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("smartaug")
 _TYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16)
 TAKES = "uint8 and float32, float16 or bfloat16 images of 1 or 3 channels on CUDA that need no gradient"
-REMEDY = "write images.cuda(), or leave backend=None to choose per batch"
 
 
 @lru_cache(maxsize=1)
@@ -66,6 +66,12 @@ def refuses(images: Tensor) -> str | None:
     return None
 
 
+def remedy(images: Tensor) -> str:
+    """What to write instead, for images that are refused."""
+    move = "" if images.device.type == "cuda" else "write images.cuda(), or "
+    return move + "leave backend=None to choose per batch"
+
+
 def refuses_type(dtype: torch.dtype) -> str | None:
     """Why this backend cannot take images of that type, or None."""
     return None if dtype in _TYPES else f"images are {dtype}"
@@ -86,9 +92,7 @@ def run(segments: Sequence[Segment], images: Tensor) -> Tensor:
     for segment in segments:
         sizes.append(segment.output_size(*sizes[-1]))
     if images.numel() == 0 or 0 in sizes[-1]:
-        from . import torch as torch_backend  # nothing to compute; the reference knows the shapes
-
-        return torch_backend.run(tuple(segments), images)
+        return torch_backend.run(tuple(segments), images)  # nothing to compute; the reference knows the shapes
     return prepare(segments, images)(images)
 
 
