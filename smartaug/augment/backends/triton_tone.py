@@ -80,7 +80,7 @@ def _mean_luma(part, step, jump, plane, C: tl.constexpr, FLOAT: tl.constexpr, BL
             luma = _luma(luma, green, read(part + pixel * step + 2 * jump, mask, FLOAT), FLOAT)
         total += luma
     if FLOAT:
-        mean = tl.sum(total, 0) / plane
+        mean = tl.div_rn(tl.sum(total, 0), plane * 1.0)
     else:
         mean = (tl.sum(total.to(tl.int64), 0).to(tl.float64) / plane).to(tl.float32)
     return mean
