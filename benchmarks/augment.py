@@ -4,8 +4,9 @@
     python -m benchmarks.augment --quick      # fewer repeats, nothing written
 
 Method: images per second, uint8 in and uint8 out (Kornia: float in and out, ready-made), the time of drawing included;
-every round times every contender once in one process; "2 threads" gives the rivals two forked processes that hand
-nothing back. Pictures are crops of scikit-learn's two photographs.
+contenders take turns in one process. With 1 thread, time is the process's own CPU time (user and system), because the
+machine is shared; with 2 threads it is the clock's, and the rivals get two forked processes that hand nothing back.
+Pictures are crops of scikit-learn's two photographs.
 """
 
 from __future__ import annotations
@@ -61,10 +62,30 @@ def photographs(size: int, count: int) -> Tensor:
     return torch.cat(pictures).round().to(torch.uint8)
 
 
-def rates(contenders: dict[str, Call], images: int, repeats: int, seconds: float = 0.05) -> dict[str, Any]:
-    """Images per second of each contender, a call handling ``images`` of them: median, min, max, n."""
-    taken = harness.side_by_side(contenders, repeats=repeats, seconds=seconds)
-    return {name: harness.summary([images / each for each in times], 3) for name, times in taken.items()}
+def rates(
+    contenders: dict[str, Call],
+    images: int,
+    repeats: int,
+    seconds: float = 0.1,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, Any]:
+    """Images per second of each contender, a call handling ``images`` of them: median, min, max, n.
+
+    Contenders take turns, a figure being the mean over as many calls as fill about ``seconds``.
+    """
+    calls = {name: max(1, round(seconds / max(_seconds(run, 2, clock), 1e-6))) for name, run in contenders.items()}
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            found[name].append(images / _seconds(run, calls[name], clock))
+    return {name: harness.summary(values, 3) for name, values in found.items()}
+
+
+def _seconds(run: Call, calls: int, clock: Callable[[], float]) -> float:
+    started = clock()
+    for _ in range(calls):
+        run()
+    return (clock() - started) / calls
 
 
 def in_processes(function: Call, images: int, processes: int, repeats: int, seconds: float = 0.5) -> dict[str, Any]:
@@ -126,7 +147,13 @@ def randaugment(size: int, repeats: int) -> dict[str, Any]:
     batch = photographs(size, CASES[size])
     contenders = {**ours_randaugment(batch), **rivals.randaugment(rivals.Inputs(batch))}
     found = rates(contenders, len(batch), repeats)
-    return {"images/s": found, "times the best per-sample rival": ratios(found), "wanted": REACH[size]}
+    workers = found["smartaug, numba"]["median"] / found["albumentations"]["median"]
+    return {
+        "images/s": found,
+        "times the best per-sample rival": ratios(found),
+        "wanted": REACH[size],
+        "albumentations workers that equal one thread": round(workers, 1),
+    }
 
 
 def randaugment_two_threads(size: int, repeats: int) -> dict[str, Any]:
@@ -139,7 +166,7 @@ def randaugment_two_threads(size: int, repeats: int) -> dict[str, Any]:
         if name in per_sample
     }
     torch.set_num_threads(2)
-    found.update(rates(ours_randaugment(batch), len(batch), repeats, seconds=0.2))
+    found.update(rates(ours_randaugment(batch), len(batch), repeats, 0.3, time.perf_counter))
     torch.set_num_threads(1)
     return {"images/s": found, "times the best per-sample rival": ratios(found)}
 
@@ -151,7 +178,7 @@ def single(name: str, size: int, repeats: int) -> dict[str, Any]:
         "smartaug, numba": call(SINGLES[name](size), batch, "numba"),
         **rivals.single(name, rivals.Inputs(batch)),
     }
-    found = rates(contenders, len(batch), repeats, seconds=0.03)
+    found = rates(contenders, len(batch), repeats)
     return {"images/s": found, "times the best per-sample rival": ratios(found)}
 
 
@@ -185,6 +212,28 @@ def exact_error(draws: int = 512) -> dict[str, Any]:
                 "mean absolute error of those": round(float(error[error.amax(1) > 0].mean()), 3),
             }
     return found
+
+
+def on_cuda(size: int, count: int, repeats: int) -> Any:
+    """The torch backend on an accelerator against Kornia there, the device waited for in every call."""
+    if not torch.cuda.is_available():
+        return "not measured: no GPU"
+    batch = photographs(size, count).cuda().contiguous(memory_format=torch.channels_last)
+    floats, mean, std = batch.float() / 255, (0.48, 0.46, 0.41), (0.23, 0.22, 0.23)
+    gated, normalize = rivals.kornia_gated(), rivals.kornia.Normalize(torch.tensor(mean), torch.tensor(std))
+    policy = ours.Compose([ours.RandAugment(2, 9), ours.Normalize(mean, std, dtype=torch.bfloat16)])
+    into = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+
+    def waited(run: Call) -> Call:
+        return lambda: (run(), torch.cuda.synchronize())
+
+    contenders = {
+        "smartaug, torch": waited(call(policy, batch, "torch")),
+        "kornia, per-sample gates": waited(lambda: normalize(gated(floats)).to(**into)),
+        "copy of the same bytes": waited(lambda: batch.to(**into)),
+    }
+    found = rates(contenders, count, repeats, clock=time.perf_counter)
+    return {"images/s": found}
 
 
 def kornia_with_raised_threshold(repeats: int) -> dict[str, Any]:
@@ -222,7 +271,7 @@ def main() -> None:
             show(result, title, measure())
     if not (arguments.quick or arguments.only):
         method = (__doc__ or "").split("Method:")[1]
-        harness.write("augment", method, result, packages=PACKAGES, seed=0)
+        harness.write("augment", method, result, packages=PACKAGES, seed=0, load_average=os.getloadavg()[1])
 
 
 def cases(repeats: int) -> dict[str, Callable[[], Any]]:
@@ -239,7 +288,10 @@ def cases(repeats: int) -> dict[str, Callable[[], Any]]:
             found[f"affine, {interpolation}, {case}, 1 thread"] = partial(affine, interpolation, size, repeats)
     found["RandAugment, 224 px, mmap threshold of the allocator raised"] = partial(kornia_with_raised_threshold, few)
     found["exact=False against exact=True, RandAugment M = 9"] = exact_error
-    found["CUDA"] = lambda: "not measured"
+    for size, count in ((32, 1024), (224, 256)):
+        found[f"CUDA, RandAugment + Normalize to bf16 channels_last, {size} px, batch {count}"] = partial(
+            on_cuda, size, count, repeats
+        )
     return found
 
 

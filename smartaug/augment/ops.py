@@ -36,13 +36,10 @@ class Flip(Augmentation):
         """Draw which of the B samples are mirrored."""
         batch, _, height, width = shape
         flipped = draws.uniform(key) < self.p
-        sign = torch.where(flipped, -1.0, 1.0).double()
-        zero = torch.zeros_like(sign)
-        if self.vertical:
-            rows = (zero + 1, zero, zero), (zero, sign, flipped * (height - 1.0))
-        else:
-            rows = (sign, zero, flipped * (width - 1.0)), (zero, zero + 1, zero)
-        matrix = torch.stack([torch.stack(row, -1) for row in rows], 1).double()
+        axis, length = (1, height) if self.vertical else (0, width)
+        matrix = torch.eye(2, 3, dtype=torch.float64).repeat(batch, 1, 1)
+        matrix[:, axis, axis] -= 2.0 * flipped
+        matrix[:, axis, 2] = flipped * (length - 1.0)
         names = ("Identity", "VerticalFlip" if self.vertical else "HorizontalFlip")
         trace = Trace(flipped.long()[:, None], torch.zeros(batch, 1), names)
         return Plan(tuple(shape), (Warp(matrix, (height, width), grid=True, inside=True),), trace)
@@ -83,8 +80,9 @@ class PadCrop(Augmentation):
                 f"PadCrop cannot cut {size[0]}×{size[1]} out of {height}×{width} padded by {self.padding}; "
                 f"use a padding of at least {-(min(room) // 2)}"
             )
-        top = draws.integers(key, room[0] + 1) - self.padding
-        left = draws.integers(key, room[1] + 1, start=1) - self.padding
+        drawn = draws.uniform(key, (2,), dtype=torch.float64)
+        place = (drawn * torch.tensor([room[0] + 1.0, room[1] + 1.0], dtype=torch.float64)).floor_() - self.padding
+        top, left = place[:, 0], place[:, 1]
         matrix = torch.eye(2, 3, dtype=torch.float64).repeat(batch, 1, 1)
         matrix[:, 0, 2], matrix[:, 1, 2] = left, top
         off_centre = torch.hypot(top + self.padding - room[0] / 2, left + self.padding - room[1] / 2).float()

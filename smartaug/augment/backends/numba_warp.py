@@ -113,6 +113,9 @@ def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
     """
     plane, out_plane = height * width, tall * wide
     inverse_a, inverse_d = _reciprocal(m[0]), _reciprocal(m[3])
+    if m[3] == 0 and (m[0] == ONE or m[0] == -ONE):
+        _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, inverse_a, fill)
+        return
     if channels != 3:
         for c in range(channels):
             into, part = dst[c * out_plane : (c + 1) * out_plane], src[c * plane : (c + 1) * plane]
@@ -133,26 +136,37 @@ def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
 
 
 @njit(**OPTIONS)
+def _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, inverse_a, fill):
+    """Pixels of a row stay neighbours (shifts, flips, shears along rows): rows are copied, forwards or backwards."""
+    plane, out_plane = height * width, tall * wide
+    a = m[0]
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
+        low, high = _both(xs, ys, a, m[3], inverse_a, 0.0, width * ONE, height * ONE, wide)
+        start = (ys >> 32) * width + ((xs + a * low) >> 32)
+        for c in range(channels):
+            line = c * out_plane + y * wide
+            _fill(dst, line, line + low, fill[c])
+            _fill(dst, line + high, line + wide, fill[c])
+            into, first = line + low, c * plane + start
+            if a == ONE:
+                for x in range(high - low):
+                    dst[U(into + x)] = src[U(first + x)]
+            else:
+                for x in range(high - low):
+                    dst[U(into + x)] = src[U(first - x)]
+
+
+@njit(**OPTIONS)
 def _nearest_row(src, dst, line, y, height, width, wide, m, inverse_a, inverse_d, fill):
-    """Row y of the result to dst[line : line + wide], one word a pixel."""
+    """Row y of the result to dst[line : line + wide], pixel by pixel."""
     a, d = m[0], m[3]
     xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
     low, high = _both(xs, ys, a, d, inverse_a, inverse_d, width * ONE, height * ONE, wide)
     _fill(dst, line, line + low, fill)
     _fill(dst, line + high, line + wide, fill)
-    if low == high:
-        return
-    if d == 0 and a == ONE:
-        first = (ys >> 32) * width + (xs >> 32)
-        for x in range(low, high):
-            dst[U(line + x)] = src[U(first + x)]
-    elif d == 0 and a == -ONE:
-        first = (ys >> 32) * width + (xs >> 32)
-        for x in range(low, high):
-            dst[U(line + x)] = src[U(first - x)]
-    else:
-        for x in range(low, high):
-            dst[U(line + x)] = src[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
+    for x in range(low, high):
+        dst[U(line + x)] = src[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
 
 
 @njit(**OPTIONS)

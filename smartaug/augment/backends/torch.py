@@ -4,6 +4,9 @@ What: each segment becomes a few batched tensor operations; rows are grouped by 
 the operation it drew. When: always available; other backends agree with it. Cost: about two reads and one write of the
 rows concerned per segment. Row numbers are worked out on the CPU, where plans live, so nothing waits for a device.
 
+Kornia's functional kernels are not used here: they take floats only, so uint8 would be cast there and back, and the
+rounding on the way is not such that another backend could give the same bytes.
+
 uint8 is computed with integers, or in float32 with the fraction cut off, as torchvision does.
 """
 
