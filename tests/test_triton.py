@@ -134,7 +134,7 @@ def test_tones(name, channels, dtype):
 
 
 @conforms
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("padding", ["constant", "edge", "reflect", "symmetric"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_warps(interpolation, padding, dtype):
@@ -182,7 +182,7 @@ def test_filters_erase_and_mix(channels, dtype):
 
 
 @conforms
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_whole_policies_on_floats(dtype):
     """Buffers alternate and dtypes change within one plan; what comes behind Normalize runs too."""
     shape = (6, 3, 12, 10)
@@ -264,7 +264,8 @@ def test_missing_triton_is_named(monkeypatch):
     plan = planned(A.Flip(), images.shape)
     (choice,) = backends._triton_choices(plan.segments, images, None)
     assert (choice.backend, choice.reason) == ("torch", "triton is not installed: pip install triton")
-    same(backends.execute(plan, images).cpu(), backends.execute(plan, images.cpu(), "torch"))
+    if CUDA:
+        same(backends.execute(plan, images).cpu(), backends.execute(plan, images.cpu(), "torch"))
 
 
 @compiles

@@ -7,7 +7,8 @@ write of a sample per operation it drew (one more read for Equalize, AutoContras
 when first met, in a second or so, and is cached on disk by Triton.
 
 `prepare` gives a `Program`, whose parameters are on the device: calling it only launches kernels, so that it can be
-captured in a CUDA graph. Reference: the torch backend, whose integers and float32 steps the kernels repeat.
+captured in a CUDA graph (the call alone: what `prepare` copies from is gone at replay). Reference: the torch backend,
+whose integers and float32 steps the kernels repeat.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .triton_program import Program
 
 _log = logging.getLogger("smartaug")
-_TYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16)
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 TAKES = "uint8 and float32, float16 or bfloat16 images of 1 or 3 channels on CUDA that need no gradient"
 
 
@@ -74,12 +75,12 @@ def remedy(images: Tensor) -> str:
 
 def refuses_type(dtype: torch.dtype) -> str | None:
     """Why this backend cannot take images of that type, or None."""
-    return None if dtype in _TYPES else f"images are {dtype}"
+    return None if dtype in (torch.uint8, *_FLOATS) else f"images are {dtype}"
 
 
 def lacks(segment: Segment) -> str | None:
     """What of ``segment`` this backend does not hold, or None."""
-    if isinstance(segment, Store) and segment.dtype not in _TYPES:
+    if isinstance(segment, Store) and segment.dtype not in _FLOATS:
         return f"Normalize to {segment.dtype} has no kernel"
     if not isinstance(segment, (Warp, Tone, Filter, Erase, Mix, Store)):
         return f"{type(segment).__name__} has no kernel"
