@@ -388,3 +388,25 @@ def test_number_of_classes_reaches_the_labels():
     for augmentation in (A.CutMix(num_classes=7), A.Compose([A.Flip(), A.MixUp(num_classes=7)])):
         _, mixed = augmentation(images, target, index=torch.arange(4), seed=0)
         assert mixed.soft.shape == (4, 7)
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it():
+    buffers = backends.numba_backend.buffers
+    images = pictures((2, 3, 600, 600))  # above the size from which results are kept
+    assert images.numel() >= buffers.LEAST
+    invert = A.Invert(1.0)
+    held = [invert(images) for _ in range(buffers.KEPT + 2)]
+    views = [result[:1, :, 5] for result in held]
+    assert len({result.data_ptr() for result in held}) == len(held)
+    copies = [view.clone() for view in views]
+    places = {result.data_ptr() for result in held}
+    del held
+    more = [A.Solarize(0, 1.0)(pictures((2, 3, 600, 600), seed=n)) for n in range(buffers.KEPT)]
+    assert not places & {result.data_ptr() for result in more}  # the views still hold theirs
+    assert all(torch.equal(view, copy) for view, copy in zip(views, copies, strict=True))
+    del views, more
+    again = {invert(images).data_ptr() for _ in range(5)}
+    assert len(again) == 1  # dropped at once, so the same memory serves
+    with_store = A.Normalize(0.5, 0.5)(images.contiguous(memory_format=torch.channels_last))
+    assert with_store.is_contiguous(memory_format=torch.channels_last)
+    same(with_store, backends.execute(planned(A.Normalize(0.5, 0.5), images.shape), images, "torch"))

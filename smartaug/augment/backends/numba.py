@@ -12,6 +12,7 @@ from two threads at once.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..plan import FILTERS, Erase, Filter, Mix, Segment, Store, Tone, Warp
+from . import buffers
 from . import torch as torch_backend
 
 _log = logging.getLogger("smartaug")
@@ -93,24 +95,25 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
     if interleaved and mix is not None:  # a mix reads two samples in planar order
         given, interleaved = images.contiguous(), False
     shape = (batch, channels, *sizes[-1])
-    memory = torch.channels_last if interleaved else torch.contiguous_format
-    out = torch.empty(shape if store is None else (0, 1, 1, 1), dtype=torch.uint8, memory_format=memory)
-    floats = torch.empty(shape if store is not None else (0, 1, 1, 1), dtype=torch.float32, memory_format=memory)
+    values = math.prod(shape)
+    out = buffers.flat(values if store is None else 0, torch.uint8)
+    floats = buffers.flat(values if store is not None else 0, torch.float32)
     arguments = (
         _flat(given),
         int(interleaved),
         channels,
         *_encoded(middle, batch, channels, sizes),
         *_encoded_mix(mix, batch),
-        _flat(out),
-        _flat(floats),
+        out.numpy(),
+        floats.numpy(),
         store is not None,
         *_encoded_store(store, channels),
     )
     _over_rows(_compiled(), batch, given.numel(), arguments)
-    if store is not None:
-        return floats.to(store.dtype)
-    return out
+    result = out if store is None else floats.to(store.dtype)
+    if interleaved:
+        return result.view(batch, *sizes[-1], channels).permute(0, 3, 1, 2)
+    return result.view(shape)
 
 
 def _flat(images: Tensor) -> np.ndarray:
