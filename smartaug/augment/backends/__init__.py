@@ -4,6 +4,7 @@
 |---|---|---|
 | `torch` | every segment, every dtype, every device | nothing |
 | `numba` | uint8 batches on the CPU; what it does not hold is left to torch, segment by segment | ``smartaug[fast]`` |
+| `triton` | uint8 and float batches of 1 or 3 channels on CUDA; likewise | triton, which CUDA builds of torch bring |
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from torch import Tensor
 from ..plan import Branches, Erase, Plan, Segment, Store, Warp
 from . import numba as numba_backend
 from . import torch as torch_backend
+from . import triton as triton_backend
 
-NAMES = ("torch", "numba")
+NAMES = ("torch", "numba")  # those that run on the CPU; "triton" is the one beside them
+_ADDS_UP = "adds up its branches, which are executed as plans of their own"
 
 
 class Choice(NamedTuple):
@@ -36,8 +39,15 @@ def check_backend(name: Any) -> str | None:
     """``name``; ValueError unless it is None or a backend's name, ImportError when that is not installed."""
     if name is None or name == "torch":
         return name
+    if name == "triton":
+        if not triton_backend.installed():
+            raise ImportError('backend="triton" is not installed; run: pip install triton')
+        return "triton"
     if name not in NAMES:
-        raise ValueError(f'backend must be None, "torch" or "numba", got {name!r}; None takes the fastest there is')
+        raise ValueError(
+            f'backend must be None, "torch" or "numba", got {name!r}; or "triton" for images on CUDA; '
+            "None takes the fastest there is"
+        )
     if not numba_installed():
         raise ImportError(f'backend={name!r} is not installed; run: pip install "smartaug[fast]"')
     return str(name)
@@ -65,6 +75,8 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
                 images = _branches(segment, images, backend)
         elif name == "numba":
             images = numba_backend.run(segments, images)
+        elif name == "triton":
+            images = triton_backend.run(segments, images)
         else:
             images = torch_backend.run(segments, images)
     if not plan.segments:
@@ -84,8 +96,15 @@ def _branches(segment: Segment, images: Tensor, backend: str | None) -> Tensor:
 def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Choice, ...]:
     """Which backend runs each segment of ``plan`` on images like these, and why; nothing is executed.
 
-    Raises ValueError when ``backend`` is "numba" and it cannot take such images.
+    Raises ValueError when ``backend`` is "numba" or "triton" and it cannot take such images.
     """
+    if backend == "triton" or (backend is None and images.device.type == "cuda"):
+        refused = triton_backend.refuses(images)
+        if backend == "triton" and refused is not None:
+            raise ValueError(
+                f'backend="triton" runs {triton_backend.TAKES}, but {refused}; {triton_backend.remedy(images)}'
+            )
+        return tuple(_triton_choices(plan.segments, images, refused))
     refused = numba_backend.refuses(images)
     if backend == "numba" and refused is not None:
         raise ValueError(
@@ -103,13 +122,31 @@ def _choices(segments: Sequence[Segment], backend: str | None, refused: str | No
         elif not numba_installed():
             yield Choice(segment, "torch", 'numba is not installed: pip install "smartaug[fast]"')
         elif isinstance(segment, Branches):
-            yield Choice(segment, "torch", "adds up its branches, which are executed as plans of their own")
+            yield Choice(segment, "torch", _ADDS_UP)
         elif (lacking := numba_backend.lacks(segment)) is not None:
             yield Choice(segment, "torch", lacking)
         else:
             yield Choice(segment, "numba", "uint8 on the CPU")
         if isinstance(segment, Store) and refused is None:
             refused = f"images are {segment.dtype} behind Normalize"
+
+
+def _triton_choices(segments: Sequence[Segment], images: Tensor, refused: str | None) -> Iterator[Choice]:
+    dtype = images.dtype
+    for segment in segments:
+        if not triton_backend.installed():
+            yield Choice(segment, "torch", "triton is not installed: pip install triton")
+        elif refused is not None:
+            yield Choice(segment, "torch", f"triton runs {triton_backend.TAKES}; {refused}")
+        elif isinstance(segment, Branches):
+            yield Choice(segment, "torch", _ADDS_UP)
+        elif (lacking := triton_backend.lacks(segment)) is not None:
+            yield Choice(segment, "torch", lacking)
+        else:
+            yield Choice(segment, "triton", f"{str(dtype).removeprefix('torch.')} on {images.device}")
+        if isinstance(segment, Store):
+            dtype = segment.dtype
+            refused = refused or triton_backend.refuses_type(dtype)
 
 
 def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
