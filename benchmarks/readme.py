@@ -49,6 +49,13 @@ def recipe_gain() -> str:
     return f"×{ratios['smartaug']['median']:g} per epoch of the CIFAR recipe" if ratios else NOT_MEASURED
 
 
+def machinery() -> str:
+    """What the hand-over adds to a batch, from the smallest to the largest of the measured stages."""
+    added = result("loader").get("results", {}).get("machinery", {}).get("milliseconds_added", {})
+    medians = sorted(figure["median"] for figure in added.values())
+    return f"{medians[0]:.2f}–{medians[-1]:.2f} ms a batch" if medians else NOT_MEASURED
+
+
 def methods() -> str:
     """One row a method: what, when, cost, measured gain."""
     return table(
@@ -58,7 +65,7 @@ def methods() -> str:
                 "`DataLoader`",
                 "runs what follows on whole batches, drawn per sample",
                 "always",
-                "0.1–0.3 ms a batch (`loader.json`)",
+                machinery(),
                 recipe_gain(),
             ),
             (

@@ -272,6 +272,8 @@ def run(
     if device is None:
         device = str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
     where = torch.device(device)
+    if not Path(out).resolve().parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).resolve().parent} to write the picture to")
     print(f"{task.name}; {epochs} epochs, {workers} workers, {where}")
 
     plain = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([_MEAN], [_STD])])

@@ -39,7 +39,8 @@ class DataLoader(TorchDataLoader[T]):
     them by name and shape. returns: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
 
     Augmentation is a pure function of (seed, epoch, dataset index): it does not depend on batch size, shuffling,
-    workers or ranks. The epoch is the number of passes begun, or what `set_epoch` said last.
+    workers or ranks, but for the partners in MixUp and CutMix and for foreign stages, which see the batch. The epoch is
+    the number of passes begun, or what `set_epoch` said last.
     """
 
     _pipeline: Pipeline | None = None

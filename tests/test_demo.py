@@ -59,6 +59,8 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys):
     assert cli.main(["demo", "--limit", "3", "--out", str(tmp_path / "a.png")]) == 1
     assert "raise --limit" in capsys.readouterr().err
     assert cli.main(["demo", "--device", "cuda:99"]) == 1
+    assert cli.main(["demo", "--out", str(tmp_path / "nowhere" / "a.png")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["demo", "--epochs", "0"])
 

@@ -21,7 +21,7 @@ def test_the_code_blocks_run_in_order(capsys):
     names = {
         "train_set": [(image, label % 10) for label, image in enumerate(images)],
         "device": torch.device("cpu"),
-        "model": lambda inputs: model(inputs.float()),
+        "model": model,
         "optimizer": torch.optim.SGD(model.parameters(), lr=0.01),
     }
     assert len(BLOCKS) >= 8

@@ -1,0 +1,7 @@
+"""``python -m smartaug`` is the command ``smartaug``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
