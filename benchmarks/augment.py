@@ -34,13 +34,15 @@ from benchmarks.rivals import Call
 
 PACKAGES = ("timm", "torchvision", "albumentations", "kornia", "numba", "opencv-python-headless", "pillow")
 NOTES = (
-    "profile of RandAugment at 32 px, batch 256, numba: 0.46 µs a sample for drawing (stream keys 0.14, draws 0.13, table "
-    "rows and plan 0.17), 0.25 for encoding and buffers, 1.7 in compiled code (equalize 2.5 an image, warps 1.1–1.9, "
-    "sharpness 1.0, the others 0.4–0.7); exact=False saves a warp on every eighth sample and adds 0.07 for the products",
-    "torch backend at 224 px: each operation makes several passes of int64 or float32 over uint8 images (a gather needs "
-    "8-byte indices), 140–700 µs an image; it is behind the per-sample libraries there, which is what numba is for",
-    "with 2 threads torch's own operations wait at OpenMP barriers for cores that others hold: the torch row there "
-    "measures the load of the machine (see load_average) more than the backend",
+    "profile of RandAugment at 32 px, batch 256, numba: 0.46 µs a sample for drawing (stream keys 0.14, draws "
+    "0.13, table rows and plan 0.17), 0.25 for encoding and buffers, 1.7 in compiled code (equalize 2.5 an image, "
+    "warps 1.1–1.9, sharpness 1.0, the others 0.4–0.7); exact=False saves a warp on every eighth sample and adds "
+    "0.07 for the products",
+    "torch backend at 224 px: each operation makes several passes of int64 or float32 over uint8 images (a gather "
+    "needs 8-byte indices), 140–700 µs an image; it is behind the per-sample libraries there, which is what numba "
+    "is for",
+    "with 2 threads torch's own operations wait at OpenMP barriers for cores that others hold: the torch row "
+    "there measures the load of the machine (see load_average) more than the backend",
     "the share of a GPU training step: not measured, no GPU",
 )
 CASES = {32: 256, 224: 64}
