@@ -1,6 +1,6 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch."""
 
-from . import coreset, reweight
+from . import coreset, grads, reweight
 from .augment import Compose, CutMix, Erase, Flip, MixUp, Normalize, PadCrop
 from .batch import Batch, Embedding, Target
 from .collate import Collate
@@ -30,6 +30,7 @@ __all__ = [
     "Target",
     "Uniform",
     "coreset",
+    "grads",
     "reweight",
     "wrap",
 ]
