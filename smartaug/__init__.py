@@ -8,10 +8,10 @@ from .coreset import Coreset
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
-from .reweight import Uniform
+from .reweight import SAFLEX, LearningToReweight, SoftAugmentation, Uniform, split_validation
 from .sampler import CoresetSampler
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Batch",
     "Collate",
     "Compose",
@@ -22,15 +22,19 @@ __all__ = [
     "Embedding",
     "Erase",
     "Flip",
+    "LearningToReweight",
     "Loss",
     "MixUp",
     "NoEffectWarning",
     "Normalize",
     "PadCrop",
+    "SAFLEX",
+    "SoftAugmentation",
     "Target",
     "Uniform",
     "coreset",
     "grads",
     "reweight",
+    "split_validation",
     "wrap",
 ]

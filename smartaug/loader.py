@@ -111,6 +111,9 @@ class DataLoader(TorchDataLoader[T]):
 
     def _activate(self, pipeline: Pipeline, batch_sampler: Any) -> None:
         self._pipeline = pipeline
+        meet = getattr(pipeline.reweight, "meet", None)
+        if meet is not None:
+            meet(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and (self.coreset is not None or self.sampler.weights is not None):
             pipeline.weight_of = _WeightsOf(self.sampler)

@@ -266,7 +266,7 @@ def _as_wide(soft: Tensor, output: Tensor) -> Tensor:
 
 def _as_output(soft: Tensor, output: Tensor, criterion: Any) -> Tensor:
     """Soft labels in the output's shape: element by element, or the second column for a single-logit head."""
-    if soft.shape[1] < output.flatten(1).shape[1] and output.ndim == 2:
+    if output.ndim == 2 and soft.shape[1] < output.shape[1]:
         soft = _as_wide(soft, output)
     if soft.numel() == output.numel():
         return soft.reshape(output.shape).to(output.dtype)

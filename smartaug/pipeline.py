@@ -31,7 +31,7 @@ class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
     Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
-    stats.
+    stats; ``meet(dataset)`` is called once with the training set.
     """
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:

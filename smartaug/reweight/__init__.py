@@ -2,9 +2,30 @@
 
 | rule | what |
 |---|---|
+| `ByRule` | a `Rule` of your own on the benefits |
+| `LearningToReweight` | weights by agreement with the validation gradient |
+| `SAFLEX` | weights and soft labels that lower the validation loss most |
+| `SoftAugmentation` | labels softened by how much of the image is left; no model |
 | `Uniform` | leaves every batch as it is: the control |
 """
 
+from .learned import ByRule, Reweighting
+from .learning_to_reweight import LearningToReweight
+from .protocols import Gradients, Learner, Rule
+from .saflex import SAFLEX
+from .soft_augmentation import SoftAugmentation
 from .uniform import Uniform
+from .validation import split_validation
 
-__all__ = ["Uniform"]
+__all__ = [
+    "SAFLEX",
+    "ByRule",
+    "Gradients",
+    "Learner",
+    "LearningToReweight",
+    "Reweighting",
+    "Rule",
+    "SoftAugmentation",
+    "Uniform",
+    "split_validation",
+]
