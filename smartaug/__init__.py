@@ -8,7 +8,15 @@ from .coreset import Coreset
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
-from .reweight import SAFLEX, LearningToReweight, SoftAugmentation, Uniform, split_validation
+from .reweight import (
+    SAFLEX,
+    LearningToReweight,
+    MetaAugment,
+    MetaWeightNet,
+    SoftAugmentation,
+    Uniform,
+    split_validation,
+)
 from .sampler import CoresetSampler
 
 __all__ = [  # noqa: RUF022 - one order for all names, held by a test
@@ -24,6 +32,8 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Flip",
     "LearningToReweight",
     "Loss",
+    "MetaAugment",
+    "MetaWeightNet",
     "MixUp",
     "NoEffectWarning",
     "Normalize",

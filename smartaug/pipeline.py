@@ -31,7 +31,7 @@ class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
     Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
-    stats; ``meet(dataset)`` is called once with the training set.
+    stats; ``meet(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch.
     """
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
@@ -118,6 +118,7 @@ class Pipeline:
         self.seconds = 0.0
         self._fallbacks: Tensor | None = None  # counted on an accelerator, read when asked for
         self._counter = 0
+        self._begun: int | None = None
         self._loss_seen = self._warned = False
         self._register()
 
@@ -170,6 +171,10 @@ class Pipeline:
         if self.steps or self.reweight is not None:
             device = device or self.resolve_device()
             views = [view.to(device, non_blocking=True) for view in views]
+        begin = getattr(self.reweight, "begin", None)
+        if begin is not None and epoch != self._begun:
+            begin(epoch)  # a learned policy sets its probabilities before anything is drawn
+            self._begun = epoch
         views, plans, trace = self._augment(views, keyed, epoch, target)
         known = None if index is None else keyed.to(torch.int64)
         wrapped = self._wrap(target, plans, known, device if self.reweight is not None or plans else None)

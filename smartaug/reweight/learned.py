@@ -106,7 +106,7 @@ class Reweighting(ABC):
     def __deepcopy__(self, memo: dict[int, Any]) -> Reweighting:
         made = type(self).__new__(type(self))
         memo[id(self)] = made
-        shared = ("_model", "val_set", "validation", "criterion")
+        shared = ("_model", "val_set", "validation", "criterion", "policy", "optimizer")
         for name, value in self.__dict__.items():
             made.__dict__[name] = value if name in shared else copy.deepcopy(value, memo)
         return made
@@ -151,7 +151,7 @@ class Reweighting(ABC):
 
     def current_direction(self, device: torch.device, at: Mapping[str, Tensor] | None = None) -> grads.Direction:
         """∇L_val on the next validation batch, averaged over ranks; the last one while it is younger than ``every``."""
-        if self._direction is not None and self._age < self.every:
+        if at is None and self._direction is not None and self._age < self.every:
             self._age += 1
             return self._direction
         model, (inputs, target) = self.model, self.validation.batch(self._drawn, device)
@@ -161,6 +161,8 @@ class Reweighting(ABC):
         )
         self._drawn += 1
         made = ranks.averaged(made)
+        if at is not None:  # one of a pseudo step, which the next batch has no use for
+            return made
         if self.ema and self._direction is not None:
             made = {name: part.lerp(self._direction[name], self.ema) for name, part in made.items()}
         self._age = 1
@@ -235,18 +237,19 @@ class _Asked:
             raise RuntimeError("the number of classes is known only after rows() or benefit()")
         return self._labels
 
-    def rows(self, features: bool = False) -> grads.Pass:
+    def rows(self, features: bool = False, graph: bool = True) -> grads.Pass:
         """The batch's forward pass, made once."""
         if self._pass is None:
             head = self._shell.head if features else None
-            self._pass = grads.Pass(self._shell.model, self._batch.inputs, features=features, head=head)
+            self._pass = grads.Pass(self._shell.model, self._batch.inputs, features=features, head=head, graph=graph)
             self._note(self._pass.log_p)
         return self._pass
 
     def pseudo_step(self, weight: Tensor, lr: float) -> grads.Direction:
-        """Σ weight_i ∇ℓ_i from the graph of `rows`, and the parameters one step down it."""
-        done = self.rows()
-        return grads.stepped(self._shell.model, ranks.averaged(done.pull(-weight[:, None] * self.labels)), lr)
+        """Σ weight_i ∇ℓ_i over all ranks from the graph of `rows`, and the parameters one step down it."""
+        world = ranks.here()[1]
+        summed = ranks.averaged(self.rows().pull(-world * weight[:, None] * self.labels))
+        return grads.stepped(self._shell.model, summed, lr)
 
     def direction(self, at: Mapping[str, Tensor] | None = None) -> grads.Direction:
         """See `Reweighting.current_direction`."""

@@ -30,12 +30,12 @@ class Gradients(Protocol):
         """(B, K) upstream labels as distributions."""
         ...
 
-    def rows(self, features: bool = False) -> Pass:
-        """One forward pass of the batch with its graph: log-probabilities, `Pass.pull`, features where asked for."""
+    def rows(self, features: bool = False, graph: bool = True) -> Pass:
+        """One forward pass of the batch, made once: log-probabilities, `Pass.pull`, features where asked for."""
         ...
 
     def pseudo_step(self, weight: Tensor, lr: float) -> Direction:
-        """w − lr ∇_w Σ_i weight_i ℓ_i(w), from the graph of `rows`: parameter values for ``at``."""
+        """w − lr ∇_w Σ_i weight_i ℓ_i(w) over all ranks, from the graph of `rows`: parameter values for ``at``."""
         ...
 
     def direction(self, at: Mapping[str, Tensor] | None = None) -> Direction:
