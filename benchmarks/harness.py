@@ -1,7 +1,7 @@
 """What every benchmark shares: timing side by side, the machine's description, and the committed result files.
 
-A benchmark states its method in its docstring, runs rivals and ours in turn within one process run (A B C A B C ...), so
-that a drift of the machine meets all of them, repeats at least five times, and quotes the median with minimum and
+A benchmark states its method in its docstring, runs rivals and ours in turn within one process run (A B C A B C ...),
+so that a drift of the machine meets all of them, repeats at least five times, and quotes the median with minimum and
 maximum. Machines are shared and noisy: read ratios, not seconds.
 """
 
@@ -71,7 +71,7 @@ def side_by_side(
 ) -> dict[str, list[float]]:
     """Seconds per call of each contestant, ``repeats`` figures each, taken in turn.
 
-    Each figure is the mean over as many calls as fill about ``seconds`` (at least one); on CUDA the device is waited for.
+    Each figure is the mean over as many calls as fill about ``seconds``, at least one; CUDA is waited for.
     """
     calls = {}
     for name, run in contestants.items():
@@ -95,7 +95,7 @@ def _timed(run: Callable[[], Any], calls: int) -> float:
 
 
 def write(name: str, method: str, results: Any, *, packages: tuple[str, ...] = (), **facts: Any) -> Path:
-    """Write ``results/name.json`` with the method, the machine and the versions beside the results; returns its path."""
+    """Write ``results/name.json`` with method, machine and versions beside the results; returns its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     content = {

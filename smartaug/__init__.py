@@ -1,7 +1,20 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch."""
 
-from . import coreset, grads, reweight
-from .augment import Compose, CutMix, Erase, Flip, MixUp, Normalize, PadCrop
+from . import augment, coreset, grads, reweight
+from .augment import (
+    AugMix,
+    AutoAugment,
+    Compose,
+    CutMix,
+    Erase,
+    Flip,
+    MixUp,
+    Normalize,
+    PadCrop,
+    RandAugment,
+    RandomResizedCrop,
+    TrivialAugment,
+)
 from .batch import Batch, Embedding, Target
 from .collate import Collate
 from .coreset import Coreset
@@ -19,7 +32,9 @@ from .reweight import (
 )
 from .sampler import CoresetSampler
 
-__all__ = [  # noqa: RUF022 - one order for all names, held by a test
+__all__ = [
+    "AugMix",
+    "AutoAugment",
     "Batch",
     "Collate",
     "Compose",
@@ -38,10 +53,12 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "NoEffectWarning",
     "Normalize",
     "PadCrop",
-    "SAFLEX",
-    "SoftAugmentation",
+    "RandAugment",
+    "RandomResizedCrop",
     "Target",
+    "TrivialAugment",
     "Uniform",
+    "augment",
     "coreset",
     "grads",
     "reweight",

@@ -20,7 +20,6 @@ from . import leaves
 from .fetch import Origin, origin
 from .pipeline import Pipeline, live
 
-
 _DISPATCHER = (
     "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), in TrainingArguments "
     "accelerator_config={'dispatch_batches': False}, or smartaug.wrap(accelerator.prepare(loader))"
@@ -137,7 +136,7 @@ class Collate:
         return data if source is None else Pending(data, source, self._key)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``: for a run that a framework resumes, which cannot tell a collate function."""
+        """The next pass is epoch ``epoch``; for resumed runs, whose framework cannot tell a collate function."""
         self._own().passes.tell(epoch)
 
     def __getstate__(self) -> dict[str, Any]:

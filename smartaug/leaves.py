@@ -21,7 +21,7 @@ def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     if isinstance(batch, Mapping):
         for name in batch:
             yield from walk(batch[name], (*path, name))
-    elif isinstance(batch, (tuple, list)):
+    elif isinstance(batch, (tuple, list)) and not _is_strings(batch):
         for position, part in enumerate(batch):
             yield from walk(part, (*path, position))
     else:
@@ -42,24 +42,33 @@ def put(batch: Any, path: Path, value: Any) -> Any:
     step, rest = path[0], path[1:]
     inner = put(batch[step], rest, value)
     if isinstance(batch, Mapping):
-        copied: Any = copy.copy(batch)
-        copied[step] = inner
-        return copied
-    parts = [inner if position == step else part for position, part in enumerate(batch)]
-    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+        return _refilled(batch, {step: inner})
+    return _rebuilt(batch, [inner if position == step else part for position, part in enumerate(batch)])
 
 
 def move(batch: Any, device: torch.device | str, non_blocking: bool = False) -> Any:
     """``batch`` with every tensor (and whatever else has ``.to``) on ``device``; other leaves as they are."""
-    if isinstance(batch, Mapping):
-        moved: Any = copy.copy(batch)
-        for name in batch:
-            moved[name] = move(batch[name], device, non_blocking)
-        return moved
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=non_blocking)
+    if isinstance(batch, Mapping):  # before .to: that of transformers' BatchEncoding changes the user's object
+        return _refilled(batch, {name: move(batch[name], device, non_blocking) for name in batch})
+    if hasattr(batch, "to"):  # before tuples: a PackedSequence keeps a part on the CPU
+        return batch.to(device)
     if isinstance(batch, (tuple, list)):
-        parts = [move(part, device, non_blocking) for part in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    return batch.to(device, non_blocking=non_blocking) if hasattr(batch, "to") else batch
+        return _rebuilt(batch, [move(part, device, non_blocking) for part in batch])
+    return batch
+
+
+def _refilled(batch: Mapping, values: dict[Any, Any]) -> Any:
+    copied: Any = copy.copy(batch)
+    for name, value in values.items():
+        copied[name] = value
+    return copied
+
+
+def _rebuilt(batch: Any, parts: list[Any]) -> Any:
+    """A tuple, list or namedtuple like ``batch`` of ``parts``."""
+    return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
 
 
 def describe(batch: Any) -> str:
@@ -79,7 +88,7 @@ def find_inputs(batch: Any, spec: Spec = None, *, images: bool = True) -> Path:
     """
     if spec is not None:
         return _explicit(batch, spec, "inputs")
-    named = _named(batch, INPUT_NAMES)
+    named = _named(batch, INPUT_NAMES, lambda value: _is_plain(value) or _is_views(value))
     if named is not None:
         return named
     leaves = [(path, leaf) for path, leaf in walk(batch) if _is_plain(leaf) and _is_numeric(leaf)]
@@ -102,20 +111,37 @@ def find_inputs(batch: Any, spec: Spec = None, *, images: bool = True) -> Path:
 def find_target(batch: Any, inputs: Path, length: int, spec: Spec = None) -> Path | None:
     """Path of the target; None when nothing in the batch can be it and ``spec`` is None.
 
-    spec: key, position or callable; None: a leaf named like a label, else the last tensor leaf of ``length`` rows that
-    is not the inputs.
+    spec: key, position or callable; None: a tensor of ``length`` rows named like a label, else the last tensor leaf of
+    ``length`` rows that is not the inputs. What lies in lists of dicts, one a sample (detection), belongs to its sample
+    and is never taken for the batch's target. Raises ValueError when ``spec`` names nothing.
     """
     if spec is not None:
         return _explicit(batch, spec, "target")
-    named = _named(batch, TARGET_NAMES)
+
+    def fits(value: Any) -> bool:
+        return _is_plain(value) and value.ndim >= 1 and len(value) == length
+
+    named = _named(batch, TARGET_NAMES, fits)
     if named is not None:
         return named
     paths = [
         path
         for path, leaf in walk(batch)
-        if _is_plain(leaf) and leaf.ndim >= 1 and len(leaf) == length and path[: len(inputs)] != inputs
+        if fits(leaf) and path[: len(inputs)] != inputs and not _is_in_samples(batch, path)
     ]
     return paths[-1] if paths else None
+
+
+def _is_in_samples(batch: Any, path: Path) -> bool:
+    return any(_is_samples(get(batch, path[:depth])) for depth in range(len(path)))
+
+
+def _is_samples(part: Any) -> bool:
+    return isinstance(part, (tuple, list)) and len(part) > 0 and all(isinstance(one, Mapping) for one in part)
+
+
+def _is_strings(part: Any) -> bool:
+    return isinstance(part, (tuple, list)) and len(part) > 0 and all(isinstance(one, str) for one in part)
 
 
 def _is_plain(leaf: Any) -> bool:
@@ -126,8 +152,8 @@ def _is_numeric(leaf: Tensor) -> bool:
     return leaf.dtype == torch.uint8 or leaf.is_floating_point()
 
 
-def _named(batch: Any, names: tuple[str, ...]) -> Path | None:
-    """The first tensor, or list of tensors, whose key (or namedtuple field) is one of ``names``, outermost first."""
+def _named(batch: Any, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Path | None:
+    """The first part that ``fits`` and whose key (or namedtuple field) is one of ``names``, outermost first."""
     level: list[tuple[Path, Any]] = [((), batch)]
     while level:
         below: list[tuple[Path, Any]] = []
@@ -135,14 +161,14 @@ def _named(batch: Any, names: tuple[str, ...]) -> Path | None:
             fields = getattr(part, "_fields", None)
             if isinstance(part, Mapping):
                 entries = [(name, (*path, name), part[name]) for name in part]
-            elif isinstance(part, (tuple, list)):
+            elif isinstance(part, (tuple, list)) and not _is_samples(part):
                 labels = fields or [None] * len(part)
                 entries = [(name, (*path, i), value) for i, (name, value) in enumerate(zip(labels, part, strict=True))]
             else:
                 continue
             for wanted in names:
                 for name, where, value in entries:
-                    if name == wanted and (_is_plain(value) or _is_views(value)):
+                    if name == wanted and fits(value):
                         return where
             below.extend((where, value) for _, where, value in entries)
         level = below

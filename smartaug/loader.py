@@ -134,13 +134,15 @@ class DataLoader(TorchDataLoader[T]):
             return super().__iter__()
         if self.coreset is not None:
             _refuse_ranks()
+        self._record.waiting = None
         if self._record.resume is None:
+            self._record.waiting = self._record.own_states()
             batches = super().__iter__()
         else:  # the interrupted pass has drawn its worker seed already
             untouched = torch.get_rng_state()
             batches = super().__iter__()
             torch.set_rng_state(untouched)
-        return _Iterator(batches, self._pipeline, ahead=self.num_workers > 0 and self.pin_memory)
+        return _Iterator(batches, self._pipeline, self._record, ahead=self.num_workers > 0 and self.pin_memory)
 
     # --- epochs, figures, state --------------------------------------------------------------------------------------
 
@@ -185,7 +187,12 @@ class DataLoader(TorchDataLoader[T]):
             "stages": pipeline.state_dict(),
         }
         current = record.latest
-        if current is None or current.epoch is None or current.ended or current.handed >= self._length():
+        if record.resume is not None:  # loaded, and no pass begun since
+            return {**record.resume, "stages": state["stages"]}
+        if record.waiting is not None:  # a pass whose first batch is still to come: it begins anew
+            state["generators"] = record.waiting
+            return state
+        if current is None or current.ended or not 0 < current.handed < self._length():
             return state
         if isinstance(self.dataset, IterableDataset):
             raise RuntimeError(
@@ -197,7 +204,8 @@ class DataLoader(TorchDataLoader[T]):
                 "with in_order=False it is unknown which batches were handed out; use in_order=True to resume in "
                 "mid-epoch, or call state_dict() at the end of an epoch"
             )
-        state["epoch"], state["batches"] = current.epoch, current.handed
+        state["epoch"] = pipeline.passes.upcoming if current.epoch is None else current.epoch
+        state["batches"] = current.handed
         state["checksum"], state["generators"] = current.checksums[current.handed], list(current.states)
         if isinstance(self.sampler, CoresetSampler):
             state["sampler_epoch"] = self.sampler.epoch - 1
@@ -257,8 +265,8 @@ class _WeightsOf:
 class _Iterator:
     """Opens the batches of one pass as they are handed out."""
 
-    def __init__(self, batches: Any, pipeline: Pipeline, ahead: bool) -> None:
-        self._batches, self._pipeline = batches, pipeline
+    def __init__(self, batches: Any, pipeline: Pipeline, record: Record, ahead: bool) -> None:
+        self._batches, self._pipeline, self._record = batches, pipeline, record
         device = pipeline.resolve_device() if ahead and (pipeline.steps or pipeline.reweight is not None) else None
         on_cuda = device is not None and device.type == "cuda"
         self._source: Iterator[Any] = CopyAhead(batches, device, pipeline) if on_cuda and device else batches
@@ -277,6 +285,7 @@ class _Iterator:
         current.epoch = self._pipeline.passes.of(pending.source.token)
         batch = pending.open()
         current.handed += 1
+        self._record.waiting = None
         return batch
 
     def __len__(self) -> int:

@@ -1,9 +1,9 @@
 """`Loss`: the user's own criterion, with the weights and soft labels that travel in the target.
 
-What: Σ w_i ℓ_i / Σ c_i with the criterion's own normaliser c (class weights; the count of positions not ignored; else the
-count). When: around every criterion of a loop that uses reweighting, mixing or weighted coresets. Cost: none where no
-stage made weights or labels; else the criterion without reduction. Reference: the weighted empirical risk of Zhou et al.,
-"MetaAugment", AAAI 2021, and of Ren et al., "Learning to Reweight Examples", ICML 2018.
+What: Σ w_i ℓ_i / Σ c_i with the criterion's own normaliser c (class weights; the count of positions not ignored; else
+the count). When: around every criterion of a loop that uses reweighting, mixing or weighted coresets. Cost: none where
+no stage made weights or labels; else the criterion without reduction. Reference: the weighted empirical risk of Zhou et
+al., "MetaAugment", AAAI 2021, and of Ren et al., "Learning to Reweight Examples", ICML 2018.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,8 @@ from torch import Tensor, nn
 from .batch import Target
 from .pipeline import pipeline_of
 
-Rows = tuple[Tensor, Tensor]  # per-sample sums of losses and of normalisers, both (B,)
-
-_CLASSIFYING = (nn.CrossEntropyLoss, nn.NLLLoss)
-_ELEMENTWISE = (
+_CLASSIFYING: tuple[Any, ...] = (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)
+_ELEMENTWISE: tuple[Any, ...] = (
     nn.BCELoss,
     nn.BCEWithLogitsLoss,
     nn.HuberLoss,
@@ -33,7 +31,38 @@ _ELEMENTWISE = (
     nn.PoissonNLLLoss,
     nn.SmoothL1Loss,
     nn.SoftMarginLoss,
+    F.binary_cross_entropy,
+    F.binary_cross_entropy_with_logits,
+    F.huber_loss,
+    F.l1_loss,
+    F.mse_loss,
+    F.poisson_nll_loss,
+    F.smooth_l1_loss,
+    F.soft_margin_loss,
 )
+
+
+class Rows(NamedTuple):
+    """A criterion taken apart: losses (B, ...), counts (B,) that normalise their mean, and how it joins them."""
+
+    losses: Tensor
+    counts: Tensor
+    reduction: str  # "mean", "sum" or "none"
+
+
+class _Call(NamedTuple):
+    """One call of the criterion but for its output and target: the further arguments."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class _Way(NamedTuple):
+    """How a criterion of unknown make is taken apart, once checked."""
+
+    method: str
+    by_row: bool  # whether further arguments of B rows are taken row by row, too
+    reduction: str
 
 
 class Loss(nn.Module):
@@ -41,11 +70,12 @@ class Loss(nn.Module):
 
     criterion: a loss module or functional of torch or timm, or any callable ``(output, target, ...) -> loss``. A plain
     target, and one without weights or soft labels, goes to the criterion untouched. Dense predictions are summed per
-    sample first, so w_i weighs the sample. A criterion with reduction="sum" gives Σ w_i ℓ_i, "none" w_i ℓ_i.
+    sample first, so w_i weighs the sample. A criterion with reduction="sum" gives Σ w_i ℓ_i, "none" w_i ℓ_i. A sample
+    of weight 0 adds nothing to the loss or its gradient, even where its own loss is infinite.
 
-    A criterion of unknown make is checked once: the mean of its row-by-row values must be its value for the batch.
-    Raises TypeError when it is not (contrastive losses, Dice), and when soft labels meet a criterion that cannot take
-    them.
+    A criterion of unknown make is checked once: the mean (or sum) of its row-by-row values must be its value for the
+    batch. Raises TypeError when it is not (contrastive losses, Dice), and when soft labels meet a criterion that cannot
+    take them.
     """
 
     def __init__(self, criterion: Callable[..., Tensor]) -> None:
@@ -55,8 +85,7 @@ class Loss(nn.Module):
         if not callable(criterion):
             raise TypeError(f"Loss needs a criterion to call, got {type(criterion).__name__}")
         self.criterion = criterion
-        # how an unknown criterion is taken apart, once checked; by whether it was given soft labels
-        self._ways: dict[bool, Callable[..., Tensor]] = {}
+        self._ways: dict[bool, _Way] = {}  # by whether it was given soft labels
 
     def forward(self, output: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
         """The loss of ``output`` (B, ...) against ``target`` (B, ...); further arguments go to the criterion."""
@@ -74,161 +103,198 @@ class Loss(nn.Module):
                 f"weights and soft labels need an output tensor with the target's {len(label)} rows, got {what}; "
                 "pass the logits: criterion(model(images).logits, target)"
             )
-        weight = torch.ones(len(label), device=output.device) if weight is None else weight.to(output.device)
         soft = None if soft is None else soft.to(output.device)
-        kind, reduction = self._kind(kwargs)
-        if kind is not None:
-            losses, counts = self._known(kind, output, label, soft, args, kwargs)
-            if reduction == "none":
-                return losses * weight.to(losses.dtype).reshape(-1, *[1] * (losses.ndim - 1))
-            losses, counts = _per_sample(losses), _per_sample(counts)
+        if weight is None:
+            weight = torch.ones(len(label), device=output.device)
         else:
-            losses, counts = self._unknown(output, label, soft, args, kwargs)
-        # a weight of 0 takes a sample out even when its loss is infinite
-        weighted = torch.where(weight > 0, losses * weight.to(losses.dtype), torch.zeros_like(losses)).sum()
-        return weighted if reduction == "sum" else weighted / counts.sum()
+            weight = weight.to(output.device)
+            # the same values; but the gradient of a sample of weight 0 is 0 there, never 0 times infinity
+            output = torch.where(_beside(weight, output) != 0, output, output.detach())
+        call = _Call(args, kwargs)
+        family = self._family()
+        if family is None:
+            if not len(output):
+                return self.criterion(output, label if soft is None else soft, *args, **kwargs)
+            rows = self._unknown(output, label, soft, call)
+        elif family == "classify":
+            rows = self._classified(output, label, soft, call)
+        else:
+            rows = self._compared(output, label, soft, call)
+        return _joined(rows, weight)
 
     # --- criteria of torch -------------------------------------------------------------------------------------------
 
-    def _kind(self, kwargs: dict[str, Any]) -> tuple[str | None, str]:
-        """("classify" | "elementwise" | None for unknown make, the criterion's reduction)."""
-        criterion, reduction = self.criterion, getattr(self.criterion, "reduction", None)
-        settings = dict(kwargs)
-        if isinstance(criterion, functools.partial):
-            settings = {**criterion.keywords, **kwargs}
-            criterion = criterion.func
-        reduction = settings.get("reduction", reduction) or "mean"
-        if type(criterion) in _CLASSIFYING or criterion in (F.cross_entropy, F.nll_loss):
-            return "classify", reduction
-        if type(criterion) in _ELEMENTWISE or criterion in _FUNCTIONALS:
-            return "elementwise", reduction
-        return None, reduction if reduction in ("sum", "none") else "mean"
+    def _family(self) -> str | None:
+        """Which of torch's two families the criterion belongs to; None for one of unknown make."""
+        criterion = self.criterion
+        if isinstance(criterion, nn.Module):  # a subclass that keeps the forward is still torch's
+            forward = type(criterion).forward
+            parts: list[Any] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
+        else:
+            parts = [_function(criterion)]
+        for name, members in (("classify", _CLASSIFYING), ("compare", _ELEMENTWISE)):
+            if any(part is member for part in parts for member in members):
+                return name
+        return None
 
-    def _setting(self, name: str, default: Any, kwargs: dict[str, Any]) -> Any:
-        if name in kwargs:
-            return kwargs[name]
-        if isinstance(self.criterion, functools.partial):
-            return self.criterion.keywords.get(name, default)
-        return getattr(self.criterion, name, default)
+    def _settings(self, output: Tensor, target: Tensor, call: _Call) -> dict[str, Any]:
+        """The settings of a criterion of torch: a module's attributes, or a functional's arguments with defaults."""
+        if isinstance(self.criterion, nn.Module):
+            names = ("weight", "ignore_index", "label_smoothing", "reduction")
+            return {name: getattr(self.criterion, name, None) for name in names}
+        bound = inspect.signature(self.criterion).bind(output, target, *call.args, **call.kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
 
-    def _known(
-        self, kind: str, output: Tensor, label: Tensor, soft: Tensor | None, args: tuple, kwargs: dict[str, Any]
-    ) -> Rows:
-        if kind == "elementwise":
-            target = label if soft is None else _as_output(soft, output, self.criterion)
-            losses = self._unreduced(output, target, args, kwargs)
-            return losses, torch.ones_like(losses)
-        ignored = self._setting("ignore_index", -100, kwargs)
-        weight = self._setting("weight", args[0] if args else None, kwargs)
-        if soft is None:
-            losses = self._unreduced(output, label, args, kwargs)
-            if label.is_floating_point():  # distributions given by the user: torch divides by the count
-                return losses, torch.ones_like(losses)
-            kept = label != ignored
-            counts = kept.to(losses.dtype)
-            if weight is not None:
-                counts = counts * weight.to(losses.dtype)[torch.where(kept, label, 0)]
-            return losses, counts
+    def _unreduced(self, output: Tensor, target: Tensor, call: _Call) -> Tensor:
+        """The criterion's values before reduction."""
+        if hasattr(self.criterion, "reduction"):
+            single: Any = copy.copy(self.criterion)  # shares its buffers; only the reduction differs
+            single.reduction = "none"
+            return single(output, target, *call.args, **call.kwargs)
+        return _function(self.criterion)(**{**self._settings(output, target, call), "reduction": "none"})
+
+    def _compared(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
+        """Criteria that compare element by element: c_i counts the sample's elements."""
+        target = label if soft is None else _as_output(soft, output, self.criterion)
+        losses = self._unreduced(output, target, call)
+        return Rows(losses, _sizes(losses), self._settings(output, target, call)["reduction"])
+
+    def _classified(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
+        """Cross entropy and NLL: c_i counts the positions that are not ignored, each with its class weight."""
+        settings = self._settings(output, label, call)
+        weight, ignored, reduction = settings["weight"], settings["ignore_index"], settings["reduction"]
+        if soft is not None:
+            losses, kept = self._soft_losses(output, label, soft, settings)
+            return Rows(losses, kept.to(_wide(losses)), reduction)
+        losses = self._unreduced(output, label, call)
+        if label.is_floating_point():  # distributions given by the user: torch divides by the count
+            return Rows(losses, _sizes(losses), reduction)
+        kept = label != ignored
+        counts = kept.to(_wide(losses))
+        if weight is not None:
+            counts = counts * weight.to(counts.dtype)[torch.where(kept, label, 0)]
+        return Rows(losses, _per_sample(counts), reduction)
+
+    def _soft_losses(
+        self, output: Tensor, label: Tensor, soft: Tensor, settings: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Losses (B,) against soft labels (B, K), and which samples are not ignored, as torch takes distributions."""
         if output.ndim != 2:
             raise TypeError(
                 f"soft labels (B, K) need logits (B, K), got {tuple(output.shape)}; leave MixUp, CutMix and label "
                 "learning out for dense predictions"
             )
-        soft = _as_wide(soft, output)
+        soft, weight = _as_wide(soft, output).to(output.dtype), settings["weight"]
+        if settings.get("label_smoothing") is not None:
+            smoothing = settings["label_smoothing"]
+            losses = F.cross_entropy(output, soft, weight=weight, reduction="none", label_smoothing=smoothing)
+        else:  # NLL, which takes classes only in torch
+            soft = soft if weight is None else soft * weight.to(soft.dtype)
+            losses = -torch.where(soft == 0, 0.0, soft * output).sum(1)  # log 0 of a class without probability
         kept = torch.ones(len(label), dtype=torch.bool, device=output.device)
         if not label.is_floating_point():
-            kept = label.reshape(-1).to(output.device) != ignored
-        if isinstance(self.criterion, nn.NLLLoss) or _function(self.criterion) is F.nll_loss:
-            scaled = soft if weight is None else soft * weight.to(soft.dtype)
-            losses = -(scaled.to(output.dtype) * output).sum(1)
-        else:
-            smoothing = self._setting("label_smoothing", 0.0, kwargs)
-            losses = F.cross_entropy(
-                output, soft.to(output.dtype), weight=weight, reduction="none", label_smoothing=smoothing
-            )
-        return torch.where(kept, losses, torch.zeros_like(losses)), kept.to(losses.dtype)
-
-    def _unreduced(self, output: Tensor, target: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-        """The criterion's values before reduction."""
-        if isinstance(self.criterion, nn.Module):
-            single = copy.copy(self.criterion)  # shares its buffers; only the reduction differs
-            single.reduction = "none"
-            return single(output, target, *args, **kwargs)
-        return self.criterion(output, target, *args, **{**kwargs, "reduction": "none"})
+            kept = label.reshape(-1).to(output.device) != settings["ignore_index"]
+        return torch.where(kept, losses, 0.0), kept
 
     # --- criteria of unknown make ------------------------------------------------------------------------------------
 
-    def _unknown(self, output: Tensor, label: Tensor, soft: Tensor | None, args: tuple, kwargs: dict[str, Any]) -> Rows:
+    def _unknown(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
         target = label
         if soft is not None:
-            target = _as_wide(soft, output).to(output.dtype) if output.ndim == 2 else soft.to(output.dtype)
-        if (soft is not None) in self._ways:
-            losses = self._ways[soft is not None](output, target, args, kwargs)
-            return losses, torch.ones_like(losses)
+            target = (_as_wide(soft, output) if output.ndim == 2 else soft).to(output.dtype)
+        way = self._ways.get(soft is not None)
+        if way is None:
+            way, sure = self._checked(self._tried(output, target, soft, call), output, target, call)
+            if sure:
+                self._ways[soft is not None] = way
+        losses = getattr(self, way.method)(output, target, call, way.by_row)
+        return Rows(losses, _sizes(losses), way.reduction)
+
+    def _tried(self, output: Tensor, target: Tensor, soft: Tensor | None, call: _Call) -> Any:
+        """The criterion's value for the batch; TypeError when it cannot take soft labels."""
+        if soft is None:
+            return self.criterion(output, target, *call.args, **call.kwargs)
         try:
-            whole = self.criterion(output, target, *args, **kwargs)
-        except (TypeError, RuntimeError, ValueError, IndexError) as error:
-            if soft is None:
-                raise
+            return self.criterion(output, target, *call.args, **call.kwargs)
+        except (TypeError, RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise TypeError(
                 f"{_title(self.criterion)} cannot take the soft labels {tuple(soft.shape)} that a stage made: {error}. "
                 "Use a criterion that takes distributions, such as nn.CrossEntropyLoss() or timm's "
                 "SoftTargetCrossEntropy()"
             ) from error
-        way = self._checked(whole, output, target, args, kwargs)
-        if len(output) > 1:  # a single row says nothing about joining rows
-            self._ways[soft is not None] = way
-        losses = way(output, target, args, kwargs)
-        return losses, torch.ones_like(losses)
 
-    def _checked(
-        self, whole: Any, output: Tensor, target: Tensor, args: tuple, kwargs: dict[str, Any]
-    ) -> Callable[..., Tensor]:
-        """The cheapest way to take the criterion apart whose mean (or sum) is the criterion's value for the batch."""
-        reduction = self._kind(kwargs)[1]
-        for way in (self._without_reduction, self._vectorised, self._one_by_one):
-            try:
-                rows = way(output, target, args, kwargs)
-            except (TypeError, RuntimeError, ValueError, AttributeError, IndexError):
-                continue  # this criterion cannot be called this way; the next one is slower and asks for less
-            if not isinstance(whole, Tensor) or rows.shape != (len(output),):
-                continue
-            joined = {"sum": rows.sum(), "mean": rows.mean()}.get(reduction, rows)
-            near = 1e-3 if output.dtype in (torch.float16, torch.bfloat16) else 1e-4
-            if joined.shape == whole.shape and torch.allclose(joined.detach(), whole.detach(), rtol=near, atol=1e-6):
-                return way
+    def _checked(self, whole: Any, output: Tensor, target: Tensor, call: _Call) -> tuple[_Way, bool]:
+        """The cheapest way that gives the criterion's value for the batch, and whether this batch could tell."""
+        size, reduction = len(output), getattr(self.criterion, "reduction", None)
+        if isinstance(whole, Tensor) and whole.ndim > 0 and len(whole) == size:
+            return _Way("_as_it_is", False, "none"), size > 1
+        joins = {"sum": ("sum",), None: ("mean", "sum")}.get(reduction, ("mean",))
+        for by_row in (False, True) if _has_rows(call, size) else (False,):
+            for method in ("_without_reduction", "_vectorised", "_one_by_one"):
+                try:
+                    rows = getattr(self, method)(output, target, call, by_row)
+                except (TypeError, RuntimeError, ValueError, AttributeError, IndexError, AssertionError):
+                    continue  # this criterion cannot be called this way; the next one is slower and asks for less
+                if not isinstance(whole, Tensor) or not whole.is_floating_point() or whole.ndim > 0:
+                    break
+                if rows.shape != (size,):
+                    continue
+                # bfloat16 has three decimal digits, and the values were rounded before they were joined
+                near = max(1e-4, 8 * torch.finfo(whole.dtype).eps)
+                for join in joins:
+                    joined = rows.double().sum() if join == "sum" else rows.double().mean()
+                    if torch.allclose(joined, whole.double(), rtol=near, atol=1e-6, equal_nan=True):
+                        # a single row says nothing about joining rows, nor does a value that is not finite
+                        return _Way(method, by_row, join), size > 1 and bool(torch.isfinite(whole))
         raise TypeError(
-            f"{_title(self.criterion)} is not the mean of per-sample losses (its rows alone do not give its value for the "
-            "batch), so samples cannot be weighed in it. Use a criterion that is, such as nn.CrossEntropyLoss(), or leave "
-            "out the stage that makes weights or soft labels"
+            f"{_title(self.criterion)} is not the mean of per-sample losses (its rows alone do not give its value for "
+            "the batch), so samples cannot be weighed in it. Use a criterion that is, such as nn.CrossEntropyLoss(), "
+            "or leave out the stage that makes weights or soft labels"
         )
 
-    def _without_reduction(self, output: Tensor, target: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    def _as_it_is(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
+        return self.criterion(output, target, *call.args, **call.kwargs)
+
+    def _without_reduction(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
         if not hasattr(self.criterion, "reduction"):
             raise AttributeError("reduction")
-        return _per_sample_mean(self._unreduced(output, target, args, kwargs))
+        losses = self._unreduced(output, target, call)
+        if losses.ndim < 2:
+            return losses
+        return losses.flatten(1).sum(1) if self.criterion.reduction == "sum" else losses.flatten(1).mean(1)
 
-    def _vectorised(self, output: Tensor, target: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-        def one(row: Tensor, label: Tensor) -> Tensor:
+    def _vectorised(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
+        names, further = _further(call, len(output), by_row)
+
+        def one(row: Tensor, label: Tensor, *values: Tensor) -> Tensor:
+            args, kwargs = _filled(call, names, [value[None] for value in values])
             return self.criterion(row[None], label[None], *args, **kwargs).reshape(())
 
-        return torch.vmap(one)(output, target)
+        return torch.vmap(one)(output, target, *further)
 
-    def _one_by_one(self, output: Tensor, target: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-        pairs = zip(output.split(1), target.split(1), strict=True)
-        return torch.stack([self.criterion(row, label, *args, **kwargs).reshape(()) for row, label in pairs])
+    def _one_by_one(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
+        names, further = _further(call, len(output), by_row)
+        losses = []
+        for row, label, *values in zip(*(part.split(1) for part in (output, target, *further)), strict=True):
+            args, kwargs = _filled(call, names, values)
+            losses.append(self.criterion(row, label, *args, **kwargs).reshape(()))
+        return torch.stack(losses)
 
 
-_FUNCTIONALS = (
-    F.binary_cross_entropy,
-    F.binary_cross_entropy_with_logits,
-    F.huber_loss,
-    F.l1_loss,
-    F.mse_loss,
-    F.poisson_nll_loss,
-    F.smooth_l1_loss,
-    F.soft_margin_loss,
-)
+def _joined(rows: Rows, weight: Tensor) -> Tensor:
+    """Σ w_i ℓ_i / Σ c_i (mean), Σ w_i ℓ_i (sum) or w_i ℓ_i (none), in the losses' own precision."""
+    losses, counts, reduction = rows
+    wide = losses.to(_wide(losses))  # half cannot count 65 505 positions
+    if reduction != "none":
+        wide = _per_sample(wide)
+    # a weight of 0 takes a sample out even when its loss is infinite
+    beside = _beside(weight, wide).to(wide.dtype)
+    weighted = torch.where(beside != 0, wide * beside, 0.0)
+    if reduction == "none":
+        return weighted.to(losses.dtype)
+    total = weighted.sum()
+    return (total if reduction == "sum" else total / counts.sum()).to(losses.dtype)
 
 
 def _all_ones(weight: Tensor) -> bool:
@@ -245,12 +311,47 @@ def _title(criterion: Any) -> str:
     return getattr(criterion, "__name__", type(criterion).__name__)
 
 
+def _wide(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)
+
+
+def _beside(weight: Tensor, values: Tensor) -> Tensor:
+    """Weights (B,) in a shape that spreads over values (B, ...)."""
+    return weight.reshape(-1, *[1] * (values.ndim - 1))
+
+
 def _per_sample(values: Tensor) -> Tensor:
     return values if values.ndim == 1 else values.flatten(1).sum(1)
 
 
-def _per_sample_mean(values: Tensor) -> Tensor:
-    return values if values.ndim == 1 else values.flatten(1).mean(1)
+def _sizes(losses: Tensor) -> Tensor:
+    """(B,) elements of each sample's losses (B, ...)."""
+    return torch.full((len(losses),), losses[:1].numel(), dtype=_wide(losses), device=losses.device)
+
+
+def _is_row(value: Any, size: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == size
+
+
+def _has_rows(call: _Call, size: int) -> bool:
+    return any(_is_row(value, size) for value in (*call.args, *call.kwargs.values()))
+
+
+def _further(call: _Call, size: int, by_row: bool) -> tuple[list[int | str], list[Tensor]]:
+    """The further arguments that are taken row by row: their positions or names, and their values (B, ...)."""
+    if not by_row:
+        return [], []
+    given: dict[int | str, Any] = dict(enumerate(call.args))
+    given.update(call.kwargs)
+    names = [name for name, value in given.items() if _is_row(value, size)]
+    return names, [given[name] for name in names]
+
+
+def _filled(call: _Call, names: list[int | str], values: list[Tensor]) -> _Call:
+    """``call`` with one row's values in the places ``names``."""
+    row = dict(zip(names, values, strict=True))
+    args = tuple(row.get(position, value) for position, value in enumerate(call.args))
+    return _Call(args, {name: row.get(name, value) for name, value in call.kwargs.items()})
 
 
 def _as_wide(soft: Tensor, output: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ class Record:
         self.generators += list({id(g): g for g in generators if g is not None}.values())
         self.latest: Pass | None = None
         self.resume: Mapping[str, Any] | None = None
+        self.waiting: list[Tensor] | None = None  # own states before a pass that has handed nothing out yet
 
     def own_states(self) -> list[Tensor]:
         """Between passes: the states of the loader's own generators; the global one is the user's to keep."""

@@ -120,6 +120,7 @@ class Pipeline:
         self._counter = 0
         self._begun: int | None = None
         self._loss_seen = self._warned = False
+        self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
         self._register()
 
     def _register(self) -> None:
@@ -247,6 +248,9 @@ class Pipeline:
                     plan = step.sample(images.shape, own)
                     if plan.moves_pixels:
                         self._refuse_mask(type(step).__name__, target, images)
+                    if position not in self._choices:
+                        chosen = step.explain(plan, images)
+                        self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
                     images = step.apply(images, plan)
                 except Exception as error:
                     raise in_stage(error, f"augment stage {_name(step)}", index, images) from error
@@ -288,7 +292,7 @@ class Pipeline:
         countable = not target.is_floating_point() and target.device.type == "cpu" and target.numel() > 0
         if mixing and countable and not self._classes_declared:
             # as wide as the largest label so far; Loss pads the rest with zeros
-            self.classes = max(self.classes or 1, int(target.max()) + 1)
+            self.classes = max(self.classes or 2, int(target.max()) + 1)
         index = index if index is None else index.to(target.device, non_blocking=True)
         wrapped: Any = Target(target, None, None, index, self.key)
         for plan in mixing:
@@ -409,16 +413,19 @@ class Pipeline:
         return told
 
     def explain(self) -> str:
-        """A table: every stage in order, where it runs, and why."""
+        """A table: every stage in order, where it runs, and why; below a plan's stages its segments and backends."""
         device = str(self.resolve_device())
         rows = [("stage", "runs", "why")]
         if self.coreset is not None:
             rows.append((f"coreset: {_name(self.coreset)}", "sampler", "only selected samples are drawn"))
-        for part in self.parts():
-            if isinstance(part, Foreign):
-                rows.append((f"augment: {part.name}", f"{device}: as it is", "no plan for it; own forked RNG"))
-            else:
-                rows.append((f"augment: {_name(part)}", f"{device}: torch", "in one plan with its neighbours"))
+        for position, step in enumerate(self.steps):
+            if isinstance(step, Foreign):
+                rows.append((f"augment: {step.name}", device, "no plan for it: as it is, in a forked RNG"))
+                continue
+            for part in step if isinstance(step, Compose) else [step]:
+                rows.append((f"augment: {_name(part)}", device, "one plan for neighbouring stages"))
+            for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
+                rows.append((f"    {segment}", backend, why))
         if self.reweight is not None:
             rows.append((f"reweight: {_name(self.reweight)}", device, "at hand-over, with the model as it is then"))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
@@ -464,7 +471,13 @@ def as_steps(augment: Any) -> list[Augmentation | Foreign]:
 
 
 def _grouped(group: list[Augmentation]) -> list[Augmentation]:
-    return group if len(group) < 2 else [Compose(group)]
+    """One plan for neighbours; a backend that one of them asks for is used for all."""
+    if len(group) < 2:
+        return group
+    asked = sorted({step.backend for step in group if step.backend is not None})
+    if len(asked) > 1:
+        raise ValueError(f"neighbouring augmentations ask for the backends {' and '.join(asked)}; give them one")
+    return [Compose(group, backend=asked[0] if asked else None)]
 
 
 def _not_a_stage(argument: str, given: Any, wanted: str) -> str:

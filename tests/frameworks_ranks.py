@@ -32,15 +32,24 @@ def run(task, folder, seconds=60):
 
 
 def dispatcher(folder, split):
-    """Accelerate's dispatcher on a stream with stages, and the way out: stages around the prepared loader."""
+    """A sharded loader (seedable when ``split``), `wrap` around the dispatcher, and stages inside it: an error."""
     import accelerate
+    from accelerate.data_loader import prepare_data_loader
     from accelerate.utils import DataLoaderConfiguration
 
     import smartaug
-    from tests.frameworks import CodedStream, read, stages
+    from tests.frameworks import Coded, CodedStream, read, read_pass, stages
 
     settings = DataLoaderConfiguration(split_batches=split, dispatch_batches=True)
     run = accelerate.Accelerator(cpu=True, dataloader_config=settings)
+    # no seed in common but a seedable sampler's: Accelerate must be able to give the ranks one order
+    torch.manual_seed(1 if split else run.process_index)
+    loader = smartaug.DataLoader(Coded(), batch_size=4, shuffle=True, augment=stages(), seed=0)
+    prepared = prepare_data_loader(
+        loader, run.device, put_on_device=True, rng_types=["generator"], use_seedable_sampler=split
+    )
+    torch.save([read_pass(prepared) for _ in range(2)], Path(folder, f"sharded{run.process_index}.pt"))
+
     stock = torch.utils.data.DataLoader(CodedStream(16), batch_size=4)
     wrapped = smartaug.wrap(run.prepare(stock), augment=stages(), seed=0)
     seen = [sample for images, target in wrapped for sample in read(images)]

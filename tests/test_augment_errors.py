@@ -44,6 +44,7 @@ UINT8 = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         (lambda: A.Affine(degrees=(5, -5)), "degrees must be"),
         (lambda: A.Affine(translate=(2, 0)), "translate must be"),
         (lambda: A.Affine(scale=(0, 1)), "scale must be"),
+        (lambda: A.Affine(shear=90), "shear must lie within"),
     ],
 )
 def test_arguments(make, message):

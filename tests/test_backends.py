@@ -3,7 +3,9 @@
 Parametrised over `smartaug.augment.__all__`: a new augmentation needs a row in ``ROWS`` and then gets all of this.
 """
 
+import copy
 import multiprocessing
+import pickle
 import subprocess
 import sys
 import threading
@@ -344,3 +346,45 @@ def test_importing_pulls_in_no_optional_package():
         "assert not optional & set(sys.modules), optional & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_says_once_that_it_compiles(caplog, monkeypatch):
+    images = pictures((2, 3, 8, 8))
+    monkeypatch.setattr(backends.numba_backend, "_ready", set())
+    with caplog.at_level("INFO", logger="smartaug"):
+        for _ in range(3):
+            A.Invert()(images)
+    assert [record.message for record in caplog.records if "compile" in record.message] == [caplog.records[0].message]
+
+
+def test_compiled_code_is_cached_under_all_of_its_sources():
+    """numba only looks at the file of the cached function; the digest stands for the files it calls into."""
+    from smartaug.augment.backends import numba_run
+
+    assert numba_run._source_digest() == numba_run._source_digest() > 0
+    assert numba_run.compiled(1).py_func.__closure__[0].cell_contents == 1
+
+
+@pytest.mark.parametrize("make", CASES)
+def test_augmentations_pickle_copy_and_print(make):
+    augmentation = make()
+    images = pictures((3, 3, 9, 9))
+    for copied in (pickle.loads(pickle.dumps(augmentation)), copy.deepcopy(augmentation)):
+        first, second = (a(images, index=torch.arange(3), seed=5) for a in (augmentation, copied))
+        same(second, first)
+    assert repr(augmentation).startswith(type(augmentation).__name__ + "(")
+
+
+def test_trace_is_readable():
+    plan = planned(A.Compose([A.Flip(1.0), A.RandAugment(2, 9)]), (64, 3, 32, 32))
+    lines = [plan.trace.describe(row) for row in range(64)]
+    assert all(line.startswith("HorizontalFlip") for line in lines)
+    assert any("Rotate -9" in line for line in lines)
+    assert any("Rotate 9" in line for line in lines)
+
+
+def test_number_of_classes_reaches_the_labels():
+    images, target = pictures((4, 3, 8, 8)), torch.tensor([0, 1, 2, 0])
+    for augmentation in (A.CutMix(num_classes=7), A.Compose([A.Flip(), A.MixUp(num_classes=7)])):
+        _, mixed = augmentation(images, target, index=torch.arange(4), seed=0)
+        assert mixed.soft.shape == (4, 7)

@@ -24,6 +24,7 @@ def keys(count=1_000_000, seed=0, epoch=0, view=0):
 # --- the same numbers as the twin ------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(seed=WORDS, epoch=WORDS, view=WORDS, index=INDICES, word=WORDS)
 def test_keys_equal_the_twin(seed, epoch, view, index, word):
     made = draws.key(seed, epoch, torch.tensor(index, dtype=torch.int64), view)
@@ -34,6 +35,7 @@ def test_keys_equal_the_twin(seed, epoch, view, index, word):
     assert folded.tolist() == [reference.signed(reference.draw_fold(key, word)) for key in expected]
 
 
+@settings(deadline=None)
 @given(seed=WORDS, index=INDICES, slots=st.integers(0, 6), start=st.integers(0, 2**40))
 def test_bits_equal_the_twin(seed, index, slots, start):
     made = draws.bits(draws.key(seed, 0, torch.tensor(index, dtype=torch.int64)), slots, start)

@@ -129,6 +129,17 @@ def test_skip_first_batches(workers):
     assert handle.stats()["samples"] == 3 * SIZE - 12
 
 
+@pytest.mark.parametrize("seedable", [False, True])
+def test_a_resumed_run_skips_batches_of_the_epoch_it_is_told(seedable):
+    loader, _ = ours(num_workers=1)
+    run = accelerator(use_seedable_sampler=seedable)
+    prepared = run.prepare(loader)
+    prepared.set_epoch(3)
+    seen = read_pass(run.skip_first_batches(prepared, 3))
+    assert_epoch(seen, 3, [index for index, _ in seen])
+    assert len(seen) == SIZE - 12
+
+
 def test_a_pass_left_early_is_a_pass():
     loader, collate = stock(num_workers=2)
     prepared = accelerator().prepare(loader)
@@ -219,11 +230,15 @@ def test_wrap_around_a_prepared_loader():
 
 
 @pytest.mark.parametrize(("task", "failing"), [("dispatch", 0), ("dispatch_split", 1)])
-def test_the_dispatcher_on_two_ranks_says_what_to_do_and_wrapping_it_does_it(tmp_path, task, failing):
+def test_two_gloo_ranks_share_the_samples_and_the_dispatcher_says_what_to_do(tmp_path, task, failing):
     errors = frameworks_ranks.run(task, tmp_path)
     assert "DataLoaderConfiguration(dispatch_batches=False)" in errors[failing]
     assert "smartaug.wrap(accelerator.prepare(loader))" in errors[failing]
     assert all(isinstance(error, str) for error in errors)  # and nobody trains on
+    sharded = [torch.load(tmp_path / f"sharded{rank}.pt") for rank in range(2)]
+    for epoch in range(2):
+        assert len(sharded[0][epoch]) == len(sharded[1][epoch]) == SIZE / 2
+        assert_epoch(sharded[0][epoch] + sharded[1][epoch], epoch)
     seen = [torch.load(tmp_path / f"wrapped{rank}.pt") for rank in range(2)]
     assert sorted(index for part in seen for index, _ in part) == list(range(16))
     assert len(seen[0]) == len(seen[1]) == 8

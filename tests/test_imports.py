@@ -22,7 +22,14 @@ LAYERS = [
     ["demo"],
     ["cli"],
 ]
-AUGMENT_LAYERS = [["plan"], ["backends"], ["labels"], ["augmentation"], ["ops", "mix", "foreign"], ["compose"]]
+AUGMENT_LAYERS = [
+    ["plan", "autoaugment"],
+    ["backends", "checks", "space"],
+    ["labels"],
+    ["augmentation"],
+    ["ops", "geometry", "tone", "mix", "policies", "foreign"],
+    ["augmix", "compose"],
+]
 
 
 def imported(path):

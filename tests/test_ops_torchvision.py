@@ -321,3 +321,25 @@ def test_randaugment_by_given_probabilities():
     drawn = (ops[:, 0] * 14 + ops[:, 1]).bincount(minlength=196)
     assert drawn.nonzero()[:, 0].tolist() == [3 * 14 + 7, 13 * 14]
     assert abs(float(drawn[3 * 14 + 7]) / 4000 - 0.25) < 0.03
+
+
+def test_inexact_is_the_tones_in_order_then_one_composed_warp():
+    """exact=False: the same draws, the tones first, then the product of the warps; nothing else changes."""
+    images = photos((64, 3, 37, 29))
+    exact, moved = (
+        A.RandAugment(3, 9, exact=kept).plan(images.shape, index=torch.arange(64), seed=0) for kept in (True, False)
+    )
+    assert torch.equal(exact.trace.ops, moved.trace.ops)
+    assert torch.equal(exact.trace.magnitudes, moved.trace.magnitudes)
+    warps = [segment for segment in exact.segments if isinstance(segment, Warp)]
+    square = [torch.cat([w.matrix, torch.tensor([[[0.0, 0.0, 1.0]]]).double().expand(64, 1, 3)], 1) for w in warps]
+    product = (square[0] @ square[1] @ square[2])[:, :2]
+    torch.testing.assert_close(moved.segments[-1].matrix, product)
+    others = tuple(segment for segment in exact.segments if not isinstance(segment, Warp))
+    one = Warp(product, (37, 29), active=torch.stack([w.active for w in warps]).any(0))
+    assert torch.equal(execute(moved, images), execute(Plan(images.shape, (*others, one), exact.trace), images))
+    moves = torch.stack([w.active for w in warps], 1)
+    tones = torch.tensor([[name not in GEOMETRIC for name in exact.trace.names]])[0][exact.trace.ops]
+    unchanged = ~moves.any(1) | ((moves.sum(1) == 1) & ~tones.any(1))  # no warp, or nothing but one
+    assert unchanged.any()
+    assert torch.equal(execute(moved, images)[unchanged], execute(exact, images)[unchanged])

@@ -113,6 +113,17 @@ def test_a_state_from_between_epochs_starts_the_next_one():
     assert first[0][1] != second[0][1]
 
 
+@pytest.mark.parametrize("workers", WORKERS.values(), ids=WORKERS)
+def test_a_state_from_before_the_first_batch_begins_that_epoch(workers):
+    loader = make(with_generator, workers)
+    iterator = iter(loader)  # workers fetch ahead, and draw the order
+    state = loader.state_dict()
+    fresh = make(with_generator, workers)
+    fresh.load_state_dict(state)
+    equal(record(fresh), record(iterator))
+    assert state["epoch"] == 0
+
+
 def test_a_state_can_be_taken_again_after_resuming():
     torch.manual_seed(1)
     whole = record(make(shuffled, {}))
@@ -128,6 +139,25 @@ def test_a_state_can_be_taken_again_after_resuming():
         next(iterator)
     assert loader.state_dict()["batches"] == 3
     equal(record(iterator), whole[3:])
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("workers", WORKERS.values(), ids=WORKERS)
+def test_a_state_taken_right_after_loading_is_the_same_place(workers, begun):
+    loader = make(with_generator, workers)
+    iterator = iter(loader)
+    record(itertools.islice(iterator, 2))
+    state = loader.state_dict()
+    rest = record(iterator)
+    middle = make(with_generator, workers)
+    middle.load_state_dict(state)
+    held = iter(middle) if begun else None
+    again = middle.state_dict()
+    assert (again["epoch"], again["batches"]) == (0, 2)
+    last = make(with_generator, workers)
+    last.load_state_dict(again)
+    equal(record(last), rest)
+    assert held is None or len(record(held)) == 4
 
 
 def test_no_sample_is_loaded_for_the_batches_dropped():

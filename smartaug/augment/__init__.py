@@ -1,5 +1,20 @@
 """Augmentations drawn per sample and run on whole batches.
 
+| augmentation | what a sample receives | reference |
+|---|---|---|
+| `RandAugment` | N operations at one magnitude | Cubuk et al. 2020, torchvision's table |
+| `TrivialAugment` | one operation at a random magnitude | Müller & Hutter 2021, torchvision's Wide table |
+| `AutoAugment` | one of 25 learned pairs of operations | Cubuk et al. 2019, torchvision's three policies |
+| `AugMix` | a mixture of chains of operations | Hendrycks et al. 2020 |
+| `PadCrop`, `RandomResizedCrop`, `Flip`, `Affine` | another place, size or pose | torchvision |
+| `Erase` | rectangles of one value | Zhong et al. 2020; DeVries & Taylor 2017 |
+| `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample | Zhang et al. 2018; Yun et al. 2019 |
+| `ColorJitter`, `Grayscale` | other colours | torchvision |
+| `Invert`, `Posterize`, `Solarize`, `AutoContrast`, `Equalize` | other values | torchvision |
+| `Sharpness`, `GaussianBlur` | sharper or softer edges | torchvision |
+| `Normalize` | (x − mean) / std | torchvision |
+| `Compose` | several of these, in order | |
+
 | file | holds |
 |---|---|
 | `plan` | what will happen to a batch, as a value |
@@ -9,7 +24,7 @@
 | `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
 | `space` | the operations that policies draw from, as a table |
 | `mix`, `labels` | MixUp and CutMix; labels after mixing |
-| `compose` | several as one |
+| `compose`, `checks` | several as one; argument checks |
 | `foreign` | Kornia modules and callables as stages of their own |
 | `backends` | one module per way to execute a plan |
 """

@@ -25,6 +25,7 @@ class Augmentation(ABC):
     >>> aug.apply(images, plan)                             # the same again
     """
 
+    num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
     backend: str | None = None  # "torch", "numba", or None for the fastest there is
     _calls = 0
 
@@ -84,7 +85,9 @@ class Augmentation(ABC):
         check_images(images)
         plan = self.plan(images.shape, index=index, epoch=epoch, seed=seed, view=view)
         images = self.apply(images, plan)
-        return images if target is None else (images, mix_labels(target, plan, index=index))
+        return (
+            images if target is None else (images, mix_labels(target, plan, num_classes=self.num_classes, index=index))
+        )
 
     def __repr__(self) -> str:
         settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))

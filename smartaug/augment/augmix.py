@@ -20,7 +20,7 @@ from .backends import check_backend
 from .checks import check_colours, check_count, check_fill, interpolation_name
 from .plan import Branches, Plan, Trace, per_channel
 from .policies import magnitude_at
-from .space import SIGNED, Entry, space
+from .space import SIGNED, Entry, Space, space
 
 _BASE = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Posterize", "Solarize", "AutoContrast", "Equalize")
 _MORE = ("Brightness", "Color", "Contrast", "Sharpness")
@@ -58,6 +58,7 @@ class AugMix(Augmentation):
         self.interpolation = interpolation_name(interpolation)
         self.fill = per_channel(0 if fill is None else fill, "fill")
         self.backend = check_backend(backend)
+        self._tables: dict[tuple[Any, ...], Space] = {}
 
     def entries(self, height: int, width: int) -> tuple[Entry, ...]:
         """Identity, then each operation at each magnitude, positive then negative."""
@@ -68,12 +69,18 @@ class AugMix(Augmentation):
                 listed += [(name, magnitude), (name, -magnitude if name in SIGNED else magnitude)]
         return tuple(listed)
 
+    def _table(self, height: int, width: int) -> Space:
+        settings = (self.severity, self.all_ops, height, width)
+        if settings not in self._tables:
+            self._tables[settings] = space(self.entries(height, width), height, width)
+        return self._tables[settings]
+
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw chains and weights of the B samples."""
         batch, channels, height, width = shape
         check_colours(channels, "AugMix")
         check_fill(self.fill, channels)
-        table = space(self.entries(height, width), height, width)
+        table = self._table(height, width)
         deepest = self.chain_depth if self.chain_depth > 0 else _DEEPEST
         entries = 1 + draws.integers(draws.fold(key, 0), len(table.name) - 1, (self.mixture_width, deepest))
         if self.chain_depth < 0:

@@ -30,6 +30,8 @@ class Compose(Augmentation):
                     f"Compose takes smartaug augmentations, got {step!r}; "
                     "pass Kornia modules and callables to the loader beside them: augment=[Compose([...]), module]"
                 )
+        given = [step.num_classes for step in self.augmentations if step.num_classes is not None]
+        self.num_classes = given[0] if given else None
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""

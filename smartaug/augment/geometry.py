@@ -40,8 +40,10 @@ class Affine(Augmentation):
     ) -> None:
         self.degrees, self.shear = _range(degrees, "degrees"), _range(shear, "shear")
         self.translate = tuple(check_number(part, "translate", 0.0, 1.0) for part in translate)
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale must be two factors 0 < low ≤ high, got {scale!r}; write scale=(0.8, 1.2)")
+        if len(scale) != 2 or not 0.001 <= scale[0] <= scale[1]:
+            raise ValueError(f"scale must be two factors 0.001 ≤ low ≤ high, got {scale!r}; write scale=(0.8, 1.2)")
+        if not -89.0 <= self.shear[0] <= self.shear[1] <= 89.0:
+            raise ValueError(f"shear must lie within −89..89 degrees, got {shear!r}; write shear=10")
         self.scale = (float(scale[0]), float(scale[1]))
         self.interpolation, self.fill = interpolation_name(interpolation), per_channel(fill, "fill")
 

@@ -15,8 +15,9 @@ def mix_labels(
     """``target`` as a `Target` whose ``soft`` (B, K) follows the plan's mixes; unchanged when the plan mixes nothing.
 
     target: (B,) integer class labels, (B, K) label distributions or multi-hot rows, or (B,) float regression values
-    (K = 1). num_classes: K for integer labels; None takes the largest label of the batch plus one, and `Loss` pads the
-    rest with zeros. Raises ValueError for labels outside 0..K-1, TypeError for dense (mask-shaped) targets.
+    (K = 1). num_classes: K for integer labels; None takes the largest label of the batch plus one, at least 2, and
+    `Loss` pads the rest with zeros. Raises ValueError for labels outside 0..K-1, TypeError for dense (mask-shaped)
+    targets.
     """
     if not plan.mixes:
         return target
@@ -49,5 +50,6 @@ def distributions(target: Tensor, num_classes: int | None = None) -> Tensor:
                 f"{low if low < 0 else high}; fix the dataset's labels or pass num_classes={max(high, 0) + 1} "
                 f"to MixUp or CutMix"
             )
-    classes = num_classes if num_classes is not None else (int(label.max()) + 1 if label.numel() else 1)
+    # two at least: one column would read as "probability of class 1" for a single-logit head
+    classes = num_classes if num_classes is not None else max(2, int(label.max()) + 1 if label.numel() else 0)
     return torch.zeros(len(label), classes, device=label.device).scatter_(1, label[:, None], 1.0)

@@ -23,7 +23,7 @@ from .autoaugment import POLICIES
 from .backends import check_backend
 from .checks import check_colours, check_count, check_fill, check_magnitude, interpolation_name
 from .plan import Plan, per_channel
-from .space import SIGNED, Entry, space
+from .space import SIGNED, Entry, Space, space
 
 OPERATIONS = (
     "Identity",
@@ -58,6 +58,9 @@ class Policy(Augmentation):
         self.fill = per_channel(0 if fill is None else fill, "fill")
         self.exact = bool(exact)
         self.backend = check_backend(backend)
+        self._tables: dict[tuple[Any, ...], Space] = {}
+
+    _SETTINGS = ("magnitude", "num_magnitude_bins", "policy")  # what entries depend on
 
     @abstractmethod
     def entries(self, height: int, width: int) -> tuple[Entry, ...]:
@@ -67,13 +70,19 @@ class Policy(Augmentation):
     def draw(self, key: Tensor) -> Tensor:
         """Which entries the samples with stream keys (B,) receive, in order: (B, N) int64."""
 
+    def table(self, height: int, width: int) -> Space:
+        """The entries worked out for images of that size; kept, since it takes longer than a draw."""
+        settings = (*(value for name, value in vars(self).items() if name in self._SETTINGS), height, width)
+        if settings not in self._tables:
+            self._tables[settings] = space(self.entries(height, width), height, width)
+        return self._tables[settings]
+
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the operations of images (B, C, H, W); raises ValueError unless C is 1 or 3."""
         check_colours(shape[1], type(self).__name__)
         check_fill(self.fill, shape[1])
-        table = space(self.entries(shape[2], shape[3]), shape[2], shape[3])
-        entries = self.draw(key)
-        return table.plan(shape, entries, interpolation=self.interpolation, fill=self.fill, exact=self.exact)
+        table = self.table(shape[2], shape[3])
+        return table.plan(shape, self.draw(key), interpolation=self.interpolation, fill=self.fill, exact=self.exact)
 
 
 class RandAugment(Policy):
@@ -110,13 +119,12 @@ class RandAugment(Policy):
         )
 
     def draw(self, key: Tensor) -> Tensor:
-        """Operations by ``probabilities``, signs by a coin."""
-        drawn = draws.uniform(key, (2, self.num_ops))
+        """Operation and sign in one uniform draw, or operations by ``probabilities`` and signs by a coin."""
+        entries = draws.integers(key, 2 * len(OPERATIONS), (self.num_ops,))
         if self.probabilities is None:
-            operations = (drawn[:, 0] * len(OPERATIONS)).long()
-        else:
-            operations = self._drawn_jointly(draws.uniform(key, start=2 * self.num_ops, dtype=torch.float64))
-        return operations * 2 + (drawn[:, 1] < 0.5)
+            return entries
+        operations = self._drawn_jointly(draws.uniform(key, start=self.num_ops, dtype=torch.float64))
+        return operations * 2 + entries % 2
 
     def _drawn_jointly(self, drawn: Tensor) -> Tensor:
         table = torch.as_tensor(self.probabilities).detach().to("cpu", torch.float64)

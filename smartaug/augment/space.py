@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -51,8 +50,9 @@ class Space:
         self, entries: Tensor, size: tuple[int, int], interpolation: str, fill: tuple[float, ...]
     ) -> tuple[Segment, ...]:
         """The operations ``entries`` (B, N), column by column; each row is active in one segment of its column."""
-        matrix, moves = self.matrix[entries], self.moves[entries]
-        tone, filtered, amount = self.tone[entries], self.filter[entries], self.amount[entries]
+        matrix, moves = self._rows(self.matrix, entries), self._rows(self.moves, entries)
+        tone, filtered = self._rows(self.tone, entries), self._rows(self.filter, entries)
+        amount = self._rows(self.amount, entries)
         segments: list[Segment] = []
         for n in range(entries.shape[1]):
             segments += [
@@ -64,7 +64,12 @@ class Space:
 
     def trace(self, entries: Tensor) -> Trace:
         """Names and magnitudes of ``entries`` (B, N)."""
-        return Trace(self.name[entries], self.magnitude[entries], self.names)
+        return Trace(self._rows(self.name, entries), self._rows(self.magnitude, entries), self.names)
+
+    @staticmethod
+    def _rows(column: Tensor, entries: Tensor) -> Tensor:
+        """``column[entries]`` without the threads that indexing by a tensor starts even for small ones."""
+        return column.index_select(0, entries.reshape(-1)).view(*entries.shape, *column.shape[1:])
 
     def plan(
         self,
@@ -94,7 +99,6 @@ def commuted(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     return (*others, Warp(matrix, last.size, last.interpolation, last.fill, active=active))
 
 
-@lru_cache(maxsize=32)
 def space(entries: tuple[Entry, ...], height: int, width: int) -> Space:
     """The table of ``entries`` (operation, signed magnitude) for images of that size in pixels."""
     names = tuple(dict.fromkeys(name for name, _ in entries))

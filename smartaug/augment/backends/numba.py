@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,12 @@ import torch
 from torch import Tensor
 
 from ..plan import FILTERS, Erase, Filter, Mix, Segment, Store, Tone, Warp
+from . import torch as torch_backend
 
 _log = logging.getLogger("smartaug")
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
 _SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE = range(32, 38)
+_first, _ready = threading.Lock(), set[int]()  # has this process loaded the compiled code
 _SMALL = 1 << 18  # values below which handing rows to threads costs more than it saves
 
 
@@ -61,14 +62,13 @@ def _separable(warp: Warp) -> bool:
 
 def run(segments: Sequence[Segment], images: Tensor) -> Tensor:
     """The segments, all held by this backend, on uint8 CPU images (B, C, H, W); keeps the memory format."""
-    stages = _stages(segments)
-    for stage in stages:
+    for stage in _stages(segments):
         images = _run_stage(stage, images)
     return images
 
 
 def _stages(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Cut before each Mix, which needs the others' pixels, and behind each Store, which leaves uint8."""
+    """Cut before each Mix, which needs the other samples as they are then."""
     stages: list[list[Segment]] = [[]]
     for segment in segments:
         if isinstance(segment, Mix) and stages[-1]:
@@ -86,14 +86,11 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
     for segment in middle:
         sizes.append(segment.output_size(*sizes[-1]))
     if images.numel() == 0 or 0 in sizes[-1]:
-        from . import torch as torch_backend  # nothing to compute; the reference knows the shapes
-
-        return torch_backend.run(tuple(stage), images)
+        return torch_backend.run(tuple(stage), images)  # nothing to compute; the reference knows the shapes
     interleaved = channels > 1 and images.is_contiguous(memory_format=torch.channels_last)
     interleaved = interleaved and not images.is_contiguous()
     given = images if interleaved else images.contiguous()
-    # a mix reads two samples in planar order
-    if interleaved and mix is not None:
+    if interleaved and mix is not None:  # a mix reads two samples in planar order
         given, interleaved = images.contiguous(), False
     shape = (batch, channels, *sizes[-1])
     memory = torch.channels_last if interleaved else torch.contiguous_format
@@ -172,9 +169,10 @@ def _encoded_mix(mix: Mix | None, batch: int) -> tuple[Any, ...]:
     """How, partner, share and pasted boxes."""
     if mix is None:
         return 0, np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros((1, 4), np.int64)
+    partner, share = mix.partner.contiguous().numpy(), mix.share.contiguous().numpy()
     if mix.boxes is None:
-        return 2, mix.partner.numpy(), mix.share.numpy(), np.zeros((batch, 4), np.int64)
-    return 1, mix.partner.numpy(), mix.share.numpy(), mix.boxes.contiguous().numpy()
+        return 2, partner, share, np.zeros((batch, 4), np.int64)
+    return 1, partner, share, mix.boxes.contiguous().numpy()
 
 
 def _encoded_store(store: Store | None, channels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -194,17 +192,13 @@ def _compiled() -> Callable[..., None]:
     return numba_run.run
 
 
-_first = threading.Lock()
-_ready: set[int] = set()
-
-
 def _over_rows(kernel: Callable[..., None], batch: int, values: int, arguments: tuple[Any, ...]) -> None:
     """The rows of the batch over torch's number of threads."""
     if not _ready:
         with _first:
             if not _ready:
                 _log.info(
-                    "smartaug: loading compiled augmentations; the first time on a machine this compiles (≈ 30 s)"
+                    "smartaug: loading compiled augmentations; the first time on a machine this compiles (≈ 20 s)"
                 )
                 kernel(0, 0, *arguments)
                 _ready.add(1)
@@ -213,11 +207,17 @@ def _over_rows(kernel: Callable[..., None], batch: int, values: int, arguments: 
         kernel(0, batch, *arguments)
         return
     pieces = min(batch, 4 * threads)
-    edges = [batch * n // pieces for n in range(pieces + 1)]
-    pool = _pool(os.getpid(), threads)
-    pending = [pool.submit(kernel, first, last, *arguments) for first, last in pairwise(edges)]
-    for piece in pending:
-        piece.result()
+    left = iter([(batch * n // pieces, batch * (n + 1) // pieces) for n in range(pieces)])
+
+    def work() -> None:  # every thread takes the next piece, since samples differ in how much is done to them
+        for first, last in left:
+            kernel(first, last, *arguments)
+
+    pool = _pool(os.getpid(), threads - 1)
+    others = [pool.submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        other.result()
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,10 @@ operation reads the batch and the last one writes the result, so memory is read 
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 from numba import njit
 
@@ -108,84 +112,103 @@ def _unload(src, out, b, channels, plane):
             into[U(i * channels + c)] = src[U(c * plane + i)]
 
 
-@njit(**OPTIONS)
-def run(
-    start,
-    stop,
-    src,
-    layout,
-    channels,
-    codes,
-    amounts,
-    slot,
-    sizes,
-    matrices,
-    bounds,
-    paddings,
-    fills,
-    boxes,
-    how,
-    partner,
-    share,
-    pasted,
-    out,
-    out_float,
-    stores,
-    scale,
-    shift,
-):
-    """Rows [start, stop): load or mix, S segments, store.
+def _source_digest() -> int:
+    """A number that changes with any of the compiled files."""
+    files = sorted(Path(__file__).parent.glob("numba_*.py"))
+    return int.from_bytes(hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest(), "big")
 
-    src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64 and of boxes
-    (E, B, n, 4). sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. how, partner, share,
-    pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat.
+
+def compiled(digest: int) -> Callable[..., None]:
+    """`run`, cached on disk under ``digest``: numba itself looks at this file alone, not at those it calls into.
+
+    What it calls is not cached apart, or an old copy of it could end up in a new `run`.
     """
-    segments = codes.shape[0]
-    largest = 0
-    for s in range(segments + 1):
-        largest = max(largest, sizes[s, 0] * sizes[s, 1] * channels)
-    first_buffer, second_buffer = np.empty(largest, np.uint8), np.empty(largest, np.uint8)
-    packed = np.empty(largest // channels if channels == 3 else 0, np.uint32)
-    in_size = channels * sizes[0, 0] * sizes[0, 1]
-    out_plane = sizes[segments, 0] * sizes[segments, 1]
-    out_size = channels * out_plane
-    direct = layout == PLANAR and not stores  # the last operation can write the result itself
-    for b in range(start, stop):
-        left = 0
-        for s in range(segments):
-            left += codes[s, b] != 0
-        result = out[b * out_size : (b + 1) * out_size] if direct else first_buffer[:out_size]
-        if how == COPY and layout == PLANAR:
-            current = src[b * in_size : (b + 1) * in_size]
-        else:
-            current = result if left == 0 and direct else first_buffer[:in_size]
-            if how == COPY:
-                _load(src, b, channels, sizes[0, 0], sizes[0, 1], layout, current)
+
+    @njit(cache=True, **OPTIONS)
+    def run(
+        start,
+        stop,
+        src,
+        layout,
+        channels,
+        codes,
+        amounts,
+        slot,
+        sizes,
+        matrices,
+        bounds,
+        paddings,
+        fills,
+        boxes,
+        how,
+        partner,
+        share,
+        pasted,
+        out,
+        out_float,
+        stores,
+        scale,
+        shift,
+    ):
+        """Rows [start, stop): load or mix, S segments, store.
+
+        src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64 and of
+        boxes (E, B, n, 4). sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. how, partner,
+        share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat.
+        """
+        if digest < 0:
+            return
+        segments = codes.shape[0]
+        largest = 0
+        for s in range(segments + 1):
+            largest = max(largest, sizes[s, 0] * sizes[s, 1] * channels)
+        first_buffer, second_buffer = np.empty(largest, np.uint8), np.empty(largest, np.uint8)
+        packed = np.empty(largest // channels if channels == 3 else 0, np.uint32)
+        in_size = channels * sizes[0, 0] * sizes[0, 1]
+        out_plane = sizes[segments, 0] * sizes[segments, 1]
+        out_size = channels * out_plane
+        direct = layout == PLANAR and not stores  # the last operation can write the result itself
+        for b in range(start, stop):
+            left = 0
+            for s in range(segments):
+                left += codes[s, b] != 0
+            result = out[b * out_size : (b + 1) * out_size] if direct else first_buffer[:out_size]
+            if how == COPY and layout == PLANAR:
+                current = src[b * in_size : (b + 1) * in_size]
             else:
-                _mixed(src, b, partner[b], how, share[b], pasted[b], channels, sizes[0, 0], sizes[0, 1], current)
-        if left == 0 and how == COPY and layout == PLANAR and direct:
-            copy(current, result)
-        use_second = True
-        for s in range(segments):
-            code = codes[s, b]
-            if code == 0:
-                continue
-            left -= 1
-            size = channels * sizes[s + 1, 0] * sizes[s + 1, 1]
-            if left == 0 and direct:
-                into = result
-            elif use_second:
-                into = second_buffer[:size]
-            else:
-                into = first_buffer[:size]
-            use_second = not use_second
-            w = slot[s]
-            _step(
-                code, current, into, channels, sizes[s], sizes[s + 1], amounts[s, b], matrices[w, b], bounds[w, b],
-                paddings[s], fills[s], boxes[w, b], packed,
-            )  # fmt: skip
-            current = into
-        if stores:
-            _store(current, out_float, b, channels, out_plane, layout, scale, shift)
-        elif layout == INTERLEAVED:
-            _unload(current, out, b, channels, out_plane)
+                current = result if left == 0 and direct else first_buffer[:in_size]
+                if how == COPY:
+                    _load(src, b, channels, sizes[0, 0], sizes[0, 1], layout, current)
+                else:
+                    _mixed(src, b, partner[b], how, share[b], pasted[b], channels, sizes[0, 0], sizes[0, 1], current)
+            if left == 0 and how == COPY and layout == PLANAR and direct:
+                copy(current, result)
+            use_second = True
+            for s in range(segments):
+                code = codes[s, b]
+                if code == 0:
+                    continue
+                left -= 1
+                size = channels * sizes[s + 1, 0] * sizes[s + 1, 1]
+                if left == 0 and direct:
+                    into = result
+                elif use_second:
+                    into = second_buffer[:size]
+                else:
+                    into = first_buffer[:size]
+                use_second = not use_second
+                w = slot[s]
+                _step(
+                    code, current, into, channels, sizes[s], sizes[s + 1], amounts[s, b], matrices[w, b], bounds[w, b],
+                    paddings[s], fills[s], boxes[w, b], packed,
+                )  # fmt: skip
+                current = into
+            if stores:
+                _store(current, out_float, b, channels, out_plane, layout, scale, shift)
+            elif layout == INTERLEAVED:
+                _unload(current, out, b, channels, out_plane)
+
+    return run
+
+
+run = compiled(_source_digest())

@@ -194,7 +194,8 @@ def sharpness(src, dst, channels, height, width, factor):
         copy(src, dst)
         return
     rest, half, thirteenth = np.float32(1.0) - factor, np.float32(0.5), np.float32(1.0 / 13.0)
-    column = np.empty(width, np.float32)
+    rows = max(1, 2048 // width)  # as one long line, since short rows leave loops that do not vectorise
+    column = np.empty(rows * width + 2, np.float32)
     for c in range(channels):
         part, out = (
             src[c * height * width : (c + 1) * height * width],
@@ -202,14 +203,17 @@ def sharpness(src, dst, channels, height, width, factor):
         )
         copy(part[:width], out[:width])
         copy(part[(height - 1) * width :], out[(height - 1) * width :])
-        for y in range(1, height - 1):
-            above, here, under = part[(y - 1) * width : y * width], part[y * width :], part[(y + 1) * width :]
-            into = out[y * width : (y + 1) * width]
-            for x in range(width):
-                column[x] = np.float32(np.int32(above[x]) + np.int32(here[x]) + np.int32(under[x]))
-            for x in range(1, width - 1):
-                middle = np.float32(here[x])
-                total = column[x - 1] + column[x] + column[x + 1] + np.float32(4.0) * middle
+        for y in range(1, height - 1, rows):
+            first, count = y * width, (min(y + rows, height - 1) - y) * width
+            above, here, under = part[first - width :], part[first:], part[first + width :]
+            into = out[first : first + count]
+            column[0] = column[U(count + 1)] = _ZERO  # only the outermost pixels see these
+            for i in range(count):
+                column[U(i + 1)] = np.float32(np.int32(above[i]) + np.int32(here[i]) + np.int32(under[i]))
+            for i in range(count):
+                middle = np.float32(here[i])
+                total = column[i] + column[U(i + 1)] + column[U(i + 2)] + np.float32(4.0) * middle
                 smooth = np.floor(total * thirteenth + half)  # exact: thirteenths keep away from halves
-                into[x] = np.int32(min(max(middle + rest * (smooth - middle), _ZERO), _TOP))
-            into[0], into[width - 1] = here[0], here[width - 1]
+                into[i] = np.int32(min(max(middle + rest * (smooth - middle), _ZERO), _TOP))
+            for i in range(0, count, width):
+                into[i], into[U(i + width - 1)] = here[i], here[U(i + width - 1)]

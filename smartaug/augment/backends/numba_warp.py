@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+OPTIONS = {"nogil": True, "error_model": "numpy"}  # cached as part of `numba_run.run`, which calls everything
 
 ONE = 1 << 32
 HALF = 1 << 31
@@ -94,51 +94,65 @@ def _resolve(position, length, padding):
 
 
 @njit(**OPTIONS)
+def _unpack(packed, count, dst, first, plane):
+    """``count`` packed pixels to the three planes of dst, from pixel ``first`` on."""
+    red = dst[first : first + count]
+    green = dst[plane + first : plane + first + count]
+    blue = dst[2 * plane + first : 2 * plane + first + count]
+    for i in range(count):
+        red[i] = np.uint8(packed[i])
+        green[i] = np.uint8(packed[i] >> np.uint32(8))
+        blue[i] = np.uint8(packed[i] >> np.uint32(16))
+
+
+@njit(**OPTIONS)
 def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
-    """Any affine map, constant fill: src (C·height·width) to dst (C·tall·wide); m six int64."""
+    """Any affine map, constant fill: src (C·height·width) to dst (C·tall·wide); m six int64.
+
+    Three channels go as one word a pixel, unpacked a few rows at a time: short rows leave loops that do not vectorise.
+    """
     plane, out_plane = height * width, tall * wide
-    a, d = m[0], m[3]
-    inverse_a, inverse_d = _reciprocal(a), _reciprocal(d)
-    by_rows = d == 0 and (a == ONE or a == -ONE)
-    if channels == 3 and not by_rows:
-        _pack(src, plane, packed)
-    taken = np.empty(wide, np.uint32)
-    for y in range(tall):
-        xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
-        low, high = _both(xs, ys, a, d, inverse_a, inverse_d, width * ONE, height * ONE, wide)
-        row = y * wide
+    inverse_a, inverse_d = _reciprocal(m[0]), _reciprocal(m[3])
+    if channels != 3:
         for c in range(channels):
-            line = c * out_plane + row
-            _fill(dst, line, line + low, fill[c])
-            _fill(dst, line + high, line + wide, fill[c])
-        if low == high:
-            continue
-        if by_rows:
-            start = (ys >> 32) * width + ((xs + a * low) >> 32)
-            for c in range(channels):
-                line, first = c * out_plane + row + low, c * plane + start
-                if a == ONE:
-                    for x in range(high - low):
-                        dst[U(line + x)] = src[U(first + x)]
-                else:
-                    for x in range(high - low):
-                        dst[U(line + x)] = src[U(first - x)]
-        elif channels == 3:
-            for x in range(low, high):
-                taken[U(x)] = packed[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
-            green, blue = row + out_plane, row + 2 * out_plane
-            for x in range(low, high):
-                dst[U(row + x)] = np.uint8(taken[U(x)])
-            for x in range(low, high):
-                dst[U(green + x)] = np.uint8(taken[U(x)] >> np.uint32(8))
-            for x in range(low, high):
-                dst[U(blue + x)] = np.uint8(taken[U(x)] >> np.uint32(16))
-        else:
-            for c in range(channels):
-                part = src[c * plane : (c + 1) * plane]
-                line = c * out_plane + row
-                for x in range(low, high):
-                    dst[U(line + x)] = part[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
+            into, part = dst[c * out_plane : (c + 1) * out_plane], src[c * plane : (c + 1) * plane]
+            for y in range(tall):
+                _nearest_row(part, into, y * wide, y, height, width, wide, m, inverse_a, inverse_d, fill[c])
+        return
+    _pack(src, plane, packed)
+    outside = np.uint32(fill[0]) | (np.uint32(fill[1]) << np.uint32(8)) | (np.uint32(fill[2]) << np.uint32(16))
+    rows = max(1, min(tall, 2048 // max(1, wide)))
+    taken = np.empty(rows * wide, np.uint32)
+    for top in range(0, tall, rows):
+        bottom = min(top + rows, tall)
+        for y in range(top, bottom):
+            _nearest_row(
+                packed, taken, (y - top) * wide, y, height, width, wide, m, inverse_a, inverse_d, np.uint32(outside)
+            )
+        _unpack(taken, (bottom - top) * wide, dst, top * wide, out_plane)
+
+
+@njit(**OPTIONS)
+def _nearest_row(src, dst, line, y, height, width, wide, m, inverse_a, inverse_d, fill):
+    """Row y of the result to dst[line : line + wide], one word a pixel."""
+    a, d = m[0], m[3]
+    xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
+    low, high = _both(xs, ys, a, d, inverse_a, inverse_d, width * ONE, height * ONE, wide)
+    _fill(dst, line, line + low, fill)
+    _fill(dst, line + high, line + wide, fill)
+    if low == high:
+        return
+    if d == 0 and a == ONE:
+        first = (ys >> 32) * width + (xs >> 32)
+        for x in range(low, high):
+            dst[U(line + x)] = src[U(first + x)]
+    elif d == 0 and a == -ONE:
+        first = (ys >> 32) * width + (xs >> 32)
+        for x in range(low, high):
+            dst[U(line + x)] = src[U(first - x)]
+    else:
+        for x in range(low, high):
+            dst[U(line + x)] = src[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
 
 
 @njit(**OPTIONS)
@@ -169,11 +183,6 @@ def _weight(position):
 
 
 @njit(**OPTIONS)
-def _checked(part, row, column, height, width, fill):
-    return np.int32(part[row * width + column]) if 0 <= row < height and 0 <= column < width else np.int32(fill)
-
-
-@njit(**OPTIONS)
 def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
     upper = upper_left * (2048 - across) + upper_right * across
     lower = lower_left * (2048 - across) + lower_right * across
@@ -181,21 +190,22 @@ def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
 
 
 @njit(**OPTIONS)
-def _bordering(part, dst, line, first, last, xs, ys, a, d, height, width, fill):
-    """Pixels of which some taps may lie outside."""
+def _bordering(src, dst, channels, y, first, last, m, height, width, tall, wide, fill):
+    """Pixels of row y of which some taps lie outside."""
     for x in range(first, last):
-        column, row = xs + a * x, ys + d * x
-        left, top = column >> 32, row >> 32
-        if left < -1 or top < -1 or left >= width or top >= height:
-            dst[U(line + x)] = fill
-        else:
-            dst[U(line + x)] = _mixed(
-                _checked(part, top, left, height, width, fill),
-                _checked(part, top, left + 1, height, width, fill),
-                _checked(part, top + 1, left, height, width, fill),
-                _checked(part, top + 1, left + 1, height, width, fill),
-                _weight(column),
-                _weight(row),
+        column, row = m[1] * y + m[2] + m[0] * x, m[4] * y + m[5] + m[3] * x
+        left, top, across, down = column >> 32, row >> 32, _weight(column), _weight(row)
+        has_left, has_right = 0 <= left < width, 0 <= left + 1 < width
+        has_top, has_bottom = 0 <= top < height, 0 <= top + 1 < height
+        for c in range(channels):
+            at, value = (c * height + top) * width + left, np.int32(fill[c])
+            dst[U((c * tall + y) * wide + x)] = _mixed(
+                np.int32(src[U(at)]) if has_top and has_left else value,
+                np.int32(src[U(at + 1)]) if has_top and has_right else value,
+                np.int32(src[U(at + width)]) if has_bottom and has_left else value,
+                np.int32(src[U(at + width + 1)]) if has_bottom and has_right else value,
+                across,
+                down,
             )
 
 
@@ -242,9 +252,9 @@ def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
                     down[U(x)],
                 )
             _fill(dst, line, line + first, fill[c])
-            _bordering(part, dst, line, first, low, xs, ys, a, d, height, width, fill[c])
-            _bordering(part, dst, line, high, last, xs, ys, a, d, height, width, fill[c])
             _fill(dst, line + last, line + wide, fill[c])
+        _bordering(src, dst, channels, y, first, low, m, height, width, tall, wide, fill)
+        _bordering(src, dst, channels, y, high, last, m, height, width, tall, wide, fill)
 
 
 @njit(**OPTIONS)

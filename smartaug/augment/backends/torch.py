@@ -19,6 +19,8 @@ from torch import Tensor
 from ..plan import FILTERS, TONES, Erase, Filter, Mix, Segment, Store, Tone, Warp
 from . import torch_filter, torch_tone, torch_warp
 
+_CACHED = 1 << 18  # values worked on at a time on the CPU
+
 
 def run(segments: tuple[Segment, ...], given: Tensor) -> Tensor:
     """The segments in order; ``given`` is left as it is, and returned itself when nothing changes it."""
@@ -41,21 +43,23 @@ def _values(numbers: tuple[float, ...], images: Tensor, dtype: torch.dtype | Non
 
 def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
     if warp.active is None:
-        return torch_warp.warp(images, warp, _on(warp.matrix, images), _bounds(warp, images, None))
-    rows = warp.active.nonzero()[:, 0]
-    if not len(rows):
-        return images
-    there = _on(rows, images)
-    moved = torch_warp.warp(
-        images.index_select(0, there), warp, _on(warp.matrix[rows], images), _bounds(warp, images, rows)
-    )
-    return (images if owned else images.clone()).index_copy_(0, there, moved)
+        rows, out = torch.arange(len(images)), images.new_empty(*images.shape[:2], *warp.size)
+    else:
+        rows = warp.active.nonzero()[:, 0]
+        out = images if owned or not len(rows) else images.clone()
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        bounds = None if warp.bounds is None else _on(warp.bounds[piece], images)
+        moved = torch_warp.warp(images.index_select(0, there), warp, _on(warp.matrix[piece], images), bounds)
+        out.index_copy_(0, there, moved)
+    return out
 
 
-def _bounds(warp: Warp, images: Tensor, rows: Tensor | None) -> Tensor | None:
-    if warp.bounds is None:
-        return None
-    return _on(warp.bounds if rows is None else warp.bounds[rows], images)
+def _pieces(rows: Tensor, images: Tensor) -> tuple[Tensor, ...]:
+    """Rows few enough at a time, on the CPU, for intermediate results to stay in its cache; all of them elsewhere."""
+    if images.device.type != "cpu":
+        return (rows,)
+    return rows.split(max(1, _CACHED // max(1, images[:1].numel()))) if len(rows) else ()
 
 
 def _groups(op: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -77,13 +81,14 @@ def _by_operation(
     for kind, rows in _groups(segment.op):
         if not owned:
             images, owned = images.clone(), True
-        there = _on(rows, images)
-        amount = _on(segment.amount[rows], images)[:, None, None, None]
-        part = images.index_select(0, there)
-        if part.is_floating_point() and names[kind] != "GaussianBlur":
-            check_unit(part, names[kind])
-        part = part if part.dtype not in (torch.float16, torch.bfloat16) else part.float()
-        images.index_copy_(0, there, operations[names[kind]](part, amount).to(images.dtype))
+        for piece in _pieces(rows, images):
+            there = _on(piece, images)
+            amount = _on(segment.amount[piece], images)[:, None, None, None]
+            part = images.index_select(0, there)
+            if part.is_floating_point() and names[kind] != "GaussianBlur":
+                check_unit(part, names[kind])
+            part = part if part.dtype not in (torch.float16, torch.bfloat16) else part.float()
+            images.index_copy_(0, there, operations[names[kind]](part, amount).to(images.dtype))
     return images
 
 

@@ -17,17 +17,18 @@ def sharpness(part: Tensor, factor: Tensor) -> Tensor:
     height, width = part.shape[2:]
     if height <= 2 or width <= 2:
         return part
-    whole = part.to(torch.int32) if part.dtype == torch.uint8 else part
-    rows = whole[:, :, :-2] + whole[:, :, 1:-1] + whole[:, :, 2:]
-    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * whole[:, :, 1:-1, 1:-1]
+    whole = part.to(torch.int16) if part.dtype == torch.uint8 else part
     inner = whole[:, :, 1:-1, 1:-1]
+    rows = whole[:, :, :-2] + whole[:, :, 1:-1] + whole[:, :, 2:]
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner
     out = part.clone()
     if part.dtype == torch.uint8:
-        smooth = total.mul_(2).add_(13).div_(26, rounding_mode="floor")
-        out[:, :, 1:-1, 1:-1] = (inner + (1.0 - factor) * (smooth - inner)).clamp_(0.0, 255.0).to(torch.uint8)
+        smooth = total.float().mul_(1 / 13).add_(0.5).floor_()  # exact: thirteenths keep away from halves
+        inner = inner.float()
+        sharp = smooth.sub_(inner).mul_(1.0 - factor).add_(inner).clamp_(0.0, 255.0)
     else:
-        factor = factor.to(part.dtype)
-        out[:, :, 1:-1, 1:-1] = (inner + (1.0 - factor) * (total / 13.0 - inner)).clamp_(0.0, 1.0)
+        sharp = (inner + (1.0 - factor.to(part.dtype)) * (total / 13.0 - inner)).clamp_(0.0, 1.0)
+    out[:, :, 1:-1, 1:-1] = sharp
     return out
 
 
@@ -46,7 +47,7 @@ def gaussian_blur(part: Tensor, sigma: Tensor, kernel_size: tuple[int, int]) -> 
     planes = work.reshape(1, count * channels, height, width)
     for axis, length, margin in ((2, height, tall // 2), (3, width, wide // 2)):
         line = torch.arange(-margin, length + margin, device=part.device)
-        planes = planes.index_select(axis, within(line, length, "reflect")[0])
+        planes = planes.index_select(axis, within(line, length, "reflect"))
     for size, shape in ((tall, (tall, 1)), (wide, (1, wide))):
         weights = gaussian_weights(sigma.flatten(), size).to(work.dtype).repeat_interleave(channels, 0)
         planes = functional.conv2d(planes, weights.view(-1, 1, *shape), groups=count * channels)

@@ -86,8 +86,9 @@ def autocontrast(part: Tensor, amount: Tensor) -> Tensor:
     low, high = torch.aminmax(part.flatten(2), dim=2)
     low, high = low[..., None, None], high[..., None, None]
     if part.dtype == torch.uint8:
-        stretched = (part.int() - low.int()).mul_(255)
-        stretched = stretched.div_((high.int() - low.int()).clamp_(min=1), rounding_mode="floor").to(torch.uint8)
+        # ⌊255 (x − low) / spread⌋; the ½ keeps rounding of the reciprocal away from the next integer
+        scale = 1.0 / (high.float() - low).clamp_(min=1.0)
+        stretched = ((part - low).float().mul_(255.0).add_(0.5)).mul_(scale).to(torch.uint8)
     else:
         spread = high - low
         stretched = ((part - low) / torch.where(spread > 0, spread, 1.0)).clamp_(0.0, 1.0)

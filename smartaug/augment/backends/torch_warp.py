@@ -28,10 +28,10 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
         x, y = torch.clamp(x, low_x, high_x), torch.clamp(y, low_y, high_y)
     if how.interpolation == "nearest":
         half = ONE // 2
-        return _tap(images, how, y.add_(half).bitwise_right_shift_(32), x.add_(half).bitwise_right_shift_(32))
+        return _looked_up(images, how, y.add_(half).bitwise_right_shift_(32), x.add_(half).bitwise_right_shift_(32))[0]
     left, top = x >> 32, y >> 32
     across, down = (x & (ONE - 1))[:, None], (y & (ONE - 1))[:, None]
-    taps = [_tap(images, how, top + dy, left + dx) for dy in (0, 1) for dx in (0, 1)]
+    taps = _looked_up(images, how, top, left, 2)
     if images.dtype == torch.uint8:
         one, drop = 1 << WEIGHT_BITS, 32 - WEIGHT_BITS
         across, down = (((weight + (1 << (drop - 1))) >> drop).int() for weight in (across, down))
@@ -54,19 +54,32 @@ def _coordinates(fixed: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def _tap(images: Tensor, how: Warp, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pixels at rows and columns (n, h, w) int64, or what ``how`` puts outside."""
-    count, channels, height, width = images.shape
-    rows, rows_in = within(rows, height, how.padding)
-    columns, columns_in = within(columns, width, how.padding)
-    flat = (rows * width + columns).flatten(1)
-    taken = images.flatten(2).gather(2, flat[:, None].expand(-1, channels, -1)).view(count, channels, *rows.shape[1:])
-    if how.inside or how.padding != "constant":
-        return taken
-    fill = torch.tensor(how.fill, dtype=torch.float64)
-    fill = (fill.round() if images.dtype == torch.uint8 else fill).to(images.dtype)
-    fill = fill.to(images.device, non_blocking=True)[None, :, None, None]
-    return torch.where((rows_in & columns_in)[:, None], taken, fill)
+def _tap(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels of images (n, C, H, W) at rows and columns (n, h, w) int64."""
+    flat = (rows * images.shape[3] + columns).flatten(1)
+    taken = images.flatten(2).gather(2, flat[:, None].expand(-1, images.shape[1], -1))
+    return taken.view(*images.shape[:2], *rows.shape[1:])
+
+
+def _looked_up(images: Tensor, how: Warp, rows: Tensor, columns: Tensor, taps: int = 1) -> list[Tensor]:
+    """The pixels at rows and columns (n, h, w) int64, and where taps is 2 the next ones right, below and beyond.
+
+    A constant outside is a frame of one pixel around the image that everything outside is clamped to.
+    """
+    height, width = images.shape[2:]
+    if how.padding == "constant" and not how.inside:
+        framed = images.new_empty(*images.shape[:2], height + 2, width + 2)
+        fill = torch.tensor(how.fill, dtype=torch.float64)
+        fill = (fill.round() if images.dtype == torch.uint8 else fill).to(images.dtype)
+        fill = fill.to(images.device, non_blocking=True)[None, :, None, None]
+        framed[:, :, :: height + 1], framed[:, :, :, :: width + 1] = fill, fill
+        framed[:, :, 1:-1, 1:-1] = images
+        below = [(rows + (1 + step)).clamp_(0, height + 1) for step in range(taps)]
+        right = [(columns + (1 + step)).clamp_(0, width + 1) for step in range(taps)]
+        return [_tap(framed, row, column) for row in below for column in right]
+    below = [within(rows + step, height, how.padding) for step in range(taps)]
+    right = [within(columns + step, width, how.padding) for step in range(taps)]
+    return [_tap(images, row, column) for row in below for column in right]
 
 
 def _rearranged(images: Tensor, how: Warp, fixed: Tensor) -> Tensor:
@@ -75,16 +88,15 @@ def _rearranged(images: Tensor, how: Warp, fixed: Tensor) -> Tensor:
     x, y = (torch.arange(length, device=images.device) for length in (how.size[1], how.size[0]))
     columns = ((fixed[:, 0, 0, None] * x + (fixed[:, 0, 2, None] + half)) >> 32)[:, None, :]
     rows = ((fixed[:, 1, 1, None] * y + (fixed[:, 1, 2, None] + half)) >> 32)[:, :, None]
-    return _tap(images, how, rows.expand(-1, -1, how.size[1]), columns.expand(-1, how.size[0], -1))
+    return _looked_up(images, how, rows.expand(-1, -1, how.size[1]), columns.expand(-1, how.size[0], -1))[0]
 
 
-def within(position: Tensor, length: int, padding: str) -> tuple[Tensor, Tensor]:
-    """Positions brought into 0..length-1 as ``padding`` says, and whether each was there already."""
-    seen = (position >= 0) & (position < length)
+def within(position: Tensor, length: int, padding: str) -> Tensor:
+    """Positions brought into 0..length-1 as ``padding`` says; "constant" and "edge" clamp."""
     if padding == "reflect":
         period = max(1, 2 * (length - 1))
         position = (length - 1) - ((position % period) - (length - 1)).abs()
     elif padding == "symmetric":
         position = position % (2 * length)
         position = torch.minimum(position, 2 * length - 1 - position)
-    return position.clamp(0, max(0, length - 1)), seen
+    return position.clamp(0, max(0, length - 1))

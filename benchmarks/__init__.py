@@ -1,0 +1,1 @@
+"""One file a claim; results are committed as JSON beside them."""

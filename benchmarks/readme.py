@@ -1,0 +1,140 @@
+"""Writes the README's tables from the committed results: ``python -m benchmarks.readme``; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+NOT_MEASURED = "not measured"
+BATCHES = {32: 256, 224: 64}
+
+
+def result(name: str) -> dict[str, Any]:
+    """The content of ``results/name.json``; empty when there is none."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows, the first being the head, as a Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def augmenting(case: str, size: int) -> dict[str, Any]:
+    """A case of the augmentation benchmark on one thread."""
+    return result("augment").get("results", {}).get(f"{case}, {size} px, batch {BATCHES[size]}, 1 thread", {})
+
+
+def both_sizes(case: str) -> str:
+    """Ours over the fastest rival that draws per sample, at 32 and at 224 pixels."""
+    found = [augmenting(case, size).get("times the best per-sample rival", {}) for size in BATCHES]
+    if not all(found):
+        return NOT_MEASURED
+    return ", ".join(f"×{ratio['smartaug, numba']:g} at {size} px" for size, ratio in zip(BATCHES, found, strict=True))
+
+
+def recipe() -> dict[str, Any]:
+    """The epoch through the loader."""
+    return result("loader").get("results", {}).get("cifar recipe, 2 workers", {})
+
+
+def recipe_gain() -> str:
+    """The whole loader over the fastest per-sample loader."""
+    ratios = recipe().get("ratio_to_best_per_sample_rival", {})
+    return f"×{ratios['smartaug']['median']:g} per epoch of the CIFAR recipe" if ratios else NOT_MEASURED
+
+
+def methods() -> str:
+    """One row a method: what, when, cost, measured gain."""
+    return table(
+        [
+            ("method", "what", "when", "cost", "measured gain"),
+            (
+                "`DataLoader`",
+                "runs what follows on whole batches, drawn per sample",
+                "always",
+                "0.1–0.3 ms a batch (`loader.json`)",
+                recipe_gain(),
+            ),
+            (
+                "`RandAugment`, `TrivialAugment`, `AutoAugment`, `AugMix`",
+                "random operations from torchvision's tables, each sample its own",
+                "image classification; TrivialAugment has nothing to tune",
+                "about one pass over the batch per operation",
+                f"speed: {both_sizes('RandAugment')}",
+            ),
+            (
+                "`PadCrop`, `Flip`, `RandomResizedCrop`",
+                "where the picture lies",
+                "nearly always",
+                "one pass for all neighbours",
+                f"speed: {both_sizes('flip + crop')}",
+            ),
+            (
+                "`Erase`",
+                "rectangles set to a value (Random Erasing, Cutout)",
+                "after tone operations",
+                "one pass",
+                f"speed: {both_sizes('cutout')}",
+            ),
+            (
+                "`MixUp`, `CutMix`",
+                "blends or pastes samples, labels become soft; a share for each sample",
+                "classification with many epochs",
+                "one extra read",
+                f"speed: {both_sizes('CutMix')}",
+            ),
+            ("`Normalize`", "scales, normalises, casts", "last", "one pass", "part of the epoch above"),
+            (
+                "`Coreset` with `coreset.Uniform`",
+                "a fresh random subset every few epochs",
+                "the baseline that every selection must beat",
+                "one permutation per selection",
+                "accuracy: not measured",
+            ),
+            ("`reweight.Uniform`", "nothing: plain training, bit for bit", "as the control", "none", "none, by design"),
+        ]
+    )
+
+
+def speeds() -> str:
+    """Images per second of ours and of every rival, side by side; losses stay in."""
+    cases = [augmenting("RandAugment", size).get("images/s", {}) for size in BATCHES]
+    epoch = recipe().get("images_per_second", {})
+    names = sorted({*cases[0], *cases[1], *epoch}, key=lambda name: (not name.startswith("smartaug"), name))
+    rows = [("", "RandAugment, 32 px, 1 thread", "RandAugment, 224 px, 1 thread", "CIFAR recipe, 2 workers")]
+    for name in names:
+        rows.append((name, *(f"{case[name]['median']:,.0f}" if name in case else "" for case in (*cases, epoch))))
+    return table(rows) if names else NOT_MEASURED
+
+
+TABLES = {"methods": methods, "speeds": speeds}
+
+
+def filled(text: str) -> str:
+    """``text`` with the tables between its markers made anew."""
+    for name, make in TABLES.items():
+        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(pattern, rf"\g<1>{make()}\n\g<2>", text, flags=re.DOTALL)
+        if count != 1:
+            raise SystemExit(f"README.md must have the markers of the table {name} once, found {count}")
+    return text
+
+
+def main() -> None:
+    """Write the README, or with --check exit 1 when it differs from the results."""
+    path = ROOT / "README.md"
+    before = path.read_text()
+    after = filled(before)
+    if "--check" in sys.argv:
+        sys.exit(0 if after == before else "README.md differs from the results; run python -m benchmarks.readme")
+    path.write_text(after)
+
+
+if __name__ == "__main__":
+    main()
