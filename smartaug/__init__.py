@@ -32,7 +32,7 @@ from .reweight import (
 )
 from .sampler import CoresetSampler
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AugMix",
     "AutoAugment",
     "Batch",
@@ -55,6 +55,8 @@ __all__ = [
     "PadCrop",
     "RandAugment",
     "RandomResizedCrop",
+    "SAFLEX",
+    "SoftAugmentation",
     "Target",
     "TrivialAugment",
     "Uniform",

@@ -219,7 +219,16 @@ class ByRule(Reweighting):
 def normalised(weight: Tensor) -> Tensor:
     """Weights (B,) scaled to mean 1 over the batches of all ranks; all zero: ones. NaN stays NaN."""
     sums = ranks.total(torch.stack([weight.sum(), torch.full_like(weight.sum(), float(len(weight)))]))
-    return torch.where(sums[0] == 0, torch.ones_like(weight), weight * (sums[1] / sums[0]))
+    return _divided(weight, sums[0] / sums[1])
+
+
+def with_mean_one(weight: Tensor) -> Tensor:
+    """The same over this batch alone."""
+    return _divided(weight, weight.mean())
+
+
+def _divided(weight: Tensor, mean: Tensor) -> Tensor:
+    return torch.where(mean == 0, torch.ones_like(weight), weight / mean)
 
 
 class _Asked:

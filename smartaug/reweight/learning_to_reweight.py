@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from .learned import Reweighting
+from .learned import Reweighting, with_mean_one
 from .protocols import Gradients
 
 
@@ -23,14 +23,13 @@ class LearningToReweight(Reweighting):
     """``reweight=smartaug.LearningToReweight(model, val_set)``; the other arguments are `Reweighting`'s."""
 
     @staticmethod
-    def rule(B: Tensor, log_p: Tensor, soft_upstream: Tensor) -> tuple[Tensor, None]:
-        """``(weight, None)``: (B,) max(Σ_k y_k B_k, 0) with mean 1. All (B, K); log_p is not used."""
+    def rule(B: Tensor, log_p: Tensor, soft_upstream: Tensor, *, normalise: bool = True) -> tuple[Tensor, None]:
+        """``(weight, None)``: (B,) max(Σ_k y_k B_k, 0), mean 1 if ``normalise``. All (B, K); log_p is not used."""
         agreement = (soft_upstream.to(B.dtype) * B).sum(1)
         weight = torch.where(agreement < 0, torch.zeros_like(agreement), agreement)
-        mean = weight.mean()
-        return torch.where(mean == 0, torch.ones_like(weight), weight / mean), None
+        return (with_mean_one(weight) if normalise else weight), None
 
     def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, None]:
         """The rule on this batch's benefits."""
         log_p, benefits = grads.benefit()
-        return self.rule(benefits, log_p, grads.labels)
+        return self.rule(benefits, log_p, grads.labels, normalise=False)

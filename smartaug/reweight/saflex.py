@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .. import draws, ranks
 from ..batch import Batch
-from .learned import Model, Reweighting
+from .learned import Model, Reweighting, with_mean_one
 from .protocols import Gradients
 
 
@@ -61,12 +61,14 @@ class SAFLEX(Reweighting):
         *,
         noise: Tensor | None = None,
         scale: Tensor | None = None,
+        normalise: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1 (Ding et al., §3.3, eq. for w and ỹ).
 
         B, log_p, soft_upstream: (B, K); log_p is not used by this rule. noise: (B, K) added to the normalised benefits.
         scale: what benefits are divided by; None is their standard deviation over the batch. All benefits equal: the
-        labels stay nearest upstream, weights are 1. Not finite B: not finite weights.
+        labels stay nearest upstream, weights are 1. normalise=False: weights
+        are 0 or 1. Not finite B: not finite weights.
         """
         deviation = (B - B.mean()).square().mean().sqrt() if scale is None else scale
         benefits = B / deviation.clamp_min(torch.finfo(B.dtype).tiny)
@@ -79,8 +81,7 @@ class SAFLEX(Reweighting):
             soft = torch.zeros_like(score).scatter_(1, score.argmax(1, keepdim=True), 1.0)
         gain = (soft * benefits).sum(1)
         weight = torch.where(torch.isfinite(gain), (gain >= 0).to(B.dtype), gain)
-        mean = weight.mean()
-        return torch.where(mean == 0, torch.ones_like(weight), weight / mean), soft
+        return (with_mean_one(weight) if normalise else weight), soft
 
     def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, Tensor]:
         """The rule on this batch's benefits, with the spread of the benefits taken over all ranks."""
@@ -89,7 +90,9 @@ class SAFLEX(Reweighting):
         count, first, second = ranks.total(torch.stack([one.sum(), benefits.sum(), benefits.square().sum()]))
         scale = (second / count - (first / count).square()).clamp_min(0).sqrt()
         noise = self.noise * self._gumbel(benefits) if self.noise else None
-        return self.rule(benefits, log_p, grads.labels, self.temperature, self.penalty, noise=noise, scale=scale)
+        return self.rule(
+            benefits, log_p, grads.labels, self.temperature, self.penalty, noise=noise, scale=scale, normalise=False
+        )
 
     def _gumbel(self, like: Tensor) -> Tensor:
         """Standard Gumbel draws (B, K), a function of (seed, batch number, rank, row)."""
