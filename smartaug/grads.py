@@ -21,10 +21,9 @@ the user put on the model do run.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .batch import Embedding
+from .head import find_head, found_head, head_names, watched
 from .logits import Criterion, centred, columns, distributions, logits_of, mean_loss, wide
 from .untouched import generator_state, set_generator_state, untouched, unwrapped
 
@@ -43,7 +43,8 @@ Scope = Literal["full", "head"]
 _log = logging.getLogger("smartaug")
 _reverse_only: WeakSet[nn.Module] = WeakSet()  # models without forward mode: two VJPs instead
 _checked: WeakSet[nn.Module] = WeakSet()  # models whose forward mode agreed with reverse mode once
-_heads: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+_relayable: WeakSet[nn.Module] = WeakSet()  # models that took channels-last images
+_contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not
 
 
 @torch.inference_mode(False)
@@ -102,7 +103,8 @@ def benefit(
     if method not in ("jvp", "difference"):
         raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
     module = unwrapped(model)
-    if module in _heads and set(direction) == set(_head_names(module, _heads[module])):
+    head = found_head(module)
+    if head is not None and set(direction) == set(head_names(module, head)):
         done = Pass(model, inputs, training=training, scope="head")
         z, h = done.raw, done.push_head(direction)
     else:
@@ -166,14 +168,14 @@ class Pass:
         with (
             untouched(module, training, _device(inputs)),
             torch.set_grad_enabled(graph),
-            _watched(module, seen, watch, _heads.get(module, head) if head is None else head),
+            watched(module, seen, watch, found_head(module) if head is None else head),
         ):
             logits = _call(module, self._leaves, inputs)
         self._logits: Tensor | None = logits
         self.raw = logits.detach()
         if watch:
-            found = _find_head(module, seen, self.raw, head)
-            self._head_names = _head_names(module, found)
+            found = find_head(module, seen, self.raw, head)
+            self._head_names = head_names(module, found)
             self.feature = seen[found][0].detach().to(wide(self.raw.dtype))
 
     @property
@@ -231,7 +233,30 @@ def _values(module: nn.Module, at: Mapping[str, Tensor] | None) -> Direction:
 
 
 def _call(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
-    """The raw logits (B, K) or (B,) with ``values`` as parameters and copies of the buffers."""
+    """The raw logits (B, K) or (B,) with ``values`` as parameters and copies of the buffers.
+
+    Convolutions on the CPU get their images in channels-last layout: half the time of a forward pass (measured on
+    ResNet-9, benchmarks/reweight.py). A model whose own ``view`` cannot take that is called as it is from then on.
+    """
+    faster = _relaid(module, inputs)
+    if faster is None:
+        return _call_as_is(module, values, inputs)
+    if module in _relayable:
+        return _call_as_is(module, values, faster)
+    state = generator_state(_device(inputs))
+    try:
+        made = _call_as_is(module, values, faster)
+    except RuntimeError as error:
+        if "view" not in str(error):
+            raise
+        _contiguous_only.add(module)
+        set_generator_state(_device(inputs), state)
+        return _call_as_is(module, values, inputs)
+    _relayable.add(module)
+    return made
+
+
+def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
     frozen = {name: part.detach() for name, part in module.named_parameters() if name not in values}
     buffers = {name: part.clone() for name, part in module.named_buffers()}
     args: tuple = (inputs,)
@@ -241,6 +266,15 @@ def _call(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tenso
     elif isinstance(inputs, tuple):
         args = inputs
     return logits_of(functional_call(module, {**buffers, **frozen, **values}, args, kwargs))
+
+
+def _relaid(module: nn.Module, inputs: Any) -> Tensor | None:
+    """The images in channels-last layout, or None where that would not help."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.device.type != "cpu" or module in _contiguous_only:
+        return None
+    if not any(isinstance(part, nn.Conv2d) for part in module.modules()):
+        return None
+    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 def _device(inputs: Any) -> torch.device:
@@ -357,49 +391,3 @@ def _difference(
 
 def _norm(parts: Any) -> Tensor:
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part.float()) for part in parts]))
-
-
-# --- the last linear layer -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _watched(
-    module: nn.Module, seen: dict[str, tuple[Tensor, Tensor]], active: bool, only: str | None
-) -> Iterator[None]:
-    """Note input and output of linear layers while the model runs; ``only``: of that one."""
-    handles = []
-    if active:
-        for name, part in module.named_modules():
-            if isinstance(part, nn.Linear) and (only is None or name == only):
-
-                def note(_: nn.Module, args: tuple, output: Tensor, name: str = name) -> None:
-                    seen[name] = (args[0], output)
-
-                handles.append(part.register_forward_hook(note))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _find_head(module: nn.Module, seen: dict[str, tuple[Tensor, Tensor]], raw: Tensor, head: str | None) -> str:
-    """The linear layer whose output is the logits; ValueError naming the candidates when there is none."""
-    for name, (given, made) in reversed(seen.items()):
-        fits = given.ndim == 2 and made.numel() == raw.numel()
-        if fits and torch.equal(made.detach().reshape(raw.shape).to(raw.dtype), raw):
-            _heads[module] = name
-            return name
-    outputs = raw.shape[1] if raw.ndim == 2 else 1
-    linear = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
-    likely = [name for name, part in linear.items() if part.out_features == outputs] or list(linear)
-    what = "no linear layer makes" if head is None else f"head={head!r} is not the linear layer that makes"
-    raise ValueError(
-        f"{what} the logits; candidates: {', '.join(map(repr, likely[-8:])) or 'none'}. Name the classifier with "
-        'head=, or use scope="full"'
-    )
-
-
-def _head_names(module: nn.Module, head: str) -> list[str]:
-    names = ["weight", "bias"] if module.get_submodule(head).bias is not None else ["weight"]
-    return [f"{head}.{name}".lstrip(".") for name in names]

@@ -17,6 +17,8 @@ from smartaug import grads
 from tests import reference
 from tests.models import MODELS, Attention, convolutional, images, make, read
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def problem(name, training, n=3, m=5):
     model = make(name, training)
@@ -359,6 +361,23 @@ def test_huggingface_output():
     g = grads.direction(model, inputs, labels)
     close(grads.benefit(model, inputs, g)[1], reference.benefit(model, inputs, g, read)[1])
     assert set(grads.direction(model, inputs, labels, scope="head")) == {"classifier.weight", "classifier.bias"}
+
+
+def test_models_that_need_contiguous_activations_are_called_as_they_are():
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.drop, self.head = nn.Conv2d(2, 4, 3), nn.Dropout(0.5), nn.Linear(64, 3)
+
+        def forward(self, x):
+            return self.head(self.first(self.drop(x)).view(len(x), -1))
+
+    model, inputs, labels = Viewing().double(), images(3), torch.tensor([0, 1, 2])
+    for _ in range(2):
+        g = grads.direction(model, inputs, labels)
+        wanted = reference.direction(model, inputs, nn.functional.one_hot(labels, 3).double())
+        close(g["first.weight"], wanted["first.weight"])
+        close(grads.benefit(model, inputs, g)[1], reference.benefit(model, inputs, g)[1])
 
 
 def test_attention_uses_plain_matrix_products_only_inside():

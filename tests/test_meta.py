@@ -2,7 +2,6 @@
 
 import copy
 import io
-import math
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from tests import reference
 from tests.models import images, make
 from tests.test_reweight import data, net, shell, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("Identity", "Flip", "Swap")
 
 
@@ -184,36 +184,3 @@ def test_without_operations_features_alone_decide():
 def test_bad_arguments_are_named(arguments, error, match):
     with pytest.raises(error, match=match):
         shell("MetaAugment", **arguments)
-
-
-# --- learning, in small ----------------------------------------------------------------------------------------------
-
-
-def test_an_operation_that_contradicts_labels_is_drawn_less():
-    """Two clusters; "Swap" gives a sample the other cluster's inputs, "Twin" is a second Identity."""
-    torch.manual_seed(2)
-    labels = torch.arange(512) % 2
-    inputs = torch.randn(512, 5) * 0.7 + 2.0 * labels[:, None]
-    names = ("Identity", "Twin", "Swap")
-    model = net(2)
-    stage = smartaug.MetaAugment(
-        model, (inputs[:64], labels[:64]), operations=names, num_ops=1, lr=0.1, policy_lr=2e-3, history=5,
-        validation_batch=32,
-    )  # fmt: skip
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
-    criterion = smartaug.Loss(nn.CrossEntropyLoss())
-    for epoch in range(10):
-        stage.begin(epoch)
-        for _ in range(20):
-            rows = torch.randint(64, 512, (64,))
-            ops = torch.multinomial(stage.probabilities, 64, replacement=True)
-            partner = torch.randint(64, 512, (64,))
-            shown = torch.where((ops == 2)[:, None], inputs[partner], inputs[rows])
-            weight, _ = stage(smartaug.Batch(shown, labels[rows]), Trace(ops[:, None], torch.zeros(64, 1), names))
-            optimizer.zero_grad()
-            criterion(model(shown), smartaug.Target(labels[rows], weight)).backward()
-            optimizer.step()
-    table = stage.probabilities * 3
-    assert math.isclose(float(table.sum()), 3.0, rel_tol=1e-6)
-    assert float(table[2]) < 0.7
-    assert float(table[:2].min()) > 0.9
