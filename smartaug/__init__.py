@@ -1,6 +1,6 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch."""
 
-from . import augment, coreset, reweight
+from . import augment, coreset, grads, reweight
 from .augment import (
     AugMix,
     AutoAugment,
@@ -21,10 +21,18 @@ from .coreset import Coreset
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
-from .reweight import Uniform
+from .reweight import (
+    SAFLEX,
+    LearningToReweight,
+    MetaAugment,
+    MetaWeightNet,
+    SoftAugmentation,
+    Uniform,
+    split_validation,
+)
 from .sampler import CoresetSampler
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AugMix",
     "AutoAugment",
     "Batch",
@@ -37,18 +45,25 @@ __all__ = [
     "Embedding",
     "Erase",
     "Flip",
+    "LearningToReweight",
     "Loss",
+    "MetaAugment",
+    "MetaWeightNet",
     "MixUp",
     "NoEffectWarning",
     "Normalize",
     "PadCrop",
     "RandAugment",
     "RandomResizedCrop",
+    "SAFLEX",
+    "SoftAugmentation",
     "Target",
     "TrivialAugment",
     "Uniform",
     "augment",
     "coreset",
+    "grads",
     "reweight",
+    "split_validation",
     "wrap",
 ]

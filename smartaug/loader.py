@@ -114,6 +114,9 @@ class DataLoader(TorchDataLoader[T]):
 
     def _activate(self, pipeline: Pipeline, batch_sampler: Any) -> None:
         self._pipeline = pipeline
+        meet = getattr(pipeline.reweight, "meet", None)
+        if meet is not None:
+            meet(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
             pipeline.weight_of = self.sampler.weight_of

@@ -34,7 +34,7 @@ class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
     Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
-    stats.
+    stats; ``meet(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch.
     """
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
@@ -122,6 +122,7 @@ class Pipeline:
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted", "fallbacks"), 0)
         self.seconds = 0.0
         self._fallbacks: Tensor | None = None  # counted on an accelerator, read when asked for
+        self._begun: int | None = None  # the epoch that the reweighter was told last
         self._warned = False
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
         self._register()
@@ -163,6 +164,10 @@ class Pipeline:
         if self.steps or self.reweight is not None:
             device = device or self.resolve_device()
             views = [view.to(device, non_blocking=True) for view in views]
+        begin = getattr(self.reweight, "begin", None)
+        if begin is not None and epoch != self._begun:
+            begin(epoch)  # a learned policy sets its probabilities before anything is drawn
+            self._begun = epoch
         followers = {} if self.inputs is not None else self._followers(data, where, views[0])
         views, plans, trace = self._augment(views, keyed, epoch, followers)
         known = None if index is None else keyed.to(torch.int64)

@@ -1,6 +1,9 @@
 """Slow, obvious twins of what the package does fast."""
 
+import itertools
+
 import torch
+from torch.func import functional_call
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
@@ -64,3 +67,62 @@ def weighted_loss(one, normaliser, output, target, weight):
             total = total + weight[i].to(output.dtype) * one(output[i : i + 1], target[i : i + 1])
         count = count + normaliser(output[i : i + 1], target[i : i + 1])
     return total / count
+
+
+# --- gradients: one reverse pass per sample and class -----------------------------------------------------------------
+
+
+def as_classes(logits):
+    """Logits (B, K); a single logit z as (0, z)."""
+    logits = logits[:, None] if logits.ndim == 1 else logits
+    return logits if logits.shape[1] > 1 else torch.cat([torch.zeros_like(logits), logits], 1)
+
+
+def trainable(model):
+    return {name: part for name, part in model.named_parameters() if part.requires_grad}
+
+
+def log_probabilities(model, inputs, read=lambda output: output):
+    """log p of the batch from one ordinary call, with its graph; buffers and generators are put back by hand."""
+    buffers = {name: part.clone() for name, part in model.named_buffers()}
+    state = torch.get_rng_state()
+    output = functional_call(model, buffers, (inputs,))
+    torch.set_rng_state(state)
+    return as_classes(read(output)).log_softmax(1)
+
+
+def benefit(model, inputs, direction, read=lambda output: output):
+    """(log p, B) by n·K separate reverse passes."""
+    parameters = trainable(model)
+    log_p = log_probabilities(model, inputs, read)
+    made = torch.zeros_like(log_p)
+    for i, k in itertools.product(range(log_p.shape[0]), range(log_p.shape[1])):
+        gradients = torch.autograd.grad(log_p[i, k], list(parameters.values()), retain_graph=True, allow_unused=True)
+        made[i, k] = -sum(
+            (gradient * direction[name]).sum()
+            for name, gradient in zip(parameters, gradients, strict=True)
+            if gradient is not None and name in direction
+        )
+    return log_p.detach(), made.detach()
+
+
+def direction(model, inputs, soft, read=lambda output: output):
+    """∇_w of the mean cross entropy with distributions ``soft``."""
+    parameters = trainable(model)
+    loss = -(soft * log_probabilities(model, inputs, read)).sum(1).mean()
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(part) if gradient is None else gradient
+        for (name, part), gradient in zip(parameters.items(), gradients, strict=True)
+    }
+
+
+def linear_programme(benefits):
+    """argmax over w ∈ {0, 1}, ỹ a vertex of the simplex, of w Σ_k ỹ_k B_k, row by row: (weights, labels, optimum)."""
+    weights, labels, optimum = [], [], []
+    for row in benefits.tolist():
+        best = max(itertools.product((1.0, 0.0), range(len(row))), key=lambda choice: choice[0] * row[choice[1]])
+        weights.append(best[0])
+        labels.append(best[1])
+        optimum.append(best[0] * row[best[1]])
+    return torch.tensor(weights), torch.tensor(labels), torch.tensor(optimum)

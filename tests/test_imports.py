@@ -10,8 +10,9 @@ import smartaug
 ROOT = Path(smartaug.__file__).parent
 # lowest first; modules of one layer do not import each other, but for the files inside a package
 LAYERS = [
-    ["notices", "draws", "leaves", "fetch", "ranks"],
-    ["batch"],
+    ["notices", "draws", "leaves", "fetch", "head", "logits", "ranks"],
+    ["batch", "untouched"],
+    ["grads"],
     ["augment", "reweight", "coreset"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],

@@ -2,9 +2,38 @@
 
 | rule | what |
 |---|---|
+| `ByRule` | a `Rule` of your own on the benefits |
+| `LearningToReweight` | weights by agreement with the validation gradient |
+| `MetaAugment` | weights by features and operations, and how often each pair of operations is drawn |
+| `MetaWeightNet` | weights by a learned function of the loss |
+| `SAFLEX` | weights and soft labels that lower the validation loss most |
+| `SoftAugmentation` | labels softened by how much of the image is left; no model |
 | `Uniform` | leaves every batch as it is: the control |
 """
 
+from .learned import ByRule, Reweighting
+from .learning_to_reweight import LearningToReweight
+from .meta import MetaLearner
+from .meta_augment import MetaAugment
+from .meta_weight_net import MetaWeightNet
+from .protocols import Gradients, Learner, Rule
+from .saflex import SAFLEX
+from .soft_augmentation import SoftAugmentation
 from .uniform import Uniform
+from .validation import split_validation
 
-__all__ = ["Uniform"]
+__all__ = [
+    "SAFLEX",
+    "ByRule",
+    "Gradients",
+    "Learner",
+    "LearningToReweight",
+    "MetaAugment",
+    "MetaLearner",
+    "MetaWeightNet",
+    "Reweighting",
+    "Rule",
+    "SoftAugmentation",
+    "Uniform",
+    "split_validation",
+]

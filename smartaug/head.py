@@ -1,0 +1,61 @@
+"""The last linear layer of a model: finding it by what flows through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+_heads: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def found_head(module: nn.Module) -> str | None:
+    """The name of the layer that was found before; None when none was looked for."""
+    return _heads.get(module)
+
+
+@contextmanager
+def watched(
+    module: nn.Module, seen: dict[str, tuple[Tensor, Tensor]], active: bool, only: str | None
+) -> Iterator[None]:
+    """Note input and output of linear layers while the model runs; ``only``: of that one."""
+    handles = []
+    if active:
+        for name, part in module.named_modules():
+            if isinstance(part, nn.Linear) and (only is None or name == only):
+
+                def note(_: nn.Module, args: tuple, output: Tensor, name: str = name) -> None:
+                    seen[name] = (args[0], output)
+
+                handles.append(part.register_forward_hook(note))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def find_head(module: nn.Module, seen: dict[str, tuple[Tensor, Tensor]], raw: Tensor, head: str | None) -> str:
+    """The linear layer whose output is the logits; ValueError naming the candidates when there is none."""
+    for name, (given, made) in reversed(seen.items()):
+        fits = given.ndim == 2 and made.numel() == raw.numel()
+        if fits and torch.equal(made.detach().reshape(raw.shape).to(raw.dtype), raw):
+            _heads[module] = name
+            return name
+    outputs = raw.shape[1] if raw.ndim == 2 else 1
+    linear = {name: part for name, part in module.named_modules() if isinstance(part, nn.Linear)}
+    likely = [name for name, part in linear.items() if part.out_features == outputs] or list(linear)
+    what = "no linear layer makes" if head is None else f"head={head!r} is not the linear layer that makes"
+    raise ValueError(
+        f"{what} the logits; candidates: {', '.join(map(repr, likely[-8:])) or 'none'}. Name the classifier with "
+        'head=, or use scope="full"'
+    )
+
+
+def head_names(module: nn.Module, head: str) -> list[str]:
+    """The names of the layer's weight and, where it has one, bias."""
+    names = ["weight", "bias"] if module.get_submodule(head).bias is not None else ["weight"]
+    return [f"{head}.{name}".lstrip(".") for name in names]

@@ -1,0 +1,207 @@
+"""MetaAugment: a policy network weighs augmented samples, and pairs of operations that earn weight come up more often.
+
+What: P(φ, e; θ) from a sample's last-layer features φ and its pair of operations e; weights P / ΣP; θ learned by the
+exact gradient of the validation loss after a pseudo step; a table of pairs follows the mean P each pair received. When:
+some operations contradict labels. Reweighting to first order sees label conflict, not lost information: on digits an
+operation that pastes another image in fell to a fifth of its share, while flips, rotations and blanks could not be told
+from harmless ones. TrivialAugment costs nothing and is the bar to beat. Cost: benchmarks/results/reweight.json.
+Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Learning", AAAI 2021, Alg. 1, eq. 4–9. How
+this differs: no second-order graph; an operation's entry in e is 11 / 11 whatever its magnitude (`RandAugment` has one
+magnitude for all); validation batches are class-balanced; the table starts uniform and pairs never seen count 1, as
+there. Settings that worked on digits: lr 0.1 at a task lr of 0.03, policy_lr 1e-3 to 2e-3, epsilon 0.1, a history of
+about 100 steps, validation batches from 16. That failed: lr 1, policy_lr ≥ 1e-2, a history of most of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import ranks
+from ..grads import Pass
+from .learned import Model
+from .meta import MetaLearner
+from .protocols import Gradients
+
+
+class PolicyNet(nn.Module):
+    """Linear(features → 100) + ReLU beside Linear(2·O → 100) + ReLU, joined, → 1 → sigmoid, as in the paper."""
+
+    def __init__(self, features: int, operations: int) -> None:
+        super().__init__()
+        self.image, self.operation = nn.Linear(features, 100), nn.Linear(operations, 100)
+        self.out = nn.Linear(200, 1)
+
+    def forward(self, feature: Tensor, operation: Tensor) -> Tensor:
+        """Features (B, d) and operations (B, N·O) to weights (B,) in (0, 1)."""
+        hidden = torch.cat([torch.relu(self.image(feature)), torch.relu(self.operation(operation))], 1)
+        return torch.sigmoid(self.out(hidden))[:, 0]
+
+
+class PairTable:
+    """Mean weight of every sequence of operations over the last epochs, and the chances that follow from it.
+
+    shape: (O,) * N. history: epochs kept. epsilon: share of uniform exploration.
+    """
+
+    def __init__(self, shape: tuple[int, ...], history: int, epsilon: float) -> None:
+        self.shape, self.history, self.epsilon = shape, history, epsilon
+        self.past: list[Tensor] = []  # per epoch (2, *shape): sums of P, counts
+        self.now = torch.zeros(2, *shape, dtype=torch.float64)
+
+    def note(self, operations: Tensor, P: Tensor) -> None:
+        """Add weights P (B,) of the sequences ``operations`` (B, N) int64."""
+        flat = operations.cpu() @ torch.tensor(
+            [self.shape[0] ** (len(self.shape) - 1 - n) for n in range(len(self.shape))]
+        )
+        weights = torch.stack([P.detach().cpu().double(), torch.ones(len(P), dtype=torch.float64)])
+        self.now.view(2, -1).index_add_(1, flat, torch.where(torch.isfinite(weights[0]), weights, 0.0))
+
+    def close(self) -> None:
+        """An epoch ended: sums over all ranks join the history."""
+        self.past = [*self.past, ranks.total(self.now)][-self.history :]
+        self.now = torch.zeros_like(self.now)
+
+    def probabilities(self) -> Tensor:
+        """p = (1 − ε) v / Σv + ε / O^N, v the mean weight over the history, 1 where never seen; float64, ``shape``."""
+        sums = sum(self.past, torch.zeros_like(self.now))
+        v = torch.where(sums[1] > 0, sums[0] / sums[1].clamp_min(1), 1.0)
+        return (1 - self.epsilon) * v / v.sum() + self.epsilon / v.numel()
+
+
+class MetaAugment(MetaLearner):
+    """``reweight=smartaug.MetaAugment(model, val_set, policy=augment)`` with ``augment = RandAugment(num_ops=2)``.
+
+    policy: the augmentation of the same loader whose ``probabilities`` are set at the start of every epoch; None weighs
+    samples by their features alone, or by ``operations`` of the trace when these are named. operations: names of the O
+    operations, None takes the policy's. num_ops: N operations a sample, None takes the policy's, else 2. epsilon:
+    exploration. history: epochs that the table remembers. The other arguments are `MetaLearner`'s.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        val_set: Any,
+        *,
+        policy: Any = None,
+        operations: Sequence[str] | None = None,
+        num_ops: int | None = None,
+        epsilon: float = 0.1,
+        history: int = 20,
+        **settings: Any,
+    ) -> None:
+        super().__init__(model, val_set, **settings)
+        if policy is not None and not all(hasattr(policy, name) for name in ("probabilities", "entries", "num_ops")):
+            raise TypeError(
+                f"policy must be an augmentation that draws from probabilities, got {type(policy).__name__}; write "
+                "policy = smartaug.RandAugment(num_ops=2) and give it to augment= as well"
+            )
+        if not 0.0 <= epsilon <= 1.0:
+            raise ValueError(f"epsilon must be in [0, 1], got {epsilon!r}; the paper's is 0.1")
+        if not isinstance(history, int) or history < 1:
+            raise ValueError(f"history must be a number of epochs ≥ 1, got {history!r}")
+        if operations is None and policy is not None:
+            operations = tuple(dict.fromkeys(name for name, _ in policy.entries(32, 32)))
+        self.policy, self.operations = policy, tuple(operations or ())
+        self.num_ops = num_ops if num_ops is not None else (2 if policy is None else policy.num_ops)
+        self.table = PairTable((len(self.operations),) * self.num_ops, history, epsilon) if self.operations else None
+        self.epoch: int | None = None
+
+    @property
+    def probabilities(self) -> Tensor | None:
+        """(O,) * N float64, the chance of every sequence of operations in the coming epoch; None without operations."""
+        return None if self.table is None else self.table.probabilities()
+
+    def begin(self, epoch: int) -> None:
+        """The loader begins epoch ``epoch``: what was learned goes into the policy's probabilities."""
+        if self.epoch is not None and epoch != self.epoch and self.table is not None:
+            self.table.close()
+        self.epoch = epoch
+        if self.policy is not None:
+            self.policy.probabilities = self.probabilities
+
+    # --- a batch -----------------------------------------------------------------------------------------------------
+
+    def make_net(self, widths: tuple[int, ...]) -> nn.Module:
+        """The paper's network."""
+        return PolicyNet(*widths)
+
+    def look(self, grads: Gradients, graph: bool, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+        """Features (B, d), and one-hot operations (B, N·O), a zero column without operations."""
+        done = grads.rows(features=True, graph=graph)
+        if done.feature is None:
+            raise RuntimeError("a pass with features has features")
+        operations = self.drawn(trace)
+        seen = done.feature.new_zeros(len(done.feature), 1)
+        if operations is not None:
+            hot = (
+                torch.nn.functional.one_hot(operations.clamp_min(0), len(self.operations))
+                * (operations >= 0)[..., None]
+            )
+            seen = hot.flatten(1).to(done.feature)
+        return done, (done.feature, seen)
+
+    @staticmethod
+    def shares(P: Tensor) -> Tensor:
+        """P / ΣP over all ranks."""
+        return _Shares.apply(P)
+
+    def noted(self, P: Tensor, trace: Any) -> None:
+        """The table hears what each sequence of operations received."""
+        operations = self.drawn(trace)
+        if self.table is not None and operations is not None:
+            whole = (operations >= 0).all(1)
+            self.table.note(operations[whole], P.cpu()[whole])
+
+    def drawn(self, trace: Any) -> Tensor | None:
+        """(B, N) int64 into ``operations``, −1 for others: the N columns of the trace that hold most of them."""
+        if not self.operations or trace is None or trace.ops.shape[1] < self.num_ops:
+            return None
+        known = {name: number for number, name in enumerate(self.operations)}
+        to_own = torch.tensor([known.get(name, -1) for name in trace.names], dtype=torch.int64)
+        ops = to_own[trace.ops]
+        # Erase and MixUp call a row that they leave alone "Identity": such columns hold little else
+        idle = known.get("Identity", -2)
+        score = ((ops >= 0) & (ops != idle)).sum(0) - len(ops) * (ops < 0).any(0)
+        columns = score.argsort(descending=True, stable=True)[: self.num_ops].sort().values
+        return ops[:, columns]
+
+    # --- figures and state -------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Also ``operations``, the names, and ``probabilities``, the table as an array (O,) * N."""
+        table = self.probabilities
+        told = {} if table is None else {"operations": self.operations, "probabilities": table.numpy()}
+        return {**super().stats(), **told}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Also the table of pairs and the epoch it stands at."""
+        table = None if self.table is None else {"past": list(self.table.past), "now": self.table.now.clone()}
+        return {**super().state_dict(), "table": table, "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave, in the policy as well."""
+        super().load_state_dict(state)
+        self.epoch = state["epoch"]
+        if self.table is not None and state["table"] is not None:
+            self.table.past, self.table.now = list(state["table"]["past"]), state["table"]["now"].clone()
+        if self.policy is not None:
+            self.policy.probabilities = self.probabilities
+
+
+class _Shares(torch.autograd.Function):
+    """P / Σ P with the sum over all ranks, and its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, P: Tensor) -> Tensor:
+        whole = ranks.total(P.sum())
+        ctx.save_for_backward(P / whole, whole)
+        return P / whole
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        shares, whole = ctx.saved_tensors
+        return (gradient - ranks.total((shares * gradient).sum())) / whole

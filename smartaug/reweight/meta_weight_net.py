@@ -1,0 +1,50 @@
+"""Meta-Weight-Net: a small network maps a sample's loss to its weight.
+
+What: w_i ∝ V(ℓ_i; θ), θ learned by the exact gradient of the validation loss after a pseudo step. When: noisy or
+imbalanced labels, enough steps to learn θ (thousands); on small noisy sets it was seen below plain training (see
+benchmarks/results/learning.json), SAFLEX and Learning to Reweight above. Cost: benchmarks/results/reweight.json.
+Reference: Shu et al., "Meta-Weight-Net", NeurIPS 2019, eq. 3–6. How this differs: the same gradient without a
+second-order graph; validation batches are class-balanced, in evaluation mode; labels may be soft.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import ranks
+from ..grads import Pass
+from .meta import MetaLearner
+from .protocols import Gradients
+
+
+class LossNet(nn.Module):
+    """1 → 100 → ReLU → 1 → sigmoid, as in the paper."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(1, 100), nn.Linear(100, 1)
+
+    def forward(self, loss: Tensor) -> Tensor:
+        """Losses (B, 1) to weights (B,) in (0, 1)."""
+        return torch.sigmoid(self.out(torch.relu(self.hidden(loss))))[:, 0]
+
+
+class MetaWeightNet(MetaLearner):
+    """``reweight=smartaug.MetaWeightNet(model, val_set, lr=0.1)``; arguments: see `MetaLearner`."""
+
+    def make_net(self, widths: tuple[int, ...]) -> nn.Module:
+        """The paper's network."""
+        return LossNet()
+
+    def look(self, grads: Gradients, graph: bool, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+        """The losses of the batch (B, 1)."""
+        done = grads.rows(graph=graph)
+        return done, (-(grads.labels * done.log_p).sum(1, keepdim=True),)
+
+    @staticmethod
+    def shares(P: Tensor) -> Tensor:
+        """P / n: the pseudo step is a mean."""
+        return P / ranks.total(P.new_tensor(float(len(P))))

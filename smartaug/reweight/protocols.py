@@ -1,0 +1,56 @@
+"""What a method of reweighting is: a `Rule` on benefits, or a `Learner` that asks for gradients itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ..batch import Batch
+from ..grads import Direction, Pass
+
+Verdict = tuple[Tensor | None, Tensor | None]  # weight (B,), soft labels (B, K); None leaves them as they are
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A pure function of benefits; it never sees the model, so it can be tried with ``torch.randn``."""
+
+    def __call__(self, B: Tensor, log_p: Tensor, batch: Batch) -> Verdict:
+        """B, log_p: (B, K), see `smartaug.grads.benefit`; ``batch.soft`` (B, K) holds the upstream labels."""
+        ...
+
+
+class Gradients(Protocol):
+    """What a learner may ask about the model and the batch at hand."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, K) upstream labels as distributions."""
+        ...
+
+    def rows(self, features: bool = False, graph: bool = True) -> Pass:
+        """One forward pass of the batch, made once: log-probabilities, `Pass.pull`, features where asked for."""
+        ...
+
+    def pseudo_step(self, weight: Tensor, lr: float) -> Direction:
+        """w − lr ∇_w Σ_i weight_i ℓ_i(w) over all ranks, from the graph of `rows`: parameter values for ``at``."""
+        ...
+
+    def direction(self, at: Mapping[str, Tensor] | None = None) -> Direction:
+        """∇L_val at the model's parameters, or at ``at``; averaged over ranks."""
+        ...
+
+    def benefit(self, direction: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """``(log_p, B)`` of the batch along ``direction``, by default `direction()`."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A method that owns parameters. It may offer ``probabilities``, which a policy reads at the next epoch."""
+
+    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
+        """Weights and soft labels of this batch; the learner's own parameters may take a step."""
+        ...

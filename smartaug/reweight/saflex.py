@@ -1,0 +1,101 @@
+"""SAFLEX: weights and soft labels that lower the validation loss most, for whatever augmentation comes upstream.
+
+What: per sample the label is a softmax of (benefit + penalty × upstream label) / temperature, and the weight is 1 where
+that label's benefit is not negative, else 0. When: labels or augmentations that are partly wrong (noise, CutMix,
+generated images) and a clean validation set of some hundred samples; without such a set, or with labels that are right,
+expect little. The size of the validation SET matters more than its batch; keep a third set for reporting. Labels come
+out underconfident (look at calibration; penalty 4 with temperature 0.5 halves the error). Cost: see
+benchmarks/results/reweight.json; the benefit is one forward-mode pass, "difference" is cheaper and was as good in
+training. Reference: Ding et al., "SAFLEX: Self-Adaptive Augmentation via Feature Label Extrapolation", ICLR 2024. How
+this differs: benefits are divided by their standard deviation over the batch (the gradient's scale drifts), the penalty
+toward the upstream label is 3 by default (Σ_k p_k B_k = 0, so without it every weight is 1 and labels confirm
+themselves: ≤ 1 collapses), the temperature is 1, and validation batches are class-balanced. The programme works on rows
+alone: columns may be classes or anything else that is chosen among.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import draws, ranks
+from ..batch import Batch
+from .learned import Model, Reweighting, with_mean_one
+from .protocols import Gradients
+
+
+class SAFLEX(Reweighting):
+    """``reweight=smartaug.SAFLEX(model, val_set)``: learned weights and soft labels for every batch.
+
+    temperature: ≥ 0; 0 takes the best label alone. penalty: β ≥ 0, the pull toward the upstream label in standard
+    deviations of the benefits; below about 1 labels confirm themselves, from 4 with temperature ≤ 0.5 they stay
+    upstream. noise: scale of Gumbel noise on the benefits. The other arguments are `Reweighting`'s. With many classes
+    the softmax spreads: 1,000 classes want a temperature near 0.3.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        val_set: Any,
+        *,
+        temperature: float = 1.0,
+        penalty: float = 3.0,
+        noise: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(model, val_set, **settings)
+        for name, value in (("temperature", temperature), ("penalty", penalty), ("noise", noise)):
+            if not value >= 0.0:
+                raise ValueError(f"{name} must be a number ≥ 0, got {value!r}")
+        self.temperature, self.penalty, self.noise = float(temperature), float(penalty), float(noise)
+
+    @staticmethod
+    def rule(
+        B: Tensor,
+        log_p: Tensor,
+        soft_upstream: Tensor,
+        temperature: float = 1.0,
+        penalty: float = 3.0,
+        *,
+        noise: Tensor | None = None,
+        scale: Tensor | None = None,
+        normalise: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1 (Ding et al., §3.3, eq. for w and ỹ).
+
+        B, log_p, soft_upstream: (B, K); log_p is not used by this rule. noise: (B, K) added to the normalised benefits.
+        scale: what benefits are divided by; None is their standard deviation over the batch. All benefits equal: the
+        labels stay nearest upstream, weights are 1. normalise=False: weights
+        are 0 or 1. Not finite B: not finite weights.
+        """
+        deviation = (B - B.mean()).square().mean().sqrt() if scale is None else scale
+        benefits = B / deviation.clamp_min(torch.finfo(B.dtype).tiny)
+        score = benefits + penalty * soft_upstream.to(B.dtype)
+        if noise is not None:
+            score = score + noise.to(B.dtype)
+        if temperature > 0:
+            soft = (score / temperature).softmax(1)
+        else:
+            soft = torch.zeros_like(score).scatter_(1, score.argmax(1, keepdim=True), 1.0)
+        gain = (soft * benefits).sum(1)
+        weight = torch.where(torch.isfinite(gain), (gain >= 0).to(B.dtype), gain)
+        return (with_mean_one(weight) if normalise else weight), soft
+
+    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, Tensor]:
+        """The rule on this batch's benefits, with the spread of the benefits taken over all ranks."""
+        log_p, benefits = grads.benefit()
+        one = torch.ones_like(benefits)
+        count, first, second = ranks.total(torch.stack([one.sum(), benefits.sum(), benefits.square().sum()]))
+        scale = (second / count - (first / count).square()).clamp_min(0).sqrt()
+        noise = self.noise * self._gumbel(benefits) if self.noise else None
+        return self.rule(
+            benefits, log_p, grads.labels, self.temperature, self.penalty, noise=noise, scale=scale, normalise=False
+        )
+
+    def _gumbel(self, like: Tensor) -> Tensor:
+        """Standard Gumbel draws (B, K), a function of (seed, batch number, rank, row)."""
+        keys = draws.key(self.seed, self.step, torch.arange(len(like)), view=ranks.here()[0])
+        uniform = draws.uniform(keys, (like.shape[1],), dtype=torch.float64).clamp_min(2.0**-54)
+        return -(-uniform.log()).log().to(like.device, like.dtype)

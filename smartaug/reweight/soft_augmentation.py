@@ -1,0 +1,68 @@
+"""Soft Augmentation: the less of an image is left, the less its label is believed.
+
+What: with v the visible fraction, the true class keeps p = 1 − (1 − p_min)(1 − v)^k and the others share the rest; the
+sample's weight is p. When: strong crops and erasing; no model and no validation set are needed. Cost: none worth
+measuring. Reference: Liu et al., "Soft Augmentation for Image Classification", CVPR 2023, eq. 4–6 (k = 2). How this
+differs: v is read from the trace of the stages, here `Erase`; for other stages give ``visible=``; weights have mean 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..logits import distributions
+from .learned import normalised
+
+
+class SoftAugmentation:
+    """``reweight=smartaug.SoftAugmentation(num_classes=10)``.
+
+    num_classes: K. p_min: confidence at v = 0, None is 1 / K. k: how late confidence falls. visible: a callable
+    ``(batch, trace) -> (B,)`` in [0, 1]; None reads the share left by `Erase`. reweight: also weigh samples by p.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        p_min: float | None = None,
+        k: float = 2.0,
+        visible: Callable[[Batch, Any], Tensor] | None = None,
+        reweight: bool = True,
+    ) -> None:
+        if not isinstance(num_classes, int) or num_classes < 2:
+            raise ValueError(f"num_classes must be an integer ≥ 2, got {num_classes!r}; write SoftAugmentation(10)")
+        p_min = 1.0 / num_classes if p_min is None else p_min
+        if not 0.0 <= p_min <= 1.0:
+            raise ValueError(f"p_min must be in [0, 1], got {p_min!r}; None is 1 / num_classes")
+        if not k > 0:
+            raise ValueError(f"k must be positive, got {k!r}; the paper's is 2")
+        self.num_classes, self.p_min, self.k, self.visible, self.reweight = num_classes, p_min, k, visible, reweight
+
+    @staticmethod
+    def rule(visible: Tensor, soft_upstream: Tensor, p_min: float, k: float = 2.0) -> tuple[Tensor, Tensor]:
+        """``(p, soft)``: confidence (B,) and labels (B, K) for the visible fraction (B,) in [0, 1]."""
+        p = 1 - (1 - p_min) * (1 - visible).pow(k)
+        others = (1 - soft_upstream) / (soft_upstream.shape[1] - 1)
+        return p, p[:, None] * soft_upstream + (1 - p)[:, None] * others
+
+    def __call__(self, batch: Batch, trace: Any) -> tuple[Tensor | None, Tensor]:
+        """``(weight, soft)``: weights of mean 1, or None with reweight=False."""
+        upstream = distributions(batch.target if batch.soft is None else batch.soft, self.num_classes)
+        seen = self._left_by_erase(trace) if self.visible is None else self.visible(batch, trace)
+        p, soft = self.rule(seen.to(upstream.device, upstream.dtype), upstream, self.p_min, self.k)
+        return (normalised(p) if self.reweight else None), soft
+
+    def _left_by_erase(self, trace: Any) -> Tensor:
+        if "Erase" not in trace.names:
+            raise ValueError(
+                "SoftAugmentation reads the visible fraction from Erase, which is not among the stages "
+                f"({', '.join(trace.names) or 'none'}); add smartaug.Erase(), or pass visible=lambda batch, trace: ..."
+            )
+        covered = torch.where(trace.ops == trace.names.index("Erase"), trace.magnitudes, 0.0).sum(1)
+        return (1 - covered).clamp(0, 1)

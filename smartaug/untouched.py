@@ -1,0 +1,98 @@
+"""What lets the user's model be called without a trace: unwrapping, and a context that puts everything back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
+
+
+def unwrapped(model: Any) -> nn.Module:
+    """The module inside DistributedDataParallel, DataParallel and `torch.compile`; names are then the user's own.
+
+    Raises TypeError when ``model`` is no module, is sharded (FSDP), or has lazy parameters that no batch has shaped.
+    """
+    while isinstance(model, nn.Module):
+        inner = getattr(model, "_orig_mod", None)  # torch.compile
+        if inner is None and isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            break
+        model = inner
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}; pass the network that the loop trains"
+        )
+    sharded = any("FSDP" in base.__name__ or base.__name__ == "FullyShardedDataParallel" for base in type(model).mro())
+    if sharded or any(type(parameter).__name__ == "DTensor" for parameter in model.parameters()):
+        raise TypeError(
+            "the model is sharded (FSDP or DTensor parameters), and per-sample gradients need whole parameters; train "
+            "with DistributedDataParallel, or leave reweight= out"
+        )
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise TypeError(
+            "the model has lazy parameters without a shape; call model(example_inputs) once before training"
+        )
+    return model
+
+
+@contextmanager
+def untouched(module: nn.Module, training: bool | None, device: torch.device) -> Iterator[None]:
+    """Call ``module`` inside; afterwards its attributes and modes, and the global generators, are what they were.
+
+    Parameters and buffers are the caller's affair (functional_call on copies). training: the mode inside; None is the
+    module's own. Inside, attention is computed by plain matrix products, because the fused kernels have no
+    forward-mode derivative, and modules compiled in place run uncompiled.
+    """
+    # shallow copies: weight_norm writes its product, models cache features, and train(False) writes ``training``
+    before = [(part, dict(part.__dict__)) for part in module.modules()]
+    python, arrays = random.getstate(), np.random.get_state()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    devices = [] if device.type == "cpu" else [device]
+    kind = device.type if devices else "cuda"
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.random.fork_rng(devices, device_type=kind))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if torch.is_autocast_enabled(device.type):
+            # its cache of cast weights would outlive these passes and meet the user's own
+            dtype = torch.get_autocast_dtype(device.type)
+            stack.enter_context(torch.autocast(device.type, dtype=dtype, cache_enabled=False))
+        try:
+            torch.backends.mha.set_fastpath_enabled(False)
+            for part, _ in before:
+                if part.__dict__.get("_compiled_call_impl") is not None:
+                    part.__dict__["_compiled_call_impl"] = None
+            if training is not None:
+                module.train(training)
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)
+            for part, attributes in before:
+                if part.__dict__.keys() != attributes.keys() or any(
+                    part.__dict__[name] is not value for name, value in attributes.items()
+                ):
+                    part.__dict__.clear()
+                    part.__dict__.update(attributes)
+            random.setstate(python)
+            np.random.set_state(arrays)
+
+
+def generator_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The states of torch's generators on the CPU and on ``device``, to give two passes the same dropout."""
+    own = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
+    return torch.get_rng_state(), own
+
+
+def set_generator_state(device: torch.device, state: tuple[Tensor, Tensor | None]) -> None:
+    """Put back what `generator_state` gave."""
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.get_device_module(device).set_rng_state(state[1], device)

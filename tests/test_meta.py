@@ -1,0 +1,186 @@
+"""MetaAugment and Meta-Weight-Net: exact hypergradients, the table of pairs, and its way back into RandAugment."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.utils.data import TensorDataset
+
+import smartaug
+from smartaug.augment.plan import Trace
+from smartaug.reweight.meta_augment import PairTable
+from smartaug.reweight.validation import ValidationBatches
+from tests import reference
+from tests.models import images, make
+from tests.test_reweight import data, net, shell, train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NAMES = ("Identity", "Flip", "Swap")
+
+
+def trace(n):
+    ops = torch.stack([torch.arange(n) % 3, torch.arange(n) // 3 % 3], 1)
+    return Trace(ops, torch.zeros(n, 2), NAMES)
+
+
+def losses(model, values, inputs, labels, training):
+    """Per-sample losses with ``values`` as parameters, buffers and mode put back."""
+    was = model.training
+    model.train(training)
+    buffers = {name: part.clone() for name, part in model.named_buffers()}
+    logits = reference.as_classes(functional_call(model, {**buffers, **values}, (inputs,)))
+    model.train(was)
+    return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def reference_hypergradient(model, policy, seen, batch, held, lr, normalise):
+    """d L_val(ŵ(θ)) / dθ by a second-order graph."""
+    parameters = dict(model.named_parameters())
+    P = policy(*seen)
+    shares = P / P.sum() if normalise else P / len(P)
+    loss = (shares * losses(model, parameters, batch.inputs, batch.target, model.training)).sum()
+    steps = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+    moved = {name: part - lr * step for (name, part), step in zip(parameters.items(), steps, strict=True)}
+    value = losses(model, moved, *held, False).mean()
+    return torch.autograd.grad(value, list(policy.parameters()))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("make_name", ["batch norm", "single column", "tied"])
+@pytest.mark.parametrize("name", ["MetaAugment", "MetaWeightNet"])
+def test_the_hypergradient_equals_second_order_autograd(name, make_name, training):
+    model = make(make_name, training)
+    classes = 2 if make_name == "single column" else 3
+    held = (images(12), torch.arange(12) % classes)
+    extra = {"operations": NAMES} if name == "MetaAugment" else {}
+    stage = getattr(smartaug, name)(model, held, lr=0.3, validation_batch=6, **extra)
+    batch = smartaug.Batch(images(9), torch.arange(9) % classes, None, None, None)
+    if classes == 2:  # the reference's cross entropy is of (0, z)
+        assert reference.as_classes(model(batch.inputs)).shape[1] == 2
+    stage(batch, trace(9))  # makes the network
+    before = copy.deepcopy(stage.net)
+    seen = []
+    stage.net.register_forward_hook(lambda _, args, __: seen.append(args))
+    drawn = ValidationBatches(held, 6).batch(1, torch.device("cpu"))
+    stage(batch, trace(9))
+    wanted = reference_hypergradient(model, before, seen[0], batch, drawn, 0.3, name == "MetaAugment")
+    for parameter, part in zip(stage.net.parameters(), wanted, strict=True):
+        assert float((parameter.grad - part).abs().max()) <= 1e-8
+    assert any(float(part.abs().max()) > 1e-8 for part in wanted)
+
+
+@pytest.mark.parametrize("name", ["MetaAugment", "MetaWeightNet"])
+@pytest.mark.parametrize("settings", [{}, {"method": "difference"}, {"every": 3}, {"weigh_every": 2}])
+def test_they_train_through_the_loader(name, settings):
+    model = net()
+    loader = train(shell(name, model, **settings), model=model)
+    target = next(iter(loader))[1]
+    assert float(target.weight.mean()) == pytest.approx(1.0, abs=1e-5)
+    assert target.soft is None
+
+
+def test_alpha_from_the_users_optimizer():
+    model, state = net(), torch.get_rng_state()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    batch, held = smartaug.Batch(torch.randn(6, 5), torch.arange(6) % 3), data()
+    state = torch.get_rng_state()
+    one = smartaug.MetaWeightNet(model, held, optimizer=optimizer)
+    other = smartaug.MetaWeightNet(model, held, lr=0.25)
+    assert torch.equal(one(batch, None)[0], other(batch, None)[0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_table_follows_the_papers_formula():
+    table = PairTable((3, 3), history=2, epsilon=0.1)
+    assert torch.allclose(table.probabilities(), torch.full((3, 3), 1 / 9, dtype=torch.float64))
+    table.note(torch.tensor([[0, 1], [0, 1], [2, 2]]), torch.tensor([0.2, 0.4, 0.9]))
+    table.close()
+    v = torch.ones(3, 3, dtype=torch.float64)
+    v[0, 1], v[2, 2] = 0.3, 0.9
+    assert torch.allclose(table.probabilities(), 0.9 * v / v.sum() + 0.1 / 9)
+    for _ in range(2):  # forgotten after two epochs
+        table.close()
+    assert torch.allclose(table.probabilities(), torch.full((3, 3), 1 / 9, dtype=torch.float64))
+
+
+def colour(n=32):
+    return TensorDataset(torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8), torch.arange(n) % 3)
+
+
+def image_net():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+def with_policy(dataset, model, held, history=20):
+    policy = smartaug.RandAugment(num_ops=2)
+    stage = smartaug.MetaAugment(
+        model, held, policy=policy, transform=smartaug.Normalize(), policy_lr=0.05, history=history
+    )
+    loader = smartaug.DataLoader(
+        dataset, batch_size=8, shuffle=True, reweight=stage, seed=3, device="cpu",
+        augment=[smartaug.PadCrop(1), policy, smartaug.Erase(0.5), smartaug.Normalize()],
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    return loader, stage, policy
+
+
+def test_probabilities_reach_randaugment_at_the_next_epoch():
+    loader, stage, policy = with_policy(colour(), image_net(), colour())
+    assert len(stage.operations) == 14
+    uniform = torch.full((14, 14), 1 / 196, dtype=torch.float64)
+    list(loader)
+    assert torch.allclose(policy.probabilities, uniform)
+    assert int(stage.table.now[1].sum()) == 32  # the policy's two columns, not PadCrop's or Erase's
+    list(loader)
+    assert not torch.allclose(policy.probabilities, uniform)
+    assert torch.equal(policy.probabilities, stage.probabilities)
+    assert float(policy.probabilities.sum()) == pytest.approx(1.0)
+    told = loader.stats()["reweight"]
+    assert told["probabilities"].shape == (14, 14)
+    assert told["operations"][0] == "Identity"
+
+
+def test_a_resumed_run_draws_and_weighs_the_same():
+    torch.manual_seed(1)
+    dataset, held, model = colour(), colour(), image_net()
+    loader, _, _ = with_policy(dataset, model, held)
+    list(loader)
+    batches = iter(loader)
+    next(batches)
+    file = io.BytesIO()
+    torch.save(loader.state_dict(), file)
+    file.seek(0)
+    other, _, _ = with_policy(dataset, model, held)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    rest = [*batches, *loader]
+    again = [*other, *other]
+    assert len(rest) == len(again) == 7
+    for (a, target), (b, second) in zip(rest, again, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(target.weight, second.weight)
+
+
+def test_without_operations_features_alone_decide():
+    stage = shell("MetaAugment")
+    weight, _ = stage(smartaug.Batch(torch.randn(6, 5), torch.arange(6) % 3), None)
+    assert weight.shape == (6,)
+    assert stage.probabilities is None
+    assert "probabilities" not in stage.stats()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"policy": 3}, TypeError, r"policy must be an augmentation that draws from probabilities, got int"),
+        ({"epsilon": 2.0}, ValueError, r"epsilon must be in \[0, 1\], got 2.0"),
+        ({"history": 0}, ValueError, "history must be a number of epochs ≥ 1"),
+        ({"lr": 0.0}, ValueError, "lr must be positive"),
+        ({"scope": "head"}, ValueError, "MetaAugment steps the whole model"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, error, match):
+    with pytest.raises(error, match=match):
+        shell("MetaAugment", **arguments)
