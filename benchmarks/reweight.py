@@ -160,8 +160,19 @@ def peaks(width: int, threads: int) -> dict[str, int]:
     """`peak` of every row, each in a process of its own."""
     found = {}
     for name in steps(width):
-        command = [sys.executable, __file__, "--width", str(width), "--peak", name, "--threads", str(threads)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        command = [
+            sys.executable,
+            str(Path(__file__).resolve()),
+            "--width",
+            str(width),
+            "--peak",
+            name,
+            "--threads",
+            str(threads),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{name}: {done.stderr[-1000:]}")
         found[name] = int(done.stdout.split()[-1])
     return found
 
