@@ -3,8 +3,9 @@
 What: P(φ, e; θ) from a sample's last-layer features φ and its pair of operations e; weights P / ΣP; θ learned by the
 exact gradient of the validation loss after a pseudo step; a table of pairs follows the mean P each pair received. When:
 some operations contradict labels. Reweighting to first order sees label conflict, not lost information: on digits an
-operation that pastes another image in fell to a fifth of its share, while flips, rotations and blanks could not be told
-from harmless ones. TrivialAugment costs nothing and is the bar to beat. Cost: benchmarks/results/reweight.json.
+operation that pastes another image in fell to a quarter of its share on 5 of 5 seeds (benchmarks/results/policy.json);
+how flips, rotations and blanks fare differs from set-up to set-up, so do not read the table as harm. TrivialAugment
+costs nothing and is the bar to beat. Cost: benchmarks/results/reweight.json.
 Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Learning", AAAI 2021, Alg. 1, eq. 4–9. How
 this differs: no second-order graph; an operation's entry in e is 11 / 11 whatever its magnitude (`RandAugment` has one
 magnitude for all); validation batches are class-balanced; the table starts uniform and pairs never seen count 1, as
