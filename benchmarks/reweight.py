@@ -11,7 +11,6 @@ cosine and share of equal signs between Σ_k y_k B_k of each cheap form and of t
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -158,11 +157,17 @@ def times(width: int, repeats: int) -> dict[str, Any]:
 
 
 def peak(width: int, name: str) -> int:
-    """Resident bytes of this process at their highest in a call of that row, beyond the model and its data."""
+    """Resident bytes of this process at their highest in a call of that row, beyond the model and its data (Linux)."""
     call = steps(width)[name][1]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _highest()
     call()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return _highest() - before
+
+
+def _highest() -> int:
+    # getrusage's figure would begin at the parent's
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
 
 
 def peaks(width: int, threads: int) -> dict[str, int]:
@@ -235,7 +240,9 @@ def quality(epochs: int) -> dict[str, Any]:
                         )
                     elif "other" in form:
                         along = grads.direction(model, images[drawn[64:128]], labels[drawn[64:128]], training=False)
-                    elif "stale" in form and old is not None:
+                    elif "stale" in form:
+                        if old is None:
+                            continue
                         along = old
                     with torch.autocast("cpu", torch.bfloat16, enabled="autocast" in form):
                         _, B = grads.benefit(model, inputs, along, "difference" if "method" in form else "jvp")
@@ -260,8 +267,8 @@ def main() -> None:
     if options.peak:
         print(peak(options.width, options.peak))
         return
-    results = times(options.width, options.repeats)
     memory = peaks(options.width, options.threads)
+    results = times(options.width, options.repeats)
     for name, value in memory.items():
         results[name]["memory_ratio"] = round(value / memory["plain"], 2)
         print(f"{name:54} {results[name]['memory_ratio']:.2f} x memory")
