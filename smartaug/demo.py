@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from .augment import Augmentation, Compose, Erase, Flip, Normalize, PadCrop
+from .augment import Augmentation, Compose, CutMix, Erase, Flip, Normalize, PadCrop
 from .loader import DataLoader
 from .loss import Loss
 from .plots import image_grid
+from .reweight import SAFLEX
 
 _MEAN, _STD = 0.5, 0.25
 _LARGEST = 64  # pixels a side: the demo's network is small
@@ -46,6 +47,7 @@ class Result:
     """What one training run gave. epoch_seconds, loader_seconds: per epoch, one entry each; accuracy: in [0, 1]."""
 
     name: str
+    model: nn.Module
     epoch_seconds: list[float]
     loader_seconds: list[float]
     accuracy: float
@@ -199,7 +201,7 @@ def train(
                 bar.update()
         epoch_seconds.append(time.perf_counter() - started)
         loader_seconds.append(waited)
-    return Result(name, epoch_seconds, loader_seconds, _accuracy(model, test, device), samples)
+    return Result(name, model, epoch_seconds, loader_seconds, _accuracy(model, test, device), samples)
 
 
 @torch.no_grad()
@@ -234,12 +236,15 @@ def _median(values: list[float]) -> float:
     return float(torch.tensor(values).median()) if values else float("nan")
 
 
-def picture(task: Task, seed: int, path: str | Path, shown: int = 8) -> Path:
-    """Write a grid: ``shown`` training images, and below each what three epochs make of it, with the operations."""
-    from torchvision.transforms import v2
+def picture(task: Task, model: nn.Module, seed: int, path: str | Path, shown: int = 8) -> Path:
+    """Write a grid of ``shown`` training images, three epochs of augmentation, and weights and labels from SAFLEX.
 
-    data = task.train(v2.PILToTensor())
-    rows = torch.linspace(0, len(data) - 1, min(shown, len(data))).long()  # type: ignore[arg-type]
+    First row: as stored. Then three epochs with the operations that each image received. Last row: CutMix, with the
+    weight and the soft label that SAFLEX gives them for ``model`` (its validation data are other training images).
+    """
+    data = task.train(_unscaled())
+    size = len(data)  # type: ignore[arg-type]
+    rows = torch.linspace(0, size - 1, min(shown, size)).long()
     pairs = [data[int(row)] for row in rows]
     originals = torch.stack([image for image, _ in pairs])
     visible = Compose([stage for stage in batched_stages(task) if not isinstance(stage, Normalize)])
@@ -249,8 +254,42 @@ def picture(task: Task, seed: int, path: str | Path, shown: int = 8) -> Path:
         plan = visible.plan(originals.shape, index=rows, epoch=epoch, seed=seed)
         images.append(visible.apply(originals, plan))
         captions += [plan.trace.describe(row).replace(", ", "\n") for row in range(len(rows))]
-    title = "first row: as stored; below: the same images in three epochs, each with its own operations"
+
+    others = [row for row in range(size) if row not in set(rows.tolist())]
+    validation = Subset(task.train(_plain(task)), others[:: max(1, len(others) // 256)])
+    loader: DataLoader = DataLoader(
+        pairs,  # type: ignore[arg-type]
+        batch_size=len(pairs),
+        augment=[CutMix(num_classes=len(task.classes)), Normalize(_MEAN, _STD)],
+        reweight=SAFLEX(model, validation, validation_batch=min(64, len(validation))),
+        seed=seed,
+        device=next(model.parameters()).device,
+    )
+    mixed, target = next(iter(loader))
+    images.append(((mixed.cpu() * _STD + _MEAN) * 255).clamp(0, 255).round().to(torch.uint8))
+    for weight, soft in zip(target.weight.tolist(), target.soft.cpu(), strict=True):
+        likely = [f"{task.classes[int(k)]} {float(soft[k]):.2f}" for k in soft.argsort(descending=True)[:2]]
+        captions.append(f"weight {weight:.2f}\n" + ", ".join(likely))
+    title = (
+        "first row: as stored; then three epochs, each image with its own operations; "
+        "last: CutMix with SAFLEX's weights and soft labels"
+    )
     return image_grid(torch.cat(images), captions, path, columns=len(rows), title=title)
+
+
+def _unscaled() -> Callable[[Any], Any]:
+    """PIL image to uint8 tensor: what travels from the workers."""
+    from torchvision.transforms import v2
+
+    return v2.PILToTensor()
+
+
+def _plain(task: Task) -> Callable[[Any], Any]:
+    """The validation transform."""
+    from torchvision.transforms import v2
+
+    normalize = v2.Normalize([_MEAN] * task.channels, [_STD] * task.channels)
+    return v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), normalize])
 
 
 def run(
@@ -264,8 +303,6 @@ def run(
     out: str = "smartaug-demo.png",
 ) -> list[Result]:
     """Train both ways, print the table, write the picture; the command ``smartaug demo``."""
-    from torchvision.transforms import v2
-
     task = digits_task(limit) if data is None else folder_task(data, limit, seed)
     epochs = epochs if epochs is not None else (15 if data is None else 3)
     workers = workers if workers is not None else (0 if data is None else 2)
@@ -276,15 +313,14 @@ def run(
         raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).resolve().parent} to write the picture to")
     print(f"{task.name}; {epochs} epochs, {workers} workers, {where}")
 
-    plain = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([_MEAN], [_STD])])
-    test = TorchDataLoader(task.test(plain), batch_size=256, num_workers=workers)
+    test = TorchDataLoader(task.test(_plain(task)), batch_size=256, num_workers=workers)
     shared: dict[str, Any] = {"batch_size": 64, "shuffle": True, "drop_last": True, "num_workers": workers}
 
     by_sample = TorchDataLoader(
         task.train(per_sample_transform(task)), generator=torch.Generator().manual_seed(seed), **shared
     )
     batched = DataLoader(
-        task.train(v2.PILToTensor()),
+        task.train(_unscaled()),
         generator=torch.Generator().manual_seed(seed),
         augment=batched_stages(task),
         device=where,
@@ -298,5 +334,5 @@ def run(
         train("smartaug", batched, Loss(nn.CrossEntropyLoss()), test, task, epochs, where, seed),
     ]
     print(table(results))
-    print(f"picture: {picture(task, seed, out)}")
+    print(f"picture: {picture(task, results[-1].model, seed, out)}")
     return results
