@@ -121,9 +121,9 @@ def loaders(images: list[np.ndarray], workers: int) -> dict[str, Any]:
         "kornia, one op for all (not equivalent)": same_for_all(
             DataLoader(Images(tensors, lambda tensor: tensor), **shared)
         ),
-        "smartaug, torch backend": whole(ours(backend="torch")),
-        "smartaug": whole(ours()),
-        "smartaug, exact=False": whole(ours(exact=False)),
+        "smartaug, torch": whole(ours(backend="torch")),
+        "smartaug, numba": whole(ours()),
+        "smartaug, numba, exact=False": whole(ours(exact=False)),
     }
 
 
@@ -173,7 +173,7 @@ def main() -> None:
             "best_per_sample_rival": best,
             "ratio_to_best_per_sample_rival": ratios,
             "albumentations_workers_to_catch_up, extrapolated": round(
-                harness.summary(speeds["smartaug"])["median"] / per_worker, 1
+                harness.summary(speeds["smartaug, numba"])["median"] / per_worker, 1
             ),
             "share of a ResNet-18 step on a GPU": "not measured",
         },

@@ -33,7 +33,8 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-def _mix_int(word: int) -> int:
+def mix(word: int) -> int:
+    """SplitMix64's finaliser of one Python integer (taken modulo 2**64): an int in [0, 2**64)."""
     word &= _MASK
     word = ((word ^ (word >> 30)) * _FIRST) & _MASK
     word = ((word ^ (word >> 27)) * _SECOND) & _MASK
@@ -56,16 +57,16 @@ def key(seed: int, epoch: int, index: Tensor, view: int = 0) -> Tensor:
 
     ``seed``, ``epoch`` and ``view`` are any Python integers (taken modulo 2**64).
     """
-    word = _mix_int(seed + _GOLDEN)
-    word = _mix_int(word ^ _mix_int(epoch + 2 * _GOLDEN))
-    word = _mix_int(word ^ _mix_int(view + 3 * _GOLDEN))
+    word = mix(seed + _GOLDEN)
+    word = mix(word ^ mix(epoch + 2 * _GOLDEN))
+    word = mix(word ^ mix(view + 3 * _GOLDEN))
     words = _mix_(index.to(torch.int64) * _signed(_GOLDEN) + _signed(word))
     return _mix_(words ^ _signed(word))
 
 
 def fold(key: Tensor, word: int) -> Tensor:
     """An independent stream for every integer ``word`` (a stage, an attempt): keys (B,) to keys (B,)."""
-    return _mix_(key ^ _signed(_mix_int(word + _GOLDEN)))
+    return _mix_(key ^ _signed(mix(word + _GOLDEN)))
 
 
 def bits(key: Tensor, slots: int, start: int = 0) -> Tensor:
