@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random import mtrand
 from torch import Tensor, nn
 
 from .. import draws
@@ -80,12 +81,12 @@ def forked_rng(key: Tensor, device: torch.device) -> Iterator[None]:
     """Seed torch (CPU and ``device``), `random` and NumPy from the stream keys (B,); put everything back afterwards."""
     seed = draws.mix(int(key.sum(dtype=torch.int64))) >> 1  # 63 bits: what torch's generators take
     python, cpu = random.getstate(), torch.get_rng_state()
-    legacy, bits = np.random.get_state(legacy=False), np.random.get_bit_generator()
+    legacy, bits = np.random.get_state(legacy=False), mtrand.get_bit_generator()
     module = None if device.type == "cpu" else torch.get_device_module(device)
     own = module.get_rng_state(device) if module else None
     try:
         random.seed(seed)
-        np.random.set_bit_generator(_SPARE)  # ten times quicker than copying the user's 2.5 kB there and back
+        mtrand.set_bit_generator(_SPARE)  # ten times quicker than copying the user's 2.5 kB there and back
         np.random.seed(seed & 0xFFFFFFFF)
         torch.default_generator.manual_seed(seed)
         if module:
@@ -94,7 +95,7 @@ def forked_rng(key: Tensor, device: torch.device) -> Iterator[None]:
         yield
     finally:
         random.setstate(python)
-        np.random.set_bit_generator(bits)
+        mtrand.set_bit_generator(bits)
         if legacy["has_gauss"]:  # a swap forgets the second of a pair of normal draws
             np.random.set_state(legacy)
         torch.set_rng_state(cpu)
