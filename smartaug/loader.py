@@ -15,10 +15,11 @@ from .fetch import Running
 from .leaves import Spec
 from .notices import NoEffectWarning
 from .order import Listening, Record, Recorded, forward_epoch, told_epoch
-from .pipeline import Pipeline, classes_of
+from .pipeline import Pipeline
 from .ranks import here
 from .sampler import CoresetSampler
 from .side_stream import CopyAhead
+from .stages import classes_of
 
 T = TypeVar("T")
 

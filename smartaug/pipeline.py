@@ -6,20 +6,17 @@ Stages run in the main process when a batch is handed over, with the model as it
 from __future__ import annotations
 
 import inspect
-import operator
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from . import draws, leaves
-from .augment import Augmentation, Compose
 from .augment.augmentation import on_cpu
 from .augment.foreign import Foreign
 from .augment.labels import mix_labels
@@ -27,7 +24,18 @@ from .augment.plan import Plan, Trace
 from .batch import READ, Batch, Target
 from .fetch import Passes, Running
 from .notices import NoEffectWarning
-from .ranks import here
+from .stages import (
+    Seed,
+    as_steps,
+    checked_device,
+    checked_results,
+    flattened,
+    in_stage,
+    name_of,
+    not_a_stage,
+    refuse_followers,
+    rows_not_finite,
+)
 
 
 class Reweighter(Protocol):
@@ -104,9 +112,9 @@ class Pipeline:
         if returns not in ("same", "batch"):
             raise ValueError(f'returns must be "same" or "batch", got {returns!r}')
         if inspect.isclass(reweight) or (reweight is not None and not callable(reweight)):
-            raise TypeError(_not_a_stage("reweight", reweight, "a reweighter"))
+            raise TypeError(not_a_stage("reweight", reweight, "a reweighter"))
         if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
-            raise TypeError(_not_a_stage("coreset", coreset, "a coreset"))
+            raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
         self.steps = as_steps(augment)
         self.reweight, self.coreset = reweight, coreset
         self.device = device if device is None else checked_device(device)
@@ -229,7 +237,7 @@ class Pipeline:
             # one sum shows any NaN or Inf, and rows are looked at only then: large finite values overflow the sum too
             if view.device.type == "cpu" and view.is_floating_point() and view.numel():
                 total = view.sum(dtype=torch.float64 if view.dtype == torch.float64 else torch.float32)
-                bad = [] if torch.isfinite(total) else _rows_not_finite(view)
+                bad = [] if torch.isfinite(total) else rows_not_finite(view)
                 if bad:
                     raise ValueError(
                         f"the inputs at {where!r} hold NaN or Inf in rows {bad[:8]} of the batch; "
@@ -268,19 +276,19 @@ class Pipeline:
                 own = key if len(self.steps) == 1 else draws.fold(key, position)
                 try:
                     if isinstance(step, Foreign):
-                        _refuse(step.name, followers)
+                        refuse_followers(step.name, followers)
                         images = step(images, own)
                         continue
                     with on_cpu():
                         plan = step.sample(images.shape, own)
                     if plan.moves_pixels:
-                        _refuse(type(step).__name__, followers)
+                        refuse_followers(type(step).__name__, followers)
                     if position not in self._choices:
                         chosen = step.explain(plan, images)
                         self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
                     images = step.apply(images, plan)
                 except Exception as error:
-                    raise in_stage(error, f"augment stage {_name(step)}", index, images) from error
+                    raise in_stage(error, f"augment stage {name_of(step)}", index, images) from error
                 plans.append(plan)
                 trace = trace.then(plan.trace)
             done.append(images)
@@ -325,9 +333,9 @@ class Pipeline:
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
         try:
-            weight, soft = _checked_results(self.reweight(given, trace), length)
+            weight, soft = checked_results(self.reweight(given, trace), length)
         except Exception as error:
-            raise in_stage(error, f"reweight stage {_name(self.reweight)}", batch.index, batch.inputs) from error
+            raise in_stage(error, f"reweight stage {name_of(self.reweight)}", batch.index, batch.inputs) from error
         weight, soft = self._finite(weight, soft, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
@@ -361,7 +369,7 @@ class Pipeline:
     def _warn_fallback(self) -> None:
         if self.counts["fallbacks"] == 1:
             warnings.warn(
-                f"{_name(self.reweight)} made weights or labels that are not finite; such batches keep weight 1 and "
+                f"{name_of(self.reweight)} made weights or labels that are not finite; such batches keep weight 1 and "
                 'their own labels. loader.stats()["fallbacks"] counts them; look for NaN in the model\'s outputs',
                 stacklevel=2,
             )
@@ -431,17 +439,17 @@ class Pipeline:
         device = str(self.resolve_device())
         rows = [("stage", "runs", "why")]
         if self.coreset is not None:
-            rows.append((f"coreset: {_name(self.coreset)}", "sampler", "only selected samples are drawn"))
+            rows.append((f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn"))
         for position, step in enumerate(self.steps):
             if isinstance(step, Foreign):
                 rows.append((f"augment: {step.name}", device, "no plan for it: as it is, in a forked RNG"))
                 continue
             for part in flattened([step]):
-                rows.append((f"augment: {_name(part)}", device, "one plan for neighbouring stages"))
+                rows.append((f"augment: {name_of(part)}", device, "one plan for neighbouring stages"))
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
         if self.reweight is not None:
-            rows.append((f"reweight: {_name(self.reweight)}", device, "at hand-over, with the model as it is then"))
+            rows.append((f"reweight: {name_of(self.reweight)}", device, "at hand-over, with the model as it is then"))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
 
@@ -460,149 +468,3 @@ class Pipeline:
         for name in ("reweight", "coreset"):
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
-
-
-# --- helpers ---------------------------------------------------------------------------------------------------------
-
-
-def flattened(steps: Iterable[Any]) -> list[Any]:
-    """Augmentations one by one, in the user's order, those inside `Compose` too."""
-    return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
-
-
-class Seed:
-    """The seed of all draws: the one given, else `torch.initial_seed`, read once when first asked for."""
-
-    def __init__(self, given: int | None) -> None:
-        if given is not None:
-            try:
-                given = operator.index(given)
-            except TypeError:
-                raise TypeError(f"seed must be an integer or None, got {given!r}; write seed=0") from None
-        self.value = given
-
-    def __call__(self) -> int:
-        """The seed; a warning when several ranks would each read their own."""
-        if self.value is None:
-            self.value = torch.initial_seed()
-            if here()[1] > 1:
-                warnings.warn(
-                    "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
-                    "ranks changes the augmentations; pass seed=0",
-                    stacklevel=2,
-                )
-        return self.value
-
-
-def as_steps(augment: Any) -> list[Augmentation | Foreign]:
-    """``augment=`` as stages: neighbouring smartaug augmentations become one plan, everything else a foreign stage."""
-    if augment is None:
-        return []
-    stages = list(augment) if isinstance(augment, (tuple, list)) else [augment]
-    steps: list[Augmentation | Foreign] = []
-    group: list[Augmentation] = []
-    for stage in stages:
-        if inspect.isclass(stage) or not (isinstance(stage, (Augmentation, Foreign)) or callable(stage)):
-            raise TypeError(_not_a_stage("augment", stage, "an augmentation, a Kornia module or a callable on a batch"))
-        if isinstance(stage, Augmentation):
-            group.append(stage)
-            continue
-        steps += _grouped(group)
-        group = []
-        steps.append(stage if isinstance(stage, Foreign) else Foreign(stage))
-    return steps + _grouped(group)
-
-
-def _grouped(group: list[Augmentation]) -> list[Augmentation]:
-    """One plan for neighbours; a backend that one of them asks for is used for all."""
-    if len(group) < 2:
-        return group
-    asked = sorted({step.backend for step in group if step.backend is not None})
-    if len(asked) > 1:
-        raise ValueError(f"neighbouring augmentations ask for the backends {' and '.join(asked)}; give them one")
-    return [Compose(group, backend=asked[0] if asked else None)]
-
-
-def _not_a_stage(argument: str, given: Any, wanted: str) -> str:
-    if inspect.isclass(given):
-        return f"{argument} got the class {given.__name__}; make an object of it: {argument}={given.__name__}(...)"
-    return f"{argument} must be {wanted}, got {type(given).__name__}: {given!r}"
-
-
-def checked_device(device: torch.device | str) -> torch.device:
-    """``device`` if this machine has it, else a ValueError that names what there is."""
-    try:
-        made = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} is no device; write device='cpu' or device='cuda:0'") from error
-    if made.type in ("cpu", "meta"):
-        return made
-    current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    count = torch.accelerator.device_count() if current is not None and current.type == made.type else 0
-    if (made.index or 0) >= count:
-        there = f"{current.type} with {torch.accelerator.device_count()} devices" if current else "only the CPU"
-        raise ValueError(f"device={str(device)!r} does not exist here: this machine has {there}; leave device= out")
-    return made
-
-
-def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) -> Exception:
-    """``error`` again, with the stage, the sample indices and the input's shape and dtype put before its message."""
-    rows = "unknown indices" if index is None else f"samples {index[:16].tolist()}{' ...' if len(index) > 16 else ''}"
-    what = f"{str(inputs.dtype)[6:]} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
-    message = f"{stage} failed on {rows}, inputs {what}: {error}"
-    kind = type(error) if type(error) in (TypeError, ValueError, RuntimeError) else RuntimeError
-    return kind(message)
-
-
-def _name(stage: Any) -> str:
-    return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
-
-
-def _refuse(stage: str, followers: Mapping[leaves.Path, str]) -> None:
-    """Raise a ValueError when something in the batch would have to move with the pixels that ``stage`` may move."""
-    for path, what in followers.items():
-        shown = "".join(f"[{step!r}]" for step in path)
-        raise ValueError(
-            f"{stage} may move pixels, but batch{shown} is {what} that would not follow; use only stages that "
-            "leave pixels in place (Erase, Normalize), augment both in the dataset, or name what moves alone: inputs="
-        )
-
-
-def _checked_results(made: Any, length: int) -> tuple[Tensor | None, Tensor | None]:
-    """What a reweighter returned, if it is ``(weight, soft)`` for ``length`` rows; else an error naming the part."""
-    if not isinstance(made, tuple) or len(made) != 2:
-        raise TypeError(f"it must return (weight, soft), each a tensor or None, and returned {type(made).__name__}")
-    for name, part, ndim in (("weight", made[0], 1), ("soft", made[1], 2)):
-        if part is None:
-            continue
-        if not isinstance(part, Tensor) or not part.is_floating_point():
-            what = str(part.dtype) if isinstance(part, Tensor) else type(part).__name__
-            raise TypeError(f"{name} must be a floating-point tensor or None, it returned {what}")
-        if part.ndim != ndim or len(part) != length:
-            wanted = "(B,)" if ndim == 1 else "(B, K)"
-            raise ValueError(f"{name} has shape {tuple(part.shape)} for a batch of {length}; it must be {wanted}")
-    return made
-
-
-def _rows_not_finite(view: Tensor) -> list[int]:
-    return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()
-
-
-def classes_of(dataset: Any) -> int | None:
-    """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets."""
-    for _ in range(8):
-        classes, number = getattr(dataset, "classes", None), getattr(dataset, "num_classes", None)
-        if isinstance(classes, Sized) and not isinstance(classes, (str, bytes)):
-            return len(classes) or None
-        if isinstance(number, int):
-            return number
-        tensors = getattr(dataset, "tensors", None)
-        labels = getattr(dataset, "targets", getattr(dataset, "labels", tensors[-1] if tensors else None))
-        if isinstance(labels, (list, tuple)) and all(isinstance(label, int) for label in labels):
-            labels = torch.tensor(labels, dtype=torch.int64, device="cpu")
-        if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-            labels = torch.as_tensor(labels)
-        if isinstance(labels, Tensor) and labels.ndim == 1 and labels.numel() and not labels.is_floating_point():
-            return int(labels.max()) + 1 or None
-        dataset = getattr(dataset, "dataset", None)
-    return None

@@ -14,6 +14,7 @@ LAYERS = [
     ["batch", "untouched"],
     ["grads"],
     ["augment", "reweight", "coreset"],
+    ["stages"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
     ["side_stream"],
