@@ -27,7 +27,7 @@ class Augmentation(ABC):
     """
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
-    backend: str | None = None  # "torch", "numba", or None for the fastest there is
+    backend: str | None = None  # "torch", "numba", "triton", or None for the fastest there is
     _calls = 0
 
     @abstractmethod

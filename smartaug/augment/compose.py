@@ -18,7 +18,7 @@ class Compose(Augmentation):
 
     Each step draws from its own stream, so adding one leaves the draws of those before it as they were. Kornia modules
     and callables have no plan: hand those to the loader in a list, ``augment=[Flip(), kornia_module]``. backend:
-    "torch", "numba" or None for the fastest there is; it counts for all steps.
+    "torch", "numba", "triton" or None for the fastest there is; it counts for all steps.
     """
 
     def __init__(self, augmentations: Sequence[Augmentation], *, backend: str | None = None) -> None:

@@ -50,7 +50,7 @@ class Policy(Augmentation):
     units (0–255 for uint8), one or one per channel; None is 0. exact: keep operations in the order drawn; False
     composes a sample's geometric operations into one warp behind its other operations, which changes about every fifth
     sample at N = 2, M = 9, by 3 to 4 grey levels in the mean (0.6 to 0.8 over all samples, on photographs), and saves
-    up to a tenth of the time. backend: "torch", "numba" or None for the fastest there is.
+    up to a tenth of the time. backend: "torch", "numba", "triton" or None for the fastest.
     """
 
     def __init__(self, interpolation: Any, fill: Any, exact: bool, backend: str | None) -> None:
