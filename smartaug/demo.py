@@ -314,7 +314,13 @@ def run(
     print(f"{task.name}; {epochs} epochs, {workers} workers, {where}")
 
     test = TorchDataLoader(task.test(_plain(task)), batch_size=256, num_workers=workers)
-    shared: dict[str, Any] = {"batch_size": 64, "shuffle": True, "drop_last": True, "num_workers": workers}
+    shared: dict[str, Any] = {
+        "batch_size": 64,
+        "shuffle": True,
+        "drop_last": True,
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+    }
 
     by_sample = TorchDataLoader(
         task.train(per_sample_transform(task)), generator=torch.Generator().manual_seed(seed), **shared
