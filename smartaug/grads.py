@@ -21,6 +21,7 @@ the user put on the model do run.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 from weakref import WeakSet
@@ -321,7 +322,9 @@ def _fall_back(module: nn.Module, why: str) -> None:
 
 
 def _forward_mode(module: nn.Module, inputs: Any, values: Direction, tangents: Direction) -> tuple[Tensor, Tensor]:
-    with torch.no_grad(), forward_ad.dual_level():
+    with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
+        # torch scripts its own forward-mode rules when they are first met, and warns that scripting is deprecated
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
         duals = {name: forward_ad.make_dual(values[name], part) for name, part in tangents.items()}
         unpacked = forward_ad.unpack_dual(_call(module, {**values, **duals}, inputs))
         z, h = unpacked.primal.detach(), unpacked.tangent
