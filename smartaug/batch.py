@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
 
 class Embedding(NamedTuple):
-    """Per-sample gradient embedding, factored: residual (n, K) = p − y, and optionally feature (n, d).
+    """Per-sample gradient embedding, factored: residual (n, K) = p − y, and optionally feature (n, d) and loss (n,).
 
     The gradient of a linear head is residual ⊗ (feature, 1); its Gram matrix is (r rᵀ) ∘ (φ φᵀ + 1), so the n × K·d
     product is never formed (Liu & Mirzasoleiman, NeurIPS 2022, §4).
@@ -38,6 +38,7 @@ class Embedding(NamedTuple):
 
     residual: Tensor
     feature: Tensor | None = None
+    loss: Tensor | None = None
 
 
 class Target(Tensor):

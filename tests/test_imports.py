@@ -14,6 +14,7 @@ LAYERS = [
     ["batch", "untouched"],
     ["grads"],
     ["augment", "reweight", "coreset"],
+    ["lift", "moments", "dataset"],
     ["stages"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
