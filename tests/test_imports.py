@@ -26,7 +26,7 @@ LAYERS = [
 ]
 AUGMENT_LAYERS = [
     ["plan", "autoaugment"],
-    ["backends", "checks", "space"],
+    ["backends", "checks", "rectangles", "space"],
     ["labels"],
     ["augmentation"],
     ["ops", "geometry", "tone", "mix", "policies", "foreign"],

@@ -35,10 +35,10 @@ class Compose(Augmentation):
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""
-        plan = Plan(tuple(shape), (), Trace.empty(shape[0]))
+        plans = [Plan(tuple(shape), (), Trace.empty(shape[0]))]
         for position, step in enumerate(self.augmentations):
-            plan = plan.then(step.sample(plan.output_shape, draws.fold(key, position)))
-        return plan
+            plans.append(step.sample(plans[-1].output_shape, draws.fold(key, position)))
+        return plans[0].then(*plans[1:])
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.augmentations)

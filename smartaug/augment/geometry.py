@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from .. import draws
 from .augmentation import Augmentation, check_probability
 from .checks import check_fill, check_number, interpolation_name
 from .plan import FILTERS, Filter, Plan, Trace, Warp, per_channel
+from .rectangles import rectangles
 
 
 class Affine(Augmentation):
@@ -85,8 +87,6 @@ class RandomResizedCrop(Augmentation):
     `Policy`.
     """
 
-    _TRIES = 10
-
     def __init__(
         self,
         size: int | tuple[int, int],
@@ -108,31 +108,25 @@ class RandomResizedCrop(Augmentation):
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the parts of the B samples."""
         batch, _, height, width = shape
-        top, left, tall, wide = self._parts(key, height, width).double().unbind(1)
+        top, left, tall, wide = self._parts(key, height, width).astype(np.float64).T
         down, across = tall / self.size[0], wide / self.size[1]
-        zero = torch.zeros_like(top)
-        rows = (across, zero, left + across / 2 - 0.5), (zero, down, top + down / 2 - 0.5)
-        matrix = torch.stack([torch.stack(row, -1) for row in rows], 1)
-        bounds = torch.stack([left, left + wide - 1, top, top + tall - 1], -1)
+        matrix = np.zeros((batch, 2, 3))
+        matrix[:, 0, 0], matrix[:, 0, 2] = across, left + across / 2 - 0.5
+        matrix[:, 1, 1], matrix[:, 1, 2] = down, top + down / 2 - 0.5
+        bounds = np.stack([left, left + wide - 1, top, top + tall - 1], -1)
+        matrix, bounds = torch.from_numpy(matrix), torch.from_numpy(bounds)
         warp = Warp(matrix, self.size, self.interpolation, padding="edge", bounds=bounds)
-        share = (tall * wide / max(1, height * width)).float()
-        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), share[:, None], ("RandomResizedCrop",))
+        share = (tall * wide / max(1, height * width)).astype(np.float32)
+        trace = Trace(
+            torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(share[:, None]), ("RandomResizedCrop",)
+        )
         return Plan(tuple(shape), (warp,), trace)
 
-    def _parts(self, key: Tensor, height: int, width: int) -> Tensor:
+    def _parts(self, key: Tensor, height: int, width: int) -> np.ndarray:
         """Top, left, height and width (B, 4) int64."""
-        tries = draws.uniform(key, (self._TRIES, 4), dtype=torch.float64)
-        area = height * width * (self.scale[0] + tries[..., 0] * (self.scale[1] - self.scale[0]))
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        aspect = torch.exp(low + tries[..., 1] * (high - low))
-        wide, tall = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
-        fits = (wide > 0) & (tall > 0) & (wide <= width) & (tall <= height)
-        first = fits.long().argmax(1, keepdim=True)
-        top = (tries[..., 2] * (height - tall + 1).clamp(min=1)).long()
-        left = (tries[..., 3] * (width - wide + 1).clamp(min=1)).long()
-        drawn = torch.stack([part.gather(1, first)[:, 0] for part in (top, left, tall, wide)], 1)
-        whole = torch.tensor(self._central(height, width))
-        return torch.where(fits.any(1, keepdim=True), drawn, whole)
+        ratio = 1.0 / self.ratio[1], 1.0 / self.ratio[0]
+        boxes, found = rectangles(key, (height, width), self.scale, ratio, least=1)
+        return np.where(found, boxes[:, 0], self._central(height, width))
 
     def _central(self, height: int, width: int) -> tuple[int, int, int, int]:
         tall, wide = height, width

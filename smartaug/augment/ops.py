@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from .augmentation import Augmentation, check_probability
 from .checks import check_fill
 from .plan import Erase as EraseSegment
 from .plan import Plan, Store, Trace, Warp, per_channel
+from .rectangles import rectangles, slots
 
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
 
@@ -35,14 +37,19 @@ class Flip(Augmentation):
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw which of the B samples are mirrored."""
         batch, _, height, width = shape
-        flipped = draws.uniform(key) < self.p
-        axis, length = (1, height) if self.vertical else (0, width)
-        matrix = torch.eye(2, 3, dtype=torch.float64).repeat(batch, 1, 1)
-        matrix[:, axis, axis] -= 2.0 * flipped
-        matrix[:, axis, 2] = flipped * (length - 1.0)
+        flipped = (draws.uniform(key).numpy() < self.p).astype(np.int64)
+        matrix = _mirrors(self.vertical, height if self.vertical else width).take(flipped, 0)
         names = ("Identity", "VerticalFlip" if self.vertical else "HorizontalFlip")
-        trace = Trace(flipped.long()[:, None], torch.zeros(batch, 1), names)
-        return Plan(tuple(shape), (Warp(matrix, (height, width), grid=True, inside=True),), trace)
+        trace = Trace(torch.from_numpy(flipped[:, None]), torch.zeros(batch, 1), names)
+        return Plan(tuple(shape), (Warp(torch.from_numpy(matrix), (height, width), grid=True, inside=True),), trace)
+
+
+@lru_cache(maxsize=64)
+def _mirrors(vertical: bool, length: int) -> np.ndarray:
+    """The matrices (2, 2, 3) of the picture as it is and mirrored, ``length`` pixels along the axis concerned."""
+    as_it_is, mirrored = np.eye(2, 3), np.eye(2, 3)
+    mirrored[int(vertical), int(vertical)], mirrored[int(vertical), 2] = -1.0, length - 1.0
+    return np.stack([as_it_is, mirrored])
 
 
 class PadCrop(Augmentation):
@@ -80,14 +87,21 @@ class PadCrop(Augmentation):
                 f"PadCrop cannot cut {size[0]}×{size[1]} out of {height}×{width} padded by {self.padding}; "
                 f"use a padding of at least {-(min(room) // 2)}"
             )
-        drawn = draws.uniform(key, (2,), dtype=torch.float64)
-        place = (drawn * torch.tensor([room[0] + 1.0, room[1] + 1.0], dtype=torch.float64)).floor_() - self.padding
-        top, left = place[:, 0], place[:, 1]
-        matrix = torch.eye(2, 3, dtype=torch.float64).repeat(batch, 1, 1)
-        matrix[:, 0, 2], matrix[:, 1, 2] = left, top
-        off_centre = torch.hypot(top + self.padding - room[0] / 2, left + self.padding - room[1] / 2).float()
-        warp = Warp(matrix, size, fill=self.fill, padding=self.mode, grid=True, inside=self.padding == 0)
-        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), off_centre[:, None], ("PadCrop",))
+        drawn = draws.uniform(key, (2,), dtype=torch.float64).numpy()
+        down, across = np.floor(drawn[:, 0] * (room[0] + 1)), np.floor(drawn[:, 1] * (room[1] + 1))
+        matrix = np.zeros((batch, 2, 3))
+        matrix[:, 0, 0] = matrix[:, 1, 1] = 1.0
+        matrix[:, 0, 2], matrix[:, 1, 2] = across - self.padding, down - self.padding
+        off_centre = np.hypot(down - room[0] / 2, across - room[1] / 2).astype(np.float32)
+        warp = Warp(
+            torch.from_numpy(matrix),
+            size,
+            fill=self.fill,
+            padding=self.mode,
+            grid=True,
+            inside=self.padding == 0,
+        )
+        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(off_centre[:, None]), ("PadCrop",))
         return Plan(tuple(shape), (warp,), trace)
 
 
@@ -99,8 +113,6 @@ class Erase(Augmentation):
     torchvision's RandomErasing a rectangle that does not fit is drawn again, up to 10 times, then left out. With
     ``scale=(a, a), ratio=(1, 1)`` this is Cutout whose square stays inside the image.
     """
-
-    _TRIES = 10
 
     def __init__(
         self,
@@ -124,22 +136,15 @@ class Erase(Augmentation):
         """Draw the rectangles of the B samples."""
         _, channels, height, width = shape
         check_fill(self.value, channels, "value")
-        tries = draws.uniform(draws.fold(key, 0), (self.count, self._TRIES, 4), dtype=torch.float64)
-        area = height * width * (self.scale[0] + tries[..., 0] * (self.scale[1] - self.scale[0]))
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        aspect = torch.exp(low + tries[..., 1] * (high - low))
-        tall = (area * aspect).sqrt().round().long()
-        wide = (area / aspect).sqrt().round().long()
         # a rectangle as large as the image is refused, as torchvision does, unless nothing smaller can be asked for
-        fits = (tall < height) & (wide < width) if self.scale[0] < 1 else (tall <= height) & (wide <= width)
-        first = fits.long().argmax(-1, keepdim=True)  # the first try that fits; row 0 when none does
-        top = (tries[..., 2] * (height - tall + 1).clamp_min(1)).long()
-        left = (tries[..., 3] * (width - wide + 1).clamp_min(1)).long()
-        boxes = torch.stack([part.gather(-1, first)[..., 0] for part in (top, left, tall, wide)], -1)
-        erased = (draws.uniform(draws.fold(key, 1), (self.count,)) < self.p) & fits.any(-1)
-        boxes = boxes * erased[..., None]
-        share = (boxes[..., 2] * boxes[..., 3]).float() / max(1, height * width)
-        trace = Trace(erased.long(), share, ("Identity", "Erase"))
+        largest = (height - 1, width - 1) if self.scale[0] < 1 else (height, width)
+        boxes, found = rectangles(key, (height, width), self.scale, self.ratio, self.count, largest=largest)
+        erased = draws.uniform(key, (self.count,), slots(self.count)).numpy() < self.p
+        erased &= found
+        boxes *= erased[..., None]
+        share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
+        trace = Trace(torch.from_numpy(erased.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
+        boxes = torch.from_numpy(boxes)
         return Plan(tuple(shape), (EraseSegment(boxes, self.value),), trace)
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -168,19 +170,29 @@ class Trace:
         """A trace of no operations for ``batch`` samples."""
         return cls(torch.zeros(batch, 0, dtype=torch.int64), torch.zeros(batch, 0))
 
-    def then(self, later: Trace) -> Trace:
-        """The operations of both, in order; operations of the same name share one id."""
-        names = list(self.names)
-        names += [name for name in later.names if name not in names]
-        to_new = torch.tensor([names.index(name) for name in later.names], dtype=torch.int64)
-        ops = to_new[later.ops] if later.names else later.ops
-        return Trace(torch.cat([self.ops, ops], 1), torch.cat([self.magnitudes, later.magnitudes], 1), tuple(names))
+    def then(self, *later: Trace) -> Trace:
+        """The operations of all, in order; operations of the same name share one id."""
+        traces = [trace for trace in (self, *later) if trace.ops.shape[1]]
+        if len(traces) < 2:
+            return traces[0] if traces else self
+        names, to_new = _common_names(tuple(trace.names for trace in traces))
+        ops = [new.take(trace.ops.numpy()) for new, trace in zip(to_new, traces, strict=True)]
+        magnitudes = [trace.magnitudes.numpy() for trace in traces]
+        joined = np.concatenate(ops, 1), np.concatenate(magnitudes, 1)
+        return Trace(torch.from_numpy(joined[0]), torch.from_numpy(joined[1]), names)
 
     def describe(self, row: int) -> str:
         """One sample's operations in words, for reports: ``"Rotate 12.0, Flip"``."""
         pairs = zip(self.ops[row].tolist(), self.magnitudes[row].tolist(), strict=True)
         shown = [self.names[op] + (f" {magnitude:.3g}" if magnitude else "") for op, magnitude in pairs]
         return ", ".join(name for name in shown if not name.startswith("Identity")) or "Identity"
+
+
+@lru_cache(maxsize=256)
+def _common_names(lists: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
+    """All names once, and for each list the places of its names among them."""
+    names = tuple(dict.fromkeys(name for listed in lists for name in listed))
+    return names, tuple(np.array([names.index(name) for name in listed], np.int64) for listed in lists)
 
 
 @dataclass(frozen=True)
@@ -209,16 +221,16 @@ class Plan:
         """Whether a segment changes where things are, so that a mask would have to follow."""
         return any(isinstance(segment, (Warp, Mix, Branches)) for segment in self.segments)
 
-    def then(self, later: Plan) -> Plan:
-        """Both plans in order, neighbours joined where the result stays exactly the same."""
+    def then(self, *later: Plan) -> Plan:
+        """All plans in order, neighbours joined where the result stays exactly the same."""
         segments = list(self.segments)
-        for segment in later.segments:
+        for segment in (segment for plan in later for segment in plan.segments):
             joined = join(segments[-1], segment) if segments else None
             if joined is None:
                 segments.append(segment)
             else:
                 segments[-1] = joined
-        return Plan(self.shape, tuple(segments), self.trace.then(later.trace))
+        return Plan(self.shape, tuple(segments), self.trace.then(*(plan.trace for plan in later)))
 
 
 def join(first: Segment, second: Segment) -> Segment | None:
@@ -233,10 +245,11 @@ def join(first: Segment, second: Segment) -> Segment | None:
 
 
 def chain(first: Tensor, second: Tensor) -> Tensor:
-    """The matrix (..., 2, 3) of warping by ``first`` (..., 2, 3), then by ``second``."""
-    product = first[..., :2] @ second
-    product[..., 2] += first[..., 2]
-    return product
+    """The matrix (B, 2, 3) of warping by ``first`` (B, 2, 3), then by ``second``."""
+    former, latter = first.numpy(), second.numpy()
+    product = np.matmul(former[..., :2], latter)
+    product[..., 2] += former[..., 2]
+    return torch.from_numpy(product)
 
 
 def per_channel(value: Any, name: str) -> tuple[float, ...]:
