@@ -209,7 +209,7 @@ def test_random_resized_crop(dtype, backend):
 def test_random_resized_crop_parts_are_torchvisions_distribution():
     from torchvision.transforms import RandomResizedCrop
 
-    parts = A.RandomResizedCrop(8)._parts(draws.key(0, 0, torch.arange(4000)), 48, 64).double()
+    parts = torch.from_numpy(A.RandomResizedCrop(8)._parts(draws.key(0, 0, torch.arange(4000)), 48, 64)).double()
     torch.manual_seed(0)
     image = torch.empty(3, 48, 64)
     theirs = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class Augmentation(ABC):
         if len(shape) != 4:
             raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
         if index is None:
-            index = torch.arange(self._calls, self._calls + shape[0])
+            index = torch.from_numpy(np.arange(self._calls, self._calls + shape[0]))
             self._calls += shape[0]
         if index.shape != (shape[0],):
             raise ValueError(

@@ -8,7 +8,6 @@ show aliasing; "nearest" there takes the pixel under the centre of the output pi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,9 +112,8 @@ class RandomResizedCrop(Augmentation):
         matrix = np.zeros((batch, 2, 3))
         matrix[:, 0, 0], matrix[:, 0, 2] = across, left + across / 2 - 0.5
         matrix[:, 1, 1], matrix[:, 1, 2] = down, top + down / 2 - 0.5
-        bounds = np.stack([left, left + wide - 1, top, top + tall - 1], -1)
-        matrix, bounds = torch.from_numpy(matrix), torch.from_numpy(bounds)
-        warp = Warp(matrix, self.size, self.interpolation, padding="edge", bounds=bounds)
+        bounds = torch.from_numpy(np.stack([left, left + wide - 1, top, top + tall - 1], -1))
+        warp = Warp(torch.from_numpy(matrix), self.size, self.interpolation, padding="edge", bounds=bounds)
         share = (tall * wide / max(1, height * width)).astype(np.float32)
         trace = Trace(
             torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(share[:, None]), ("RandomResizedCrop",)

@@ -129,7 +129,8 @@ class Erase(Augmentation):
             raise ValueError(f"ratio must be two aspect ratios 0 < low ≤ high, got {ratio!r}")
         if count < 1:
             raise ValueError(f"count must be at least 1 rectangle a sample, got {count!r}")
-        self.p, self.scale, self.ratio, self.count = check_probability(p), tuple(scale), tuple(ratio), count
+        self.p, self.count = check_probability(p), count
+        self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
         self.value = per_channel(value, "value")
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -144,8 +145,7 @@ class Erase(Augmentation):
         boxes *= erased[..., None]
         share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
         trace = Trace(torch.from_numpy(erased.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
-        boxes = torch.from_numpy(boxes)
-        return Plan(tuple(shape), (EraseSegment(boxes, self.value),), trace)
+        return Plan(tuple(shape), (EraseSegment(torch.from_numpy(boxes), self.value),), trace)
 
 
 class Normalize(Augmentation):

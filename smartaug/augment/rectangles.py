@@ -76,4 +76,5 @@ def _tries(
     if last - first == 1:
         return boxes[:, 0].astype(np.int64), fits[:, 0]
     at = fits.argmax(1)[:, None]  # the first that fits; any, all zeros, where none does
-    return np.take_along_axis(boxes, at[..., None], 1)[:, 0].astype(np.int64), fits.any(1)
+    chosen = np.take_along_axis(boxes, at[..., None], 1)[:, 0].astype(np.int64)
+    return chosen, np.asarray(fits.any(1))

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,38 +39,35 @@ class Space:
     """E entries: names, and per entry (E,) what each segment kind does for it."""
 
     names: tuple[str, ...]
-    name: Tensor  # (E,) int64 into names
-    magnitude: Tensor  # (E,) float32
-    matrix: Tensor  # (E, 2, 3) float64
-    moves: Tensor  # (E,) bool
-    tone: Tensor  # (E,) int64 into TONES
-    filter: Tensor  # (E,) int64 into FILTERS
-    amount: Tensor  # (E,) float32, the tone's or the filter's
+    name: np.ndarray  # (E,) int64 into names
+    magnitude: np.ndarray  # (E,) float32
+    matrix: np.ndarray  # (E, 2, 3) float64
+    moves: np.ndarray  # (E,) bool
+    tone: np.ndarray  # (E,) int64 into TONES
+    filter: np.ndarray  # (E,) int64 into FILTERS
+    amount: np.ndarray  # (E,) float32, the tone's or the filter's
 
     def segments(
         self, entries: Tensor, size: tuple[int, int], interpolation: str, fill: tuple[float, ...]
     ) -> tuple[Segment, ...]:
         """The operations ``entries`` (B, N), column by column; each row is active in one segment of its column."""
-        matrix, moves = self._rows(self.matrix, entries), self._rows(self.moves, entries)
-        tone, filtered = self._rows(self.tone, entries), self._rows(self.filter, entries)
-        amount = self._rows(self.amount, entries)
         segments: list[Segment] = []
-        for n in range(entries.shape[1]):
+        for drawn in np.ascontiguousarray(entries.numpy().T):
+            matrix, moves, tone, filtered, amount = (
+                torch.from_numpy(column.take(drawn, 0))
+                for column in (self.matrix, self.moves, self.tone, self.filter, self.amount)
+            )
             segments += [
-                Warp(matrix[:, n], size, interpolation, fill, active=moves[:, n]),
-                Tone(tone[:, n], amount[:, n]),
-                Filter(filtered[:, n], amount[:, n]),
+                Warp(matrix, size, interpolation, fill, active=moves),
+                Tone(tone, amount),
+                Filter(filtered, amount),
             ]
         return tuple(segments)
 
     def trace(self, entries: Tensor) -> Trace:
         """Names and magnitudes of ``entries`` (B, N)."""
-        return Trace(self._rows(self.name, entries), self._rows(self.magnitude, entries), self.names)
-
-    @staticmethod
-    def _rows(column: Tensor, entries: Tensor) -> Tensor:
-        """``column[entries]`` without the threads that indexing by a tensor starts even for small ones."""
-        return column.index_select(0, entries.reshape(-1)).view(*entries.shape, *column.shape[1:])
+        names, magnitudes = self.name.take(entries.numpy()), self.magnitude.take(entries.numpy())
+        return Trace(torch.from_numpy(names), torch.from_numpy(magnitudes), self.names)
 
     def plan(
         self,
@@ -106,13 +104,13 @@ def space(entries: tuple[Entry, ...], height: int, width: int) -> Space:
     pairs = [(name, float(m)) for (name, _), m in zip(entries, magnitudes, strict=True)]
     return Space(
         names=names,
-        name=torch.tensor([names.index(name) for name, _ in pairs]),
-        magnitude=torch.tensor([m for _, m in pairs], dtype=torch.float32),
-        matrix=torch.tensor([matrix_of(name, m, height, width) for name, m in pairs], dtype=torch.float64),
-        moves=torch.tensor([name in GEOMETRIC and m != 0 for name, m in pairs]),
-        tone=torch.tensor([TONES.index(name) if name in TONES else 0 for name, _ in pairs]),
-        filter=torch.tensor([FILTERS.index(name) if name in FILTERS else 0 for name, _ in pairs]),
-        amount=torch.tensor([1.0 + m if name in _FACTORS else m for name, m in pairs], dtype=torch.float32),
+        name=np.array([names.index(name) for name, _ in pairs], np.int64),
+        magnitude=np.array([m for _, m in pairs], np.float32),
+        matrix=np.array([matrix_of(name, m, height, width) for name, m in pairs], np.float64),
+        moves=np.array([name in GEOMETRIC and m != 0 for name, m in pairs]),
+        tone=np.array([TONES.index(name) if name in TONES else 0 for name, _ in pairs], np.int64),
+        filter=np.array([FILTERS.index(name) if name in FILTERS else 0 for name, _ in pairs], np.int64),
+        amount=np.array([1.0 + m if name in _FACTORS else m for name, m in pairs], np.float32),
     )
 
 

@@ -156,8 +156,7 @@ def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
     for segment in segments:
         if isinstance(segment, Store):
             return
-        name, values = "fill", segment.fill if isinstance(segment, Warp) else ()
-        if isinstance(segment, Erase):
-            name, values = "value", segment.value
-        if not all(0 <= value <= 255 for value in values):
-            raise ValueError(f"{name} must lie in 0..255 for uint8 images, got {values}; write {name}=0")
+        if isinstance(segment, (Warp, Erase)):
+            name, values = ("fill", segment.fill) if isinstance(segment, Warp) else ("value", segment.value)
+            if not all(0 <= value <= 255 for value in values):
+                raise ValueError(f"{name} must lie in 0..255 for uint8 images, got {values}; write {name}=0")

@@ -32,6 +32,9 @@ _log = logging.getLogger("smartaug")
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
 _SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE = range(32, 38)
 _first, _ready = threading.Lock(), set[int]()  # has this process loaded the compiled code
+_NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
+_NO_MIX = (0, np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros((1, 4), np.int64))
+_own = threading.local()
 _SMALL = 1 << 18  # values below which handing rows to threads costs more than it saves
 
 
@@ -46,9 +49,10 @@ def refuses(images: Tensor) -> str | None:
 
 def lacks(segment: Segment) -> str | None:
     """What of ``segment`` this backend does not hold, or None."""
-    if isinstance(segment, Filter) and bool((segment.op == FILTERS.index("GaussianBlur")).any()):
-        return "Gaussian blur is not compiled"
-    if isinstance(segment, Warp) and (segment.padding, segment.bounds is None) != ("constant", True):
+    if isinstance(segment, Filter):
+        blurred = (segment.op.numpy() == FILTERS.index("GaussianBlur")).any()
+        return "Gaussian blur is not compiled" if blurred else None
+    if isinstance(segment, Warp) and not (segment.padding == "constant" and segment.bounds is None):
         if not _separable(segment):
             return f"padding {segment.padding!r} with rotation or shear is not compiled"
         if segment.padding == "constant" and segment.interpolation == "bilinear":
@@ -59,7 +63,8 @@ def lacks(segment: Segment) -> str | None:
 
 
 def _separable(warp: Warp) -> bool:
-    return warp.grid or not bool((warp.matrix[:, 0, 1] != 0).any() or (warp.matrix[:, 1, 0] != 0).any())
+    matrix = warp.matrix.numpy()
+    return warp.grid or not (matrix[:, 0, 1].any() or matrix[:, 1, 0].any())
 
 
 def run(segments: Sequence[Segment], images: Tensor) -> Tensor:
@@ -94,23 +99,22 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
     given = images if interleaved else images.contiguous()
     if interleaved and mix is not None:  # a mix reads two samples in planar order
         given, interleaved = images.contiguous(), False
-    shape = (batch, channels, *sizes[-1])
+    shape, largest = (batch, channels, *sizes[-1]), max([tall * wide for tall, wide in sizes])
     values = math.prod(shape)
-    out = buffers.flat(values if store is None else 0, torch.uint8)
-    floats = buffers.flat(values if store is not None else 0, torch.float32)
+    result = buffers.flat(values, torch.uint8 if store is None else torch.float32)
     arguments = (
         _flat(given),
         int(interleaved),
         channels,
         *_encoded(middle, batch, channels, sizes),
         *_encoded_mix(mix, batch),
-        out.numpy(),
-        floats.numpy(),
+        result.numpy() if store is None else _NO_BYTES,
+        _NO_FLOATS if store is None else result.numpy(),
         store is not None,
         *_encoded_store(store, channels),
     )
-    _over_rows(_compiled(), batch, given.numel(), arguments)
-    result = out if store is None else floats.to(store.dtype)
+    _over_rows(_compiled(), batch, given.numel(), arguments, (channels, largest))
+    result = result if store is None else result.to(store.dtype)
     if interleaved:
         return result.view(batch, *sizes[-1], channels).permute(0, 3, 1, 2)
     return result.view(shape)
@@ -124,54 +128,62 @@ def _flat(images: Tensor) -> np.ndarray:
 def _encoded(middle: Sequence[Segment], batch: int, channels: int, sizes: list[tuple[int, int]]) -> tuple[Any, ...]:
     """Codes, amounts, slots, sizes, matrices, bounds, paddings, fills and boxes as `numba_run.run` takes them."""
     count = len(middle)
-    codes = np.zeros((count, batch), np.uint8)
-    amounts = np.zeros((count, batch), np.float32)
-    slot, paddings = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    codes = np.empty((count, batch), np.uint8)
+    amounts = np.empty((count, batch), np.float32)
+    slot, paddings = [0] * count, [0] * count
     fills = np.zeros((count, channels), np.uint8)
-    warps = sum(isinstance(segment, Warp) for segment in middle)
+    warps = sum([isinstance(segment, Warp) for segment in middle])
     matrices = np.empty((max(warps, 1), batch, 6), np.int64)
     bounds = np.empty((max(warps, 1), batch, 4), np.int64)
     erased = [segment.boxes.numpy() for segment in middle if isinstance(segment, Erase)]
-    boxes = np.zeros((max(warps, len(erased), 1), batch, max((b.shape[1] for b in erased), default=0), 4), np.int64)
+    most = max((boxes.shape[1] for boxes in erased), default=0)
+    boxes = np.zeros((max(warps, len(erased), 1), batch, most, 4), np.int64)
     warp_at = erase_at = 0
     for s, segment in enumerate(middle):
-        if isinstance(segment, Tone):
+        if isinstance(segment, (Tone, Filter)):
             codes[s], amounts[s] = segment.op.numpy(), segment.amount.numpy()
-        elif isinstance(segment, Filter):
-            codes[s], amounts[s] = segment.op.numpy(), segment.amount.numpy()
-            codes[s] *= _SHARPNESS  # op 1 is Sharpness
+            if isinstance(segment, Filter):
+                codes[s] *= _SHARPNESS  # op 1 is Sharpness
         elif isinstance(segment, Warp):
-            codes[s] = _warp_code(segment)
-            if segment.active is not None:
-                codes[s] *= segment.active.numpy()
-            np.rint(segment.matrix.numpy().reshape(batch, 6) * float(1 << 32), out=matrices[warp_at], casting="unsafe")
-            if segment.bounds is None:
-                bounds[warp_at] = (-(1 << 62), 1 << 62, -(1 << 62), 1 << 62)
+            code = _warp_code(segment)
+            if segment.active is None:
+                codes[s] = code
             else:
+                np.multiply(segment.active.numpy(), code, out=codes[s], casting="unsafe")
+            fixed = segment.matrix.numpy().reshape(batch, 6) * float(1 << 32)
+            np.rint(fixed, out=matrices[warp_at], casting="unsafe")
+            if segment.bounds is not None:
                 bounds[warp_at] = segment.bounds.numpy() * float(1 << 32)
-            fills[s] = np.rint(segment.fill)
+            elif code in (_NEAREST_SEPARABLE, _BILINEAR_SEPARABLE):
+                bounds[warp_at] = (-(1 << 62), 1 << 62, -(1 << 62), 1 << 62)
+            fills[s] = _rounded(segment.fill)
             slot[s], paddings[s] = warp_at, _PADDINGS.index(segment.padding)
             warp_at += 1
         elif isinstance(segment, Erase):
-            codes[s] = _ERASE * (segment.boxes[:, :, 2:].prod(2) > 0).any(1).numpy()
+            codes[s] = _ERASE * ((erased[erase_at][:, :, 2] > 0) & (erased[erase_at][:, :, 3] > 0)).any(1)
             boxes[erase_at, :, : segment.boxes.shape[1]] = erased[erase_at]
-            fills[s] = np.rint(segment.value)
+            fills[s] = _rounded(segment.value)
             slot[s] = erase_at
             erase_at += 1
-    return codes, amounts, slot, np.array(sizes, np.int64), matrices, bounds, paddings, fills, boxes
+    whole = [np.array(values, np.int64) for values in (slot, sizes, paddings)]
+    return codes, amounts, whole[0], whole[1], matrices, bounds, whole[2], fills, boxes
+
+
+@lru_cache(maxsize=64)
+def _rounded(values: tuple[float, ...]) -> np.ndarray:
+    return np.rint(values).astype(np.uint8)
 
 
 def _warp_code(warp: Warp) -> int:
-    separable = _separable(warp)
     if warp.interpolation == "nearest" or warp.grid:
         return _NEAREST if warp.padding == "constant" and warp.bounds is None else _NEAREST_SEPARABLE
-    return _BILINEAR_SEPARABLE if separable and warp.padding != "constant" else _BILINEAR
+    return _BILINEAR_SEPARABLE if warp.padding != "constant" and _separable(warp) else _BILINEAR
 
 
 def _encoded_mix(mix: Mix | None, batch: int) -> tuple[Any, ...]:
     """How, partner, share and pasted boxes."""
     if mix is None:
-        return 0, np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros((1, 4), np.int64)
+        return _NO_MIX
     partner, share = mix.partner.contiguous().numpy(), mix.share.contiguous().numpy()
     if mix.boxes is None:
         return 2, partner, share, np.zeros((batch, 4), np.int64)
@@ -180,11 +192,14 @@ def _encoded_mix(mix: Mix | None, batch: int) -> tuple[Any, ...]:
 
 def _encoded_store(store: Store | None, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift (C,) float32."""
-    if store is None:
-        return np.ones(channels, np.float32), np.zeros(channels, np.float32)
-    mean, std = np.asarray(store.mean), np.asarray(store.std)
+    return (_NO_FLOATS, _NO_FLOATS) if store is None else _scales(store.mean, store.std, channels)
+
+
+@lru_cache(maxsize=64)
+def _scales(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> tuple[np.ndarray, np.ndarray]:
     one = np.ones(channels)
-    return (one / (255.0 * std)).astype(np.float32), (one * -mean / std).astype(np.float32)
+    scale, shift = one / (255.0 * np.asarray(std)), one * -np.asarray(mean) / np.asarray(std)
+    return scale.astype(np.float32), shift.astype(np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -195,32 +210,49 @@ def _compiled() -> Callable[..., None]:
     return numba_run.run
 
 
-def _over_rows(kernel: Callable[..., None], batch: int, values: int, arguments: tuple[Any, ...]) -> None:
-    """The rows of the batch over torch's number of threads."""
+def _over_rows(
+    kernel: Callable[..., None], batch: int, values: int, arguments: tuple[Any, ...], largest: tuple[int, int]
+) -> None:
+    """The rows of the batch over torch's number of threads; largest: channels, and the most pixels a sample has."""
+
+    def run(first: int, last: int) -> None:
+        kernel(first, last, *arguments, *_scratch(*largest))
+
     if not _ready:
         with _first:
             if not _ready:
                 _log.info(
                     "smartaug: loading compiled augmentations; the first time on a machine this compiles (≈ 20 s)"
                 )
-                kernel(0, 0, *arguments)
+                run(0, 0)
                 _ready.add(1)
     threads = min(torch.get_num_threads(), batch)
     if threads == 1 or values < _SMALL:
-        kernel(0, batch, *arguments)
+        run(0, batch)
         return
     pieces = min(batch, 4 * threads)
     left = iter([(batch * n // pieces, batch * (n + 1) // pieces) for n in range(pieces)])
 
     def work() -> None:  # every thread takes the next piece, since samples differ in how much is done to them
         for first, last in left:
-            kernel(first, last, *arguments)
+            run(first, last)
 
     pool = _pool(os.getpid(), threads - 1)
     others = [pool.submit(work) for _ in range(threads - 1)]
     work()
     for other in others:
         other.result()
+
+
+def _scratch(channels: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """This thread's memory for two samples of that many pixels, and for the pixels of one as words and one more.
+
+    It is kept for the next batch, since fresh memory comes page by page.
+    """
+    held = getattr(_own, "held", None)
+    if held is None or held[0].shape[1] < channels * pixels or held[1].size <= pixels:
+        held = _own.held = np.empty((2, channels * pixels), np.uint8), np.empty(pixels + 1, np.uint32)
+    return held
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from . import numba_tone, numba_warp
-from .numba_warp import OPTIONS, U, copy
+from .numba_memory import OPTIONS, U, borrowed, copy
 
 # codes below this are tones
 SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE = range(32, 38)
@@ -68,25 +68,29 @@ def _erase(data, boxes, value, channels, height, width):
 
 
 @njit(**OPTIONS)
-def _step(code, src, dst, channels, size, new_size, amount, m, bounds, padding, fill, boxes, packed):
-    height, width = size[0], size[1]
+def _step(code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills, boxes, packed):
+    """Segment ``s`` of sample ``b``. What a code does not need is not touched: a slice costs as much as 50 pixels."""
     if code < SHARPNESS:
-        numba_tone.tone(code, src, dst, channels, amount)
-    elif code == SHARPNESS:
-        numba_tone.sharpness(src, dst, channels, height, width, amount)
+        numba_tone.tone(code, src, dst, channels, amounts[s, b])
+        return
+    height, width, tall, wide, w = sizes[s, 0], sizes[s, 1], sizes[s + 1, 0], sizes[s + 1, 1], slot[s]
+    if code == SHARPNESS:
+        numba_tone.sharpness(src, dst, channels, height, width, amounts[s, b])
     elif code == NEAREST:
-        numba_warp.nearest(src, dst, channels, height, width, new_size[0], new_size[1], m, fill, packed)
+        numba_warp.nearest(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], packed)
     elif code == NEAREST_SEPARABLE:
         numba_warp.nearest_separable(
-            src, dst, channels, height, width, new_size[0], new_size[1], m, fill, padding, bounds
+            src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
         )
     elif code == BILINEAR:
-        numba_warp.bilinear(src, dst, channels, height, width, new_size[0], new_size[1], m, fill, packed)
+        numba_warp.bilinear(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], packed)
     elif code == BILINEAR_SEPARABLE:
-        numba_warp.bilinear_separable(src, dst, channels, height, width, new_size[0], new_size[1], m, padding, bounds)
+        numba_warp.bilinear_separable(
+            src, dst, channels, height, width, tall, wide, matrices[w, b], paddings[s], bounds[w, b]
+        )
     elif code == ERASE:
         copy(src, dst)
-        _erase(dst, boxes, fill, channels, height, width)
+        _erase(dst, boxes[w, b], fills[s], channels, height, width)
 
 
 @njit(**OPTIONS)
@@ -149,21 +153,24 @@ def compiled(digest: int) -> Callable[..., None]:
         stores,
         scale,
         shift,
+        scratch,
+        packed,
     ):
         """Rows [start, stop): load or mix, S segments, store.
 
         src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64 and of
         boxes (E, B, n, 4). sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. how, partner,
-        share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat.
+        share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat. scratch:
+        (2, n) uint8 and packed: (m,) uint32, for a sample of the largest size and for its pixels and one more.
         """
         if digest < 0:
             return
+        src, out, out_float = borrowed(src), borrowed(out), borrowed(out_float)
+        codes, amounts, slot, sizes = borrowed(codes), borrowed(amounts), borrowed(slot), borrowed(sizes)
+        matrices, bounds, paddings = borrowed(matrices), borrowed(bounds), borrowed(paddings)
+        fills, boxes, packed = borrowed(fills), borrowed(boxes), borrowed(packed)
+        first_buffer, second_buffer = borrowed(scratch[0]), borrowed(scratch[1])
         segments = codes.shape[0]
-        largest = 0
-        for s in range(segments + 1):
-            largest = max(largest, sizes[s, 0] * sizes[s, 1] * channels)
-        first_buffer, second_buffer = np.empty(largest, np.uint8), np.empty(largest, np.uint8)
-        packed = np.empty(largest // channels if channels == 3 else 0, np.uint32)
         in_size = channels * sizes[0, 0] * sizes[0, 1]
         out_plane = sizes[segments, 0] * sizes[segments, 1]
         out_size = channels * out_plane
@@ -197,10 +204,9 @@ def compiled(digest: int) -> Callable[..., None]:
                 else:
                     into = first_buffer[:size]
                 use_second = not use_second
-                w = slot[s]
                 _step(
-                    code, current, into, channels, sizes[s], sizes[s + 1], amounts[s, b], matrices[w, b], bounds[w, b],
-                    paddings[s], fills[s], boxes[w, b], packed,
+                    code, current, into, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills,
+                    boxes, packed,
                 )  # fmt: skip
                 current = into
             if stores:

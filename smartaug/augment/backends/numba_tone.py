@@ -10,12 +10,13 @@ import numpy as np
 from numba import njit
 
 from ..plan import TONES
-from .numba_warp import OPTIONS, U, copy
+from .numba_memory import OPTIONS, U, copy
 
 INVERT, POSTERIZE, SOLARIZE, BRIGHTNESS, CONTRAST, AUTOCONTRAST, EQUALIZE, COLOR, GRAYSCALE, HUE = range(1, len(TONES))
 _TOP = np.float32(255.0)
 _ZERO = np.float32(0.0)
-_RED, _GREEN, _BLUE = 19589, 38470, 7471
+_RED, _GREEN, _BLUE = np.uint32(19589), np.uint32(38470), np.uint32(7471)
+_RUN = 1 << 16  # pixels whose luma is summed in 32 bits, which vectorise better than 64
 
 
 @njit(**OPTIONS)
@@ -67,9 +68,9 @@ def _solarize(src, dst, amount):
 
 @njit(**OPTIONS)
 def _luma(red, green, blue):
-    return (
-        np.uint32(red) * np.uint32(_RED) + np.uint32(green) * np.uint32(_GREEN) + np.uint32(blue) * np.uint32(_BLUE)
-    ) >> 16
+    # numba makes every sum and product 64 bits wide; what is cut to 32 at once is computed in 32
+    total = np.uint32(np.uint32(red) * _RED) + np.uint32(np.uint32(green) * _GREEN)
+    return np.int32(np.uint32(total + np.uint32(np.uint32(blue) * _BLUE)) >> np.uint32(16))
 
 
 @njit(**OPTIONS)
@@ -78,8 +79,11 @@ def _contrast(src, dst, channels, amount):
     total = np.int64(0)
     if channels == 3:
         red, green, blue = src[:plane], src[plane : 2 * plane], src[2 * plane :]
-        for i in range(plane):
-            total += np.int64(_luma(red[i], green[i], blue[i]))
+        for first in range(0, plane, _RUN):
+            part = np.int32(0)
+            for i in range(first, min(plane, first + _RUN)):
+                part = np.int32(part + _luma(red[U(i)], green[U(i)], blue[U(i)]))
+            total += part
     else:
         for i in range(plane):
             total += np.int64(src[i])
@@ -193,9 +197,9 @@ def sharpness(src, dst, channels, height, width, factor):
     if height <= 2 or width <= 2:
         copy(src, dst)
         return
-    rest, half, thirteenth = np.float32(1.0) - factor, np.float32(0.5), np.float32(1.0 / 13.0)
-    rows = max(1, 2048 // width)  # as one long line, since short rows leave loops that do not vectorise
-    column = np.empty(rows * width + 2, np.float32)
+    rest = np.float32(1.0) - factor
+    rows = max(1, 4096 // width)  # as one long line, since short rows leave loops that do not vectorise
+    column = np.empty(rows * width + 2, np.uint16)
     for c in range(channels):
         part, out = (
             src[c * height * width : (c + 1) * height * width],
@@ -207,13 +211,14 @@ def sharpness(src, dst, channels, height, width, factor):
             first, count = y * width, (min(y + rows, height - 1) - y) * width
             above, here, under = part[first - width :], part[first:], part[first + width :]
             into = out[first : first + count]
-            column[0] = column[U(count + 1)] = _ZERO  # only the outermost pixels see these
+            column[0] = column[U(count + 1)] = 0  # only the outermost pixels see these
             for i in range(count):
-                column[U(i + 1)] = np.float32(np.int32(above[i]) + np.int32(here[i]) + np.int32(under[i]))
+                column[U(i + 1)] = np.uint16(above[i]) + np.uint16(here[i]) + np.uint16(under[i])
             for i in range(count):
-                middle = np.float32(here[i])
-                total = column[i] + column[U(i + 1)] + column[U(i + 2)] + np.float32(4.0) * middle
-                smooth = np.floor(total * thirteenth + half)  # exact: thirteenths keep away from halves
-                into[i] = np.int32(min(max(middle + rest * (smooth - middle), _ZERO), _TOP))
+                middle = np.uint16(here[i])
+                total = np.uint16(column[i] + column[U(i + 1)] + column[U(i + 2)] + np.uint16(4) * middle)
+                smooth = np.uint16((np.uint32(np.uint16(total + 6)) * np.uint32(5042)) >> 16)  # ⌊total / 13 + ½⌋
+                change = np.float32(np.int16(smooth - middle))
+                into[i] = np.int32(min(max(np.float32(middle) + rest * change, _ZERO), _TOP))
             for i in range(0, count, width):
                 into[i], into[U(i + width - 1)] = here[i], here[U(i + width - 1)]

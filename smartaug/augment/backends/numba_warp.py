@@ -9,19 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}  # cached as part of `numba_run.run`, which calls everything
+from .numba_memory import OPTIONS, U, copy, move
 
 ONE = 1 << 32
 HALF = 1 << 31
-U = np.uint64  # an index of unknown sign would be checked for wrapping around, which keeps loops from vectorising
 CONSTANT, EDGE, REFLECT, SYMMETRIC = range(4)
-
-
-@njit(**OPTIONS)
-def copy(src, dst):
-    """Element by element: numba's own slice assignment does not vectorise."""
-    for i in range(dst.size):
-        dst[i] = src[i]
 
 
 @njit(**OPTIONS)
@@ -43,16 +35,23 @@ def _quotient(a, b, reciprocal):
 @njit(**OPTIONS)
 def _interval(start, step, reciprocal, limit, count):
     """The x in [low, high) of 0..count-1 with 0 ≤ start + step · x < limit; reciprocal: 1 / |step|."""
-    if step == 0:
-        return (0, count) if 0 <= start < limit else (0, 0)
-    if step > 0:
-        low = 0 if start >= 0 else -_quotient(start, step, reciprocal)
-        high = 0 if start >= limit else _quotient(limit - 1 - start, step, reciprocal) + 1
+    end = start + step * (count - 1)
+    low, high = 0, count
+    if step >= 0:
+        if start >= limit or end < 0:
+            return 0, 0
+        if start < 0:
+            low = -_quotient(start, step, reciprocal)
+        if end >= limit:
+            high = _quotient(limit - 1 - start, step, reciprocal) + 1
     else:
-        low = 0 if start < limit else _quotient(start - limit, -step, reciprocal) + 1
-        high = 0 if start < 0 else _quotient(start, -step, reciprocal) + 1
-    low, high = max(low, 0), min(high, count)
-    return (low, high) if low < high else (0, 0)
+        if start < 0 or end >= limit:
+            return 0, 0
+        if start >= limit:
+            low = _quotient(start - limit, -step, reciprocal) + 1
+        if end < 0:
+            high = _quotient(start, -step, reciprocal) + 1
+    return low, high
 
 
 @njit(**OPTIONS)
@@ -109,37 +108,54 @@ def _unpack(packed, count, dst, first, plane):
 def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
     """Any affine map, constant fill: src (C·height·width) to dst (C·tall·wide); m six int64.
 
-    Three channels go as one word a pixel, unpacked a few rows at a time: short rows leave loops that do not vectorise.
+    Pixels are widened to one word, three channels at a time, with the fill as one more word behind them: then outside
+    is a place like any other, and looking places up, gathering and narrowing are long loops without branches.
     """
     plane, out_plane = height * width, tall * wide
-    inverse_a, inverse_d = _reciprocal(m[0]), _reciprocal(m[3])
     if m[3] == 0 and (m[0] == ONE or m[0] == -ONE):
-        _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, inverse_a, fill)
+        _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill)
         return
-    if channels != 3:
-        for c in range(channels):
-            into, part = dst[c * out_plane : (c + 1) * out_plane], src[c * plane : (c + 1) * plane]
-            for y in range(tall):
-                _nearest_row(part, into, y * wide, y, height, width, wide, m, inverse_a, inverse_d, fill[c])
-        return
-    _pack(src, plane, packed)
-    outside = np.uint32(fill[0]) | (np.uint32(fill[1]) << np.uint32(8)) | (np.uint32(fill[2]) << np.uint32(16))
     rows = max(1, min(tall, 2048 // max(1, wide)))
+    places = np.empty(rows * wide, np.int32)
     taken = np.empty(rows * wide, np.uint32)
-    for top in range(0, tall, rows):
-        bottom = min(top + rows, tall)
-        for y in range(top, bottom):
-            _nearest_row(
-                packed, taken, (y - top) * wide, y, height, width, wide, m, inverse_a, inverse_d, np.uint32(outside)
-            )
-        _unpack(taken, (bottom - top) * wide, dst, top * wide, out_plane)
+    together = 3 if channels == 3 else 1
+    for c in range(0, channels, together):
+        if together == 3:
+            _pack(src, plane, packed)
+            packed[plane] = np.uint32(fill[0]) | (np.uint32(fill[1]) << 8) | (np.uint32(fill[2]) << 16)
+        else:
+            copy(src[c * plane : (c + 1) * plane], packed[:plane])
+            packed[plane] = fill[c]
+        for top in range(0, tall, rows):
+            count = (min(top + rows, tall) - top) * wide
+            for y in range(top, min(top + rows, tall)):
+                _places(m, y, height, width, places, (y - top) * wide, wide)
+            for i in range(count):
+                taken[i] = packed[U(places[i])]
+            if together == 3:
+                _unpack(taken, count, dst, top * wide, out_plane)
+            else:
+                copy(taken[:count], dst[c * out_plane + top * wide : c * out_plane + top * wide + count])
 
 
 @njit(**OPTIONS)
-def _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, inverse_a, fill):
+def _places(m, y, height, width, places, first, wide):
+    """Where the pixels of row y are taken from, height · width for those from outside; to places[first:]."""
+    a, d = m[0], m[3]
+    xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
+    right, bottom = U(width * ONE), U(height * ONE)
+    outside, length = np.int32(height * width), np.int32(width)
+    for x in range(wide):
+        column, row = xs + a * x, ys + d * x
+        place = np.int32(np.int32(row >> 32) * length + np.int32(column >> 32))
+        places[U(first + x)] = place if (U(column) < right) & (U(row) < bottom) else outside
+
+
+@njit(**OPTIONS)
+def _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill):
     """Pixels of a row stay neighbours (shifts, flips, shears along rows): rows are copied, forwards or backwards."""
     plane, out_plane = height * width, tall * wide
-    a = m[0]
+    a, inverse_a = m[0], _reciprocal(m[0])
     for y in range(tall):
         xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
         low, high = _both(xs, ys, a, m[3], inverse_a, 0.0, width * ONE, height * ONE, wide)
@@ -150,23 +166,10 @@ def _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, inverse_a
             _fill(dst, line + high, line + wide, fill[c])
             into, first = line + low, c * plane + start
             if a == ONE:
-                for x in range(high - low):
-                    dst[U(into + x)] = src[U(first + x)]
+                move(dst, into, src, first, high - low)
             else:
                 for x in range(high - low):
                     dst[U(into + x)] = src[U(first - x)]
-
-
-@njit(**OPTIONS)
-def _nearest_row(src, dst, line, y, height, width, wide, m, inverse_a, inverse_d, fill):
-    """Row y of the result to dst[line : line + wide], pixel by pixel."""
-    a, d = m[0], m[3]
-    xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
-    low, high = _both(xs, ys, a, d, inverse_a, inverse_d, width * ONE, height * ONE, wide)
-    _fill(dst, line, line + low, fill)
-    _fill(dst, line + high, line + wide, fill)
-    for x in range(low, high):
-        dst[U(line + x)] = src[U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))]
 
 
 @njit(**OPTIONS)
