@@ -110,6 +110,15 @@ def fold(key: Tensor, word: int) -> Tensor:
     return _tensor(_mix_(words ^ _number(mix(word + _GOLDEN), words)))
 
 
+def folds(key: Tensor, count: int) -> Tensor:
+    """``fold(key, word)`` for the words 0 to ``count − 1``: keys (B,) to keys (count, B)."""
+    words = _words(key)
+    if not isinstance(words, np.ndarray):
+        return torch.stack([fold(key, word) for word in range(count)]) if count else key.new_empty(0, len(key))
+    mixed = np.array([mix(word + _GOLDEN) for word in range(count)], np.uint64)
+    return _tensor(_mix_(words ^ mixed[:, None]))
+
+
 def bits(key: Tensor, slots: int, start: int = 0) -> Tensor:
     """Raw 64-bit draws of slots ``start`` to ``start + slots - 1``: (B,) keys to (B, slots) int64."""
     words = _words(key)

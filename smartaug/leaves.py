@@ -18,7 +18,9 @@ TARGET_NAMES = ("label", "labels", "target", "targets", "mask", "y")
 
 def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """All leaves of ``batch`` with their paths, in order; lists of strings count as one leaf."""
-    if isinstance(batch, Mapping):
+    if isinstance(batch, Tensor):
+        yield path, batch
+    elif isinstance(batch, Mapping):
         for name in batch:
             yield from walk(batch[name], (*path, name))
     elif isinstance(batch, (tuple, list)) and not _is_strings(batch):

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from torchvision.transforms import v2
 
 import smartaug
+from smartaug import draws
 from smartaug.augment.plan import Erase as EraseSegment
 from smartaug.augment.plan import Warp
+from smartaug.augment.rectangles import TRIES, rectangles
 
 KINDS = {
     "Flip": lambda: smartaug.Flip(),
@@ -126,6 +128,29 @@ def test_erase_draws_rectangles_as_torchvision_does():
         and (boxes[:, 1] + boxes[:, 3] <= 24).all()
     )
     assert bool(inside)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("least", [0, 1])
+@pytest.mark.parametrize("size", [(20, 30), (1, 3), (0, 5)])
+def test_rectangles_are_the_first_that_fit_of_ten_tries(count, least, size):
+    key, (height, width) = draws.key(2, 1, torch.arange(300)), size
+    scale, ratio = (0.3, 1.0), (0.2, 5.0)  # about every second try does not fit
+    boxes, found = rectangles(key, size, scale, ratio, count, least=least)
+    drawn = draws.uniform(key, (TRIES, count, 4), dtype=torch.float64)
+    for row in range(300):
+        for n in range(count):
+            expected = None
+            for first, second, third, fourth in drawn[row, :, n].tolist():
+                area = height * width * (scale[0] + first * (scale[1] - scale[0]))
+                aspect = math.exp(math.log(ratio[0]) + second * (math.log(ratio[1]) - math.log(ratio[0])))
+                tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+                if least <= tall <= height and least <= wide <= width:
+                    expected = [int(third * (height - tall + 1)), int(fourth * (width - wide + 1)), tall, wide]
+                    break
+            assert bool(found[row, n]) == (expected is not None)
+            assert boxes[row, n].tolist() == (expected or [0, 0, 0, 0])
+    assert rectangles(key[:0], size, scale, ratio, count)[0].shape == (0, count, 4)
 
 
 def test_erase_sets_its_value_and_nothing_else():

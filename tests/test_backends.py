@@ -310,6 +310,41 @@ def plans(draw):
     return Plan(shape, tuple(segments), Trace.empty(batch))
 
 
+def test_large_pictures_give_the_same_bytes():
+    """Every operation of the policies on more pixels than the compiled loops take at a time."""
+    cases = ((A.RandAugment(1), range(2, 28, 2)), (A.RandAugment(1, 30, interpolation="bilinear", fill=9), (3, 10)))
+    for policy, entries in cases:
+        shape = (len(entries), 3, 260, 261)
+        images = pictures((1, *shape[1:])).expand(shape)
+        plan = policy.table(260, 261).plan(
+            shape, torch.tensor(entries)[:, None], interpolation=policy.interpolation, fill=policy.fill
+        )
+        same(backends.execute(plan, images, "numba"), backends.execute(plan, images, "torch"))
+
+
+@pytest.mark.parametrize("size", [None, 1, (5, 40), (40, 6)])
+def test_slices_move_pixels_as_lookups_do(size, monkeypatch):
+    """Large samples are moved by slices, small ones by a lookup; also windows that lie outside the picture."""
+    shape = (50, 3, 13, 17)
+    images = pictures(shape)
+    crop = A.PadCrop(30, size=size, fill=(7, 8, 9))
+    for augmentation in (A.Compose([crop, A.Flip(), A.Flip(vertical=True)]), A.Flip(), crop):
+        plan = planned(augmentation, shape)
+        for given_form in (images, images.contiguous(memory_format=torch.channels_last), images.float()):
+            monkeypatch.setattr(backends.torch_backend.torch_warp, "LARGE", 1 << 30)
+            expected = backends.execute(plan, given_form, "torch")
+            monkeypatch.setattr(backends.torch_backend.torch_warp, "LARGE", 0)
+            same(backends.execute(plan, given_form, "torch"), expected)
+
+
+def test_rows_are_put_back_one_by_one_as_together(monkeypatch):
+    plan = planned(A.RandAugment(3), (40, 3, 9, 9))
+    images = pictures(plan.shape)
+    expected = backends.execute(plan, images, "torch")
+    monkeypatch.setattr(backends.torch_backend.torch_warp, "LARGE", 0)
+    same(backends.execute(plan, images, "torch"), expected)
+
+
 @settings(max_examples=150, deadline=None)
 @given(plans(), st.booleans())
 def test_any_plan_gives_the_same_bytes(plan, channels_last):

@@ -35,6 +35,14 @@ def test_keys_equal_the_twin(seed, epoch, view, index, word):
     assert folded.tolist() == [reference.signed(reference.draw_fold(key, word)) for key in expected]
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_folds_are_folds(count):
+    key = keys(7)
+    made = draws.folds(key, count)
+    assert made.shape == (count, 7)
+    assert all(torch.equal(one, draws.fold(key, word)) for word, one in enumerate(made))
+
+
 @settings(deadline=None)
 @given(seed=WORDS, index=INDICES, slots=st.integers(0, 6), start=st.integers(0, 2**40))
 def test_bits_equal_the_twin(seed, index, slots, start):

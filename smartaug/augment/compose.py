@@ -36,8 +36,8 @@ class Compose(Augmentation):
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""
         plans = [Plan(tuple(shape), (), Trace.empty(shape[0]))]
-        for position, step in enumerate(self.augmentations):
-            plans.append(step.sample(plans[-1].output_shape, draws.fold(key, position)))
+        for step, own in zip(self.augmentations, draws.folds(key, len(self.augmentations)), strict=True):
+            plans.append(step.sample(plans[-1].output_shape, own))
         return plans[0].then(*plans[1:])
 
     def __iter__(self) -> Iterator[Any]:

@@ -54,8 +54,17 @@ def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
         there = _on(piece, images)
         bounds = None if warp.bounds is None else _on(warp.bounds[piece], images)
         moved = torch_warp.warp(images.index_select(0, there), warp, _on(warp.matrix[piece], images), bounds)
-        out.index_copy_(0, there, moved)
+        _put(out, piece, there, moved)
     return out
+
+
+def _put(images: Tensor, rows: Tensor, there: Tensor, values: Tensor) -> None:
+    """``values`` to the rows (on the CPU, and where the images are); large ones one by one, 15 times `index_copy_`."""
+    if images.device.type == "cpu" and images[:1].numel() >= torch_warp.LARGE:
+        for row, value in zip(rows.tolist(), values, strict=True):
+            images[row].copy_(value)
+    else:
+        images.index_copy_(0, there, values)
 
 
 def _pieces(rows: Tensor, images: Tensor) -> tuple[Tensor, ...]:
@@ -91,7 +100,7 @@ def _by_operation(
             if part.is_floating_point() and names[kind] != "GaussianBlur":
                 check_unit(part, names[kind])
             part = part if part.dtype not in (torch.float16, torch.bfloat16) else part.float()
-            images.index_copy_(0, there, operations[names[kind]](part, amount).to(images.dtype))
+            _put(images, piece, there, operations[names[kind]](part, amount).to(images.dtype))
     return images
 
 
