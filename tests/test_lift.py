@@ -290,6 +290,21 @@ def test_a_lifted_copy_without_lift_is_refused():
         smartaug.DataLoader(Subset(copied, [0, 1]))
 
 
+def test_both_halves_by_hand():
+    dataset = Cifar(recipe())
+    lifted = smartaug.lift(dataset)
+    by_hand = smartaug.DataLoader(lifted.dataset, batch_size=16, augment=lifted.augment, seed=0)
+    loader = smartaug.DataLoader(dataset, batch_size=16, lift=True, seed=0)
+    assert torch.equal(everything(by_hand)[0], everything(loader)[0])
+    with pytest.raises(ValueError, match="by itself"):
+        smartaug.DataLoader(lifted.dataset, lift=True, augment=[lifted.augment])
+    collate = smartaug.Collate(augment=lifted.augment, seed=0)
+    stock = torch.utils.data.DataLoader(lifted.dataset, batch_size=16, collate_fn=collate)
+    for epoch in (0, 1):
+        by_hand.set_epoch(epoch)
+        assert torch.equal(everything(stock)[0], everything(by_hand)[0])
+
+
 def test_augment_comes_behind_what_was_lifted_and_before_normalize():
     """RandAugment needs grey levels, and the dataset normalises: lift=True makes room for it in between."""
     chain = v1.Compose([v1.RandomHorizontalFlip(), v1.ToTensor(), v1.Normalize(MEAN, STD)])
