@@ -18,6 +18,7 @@ from .augment import (
 from .batch import Batch, Embedding, Target
 from .collate import Collate
 from .coreset import Coreset
+from .lift import Lifted, lift
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
@@ -46,6 +47,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Erase",
     "Flip",
     "LearningToReweight",
+    "Lifted",
     "Loss",
     "MetaAugment",
     "MetaWeightNet",
@@ -63,6 +65,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "augment",
     "coreset",
     "grads",
+    "lift",
     "reweight",
     "split_validation",
     "wrap",

@@ -17,16 +17,19 @@ import torch
 from torch import Tensor
 
 from . import draws, leaves
+from .augment import masks
 from .augment.augmentation import on_cpu
 from .augment.foreign import Foreign
 from .augment.labels import mix_labels
 from .augment.plan import Plan, Trace
 from .batch import READ, Batch, Target
 from .fetch import Passes, Running
+from .lift import Lifted
 from .notices import NoEffectWarning
 from .stages import (
     Seed,
     as_steps,
+    behind,
     checked_device,
     checked_results,
     flattened,
@@ -84,11 +87,13 @@ class Pipeline:
     """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
 
     The arguments are those of `DataLoader`; classes: number of classes of the data set, or None when unknown.
+    lifted: what was taken out of the data set.
     """
 
     def __init__(
         self,
         *,
+        lift: bool = False,
         augment: Any = None,
         reweight: Any = None,
         coreset: Any = None,
@@ -98,8 +103,10 @@ class Pipeline:
         target: leaves.Spec = None,
         returns: str = "same",
         classes: int | None = None,
+        lifted: Lifted | None = None,
     ) -> None:
         self.settings = {  # as the user gave them: what a rebuilt loader is compared by
+            "lift": lift,
             "augment": augment,
             "reweight": reweight,
             "coreset": coreset,
@@ -115,7 +122,8 @@ class Pipeline:
             raise TypeError(not_a_stage("reweight", reweight, "a reweighter"))
         if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
             raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
-        self.steps = as_steps(augment)
+        self.lifted = lifted
+        self.steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
         self.device = device if device is None else checked_device(device)
         self.seed = Seed(seed)
@@ -177,7 +185,13 @@ class Pipeline:
             begin(epoch)  # a learned policy sets its probabilities before anything is drawn
             self._begun = epoch
         followers = {} if self.inputs is not None else self._followers(data, where, views[0])
-        views, plans, trace = self._augment(views, keyed, epoch, followers)
+        moving = self._masks(data, followers, device, len(views))
+        refused = {path: what for path, what in followers.items() if path not in moving}
+        views, plans, trace = self._augment(views, keyed, epoch, refused, moving)
+        for path, mask in moving.items():
+            data = leaves.put(data, path, mask)
+        if label_path in moving:
+            target = moving[label_path]
         known = None if index is None else keyed.to(torch.int64)
         wrapped = self._wrap(target, plans, known, device if self.reweight is not None or plans else None)
         batch = Batch(views[0] if len(views) == 1 else views, wrapped, None, None, known)
@@ -259,10 +273,28 @@ class Pipeline:
                 found[path] = f"a mask or a second image {tuple(leaf.shape)}"
         return found
 
+    def _masks(
+        self, data: Any, followers: dict[leaves.Path, str], device: torch.device | None, views: int
+    ) -> dict[Any, Tensor]:
+        """The masks among the followers that a lifted pipeline moves with the images."""
+        if self.lifted is None or not self.lifted.follows or views > 1:
+            return {}
+        found = {path: leaves.get(data, path) for path in followers}
+        return {
+            path: leaf.to(device, non_blocking=True)
+            for path, leaf in found.items()
+            if isinstance(leaf, Tensor) and masks.is_mask(leaf)
+        }
+
     def _augment(
-        self, views: list[Tensor], index: Tensor, epoch: int, followers: dict[leaves.Path, str]
+        self,
+        views: list[Tensor],
+        index: Tensor,
+        epoch: int,
+        followers: dict[leaves.Path, str],
+        moving: dict[Any, Tensor],
     ) -> tuple[list[Tensor], list[Plan], Trace]:
-        """Run all augmentations on every view."""
+        """Run all augmentations on every view; the masks in ``moving`` are replaced by what becomes of them."""
         plans: list[Plan] = []
         trace = Trace.empty(len(index))
         if not self.steps:
@@ -276,7 +308,8 @@ class Pipeline:
                 own = key if len(self.steps) == 1 else draws.fold(key, position)
                 try:
                     if isinstance(step, Foreign):
-                        refuse_followers(step.name, followers)
+                        if step.moves_pixels:
+                            refuse_followers(step.name, {**followers, **dict.fromkeys(moving, "a mask")})
                         images = step(images, own)
                         continue
                     with on_cpu():
@@ -287,6 +320,8 @@ class Pipeline:
                         chosen = step.explain(plan, images)
                         self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
                     images = step.apply(images, plan)
+                    if plan.moves_pixels:
+                        moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
                 except Exception as error:
                     raise in_stage(error, f"augment stage {name_of(step)}", index, images) from error
                 plans.append(plan)
@@ -451,7 +486,8 @@ class Pipeline:
         if self.reweight is not None:
             rows.append((f"reweight: {name_of(self.reweight)}", device, "at hand-over, with the model as it is then"))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+        table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+        return table if self.lifted is None else f"{self.lifted.explain()}\n\n{table}"
 
     def state_dict(self) -> dict[str, Any]:
         """The seed and the states of the stages, as tensors and plain values."""

@@ -43,11 +43,13 @@ class Warp(Segment):
     """Affine resampling: output pixel (x, y) reads the input at ``matrix @ (x, y, 1)``.
 
     matrix: (B, 2, 3) float64, pixels to pixels. size: output height and width in pixels. fill: one value, or one per
-    channel, in the image's own units (0–255 for uint8). padding: what lies outside, "constant" (fill), "edge",
+    channel, in the image's own units (0–255 for uint8). interpolation: "nearest", "bilinear" or "bicubic" (PIL's cubic,
+    which has a = −1). padding: what lies outside, "constant" (fill), "edge",
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
     (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
     active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
-    float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image.
+    float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image. mask_fill: what
+    a mask that moves with the image has outside.
 
     Coordinates are integers in units of 2**-32 pixels (the matrix rounded to them), so that backends agree to the bit;
     the nearest pixel is floor(x + ½), and uint8 is interpolated with weights in units of 1/2048.
@@ -62,6 +64,7 @@ class Warp(Segment):
     inside: bool = False
     active: Tensor | None = None
     bounds: Tensor | None = None
+    mask_fill: float = 0.0
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """The size it samples at."""
@@ -94,6 +97,18 @@ class Tone(Segment):
 
     op: Tensor
     amount: Tensor
+
+
+@dataclass(frozen=True)
+class Lookup(Segment):
+    """Each value replaced by what a table has for its grey level, the same in all channels.
+
+    table: (B, 256) float32 grey levels 0–255. active: (B,) bool, the rows that change, None: all. uint8, or floats in
+    [0, 1], which go by the nearest grey level.
+    """
+
+    table: Tensor
+    active: Tensor | None = None
 
 
 @dataclass(frozen=True)

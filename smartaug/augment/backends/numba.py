@@ -52,6 +52,8 @@ def lacks(segment: Segment) -> str | None:
     if isinstance(segment, Filter):
         blurred = (segment.op.numpy() == FILTERS.index("GaussianBlur")).any()
         return "Gaussian blur is not compiled" if blurred else None
+    if isinstance(segment, Warp) and segment.interpolation == "bicubic" and not segment.grid:
+        return "bicubic interpolation is not compiled"
     if isinstance(segment, Warp) and not (segment.padding == "constant" and segment.bounds is None):
         if not _separable(segment):
             return f"padding {segment.padding!r} with rotation or shear is not compiled"

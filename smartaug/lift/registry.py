@@ -1,0 +1,103 @@
+"""Which library a transform comes from, and its translator; no library is imported that the user has not."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from ..augment import Augmentation, Compose
+from .steps import State, Step, device, in_order, unknown, worker
+
+# the package that a transform's class comes from, to the module here that knows it
+LIBRARIES = {
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "albumentations": "albumentations",
+    "kornia": "kornia",
+}
+
+
+def library_of(transform: Any) -> ModuleType | None:
+    """The translator module for the class of ``transform`` (not for a user's subclass of it); None: nobody's."""
+    name = LIBRARIES.get(type(transform).__module__.partition(".")[0])
+    return None if name is None else module(name)
+
+
+def module(name: str) -> ModuleType:
+    """The translator module of that name, imported."""
+    return importlib.import_module(f"{__package__}.{name}")
+
+
+def parts(transform: Any) -> Sequence[Any] | None:
+    """The transforms of a container that runs all of them in order; None for a single transform."""
+    if type(transform) in (list, tuple):
+        return transform
+    if type(transform) in (nn.Sequential, nn.ModuleList):
+        return list(transform)
+    library = library_of(transform)
+    own = None if library is None else getattr(library, "parts", None)
+    return None if own is None else own(transform)
+
+
+def flat(transform: Any) -> list[Any]:
+    """``transform`` without its containers: single transforms in the order in which they run."""
+    inside = parts(transform)
+    return [transform] if inside is None else [single for part in inside for single in flat(part)]
+
+
+def translate(transform: Any, state: State) -> Step:
+    """What becomes of one transform that is no container."""
+    library = library_of(transform)
+    step = None if library is None else library.translate(transform, state)
+    return unknown(transform, state) if step is None else step
+
+
+def several(
+    transform: Any,
+    inside: Sequence[Any],
+    state: State,
+    combine: Callable[[list[Augmentation]], Augmentation],
+    why: str = "batched, drawn per sample",
+) -> Step:
+    """A combinator: ``combine`` of the stages of ``inside``, one for each, of which a sample gets some.
+
+    It runs on the device if all of them do and none changes the size or the units; otherwise it stays in the worker.
+    """
+    start = state
+    for _ in range(2):
+        groups = [[translate(single, start) for single in flat(part)] for part in inside]
+        if start.scale is None or not any(step.floats for group in groups for step in group):
+            break
+        start = state.stored()  # one of them counts in the user's units, so all do
+    steps = [step for group in groups for step in group]
+    for step in steps:
+        moves = step.after.size != start.size or step.after.scale != start.scale
+        why_not = (
+            f"{step.name} inside it: {step.why}"
+            if step.where == "worker"
+            else f"{step.name} inside it changes the size or the units of some samples"
+            if moves
+            else f"{step.name} inside it has no plan"
+            if step.where == "device" and not isinstance(step.stage, Augmentation)
+            else None
+        )
+        if why_not is not None:
+            same = all(each.after.size == state.size for each in steps)
+            normalised = state.normalised or any(each.after.normalised for each in steps)
+            return worker(
+                transform,
+                state,
+                why_not,
+                keeps_size=same,
+                uint8=False,
+                kind=None,
+                channels=None,
+                normalised=normalised,
+            )
+    plans = [[step.stage for step in group if isinstance(step.stage, Augmentation)] for group in groups]
+    stages = [in_order(group) if group else Compose([]) for group in plans]
+    return device(transform, state, combine(stages), why, floats=start is not state)
