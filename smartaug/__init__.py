@@ -18,6 +18,7 @@ from .augment import (
 from .batch import Batch, Embedding, Target
 from .collate import Collate
 from .coreset import Coreset
+from .dataset import AugmentedDataset
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
@@ -34,6 +35,7 @@ from .sampler import CoresetSampler
 
 __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AugMix",
+    "AugmentedDataset",
     "AutoAugment",
     "Batch",
     "Collate",

@@ -14,6 +14,7 @@ LAYERS = [
     ["batch", "untouched"],
     ["grads"],
     ["augment", "reweight", "coreset"],
+    ["shared_epoch", "per_sample"],
     ["lift", "moments", "dataset"],
     ["stages"],
     ["pipeline"],
