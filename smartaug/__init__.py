@@ -19,6 +19,7 @@ from .batch import Batch, Embedding, Target
 from .collate import Collate
 from .coreset import Coreset
 from .dataset import AugmentedDataset
+from .lift import Lifted, lift
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
@@ -48,6 +49,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Erase",
     "Flip",
     "LearningToReweight",
+    "Lifted",
     "Loss",
     "MetaAugment",
     "MetaWeightNet",
@@ -65,6 +67,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "augment",
     "coreset",
     "grads",
+    "lift",
     "reweight",
     "split_validation",
     "wrap",

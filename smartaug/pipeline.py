@@ -276,7 +276,8 @@ class Pipeline:
                 own = key if len(self.steps) == 1 else draws.fold(key, position)
                 try:
                     if isinstance(step, Foreign):
-                        refuse_followers(step.name, followers)
+                        if step.moves_pixels:
+                            refuse_followers(step.name, followers)
                         images = step(images, own)
                         continue
                     with on_cpu():

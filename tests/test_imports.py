@@ -30,8 +30,15 @@ AUGMENT_LAYERS = [
     ["backends", "checks", "space"],
     ["labels"],
     ["augmentation"],
-    ["ops", "geometry", "tone", "mix", "policies", "foreign"],
+    ["ops", "crops", "geometry", "tone", "mix", "policies", "foreign", "choose"],
     ["augmix", "compose"],
+]
+LIFT_LAYERS = [
+    ["steps", "head"],
+    ["registry"],
+    ["torchvision", "timm", "albumentations", "kornia"],
+    ["lifted"],
+    ["datasets"],
 ]
 
 
@@ -72,6 +79,10 @@ def test_imports_go_downward():
 
 def test_imports_of_augmentations_go_downward():
     check(AUGMENT_LAYERS, ROOT / "augment")
+
+
+def test_imports_of_lift_go_downward():
+    check(LIFT_LAYERS, ROOT / "lift")
 
 
 def test_importing_smartaug_imports_nothing_optional():

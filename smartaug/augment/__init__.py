@@ -13,25 +13,30 @@
 | `Invert`, `Posterize`, `Solarize`, `AutoContrast`, `Equalize` | other values | torchvision |
 | `Sharpness`, `GaussianBlur` | sharper or softer edges | torchvision |
 | `Normalize` | (x − mean) / std | torchvision |
+| `Pad`, `Crop` | a frame around it, a window of it | torchvision |
 | `Compose` | several of these, in order | |
+| `RandomApply`, `OneOf`, `SomeOf`, `RandomOrder` | some of these, drawn per sample | torchvision, albumentations |
 
 | file | holds |
 |---|---|
 | `plan` | what will happen to a batch, as a value |
 | `augmentation` | the base class: sample, plan, apply |
 | `ops` | flips, padded crops, erasing, normalising |
+| `crops` | pads and cuts by whole pixels |
 | `geometry`, `tone` | affine maps, resized crops, blur; operations on values |
 | `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
 | `space` | the operations that policies draw from, as a table |
 | `mix`, `labels` | MixUp and CutMix; labels after mixing |
-| `compose`, `checks` | several as one; argument checks |
+| `compose`, `choose`, `checks` | several as one; some of several; argument checks |
 | `foreign` | Kornia modules and callables as stages of their own |
 | `backends` | one module per way to execute a plan |
 """
 
 from .augmentation import Augmentation
 from .augmix import AugMix
+from .choose import OneOf, RandomApply, RandomOrder, SomeOf
 from .compose import Compose
+from .crops import Crop, Pad
 from .geometry import Affine, GaussianBlur, RandomResizedCrop
 from .mix import CutMix, MixUp
 from .ops import Erase, Flip, Normalize, PadCrop
@@ -46,6 +51,7 @@ __all__ = [
     "AutoContrast",
     "ColorJitter",
     "Compose",
+    "Crop",
     "CutMix",
     "Equalize",
     "Erase",
@@ -55,11 +61,16 @@ __all__ = [
     "Invert",
     "MixUp",
     "Normalize",
+    "OneOf",
+    "Pad",
     "PadCrop",
     "Posterize",
     "RandAugment",
+    "RandomApply",
+    "RandomOrder",
     "RandomResizedCrop",
     "Sharpness",
     "Solarize",
+    "SomeOf",
     "TrivialAugment",
 ]

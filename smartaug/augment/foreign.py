@@ -30,6 +30,8 @@ _NEEDS_LABELS = {"MixUp": "MixUp", "CutMix": "CutMix", "RandomMixUpV2": "MixUp",
 class Foreign:
     """One foreign stage: ``Foreign(callable)(images, key)`` with images (B, C, H, W) and key (B,) as in `draws`."""
 
+    moves_pixels = True  # it may, as far as anybody knows
+
     def __init__(self, function: Callable[[Any], Any]) -> None:
         name = type(function).__name__
         origin = type(function).__module__.partition(".")[0]
@@ -46,11 +48,7 @@ class Foreign:
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
         """The function's result on ``images``; raises TypeError unless it is a tensor (B, C', H', W')."""
         channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-        given = images
-        if self.wants_unit_floats and images.dtype == torch.uint8:
-            given = images.to(torch.float32) / 255.0
-        with forked_rng(key, images.device):
-            result = self._on(images.device)(given)
+        result = self._run(images, key)
         if not isinstance(result, Tensor) or result.ndim != 4 or len(result) != len(images):
             shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise TypeError(
@@ -58,6 +56,12 @@ class Foreign:
             )
         result = result.as_subclass(Tensor)
         return result.contiguous(memory_format=torch.channels_last) if channels_last else result
+
+    def _run(self, images: Tensor, key: Tensor) -> Any:
+        if self.wants_unit_floats and images.dtype == torch.uint8:
+            images = images.to(torch.float32) / 255.0
+        with forked_rng(key, images.device):
+            return self._on(images.device)(images)
 
     def _on(self, device: torch.device) -> Callable[[Any], Any]:
         """The function, or a copy of the module whose tensors are on ``device``; the user's own is never moved."""
@@ -74,6 +78,21 @@ class Foreign:
 
     def __repr__(self) -> str:
         return f"Foreign({self.name})"
+
+
+class Keyed(Foreign):
+    """A function ``(images, key) -> images`` that draws each row from its own key (see `draws`), so none is forked.
+
+    name: what tables call it. moves_pixels: whether masks would have to follow.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, *, moves_pixels: bool = True) -> None:
+        super().__init__(function)
+        self.name, self.moves_pixels = name, moves_pixels
+
+    def _run(self, images: Tensor, key: Tensor) -> Any:
+        keyed: Callable[..., Any] = self.function
+        return keyed(images, key)
 
 
 @contextmanager

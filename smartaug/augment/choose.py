@@ -1,0 +1,192 @@
+"""Which rows an augmentation reaches: apply with a probability, one of several, some of them, a random order.
+
+What: the combinators that pipelines are written with, drawn per sample: every row takes its own way through the same
+batched segments. When: a stage that only some samples should get. Cost: that of the rows reached; OneOf of k stages
+plans all k. Reference: torchvision's RandomApply, RandomChoice and RandomOrder, albumentations' OneOf and SomeOf.
+
+Stages inside must keep the image size and dtype (`Normalize`, a resizing crop and Kornia modules cannot be inside).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import draws
+from .augmentation import Augmentation, check_probability
+from .plan import Branches, Erase, Filter, Mix, Plan, Segment, Store, Tone, Trace, Warp
+
+
+def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
+    """``segment`` for the rows (B,) bool only, on images of that size; the others stay as they are, exactly.
+
+    Raises ValueError for a segment that changes the size or the dtype, which must be the same for all rows.
+    """
+    if segment.output_size(height, width) != (height, width):
+        raise ValueError(
+            f"a stage inside a combinator must keep the size, {height}×{width}, and this one makes "
+            f"{'×'.join(map(str, segment.output_size(height, width)))}; put it outside"
+        )
+    if isinstance(segment, Warp):
+        identity = torch.eye(2, 3, dtype=torch.float64).expand_as(segment.matrix)
+        whole = torch.tensor([0.0, width - 1.0, 0.0, height - 1.0], dtype=torch.float64)
+        return dataclasses.replace(
+            segment,
+            matrix=torch.where(rows[:, None, None], segment.matrix, identity),
+            bounds=None if segment.bounds is None else torch.where(rows[:, None], segment.bounds, whole),
+            active=rows if segment.active is None else segment.active & rows,
+        )
+    if isinstance(segment, (Tone, Filter)):
+        return dataclasses.replace(segment, op=segment.op * rows)
+    if isinstance(segment, Erase):
+        return dataclasses.replace(segment, boxes=segment.boxes * rows[:, None, None])
+    if isinstance(segment, Mix):
+        return Mix(
+            torch.where(rows, segment.partner, torch.arange(len(rows))),
+            torch.where(rows, segment.share, 1.0),
+            None if segment.boxes is None else segment.boxes * rows[:, None],
+        )
+    if isinstance(segment, Branches):
+        untouched = torch.zeros_like(segment.weights)
+        untouched[:, 0] = 1.0
+        return dataclasses.replace(segment, weights=torch.where(rows[:, None], segment.weights, untouched))
+    if isinstance(segment, Store):
+        raise ValueError("Normalize cannot be inside a combinator: all rows of a batch have one dtype; put it last")
+    raise TypeError(f"no way to leave rows out of {type(segment).__name__}")
+
+
+def gated_plan(plan: Plan, rows: Tensor) -> Plan:
+    """``plan`` for the rows (B,) bool only; the trace of the others says Identity."""
+    names = plan.trace.names if "Identity" in plan.trace.names else (*plan.trace.names, "Identity")
+    ops = torch.where(rows[:, None], plan.trace.ops, names.index("Identity"))
+    trace = Trace(ops, plan.trace.magnitudes * rows[:, None], names)
+    return Plan(plan.shape, tuple(gated(part, rows, *plan.shape[2:]) for part in plan.segments), trace)
+
+
+class _Several(Augmentation):
+    """What combinators share: the stages inside, and how to sample one of them."""
+
+    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
+        self.augmentations = list(augmentations)
+        for step in self.augmentations:
+            if not isinstance(step, Augmentation):
+                raise TypeError(f"{type(self).__name__} takes smartaug augmentations, got {step!r}")
+        given = [step.num_classes for step in self.augmentations if step.num_classes is not None]
+        self.num_classes = given[0] if given else None
+
+    def _inner(self, number: int, shape: Sequence[int], key: Tensor) -> Plan:
+        return self.augmentations[number].sample(shape, draws.fold(key, number + 1))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.augmentations)
+
+    def __len__(self) -> int:
+        return len(self.augmentations)
+
+
+class RandomApply(_Several):
+    """All of ``augmentations``, in order, with probability ``p`` per sample; none of them otherwise."""
+
+    def __init__(self, augmentations: Sequence[Augmentation], p: float = 0.5) -> None:
+        super().__init__(augmentations)
+        self.p = check_probability(p)
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw which of the B samples are changed, and how."""
+        rows = draws.uniform(draws.fold(key, 0)) < self.p
+        plan = Plan(tuple(shape), (), Trace.empty(shape[0]))
+        for number in range(len(self.augmentations)):
+            plan = plan.then(gated_plan(self._inner(number, shape, key), rows))
+        return plan
+
+
+class SomeOf(_Several):
+    """``count`` of ``augmentations``, each by its weight, with probability ``p`` per sample.
+
+    count: an integer, or (low, high) for a number drawn per sample, both included. weights: one number ≥ 0 a stage, in
+    any scale; None: all alike. replace: whether a stage may come twice, each time with draws of its own. ordered: in
+    the order of the list; False: in the order drawn.
+    """
+
+    def __init__(
+        self,
+        augmentations: Sequence[Augmentation],
+        count: int | tuple[int, int] = 1,
+        *,
+        weights: Sequence[float] | None = None,
+        replace: bool = False,
+        ordered: bool = False,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(augmentations)
+        size = len(self.augmentations)
+        low, high = (count, count) if isinstance(count, int) else count
+        if not 0 <= low <= high or (high > size and not replace):
+            raise ValueError(
+                f"count must be 0 ≤ low ≤ high ≤ {size} stages (any high with replace=True), got {count!r}"
+            )
+        self.weights = tuple(float(w) for w in ([1.0] * size if weights is None else weights))
+        if len(self.weights) != size or min(self.weights, default=0.0) < 0 or (size and not sum(self.weights) > 0):
+            raise ValueError(f"weights must be {size} numbers ≥ 0, not all 0, got {weights!r}")
+        if not replace and high > sum(w > 0 for w in self.weights):
+            raise ValueError(f"count={count!r} stages cannot be drawn when fewer have a weight; use replace=True")
+        self.count, self.replace, self.ordered, self.p = (low, high), bool(replace), bool(ordered), check_probability(p)
+
+    def picks(self, key: Tensor) -> Tensor:
+        """Which stages the samples with stream keys (B,) get, in order: (B, high) int64, −1 for none."""
+        own, size, (low, high) = draws.fold(key, 0), len(self.augmentations), self.count
+        if not high:
+            return torch.empty(len(key), 0, dtype=torch.int64)
+        weights = torch.tensor(self.weights, dtype=torch.float64)
+        if self.replace:
+            steps = (weights / weights.sum()).cumsum(0)
+            drawn = draws.uniform(own, (high,), start=2, dtype=torch.float64)
+            last = int(weights.nonzero().max())
+            picked = torch.searchsorted(steps, drawn, right=True).clamp_(max=last)
+        else:  # the order of exponential waiting times is that of drawing one after the other without putting back
+            waits = -torch.log1p(-draws.uniform(own, (size,), start=2, dtype=torch.float64)) / weights
+            picked = waits.argsort(1)[:, :high]
+        first = draws.uniform(own, (2,), dtype=torch.float64)
+        number = low + (first[:, 0] * (high - low + 1)).long()
+        number = number * (first[:, 1] < self.p)
+        picked = torch.where(torch.arange(high) < number[:, None], picked, -1)
+        if self.ordered:
+            picked = torch.where(picked < 0, size, picked).sort(1).values
+            picked = torch.where(picked == size, -1, picked)
+        return picked
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw which stages each of the B samples gets, and what they do."""
+        picked = self.picks(key)
+        plan = Plan(tuple(shape), (), Trace.empty(shape[0]))
+        inner: list[Plan] = []
+        for place in range(picked.shape[1]):
+            if not inner or self.replace:
+                own = draws.fold(key, place) if self.replace else key
+                inner = [self._inner(number, shape, own) for number in range(len(self.augmentations))]
+            for number, part in enumerate(inner):
+                if self.ordered and not self.replace and number < place:
+                    continue  # the n-th of an ordered list is never at an earlier place
+                rows = picked[:, place] == number
+                plan = plan.then(gated_plan(part, rows))
+        return plan
+
+
+class OneOf(SomeOf):
+    """One of ``augmentations`` by its weight, with probability ``p`` per sample."""
+
+    def __init__(
+        self, augmentations: Sequence[Augmentation], *, weights: Sequence[float] | None = None, p: float = 1.0
+    ) -> None:
+        super().__init__(augmentations, 1, weights=weights, p=p)
+
+
+class RandomOrder(SomeOf):
+    """All of ``augmentations`` in an order drawn per sample, with probability ``p``."""
+
+    def __init__(self, augmentations: Sequence[Augmentation], *, p: float = 1.0) -> None:
+        super().__init__(augmentations, len(augmentations), p=p)

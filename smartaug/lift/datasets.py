@@ -1,0 +1,177 @@
+"""`lift` on transforms and on datasets: a shallow copy whose transform is only the part that stays."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from . import registry
+from .lifted import Lifted, compiled
+from .steps import State
+
+_MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
+
+
+def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> Lifted:
+    """Compile an existing pipeline into what stays per sample and what runs batched, drawn per sample.
+
+    transform_or_dataset: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``, an
+    albumentations ``Compose``, the result of timm's ``create_transform``, a timm string ("rand-m9-mstd0.5-inc1"), a
+    Kornia ``AugmentationSequential``; or a dataset that keeps one of these in its attribute ``transform`` or
+    ``transforms`` (also inside ``Subset`` and ``ConcatDataset``). size: (height, width) in pixels of the images that
+    the pipeline is given, where all have the same; crops and resizes can be lifted only then. Datasets that keep their
+    images in one array know it themselves.
+
+    A transform that is not known, or that makes images of unequal size, stays, with everything before it. Lifting a
+    lifted dataset gives what was lifted before. Raises TypeError for anything else.
+
+    >>> lifted = smartaug.lift(T.Compose([T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(0.5, 0.5)]))
+    >>> images = torch.stack([lifted.head(picture) for picture in pictures])     # uint8
+    >>> images = lifted.augment(images, index=index, epoch=0, seed=0)            # flipped, normalised floats
+    >>> print(lifted.explain())
+    """
+    given = transform_or_dataset
+    if _is_dataset(given):
+        return _lifted_dataset(given, size)
+    if isinstance(given, str):
+        given = registry.module("timm").from_string(given)
+    if not (callable(given) or registry.parts(given) is not None):
+        raise TypeError(
+            f"lift takes a transform or a dataset, got {type(given).__name__}; write lift(dataset) or "
+            "lift(dataset.transform)"
+        )
+    return compiled(given, State(size=size))
+
+
+def is_lifted(dataset: Any) -> bool:
+    """Whether ``dataset``, or one inside it, is a copy from which transforms were taken out."""
+    return _MARK in getattr(dataset, "__dict__", {}) or any(is_lifted(inner) for inner in _inside(dataset))
+
+
+def _is_dataset(given: Any) -> bool:
+    indexed = hasattr(given, "__getitem__") and not callable(given) and not isinstance(given, (list, tuple, str, dict))
+    return isinstance(given, Dataset) or indexed
+
+
+def _inside(dataset: Any) -> list[Any]:
+    if isinstance(dataset, Subset):
+        return [dataset.dataset]
+    return list(dataset.datasets) if isinstance(dataset, ConcatDataset) else []
+
+
+def _nothing(dataset: Any, note: str) -> Lifted:
+    return Lifted(None, None, (), dataset, note)
+
+
+def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
+    marked = getattr(dataset, "__dict__", {}).get(_MARK)
+    if marked is not None:
+        return dataclasses.replace(marked, dataset=dataset)
+    inner = _inside(dataset)
+    if inner:
+        return _lifted_chain(dataset, inner, size)
+    found = slot(dataset)
+    if found is None:
+        return _nothing(dataset, f"{type(dataset).__name__} keeps no pipeline in an attribute transform or transforms")
+    name, transform = found
+    followers = boxes_in(dataset, name)
+    if followers is not None:
+        return _nothing(dataset, f"its samples have {followers}, which only the whole pipeline moves with the image")
+    lifted = compiled(transform, state_of(dataset, size))
+    if lifted.augment is None:
+        return dataclasses.replace(lifted, dataset=dataset)
+    return _marked(with_transform(dataset, name, lifted.head), lifted)
+
+
+def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) -> Lifted:
+    """A `Subset` or `ConcatDataset`: a copy around copies."""
+    done: dict[int, Lifted] = {}
+    for part in inner:  # the same object twice is copied once
+        if id(part) not in done:
+            done[id(part)] = _lifted_dataset(part, size)
+    every = [done[id(part)] for part in inner]
+    first = every[0]
+    without = next((one for one in every if one.augment is None), None)
+    if without is not None:
+        return dataclasses.replace(without, augment=None, dataset=dataset)
+    if any(_signature(one) != _signature(first) for one in every):
+        return _nothing(dataset, "the datasets in it have different pipelines, and a batch mixes them")
+    outer = copy.copy(dataset)
+    if isinstance(outer, Subset):
+        outer.dataset = first.dataset
+    else:
+        outer.datasets = [one.dataset for one in every]
+    return _marked(outer, first)
+
+
+def _signature(lifted: Lifted) -> list[int]:
+    """Two pipelines do the same on the device where their lifted transforms are the same objects."""
+    return [id(step.original) for step in lifted.steps if step.where != "worker"]
+
+
+def _marked(dataset: Any, lifted: Lifted) -> Lifted:
+    lifted = dataclasses.replace(lifted, dataset=None)
+    dataset.__dict__[_MARK] = lifted
+    return dataclasses.replace(lifted, dataset=dataset)
+
+
+def slot(dataset: Any) -> tuple[str, Any] | None:
+    """The attribute that holds a dataset's pipeline, and the pipeline; None: there is none."""
+    for name in ("transform", "transforms"):
+        value = getattr(dataset, name, None)
+        if value is not None and (callable(value) or registry.parts(value) is not None):
+            return name, value
+    return None
+
+
+def with_transform(dataset: Any, name: str, transform: Any) -> Any:
+    """A shallow copy of ``dataset`` with ``transform`` in the attribute ``name``."""
+    copied = copy.copy(dataset)
+    setattr(copied, name, transform)
+    joint = getattr(copied, "transforms", None)
+    if name == "transform" and type(joint).__name__ == "StandardTransform":  # torchvision keeps it twice
+        copied.transforms = copy.copy(joint)
+        copied.transforms.transform = transform
+    return copied
+
+
+def boxes_in(dataset: Any, name: str) -> str | None:
+    """What in a sample moves with the image and cannot be lifted, looked for where transforms are joint."""
+    if name != "transforms":
+        return None
+    bare = with_transform(dataset, name, None)
+    return _boxes(bare[0]) if len(bare) else None
+
+
+def _boxes(value: Any) -> str | None:
+    if type(value).__name__ in ("BoundingBoxes", "KeyPoints"):
+        return "boxes or keypoints"
+    if isinstance(value, dict):
+        if {"boxes", "bboxes", "bbox", "keypoints"} & {str(key) for key in value}:
+            return "boxes or keypoints"
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return next((found for part in value if (found := _boxes(part)) is not None), None)
+    return None
+
+
+def state_of(dataset: Any, size: tuple[int, int] | None) -> State:
+    """What is known of the images that a dataset gives its transform.
+
+    torchvision's own datasets that keep all images in one array (CIFAR, MNIST, SVHN, STL10, ...) give PIL images of
+    that size. Others may give anything.
+    """
+    data = getattr(dataset, "data", None)
+    getter = getattr(type(dataset), "__getitem__", None)
+    own = getattr(getter, "__module__", "").startswith("torchvision.")
+    shape = tuple(getattr(data, "shape", ()))
+    if not own or len(shape) not in (3, 4) or str(getattr(data, "dtype", "")).removeprefix("torch.") != "uint8":
+        return State(size=size)
+    if len(shape) == 3:
+        known = shape[1:]
+    else:
+        known = shape[1:3] if shape[3] in (1, 3, 4) else shape[2:]
+    return State(size=(int(known[0]), int(known[1])), kind="pil", uint8=True)

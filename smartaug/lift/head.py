@@ -1,0 +1,79 @@
+"""What stays per sample, in the workers: the user's own transforms in their order, then the step to a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_EIGHT_BIT = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa")
+
+
+class AsTensor:
+    """A PIL image or an array (H, W), (H, W, C) becomes a tensor (C, H, W) of the same values; a tensor stays.
+
+    Raises TypeError for PIL images of more than 8 bits a channel, whose scaling libraries do not agree on.
+    """
+
+    def __call__(self, image: Any) -> Any:
+        """The image as a tensor (C, H, W)."""
+        if isinstance(image, Tensor):
+            return image
+        mode = getattr(image, "mode", None)
+        if mode is not None:
+            if mode not in _EIGHT_BIT:
+                if mode not in ("1", "P"):
+                    raise TypeError(
+                        f"lift takes PIL images of 8 bits a channel, got mode {mode!r}; write lift=False, or convert "
+                        'the image in the dataset: image.convert("RGB")'
+                    )
+                image = image.convert("L") if mode == "1" else image
+            image = np.array(image)
+        elif not isinstance(image, np.ndarray):
+            raise TypeError(f"lift needs an image (PIL, array or tensor) here, got {type(image).__name__}")
+        given = torch.from_numpy(np.ascontiguousarray(image))
+        return given[None] if given.ndim == 2 else given.permute(2, 0, 1).contiguous()
+
+    def __repr__(self) -> str:
+        return "AsTensor()"
+
+
+class Head:
+    """``transforms``, the user's own, one after the other on what the dataset passes; then ``last`` on the images.
+
+    With several arguments (image, target) each transform gets all of them, as torchvision v2 does, and what is an image
+    among them becomes a tensor.
+    """
+
+    def __init__(self, transforms: Sequence[Any], last: AsTensor | None = None) -> None:
+        self.transforms, self.last = tuple(transforms), last
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The sample after the transforms that stay."""
+        several = len(inputs) > 1
+        for transform in self.transforms:
+            outputs = transform(*inputs)
+            inputs = outputs if several else (outputs,)
+        if self.last is not None:
+            inputs = tuple(_tensors(part, self.last) for part in inputs) if several else (self._single(inputs[0]),)
+        return inputs if several else inputs[0]
+
+    def _single(self, sample: Any) -> Any:
+        assert self.last is not None
+        return _tensors(sample, self.last) if isinstance(sample, (dict, tuple, list)) else self.last(sample)
+
+    def __repr__(self) -> str:
+        shown = [repr(part) for part in (*self.transforms, *([self.last] if self.last else []))]
+        return f"Head({', '.join(shown)})"
+
+
+def _tensors(value: Any, last: AsTensor) -> Any:
+    """``value`` with the PIL images in it made tensors."""
+    if isinstance(value, dict):
+        return {key: _tensors(part, last) for key, part in value.items()}
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(_tensors(part, last) for part in value)
+    return last(value) if hasattr(value, "mode") and hasattr(value, "getbands") else value

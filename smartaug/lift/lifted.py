@@ -1,0 +1,146 @@
+"""`lift`: a pipeline cut in two, what stays per sample in the workers and what runs batched on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import draws
+from ..augment import Augmentation, Compose, Normalize
+from ..augment.augmentation import check_images
+from ..augment.foreign import Foreign
+from ..augment.labels import mix_labels
+from . import registry
+from .head import AsTensor, Head
+from .steps import UNIT, State, Step
+
+
+class Stages:
+    """Augmentations and foreign stages in order, callable like one augmentation: what a plan alone cannot hold."""
+
+    def __init__(self, stages: Sequence[Augmentation | Foreign]) -> None:
+        self.stages = tuple(stages)
+        self._calls = 0
+
+    def __call__(
+        self,
+        images: Tensor,
+        target: Tensor | None = None,
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> Any:
+        """As `Augmentation.__call__`."""
+        check_images(images)
+        if index is None:
+            index = torch.arange(self._calls, self._calls + len(images))
+            self._calls += len(images)
+        key = draws.key(torch.initial_seed() if seed is None else seed, epoch, index.cpu(), view)
+        for position, stage in enumerate(self.stages):
+            own = draws.fold(key, position)
+            if isinstance(stage, Foreign):
+                images = stage(images, own)
+                continue
+            plan = stage.sample(images.shape, own)
+            images = stage.apply(images, plan)
+            if target is not None:
+                target = mix_labels(target, plan, num_classes=stage.num_classes, index=index)
+        return images if target is None else (images, target)
+
+    def __iter__(self) -> Any:
+        return iter(self.stages)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __repr__(self) -> str:
+        return f"Stages({', '.join(map(repr, self.stages))})"
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """A pipeline in two halves: ``augment(collated head(sample))`` has the distribution of the pipeline.
+
+    head: what stays per sample, in the user's order, ending in a tensor (C, H, W); it is called as the pipeline was.
+    augment: what runs batched, for ``DataLoader(augment=...)`` or called on images (B, C, H, W); None: nothing was
+    lifted. steps: one record per transform. dataset: where a dataset was given, a shallow copy of it with head in place
+    of its transform; the given one is unchanged. note: why a dataset has nothing to lift.
+    """
+
+    head: Any
+    augment: Augmentation | Stages | None
+    steps: tuple[Step, ...] = ()
+    dataset: Any = None
+    note: str = ""
+
+    @property
+    def stays(self) -> tuple[Any, ...]:
+        """The user's transforms that stay in the worker; empty: the worker only reads the image."""
+        return tuple(step.original for step in self.steps if step.where == "worker")
+
+    @property
+    def reason(self) -> str:
+        """Why nothing, or nothing more, was lifted: the last transform that stays, and why; empty when none does."""
+        for step in reversed(self.steps):
+            if step.where == "worker":
+                return f"{step.name} stays in the worker: {step.why}"
+        return self.note
+
+    def explain(self) -> str:
+        """A table: every transform, where it runs, and why."""
+        rows = [("transform", "runs", "why"), *((step.name, step.where, step.why) for step in self.steps)]
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+
+
+def compiled(transform: Any, state: State) -> Lifted:
+    """``transform`` in two halves, for samples like ``state``."""
+    steps, now = [], state
+    for single in registry.flat(transform):
+        step = registry.translate(single, now)
+        steps.append(step)
+        now = step.after
+    cut = max((number + 1 for number, step in enumerate(steps) if step.where == "worker"), default=0)
+    steps = [_before_the_cut(step, steps[cut - 1]) for step in steps[:cut]] + steps[cut:]
+    stages = _stages(steps[cut:])
+    if not stages:
+        return Lifted(transform, None, tuple(steps))
+    library = registry.library_of(transform)
+    make = getattr(library, "head", None)
+    kept = [step.original for step in steps[:cut]]
+    head = Head(kept, AsTensor()) if make is None else make(transform, kept, AsTensor())
+    augment = Compose(stages) if all(isinstance(stage, Augmentation) for stage in stages) else Stages(stages)
+    return Lifted(head, augment, tuple(steps))
+
+
+def _before_the_cut(step: Step, last: Step) -> Step:
+    """The record of a transform that stays because of a later one."""
+    if step.where == "worker":
+        return step
+    return dataclasses.replace(step, where="worker", stage=None, why=f"comes before {last.name}, which stays")
+
+
+def _stages(steps: Sequence[Step]) -> list[Any]:
+    """What runs on the device: the stages, and the conversion where it is due."""
+    stages: list[Any] = []
+    for step in steps:
+        if step.stage is None:
+            continue
+        if step.floats and step.before.scale is not None:
+            stages.append(_store(step.before))
+        stages.append(step.stage)
+    if steps and steps[-1].after.scale is not None:
+        stages.append(_store(steps[-1].after))
+    return stages
+
+
+def _store(state: State) -> Normalize:
+    mean, std = state.scale or UNIT
+    return Normalize(mean, std, dtype=state.dtype)
