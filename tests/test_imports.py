@@ -34,7 +34,7 @@ AUGMENT_LAYERS = [
     ["augmix", "compose"],
 ]
 LIFT_LAYERS = [
-    ["steps", "head"],
+    ["steps", "head", "noise"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],

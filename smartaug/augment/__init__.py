@@ -6,7 +6,7 @@
 | `TrivialAugment` | one operation at a random magnitude | Müller & Hutter 2021, torchvision's Wide table |
 | `AutoAugment` | one of 25 learned pairs of operations | Cubuk et al. 2019, torchvision's three policies |
 | `AugMix` | a mixture of chains of operations | Hendrycks et al. 2020 |
-| `PadCrop`, `RandomResizedCrop`, `Flip`, `Affine` | another place, size or pose | torchvision |
+| `PadCrop`, `RandomResizedCrop`, `Resize`, `Flip`, `Affine` | another place, size or pose | torchvision |
 | `Erase` | rectangles of one value | Zhong et al. 2020; DeVries & Taylor 2017 |
 | `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample | Zhang et al. 2018; Yun et al. 2019 |
 | `ColorJitter`, `Grayscale` | other colours | torchvision |
@@ -37,7 +37,7 @@ from .augmix import AugMix
 from .choose import OneOf, RandomApply, RandomOrder, SomeOf
 from .compose import Compose
 from .crops import Crop, Pad
-from .geometry import Affine, GaussianBlur, RandomResizedCrop
+from .geometry import Affine, GaussianBlur, RandomResizedCrop, Resize
 from .mix import CutMix, MixUp
 from .ops import Erase, Flip, Normalize, PadCrop
 from .policies import AutoAugment, RandAugment, TrivialAugment
@@ -69,6 +69,7 @@ __all__ = [
     "RandomApply",
     "RandomOrder",
     "RandomResizedCrop",
+    "Resize",
     "Sharpness",
     "Solarize",
     "SomeOf",

@@ -25,8 +25,9 @@ class Affine(Augmentation):
     """Rotation, translation, scaling and shearing about the centre, drawn per sample, as one warp.
 
     degrees: rotation in [−degrees, degrees], clockwise, or (low, high). translate: largest shift as fractions of
-    (width, height). scale: range of the factor. shear: degrees along x in [−shear, shear], or (low, high).
-    interpolation, fill: as in `Policy`. Reference: torchvision RandomAffine (which rounds shifts to pixels, as here).
+    (width, height). scale: range of the factor. shear: degrees along x in [−shear, shear], or (low, high), or those and
+    (low, high) along y. interpolation, fill: as in `Policy`. center: (x, y) in pixels from the upper left corner of the
+    image, None: its middle. Reference: torchvision RandomAffine (which rounds shifts to pixels, as here).
     """
 
     def __init__(
@@ -34,15 +35,20 @@ class Affine(Augmentation):
         degrees: float | tuple[float, float] = 0,
         translate: tuple[float, float] = (0.0, 0.0),
         scale: tuple[float, float] = (1.0, 1.0),
-        shear: float | tuple[float, float] = 0,
+        shear: float | tuple[float, ...] = 0,
         interpolation: Any = "nearest",
         fill: float | Sequence[float] = 0,
+        center: tuple[float, float] | None = None,
     ) -> None:
-        self.degrees, self.shear = _range(degrees, "degrees"), _range(shear, "shear")
+        self.degrees = _range(degrees, "degrees")
+        both = isinstance(shear, (tuple, list)) and len(shear) == 4
+        self.shear = _range(shear[:2] if both else shear, "shear")  # type: ignore[index]
+        self.shear_y = _range(shear[2:] if both else 0, "shear")  # type: ignore[index]
+        self.center = None if center is None else (float(center[0]), float(center[1]))
         self.translate = tuple(check_number(part, "translate", 0.0, 1.0) for part in translate)
         if len(scale) != 2 or not 0.001 <= scale[0] <= scale[1]:
             raise ValueError(f"scale must be two factors 0.001 ≤ low ≤ high, got {scale!r}; write scale=(0.8, 1.2)")
-        if not -89.0 <= self.shear[0] <= self.shear[1] <= 89.0:
+        if not all(-89.0 <= low <= high <= 89.0 for low, high in (self.shear, self.shear_y)):
             raise ValueError(f"shear must lie within −89..89 degrees, got {shear!r}; write shear=10")
         self.scale = (float(scale[0]), float(scale[1]))
         self.interpolation, self.fill = interpolation_name(interpolation), per_channel(fill, "fill")
@@ -51,27 +57,40 @@ class Affine(Augmentation):
         """Draw the maps of the B samples."""
         batch, channels, height, width = shape
         check_fill(self.fill, channels)
-        drawn = draws.uniform(key, (5,), dtype=torch.float64)
+        drawn = draws.uniform(key, (6,), dtype=torch.float64)
         low = torch.tensor([self.degrees[0], self.scale[0], self.shear[0]], dtype=torch.float64)
         high = torch.tensor([self.degrees[1], self.scale[1], self.shear[1]], dtype=torch.float64)
         degrees, scale, shear = (low + drawn[:, :3] * (high - low)).unbind(1)
         reach = torch.tensor([self.translate[0] * width, self.translate[1] * height], dtype=torch.float64)
-        shift = ((2.0 * drawn[:, 3:] - 1.0) * reach).round()
-        matrix = affine_matrix(degrees, shift, scale, shear, height, width)
+        shift = ((2.0 * drawn[:, 3:5] - 1.0) * reach).round()
+        shear_y = self.shear_y[0] + drawn[:, 5] * (self.shear_y[1] - self.shear_y[0])
+        matrix = affine_matrix(degrees, shift, scale, shear, height, width, shear_y, self.center)
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), degrees[:, None].float(), ("Affine",))
         return Plan(tuple(shape), (Warp(matrix, (height, width), self.interpolation, self.fill),), trace)
 
 
-def affine_matrix(degrees: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, height: int, width: int) -> Tensor:
+def affine_matrix(
+    degrees: Tensor,
+    shift: Tensor,
+    scale: Tensor,
+    shear: Tensor,
+    height: int,
+    width: int,
+    shear_y: Tensor | None = None,
+    center: tuple[float, float] | None = None,
+) -> Tensor:
     """Output pixel to input pixel, (B, 2, 3) float64: the inverse of shift · centre · rotate · shear · scale · −centre.
 
-    degrees, scale, shear (B,) float64; shift (B, 2) float64 pixels right and down. Degrees turn clockwise.
+    degrees, scale, shear, shear_y (B,) float64; shift (B, 2) float64 pixels right and down. Degrees turn clockwise.
     """
     turn, lean = degrees.deg2rad(), shear.deg2rad().tan()
-    cos, sin = turn.cos() / scale, turn.sin() / scale
-    # the inverse of R(turn) · [[1, −lean], [0, 1]] · scale
-    linear = torch.stack([cos + lean * -sin, sin + lean * cos, -sin, cos], -1).view(-1, 2, 2)
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    steep = torch.zeros_like(turn) if shear_y is None else shear_y.deg2rad()
+    # forward: R(turn − steep) / cos(steep) with the shear along x, in torchvision's order; this is its inverse
+    a, c = torch.cos(turn - steep) / steep.cos(), torch.sin(turn - steep) / steep.cos()
+    b, d = -a * lean - turn.sin(), -c * lean + turn.cos()
+    linear = torch.stack([d, -b, -c, a], -1).view(-1, 2, 2) / scale[:, None, None]
+    middle = (width / 2, height / 2) if center is None else center
+    centre = torch.tensor(middle, dtype=torch.float64) - 0.5
     offset = centre - (linear @ (centre + shift)[..., None])[..., 0]
     return torch.cat([linear, offset[..., None]], -1)
 
@@ -141,6 +160,25 @@ class RandomResizedCrop(Augmentation):
         elif width / max(1, height) > self.ratio[1]:
             wide = max(1, min(width, round(height * self.ratio[1])))
         return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+class Resize(Augmentation):
+    """Each sample resized to ``size`` (height, width) pixels, without antialiasing. interpolation: see `Policy`."""
+
+    def __init__(self, size: tuple[int, int], interpolation: Any = "bilinear") -> None:
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(f"size must be pixels (height, width), got {size!r}; write size=(224, 224)")
+        self.size, self.interpolation = (size[0], size[1]), interpolation_name(interpolation)
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Nothing is drawn: the same map for all B samples."""
+        batch, _, height, width = shape
+        down, across = height / self.size[0], width / self.size[1]
+        matrix = torch.tensor([[across, 0.0, across / 2 - 0.5], [0.0, down, down / 2 - 0.5]], dtype=torch.float64)
+        bounds = torch.tensor([0.0, width - 1.0, 0.0, height - 1.0], dtype=torch.float64)
+        rows = matrix.repeat(batch, 1, 1), bounds.repeat(batch, 1)
+        warp = Warp(rows[0], self.size, self.interpolation, padding="edge", bounds=rows[1])
+        return Plan(tuple(shape), (warp,), Trace.empty(batch))
 
 
 class GaussianBlur(Augmentation):

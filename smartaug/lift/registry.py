@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from .steps import State, Step, unknown
+from ..augment import Augmentation, Compose
+from .steps import State, Step, device, in_order, unknown, worker
 
 # the package that a transform's class comes from, to the module here that knows it
 LIBRARIES = {
@@ -53,3 +54,50 @@ def translate(transform: Any, state: State) -> Step:
     library = library_of(transform)
     step = None if library is None else library.translate(transform, state)
     return unknown(transform, state) if step is None else step
+
+
+def several(
+    transform: Any,
+    inside: Sequence[Any],
+    state: State,
+    combine: Callable[[list[Augmentation]], Augmentation],
+    why: str = "batched, drawn per sample",
+) -> Step:
+    """A combinator: ``combine`` of the stages of ``inside``, one for each, of which a sample gets some.
+
+    It runs on the device if all of them do and none changes the size or the units; otherwise it stays in the worker.
+    """
+    start = state
+    for _ in range(2):
+        groups = [[translate(single, start) for single in flat(part)] for part in inside]
+        if start.scale is None or not any(step.floats for group in groups for step in group):
+            break
+        start = state.stored()  # one of them counts in the user's units, so all do
+    steps = [step for group in groups for step in group]
+    for step in steps:
+        moves = step.after.size != start.size or step.after.scale != start.scale
+        why_not = (
+            f"{step.name} inside it: {step.why}"
+            if step.where == "worker"
+            else f"{step.name} inside it changes the size or the units of some samples"
+            if moves
+            else f"{step.name} inside it has no plan"
+            if step.where == "device" and not isinstance(step.stage, Augmentation)
+            else None
+        )
+        if why_not is not None:
+            same = all(each.after.size == state.size for each in steps)
+            normalised = state.normalised or any(each.after.normalised for each in steps)
+            return worker(
+                transform,
+                state,
+                why_not,
+                keeps_size=same,
+                uint8=False,
+                kind=None,
+                channels=None,
+                normalised=normalised,
+            )
+    plans = [[step.stage for step in group if isinstance(step.stage, Augmentation)] for group in groups]
+    stages = [in_order(group) if group else Compose([]) for group in plans]
+    return device(transform, state, combine(stages), why, floats=start is not state)

@@ -8,7 +8,7 @@ transform of that library turns up, so it may import the library. It has up to t
   per sample, and why), or None for a transform you do not know. The class of ``transform`` is the library's own: a
   user's subclass never arrives here, since it may do anything.
 * ``parts(transform) -> Sequence | None``: the transforms of a container that runs all of them in order; None for
-  everything else. Containers that draw (a random choice, a probability) belong in ``translate``: see `several`.
+  everything else. Containers that draw (a random choice, a probability) belong in ``translate``: `registry.several`.
 * ``head(given, kept, last) -> callable``, optional: what stays in the workers, with the calling convention of
   ``given``: the transforms ``kept``, in order, then ``last`` on the image (`head.AsTensor`: PIL or (H, W, C) to a
   tensor (C, H, W)). Without it: ``kept`` one after the other on what the dataset passes, as torchvision does.
@@ -29,7 +29,7 @@ it if it stays (`Step.after`); `lift` does the rest.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +46,16 @@ UNIT: Scale = ((0.0,), (1.0,))
 class State:
     """The picture at one place of the pipeline.
 
-    size: (height, width) in pixels, the same for all samples; None: unknown. kind: what the user's next transform sees,
-    "pil", "tensor" (C, H, W), "array" (H, W, C), None: unknown. uint8: what travels from here is known to be uint8.
+    size: (height, width) in pixels, and channels, the same for all samples; None: unknown. kind: what the user's next
+    transform sees, "pil", "tensor" (C, H, W), "array" (H, W, C), None: unknown. uint8: what travels from here is known
+    to be uint8.
     scale: (mean, std), one value or one a channel: the user's picture is (t − mean) / std of what travels, t being
     scaled to [0, 1] if it is uint8; None: what travels is the user's picture. dtype: of the user's picture where scale
     is given. normalised: the user's picture is in neither grey levels nor [0, 1].
     """
 
     size: tuple[int, int] | None = None
+    channels: int | None = None
     kind: str | None = None
     uint8: bool = False
     scale: Scale | None = None
@@ -162,47 +164,8 @@ def worker(
 def unknown(transform: Any, state: State) -> Step:
     """A transform that nobody here knows: it may change anything."""
     after = State(normalised=state.normalised)
-    why = "not known to smartaug, so it keeps its place"
+    why = "not covered, so it keeps its place"
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
-
-
-def several(
-    transform: Any,
-    inside: Sequence[Any],
-    state: State,
-    translate: Callable[[Any, State], Step],
-    combine: Callable[[list[Augmentation]], Augmentation],
-    why: str = "batched, drawn per sample",
-) -> Step:
-    """A combinator: ``combine`` of the stages of ``inside``, of which each sample gets some.
-
-    It runs on the device if all of them do and none changes the size or the units; otherwise it stays in the worker.
-    """
-    start = state
-    for _ in range(2):
-        steps = [translate(part, start) for part in inside]
-        if not any(step.floats for step in steps) or start.scale is None:
-            break
-        start = state.stored()  # one of them counts in the user's units, so all do
-    floats = start is not state
-    for step in steps:
-        if step.where == "worker":
-            return _stays(transform, state, steps, f"{step.name} inside it stays: {step.why}")
-        moves = step.where == "folded" and step.after != step.before
-        if moves or step.after.size != start.size or step.after.scale != start.scale:
-            return _stays(
-                transform, state, steps, f"{step.name} inside it changes the size or the units of some samples"
-            )
-        if step.where == "device" and not isinstance(step.stage, Augmentation):
-            return _stays(transform, state, steps, f"{step.name} inside it has no plan")
-    stages = [step.stage if isinstance(step.stage, Augmentation) else Compose([]) for step in steps]
-    return device(transform, state, combine(stages), why, floats=floats)
-
-
-def _stays(transform: Any, state: State, steps: Sequence[Step], why: str) -> Step:
-    same = all(step.after.size == state.size for step in steps)
-    normalised = state.normalised or any(step.after.normalised for step in steps)
-    return worker(transform, state, why, keeps_size=same, uint8=False, kind=None, normalised=normalised)
 
 
 def in_order(stages: Sequence[Augmentation]) -> Augmentation:
