@@ -149,7 +149,7 @@ class AugmentedDataset(Dataset):
 
     def __repr__(self) -> str:
         only = "" if self.only is None else f", only={type(self.only).__name__}"
-        return f"AugmentedDataset({self.dataset!r}, {self.transform!r}{only}, seed={self.seed})"
+        return f"AugmentedDataset({self.dataset!r}, {type(self.transform).__name__}{only}, seed={self.seed})"
 
 
 def membership(only: Any, size: int) -> Tensor:

@@ -34,7 +34,7 @@ AUGMENT_LAYERS = [
     ["augmix", "compose"],
 ]
 LIFT_LAYERS = [
-    ["steps", "head", "noise"],
+    ["steps", "head", "noise", "opencv_geometry", "opencv_tone"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],

@@ -9,6 +9,7 @@ Coordinates are pixel indices: x is the column, y the row, and (0, 0) is the cen
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -141,6 +142,31 @@ class Branches(Segment):
 
     branches: tuple[tuple[Segment, ...], ...]
     weights: Tensor
+
+
+@dataclass(frozen=True)
+class Table(Segment):
+    """Each value v of channel c becomes table[row, c, v]. table: (B, C or 1, 256) uint8.
+
+    active: (B,) bool, the rows that are looked up, None: all. Floats in [0, 1] go by way of 256 levels.
+    """
+
+    table: Tensor
+    active: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Call(Segment):
+    """What the other segments do not hold: ``function(images (n, C, H, W), *arguments)`` on the rows that are active.
+
+    It gives images like those it gets, depends on its arguments alone and keeps pixels in place. arguments: tensors of
+    B rows, of which it gets those of its n images. active: (B,) bool, None: all. name: what tables call it.
+    """
+
+    function: Callable[..., Tensor]
+    arguments: tuple[Tensor, ...]
+    name: str
+    active: Tensor | None = None
 
 
 @dataclass(frozen=True)

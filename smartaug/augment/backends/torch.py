@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Erase, Filter, Mix, Segment, Store, Tone, Warp
+from ..plan import FILTERS, TONES, Call, Erase, Filter, Mix, Segment, Store, Table, Tone, Warp
 from . import torch_filter, torch_tone, torch_warp
 
 _CACHED = 1 << 18  # values worked on at a time on the CPU
@@ -116,6 +116,35 @@ def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
     return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
 
 
+def _reached(images: Tensor, active: Tensor | None, owned: bool) -> tuple[Tensor, Tensor]:
+    """The rows that a segment works on, and where it may write them."""
+    rows = torch.arange(len(images)) if active is None else active.nonzero()[:, 0]
+    return rows, images if owned or not len(rows) else images.clone()
+
+
+def _table(images: Tensor, segment: Table, owned: bool) -> Tensor:
+    rows, out = _reached(images, segment.active, owned)
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        part = images.index_select(0, there)
+        table = _on(segment.table[piece], images).expand(-1, images.shape[1], -1)
+        if part.dtype != torch.uint8:
+            check_unit(part, "Table")
+        levels = part if part.dtype == torch.uint8 else (part.float() * 255.999).to(torch.uint8)
+        found = table.gather(2, levels.flatten(2).long()).view_as(part)
+        out.index_copy_(0, there, found if part.dtype == torch.uint8 else (found / 255.0).to(part.dtype))
+    return out
+
+
+def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
+    rows, out = _reached(images, call.active, owned)
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        arguments = (_on(argument[piece], images) for argument in call.arguments)
+        out.index_copy_(0, there, call.function(images.index_select(0, there), *arguments))
+    return out
+
+
 def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
     """Boxes (B, n, 4) to (B, 1, H, W) bool: is the pixel in any of them."""
     y = torch.arange(height, device=boxes.device)
@@ -165,6 +194,8 @@ _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     Tone: _tone,
     Filter: _filter,
     Erase: _erase,
+    Table: _table,
+    Call: _call,
     Mix: _mix,
     Store: _store,
 }
