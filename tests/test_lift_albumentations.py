@@ -131,7 +131,7 @@ MAPS = [
     {"rotate": 30.0},
     {"translate_px": {"x": (5, 5), "y": (-7, -7)}},
     {"translate_percent": {"x": (0.11, 0.11), "y": (-0.2, -0.2)}},
-    {"scale": {"x": (0.7, 0.7), "y": (1.4, 1.4)}},
+    {"scale": {"x": (0.73, 0.73), "y": (1.37, 1.37)}},
     {"shear": {"x": (15.0, 15.0), "y": (-10.0, -10.0)}},
     AFFINE,
 ]
@@ -208,7 +208,7 @@ def test_other_maps(transform):
         A.Pad((1, 2), border_mode=4),
         A.Pad((1, 2, 3, 4), fill=200),
         *(A.Resize(*size, interpolation=0) for size in ((24, 32), (96, 128), (31, 47), (48, 64), (17, 101))),
-        A.NoOp(),
+        A.Compose([A.NoOp(), A.VerticalFlip(p=1.0)]),
     ],
     ids=str,
 )
@@ -389,8 +389,9 @@ def test_noise(per_channel):
         assert not torch.equal(found[:, 0], found[:, 2])
     alike(found.mean((1, 2)), expected.mean((1, 2)))
     alike(found.std((1, 2)), expected.std((1, 2)))
-    tails = [float(noise.pow(4).mean() / noise.pow(2).mean() ** 2) for noise in (found, expected)]
-    assert abs(tails[0] - tails[1]) < 0.1
+    centred = [noise - noise.mean((1, 2), keepdim=True) for noise in (found, expected)]
+    tails = [float((noise / noise.std((1, 2), keepdim=True)).pow(4).mean()) for noise in centred]
+    assert abs(tails[0] - tails[1]) < 0.03
     assert abs(float(found.mean() - expected.mean())) < 0.3
 
 
@@ -403,7 +404,7 @@ def test_symmetries_and_bits_and_windows():
         every = {theirs(transform, [square])[0].numpy().tobytes() for _ in range(200)}
         assert set(counts) == every
         assert len(counts) == number
-        assert stats.chisquare(list(counts.values())).pvalue > 1e-4
+        assert number == 1 or stats.chisquare(list(counts.values())).pvalue > 1e-4
 
     stage = stage_of(A.Posterize((2, 6), p=1.0))
     table = stage.sample((20_000, 3, 8, 8), KEYS).segments[0].table

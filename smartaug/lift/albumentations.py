@@ -68,7 +68,7 @@ def translate(transform: Any, state: State) -> Step | None:
     if transform.p <= 0:
         return folded(transform, state, state, "p=0: it never runs")
     step = known(transform, state)
-    if transform.p >= 1 or step.where == "worker":
+    if transform.p >= 1 or step.where == "worker" or (step.where == "folded" and step.after == state):
         return step
     same = step.after.size == state.size and step.after.scale == state.scale
     if not same or step.where == "folded":

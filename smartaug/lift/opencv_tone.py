@@ -173,9 +173,8 @@ def _turned(turn: Tensor) -> Tensor:
 
 
 def _added(shift: Tensor) -> Tensor:
-    """A table (B, 256) of v + shift; OpenCV rounds when it adds, and albumentations cuts off when it takes away."""
-    moved = levels() + shift.float()[:, None]
-    return torch.where(shift[:, None] > 0, moved.round(), moved).clamp(0.0, 255.0).to(torch.uint8)
+    """A table (B, 256) of v + shift, which albumentations cuts to whole levels."""
+    return (levels() + shift.trunc().float()[:, None]).clamp(0.0, 255.0).to(torch.uint8)
 
 
 def hue_saturation_value(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
