@@ -14,6 +14,9 @@ from .collate import Collate, Pending
 from .dataset import tell_epoch
 from .fetch import Running
 from .leaves import Spec
+from .lift.datasets import is_lifted
+from .lift.datasets import lift as lift_dataset
+from .lift.lifted import Lifted
 from .notices import NoEffectWarning
 from .order import Listening, Record, Recorded, forward_epoch, told_epoch
 from .pipeline import Pipeline
@@ -24,7 +27,7 @@ from .stages import classes_of
 
 T = TypeVar("T")
 
-_KEYWORDS = ("augment", "reweight", "coreset", "device", "seed", "inputs", "target", "returns")
+_KEYWORDS = ("lift", "augment", "reweight", "coreset", "device", "seed", "inputs", "target", "returns")
 
 
 class DataLoader(TorchDataLoader[T]):
@@ -33,7 +36,9 @@ class DataLoader(TorchDataLoader[T]):
     All of torch's arguments keep their meaning. Without a keyword below it is torch's loader: same iterator, values,
     draws and errors. With one, the order and the global generators are still torch's.
 
-    augment: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
+    lift: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and run
+    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged. augment:
+    an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
     `smartaug.Loss` applies them. coreset: an object that selects the samples of each epoch. device: where stages run;
     None is the current accelerator, else the CPU. seed: of all augmentations; None is `torch.initial_seed()`, read at
@@ -68,6 +73,7 @@ class DataLoader(TorchDataLoader[T]):
         persistent_workers: bool = False,
         pin_memory_device: str = "",
         in_order: bool = True,
+        lift: bool = False,
         augment: Any = None,
         reweight: Any = None,
         coreset: Any = None,
@@ -77,16 +83,25 @@ class DataLoader(TorchDataLoader[T]):
         target: Spec = None,
         returns: str = "same",
     ) -> None:
-        given = (augment, reweight, coreset, device, seed, inputs, target, returns)
+        lifted = _lifted(lift, dataset)
+        dataset = dataset if lifted is None else lifted.dataset
+        given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
-        active = augment is not None or reweight is not None or coreset is not None or returns != "same" or weighted
+        active = (
+            lifted is not None
+            or augment is not None
+            or reweight is not None
+            or coreset is not None
+            or returns != "same"
+            or weighted
+        )
         settings = dict(zip(_KEYWORDS, given, strict=True))
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
         if earlier is not None:  # a framework builds us again from our own attributes
             collate_fn = earlier.inner
-        pipeline = _shared(earlier, settings) if active else None
+        pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
-            pipeline = Pipeline(**settings, classes=classes_of(dataset))
+            pipeline = Pipeline(**settings, classes=classes_of(dataset), lifted=lifted)
         if pipeline is not None and coreset is not None:
             sampler, shuffle = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle), None
 
@@ -109,7 +124,7 @@ class DataLoader(TorchDataLoader[T]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
-        self.augment, self.reweight, self.coreset = augment, reweight, coreset
+        self.lift, self.augment, self.reweight, self.coreset = lift, augment, reweight, coreset
         self.device, self.seed, self.inputs, self.target, self.returns = device, seed, inputs, target, returns
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
@@ -263,7 +278,7 @@ class DataLoader(TorchDataLoader[T]):
 
     def _own(self) -> tuple[Pipeline, Record]:
         if self._pipeline is None or self._record is None:
-            raise AttributeError("state_dict needs one of augment=, reweight=, coreset=")
+            raise AttributeError("state_dict needs one of lift=, augment=, reweight=, coreset=")
         return self._pipeline, self._record
 
     def _length(self) -> float:
@@ -327,10 +342,32 @@ class _Iterator:
         return getattr(self._batches, name)  # frameworks reach for torch's own (_shutdown_workers)
 
 
-def _shared(earlier: Collate | None, settings: dict[str, Any]) -> Pipeline | None:
+def _lifted(lift: Any, dataset: Any) -> Lifted | None:
+    """What lift=True takes out of ``dataset``; None when that is nothing, which warns with the reason."""
+    if not isinstance(lift, bool):
+        raise TypeError(
+            f"lift must be True or False, got {lift!r}; to compile a transform by itself write smartaug.lift(transform)"
+        )
+    if not lift:
+        if is_lifted(dataset):
+            raise ValueError(
+                "this dataset is a copy that another loader made with lift=True, without the transforms that were "
+                "taken out; pass lift=True, or the original dataset"
+            )
+        return None
+    lifted = lift_dataset(dataset)
+    if lifted.augment is None:
+        warnings.warn(f"lift=True lifted nothing: {lifted.reason}", NoEffectWarning, stacklevel=4)
+        return None
+    return lifted
+
+
+def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | None) -> Pipeline | None:
     """The pipeline of a loader that is being rebuilt with the same settings, so that its figures stay in one place."""
     pipeline = None if earlier is None else earlier.pipeline
     if pipeline is None or any(pipeline.settings[name] is not value for name, value in settings.items()):
+        return None
+    if (None if pipeline.lifted is None else pipeline.lifted.augment) is not (lifted and lifted.augment):
         return None
     return pipeline
 

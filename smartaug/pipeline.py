@@ -23,10 +23,12 @@ from .augment.labels import mix_labels
 from .augment.plan import Plan, Trace
 from .batch import READ, Batch, Target
 from .fetch import Passes, Running
+from .lift import Lifted
 from .notices import NoEffectWarning
 from .stages import (
     Seed,
     as_steps,
+    behind,
     checked_device,
     checked_results,
     flattened,
@@ -84,11 +86,13 @@ class Pipeline:
     """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
 
     The arguments are those of `DataLoader`; classes: number of classes of the data set, or None when unknown.
+    lifted: what was taken out of the data set.
     """
 
     def __init__(
         self,
         *,
+        lift: bool = False,
         augment: Any = None,
         reweight: Any = None,
         coreset: Any = None,
@@ -98,8 +102,10 @@ class Pipeline:
         target: leaves.Spec = None,
         returns: str = "same",
         classes: int | None = None,
+        lifted: Lifted | None = None,
     ) -> None:
         self.settings = {  # as the user gave them: what a rebuilt loader is compared by
+            "lift": lift,
             "augment": augment,
             "reweight": reweight,
             "coreset": coreset,
@@ -115,7 +121,8 @@ class Pipeline:
             raise TypeError(not_a_stage("reweight", reweight, "a reweighter"))
         if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
             raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
-        self.steps = as_steps(augment)
+        self.lifted = lifted
+        self.steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
         self.device = device if device is None else checked_device(device)
         self.seed = Seed(seed)
@@ -452,7 +459,8 @@ class Pipeline:
         if self.reweight is not None:
             rows.append((f"reweight: {name_of(self.reweight)}", device, "at hand-over, with the model as it is then"))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+        table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+        return table if self.lifted is None else f"{self.lifted.explain()}\n\n{table}"
 
     def state_dict(self) -> dict[str, Any]:
         """The seed and the states of the stages, as tensors and plain values."""

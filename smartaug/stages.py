@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from . import leaves
-from .augment import Augmentation, Compose
+from .augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from .augment.foreign import Foreign
+from .lift.lifted import Stages
 from .ranks import here
 
 
@@ -47,11 +48,38 @@ class Seed:
         return self.value
 
 
-def as_steps(augment: Any) -> list[Augmentation | Foreign]:
-    """``augment=`` as stages: neighbouring smartaug augmentations become one plan, everything else a foreign stage."""
+def listed(augment: Any) -> list[Any]:
+    """``augment=`` as a list of what the user wrote."""
     if augment is None:
         return []
-    stages = list(augment) if isinstance(augment, (tuple, list)) else [augment]
+    return list(augment) if isinstance(augment, (tuple, list, Stages)) else [augment]
+
+
+def behind(lifted: Any, augment: Any) -> list[Any]:
+    """The stages of a lifted pipeline and of ``augment=``, in the order in which they run.
+
+    ``augment=`` comes after what was lifted, but its plans and Kornia modules see the images before Normalize, so the
+    lifted conversion waits for them: for all where nothing follows it, else up to the first MixUp or CutMix. Other
+    callables see what the dataset would have given them.
+    """
+    own = [part for stage in listed(lifted) for part in flattened([stage])]
+    first = next((number for number, stage in enumerate(own) if isinstance(stage, Normalize)), len(own))
+    before, conversion = own[:first], own[first:]
+    stages = [part for stage in listed(augment) for part in flattened([stage])]
+    waits = 0
+    for stage in stages:
+        planned = isinstance(stage, Augmentation) and not isinstance(stage, Normalize)
+        if not (planned or type(stage).__module__.partition(".")[0] == "kornia"):
+            break
+        if isinstance(stage, (MixUp, CutMix)) and len(conversion) > 1:
+            break
+        waits += 1
+    return [*before, *stages[:waits], *conversion, *stages[waits:]]
+
+
+def as_steps(augment: Any) -> list[Augmentation | Foreign]:
+    """``augment=`` as stages: neighbouring smartaug augmentations become one plan, everything else a foreign stage."""
+    stages = listed(augment)
     steps: list[Augmentation | Foreign] = []
     group: list[Augmentation] = []
     for stage in stages:

@@ -42,7 +42,8 @@ class Warp(Segment):
     """Affine resampling: output pixel (x, y) reads the input at ``matrix @ (x, y, 1)``.
 
     matrix: (B, 2, 3) float64, pixels to pixels. size: output height and width in pixels. fill: one value, or one per
-    channel, in the image's own units (0–255 for uint8). padding: what lies outside, "constant" (fill), "edge",
+    channel, in the image's own units (0–255 for uint8). interpolation: "nearest", "bilinear" or "bicubic" (PIL's cubic,
+    which has a = −1). padding: what lies outside, "constant" (fill), "edge",
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
     (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
     active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
@@ -96,6 +97,18 @@ class Tone(Segment):
 
 
 @dataclass(frozen=True)
+class Lookup(Segment):
+    """Each value replaced by what a table has for its grey level.
+
+    table: (B, 256) float32 grey levels 0–255, the same in all channels, or (B, C, 256). active: (B,) bool, the rows that
+    change, None: all. uint8, or floats in [0, 1], which go by the nearest grey level.
+    """
+
+    table: Tensor
+    active: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Filter(Segment):
     """Each pixel from its neighbours. op: (B,) int64 into `FILTERS`; amount: (B,) float32.
 
@@ -145,17 +158,6 @@ class Branches(Segment):
 
 
 @dataclass(frozen=True)
-class Table(Segment):
-    """Each value v of channel c becomes table[row, c, v]. table: (B, C or 1, 256) uint8.
-
-    active: (B,) bool, the rows that are looked up, None: all. Floats in [0, 1] go by way of 256 levels.
-    """
-
-    table: Tensor
-    active: Tensor | None = None
-
-
-@dataclass(frozen=True)
 class Call(Segment):
     """What the other segments do not hold: ``function(images (n, C, H, W), *arguments)`` on the rows that are active.
 
@@ -167,6 +169,11 @@ class Call(Segment):
     arguments: tuple[Tensor, ...]
     name: str
     active: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Call:
+        """The same with its tensors, the arguments too, on ``device``."""
+        moved = tuple(argument.to(device, non_blocking=non_blocking) for argument in self.arguments)
+        return dataclasses.replace(super().to(device, non_blocking), arguments=moved)
 
 
 @dataclass(frozen=True)

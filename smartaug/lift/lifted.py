@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -21,10 +22,17 @@ from .steps import UNIT, State, Step
 
 
 class Stages:
-    """Augmentations and foreign stages in order, callable like one augmentation: what a plan alone cannot hold."""
+    """Augmentations and foreign stages in order, callable like one augmentation: what a plan alone cannot hold.
+
+    Neighbouring augmentations share a plan, as in a loader, so that both draw the same.
+    """
 
     def __init__(self, stages: Sequence[Augmentation | Foreign]) -> None:
-        self.stages = tuple(stages)
+        parts: list[Any] = []
+        for planned, group in groupby(stages, lambda stage: isinstance(stage, Augmentation)):
+            members: list[Any] = list(group)
+            parts += [Compose(members)] if planned and len(members) > 1 else members
+        self.stages = tuple(parts)
         self._calls = 0
 
     def __call__(
@@ -44,7 +52,7 @@ class Stages:
             self._calls += len(images)
         key = draws.key(torch.initial_seed() if seed is None else seed, epoch, index.cpu(), view)
         for position, stage in enumerate(self.stages):
-            own = draws.fold(key, position)
+            own = key if len(self.stages) == 1 else draws.fold(key, position)
             if isinstance(stage, Foreign):
                 images = stage(images, own)
                 continue
@@ -135,10 +143,15 @@ def _stages(steps: Sequence[Step]) -> list[Any]:
             continue
         if step.floats and step.before.scale is not None:
             stages.append(_store(step.before))
-        stages.append(step.stage)
+        stages += _singles(step.stage)
     if steps and steps[-1].after.scale is not None:
         stages.append(_store(steps[-1].after))
     return stages
+
+
+def _singles(stage: Augmentation | Foreign) -> list[Any]:
+    """A stage without the `Compose` around it."""
+    return [one for part in stage for one in _singles(part)] if isinstance(stage, Compose) else [stage]
 
 
 def _store(state: State) -> Normalize:

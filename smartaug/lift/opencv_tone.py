@@ -17,7 +17,7 @@ from torch.nn import functional
 from .. import draws
 from ..augment import Augmentation
 from ..augment.backends.torch_warp import within
-from ..augment.plan import Call, Plan, Segment, Table, Trace
+from ..augment.plan import Call, Lookup, Plan, Segment, Trace
 
 Span = tuple[float, float]
 _LEVELS = 256
@@ -49,8 +49,8 @@ class Drawn(Augmentation):
 
 
 def table_of(values: Tensor) -> Tensor:
-    """A table (B, 1, 256) uint8 of values (B, 256), whose fractions are cut off."""
-    return values.clamp(0.0, 255.0).to(torch.uint8)[:, None]
+    """Tables (..., 256) of grey levels, from values whose fractions are cut off."""
+    return values.clamp(0.0, 255.0).trunc().float()
 
 
 def levels(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -62,14 +62,14 @@ def levels(dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def linear(factor: Tensor, added: Tensor) -> Tensor:
-    """Tables (B, 1, 256) of v · factor + added in float32."""
+    """Tables (B, 256) of v · factor + added in float32."""
     return table_of(levels() * factor.float()[:, None] + added.float()[:, None])
 
 
 def brightness_contrast(numbers: Tensor, key: Tensor, shape: Sequence[int], *, safe: bool) -> Sequence[Segment]:
     """Numbers: contrast, brightness as a share of 255. safe: held so that nothing is cut off."""
     alpha, beta = 1.0 + numbers[:, 0], 255.0 * numbers[:, 1]
-    return (Table(linear(*(safe_range(alpha, beta) if safe else (alpha, beta)))),)
+    return (Lookup(linear(*(safe_range(alpha, beta) if safe else (alpha, beta)))),)
 
 
 def safe_range(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,14 +83,14 @@ def safe_range(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
 def gamma(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
     """Numbers: the exponent in percent."""
     unit = levels(torch.float64) * (1.0 / 255.0)
-    return (Table(table_of(unit ** (numbers / 100.0) * 255.0)),)
+    return (Lookup(table_of(unit ** (numbers / 100.0) * 255.0)),)
 
 
 def shifted_channels(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
     """Numbers: what is added to each channel, as a share of 255, cut to whole levels."""
     channels = shape[1] if shape[1] > 1 else 1
     added = (numbers[:, :channels] * 255.0).trunc()
-    return (Table((levels(torch.float64) + added[..., None]).clamp(0.0, 255.0).to(torch.uint8)),)
+    return (Lookup(table_of(levels(torch.float64) + added[..., None])),)
 
 
 # --- grey and HSV ----------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def jittered(numbers: Tensor, order: Tensor) -> Sequence[Segment]:
     for place in range(4):
         here = [order[:, place] == n for n in range(4)]
         made += [
-            Table(tables[0], here[0]),
+            Lookup(tables[0], here[0]),
             Call(contrasted, (numbers[:, 1],), "Contrast", here[1]),
             Call(saturated, (numbers[:, 2],), "Saturation", here[2]),
             Call(hue_turned, (tables[1],), "Hue", here[3] & (numbers[:, 3] != 0)),
@@ -329,10 +329,10 @@ def posterized(
     drawn = draws.uniform(key, (len(bits),), dtype=torch.float64)
     low, high = torch.tensor(bits, dtype=torch.float64).unbind(1)
     kept = (low + (drawn * (high - low + 1.0)).floor()).long()
-    return (Table((torch.arange(_LEVELS) & (0xFF00 >> kept[..., None]) & 0xFF).to(torch.uint8)),)
+    return (Lookup((torch.arange(_LEVELS) & (0xFF00 >> kept[..., None])).float()),)
 
 
 def solarized(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
     """Numbers: the threshold as a share of 255, from which on values are inverted."""
     value = levels(torch.float64)
-    return (Table(table_of(torch.where(value >= numbers * 255.0, 255.0 - value, value))),)
+    return (Lookup(table_of(torch.where(value >= numbers * 255.0, 255.0 - value, value))),)

@@ -330,7 +330,7 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
 
 
 def _normalize(t: Any, state: State) -> Step:
-    mean, std = ([float(v) for v in torch.as_tensor(part).reshape(-1)] for part in (t.mean, t.std))
+    mean, std = (torch.as_tensor(part, dtype=torch.float64).reshape(-1).tolist() for part in (t.mean, t.std))
     if state.scale is None and state.uint8:
         return worker(t, state, "it is given uint8", normalised=True)
     if min(std) <= 0:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Call, Erase, Filter, Mix, Segment, Store, Table, Tone, Warp
+from ..plan import FILTERS, TONES, Call, Erase, Filter, Lookup, Mix, Segment, Store, Tone, Warp
 from . import torch_filter, torch_tone, torch_warp
 
 _CACHED = 1 << 18  # values worked on at a time on the CPU
@@ -111,29 +111,31 @@ def _tone(images: Tensor, tone: Tone, owned: bool) -> Tensor:
     return _by_operation(images, tone, owned, TONES, torch_tone.OPERATIONS)
 
 
-def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
-    blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
-    return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
-
-
 def _reached(images: Tensor, active: Tensor | None, owned: bool) -> tuple[Tensor, Tensor]:
     """The rows that a segment works on, and where it may write them."""
     rows = torch.arange(len(images)) if active is None else active.nonzero()[:, 0]
     return rows, images if owned or not len(rows) else images.clone()
 
 
-def _table(images: Tensor, segment: Table, owned: bool) -> Tensor:
-    rows, out = _reached(images, segment.active, owned)
+def _lookup(images: Tensor, lookup: Lookup, owned: bool) -> Tensor:
+    rows, out = _reached(images, lookup.active, owned)
     for piece in _pieces(rows, images):
         there = _on(piece, images)
+        table = _on(lookup.table[piece].clamp(0.0, 255.0), images)
         part = images.index_select(0, there)
-        table = _on(segment.table[piece], images).expand(-1, images.shape[1], -1)
-        if part.dtype != torch.uint8:
-            check_unit(part, "Table")
-        levels = part if part.dtype == torch.uint8 else (part.float() * 255.999).to(torch.uint8)
-        found = table.gather(2, levels.flatten(2).long()).view_as(part)
-        out.index_copy_(0, there, found if part.dtype == torch.uint8 else (found / 255.0).to(part.dtype))
+        if part.dtype == torch.uint8:
+            levels, found = part.long(), table.round().to(torch.uint8)
+        else:
+            check_unit(part, "Lookup")
+            levels, found = (part * 255.0).round().clamp(0, 255).long(), (table / 255.0).to(part.dtype)
+        found = found.view(len(part), -1, 256).expand(-1, part.shape[1], -1)
+        out.index_copy_(0, there, found.gather(2, levels.flatten(2)).view_as(part))
     return out
+
+
+def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
+    blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
+    return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
 
 
 def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
@@ -192,9 +194,9 @@ def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
 _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
     Tone: _tone,
+    Lookup: _lookup,
     Filter: _filter,
     Erase: _erase,
-    Table: _table,
     Call: _call,
     Mix: _mix,
     Store: _store,
