@@ -100,7 +100,7 @@ class Tone(Segment):
 class Lookup(Segment):
     """Each value replaced by what a table has for its grey level.
 
-    table: (B, 256) float32 grey levels 0–255, the same in all channels, or (B, C, 256). active: (B,) bool, the rows that
+    table: (B, 256) float32 grey levels 0–255, for all channels alike, or (B, C, 256). active: (B,) bool, the rows that
     change, None: all. uint8, or floats in [0, 1], which go by the nearest grey level.
     """
 
