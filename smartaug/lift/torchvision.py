@@ -33,6 +33,7 @@ from .registry import several
 from .steps import State, Step, device, folded, worker
 
 _PIL_MODES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+Sides = tuple[int, int, int, int]  # left, top, right, bottom
 _SIZES = "the images before it may differ in size"
 _NORMALISED = "works on normalised values, which have no grey levels"
 
@@ -70,6 +71,11 @@ def _warped(t: Any, state: State, make: Callable[..., Any], *, tonal: bool = Fal
     return device(t, state, make(interpolation=mode, fill=values), floats=floats)
 
 
+def _mask_fill(t: Any) -> float:
+    """What torchvision fills masks with: the same number as the image."""
+    return float(t.fill) if isinstance(t.fill, (int, float)) else 0.0
+
+
 def _tone(t: Any, state: State, stage: Callable[[], Any]) -> Step:
     return device(t, state, stage()) if state.tonal else worker(t, state, _NORMALISED)
 
@@ -78,7 +84,7 @@ def _pair(values: Any) -> tuple[float, float]:
     return float(values[0]), float(values[1])
 
 
-def _sides(padding: Any) -> tuple[int, int, int, int]:
+def _sides(padding: Any) -> Sides:
     """Left, top, right, bottom from torchvision's ways to write a padding."""
     given = [padding] if isinstance(padding, int) else [int(side) for side in padding]
     if len(given) < 4:
@@ -93,7 +99,7 @@ def _flip(vertical: bool, t: Any, state: State) -> Step:
     return device(t, state, A.Flip(float(t.p), vertical=vertical))
 
 
-def _padded(size: tuple[int, int] | None, sides: tuple[int, int, int, int]) -> tuple[int, int] | None:
+def _padded(size: tuple[int, int] | None, sides: Sides) -> tuple[int, int] | None:
     return None if size is None else (size[0] + sides[1] + sides[3], size[1] + sides[0] + sides[2])
 
 
@@ -102,8 +108,25 @@ def _pad(t: Any, state: State) -> Step:
     if isinstance(t.fill, dict):
         return worker(t, state, "fill is one for each type of input", size=_padded(state.size, sides))
     fill, floats = state.values(0 if t.fill is None else t.fill)
-    stage = A.Pad(sides, fill=fill, mode=t.padding_mode)
+    stage = A.Pad(sides, fill=fill, mode=t.padding_mode, mask_fill=_mask_fill(t))
     return device(t, state, stage, "batched", floats=floats, size=_padded(state.size, sides))
+
+
+def _frames(t: Any, size: tuple[int, int], wanted: tuple[int, int]) -> list[Sides]:
+    """What RandomCrop pads images of ``size`` with before it cuts ``wanted``."""
+    second = type(t).__module__.startswith("torchvision.transforms.v2")
+    frames: list[Sides] = []
+    if t.padding:
+        sides = _sides(t.padding)
+        frames = [(sides[0], sides[2], sides[1], sides[3]) if second else sides]  # v2 keeps left, right, top, bottom
+        size = (size[0] + frames[0][1] + frames[0][3], size[1] + frames[0][0] + frames[0][2])
+    down, across = max(0, wanted[0] - size[0]), max(0, wanted[1] - size[1])
+    if not (t.pad_if_needed and (down or across)):
+        return frames
+    if frames and (second or t.padding_mode in ("constant", "edge")):
+        left, top, right, bottom = frames[0]
+        return [(left + across, top + down, right + across, bottom + down)]
+    return [*frames, (across, down, across, down)]  # v1 reflects what was reflected before
 
 
 def _random_crop(t: Any, state: State) -> Step:
@@ -112,24 +135,16 @@ def _random_crop(t: Any, state: State) -> Step:
         return worker(t, state, _SIZES, size=size)
     if isinstance(t.fill, dict):
         return worker(t, state, "fill is one for each type of input", size=size)
-    frames = []
-    if t.padding:
-        sides = _sides(t.padding)
-        if type(t).__module__.startswith("torchvision.transforms.v2"):  # which keeps left, right, top, bottom
-            sides = sides[0], sides[2], sides[1], sides[3]
-        frames.append(sides)
-    padded = state.size
+    frames = _frames(t, state.size, size)
+    padded: Any = state.size
     for sides in frames:
-        padded = (padded[0] + sides[1] + sides[3], padded[1] + sides[0] + sides[2])
-    if t.pad_if_needed:
-        down, across = max(0, size[0] - padded[0]), max(0, size[1] - padded[1])
-        if down or across:
-            frames.append((across, down, across, down))
-            padded = (padded[0] + 2 * down, padded[1] + 2 * across)
+        padded = _padded(padded, sides)
     if padded[0] < size[0] or padded[1] < size[1]:
         return worker(t, state, f"{size[0]}×{size[1]} does not fit the images of {padded[0]}×{padded[1]}", size=size)
     fill, floats = state.values(0 if t.fill is None else t.fill)
-    stages: list[A.Augmentation] = [A.Pad(sides, fill=fill, mode=t.padding_mode) for sides in frames]
+    stages: list[A.Augmentation] = [
+        A.Pad(sides, fill=fill, mode=t.padding_mode, mask_fill=_mask_fill(t)) for sides in frames
+    ]
     return device(t, state, A.Compose([*stages, A.Crop(size)]), floats=floats, size=size)
 
 
@@ -176,7 +191,7 @@ def _scaled(t: Any, state: State, size: tuple[int, int], stage: Callable[[], Any
     if interpolation_of(t) != "bilinear":
         return worker(t, state, f"{interpolation_of(t)} resizing is not batched", size=size)
     shrinks = size[0] < state.size[0] or size[1] < state.size[1]
-    if shrinks and (t.antialias or state.kind != "tensor"):
+    if shrinks and (t.antialias or state.kind not in ("tensor", "image")):
         return worker(t, state, "it shrinks, which is antialiased per sample", size=size)
     return device(t, state, stage(), size=size)
 
@@ -185,7 +200,7 @@ def _rotation(t: Any, state: State) -> Step:
     if t.expand:
         return worker(t, state, "expand=True makes images of unequal size", keeps_size=False)
     degrees = (-float(t.degrees[1]), -float(t.degrees[0]))  # counter-clockwise there, clockwise here
-    return _warped(t, state, partial(A.Affine, degrees, center=_center(t)))
+    return _warped(t, state, partial(A.Affine, degrees, center=_center(t), mask_fill=_mask_fill(t)))
 
 
 def _affine(t: Any, state: State) -> Step:
@@ -195,7 +210,9 @@ def _affine(t: Any, state: State) -> Step:
     moved = _pair(t.translate) if t.translate is not None else (0.0, 0.0)
     if scale[0] > scale[1] or max(map(abs, shear)) > 89.0:
         return worker(t, state, "scale must be low ≤ high and shear within 89 degrees")
-    return _warped(t, state, partial(A.Affine, degrees, moved, scale, shear, center=_center(t)))
+    return _warped(
+        t, state, partial(A.Affine, degrees, moved, scale, shear, center=_center(t), mask_fill=_mask_fill(t))
+    )
 
 
 def _center(t: Any) -> tuple[float, float] | None:
@@ -300,8 +317,8 @@ def _same(t: Any, state: State) -> Step:
     return folded(t, state, state, "changes no value")
 
 
-def _to_image(t: Any, state: State) -> Step:
-    return folded(t, state, dataclasses.replace(state, kind="tensor"), "changes no value")
+def _to_image(kind: str, t: Any, state: State) -> Step:
+    return folded(t, state, dataclasses.replace(state, kind=kind), "changes no value")
 
 
 def _to_tensor(t: Any, state: State) -> Step:
@@ -314,7 +331,7 @@ def _to_tensor(t: Any, state: State) -> Step:
 def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     scaled = t.scale if scale is None else scale
     if isinstance(t.dtype, dict):
-        return worker(t, state, "dtype is one for each type of input", uint8=False)
+        return _to_dtypes(t, state)
     if t.dtype == torch.uint8 and state.uint8 and state.scale is None:
         return folded(t, state, state, "it is uint8 already")
     if not t.dtype.is_floating_point:
@@ -327,6 +344,23 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     if state.uint8:
         return folded(t, state, state.converted((0.0,), (1.0 / 255.0,), t.dtype))
     return worker(t, state, "the images may be floats already or not", uint8=False)
+
+
+def _to_dtypes(t: Any, state: State) -> Step:
+    """A type for each kind of input: that of images is folded, the rest is done in the worker."""
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    if state.kind != "image" or tv_tensors.Image not in t.dtype:
+        return worker(t, state, "dtype is one for each type of input, and what the image is, is not known", uint8=False)
+    own = t.dtype[tv_tensors.Image]
+    rest = v2.ToDtype({**t.dtype, tv_tensors.Image: None})
+    if own is None:
+        return folded(t, state, state, "images keep their type, the rest is converted in the worker", rest=rest)
+    step = _to_dtype(None, v2.ToDtype(own, scale=t.scale), state)
+    if step.where == "worker":
+        return dataclasses.replace(step, original=t)
+    return dataclasses.replace(step, original=t, rest=rest, why="in the conversion at the end; masks in the worker")
 
 
 def _normalize(t: Any, state: State) -> Step:
@@ -371,8 +405,8 @@ _TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
     "RandomChoice": _random_choice,
     "RandomOrder": _random_order,
     "ToTensor": _to_tensor,
-    "PILToTensor": _to_image,
-    "ToImage": _to_image,
+    "PILToTensor": partial(_to_image, "tensor"),
+    "ToImage": partial(_to_image, "image"),
     "ToPureTensor": _same,
     "Identity": _same,
     "ToDtype": partial(_to_dtype, None),
