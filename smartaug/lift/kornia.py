@@ -62,14 +62,15 @@ def _whole(transform: Any) -> str | None:
 def translate(transform: Any, state: State) -> Step | None:
     """What becomes of a Kornia module."""
     name = type(transform).__name__
+    module: Any = transform
     if not isinstance(transform, nn.Module) or name in _OTHER_INPUTS:
         return worker(transform, state, "not covered, so it keeps its place", keeps_size=False)
     if name in _SEQUENTIAL:
         return _sequence(transform, state)
     if any(kind.__name__ == "MixAugmentationBaseV2" for kind in type(transform).__mro__):
         return worker(transform, state, "it needs the labels: write augment=smartaug.MixUp() or CutMix()")
-    if name == "Normalize" and transform.p == 1:
-        mean, std = ([float(v) for v in transform.flags[part].reshape(-1)] for part in ("mean", "std"))
+    if name == "Normalize" and module.p == 1:
+        mean, std = ([float(v) for v in module.flags[part].reshape(-1)] for part in ("mean", "std"))
         return folded(transform, state, state.converted(mean, std))
     found = _PLANNED.get(name)
     if found is None or getattr(transform, "same_on_batch", False):
@@ -118,7 +119,8 @@ class _Keyed:
     def rsample(self, shape: Sequence[int]) -> Tensor:
         """Numbers of ``shape`` (B, ...), other ones at each call."""
         self._calls += 1
-        drawn = draws.uniform(draws.fold(self.key, self._calls), tuple(shape)[1:], dtype=torch.float64)
+        dtype = torch.promote_types(self.low.dtype, torch.float32)
+        drawn = draws.uniform(draws.fold(self.key, self._calls), tuple(shape)[1:], dtype=dtype)
         return (self.low + drawn * (self.high - self.low)).to(self.low.dtype)
 
     sample = rsample
@@ -223,8 +225,8 @@ def _fill_of(t: Any) -> Any:
     """What lies outside, or in an erased rectangle, in the user's units."""
     if type(t).__name__ == "RandomErasing":
         return float(t.value)
-    given = t.flags.get("fill_value") if isinstance(t.flags, dict) else None
-    filled = getattr(t.flags.get("padding_mode"), "name", "") == "FILL" and given is not None
+    given: Any = t.flags.get("fill_value")
+    filled = getattr(t.flags.get("padding_mode"), "name", "") == "FILL"
     return [float(v) for v in given.reshape(-1)] if filled else 0.0
 
 
