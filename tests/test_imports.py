@@ -15,7 +15,7 @@ LAYERS = [
     ["grads"],
     ["augment", "reweight", "coreset"],
     ["lift", "moments", "dataset"],
-    ["stages"],
+    ["stages", "batch_fetch"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
     ["side_stream"],
