@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
 from PIL import Image
-from timm.data import create_transform
+from timm.data import auto_augment, create_transform
 from torchvision.datasets import CIFAR10, ImageFolder
 from torchvision.transforms import v2
 
@@ -52,7 +52,13 @@ def _preset(size: int, policy: Any) -> Any:
     )
 
 
+def _posterize(image: Any, bits_to_keep: int, **_: Any) -> Any:
+    """timm's operation; at 0 bits, which its magnitudes reach and Pillow 13 refuses, black, as older ones had it."""
+    return auto_augment.posterize(image, bits_to_keep) if bits_to_keep else Image.new(image.mode, image.size)
+
+
 def _timm(size: int) -> Any:
+    auto_augment.NAME_TO_OP["PosterizeIncreasing"] = _posterize
     return create_transform(
         size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, interpolation="bilinear"
     )
