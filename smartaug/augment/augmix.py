@@ -88,7 +88,7 @@ class AugMix(Augmentation):
             entries = torch.where(torch.arange(_DEEPEST) < depth, entries, 0)
         own = draws.symmetric_beta(draws.fold(key, 2), self.alpha)[:, None]
         shares = draws.uniform(draws.fold(key, 3), (self.mixture_width,), dtype=torch.float64)
-        shares = _dirichlet(shares, draws.fold(key, 4), self.alpha)
+        shares = dirichlet(shares, draws.fold(key, 4), self.alpha)
         weights = torch.cat([own, (1.0 - own) * shares], 1).float()
         branches = tuple(
             table.segments(entries[:, k], (height, width), self.interpolation, self.fill)
@@ -98,7 +98,7 @@ class AugMix(Augmentation):
         return Plan(tuple(shape), (Branches(branches, weights),), trace)
 
 
-def _dirichlet(drawn: Tensor, key: Tensor, alpha: float) -> Tensor:
+def dirichlet(drawn: Tensor, key: Tensor, alpha: float) -> Tensor:
     """Symmetric Dirichlet(alpha) draws (B, K) float64: normalised gamma draws; ``drawn`` (B, K) uniforms for alpha 1.
 
     alpha 1 is exponential. Otherwise Marsaglia & Tsang's method ("A simple method for generating gamma variables", ACM

@@ -41,7 +41,8 @@ class Warp(Segment):
     """Affine resampling: output pixel (x, y) reads the input at ``matrix @ (x, y, 1)``.
 
     matrix: (B, 2, 3) float64, pixels to pixels. size: output height and width in pixels. fill: one value, or one per
-    channel, in the image's own units (0–255 for uint8). padding: what lies outside, "constant" (fill), "edge",
+    channel, in the image's own units (0–255 for uint8). interpolation: "nearest", "bilinear" or "bicubic" (PIL's cubic,
+    which has a = −1). padding: what lies outside, "constant" (fill), "edge",
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
     (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
     active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
@@ -92,6 +93,18 @@ class Tone(Segment):
 
     op: Tensor
     amount: Tensor
+
+
+@dataclass(frozen=True)
+class Lookup(Segment):
+    """Each value replaced by what a table has for its grey level, the same in all channels.
+
+    table: (B, 256) float32 grey levels 0–255. active: (B,) bool, the rows that change, None: all. uint8, or floats in
+    [0, 1], which go by the nearest grey level.
+    """
+
+    table: Tensor
+    active: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from ..augment import Erase
+from ..augment import Augmentation
 from ..augment.augmentation import on_cpu
 from ..augment.foreign import Keyed
 from ..augment.plan import Erase as EraseSegment
 
 
 class EraseNoise(Keyed):
-    """The rectangles that ``boxes`` draws, filled with standard normal noise; on floats.
+    """The rectangles that ``boxes`` (an `Erase`) draws, filled with standard normal noise; on floats.
 
     per: "pixel" (each value of its own) or "channel" (one colour a rectangle).
     """
 
-    def __init__(self, boxes: Erase, per: str = "pixel") -> None:
+    def __init__(self, boxes: Augmentation, per: str = "pixel") -> None:
         super().__init__(self._erased, f"EraseNoise(per={per!r})", moves_pixels=False)
         self.boxes, self.per = boxes, per
 

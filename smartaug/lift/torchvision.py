@@ -33,6 +33,7 @@ from .registry import several
 from .steps import State, Step, device, folded, worker
 
 _PIL_MODES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+Sides = tuple[int, int, int, int]  # left, top, right, bottom
 _SIZES = "the images before it may differ in size"
 _NORMALISED = "works on normalised values, which have no grey levels"
 
@@ -78,7 +79,7 @@ def _pair(values: Any) -> tuple[float, float]:
     return float(values[0]), float(values[1])
 
 
-def _sides(padding: Any) -> tuple[int, int, int, int]:
+def _sides(padding: Any) -> Sides:
     """Left, top, right, bottom from torchvision's ways to write a padding."""
     given = [padding] if isinstance(padding, int) else [int(side) for side in padding]
     if len(given) < 4:
@@ -93,7 +94,7 @@ def _flip(vertical: bool, t: Any, state: State) -> Step:
     return device(t, state, A.Flip(float(t.p), vertical=vertical))
 
 
-def _padded(size: tuple[int, int] | None, sides: tuple[int, int, int, int]) -> tuple[int, int] | None:
+def _padded(size: tuple[int, int] | None, sides: Sides) -> tuple[int, int] | None:
     return None if size is None else (size[0] + sides[1] + sides[3], size[1] + sides[0] + sides[2])
 
 
@@ -106,26 +107,33 @@ def _pad(t: Any, state: State) -> Step:
     return device(t, state, stage, "batched", floats=floats, size=_padded(state.size, sides))
 
 
+def _frames(t: Any, size: tuple[int, int], wanted: tuple[int, int]) -> list[Sides]:
+    """What RandomCrop pads images of ``size`` with before it cuts ``wanted``."""
+    second = type(t).__module__.startswith("torchvision.transforms.v2")
+    frames: list[Sides] = []
+    if t.padding:
+        sides = _sides(t.padding)
+        frames = [(sides[0], sides[2], sides[1], sides[3]) if second else sides]  # v2 keeps left, right, top, bottom
+        size = (size[0] + frames[0][1] + frames[0][3], size[1] + frames[0][0] + frames[0][2])
+    down, across = max(0, wanted[0] - size[0]), max(0, wanted[1] - size[1])
+    if not (t.pad_if_needed and (down or across)):
+        return frames
+    if frames and (second or t.padding_mode in ("constant", "edge")):
+        left, top, right, bottom = frames[0]
+        return [(left + across, top + down, right + across, bottom + down)]
+    return [*frames, (across, down, across, down)]  # v1 reflects what was reflected before
+
+
 def _random_crop(t: Any, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     if state.size is None:
         return worker(t, state, _SIZES, size=size)
     if isinstance(t.fill, dict):
         return worker(t, state, "fill is one for each type of input", size=size)
-    frames = []
-    if t.padding:
-        sides = _sides(t.padding)
-        if type(t).__module__.startswith("torchvision.transforms.v2"):  # which keeps left, right, top, bottom
-            sides = sides[0], sides[2], sides[1], sides[3]
-        frames.append(sides)
-    padded = state.size
+    frames = _frames(t, state.size, size)
+    padded: Any = state.size
     for sides in frames:
-        padded = (padded[0] + sides[1] + sides[3], padded[1] + sides[0] + sides[2])
-    if t.pad_if_needed:
-        down, across = max(0, size[0] - padded[0]), max(0, size[1] - padded[1])
-        if down or across:
-            frames.append((across, down, across, down))
-            padded = (padded[0] + 2 * down, padded[1] + 2 * across)
+        padded = _padded(padded, sides)
     if padded[0] < size[0] or padded[1] < size[1]:
         return worker(t, state, f"{size[0]}×{size[1]} does not fit the images of {padded[0]}×{padded[1]}", size=size)
     fill, floats = state.values(0 if t.fill is None else t.fill)

@@ -48,6 +48,8 @@ def lacks(segment: Segment) -> str | None:
     """What of ``segment`` this backend does not hold, or None."""
     if isinstance(segment, Filter) and bool((segment.op == FILTERS.index("GaussianBlur")).any()):
         return "Gaussian blur is not compiled"
+    if isinstance(segment, Warp) and segment.interpolation == "bicubic" and not segment.grid:
+        return "bicubic interpolation is not compiled"
     if isinstance(segment, Warp) and (segment.padding, segment.bounds is None) != ("constant", True):
         if not _separable(segment):
             return f"padding {segment.padding!r} with rotation or shear is not compiled"

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Erase, Filter, Mix, Segment, Store, Tone, Warp
+from ..plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Segment, Store, Tone, Warp
 from . import torch_filter, torch_tone, torch_warp
 
 _CACHED = 1 << 18  # values worked on at a time on the CPU
@@ -111,6 +111,23 @@ def _tone(images: Tensor, tone: Tone, owned: bool) -> Tensor:
     return _by_operation(images, tone, owned, TONES, torch_tone.OPERATIONS)
 
 
+def _lookup(images: Tensor, lookup: Lookup, owned: bool) -> Tensor:
+    rows = torch.arange(len(images)) if lookup.active is None else lookup.active.nonzero()[:, 0]
+    if len(rows) and not owned:
+        images = images.clone()
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        table = _on(lookup.table[piece].clamp(0.0, 255.0), images)
+        part = images.index_select(0, there)
+        if part.dtype == torch.uint8:
+            levels, found = part.long(), table.round().to(torch.uint8)
+        else:
+            check_unit(part, "Lookup")
+            levels, found = (part * 255.0).round().clamp(0, 255).long(), (table / 255.0).to(part.dtype)
+        images.index_copy_(0, there, found.gather(1, levels.flatten(1)).view_as(part))
+    return images
+
+
 def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
     blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
     return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
@@ -163,6 +180,7 @@ def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
 _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
     Tone: _tone,
+    Lookup: _lookup,
     Filter: _filter,
     Erase: _erase,
     Mix: _mix,

@@ -6,6 +6,8 @@ every backend gives the same bytes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,8 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     if how.interpolation == "nearest":
         half = ONE // 2
         return _looked_up(images, how, y.add_(half).bitwise_right_shift_(32), x.add_(half).bitwise_right_shift_(32))[0]
+    if how.interpolation == "bicubic":
+        return _cubic(images, how, x, y)
     left, top = x >> 32, y >> 32
     across, down = (x & (ONE - 1))[:, None], (y & (ONE - 1))[:, None]
     taps = _looked_up(images, how, top, left, 2)
@@ -42,6 +46,24 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     across, down = across.to(work) / ONE, down.to(work) / ONE
     upper, lower = (torch.lerp(a.to(work), b.to(work), across) for a, b in (taps[:2], taps[2:]))
     return torch.lerp(upper, lower, down).to(images.dtype)
+
+
+def _cubic(images: Tensor, how: Warp, x: Tensor, y: Tensor) -> Tensor:
+    """PIL's bicubic (a = −1) from 4 × 4 pixels, at x and y (n, h, w) int64 in units of 2**-32 pixels."""
+    left, top = x >> 32, y >> 32
+    work = torch.promote_types(images.dtype, torch.float32)
+    across, down = (_cubic_weights(((part & (ONE - 1)).to(work) / ONE)[:, None]) for part in (x, y))
+    taps = _looked_up(images, how, top - 1, left - 1, 4)
+    lines = [sum(w * tap for w, tap in zip(across, taps[4 * n : 4 * n + 4], strict=True)) for n in range(4)]
+    mixed: Any = sum(w * line for w, line in zip(down, lines, strict=True))
+    return mixed.round_().clamp_(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else mixed.to(images.dtype)
+
+
+def _cubic_weights(d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the pixels at −1, 0, 1 and 2 for a place d in [0, 1) between 0 and 1."""
+    square = d * d
+    cube = square * d
+    return -d + 2 * square - cube, 1 - 2 * square + cube, d + square - cube, cube - square
 
 
 def _coordinates(fixed: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

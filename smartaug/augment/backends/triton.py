@@ -82,6 +82,8 @@ def lacks(segment: Segment) -> str | None:
     """What of ``segment`` this backend does not hold, or None."""
     if isinstance(segment, Store) and segment.dtype not in _FLOATS:
         return f"Normalize to {segment.dtype} has no kernel"
+    if isinstance(segment, Warp) and segment.interpolation == "bicubic" and not segment.grid:
+        return "bicubic interpolation has no kernel"
     if not isinstance(segment, (Warp, Tone, Filter, Erase, Mix, Store)):
         return f"{type(segment).__name__} has no kernel"
     return None
