@@ -18,6 +18,7 @@ from .augment import (
 from .batch import Batch, Embedding, Target
 from .collate import Collate
 from .coreset import Coreset
+from .dataset import AugmentedDataset
 from .lift import Lifted, lift
 from .loader import DataLoader, wrap
 from .loss import Loss
@@ -35,6 +36,7 @@ from .sampler import CoresetSampler
 
 __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AugMix",
+    "AugmentedDataset",
     "AutoAugment",
     "Batch",
     "Collate",

@@ -41,15 +41,27 @@ _made = 0
 
 def origin() -> Origin | None:
     """The origin of the batch being collated, or None when no torch loader is collating."""
+    fetcher, keys = _fetching()
+    if fetcher is None:
+        return None
+    indexed = fetcher.auto_collation and not isinstance(fetcher, _IterableDatasetFetcher)
+    return Origin(_integers(keys) if indexed else None, _token(fetcher))
+
+
+def token() -> Token | None:
+    """Names the fetcher that a sample is being loaded for, or None when no torch loader is loading."""
+    fetcher, _ = _fetching()
+    return None if fetcher is None else _token(fetcher)
+
+
+def _fetching() -> tuple[Any, Any]:
+    """The fetcher whose `fetch` is running further up the stack, and the keys it was given; (None, None) without."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "fetch" and isinstance(frame.f_locals.get("self"), _BaseDatasetFetcher):
-            fetcher = frame.f_locals["self"]
-            indexed = fetcher.auto_collation and not isinstance(fetcher, _IterableDatasetFetcher)
-            index = _integers(frame.f_locals["possibly_batched_index"]) if indexed else None
-            return Origin(index, _token(fetcher))
+            return frame.f_locals["self"], frame.f_locals["possibly_batched_index"]
         frame = frame.f_back
-    return None
+    return None, None
 
 
 def asker() -> Any:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, default_collate
 
 from .batch_fetch import batched, hinders
 from .collate import Collate, Pending
+from .dataset import tell_epoch
 from .fetch import Running
 from .leaves import Spec
 from .lift.datasets import is_lifted
@@ -162,6 +163,7 @@ class DataLoader(TorchDataLoader[T]):
             return super().__iter__()
         if self.coreset is not None:
             _refuse_ranks()
+        tell_epoch(self.dataset, self._pipeline.passes.upcoming)
         self._record.waiting = None
         if self._record.resume is None:
             self._record.waiting = self._record.own_states()
@@ -180,7 +182,8 @@ class DataLoader(TorchDataLoader[T]):
     # --- epochs, figures, state --------------------------------------------------------------------------------------
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``, for the stages and for a sampler that wants to know."""
+        """The next pass is epoch ``epoch``, for the stages, and for a sampler or data set that wants to know."""
+        tell_epoch(self.dataset, epoch)
         for listener in (self.sampler, self.batch_sampler):
             forward_epoch(listener, epoch)
         if self._pipeline is not None:

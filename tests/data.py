@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
@@ -34,6 +35,32 @@ class Numbered(Dataset):
 class WithGetItems(Numbered):
     def __getitems__(self, indices):
         return [self[i] for i in indices]
+
+
+class SamePicture(Dataset):
+    """The same array (H, W, C) for every index, so that only draws make samples differ; the label is the index."""
+
+    classes = ("a", "b", "c")
+
+    def __init__(self, size=11):
+        self.picture = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return self.picture, index
+
+
+def shifted(image):
+    """The image plus a number drawn from NumPy's global generator."""
+    return image + np.random.rand()
+
+
+def blank(image):
+    """Zeros, of the type that `shifted` makes."""
+    return np.zeros(image.shape)
 
 
 class Stream(IterableDataset):

@@ -14,6 +14,7 @@ LAYERS = [
     ["batch", "untouched"],
     ["grads"],
     ["augment", "reweight", "coreset"],
+    ["shared_epoch", "per_sample"],
     ["lift", "moments", "dataset"],
     ["stages", "batch_fetch"],
     ["pipeline"],
@@ -33,7 +34,7 @@ AUGMENT_LAYERS = [
     ["augmix", "compose"],
 ]
 LIFT_LAYERS = [
-    ["steps", "head", "noise", "timm_ops"],
+    ["steps", "head", "noise", "opencv_geometry", "opencv_tone", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],

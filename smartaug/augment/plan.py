@@ -9,6 +9,7 @@ Coordinates are pixel indices: x is the column, y the row, and (0, 0) is the cen
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -97,10 +98,10 @@ class Tone(Segment):
 
 @dataclass(frozen=True)
 class Lookup(Segment):
-    """Each value replaced by what a table has for its grey level, the same in all channels.
+    """Each value replaced by what a table has for its grey level.
 
-    table: (B, 256) float32 grey levels 0–255. active: (B,) bool, the rows that change, None: all. uint8, or floats in
-    [0, 1], which go by the nearest grey level.
+    table: (B, 256) float32 grey levels 0–255, the same in all channels, or (B, C, 256). active: (B,) bool, the rows that
+    change, None: all. uint8, or floats in [0, 1], which go by the nearest grey level.
     """
 
     table: Tensor
@@ -154,6 +155,25 @@ class Branches(Segment):
 
     branches: tuple[tuple[Segment, ...], ...]
     weights: Tensor
+
+
+@dataclass(frozen=True)
+class Call(Segment):
+    """What the other segments do not hold: ``function(images (n, C, H, W), *arguments)`` on the rows that are active.
+
+    It gives images like those it gets, depends on its arguments alone and keeps pixels in place. arguments: tensors of
+    B rows, of which it gets those of its n images. active: (B,) bool, None: all. name: what tables call it.
+    """
+
+    function: Callable[..., Tensor]
+    arguments: tuple[Tensor, ...]
+    name: str
+    active: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Call:
+        """The same with its tensors, the arguments too, on ``device``."""
+        moved = tuple(argument.to(device, non_blocking=non_blocking) for argument in self.arguments)
+        return dataclasses.replace(super().to(device, non_blocking), arguments=moved)
 
 
 @dataclass(frozen=True)

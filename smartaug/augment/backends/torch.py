@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Segment, Store, Tone, Warp
+from ..plan import FILTERS, TONES, Call, Erase, Filter, Lookup, Mix, Segment, Store, Tone, Warp
 from . import torch_filter, torch_tone, torch_warp
 
 _CACHED = 1 << 18  # values worked on at a time on the CPU
@@ -111,10 +111,14 @@ def _tone(images: Tensor, tone: Tone, owned: bool) -> Tensor:
     return _by_operation(images, tone, owned, TONES, torch_tone.OPERATIONS)
 
 
+def _reached(images: Tensor, active: Tensor | None, owned: bool) -> tuple[Tensor, Tensor]:
+    """The rows that a segment works on, and where it may write them."""
+    rows = torch.arange(len(images)) if active is None else active.nonzero()[:, 0]
+    return rows, images if owned or not len(rows) else images.clone()
+
+
 def _lookup(images: Tensor, lookup: Lookup, owned: bool) -> Tensor:
-    rows = torch.arange(len(images)) if lookup.active is None else lookup.active.nonzero()[:, 0]
-    if len(rows) and not owned:
-        images = images.clone()
+    rows, out = _reached(images, lookup.active, owned)
     for piece in _pieces(rows, images):
         there = _on(piece, images)
         table = _on(lookup.table[piece].clamp(0.0, 255.0), images)
@@ -124,13 +128,23 @@ def _lookup(images: Tensor, lookup: Lookup, owned: bool) -> Tensor:
         else:
             check_unit(part, "Lookup")
             levels, found = (part * 255.0).round().clamp(0, 255).long(), (table / 255.0).to(part.dtype)
-        images.index_copy_(0, there, found.gather(1, levels.flatten(1)).view_as(part))
-    return images
+        found = found.view(len(part), -1, 256).expand(-1, part.shape[1], -1)
+        out.index_copy_(0, there, found.gather(2, levels.flatten(2)).view_as(part))
+    return out
 
 
 def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
     blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
     return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
+
+
+def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
+    rows, out = _reached(images, call.active, owned)
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        arguments = (_on(argument[piece], images) for argument in call.arguments)
+        out.index_copy_(0, there, call.function(images.index_select(0, there), *arguments))
+    return out
 
 
 def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -183,6 +197,7 @@ _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     Lookup: _lookup,
     Filter: _filter,
     Erase: _erase,
+    Call: _call,
     Mix: _mix,
     Store: _store,
 }

@@ -1,0 +1,223 @@
+"""Geometry as albumentations draws it and OpenCV computes it: affine maps, symmetries of the square, random frames.
+
+Differences: OpenCV's bilinear `warpAffine` rounds coordinates to 1/32 pixel, the warp here to 2**-32, so that where a
+picture changes by g grey levels from pixel to pixel they differ by up to g / 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import draws
+from ..augment import Augmentation, Pad
+from ..augment.checks import check_fill
+from ..augment.plan import Erase, Plan, Trace, Warp
+
+Span = tuple[float, float]
+
+# a pixel of the result reads (x, y) = (a x + b y + c (W − 1), d x + e y + f (H − 1)), as a b c d e f
+SYMMETRIES = {
+    "e": (1, 0, 0, 0, 1, 0),
+    "r90": (0, -1, 1, 1, 0, 0),  # counter-clockwise
+    "r180": (-1, 0, 1, 0, -1, 1),
+    "r270": (0, 1, 0, -1, 0, 1),
+    "v": (1, 0, 0, 0, -1, 1),
+    "hvt": (0, -1, 1, -1, 0, 1),
+    "h": (-1, 0, 1, 0, 1, 0),
+    "t": (0, 1, 0, 1, 0, 0),
+}
+
+
+class Symmetry(Augmentation):
+    """One of ``elements`` of the square's symmetry group (`SYMMETRIES`), each equally likely; images must be square."""
+
+    def __init__(self, elements: Sequence[str]) -> None:
+        self.elements = tuple(elements)
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw the element of each of the B samples; raises ValueError when images are not square."""
+        batch, _, height, width = shape
+        if height != width:
+            raise ValueError(f"images must be square to be turned by 90°, got {height}×{width}; write lift=False")
+        drawn = draws.integers(key, len(self.elements))
+        rows = torch.tensor([SYMMETRIES[name] for name in self.elements], dtype=torch.float64).view(-1, 2, 3)
+        rows[:, :, 2] *= width - 1
+        # no interpolation takes place, yet rows and columns may be exchanged, which `grid` excludes
+        warp = Warp(rows[drawn], (height, width), inside=True)
+        trace = Trace(drawn[:, None], torch.zeros(batch, 1), tuple(f"Symmetry {name}" for name in self.elements))
+        return Plan(tuple(shape), (warp,), trace)
+
+
+class Drawn(NamedTuple):
+    """What one affine map is made of, each (B,) float64: pixels, degrees, factors; as albumentations names them."""
+
+    translate_x: Tensor
+    translate_y: Tensor
+    shear_x: Tensor
+    shear_y: Tensor
+    scale_x: Tensor
+    scale_y: Tensor
+    rotate: Tensor
+
+
+class Affine(Augmentation):
+    """albumentations' Affine, ShiftScaleRotate and Rotate, which differ in their ranges.
+
+    scale, shear: ranges for "x" and "y", factors and degrees. pixels: ranges of whole pixels, or share: of fractions of
+    width and height, cut to pixels. rotate: degrees. keep_ratio: one factor for both axes. balanced: shrink and enlarge
+    equally often. interpolation, fill, padding: see `plan.Warp`.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: Mapping[str, Span],
+        shear: Mapping[str, Span],
+        rotate: Span,
+        pixels: Mapping[str, Span] | None = None,
+        share: Mapping[str, Span] | None = None,
+        keep_ratio: bool = False,
+        balanced: bool = False,
+        interpolation: str = "bilinear",
+        fill: tuple[float, ...] = (0.0,),
+        padding: str = "constant",
+    ) -> None:
+        self.scale, self.shear, self.rotate = dict(scale), dict(shear), rotate
+        self.pixels = None if pixels is None else dict(pixels)
+        self.share = None if share is None else dict(share)
+        self.keep_ratio, self.balanced = keep_ratio, balanced
+        self.interpolation, self.fill, self.padding = interpolation, fill, padding
+
+    def parameters(self, key: Tensor, height: int, width: int) -> Drawn:
+        """Draw the maps of the samples with stream keys (B,)."""
+        drawn = draws.uniform(key, (9,), dtype=torch.float64).unbind(1)
+        shift = []
+        for n, (axis, length) in enumerate((("x", width), ("y", height))):
+            if self.pixels is not None:
+                low, high = (int(side) for side in self.pixels[axis])
+                shift.append(low + (drawn[n] * (high - low + 1)).floor())
+            elif self.share is not None:
+                shift.append((_between(drawn[n], self.share[axis]) * length).trunc())
+            else:
+                shift.append(torch.zeros_like(drawn[n]))
+        shear = [-_between(drawn[2 + n], self.shear[axis]) for n, axis in enumerate("xy")]
+        scale = [self._factor(drawn[4 + n], drawn[6 + n], self.scale[axis]) for n, axis in enumerate("xy")]
+        if self.keep_ratio:
+            scale[1] = scale[0]
+        return Drawn(shift[0], shift[1], shear[0], shear[1], scale[0], scale[1], _between(drawn[8], self.rotate))
+
+    def _factor(self, drawn: Tensor, side: Tensor, span: Span) -> Tensor:
+        if not self.balanced:
+            return _between(drawn, span)
+        down = _between(drawn, (span[0], 1.0)) if span[0] < 1 else None
+        up = _between(drawn, (1.0, span[1])) if span[1] > 1 else None
+        if down is None or up is None:
+            one = down if down is not None else up
+            return torch.ones_like(drawn) if one is None else one
+        return torch.where(side < 0.5, down, up)
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw the maps of the B samples."""
+        batch, channels, height, width = shape
+        check_fill(self.fill, channels)
+        drawn = self.parameters(key, height, width)
+        matrix = torch.linalg.inv(forward(drawn, height, width))[:, :2].contiguous()
+        warp = Warp(matrix, (height, width), self.interpolation, self.fill, self.padding)
+        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), drawn.rotate[:, None].float(), ("Affine",))
+        return Plan(tuple(shape), (warp,), trace)
+
+
+def forward(drawn: Drawn, height: int, width: int) -> Tensor:
+    """Input pixel to output pixel, (B, 3, 3) float64: centre · translate · shear · rotate · scale · −centre."""
+    one, zero = torch.ones_like(drawn.rotate), torch.zeros_like(drawn.rotate)
+    turn = (drawn.rotate % 360).deg2rad()
+    lean_x, lean_y = drawn.shear_x.deg2rad().tan(), drawn.shear_y.deg2rad().tan()
+    middle_x, middle_y = one * (width / 2 - 0.5), one * (height / 2 - 0.5)
+    factors = (
+        ((one, zero, middle_x), (zero, one, middle_y)),
+        ((one, zero, drawn.translate_x), (zero, one, drawn.translate_y)),
+        ((one, lean_x, zero), (lean_y, one, zero)),
+        ((turn.cos(), turn.sin(), zero), (-turn.sin(), turn.cos(), zero)),
+        ((drawn.scale_x, zero, zero), (zero, drawn.scale_y, zero)),
+        ((one, zero, -middle_x), (zero, one, -middle_y)),
+    )
+    made = torch.eye(3, dtype=torch.float64).expand(len(one), 3, 3)
+    for rows in factors:
+        made = made @ torch.stack([torch.stack(row, -1) for row in (*rows, (zero, zero, one))], 1)
+    return made
+
+
+def _between(drawn: Tensor, span: Span) -> Tensor:
+    return span[0] + drawn * (span[1] - span[0])
+
+
+class RandomFrame(Augmentation):
+    """``down`` rows and ``across`` columns added, a random part of them above and left. fill, mode: see `Pad`."""
+
+    def __init__(self, down: int, across: int, *, fill: tuple[float, ...] = (0.0,), mode: str = "constant") -> None:
+        self.down, self.across = down, across
+        self.frame = Pad((across, down, across, down), fill=fill, mode=mode)
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw where the picture lies in each of the B frames."""
+        (warp,) = self.frame.sample(shape, key).segments
+        assert isinstance(warp, Warp)
+        room = torch.tensor([self.across + 1.0, self.down + 1.0], dtype=torch.float64)
+        drawn = (draws.uniform(key, (2,), dtype=torch.float64) * room).floor()
+        matrix = warp.matrix.clone()
+        matrix[:, :, 2] = -drawn
+        size = shape[2] + self.down, shape[3] + self.across
+        moved = Warp(matrix, size, fill=warp.fill, padding=warp.padding, grid=True)
+        return Plan(tuple(shape), (moved,), Trace.empty(shape[0]))
+
+
+class Holes(Augmentation):
+    """albumentations' CoarseDropout: a random number of rectangles set to ``value``.
+
+    count: range of their number, both included. tall, wide: ranges of their height and width, both included; in pixels
+    where ``tall`` reaches 1, else as fractions of the image, cut to pixels.
+    """
+
+    def __init__(self, count: tuple[int, int], tall: Span, wide: Span, value: tuple[float, ...]) -> None:
+        self.count, self.tall, self.wide, self.value = count, tall, wide, value
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw the rectangles of the B samples."""
+        batch, channels, height, width = shape
+        check_fill(self.value, channels, "value")
+        drawn = draws.uniform(draws.fold(key, 1), (self.count[1], 4), dtype=torch.float64)
+        sides = []
+        for n, (span, length) in enumerate(((self.tall, height), (self.wide, width))):
+            if self.tall[1] >= 1:
+                low, high = int(span[0]), int(min(span[1], length))
+                sides.append(low + (drawn[..., n] * (high - low + 1)).long())
+            else:
+                sides.append((length * _between(drawn[..., n], span)).long())
+        tall, wide = sides
+        number = self.count[0] + draws.integers(draws.fold(key, 0), self.count[1] - self.count[0] + 1)
+        tall = tall * (torch.arange(self.count[1]) < number[:, None])
+        top = (drawn[..., 2] * (height - tall + 1)).long()
+        left = (drawn[..., 3] * (width - wide + 1)).long()
+        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), number[:, None].float(), ("CoarseDropout",))
+        return Plan(tuple(shape), (Erase(torch.stack([top, left, tall, wide], -1), self.value),), trace)
+
+
+class ResizeNearest(Augmentation):
+    """OpenCV's INTER_NEAREST: output pixel x is input pixel ⌊x · W / w⌋. size: (height, width) in pixels."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Nothing is drawn: the same map for all B samples."""
+        down, across = shape[2] / self.size[0], shape[3] / self.size[1]
+        # the nearest pixel is ⌊x + ½⌋; a little more, so that rounding the matrix does not fall short of an integer
+        place = 1e-6 - 0.5
+        matrix = torch.tensor([[across, 0.0, place], [0.0, down, place]], dtype=torch.float64).repeat(shape[0], 1, 1)
+        bounds = torch.tensor([0.0, shape[3] - 1.0, 0.0, shape[2] - 1.0], dtype=torch.float64).repeat(shape[0], 1)
+        warp = Warp(matrix, self.size, padding="edge", bounds=bounds)
+        return Plan(tuple(shape), (warp,), Trace.empty(shape[0]))

@@ -1,0 +1,418 @@
+"""`AugmentedDataset`: draws are a function of (seed, epoch, index), in whatever process samples are loaded."""
+
+import copy
+import pickle
+import random
+from collections import namedtuple
+
+import albumentations
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch.utils.data import ConcatDataset, IterableDataset, Subset
+from torch.utils.data import DataLoader as TorchDataLoader
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+import smartaug
+from smartaug.per_sample import is_albumentations
+from smartaug.shared_epoch import SharedEpoch
+from smartaug.stages import classes_of
+from tests.data import SamePicture, blank, shifted
+
+SIZE = 11
+
+
+class AtOnce(SamePicture):
+    def __init__(self, size=SIZE):
+        super().__init__(size)
+        self.batches = []
+
+    def __getitems__(self, indices):
+        self.batches.append(list(indices))
+        return [self[index] for index in indices]
+
+
+class Tensors(SamePicture):
+    def __getitem__(self, index):
+        return torch.from_numpy(self.picture).permute(2, 0, 1), index
+
+
+def pipeline():
+    noise = albumentations.GaussNoise(std_range=(0.1, 0.2), p=1.0)
+    return albumentations.Compose(
+        [albumentations.RandomCrop(8, 8), albumentations.HorizontalFlip(), noise, albumentations.ToTensorV2()]
+    )
+
+
+def augmented(**settings):
+    return smartaug.AugmentedDataset(SamePicture(), pipeline(), **{"seed": 5, **settings})
+
+
+def passes(loader, epochs=2):
+    """{(epoch, index): image}."""
+    return {
+        (epoch, index): image
+        for epoch in range(epochs)
+        for images, indices in loader
+        for index, image in zip(indices.tolist(), images, strict=True)
+    }
+
+
+def direct(dataset, epochs=2):
+    """The same by indexing, with the epoch told."""
+    found = {}
+    for epoch in range(epochs):
+        dataset.set_epoch(epoch)
+        found.update({(epoch, index): dataset[index][0] for index in range(len(dataset))})
+    return found
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    found = direct(augmented())
+    assert len({image.numpy().tobytes() for image in found.values()}) == 2 * SIZE, "samples and epochs must differ"
+    return found
+
+
+@pytest.mark.parametrize("make", [TorchDataLoader, smartaug.DataLoader])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"batch_size": 3, "shuffle": True},
+        {"batch_size": 2, "num_workers": 1},
+        {"batch_size": 2, "num_workers": 2, "shuffle": True},
+        {"batch_size": 4, "num_workers": 2, "persistent_workers": True},
+    ],
+    ids=str,
+)
+def test_whatever_loads_it(make, settings, expected):
+    assert_same(passes(make(augmented(), **settings)), expected)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_spawned_workers(workers):
+    """They share the count of epochs and the mask; two of them persist."""
+    mask = torch.ones(SIZE, dtype=torch.uint8)
+    dataset = smartaug.AugmentedDataset(SamePicture(), shifted, only=mask, plain=blank, seed=5)
+    wanted = direct(copy.deepcopy(dataset))
+    loader = TorchDataLoader(
+        dataset, 4, num_workers=workers, persistent_workers=workers > 1, multiprocessing_context="spawn"
+    )
+    found = passes(loader, 1)
+    mask[:5] = 0
+    found.update({(1, index): image for (_, index), image in passes(loader, 1).items()})
+    assert found.keys() == wanted.keys()
+    for (epoch, index), image in found.items():
+        replaced = epoch == 1 and index < 5
+        assert np.array_equal(image, np.zeros((12, 12, 3)) if replaced else wanted[epoch, index])
+
+
+def test_each_seed_draws_its_own():
+    one, two = direct(augmented(seed=1), 1), direct(augmented(seed=2), 1)
+    assert not any(torch.equal(one[key], two[key]) for key in one)
+    torch.manual_seed(77)
+    assert_same(direct(augmented(seed=None), 1), direct(augmented(seed=77), 1))
+
+
+def test_children_of_a_pipeline_draw_apart():
+    """2.0.8's Compose(seed=...) flips both ways or not at all."""
+    ramp = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
+    flips = albumentations.Compose([albumentations.HorizontalFlip(), albumentations.VerticalFlip()], seed=3)
+    dataset = smartaug.AugmentedDataset([ramp] * 200, flips, seed=0)
+    counts = torch.zeros(16)
+    for i in range(200):
+        counts[int(dataset[i][0, 0, 0])] += 1
+    assert (counts[[0, 3, 12, 15]] > 25).all()
+    assert counts.sum() == 200
+
+
+def test_epochs_are_counted_past_the_table():
+    dataset = smartaug.AugmentedDataset([0], abs, seed=0)
+    loader = TorchDataLoader(dataset)
+    for epoch in range(300):
+        assert list(loader) == [0]
+        assert dataset.epoch == epoch
+    dataset.set_epoch(7)
+    assert dataset.epoch == 7
+    assert list(loader) == [0]
+    assert dataset.epoch == 7
+    assert list(loader) == [0]
+    assert dataset.epoch == 8
+
+
+def test_an_abandoned_pass_and_two_at_once(expected):
+    loader = TorchDataLoader(augmented(), batch_size=1)
+    one, two = iter(loader), iter(loader)
+    found = [next(one), next(two), next(one), next(two)]
+    for position, (images, indices) in enumerate(found):
+        assert torch.equal(images[0], expected[position % 2, int(indices)])
+
+
+def test_through_wrappers_our_loader_tells_the_epoch(expected):
+    part = Subset(ConcatDataset([augmented(), SamePicture(3)]), [0, 3, 4])
+    loader = smartaug.DataLoader(part, returns="batch")
+    loader.set_epoch(1)
+    for images, index, *_ in loader:
+        assert torch.equal(images[0], expected[1, int(index)])
+
+
+def test_resuming_replays(expected):
+    def make(seed):
+        torch.manual_seed(seed)
+        settings = {"batch_size": 3, "shuffle": True, "seed": 0, "num_workers": 1}
+        return smartaug.DataLoader(augmented(), returns="batch", **settings)
+
+    loader = make(0)
+    list(loader)
+    running = iter(loader)
+    next(running)
+    state = loader.state_dict()
+    rest = [batch[:2] for batch in running]
+    resumed = make(1)
+    resumed.load_state_dict(state)
+    again = [batch[:2] for batch in resumed]
+    assert len(again) == len(rest) == 3
+    for (images, index), (more, same) in zip(rest, again, strict=True):
+        assert torch.equal(images, more)
+        assert torch.equal(index, same)
+        for image, i in zip(images, index.tolist(), strict=True):
+            assert torch.equal(image, expected[1, i])
+
+
+@pytest.mark.parametrize("make", [TorchDataLoader, smartaug.DataLoader])
+def test_accelerate_says_the_epoch(make, expected):
+    loader = Accelerator(cpu=True).prepare(make(augmented(), batch_size=4, num_workers=1, persistent_workers=True))
+    assert_same(passes(loader), expected)
+
+
+# --- what the transform is called with -------------------------------------------------------------------------------
+
+
+def crop():
+    return albumentations.Compose([albumentations.RandomCrop(4, 4)])
+
+
+Pair = namedtuple("Pair", "image mask label")
+
+
+def positions():
+    """An array whose values say where they were."""
+    return np.arange(144, dtype=np.uint8).reshape(12, 12)
+
+
+@pytest.mark.parametrize(
+    ("sample", "image", "mask"),
+    [
+        (positions(), (), None),
+        ((positions(), 3), (0,), None),
+        ([positions(), positions()], (0,), (1,)),
+        (Pair(Image.fromarray(positions()), Image.fromarray(positions()), np.zeros(3)), (0,), (1,)),
+        ({"image": positions(), "mask": positions(), "label": 1}, ("image",), ("mask",)),
+        ({"pixel_values": Image.fromarray(positions()), "mask": positions(), "label": 1}, ("pixel_values",), ("mask",)),
+        ({"image": positions(), "masks": [positions(), positions()], "mask": None}, ("image",), ("masks", 1)),
+    ],
+)
+def test_albumentations_moves_what_belongs_together(sample, image, mask):
+    dataset = smartaug.AugmentedDataset([sample] * 8, crop(), seed=0)
+    seen = set()
+    for made in (dataset[i] for i in range(8)):
+        assert type(made) is type(sample)
+        moved = smartaug.leaves.get(made, image)
+        assert moved.shape == (4, 4)
+        seen.add(int(moved[0, 0]))
+        if mask is not None:
+            assert np.array_equal(moved, smartaug.leaves.get(made, mask))
+        if isinstance(sample, dict):
+            assert made.keys() == sample.keys()
+            assert made.get("label") == sample.get("label")
+    assert len(seen) > 1
+    assert np.asarray(smartaug.leaves.get(sample, image)).shape == (12, 12), "the given sample stays"
+
+
+def test_boxes_follow():
+    boxes = albumentations.BboxParams("pascal_voc", label_fields=["kinds"])
+    transform = albumentations.Compose([albumentations.HorizontalFlip(p=1.0)], bbox_params=boxes)
+    sample = {"image": positions(), "bboxes": [[1, 2, 5, 6]], "kinds": [4], "name": "a.jpg"}
+    made = smartaug.AugmentedDataset([sample], transform, seed=0)[0]
+    assert np.allclose(np.asarray(made["bboxes"]), [[7, 2, 11, 6]])
+    assert list(made["kinds"]) == [4]
+    assert made["name"] == "a.jpg"
+
+
+def test_torchvision_on_the_image_and_on_the_whole_sample():
+    flip, image = v2.RandomHorizontalFlip(), tv_tensors.Image(torch.from_numpy(positions())[None])
+    alone = smartaug.AugmentedDataset([(image, 3)] * 20, flip, seed=0)
+    assert {int(alone[i][0][0, 0, 0]) for i in range(20)} == {0, 11}
+    assert all(alone[i][1] == 3 for i in range(20))
+    joint = smartaug.AugmentedDataset([(image, tv_tensors.Mask(image[0]))] * 20, flip, seed=0, joint=True)
+    assert {int(joint[i][0][0, 0, 0]) for i in range(20)} == {0, 11}
+    assert all(torch.equal(joint[i][0][0], joint[i][1]) for i in range(20))
+
+
+def draws_everywhere(image):
+    return float(torch.rand(())) + random.random() + np.random.rand()
+
+
+def shaken(image, **_):
+    return np.full_like(image, np.random.randint(256))
+
+
+@pytest.mark.parametrize("transform", [draws_everywhere, albumentations.Lambda(image=shaken, p=1.0), pipeline()])
+def test_nothing_global_moves(transform):
+    dataset = smartaug.AugmentedDataset(SamePicture(), transform, seed=0)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    one = [dataset[i][0] for i in range(SIZE)]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]
+    assert len({np.asarray(made).tobytes() for made in one}) > SIZE - 3
+    random.seed(8)
+    np.random.seed(8)
+    torch.manual_seed(8)
+    assert all(np.array_equal(np.asarray(made), np.asarray(dataset[i][0])) for i, made in enumerate(one))
+
+
+def test_the_given_pipeline_keeps_its_generators():
+    transform = pipeline()
+    kept = transform.py_random, transform.transforms[0].py_random, transform.transforms[2].random_generator
+    state = kept[2].bit_generator.state
+    smartaug.AugmentedDataset(SamePicture(), transform, seed=0)[0]
+    assert (transform.py_random, transform.transforms[0].py_random, transform.transforms[2].random_generator) == kept
+    assert kept[2].bit_generator.state == state
+
+
+def test_a_single_transform_and_old_releases_are_known():
+    class Old:
+        __module__ = "albumentations.core"
+
+    assert is_albumentations(albumentations.HorizontalFlip())
+    assert is_albumentations(Old())
+    assert not is_albumentations(v2.RandomHorizontalFlip())
+
+
+# --- only a part is augmented ----------------------------------------------------------------------------------------
+
+
+class Selecting:
+    """Offers what a coreset does: one shared mask per size, updated in place."""
+
+    def __init__(self):
+        self.masks = {}
+
+    def membership(self, size):
+        return self.masks.setdefault(size, torch.zeros(size, dtype=torch.uint8).share_memory_())
+
+    def __deepcopy__(self, memo):
+        raise AssertionError("the coreset must be kept by reference")
+
+
+def halved(image):
+    return image // 2
+
+
+def same(image):
+    return image
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_only_the_selected(workers):
+    coreset = Selecting()
+    dataset = smartaug.AugmentedDataset(Tensors(), halved, only=coreset, seed=0)
+    copies = [dataset, copy.deepcopy(dataset)]
+    loaders = [TorchDataLoader(d, 4, num_workers=workers, persistent_workers=workers > 0) for d in copies]
+    picture = Tensors()[0][0]
+    for selected in ([], [1, 4], [0, 1, 2, 10]):
+        coreset.masks[SIZE].zero_()[selected] = 1
+        for loader in loaders:
+            found = passes(loader, 1)
+            assert len(found) == SIZE
+            for (_, index), image in found.items():
+                assert torch.equal(image, picture // 2 if index in selected else picture)
+
+
+def test_only_with_a_plain_transform_and_negative_indices():
+    mask = torch.arange(SIZE) % 2 == 0
+    dataset = smartaug.AugmentedDataset(Tensors(), halved, only=mask, plain=torch.zeros_like, seed=0)
+    assert all(bool(dataset[i][0].any()) == (i % 2 == 0) for i in range(SIZE))
+    assert dataset[-1][1] == SIZE - 1
+    assert bool(dataset[-1][0].any())
+
+
+def test_pickled_with_a_mask():
+    mask = torch.zeros(SIZE, dtype=torch.uint8)
+    mask[3] = 1
+    again = pickle.loads(pickle.dumps(smartaug.AugmentedDataset(Tensors(), halved, only=mask, seed=0)))
+    assert [bool((again[i][0] == Tensors()[0][0]).all()) for i in range(SIZE)] == [i != 3 for i in range(SIZE)]
+
+
+# --- the data set inside ---------------------------------------------------------------------------------------------
+
+
+def test_batches_are_fetched_at_once(expected):
+    inner = AtOnce()
+    dataset = smartaug.AugmentedDataset(inner, pipeline(), seed=5)
+    assert_same(passes(TorchDataLoader(dataset, batch_size=4)), expected)
+    assert inner.batches[:3] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+
+
+def test_attributes_are_those_of_the_data_set():
+    dataset = augmented()
+    assert dataset.classes == SamePicture.classes
+    assert classes_of(dataset) == 3
+    with pytest.raises(AttributeError, match="targets"):
+        dataset.targets  # noqa: B018
+
+
+def test_copies_count_by_themselves(expected):
+    dataset = augmented()
+    passes(TorchDataLoader(dataset), 1)
+    for twin in (copy.deepcopy(dataset), pickle.loads(pickle.dumps(dataset))):
+        assert twin.epoch == 0
+        found = passes(TorchDataLoader(twin, num_workers=1), 1)
+        assert_same({(1, i): image for (_, i), image in found.items()}, {k: v for k, v in expected.items() if k[0]})
+        assert dataset.epoch == 0
+    assert pickle.loads(pickle.dumps(SharedEpoch())).current() == 0
+
+
+def test_empty_and_single():
+    assert len(smartaug.AugmentedDataset([], halved)) == 0
+    assert smartaug.AugmentedDataset([], halved).__getitems__([]) == []
+    assert smartaug.AugmentedDataset([(8, 1)], halved)[0] == (4, 1)
+    with pytest.raises(IndexError, match="out of range for 0"):
+        smartaug.AugmentedDataset([], halved)[0]
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: smartaug.AugmentedDataset(Stream(), halved), TypeError, "draws by index"),
+        (lambda: smartaug.AugmentedDataset([1], None), TypeError, "transform must be a callable"),
+        (lambda: smartaug.AugmentedDataset([1], v2.RandomCrop), TypeError, "transform must be a callable"),
+        (lambda: smartaug.AugmentedDataset([1], halved, plain=halved), ValueError, "only=coreset"),
+        (lambda: smartaug.AugmentedDataset([1], halved, seed=0.5), TypeError, "seed=0"),
+        (lambda: smartaug.AugmentedDataset([1], halved, only=[0]), TypeError, "membership"),
+        (lambda: smartaug.AugmentedDataset([1], halved, only=torch.zeros(1)), TypeError, "float32"),
+        (lambda: smartaug.AugmentedDataset([1], halved, only=torch.ones(3).bool()), ValueError, r"it must be \(1,\)"),
+        (lambda: smartaug.AugmentedDataset([1], halved, seed=0)["a"], TypeError, "integers"),
+        (lambda: smartaug.AugmentedDataset([{"photo": 1}], halved)[0], TypeError, "'photo'.*joint=True"),
+        (lambda: smartaug.AugmentedDataset(Tensors(), crop())[0], TypeError, r"permute\(1, 2, 0\)"),
+        (lambda: smartaug.AugmentedDataset([(positions(),) * 3], crop())[0], ValueError, "parts 1, 2"),
+    ],
+)
+def test_errors_say_what_to_type(call, error, says):
+    with pytest.raises(error, match=says):
+        call()

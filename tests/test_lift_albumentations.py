@@ -1,0 +1,565 @@
+"""albumentations lifted: the same pixels for the same parameters, the same distribution of parameters."""
+
+import collections
+import copy
+import pickle
+import random
+import warnings
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+import torch
+from albumentations.pytorch import ToTensorV2
+from scipy import stats
+
+import smartaug
+from smartaug import draws
+from smartaug.augment.plan import Erase, Warp
+from smartaug.lift import opencv_geometry, opencv_tone
+from smartaug.lift.registry import translate
+from smartaug.lift.steps import State
+from tests.photos import batch, photos
+
+SIZE = (48, 64)
+KEYS = draws.key(3, 0, torch.arange(20_000))
+
+
+def pipeline(*transforms, **settings):
+    return A.Compose([*transforms, ToTensorV2()], **settings)
+
+
+def lifted(*transforms, size=SIZE, **settings):
+    made = smartaug.lift(pipeline(*transforms, **settings), size=size)
+    assert made.stays == (), made.explain()
+    return made
+
+
+def theirs(transform, arrays):
+    """albumentations' result as a batch."""
+    return torch.stack([pipeline(transform)(image=array)["image"] for array in arrays])
+
+
+def ours(made, arrays, **settings):
+    given = torch.stack([made.head(image=array)["image"] for array in arrays])
+    return made.augment(given, index=torch.arange(len(arrays)), seed=0, **settings)
+
+
+def differences(one, other):
+    assert one.shape == other.shape
+    return (one.double() - other.double()).abs()
+
+
+# --- the same pixels for the same parameters -------------------------------------------------------------------------
+
+
+def fixed(**ranges):
+    return {name: (value, value) for name, value in ranges.items()}
+
+
+def two(name, **ranges):
+    """The transform with ranges of one number each: nothing is left to draw."""
+    return getattr(A, name)(**fixed(**ranges), p=1.0)
+
+
+def jitter(**given):
+    return two("ColorJitter", **{"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0, **given})
+
+
+TONES = [
+    *(two("RandomBrightnessContrast", brightness_limit=b, contrast_limit=c) for b, c in ((0.2, 0.3), (-0.3, -0.4))),
+    A.RandomBrightnessContrast((0.3, 0.3), (0.2, 0.2), ensure_safe_range=True, p=1.0),
+    *(two("RandomGamma", gamma_limit=g) for g in (63.0, 100.0, 180.0)),
+    two("HueSaturationValue", hue_shift_limit=17.3, sat_shift_limit=25.6, val_shift_limit=-13.2),
+    two("HueSaturationValue", hue_shift_limit=-40.0, sat_shift_limit=-28.4, val_shift_limit=20.5),
+    two("HueSaturationValue", hue_shift_limit=0.0, sat_shift_limit=0.0, val_shift_limit=0.0),
+    *(jitter(brightness=f) for f in (0.0, 0.6, 1.4)),
+    *(jitter(contrast=f) for f in (0.0, 0.6, 1.4)),
+    *(jitter(saturation=f) for f in (0.0, 0.6, 1.7)),
+    *(jitter(hue=f) for f in (-0.3, 0.11, 0.5)),
+    two("RGBShift", r_shift_limit=12.7, g_shift_limit=-20.2, b_shift_limit=0.0),
+    *(A.ToGray(method=method, p=1.0) for method in ("weighted_average", "average", "max")),
+    A.InvertImg(p=1.0),
+    A.Posterize(num_bits=3, p=1.0),
+    A.Posterize(num_bits=[(1, 1), (4, 4), (7, 7)], p=1.0),
+    *(two("Solarize", threshold_range=t) for t in (0.0, 0.37, 1.0)),
+    A.Equalize(p=1.0),
+    A.Equalize(mode="pil", p=1.0),
+    *(A.GaussianBlur(blur_limit=limit, sigma_limit=(s, s), p=1.0) for limit, s in ((0, 1.3), ((5, 5), 0.8), (0, 3.0))),
+]
+
+
+@pytest.mark.parametrize("transform", TONES, ids=lambda t: type(t).__name__)
+def test_values(transform):
+    arrays = photos()
+    made = lifted(transform)
+    difference = differences(ours(made, arrays), theirs(transform, arrays))
+    assert (difference <= 1).double().mean() >= 0.995
+    assert difference.mean() <= 0.25
+    again = pickle.loads(pickle.dumps(made.augment))  # spawned workers get the data set that remembers it
+    assert torch.equal(ours(made, arrays), again(batch(arrays), index=torch.arange(4), seed=0))
+
+
+@pytest.mark.parametrize("transform", [t for t in TONES if type(t).__name__ not in ("RGBShift", "Posterize")])
+def test_values_of_grey_images(transform):
+    arrays = photos()[..., :1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "already gray"
+        expected = torch.stack([pipeline(transform)(image=array[..., 0])["image"] for array in arrays])
+    difference = differences(ours(lifted(transform), arrays[..., 0]), expected)
+    assert (difference <= 1).double().mean() >= 0.995
+    assert difference.mean() <= 0.25
+
+
+def test_jitter_in_every_order():
+    transform = A.ColorJitter((0.7, 0.7), (1.3, 1.3), (0.5, 0.5), (0.1, 0.1), p=1.0)
+    arrays = photos(24)
+    numbers = torch.tensor([[0.7, 1.3, 0.5, 0.1]], dtype=torch.float64).expand(24, 4)
+    orders = torch.stack([draws.permutation(draws.key(n, 0, torch.arange(4))) for n in range(24)])
+    plan = smartaug.augment.plan.Plan((24, 3, *SIZE), tuple(opencv_tone.jittered(numbers, orders)))
+    found = smartaug.augment.backends.execute(plan, batch(arrays))
+    expected = [transform.apply(a, 0.7, 1.3, 0.5, 0.1, order.tolist()) for a, order in zip(arrays, orders, strict=True)]
+    difference = differences(found, batch(np.stack(expected)))
+    assert (difference <= 1).double().mean() >= 0.995
+    assert difference.mean() <= 0.25
+    assert len({tuple(order) for order in orders.tolist()}) > 10
+
+
+AFFINE = {"scale": 1.2, "rotate": 25.0, "shear": 8.0, "translate_px": 3}
+MAPS = [
+    {"rotate": 30.0},
+    {"translate_px": {"x": (5, 5), "y": (-7, -7)}},
+    {"translate_percent": {"x": (0.11, 0.11), "y": (-0.2, -0.2)}},
+    {"scale": {"x": (0.73, 0.73), "y": (1.37, 1.37)}},
+    {"shear": {"x": (15.0, 15.0), "y": (-10.0, -10.0)}},
+    AFFINE,
+]
+
+
+def affine(given, **settings):
+    ranges = {name: value if isinstance(value, dict) else (value, value) for name, value in given.items()}
+    return A.Affine(**ranges, **settings, p=1.0)
+
+
+@pytest.mark.parametrize("border", [0, 1, 2, 4])
+@pytest.mark.parametrize("given", MAPS)
+def test_affine_nearest(given, border):
+    """OpenCV rounds coordinates to 1/1024 pixel: pixels so near to the middle of two are left out, some per mille."""
+    arrays = photos()
+    transform = affine(given, interpolation=cv2.INTER_NEAREST, border_mode=border, fill=(10, 200, 90))
+    difference = differences(ours(lifted(transform), arrays), theirs(transform, arrays))
+    assert (difference <= 1).double().mean() >= 0.995
+    assert difference.mean() <= 0.25
+
+
+@pytest.mark.parametrize("border", [0, 2])
+@pytest.mark.parametrize("given", MAPS)
+def test_affine_bilinear(given, border):
+    """OpenCV rounds coordinates to 1/32 pixel: up to 1/32 of the contrast between neighbours, 8 levels at the most."""
+    arrays = photos()
+    transform = affine(given, border_mode=border, fill=90)
+    difference = differences(ours(lifted(transform), arrays), theirs(transform, arrays))
+    assert difference.max() <= 8
+    assert difference.mean() <= 0.6
+
+
+def shift_scale_rotate(*ranges):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "use Affine"
+        return A.ShiftScaleRotate(*ranges, p=1.0)
+
+
+def others():
+    return [
+        A.Rotate((17, 17), border_mode=cv2.BORDER_REFLECT_101, p=1.0),
+        shift_scale_rotate((0.1, 0.1), (0.2, 0.2), (-33, -33)),
+        A.Affine(scale={"x": (1.3, 1.3), "y": (1.3, 1.3)}, keep_ratio=True, p=1.0),
+    ]
+
+
+@pytest.mark.parametrize("transform", others(), ids=lambda t: type(t).__name__)
+def test_other_maps(transform):
+    arrays = photos()
+    difference = differences(ours(lifted(transform), arrays), theirs(transform, arrays))
+    assert difference.max() <= 8
+    assert difference.mean() <= 0.6
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        A.HorizontalFlip(p=1.0),
+        A.VerticalFlip(p=1.0),
+        A.CenterCrop(31, 40),
+        A.CenterCrop(60, 41, pad_if_needed=True, fill=7),
+        A.CenterCrop(53, 71, pad_if_needed=True, pad_position="bottom_left", fill=(1, 2, 3)),
+        *(
+            A.PadIfNeeded(59, 70, position=place, border_mode=border, fill=9)
+            for place, border in (
+                ("center", 0),
+                ("top_left", 1),
+                ("top_right", 2),
+                ("bottom_left", 4),
+                ("bottom_right", 0),
+            )
+        ),
+        A.PadIfNeeded(None, None, pad_height_divisor=32, pad_width_divisor=15),
+        A.Pad((1, 2), border_mode=4),
+        A.Pad((1, 2, 3, 4), fill=200),
+        *(A.Resize(*size, interpolation=0) for size in ((24, 32), (96, 128), (31, 47), (48, 64), (17, 101))),
+        A.Compose([A.NoOp(), A.VerticalFlip(p=1.0)]),
+    ],
+    ids=str,
+)
+def test_whole_pixels(transform):
+    arrays = photos()
+    assert torch.equal(ours(lifted(transform), arrays), theirs(transform, arrays))
+
+
+@pytest.mark.parametrize("size", [(24, 32), (96, 128), (31, 47), (17, 101)])
+def test_bilinear_resize(size):
+    arrays, transform = photos(), A.Resize(*size)
+    difference = differences(ours(lifted(transform), arrays), theirs(transform, arrays))
+    assert difference.max() <= 1
+    assert difference.mean() <= 0.25
+
+
+def test_normalising_and_units():
+    arrays = photos()
+    transform = A.Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.25), max_pixel_value=250.0)
+    made = lifted(A.HorizontalFlip(p=1.0), transform, A.Pad(2, fill=0.5))
+    expected = torch.stack(
+        [pipeline(A.HorizontalFlip(p=1.0), transform, A.Pad(2, fill=0.5))(image=a)["image"] for a in arrays]
+    )
+    found = ours(made, arrays)
+    assert found.dtype == torch.float32
+    assert differences(found, expected).max() < 1e-5
+    scaled = ours(lifted(A.ToFloat()), arrays)
+    assert differences(scaled, theirs(A.ToFloat(), arrays)).max() < 1e-6
+
+
+# --- what is drawn ---------------------------------------------------------------------------------------------------
+
+
+def alike(one, other):
+    """Kolmogorov and Smirnov's test on two samples; χ² where there are few values."""
+    one, other = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    values = np.unique(np.concatenate([one, other]))
+    if len(values) == 1:
+        return
+    if len(values) <= 80:
+        counts = np.array([[np.sum(sample == value) for value in values] for sample in (one, other)])
+        kept = counts.sum(0) >= 10
+        assert stats.chi2_contingency(counts[:, kept]).pvalue > 1e-4
+    else:
+        assert stats.ks_2samp(one, other).pvalue > 1e-4
+
+
+def library(transform, count=20_000, shape=(48, 64, 3)):
+    """The library's own draws."""
+    transform.set_random_seed(0)
+    data = {"image": np.zeros(shape, np.uint8)}
+    found = []
+    for _ in range(count):
+        params = {"shape": shape, **transform.get_params()}
+        found.append({**params, **transform.get_params_dependent_on_data(params, data)})
+    return found
+
+
+def stage_of(transform, size=SIZE):
+    made = translate(transform, State(size=size))
+    assert made.where == "device", made
+    return made.stage
+
+
+@pytest.mark.parametrize(
+    ("transform", "names"),
+    [
+        (A.RandomGamma((60, 150), p=1.0), {"gamma": lambda n: n[:, 0] / 100}),
+        (
+            A.HueSaturationValue(20, 30, (-5, 20), p=1.0),
+            dict(zip(("hue_shift", "sat_shift", "val_shift"), range(3), strict=True)),
+        ),
+        (A.ColorJitter(p=1.0), dict(zip(("brightness", "contrast", "saturation", "hue"), range(4), strict=True))),
+        (A.Solarize((0.2, 0.9), p=1.0), {"threshold": 0}),
+        (
+            A.RandomBrightnessContrast((-0.1, 0.3), (-0.2, 0.4), p=1.0),
+            {"alpha": lambda n: 1 + n[:, 0], "beta": lambda n: 255 * n[:, 1]},
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_numbers(transform, names):
+    drawn, numbers = library(transform), stage_of(transform).numbers(KEYS)
+    for name, column in names.items():
+        alike([one[name] for one in drawn], column(numbers) if callable(column) else numbers[:, column])
+    if "order" in drawn[0]:
+        place = [one["order"].index(2) for one in drawn]
+        plan = stage_of(transform).sample((len(KEYS), 3, *SIZE), KEYS)
+        alike(place, sum(n * plan.segments[4 * n + 2].active.long() for n in range(4)))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        A.Affine((0.8, 1.3), (-0.1, 0.2), rotate=(-20, 40), shear={"x": (-5, 10), "y": (0, 8)}, p=1.0),
+        A.Affine((0.8, 1.3), translate_px={"x": (-3, 3), "y": (0, 5)}, keep_ratio=True, p=1.0),
+        A.Affine((0.5, 2.0), balanced_scale=True, p=1.0),
+        A.Affine({"x": (0.5, 0.9), "y": (1.1, 1.5)}, balanced_scale=True, p=1.0),
+        A.Rotate((-30, 70), p=1.0),
+        shift_scale_rotate(0.1, (-0.3, 0.2), 60),
+    ],
+    ids=lambda t: type(t).__name__,
+)
+def test_maps(transform):
+    theirs_drawn = np.stack([one["matrix"] for one in library(transform, 6000)])
+    drawn = stage_of(transform).parameters(KEYS, *SIZE)
+    made = opencv_geometry.forward(drawn, *SIZE).numpy()
+    for row in range(2):
+        for column in range(3):
+            alike(theirs_drawn[:, row, column].round(9), made[:, row, column].round(9))
+    # the two axes' factors are drawn apart, or not
+    alike(
+        (theirs_drawn[:, 0, 0] * theirs_drawn[:, 1, 1]).round(9),
+        (made[:, 0, 0] * made[:, 1, 1]).round(9),
+    )
+
+
+def test_crops_frames_and_holes():
+    shape = (len(KEYS), 3, *SIZE)
+    warp = stage_of(A.RandomCrop(30, 40)).sample(shape, KEYS).segments[0]
+    assert isinstance(warp, Warp)
+    found = [one["crop_coords"][:2] for one in library(A.RandomCrop(30, 40))]
+    for axis in range(2):
+        alike([place[axis] for place in found], warp.matrix[:, axis, 2])
+
+    transform = A.RandomResizedCrop((20, 20), (0.2, 0.9), (0.5, 2.0))
+    warp = stage_of(transform).sample(shape, KEYS).segments[0]
+    coords = np.array([one["crop_coords"] for one in library(transform)])
+    for column, bound in zip(coords.T, (0, 2, 1, 3), strict=True):
+        alike(column - (bound % 2), warp.bounds[:, bound])
+
+    transform = A.PadIfNeeded(60, 70, position="random")
+    warp = stage_of(transform).sample(shape, KEYS).segments[0]
+    drawn = library(transform)
+    alike([one["pad_left"] for one in drawn], -warp.matrix[:, 0, 2])
+    alike([one["pad_top"] for one in drawn], -warp.matrix[:, 1, 2])
+
+    for transform in (
+        A.CoarseDropout((1, 4), (0.1, 0.3), (0.05, 0.5), p=1.0),
+        A.CoarseDropout((2, 3), (3, 60), (1, 9), p=1.0),
+    ):
+        erase = stage_of(transform).sample(shape, KEYS).segments[0]
+        assert isinstance(erase, Erase)
+        holes = [one["holes"] for one in library(transform)]
+        alike([len(one) for one in holes], (erase.boxes[:, :, 2] > 0).sum(1))
+        top, left, tall, wide = erase.boxes[:, 0].unbind(1)
+        first = np.array([one[0] for one in holes])
+        for theirs_column, column in zip(
+            (first[:, 1], first[:, 0], first[:, 3] - first[:, 1], first[:, 2] - first[:, 0]),
+            (top, left, tall, wide),
+            strict=True,
+        ):
+            alike(theirs_column, column)
+
+
+def test_holes_are_filled():
+    arrays = photos()
+    transform = A.CoarseDropout((2, 5), fill=(10, 20, 30), p=1.0)
+    made = stage_of(transform)
+    plan = made.plan((4, 3, *SIZE), index=torch.arange(4), seed=0)
+    boxes = plan.segments[0].boxes
+    found = made.apply(batch(arrays), plan)
+    for image, array, rows in zip(found, arrays, boxes.tolist(), strict=True):
+        holes = np.array([[left, top, left + wide, top + tall] for top, left, tall, wide in rows if tall])
+        assert np.array_equal(image.permute(1, 2, 0).numpy(), transform.apply(array, holes=holes, seed=0))
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_noise(per_channel):
+    transform = A.GaussNoise((0.05, 0.1), (-0.02, 0.03), per_channel=per_channel, p=1.0)
+    grey = np.full((400, 24, 24, 3), 128, np.uint8)
+    found = (ours(lifted(transform, size=(24, 24)), grey).double() - 128).flatten(2)
+    transform.set_random_seed(0)
+    expected = (theirs(transform, grey).double() - 128).flatten(2)
+    if not per_channel:
+        assert torch.equal(found[:, 0], found[:, 2])
+    else:
+        assert not torch.equal(found[:, 0], found[:, 2])
+    alike(found.mean((1, 2)), expected.mean((1, 2)))
+    alike(found.std((1, 2)), expected.std((1, 2)))
+    centred = [noise - noise.mean((1, 2), keepdim=True) for noise in (found, expected)]
+    tails = [float((noise / noise.std((1, 2), keepdim=True)).pow(4).mean()) for noise in centred]
+    assert abs(tails[0] - tails[1]) < 0.1  # OpenCV's normal numbers have a kurtosis of 3.06
+
+
+def test_symmetries_and_bits_and_windows():
+    square = photos(1, 32, 32)[0]
+    for transform, number in ((A.D4(p=1.0), 8), (A.RandomRotate90(p=1.0), 4), (A.Transpose(p=1.0), 1)):
+        made = lifted(transform, size=(32, 32))
+        found = ours(made, np.stack([square] * 2000))
+        counts = collections.Counter(image.numpy().tobytes() for image in found)
+        every = {theirs(transform, [square])[0].numpy().tobytes() for _ in range(200)}
+        assert set(counts) == every
+        assert len(counts) == number
+        assert number == 1 or stats.chisquare(list(counts.values())).pvalue > 1e-4
+
+    stage = stage_of(A.Posterize((2, 6), p=1.0))
+    table = stage.sample((20_000, 3, 8, 8), KEYS).segments[0].table
+    kept = 8 - (256 - table.amax((1, 2)).double()).log2()
+    alike([one["num_bits"] for one in library(A.Posterize((2, 6), p=1.0))], kept)
+
+    transform = A.GaussianBlur((0, 6), (0.5, 3.0), p=1.0)
+    weights = stage_of(transform).sample((20_000, 3, 8, 8), KEYS).segments[0].arguments[0]
+    drawn = library(transform)
+    alike([len(one["kernel"]) for one in drawn], (weights > 0).sum(1))
+    alike([one["kernel"].max() for one in drawn], weights.amax(1).double())
+
+
+# --- which run -------------------------------------------------------------------------------------------------------
+
+
+def outcomes(images):
+    return collections.Counter(image.numpy().tobytes() for image in images)
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        [A.HorizontalFlip(p=0.3)],
+        [A.HorizontalFlip(p=0.3), A.InvertImg(p=0.6)],
+        [A.OneOf([A.HorizontalFlip(p=0.2), A.VerticalFlip(p=0.6), A.Transpose(p=0.2)], p=0.7)],
+        [A.OneOf([A.Sequential([A.HorizontalFlip(p=0.5), A.InvertImg(p=1.0)], p=0.3), A.VerticalFlip(p=0.9)], p=1.0)],
+        [A.OneOf([A.OneOf([A.Transpose(), A.InvertImg()], p=0.1), A.VerticalFlip(p=0.3)], p=1.0)],
+        [A.SomeOf([A.HorizontalFlip(p=0.5), A.InvertImg(p=0.8), A.Transpose(p=1.0)], n=2)],
+        [A.SomeOf([A.Transpose(p=0.9), A.HorizontalFlip(p=0.9)], n=3, replace=True, p=0.8)],
+        [A.RandomOrder([A.Transpose(p=1.0), A.HorizontalFlip(p=0.7)], n=2)],
+        [A.OneOrOther(A.Transpose(), A.HorizontalFlip(p=0.1), p=0.2)],
+        [A.Sequential([A.HorizontalFlip(p=0.5), A.Transpose(p=1.0)], p=0.4)],
+        [A.Compose([A.HorizontalFlip(p=0.5), A.InvertImg(p=1.0)], p=0.4), A.VerticalFlip(p=0.5)],
+        [A.Compose([A.HorizontalFlip(p=0.5), A.Sequential([A.Transpose(p=0.5)], p=1.0)])],
+        [A.HorizontalFlip(p=0.0), A.VerticalFlip(p=0.5)],
+    ],
+    ids=str,
+)
+def test_how_often(transforms):
+    square = photos(1, 8, 8)[0]
+    given = pipeline(*transforms)
+    given.set_random_state(np.random.default_rng(0), random.Random(0))
+    expected = outcomes(given(image=square)["image"] for _ in range(3000))
+    found = outcomes(ours(lifted(*transforms, size=(8, 8)), np.stack([square] * 6000)))
+    assert set(found) == set(expected)
+    counts = np.array([[sample[one] for one in expected] for sample in (expected, found)])
+    assert len(expected) > 1
+    assert stats.chi2_contingency(counts).pvalue > 1e-4
+
+
+# --- what stays ------------------------------------------------------------------------------------------------------
+
+
+class Custom(A.ImageOnlyTransform):
+    def apply(self, img, **params):
+        return img // 2
+
+
+def test_the_unknown_stays_with_everything_before_it():
+    unknown = Custom(p=1.0)
+    given = pipeline(A.RandomCrop(32, 32), unknown, A.HorizontalFlip(p=1.0), A.Normalize())
+    made = smartaug.lift(given)
+    assert made.stays == (given.transforms[0], unknown)
+    table = made.explain()
+    assert [row.split()[1] for row in table.splitlines()[1:]] == ["worker", "worker", "device", "folded", "folded"]
+    image = photos(1)[0]
+    at_head = made.head(image=image, mask=image[..., 0], name="a")
+    assert at_head["image"].shape == (3, 32, 32)
+    assert torch.equal(at_head["image"][0] // 1, at_head["image"][0])
+    assert at_head["mask"].shape == (32, 32)
+    assert at_head["name"] == "a"
+    found = made.augment(at_head["image"][None], index=torch.zeros(1, dtype=torch.int64), seed=0)[0]
+    flipped = at_head["image"].flip(2).permute(1, 2, 0).numpy()
+    assert torch.allclose(found, pipeline(A.Normalize())(image=flipped)["image"], atol=1e-5)
+
+
+def boxes():
+    return A.BboxParams("pascal_voc", label_fields=["kinds"])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (pipeline(A.HorizontalFlip(), bbox_params=boxes()), "boxes or keypoints"),
+        (pipeline(A.HorizontalFlip(), keypoint_params=A.KeypointParams("xy")), "boxes or keypoints"),
+        (pipeline(A.HorizontalFlip(), additional_targets={"second": "image"}), "more than one image"),
+        (pipeline(A.HorizontalFlip(), save_applied_params=True), "save_applied_params"),
+        (A.Compose([A.HorizontalFlip()]), "put ToTensorV2 at its end"),
+        (pipeline(A.HorizontalFlip(), A.Lambda(p=1.0)), "Lambda stays"),
+        (pipeline(A.CLAHE(), A.ElasticTransform()), "ElasticTransform stays"),
+        (pipeline(A.Affine(fit_output=True)), "fit_output"),
+        (pipeline(A.Rotate(crop_border=True)), "crop_border"),
+        (pipeline(A.Rotate(interpolation=2)), "interpolation=2"),
+        (pipeline(A.Rotate(border_mode=3)), "border_mode=3"),
+        (pipeline(A.Rotate(fill_mask=255)), "fill_mask=255"),
+        (pipeline(A.Rotate(mask_interpolation=1)), "nearest pixel"),
+        (pipeline(A.CoarseDropout(fill="random")), "fill='random'"),
+        (pipeline(A.CoarseDropout(fill_mask=0)), "masks are left whole"),
+        (pipeline(A.Resize(20, 20, interpolation=3)), "areas"),
+        (pipeline(A.Resize(20, 20, p=0.5)), "p=0.5"),
+        (pipeline(A.RandomCrop(100, 20)), "does not fit"),
+        (pipeline(A.Transpose()), "square"),
+        (pipeline(A.ToGray(1)), "1 channels"),
+        (pipeline(A.Normalize(p=0.5)), "p=0.5"),
+        (pipeline(A.Normalize(normalization="image")), "statistics"),
+        (pipeline(A.Normalize(), A.RandomGamma()), "counts otherwise"),
+        (pipeline(A.ToFloat(), A.HueSaturationValue()), "counts otherwise"),
+        (pipeline(A.RandomBrightnessContrast(brightness_by_max=False)), "mean of the image"),
+        (pipeline(A.OneOf([A.HorizontalFlip(), A.ElasticTransform()])), "ElasticTransform inside it"),
+        (pipeline(A.OneOf([A.HorizontalFlip(), A.RandomCrop(8, 8)])), "inside it changes the size"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_stays_says_why(given, says):
+    made = smartaug.lift(given, size=SIZE)
+    assert made.augment is None
+    assert says in made.reason
+
+
+@pytest.mark.parametrize(
+    "transform", [A.CenterCrop(8, 8), A.RandomResizedCrop((8, 8)), A.Resize(8, 8), A.RandomCrop(8, 8)]
+)
+def test_behind_a_size_that_is_made_the_rest_is_lifted(transform):
+    made = smartaug.lift(pipeline(transform, A.RandomRotate90(), A.PadIfNeeded(9, 9)))
+    assert made.stays == (made.steps[0].original,)
+    assert "one size" in made.reason
+    arrays = photos()
+    assert ours(made, arrays).shape == (4, 3, 9, 9)
+
+
+def test_floats_are_refused():
+    made = lifted(A.HorizontalFlip())
+    with pytest.raises(TypeError, match=r"float32 array; write lift=False"):
+        made.head(image=np.zeros((4, 4, 3), np.float32))
+
+
+def test_the_given_pipeline_is_unchanged():
+    given = pipeline(Custom(p=1.0), A.OneOf([A.HorizontalFlip(p=0.3), A.VerticalFlip(p=0.1)]), A.Normalize())
+    before = copy.deepcopy(given.to_dict_private() | {"custom": None})
+    smartaug.lift(given)
+    assert given.to_dict_private() | {"custom": None} == before
+    assert [part.p for part in given.transforms[1]] == [0.3, 0.1]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_empty_and_single_batches(count):
+    made = lifted(*TONES[:12], A.GaussNoise(p=1.0), A.GaussianBlur(p=1.0), A.Equalize(), A.D4(), size=(8, 8))
+    given = torch.zeros(count, 3, 8, 8, dtype=torch.uint8)
+    assert made.augment(given, index=torch.arange(count), seed=0).shape == (count, 3, 8, 8)
+
+
+def test_a_sample_does_not_depend_on_its_batch():
+    made = lifted(A.GaussNoise(p=0.7), A.ColorJitter(p=0.8), A.OneOf([A.GaussianBlur(), A.Affine(rotate=(-20, 20))]))
+    arrays = photos(16)
+    whole = ours(made, arrays)
+    given = batch(arrays)
+    for rows in (torch.tensor([3]), torch.tensor([15, 2, 7])):
+        assert torch.equal(made.augment(given[rows], index=rows, seed=0), whole[rows])
