@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import draws, leaves
+from .augment import masks
 from .augment.augmentation import on_cpu
 from .augment.foreign import Foreign
 from .augment.labels import mix_labels
@@ -185,7 +186,13 @@ class Pipeline:
             begin(epoch)  # a learned policy sets its probabilities before anything is drawn
             self._begun = epoch
         followers = {} if self.inputs is not None else self._followers(data, where, views[0])
-        views, plans, trace = self._augment(views, keyed, epoch, followers)
+        moving = self._masks(data, followers, device, len(views))
+        refused = {path: what for path, what in followers.items() if path not in moving}
+        views, plans, trace = self._augment(views, keyed, epoch, refused, moving)
+        for path, mask in moving.items():
+            data = leaves.put(data, path, mask)
+        if label_path in moving:
+            target = moving[label_path]
         known = None if index is None else keyed.to(torch.int64)
         wrapped = self._wrap(target, plans, known, device if self.reweight is not None or plans else None)
         batch = Batch(views[0] if len(views) == 1 else views, wrapped, None, None, known)
@@ -267,10 +274,28 @@ class Pipeline:
                 found[path] = f"a mask or a second image {tuple(leaf.shape)}"
         return found
 
+    def _masks(
+        self, data: Any, followers: dict[leaves.Path, str], device: torch.device | None, views: int
+    ) -> dict[Any, Tensor]:
+        """The masks among the followers that a lifted pipeline moves with the images."""
+        if self.lifted is None or not self.lifted.follows or views > 1:
+            return {}
+        found = {path: leaves.get(data, path) for path in followers}
+        return {
+            path: leaf.to(device, non_blocking=True)
+            for path, leaf in found.items()
+            if isinstance(leaf, Tensor) and masks.is_mask(leaf)
+        }
+
     def _augment(
-        self, views: list[Tensor], index: Tensor, epoch: int, followers: dict[leaves.Path, str]
+        self,
+        views: list[Tensor],
+        index: Tensor,
+        epoch: int,
+        followers: dict[leaves.Path, str],
+        moving: dict[Any, Tensor],
     ) -> tuple[list[Tensor], list[Plan], Trace]:
-        """Run all augmentations on every view."""
+        """Run all augmentations on every view; the masks in ``moving`` are replaced by what becomes of them."""
         plans: list[Plan] = []
         trace = Trace.empty(len(index))
         if not self.steps:
@@ -285,7 +310,7 @@ class Pipeline:
                 try:
                     if isinstance(step, Foreign):
                         if step.moves_pixels:
-                            refuse_followers(step.name, followers)
+                            refuse_followers(step.name, {**followers, **dict.fromkeys(moving, "a mask")})
                         images = step(images, own)
                         continue
                     with on_cpu():
@@ -296,6 +321,8 @@ class Pipeline:
                         chosen = step.explain(plan, images)
                         self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
                     images = step.apply(images, plan)
+                    if plan.moves_pixels:
+                        moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
                 except Exception as error:
                     raise in_stage(error, f"augment stage {name_of(step)}", index, images) from error
                 plans.append(plan)

@@ -30,7 +30,7 @@ AUGMENT_LAYERS = [
     ["backends", "checks", "space"],
     ["labels"],
     ["augmentation"],
-    ["ops", "crops", "geometry", "tone", "mix", "policies", "foreign", "choose"],
+    ["ops", "crops", "geometry", "tone", "mix", "policies", "foreign", "choose", "masks"],
     ["augmix", "compose"],
 ]
 LIFT_LAYERS = [

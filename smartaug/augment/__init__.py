@@ -26,7 +26,7 @@
 | `geometry`, `tone` | affine maps, resized crops, blur; operations on values |
 | `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
 | `space` | the operations that policies draw from, as a table |
-| `mix`, `labels` | MixUp and CutMix; labels after mixing |
+| `mix`, `labels`, `masks` | MixUp and CutMix; labels after mixing; masks that move with the images |
 | `compose`, `choose`, `checks` | several as one; some of several; argument checks |
 | `foreign` | Kornia modules and callables as stages of their own |
 | `backends` | one module per way to execute a plan |

@@ -29,18 +29,24 @@ def shifts(top: Tensor, left: Tensor) -> Tensor:
 class Pad(Augmentation):
     """Pixels added around each sample: left, top, right, bottom; a negative number cuts off.
 
-    fill: value of the padding in the image's own units (0–255 for uint8), one or one per channel. mode: "constant",
-    "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated).
+    fill: value of the padding in the image's own units (0–255 for uint8), one or one per channel; mask_fill: that of a
+    mask. mode: "constant", "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated).
     """
 
     def __init__(
-        self, padding: tuple[int, int, int, int], *, fill: float | Sequence[float] = 0, mode: str = "constant"
+        self,
+        padding: tuple[int, int, int, int],
+        *,
+        fill: float | Sequence[float] = 0,
+        mode: str = "constant",
+        mask_fill: float = 0,
     ) -> None:
         if len(padding) != 4 or not all(isinstance(side, int) for side in padding):
             raise ValueError(f"padding must be pixels (left, top, right, bottom), got {padding!r}")
         if mode not in PADDINGS:
             raise ValueError(f"mode must be one of {', '.join(PADDINGS)}, got {mode!r}")
         self.padding, self.mode, self.fill = tuple(padding), mode, per_channel(fill, "fill")
+        self.mask_fill = float(mask_fill)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Nothing is drawn: the same frame for all B samples."""
@@ -58,6 +64,7 @@ class Pad(Augmentation):
             padding=self.mode,
             grid=True,
             inside=max(self.padding) <= 0,
+            mask_fill=self.mask_fill,
         )
         return Plan(tuple(shape), (warp,), Trace.empty(batch))
 

@@ -27,7 +27,8 @@ class Affine(Augmentation):
     degrees: rotation in [−degrees, degrees], clockwise, or (low, high). translate: largest shift as fractions of
     (width, height). scale: range of the factor. shear: degrees along x in [−shear, shear], or (low, high), or those and
     (low, high) along y. interpolation, fill: as in `Policy`. center: (x, y) in pixels from the upper left corner of the
-    image, None: its middle. Reference: torchvision RandomAffine (which rounds shifts to pixels, as here).
+    image, None: its middle. mask_fill: what a mask has outside. Reference: torchvision RandomAffine (which rounds
+    shifts to pixels, as here).
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Affine(Augmentation):
         interpolation: Any = "nearest",
         fill: float | Sequence[float] = 0,
         center: tuple[float, float] | None = None,
+        mask_fill: float = 0,
     ) -> None:
+        self.mask_fill = float(mask_fill)
         self.degrees = _range(degrees, "degrees")
         both = isinstance(shear, (tuple, list)) and len(shear) == 4
         self.shear = _range(shear[:2] if both else shear, "shear")  # type: ignore[index]
@@ -66,7 +69,8 @@ class Affine(Augmentation):
         shear_y = self.shear_y[0] + drawn[:, 5] * (self.shear_y[1] - self.shear_y[0])
         matrix = affine_matrix(degrees, shift, scale, shear, height, width, shear_y, self.center)
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), degrees[:, None].float(), ("Affine",))
-        return Plan(tuple(shape), (Warp(matrix, (height, width), self.interpolation, self.fill),), trace)
+        warp = Warp(matrix, (height, width), self.interpolation, self.fill, mask_fill=self.mask_fill)
+        return Plan(tuple(shape), (warp,), trace)
 
 
 def affine_matrix(

@@ -47,7 +47,8 @@ class Warp(Segment):
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
     (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
     active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
-    float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image.
+    float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image. mask_fill: what
+    a mask that moves with the image has outside.
 
     Coordinates are integers in units of 2**-32 pixels (the matrix rounded to them), so that backends agree to the bit;
     the nearest pixel is floor(x + ½), and uint8 is interpolated with weights in units of 1/2048.
@@ -62,6 +63,7 @@ class Warp(Segment):
     inside: bool = False
     active: Tensor | None = None
     bounds: Tensor | None = None
+    mask_fill: float = 0.0
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """The size it samples at."""
@@ -100,7 +102,7 @@ class Tone(Segment):
 class Lookup(Segment):
     """Each value replaced by what a table has for its grey level.
 
-    table: (B, 256) float32 grey levels 0–255, the same in all channels, or (B, C, 256). active: (B,) bool, the rows that
+    table: (B, 256) float32 grey levels 0–255, for all channels alike, or (B, C, 256). active: (B,) bool, the rows that
     change, None: all. uint8, or floats in [0, 1], which go by the nearest grey level.
     """
 

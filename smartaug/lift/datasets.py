@@ -83,7 +83,8 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     lifted = compiled(transform, state_of(dataset, size))
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
-    return _marked(with_transform(dataset, name, lifted.head), lifted)
+    alone = name == "transform" and type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform"
+    return _marked(with_transform(dataset, name, lifted.head), dataclasses.replace(lifted, follows=not alone))
 
 
 def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) -> Lifted:

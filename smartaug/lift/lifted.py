@@ -79,7 +79,9 @@ class Lifted:
     head: what stays per sample, in the user's order, ending in a tensor (C, H, W); it is called as the pipeline was.
     augment: what runs batched, for ``DataLoader(augment=...)`` or called on images (B, C, H, W); None: nothing was
     lifted. steps: one record per transform. dataset: where a dataset was given, a shallow copy of it with head in place
-    of its transform; the given one is unchanged. note: why a dataset has nothing to lift.
+    of its transform; the given one is unchanged. note: why a dataset has nothing to lift. follows: whether the masks of
+    a batch were given to the pipeline, so that they move with the images; a torchvision dataset's ``transform`` sees
+    the image alone.
     """
 
     head: Any
@@ -87,6 +89,7 @@ class Lifted:
     steps: tuple[Step, ...] = ()
     dataset: Any = None
     note: str = ""
+    follows: bool = True
 
     @property
     def stays(self) -> tuple[Any, ...]:
@@ -122,7 +125,7 @@ def compiled(transform: Any, state: State) -> Lifted:
         return Lifted(transform, None, tuple(steps))
     library = registry.library_of(transform)
     make = getattr(library, "head", None)
-    kept = [step.original for step in steps[:cut]]
+    kept = [step.original for step in steps[:cut]] + [step.rest for step in steps[cut:] if step.rest is not None]
     head = Head(kept, AsTensor()) if make is None else make(transform, kept, AsTensor())
     augment = Compose(stages) if all(isinstance(stage, Augmentation) for stage in stages) else Stages(stages)
     return Lifted(head, augment, tuple(steps))

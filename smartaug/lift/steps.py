@@ -47,8 +47,8 @@ class State:
     """The picture at one place of the pipeline.
 
     size: (height, width) in pixels, and channels, the same for all samples; None: unknown. kind: what the user's next
-    transform sees, "pil", "tensor" (C, H, W), "array" (H, W, C), None: unknown. uint8: what travels from here is known
-    to be uint8.
+    transform sees, "pil", "tensor" (C, H, W), "image" (torchvision's tv_tensors.Image), "array" (H, W, C), None:
+    unknown. uint8: what travels from here is known to be uint8.
     scale: (mean, std), one value or one a channel: the user's picture is (t − mean) / std of what travels, t being
     scaled to [0, 1] if it is uint8; None: what travels is the user's picture. dtype: of the user's picture where scale
     is given. normalised: the user's picture is in neither grey levels nor [0, 1].
@@ -114,7 +114,7 @@ class Step:
     `State` behind it. stage: what runs on the device: an `Augmentation`, or a `Foreign` (a `Keyed` where it can draw
     from the rows' own keys, so that the batch makes no difference). floats: the stage needs the picture in the user's
     own units, so the conversion so far has to be done before it. original: the user's transform. before: the `State`
-    that it sees.
+    that it sees. rest: what of a folded transform is left for the worker, as on masks; it cuts nothing.
     """
 
     name: str
@@ -125,6 +125,7 @@ class Step:
     floats: bool = False
     original: Any = None
     before: State = State()
+    rest: Any = None
 
 
 def device(
@@ -142,9 +143,11 @@ def device(
     return Step(name_of(transform), "device", why, after, stage, floats, transform, state)
 
 
-def folded(transform: Any, state: State, after: State, why: str = "in the conversion at the end") -> Step:
-    """``transform`` only converts (to tensor, float, normalised), which is done once, at the end."""
-    return Step(name_of(transform), "folded", why, after, None, False, transform, state)
+def folded(
+    transform: Any, state: State, after: State, why: str = "in the conversion at the end", *, rest: Any = None
+) -> Step:
+    """``transform`` only converts (to tensor, float, normalised), which is done once, at the end; see `Step.rest`."""
+    return Step(name_of(transform), "folded", why, after, None, False, transform, state, rest)
 
 
 def worker(

@@ -71,6 +71,11 @@ def _warped(t: Any, state: State, make: Callable[..., Any], *, tonal: bool = Fal
     return device(t, state, make(interpolation=mode, fill=values), floats=floats)
 
 
+def _mask_fill(t: Any) -> float:
+    """What torchvision fills masks with: the same number as the image."""
+    return float(t.fill) if isinstance(t.fill, (int, float)) else 0.0
+
+
 def _tone(t: Any, state: State, stage: Callable[[], Any]) -> Step:
     return device(t, state, stage()) if state.tonal else worker(t, state, _NORMALISED)
 
@@ -103,7 +108,7 @@ def _pad(t: Any, state: State) -> Step:
     if isinstance(t.fill, dict):
         return worker(t, state, "fill is one for each type of input", size=_padded(state.size, sides))
     fill, floats = state.values(0 if t.fill is None else t.fill)
-    stage = A.Pad(sides, fill=fill, mode=t.padding_mode)
+    stage = A.Pad(sides, fill=fill, mode=t.padding_mode, mask_fill=_mask_fill(t))
     return device(t, state, stage, "batched", floats=floats, size=_padded(state.size, sides))
 
 
@@ -137,7 +142,9 @@ def _random_crop(t: Any, state: State) -> Step:
     if padded[0] < size[0] or padded[1] < size[1]:
         return worker(t, state, f"{size[0]}×{size[1]} does not fit the images of {padded[0]}×{padded[1]}", size=size)
     fill, floats = state.values(0 if t.fill is None else t.fill)
-    stages: list[A.Augmentation] = [A.Pad(sides, fill=fill, mode=t.padding_mode) for sides in frames]
+    stages: list[A.Augmentation] = [
+        A.Pad(sides, fill=fill, mode=t.padding_mode, mask_fill=_mask_fill(t)) for sides in frames
+    ]
     return device(t, state, A.Compose([*stages, A.Crop(size)]), floats=floats, size=size)
 
 
@@ -184,7 +191,7 @@ def _scaled(t: Any, state: State, size: tuple[int, int], stage: Callable[[], Any
     if interpolation_of(t) != "bilinear":
         return worker(t, state, f"{interpolation_of(t)} resizing is not batched", size=size)
     shrinks = size[0] < state.size[0] or size[1] < state.size[1]
-    if shrinks and (t.antialias or state.kind != "tensor"):
+    if shrinks and (t.antialias or state.kind not in ("tensor", "image")):
         return worker(t, state, "it shrinks, which is antialiased per sample", size=size)
     return device(t, state, stage(), size=size)
 
@@ -193,7 +200,7 @@ def _rotation(t: Any, state: State) -> Step:
     if t.expand:
         return worker(t, state, "expand=True makes images of unequal size", keeps_size=False)
     degrees = (-float(t.degrees[1]), -float(t.degrees[0]))  # counter-clockwise there, clockwise here
-    return _warped(t, state, partial(A.Affine, degrees, center=_center(t)))
+    return _warped(t, state, partial(A.Affine, degrees, center=_center(t), mask_fill=_mask_fill(t)))
 
 
 def _affine(t: Any, state: State) -> Step:
@@ -203,7 +210,9 @@ def _affine(t: Any, state: State) -> Step:
     moved = _pair(t.translate) if t.translate is not None else (0.0, 0.0)
     if scale[0] > scale[1] or max(map(abs, shear)) > 89.0:
         return worker(t, state, "scale must be low ≤ high and shear within 89 degrees")
-    return _warped(t, state, partial(A.Affine, degrees, moved, scale, shear, center=_center(t)))
+    return _warped(
+        t, state, partial(A.Affine, degrees, moved, scale, shear, center=_center(t), mask_fill=_mask_fill(t))
+    )
 
 
 def _center(t: Any) -> tuple[float, float] | None:
@@ -308,8 +317,8 @@ def _same(t: Any, state: State) -> Step:
     return folded(t, state, state, "changes no value")
 
 
-def _to_image(t: Any, state: State) -> Step:
-    return folded(t, state, dataclasses.replace(state, kind="tensor"), "changes no value")
+def _to_image(kind: str, t: Any, state: State) -> Step:
+    return folded(t, state, dataclasses.replace(state, kind=kind), "changes no value")
 
 
 def _to_tensor(t: Any, state: State) -> Step:
@@ -322,7 +331,7 @@ def _to_tensor(t: Any, state: State) -> Step:
 def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     scaled = t.scale if scale is None else scale
     if isinstance(t.dtype, dict):
-        return worker(t, state, "dtype is one for each type of input", uint8=False)
+        return _to_dtypes(t, state)
     if t.dtype == torch.uint8 and state.uint8 and state.scale is None:
         return folded(t, state, state, "it is uint8 already")
     if not t.dtype.is_floating_point:
@@ -335,6 +344,23 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     if state.uint8:
         return folded(t, state, state.converted((0.0,), (1.0 / 255.0,), t.dtype))
     return worker(t, state, "the images may be floats already or not", uint8=False)
+
+
+def _to_dtypes(t: Any, state: State) -> Step:
+    """A type for each kind of input: that of images is folded, the rest is done in the worker."""
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    if state.kind != "image" or tv_tensors.Image not in t.dtype:
+        return worker(t, state, "dtype is one for each type of input, and what the image is, is not known", uint8=False)
+    own = t.dtype[tv_tensors.Image]
+    rest = v2.ToDtype({**t.dtype, tv_tensors.Image: None})
+    if own is None:
+        return folded(t, state, state, "images keep their type, the rest is converted in the worker", rest=rest)
+    step = _to_dtype(None, v2.ToDtype(own, scale=t.scale), state)
+    if step.where == "worker":
+        return dataclasses.replace(step, original=t)
+    return dataclasses.replace(step, original=t, rest=rest, why="in the conversion at the end; masks in the worker")
 
 
 def _normalize(t: Any, state: State) -> Step:
@@ -379,8 +405,8 @@ _TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
     "RandomChoice": _random_choice,
     "RandomOrder": _random_order,
     "ToTensor": _to_tensor,
-    "PILToTensor": _to_image,
-    "ToImage": _to_image,
+    "PILToTensor": partial(_to_image, "tensor"),
+    "ToImage": partial(_to_image, "image"),
     "ToPureTensor": _same,
     "Identity": _same,
     "ToDtype": partial(_to_dtype, None),

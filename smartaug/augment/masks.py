@@ -1,0 +1,37 @@
+"""Masks that move with their images: the warps of a plan, to the nearest pixel; all else leaves them as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from .backends import torch as torch_backend
+from .plan import Branches, Mix, Plan, Warp
+
+
+def is_mask(leaf: Tensor) -> bool:
+    """Whether a leaf as large as the images is a mask: (B, H, W), one channel, or neither uint8 nor float."""
+    if leaf.ndim not in (3, 4):
+        return False
+    return leaf.ndim == 3 or leaf.shape[1] == 1 or not (leaf.dtype == torch.uint8 or leaf.is_floating_point())
+
+
+def follow(plan: Plan, mask: Tensor) -> Tensor:
+    """A mask (B, H, W) or (B, C, H, W) of any dtype, moved as ``plan`` moves the images; on the mask's device.
+
+    Raises ValueError for plans that mix samples or add up copies, which have no mask.
+    """
+    for segment in plan.segments:
+        if isinstance(segment, (Mix, Branches)):
+            raise ValueError(
+                "MixUp, CutMix and AugMix make pictures that no single mask belongs to; leave them out of a pipeline "
+                "whose batches have masks"
+            )
+    moved = mask[:, None] if mask.ndim == 3 else mask
+    for segment in plan.segments:
+        if isinstance(segment, Warp):
+            nearest = dataclasses.replace(segment, interpolation="nearest", fill=(segment.mask_fill,))
+            moved = torch_backend.run((nearest,), moved)
+    return moved[:, 0] if mask.ndim == 3 else moved

@@ -1,0 +1,274 @@
+"""Kornia's modules: what a plan holds becomes one, drawn per sample and keyed; the rest stays a Kornia stage.
+
+What: `AugmentationSequential` and `ImageSequential` (with ``random_apply`` and its weights, drawn per sample instead of
+per batch), and single modules. A module's own generator draws its parameters, from the keys of the rows instead of
+torch's generator, and its own code makes the matrices and the tables, so ranges and conventions are Kornia's by
+construction. When: a pipeline of Kornia's that should be faster, or the same for a sample whatever its batch. A module
+without a plan runs as it is, with its draws in a forked generator seeded by the batch's keys. Cost: as other plans.
+
+Differences: operations on single values go by 256 levels (Kornia's floats are not rounded); ``same_on_batch=True`` is
+one draw for a batch and stays a Kornia stage. Images lifted in a data set come as (C, H, W), also where Kornia without
+``keepdim=True`` would add a dimension. Masks and boxes (``data_keys``) are not lifted.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import augment as A
+from .. import draws
+from ..augment.choose import gated_plan
+from ..augment.foreign import Foreign
+from ..augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
+from .registry import several
+from .steps import State, Step, device, folded, worker
+
+_SEQUENTIAL = ("AugmentationSequential", "ImageSequential")
+_OTHER_INPUTS = (
+    "VideoSequential",
+    "PatchSequential",
+    "ManyToManyAugmentationDispather",
+    "ManyToOneAugmentationDispather",
+)
+_BY_FORK = "no plan for it: as it is, in a forked RNG"
+
+Parameters = dict[str, Any]
+Maker = Callable[[Any, Parameters, Sequence[int], tuple[float, ...]], Sequence[Segment]]
+
+
+def parts(transform: Any) -> Sequence[Any] | None:
+    """The modules of a sequence that runs all of them on images alone."""
+    if type(transform).__name__ not in _SEQUENTIAL or transform.random_apply or _whole(transform) is not None:
+        return None
+    return list(transform.children())
+
+
+def _whole(transform: Any) -> str | None:
+    """Why a sequence stays as it is, or None."""
+    keys = getattr(transform, "data_keys", ("INPUT",))
+    if keys is None or [getattr(key, "name", key) for key in keys] not in (["INPUT"], ["IMAGE"]):
+        return "its data_keys name more than the image"
+    return None
+
+
+def translate(transform: Any, state: State) -> Step | None:
+    """What becomes of a Kornia module."""
+    name = type(transform).__name__
+    module: Any = transform
+    if not isinstance(transform, nn.Module) or name in _OTHER_INPUTS:
+        return worker(transform, state, "not covered, so it keeps its place", keeps_size=False)
+    if name in _SEQUENTIAL:
+        return _sequence(transform, state)
+    if any(kind.__name__ == "MixAugmentationBaseV2" for kind in type(transform).__mro__):
+        return worker(transform, state, "it needs the labels: write augment=smartaug.MixUp() or CutMix()")
+    if name == "Normalize" and module.p == 1:
+        mean, std = ([float(v) for v in module.flags[part].reshape(-1)] for part in ("mean", "std"))
+        return folded(transform, state, state.converted(mean, std))
+    found = _PLANNED.get(name)
+    if found is None or getattr(transform, "same_on_batch", False):
+        return _stage(transform, state)
+    accepts, make, tonal = found
+    if not accepts(transform) or (tonal and not state.tonal):
+        return _stage(transform, state)
+    fill, floats = state.values(_fill_of(transform))
+    return device(transform, state, Planned(transform, make, fill), floats=floats)
+
+
+def _stage(transform: Any, state: State) -> Step:
+    """The module as it is; whatever it makes of sizes is not known."""
+    step = device(transform, state, Foreign(transform), _BY_FORK, floats=state.scale is not None, uint8=False)
+    keeps = any(kind.__name__ == "IntensityAugmentationBase2D" for kind in type(transform).__mro__)
+    return step if keeps else dataclasses.replace(step, after=dataclasses.replace(step.after, size=None))
+
+
+def _sequence(t: Any, state: State) -> Step:
+    """A sequence of which a random part runs."""
+    why = _whole(t)
+    if why is not None:
+        return worker(t, state, why, keeps_size=False)
+    inside = list(t.children())
+    low, high = int(t.random_apply[0]), int(t.random_apply[1]) - 1
+    weights = [float(w) for w in t.random_apply_weights]
+    drawable = sum(w > 0 for w in weights)
+    # Kornia puts modules back where a number exceeds the sum of the weights, or the modules that have one
+    repeats = [number > sum(weights) or number > drawable for number in range(low, high + 1)]
+    if t._same_on_batch or len(set(repeats)) > 1:
+        return _stage(t, state)
+    replace = repeats[0]
+    made = several(t, inside, state, lambda stages: A.SomeOf(stages, (low, high), weights=weights, replace=replace))
+    return _stage(t, state) if made.where == "worker" else made
+
+
+# --- drawing ---------------------------------------------------------------------------------------------------------
+
+
+class _Keyed:
+    """Stands in for a uniform distribution inside a generator: each row's number comes from its own key."""
+
+    def __init__(self, key: Tensor, low: Tensor, high: Tensor) -> None:
+        self.key, self.low, self.high, self._calls = key, low, high, 0
+
+    def rsample(self, shape: Sequence[int]) -> Tensor:
+        """Numbers of ``shape`` (B, ...), other ones at each call."""
+        self._calls += 1
+        dtype = torch.promote_types(self.low.dtype, torch.float32)
+        drawn = draws.uniform(draws.fold(self.key, self._calls), tuple(shape)[1:], dtype=dtype)
+        return (self.low + drawn * (self.high - self.low)).to(self.low.dtype)
+
+    sample = rsample
+
+
+def keyed_parameters(module: Any, key: Tensor, shape: Sequence[int]) -> Parameters:
+    """What ``module`` would draw for images of ``shape``, from the stream keys (B,) of the rows."""
+    if module._param_generator is None:
+        return {}
+    generator = copy.copy(module._param_generator)
+    state = dict(generator.__dict__)
+    words = iter(range(1, 1 << 20))
+
+    def keyed(value: Any) -> Any:
+        uniform = isinstance(value, torch.distributions.Uniform)
+        return _Keyed(draws.fold(key, next(words)), value.low.cpu(), value.high.cpu()) if uniform else value
+
+    for name in sorted(state):
+        value = state[name]
+        of_samplers = name == "sampler_dict"
+        state[name] = {each: keyed(value[each]) for each in sorted(value)} if of_samplers else keyed(value)
+    generator.__dict__.update(state)
+    drawn: Parameters = generator(tuple(shape), False)
+    return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in drawn.items()}
+
+
+class Planned(A.Augmentation):
+    """A Kornia module as a plan. make: its parameters to segments; fill: what lies outside, in the images' units."""
+
+    def __init__(self, module: Any, make: Maker, fill: tuple[float, ...]) -> None:
+        self.module, self.make, self.fill = module, make, fill
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw the parameters of the B samples, and which of them are changed."""
+        name = type(self.module).__name__
+        trace = Trace(torch.zeros(shape[0], 1, dtype=torch.int64), torch.zeros(shape[0], 1), (name,))
+        if not shape[0]:
+            return Plan(tuple(shape), (), trace)
+        rows = draws.uniform(draws.fold(key, 0)) < float(self.module.p) * float(self.module.p_batch)
+        drawn = {**keyed_parameters(self.module, draws.fold(key, 1), shape), "key": draws.fold(key, 2)}
+        plan = Plan(tuple(shape), tuple(self.make(self.module, drawn, shape, self.fill)), trace)
+        return gated_plan(plan, rows)
+
+    def __repr__(self) -> str:
+        return f"Planned({self.module!r})"
+
+
+# --- from parameters to segments -------------------------------------------------------------------------------------
+
+
+def _flip(vertical: bool, module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Any:
+    return A.Flip(1.0, vertical=vertical).sample(shape, drawn["key"]).segments
+
+
+def _map(module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Sequence[Segment]:
+    like = torch.zeros((), dtype=torch.float64).expand(shape[0], 1, shape[2], shape[3])
+    matrix = module.compute_transformation(like, drawn, module.flags).double()
+    inverse = torch.linalg.inv(matrix)[:, :2].contiguous()
+    padding = getattr(module.flags.get("padding_mode"), "name", "ZEROS")
+    mirrored = "reflect" if module.flags["align_corners"] else "symmetric"
+    mode = {"BORDER": "edge", "REFLECTION": mirrored}.get(padding, "constant")
+    return (Warp(inverse, (shape[2], shape[3]), module.flags["resample"].name.lower(), fill, mode),)
+
+
+def _erase(module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Sequence[Segment]:
+    boxes = torch.stack([drawn[name].long() for name in ("ys", "xs", "heights", "widths")], -1)
+    return (Erase(boxes[:, None], fill),)
+
+
+def _pointwise(module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Sequence[Segment]:
+    """Kornia's own operation on all 256 levels is the table."""
+    ramp = (torch.arange(256) / 255.0).expand(shape[0], 1, 1, 256)
+    table = module.apply_transform(ramp, drawn, module.flags)
+    return (Lookup(table.reshape(shape[0], 256).float() * 255.0),)
+
+
+def _tone(name: str, factor: str | None, module: Any, drawn: Parameters, shape: Sequence[int], fill: Any) -> Any:
+    amount = torch.zeros(shape[0]) if factor is None else drawn[factor].float()
+    return (Tone(torch.full((shape[0],), TONES.index(name)), amount),)
+
+
+def _jitter(module: Any, drawn: Parameters, shape: Sequence[int], fill: Any) -> Sequence[Segment]:
+    factors = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
+    operations = torch.tensor([TONES.index(name) for name in ("Brightness", "Contrast", "Color", "Hue")])
+    amounts = torch.stack([drawn[name].float() for name in factors], 1)
+    if module._fixed_order is None:
+        order = draws.uniform(drawn["key"], (4,)).argsort(1)
+    else:
+        order = torch.tensor(module._fixed_order, dtype=torch.int64).expand(shape[0], -1)
+    amounts, kinds = amounts.gather(1, order), operations[order]
+    return [Tone(kinds[:, place], amounts[:, place]) for place in range(order.shape[1])]
+
+
+def _blur(module: Any, drawn: Parameters, shape: Sequence[int], fill: Any) -> Sequence[Segment]:
+    size = module.flags["kernel_size"]
+    sizes = (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    kind = torch.full((shape[0],), FILTERS.index("GaussianBlur"))
+    return (Filter(kind, drawn["sigma"].float(), sizes),)
+
+
+def _fill_of(t: Any) -> Any:
+    """What lies outside, or in an erased rectangle, in the user's units."""
+    if type(t).__name__ == "RandomErasing":
+        return float(t.value)
+    given: Any = t.flags.get("fill_value")
+    filled = getattr(t.flags.get("padding_mode"), "name", "") == "FILL"
+    return [float(v) for v in given.reshape(-1)] if filled else 0.0
+
+
+def _resamples(t: Any) -> bool:
+    return t.flags["resample"].name in ("NEAREST", "BILINEAR")
+
+
+def _clips(t: Any) -> bool:
+    return bool(getattr(t, "clip_output", True))
+
+
+def _any(t: Any) -> bool:
+    return True
+
+
+def _unit(t: Any) -> bool:
+    maximum = t.flags["max_val"]
+    return not isinstance(maximum, Tensor) and math.isclose(float(maximum), 1.0)
+
+
+def _reflects(t: Any) -> bool:
+    return t.flags["border_type"].name == "REFLECT"
+
+
+# which settings have a plan, what it is, whether it needs values in [0, 1]
+_PLANNED: dict[str, tuple[Callable[[Any], bool], Maker, bool]] = {
+    "RandomHorizontalFlip": (_any, partial(_flip, False), False),
+    "RandomVerticalFlip": (_any, partial(_flip, True), False),
+    "RandomAffine": (_resamples, _map, False),
+    "RandomRotation": (_resamples, _map, False),
+    "RandomTranslate": (_resamples, _map, False),
+    "RandomShear": (_resamples, _map, False),
+    "RandomErasing": (_any, _erase, False),
+    "RandomBrightness": (_clips, _pointwise, True),
+    "RandomContrast": (_clips, _pointwise, True),
+    "RandomGamma": (_any, _pointwise, True),
+    "RandomSolarize": (_any, _pointwise, True),
+    "RandomPosterize": (_any, _pointwise, True),
+    "RandomInvert": (_unit, partial(_tone, "Invert", None), True),
+    "RandomEqualize": (_any, partial(_tone, "Equalize", None), True),
+    "RandomGrayscale": (lambda t: t.rgb_weights is None, partial(_tone, "Grayscale", None), True),
+    "RandomHue": (_any, partial(_tone, "Hue", "hue_factor"), True),
+    "ColorJitter": (_any, _jitter, True),
+    "RandomGaussianBlur": (_reflects, _blur, False),
+}
