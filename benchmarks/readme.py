@@ -95,6 +95,13 @@ def methods() -> str:
                 recipe_gain(),
             ),
             (
+                "`lift=True`, `lift`",
+                "the data set's own transforms, taken out of a copy of it and run batched, same distribution",
+                "a pipeline exists already",
+                "that of what it lifts",
+                "the pipelines below",
+            ),
+            (
                 "`RandAugment`, `TrivialAugment`, `AutoAugment`, `AugMix`",
                 "random operations from torchvision's tables, each sample its own",
                 "image classification; TrivialAugment has nothing to tune",

@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from lifting import apart, as_batch, chi2, ks, lifted_batch, pictures
 from PIL import Image
 from timm.data import auto_augment, create_transform
 from timm.data.auto_augment import AugmentOp
@@ -16,6 +15,7 @@ from smartaug import draws
 from smartaug.augment.backends import execute
 from smartaug.augment.plan import Warp
 from smartaug.lift.timm_ops import COVERED, TimmRandAugment
+from tests.lifting import apart, as_batch, chi2, ks, lifted_batch, pictures
 
 DRAWS = 20000
 HPARAMS = {"translate_const": 20, "img_mean": (124, 116, 104)}

@@ -11,7 +11,6 @@ import random
 
 import pytest
 import torch
-from lifting import apart, as_batch, chi2, ks, lifted_batch, pictures
 from torchvision import transforms as v1
 from torchvision.transforms import InterpolationMode, autoaugment, v2
 from torchvision.transforms import functional as F
@@ -19,6 +18,7 @@ from torchvision.transforms import functional as F
 import smartaug
 from smartaug.augment.backends import execute
 from smartaug.augment.plan import Plan, Trace, Warp
+from tests.lifting import apart, as_batch, chi2, ks, lifted_batch, pictures
 
 SIZE = (64, 48)
 DRAWS = 20000

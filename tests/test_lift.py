@@ -1,0 +1,548 @@
+"""Lift as a whole: the cut, datasets and their copies, the loader, frameworks that rebuild it, masks."""
+
+import copy
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
+from torchvision import datasets as tvd
+from torchvision import transforms as v1
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+import smartaug
+from smartaug.augment.masks import follow, is_mask
+from tests.lifting import photos, pictures
+
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+SIZE = 24
+
+
+class Cifar(tvd.CIFAR10):
+    """CIFAR-10's class with 40 pictures of our own, whose first pixel is their index."""
+
+    def __init__(self, transform=None, target_transform=None, count=40):
+        tvd.VisionDataset.__init__(self, "nowhere", transform=transform, target_transform=target_transform)
+        rng = np.random.default_rng(0)
+        self.data = rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+        self.targets = [int(n) % 10 for n in range(count)]
+        self.classes = [str(n) for n in range(10)]
+
+
+class Own(Dataset):
+    """A user's class: PIL images, ``self.transform`` and nothing else known."""
+
+    def __init__(self, transform, count=12):
+        self.transform, self.count = transform, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        image = Image.fromarray(photos(6, SIZE, SIZE)[index % 6])
+        return self.transform(image), index % 3
+
+
+def recipe():
+    return v1.Compose(
+        [
+            v1.RandomCrop(SIZE, padding=2),
+            v1.RandomHorizontalFlip(),
+            v1.AutoAugment(v1.AutoAugmentPolicy.CIFAR10),
+            v1.ToTensor(),
+            v1.Normalize(MEAN, STD),
+            v1.RandomErasing(),
+        ]
+    )
+
+
+def everything(loader):
+    batches = list(loader)
+    return torch.cat([images for images, _ in batches]), torch.cat([target for _, target in batches])
+
+
+# --- the cut ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_lambda_in_the_middle_keeps_its_place_and_meaning():
+    brighter = v1.Lambda(lambda image: image.point(lambda value: min(255, value + 40)))
+    pipeline = v1.Compose([v1.RandomVerticalFlip(1.0), brighter, v1.RandomInvert(1.0), v1.ToTensor()])
+    lifted = smartaug.lift(pipeline)
+    assert [(step.name, step.where) for step in lifted.steps] == [
+        ("RandomVerticalFlip", "worker"),
+        ("Lambda", "worker"),
+        ("RandomInvert", "device"),
+        ("ToTensor", "folded"),
+    ]
+    assert lifted.stays == (pipeline.transforms[0], brighter)
+    assert lifted.steps[0].why == "comes before Lambda, which stays"
+    image = pictures("pil")[0]
+    assert torch.allclose(lifted.augment(lifted.head(image)[None])[0], pipeline(image), atol=1e-6)
+
+
+def test_a_lambda_at_the_end_leaves_nothing_to_lift():
+    pipeline = v1.Compose([v1.RandomHorizontalFlip(), v1.ToTensor(), v1.Lambda(lambda image: image * 2)])
+    lifted = smartaug.lift(pipeline)
+    assert lifted.augment is None
+    assert lifted.head is pipeline
+    assert "Lambda stays in the worker" in lifted.reason
+
+
+def test_a_users_subclass_of_a_transform_is_not_taken_for_it():
+    class Mine(v1.RandomHorizontalFlip):
+        def forward(self, image):
+            return image.rotate(90)
+
+    assert [step.where for step in smartaug.lift([Mine(1.0), v1.RandomInvert()]).steps] == ["worker", "device"]
+
+
+def test_floats_after_a_lambda_are_normalised_as_they_are():
+    pipeline = v1.Compose([v1.ToTensor(), v1.Lambda(lambda image: image / 2), v1.Normalize(MEAN, STD)])
+    images = pictures("pil")
+    lifted = smartaug.lift(pipeline)
+    found = lifted.augment(torch.stack([lifted.head(image) for image in images]))
+    assert torch.allclose(found, torch.stack([pipeline(image) for image in images]), atol=1e-5)
+
+
+def test_sequential_and_list_and_nested_compose_are_the_same():
+    parts = [v2.RandomHorizontalFlip(), v2.RandomInvert()]
+    for given in (
+        nn.Sequential(*parts),
+        list(parts),
+        tuple(parts),
+        v2.Compose(parts),
+        [v2.Compose([parts[0]]), [parts[1]]],
+    ):
+        lifted = smartaug.lift(given)
+        assert [step.original for step in lifted.steps] == parts
+        assert [step.where for step in lifted.steps] == ["device", "device"]
+
+
+def test_explain_is_a_table():
+    table = smartaug.lift(v1.Compose([v1.RandomCrop(8), v1.RandomInvert(), v1.ToTensor()])).explain().splitlines()
+    assert [line.split()[:2] for line in table] == [
+        ["transform", "runs"],
+        ["RandomCrop", "worker"],
+        ["RandomInvert", "device"],
+        ["ToTensor", "folded"],
+    ]
+    assert "differ in size" in table[1]
+
+
+@pytest.mark.parametrize("given", [3, None, object()])
+def test_anything_else_is_refused(given):
+    with pytest.raises(TypeError, match="lift takes a transform or a dataset"):
+        smartaug.lift(given)
+
+
+def test_pictures_of_16_bits_are_refused():
+    head = smartaug.lift([v1.RandomHorizontalFlip(), v1.ToTensor()]).head
+    with pytest.raises(TypeError, match="8 bits"):
+        head(Image.new("I;16", (4, 4)))
+    assert head(Image.new("1", (4, 3), 1)).tolist() == [[[255] * 4] * 3]
+    assert head(np.zeros((3, 4), np.uint8)).shape == (1, 3, 4)
+    with pytest.raises(TypeError, match="PIL, array or tensor"):
+        head("picture.png")
+
+
+def test_nothing_global_is_drawn():
+    lifted = smartaug.lift(recipe(), size=(SIZE, SIZE))
+    batch = torch.stack([lifted.head(image) for image in pictures("pil", 6, SIZE, SIZE)])
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    lifted.augment(batch, index=torch.arange(6), seed=0)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+
+
+# --- datasets --------------------------------------------------------------------------------------------------------
+
+
+def test_the_users_dataset_is_unchanged_and_shared():
+    dataset = Cifar(recipe())
+    before = dict(vars(dataset))
+    lifted = smartaug.lift(dataset)
+    assert vars(dataset) == before
+    assert type(lifted.dataset) is Cifar
+    assert lifted.dataset is not dataset
+    assert lifted.dataset.data is dataset.data
+    image, label = lifted.dataset[3]
+    assert image.dtype == torch.uint8
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), dataset.data[3])
+    assert label == 3
+    assert lifted.stays == ()  # the crop too: the array tells the size
+
+
+def test_target_transform_keeps_its_meaning():
+    dataset = Cifar(recipe(), target_transform=lambda label: label + 100)
+    assert smartaug.lift(dataset).dataset[3][1] == 103
+
+
+def test_lifting_twice_is_lifting_once():
+    first = smartaug.lift(Cifar(recipe()))
+    second = smartaug.lift(first.dataset)
+    assert second.augment is first.augment
+    assert second.dataset is first.dataset
+    assert second.steps == first.steps
+
+
+@pytest.mark.parametrize("wrapped", ["subset", "subset of subset", "concat", "subset of concat"])
+def test_subsets_and_concatenations(wrapped):
+    transform = recipe()
+    inner = Cifar(transform)
+    dataset = {
+        "subset": Subset(inner, [3, 5, 7]),
+        "subset of subset": Subset(Subset(inner, [3, 5, 7]), [2, 1]),
+        "concat": ConcatDataset([inner, Cifar(transform), inner]),
+        "subset of concat": Subset(ConcatDataset([inner, inner]), [1, 41]),
+    }[wrapped]
+    lifted = smartaug.lift(dataset)
+    assert lifted.augment is not None
+    assert type(lifted.dataset) is type(dataset)
+    assert len(lifted.dataset) == len(dataset)
+    assert lifted.dataset[1][0].dtype == torch.uint8
+    assert lifted.dataset[1][1] == dataset[1][1]
+    assert dataset[1][0].dtype == torch.float32
+    assert smartaug.lift(lifted.dataset).augment is lifted.augment
+    assert smartaug.lift(Subset(lifted.dataset, [0])).augment is lifted.augment
+
+
+def test_datasets_with_different_pipelines_are_not_lifted_together():
+    lifted = smartaug.lift(ConcatDataset([Cifar(recipe()), Cifar(recipe())]))
+    assert lifted.augment is None
+    assert "different pipelines" in lifted.reason
+
+
+def test_a_users_own_dataset_has_pictures_of_unknown_size():
+    lifted = smartaug.lift(Own(recipe()))
+    assert [step.where for step in lifted.steps][:3] == ["worker", "device", "device"]
+    whole = smartaug.lift(Own(recipe()), size=(SIZE, SIZE))
+    assert whole.stays == ()
+    assert whole.dataset[0][0].shape == (3, SIZE, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        (TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4)), "keeps no pipeline"),
+        (Cifar(v1.Lambda(v1.functional.pil_to_tensor)), "not covered"),
+    ],
+)
+def test_nothing_to_lift_warns_with_the_reason(dataset, reason):
+    with pytest.warns(smartaug.NoEffectWarning, match=reason):
+        loader = smartaug.DataLoader(dataset, lift=True, batch_size=2)
+    assert loader.dataset is dataset
+    assert loader.lift is True
+    assert len(list(loader)) == len(dataset) / 2
+
+
+# --- the loader ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_gives_what_head_and_augment_give(workers):
+    dataset = Cifar(recipe())
+    loader = smartaug.DataLoader(dataset, batch_size=16, lift=True, num_workers=workers, seed=4)
+    lifted = smartaug.lift(dataset)
+    plain = torch.stack([lifted.dataset[index][0] for index in range(40)])
+    for epoch in range(2):
+        images, target = everything(loader)
+        assert torch.equal(images, lifted.augment(plain, index=torch.arange(40), epoch=epoch, seed=4))
+        assert target.tolist() == dataset.targets
+    assert loader.lift is True
+
+
+def test_false_is_the_default_and_touches_nothing():
+    dataset = Cifar(v1.ToTensor())
+    loader = smartaug.DataLoader(dataset, batch_size=4)
+    assert loader.lift is False
+    assert loader.dataset is dataset
+    assert type(iter(loader)).__module__.startswith("torch.utils.data")
+
+
+def test_iterable_datasets():
+    class Stream(IterableDataset):
+        transform = v1.Compose([v1.RandomHorizontalFlip(1.0), v1.ToTensor()])
+
+        def __iter__(self):
+            yield from (self.transform(image) for image in pictures("pil"))
+
+    (images,) = smartaug.DataLoader(Stream(), batch_size=6, lift=True)
+    expected = torch.stack([v1.ToTensor()(image).flip(2) for image in pictures("pil")])
+    assert torch.allclose(images, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", ["yes", 1, recipe()])
+def test_lift_is_true_or_false(given):
+    with pytest.raises(TypeError, match="lift must be True or False"):
+        smartaug.DataLoader(Cifar(recipe()), lift=given)
+
+
+def test_a_lifted_copy_without_lift_is_refused():
+    copied = smartaug.DataLoader(Cifar(recipe()), lift=True).dataset
+    with pytest.raises(ValueError, match="pass lift=True, or the original"):
+        smartaug.DataLoader(copied)
+    with pytest.raises(ValueError, match="pass lift=True, or the original"):
+        smartaug.DataLoader(Subset(copied, [0, 1]))
+
+
+def test_augment_comes_behind_what_was_lifted_and_before_normalize():
+    """RandAugment needs grey levels, and the dataset normalises: lift=True makes room for it in between."""
+    chain = v1.Compose([v1.RandomHorizontalFlip(), v1.ToTensor(), v1.Normalize(MEAN, STD)])
+    loader = smartaug.DataLoader(
+        Cifar(chain), batch_size=8, lift=True, augment=[smartaug.RandAugment(), smartaug.CutMix()]
+    )
+    names = [type(step).__name__ for step in loader._pipeline.steps[0]]
+    assert names == ["Flip", "RandAugment", "CutMix", "Normalize"]
+    images, target = next(iter(loader))
+    assert target.soft.shape == (8, 10)
+    assert float(images.min()) >= -3.0
+
+    erased = v1.Compose([*chain.transforms, v1.RandomErasing()])
+    loader = smartaug.DataLoader(Cifar(erased), lift=True, augment=[smartaug.RandAugment(), smartaug.CutMix()])
+    names = [type(step).__name__ for step in loader._pipeline.steps[0]]
+    assert names == ["Flip", "RandAugment", "Normalize", "Erase", "CutMix"]
+
+    seen = []
+    loader = smartaug.DataLoader(Cifar(chain), lift=True, augment=lambda images: seen.append(images) or images)
+    next(iter(loader))
+    assert seen[0].dtype == torch.float32  # a callable sees what the dataset gives
+
+    loader = smartaug.DataLoader(
+        Cifar(v1.ToTensor()), lift=True, augment=[smartaug.Flip(), smartaug.Normalize(MEAN, STD)]
+    )
+    (step,) = loader._pipeline.steps
+    assert [type(part).__name__ for part in step] == ["Flip", "Normalize", "Normalize"]
+    images, _ = next(iter(loader))
+    assert float(images.min()) < 0
+
+
+def test_explain_shows_transforms_and_backends():
+    loader = smartaug.DataLoader(Cifar(recipe()), batch_size=8, lift=True)
+    list(loader)
+    table = loader.explain()
+    for shown in ("RandomCrop            device", "ToTensor              folded", "augment: AutoAugment", "Warp"):
+        assert shown in table
+
+
+def test_resume_in_the_middle_of_an_epoch():
+    def made():
+        generator = torch.Generator().manual_seed(0)
+        return smartaug.DataLoader(Cifar(recipe()), 8, shuffle=True, lift=True, seed=1, generator=generator)
+
+    whole, part, resumed = made(), made(), made()
+    expected = [images for images, _ in whole]
+    batches = iter(part)
+    for _ in range(2):
+        next(batches)
+    resumed.load_state_dict(part.state_dict())
+    assert all(torch.equal(a, b) for a, (b, _) in zip(expected[2:], resumed, strict=True))
+
+
+def test_pickled_and_copied_loaders_and_datasets():
+    loader = smartaug.DataLoader(Cifar(recipe()), batch_size=20, lift=True, seed=0)
+    expected = everything(loader)[0]
+    for other in (pickle.loads(pickle.dumps(loader)), copy.deepcopy(loader)):
+        other.set_epoch(0)
+        assert torch.equal(everything(other)[0], expected)
+
+
+# --- rebuilt by frameworks -------------------------------------------------------------------------------------------
+
+
+class Counted(Dataset):
+    """Pictures in which what happened can be counted: value 10, twice inverted is 10 again, once is 245."""
+
+    def __init__(self):
+        self.transform = v1.Compose([v1.RandomInvert(1.0), v1.PILToTensor()])
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return self.transform(Image.new("RGB", (4, 4), (10, 10, index))), index
+
+
+def once(loader, size=12):
+    batches = list(loader)
+    images, target = (torch.cat([batch[part] for batch in batches]) for part in (0, 1))
+    assert (images[:, :2] == 245).all()
+    assert (255 - images[:, 2, 0, 0].int()).tolist() == target.tolist()
+    assert sorted(set(target.tolist())) == list(range(size)) or len(target) < size
+    return target
+
+
+def test_once_under_accelerate():
+    import accelerate
+
+    loader = smartaug.DataLoader(Counted(), batch_size=4, shuffle=True, lift=True)
+    prepared = accelerate.Accelerator(cpu=True).prepare(loader)
+    for _ in range(2):
+        assert len(once(prepared)) == 12
+    assert type(prepared.dataset) is Counted
+
+
+@pytest.mark.parametrize("how", ["pytorch", "fabric"])
+def test_once_when_lightning_rebuilds(how):
+    from lightning.fabric.utilities.data import _update_dataloader as fabric
+    from lightning.pytorch.utilities.data import _update_dataloader as pytorch
+    from torch.utils.data import DistributedSampler
+
+    loader = smartaug.DataLoader(Counted(), batch_size=4, lift=True)
+    again = loader
+    for _ in range(2):
+        sampler = DistributedSampler(again.dataset, num_replicas=2, rank=1, shuffle=False)
+        again = {"pytorch": pytorch, "fabric": fabric}[how](again, sampler)
+        assert type(again) is smartaug.DataLoader
+        assert again.lift is True
+        assert again._pipeline is loader._pipeline
+        assert once(again).tolist() == [1, 3, 5, 7, 9, 11]
+
+
+def test_once_under_fabric():
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(accelerator="cpu", devices=1)
+    loader = fabric.setup_dataloaders(smartaug.DataLoader(Counted(), batch_size=4, lift=True))
+    assert len(once(loader)) == 12
+
+
+def test_rebuilt_by_hand_from_its_attributes():
+    loader = smartaug.DataLoader(Counted(), batch_size=4, lift=True)
+    once(smartaug.DataLoader(loader.dataset, batch_size=3, lift=True))
+    once(smartaug.DataLoader(Subset(loader.dataset, range(12)), batch_size=3, lift=True))
+    once(torch.utils.data.DataLoader(loader.dataset, batch_size=4, collate_fn=loader.collate_fn))
+
+
+# --- masks -----------------------------------------------------------------------------------------------------------
+
+
+class Segmented(tvd.VisionDataset):
+    """Image and mask, given to the joint ``transforms``; the mask is 1 where the image is bright."""
+
+    def __init__(self, transforms, boxes=False):
+        super().__init__("nowhere", transforms=transforms)
+        self.boxes = boxes
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        bright = torch.rand(1, 20, 16, generator=generator) > 0.5
+        image, target = (
+            tv_tensors.Image(bright.to(torch.uint8).expand(3, -1, -1) * 200),
+            tv_tensors.Mask(bright[0].long()),
+        )
+        if self.boxes:
+            box = tv_tensors.BoundingBoxes([[1, 1, 5, 5]], format="XYXY", canvas_size=(20, 16))
+            target = {"boxes": box, "mask": target}
+        return (image, target) if self.transforms is None else self.transforms(image, target)
+
+
+def test_masks_move_with_the_images():
+    transforms = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(),
+            v2.RandomAffine(30, (0.1, 0.1), (0.8, 1.2)),
+            v2.Pad(2),
+            v2.ColorJitter(0.1),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    loader = smartaug.DataLoader(Segmented(transforms), batch_size=8, lift=True, seed=0)
+    assert smartaug.lift(Segmented(transforms)).stays == ()
+    for _ in range(2):
+        images, masks = next(iter(loader))
+        assert masks.shape == (8, 24, 20)
+        assert masks.dtype == torch.int64
+        assert torch.equal(masks.bool(), images[:, 0] > 0.3)
+    assert 0 < float(masks.float().mean()) < 1
+
+
+def test_masks_of_a_segmentation_preset():
+    """ToDtype with one type for each kind of input: the image's is folded, the mask's done in the worker."""
+    dtypes = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int32, "others": None}
+    transforms = v2.Compose(
+        [v2.ToImage(), v2.RandomVerticalFlip(), v2.ToDtype(dtypes, scale=True), v2.Normalize(MEAN, STD)]
+    )
+    dataset = Segmented(transforms)
+    lifted = smartaug.lift(dataset)
+    assert [step.where for step in lifted.steps] == ["folded", "device", "folded", "folded"]
+    image, mask = lifted.dataset[0]
+    assert (image.dtype, mask.dtype) == (torch.uint8, torch.int32)
+    images, masks = next(iter(smartaug.DataLoader(dataset, batch_size=8, lift=True)))
+    assert masks.dtype == torch.int32
+    expected = (masks[:, None] * 200 / 255 - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
+    assert torch.allclose(images, expected, atol=1e-5)
+
+
+def test_fill_of_masks_is_torchvisions():
+    transforms = v2.Compose([v2.Pad(3, fill=7), v2.RandomRotation((90, 90), fill=9)])
+    images, masks = next(iter(smartaug.DataLoader(Segmented(transforms), batch_size=8, lift=True)))
+    for row in range(8):
+        image, mask = Segmented(transforms)[row]
+        assert torch.equal(images[row], image)
+        assert torch.equal(masks[row], mask)
+
+
+def test_boxes_stay_in_the_worker_and_say_so():
+    dataset = Segmented(v2.RandomHorizontalFlip(), boxes=True)
+    with pytest.warns(smartaug.NoEffectWarning, match="boxes or keypoints"):
+        smartaug.DataLoader(dataset, lift=True)
+    assert smartaug.lift(dataset).augment is None
+
+
+def test_a_mask_that_the_pipeline_did_not_get_is_not_moved():
+    class Pairs(Own):
+        def __getitem__(self, index):
+            return self.transform(pictures("pil")[index % 6]), torch.zeros(64, 48, dtype=torch.int64)
+
+    class Alone(tvd.VisionDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return self.transforms(pictures("pil")[index % 4], torch.zeros(64, 48, dtype=torch.int64))
+
+    flip = v1.Compose([v1.RandomHorizontalFlip(), v1.ToTensor()])
+    assert next(iter(smartaug.DataLoader(Pairs(flip), 4, lift=True)))[1].shape == (4, 64, 48)
+    with pytest.raises(ValueError, match="would not follow"):
+        next(iter(smartaug.DataLoader(Alone("nowhere", transform=flip), 4, lift=True)))
+    tones = v1.Compose([v1.RandomInvert(), v1.ToTensor()])
+    assert next(iter(smartaug.DataLoader(Alone("nowhere", transform=tones), 4, lift=True)))[1].shape == (4, 64, 48)
+
+
+def test_mixing_and_foreign_stages_refuse_masks():
+    dataset = Segmented(v2.RandomHorizontalFlip())
+    with pytest.raises(ValueError, match="no single mask"):
+        next(iter(smartaug.DataLoader(dataset, 4, lift=True, augment=smartaug.MixUp())))
+    with pytest.raises(ValueError, match="would not follow"):
+        next(iter(smartaug.DataLoader(dataset, 4, lift=True, augment=lambda images: images)))
+
+
+@pytest.mark.parametrize("shape", [(0, 9, 7), (1, 9, 7), (5, 9, 7), (5, 1, 9, 7), (5, 4, 9, 7)])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8, torch.float32])
+def test_a_mask_follows_as_an_image_moved_to_the_nearest_pixel(shape, dtype):
+    stage = smartaug.Compose([smartaug.Flip(), smartaug.augment.Affine(40, scale=(0.7, 1.3)), smartaug.PadCrop(2)])
+    mask = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 3).to(dtype)
+    plan = stage.plan((shape[0], 3, 9, 7), index=torch.arange(shape[0]), seed=0)
+    as_images = (mask if mask.ndim == 4 else mask[:, None]).float()
+    expected = stage.apply(as_images.expand(-1, 3, -1, -1) if as_images.shape[1] == 1 else as_images[:, :3], plan)
+    found = follow(plan, mask)
+    assert found.dtype == dtype
+    assert found.shape == shape
+    compared = found if found.ndim == 4 else found[:, None]
+    assert torch.equal(compared[:, :1].float(), expected[:, :1])
+
+
+def test_what_is_a_mask():
+    assert is_mask(torch.zeros(2, 4, 4))
+    assert is_mask(torch.zeros(2, 1, 4, 4))
+    assert is_mask(torch.zeros(2, 5, 4, 4, dtype=torch.int64))
+    assert not is_mask(torch.zeros(2, 3, 4, 4))
+    assert not is_mask(torch.zeros(2, 4, dtype=torch.int64))
