@@ -2,9 +2,9 @@
 
 torchvision's are the presets of its classification references (`references/classification/presets.py`), timm's is what
 ``create_transform(auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25)`` makes, the CIFAR recipe pads, crops, mirrors and
-runs AutoAugment, and albumentations' is a common one for medical images. Data sets: `torchvision.datasets.CIFAR10` with
-images in the files of its own format, `ImageFolder` of JPEG files, and, for albumentations, subclasses of these two
-that hand the transform an array.
+runs AutoAugment, and albumentations' is a common one for medical images, local contrast first. Data sets:
+`torchvision.datasets.CIFAR10` with images in the files of its own format, `ImageFolder` of JPEG files, and, for
+albumentations, subclasses of these two that hand the transform an array.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def _medical(size: int) -> Any:
     return albumentations.Compose(
         [
             *first,
+            albumentations.CLAHE(clip_limit=(1, 4), p=0.3),
             albumentations.HorizontalFlip(p=0.5),
             albumentations.Affine(rotate=(-15, 15), scale=(0.9, 1.1), translate_percent=(-0.06, 0.06), p=0.7),
-            albumentations.CLAHE(clip_limit=(1, 4), p=0.3),
             albumentations.RandomBrightnessContrast(0.2, 0.2, p=0.5),
             albumentations.GaussNoise(std_range=(0.02, 0.08), p=0.3),
             albumentations.CoarseDropout(num_holes_range=(1, 4), p=0.3),
