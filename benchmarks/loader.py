@@ -1,18 +1,25 @@
-"""Claim: the CIFAR recipe through the loader is faster batched per sample than image by image in the workers.
+"""Claim: training pipelines through the loader are faster batched per sample than image by image in the workers.
 
-Method: an epoch of 32×32 images through a loader with 2 persistent workers, batches of 256: pad-crop 4, mirror,
-RandAugment (N = 2, M = 9), normalise to float32. Rivals do it image by image in the workers (torchvision and timm on
-PIL images, albumentations on arrays) or on the batch in the main process with one operation for all (Kornia, flagged:
-not equivalent). "torch, nothing" only fetches and collates uint8 images: what the fetch alone costs. Images lie in
-memory, decoded; all loaders run in turn in one process, one epoch each per repeat, after one epoch of warm-up. Second
-table: what the machinery adds to a batch of 128 tiny images in one process, by stage, in milliseconds.
+Method: an epoch through a loader with 2 persistent workers, or, where batches are fetched whole and nothing is left for
+workers, with none and 2 threads instead; all contestants of a table run in turn in one process, one epoch each per
+repeat, after epochs of warm-up. Ratios are taken repeat by repeat.
 
-Run: ``python -m benchmarks.loader``. Images: CIFAR-10 with ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32
-crops of scikit-learn's two photos.
+"cifar": 32×32 images, batches of 256: pad-crop 4, mirror, RandAugment (N = 2, M = 9), normalise to float32. Rivals do
+it image by image in the workers (torchvision and timm on PIL images, albumentations on arrays) or on the batch in the
+main process with one operation for all (Kornia, flagged: not equivalent). "torch, nothing" only fetches and collates
+uint8 images. "lifted" is torchvision's own `CIFAR10` with torchvision's transforms, through ``lift=True``. "recipes":
+the pipelines of `benchmarks/recipes.py`, original and lifted, on a `CIFAR10` at 32 pixels and on JPEG files at 224,
+decoding included, in batches of 64. "fetch": uint8 images of a `CIFAR10` and nothing else, sample by sample and whole.
+"machinery": what the stages add to a batch of 128 tiny images in one process, in milliseconds.
+
+Run: ``python -m benchmarks.loader``; ``--only TABLE`` prints one table and writes nothing. Images: CIFAR-10 with
+``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos; JPEG files are crops of
+these photos.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import v2
 
 import smartaug
-from benchmarks import harness, rivals
+from benchmarks import harness, recipes, rivals
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
@@ -59,7 +66,58 @@ def arrays(folder: str | None, count: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(photos[i % 2][y : y + 32, x : x + 32]) for i, (y, x) in enumerate(places)]
 
 
-def loaders(images: list[np.ndarray], workers: int) -> dict[str, Any]:
+def whole(loader: Any, threads: int = 1) -> Callable[[], Any]:
+    """An epoch of ``loader`` with that many threads in this process."""
+
+    def epoch() -> Any:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        for _ in loader:
+            pass
+        torch.set_num_threads(before)
+
+    return epoch
+
+
+def compared(
+    loaders: dict[str, Callable[[], Any]], images: int, repeats: int, rivals_of_ours: tuple[str, ...]
+) -> dict[str, Any]:
+    """Images per second of each, and ratios to the fastest of ``rivals_of_ours``."""
+    figures = harness.side_by_side(loaders, repeats=repeats, seconds=0.0)
+    speeds = {name: [images / t for t in times] for name, times in figures.items()}
+    best = max(rivals_of_ours, key=lambda name: harness.summary(speeds[name])["median"])
+    ratios = {
+        name: harness.summary([own / base for own, base in zip(values, speeds[best], strict=True)], 3)
+        for name, values in speeds.items()
+    }
+    for name, values in speeds.items():
+        print(
+            f"    {name:42} {harness.summary(values)['median']:>9.0f} images/s  ×{ratios[name]['median']:.2f}",
+            flush=True,
+        )
+    return {
+        "images_per_second": {name: harness.summary(values, 4) for name, values in speeds.items()},
+        "best_per_sample_rival": best,
+        "ratio_to_best_per_sample_rival": ratios,
+    }
+
+
+def contestants(dataset: Any, batch_size: int, workers: int) -> dict[str, Callable[[], Any]]:
+    """The data set's own pipeline through torch's loader, and lifted."""
+    shared: dict[str, Any] = {"batch_size": batch_size, "shuffle": True}
+    several = {**shared, "num_workers": workers, "persistent_workers": workers > 0}
+    lifted = smartaug.DataLoader(dataset, lift=True, seed=0, **several)
+    made = {
+        f"original, {workers} workers": whole(DataLoader(dataset, **several)),
+        f"lifted, {workers} workers": whole(lifted),
+    }
+    if "whole batches" in lifted.explain():
+        alone = smartaug.DataLoader(dataset, lift=True, seed=0, **shared)
+        made[f"lifted, no workers, {workers} threads"] = whole(alone, workers)
+    return made
+
+
+def loaders(images: list[np.ndarray], workers: int, folder: Path) -> dict[str, Any]:
     """The recipe by each library, as loaders of (B, 3, 32, 32) batches."""
     pictures = [Image.fromarray(image) for image in images]
     tensors = [torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous() for image in images]
@@ -98,19 +156,14 @@ def loaders(images: list[np.ndarray], workers: int) -> dict[str, Any]:
 
         return epoch
 
-    def whole(loader: Any) -> Callable[[], Any]:
-        def epoch() -> Any:
-            for _ in loader:
-                pass
-
-        return epoch
-
     def ours(**keywords: Any) -> Any:
         policy = smartaug.RandAugment(2, 9, **keywords)
         stages = [smartaug.PadCrop(4), smartaug.Flip(), policy, smartaug.Normalize(MEAN, STD)]
         return smartaug.DataLoader(Images(tensors, lambda tensor: tensor), augment=stages, seed=0, **shared)
 
     by_array = Images(images, lambda array: in_arrays(image=array)["image"])
+    in_file = recipes.cifar(np.stack(images), labels(images), folder, recipes.CIFAR_RANDAUGMENT)
+    lifted = contestants(in_file, 256, workers)
     return {
         "torch, nothing": whole(DataLoader(Images(tensors, lambda tensor: tensor), **shared)),
         "torchvision, PIL": whole(
@@ -124,6 +177,7 @@ def loaders(images: list[np.ndarray], workers: int) -> dict[str, Any]:
         "smartaug, torch": whole(ours(backend="torch")),
         "smartaug, numba": whole(ours()),
         "smartaug, numba, exact=False": whole(ours(exact=False)),
+        **{f"smartaug, {name}": epoch for name, epoch in list(lifted.items())[1:]},
     }
 
 
@@ -151,39 +205,83 @@ def machinery(repeats: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Run both tables and write benchmarks/results/loader.json."""
-    options = harness.arguments(__doc__, data=None, images=10_000, workers=2)
-    rivals.quiet()
+def labels(images: list[np.ndarray]) -> list[int]:
+    """A class for each image."""
+    return [number % 10 for number in range(len(images))]
+
+
+def cifar(options: Any, folder: Path) -> dict[str, Any]:
+    """The CIFAR recipe with RandAugment by each library."""
     images = arrays(options.data, options.images)
-    figures = harness.side_by_side(loaders(images, options.workers), repeats=options.repeats, seconds=0.0)
-    speeds = {name: [len(images) / t for t in times] for name, times in figures.items()}
-    ratios = {}
-    best = max(
-        (name for name in speeds if name in ("torchvision, PIL", "timm, PIL", "albumentations")),
-        key=lambda name: harness.summary(speeds[name])["median"],
-    )
-    for name, values in speeds.items():
-        ratios[name] = harness.summary([own / base for own, base in zip(values, speeds[best], strict=True)], 3)
-    per_worker = harness.summary(speeds["albumentations"])["median"] / max(1, options.workers)
-    results = {
-        "cifar recipe, 2 workers": {
-            "images": "CIFAR-10 (JPEG re-compressed)" if options.data else "crops of scikit-learn's photos",
-            "images_per_second": {name: harness.summary(values, 4) for name, values in speeds.items()},
-            "best_per_sample_rival": best,
-            "ratio_to_best_per_sample_rival": ratios,
-            "albumentations_workers_to_catch_up, extrapolated": round(
-                harness.summary(speeds["smartaug, numba"])["median"] / per_worker, 1
-            ),
-            "share of a ResNet-18 step on a GPU": "not measured",
-        },
-        "machinery": machinery(options.repeats),
+    per_sample = ("torchvision, PIL", "timm, PIL", "albumentations")
+    table = compared(loaders(images, options.workers, folder), len(images), options.repeats, per_sample)
+    speed = {name: figure["median"] for name, figure in table["images_per_second"].items()}
+    return {
+        "images": "CIFAR-10 (JPEG re-compressed)" if options.data else "crops of scikit-learn's photos",
+        **table,
+        "albumentations_workers_to_catch_up, extrapolated": round(
+            speed["smartaug, numba"] / (speed["albumentations"] / max(1, options.workers)), 1
+        ),
+        "share of a ResNet-18 step on a GPU": "not measured",
     }
+
+
+def fetch(options: Any, folder: Path) -> dict[str, Any]:
+    """Nothing but getting uint8 images out of a `CIFAR10`."""
+    images = arrays(options.data, options.images)
+    dataset = recipes.cifar(np.stack(images), labels(images), folder)
+    dataset.transform = v2.PILToTensor()
+    made: dict[str, Callable[[], Any]] = {}
+    for workers in (0, options.workers):
+        shared: dict[str, Any] = {"batch_size": 256, "shuffle": True, "num_workers": workers}
+        shared["persistent_workers"] = workers > 0
+        made[f"torch, {workers} workers"] = whole(DataLoader(dataset, **shared))
+        made[f"whole batches, {workers} workers"] = whole(smartaug.DataLoader(dataset, lift=True, **shared))
+    return compared(made, len(images), options.repeats, ("torch, 0 workers", f"torch, {options.workers} workers"))
+
+
+def original_and_lifted(options: Any, folder: Path) -> dict[str, Any]:
+    """Every recipe at 32 pixels in memory and at 224 pixels from JPEG files."""
+    images = arrays(options.data, options.images // 2)
+    files = recipes.jpegs(folder / "jpegs", options.files)
+    results: dict[str, Any] = {}
+    for recipe in recipes.RECIPES:
+        sources = {
+            32: (recipes.cifar(np.stack(images), labels(images), folder / recipe.name, recipe), 256),
+            224: (recipes.image_folder(files, recipe, 224), 64),
+        }
+        for size, (dataset, batch_size) in sources.items():
+            print(f"{recipe.name}, {size} px")
+            made = contestants(dataset, batch_size, options.workers)
+            results[f"{recipe.name}, {size} px"] = {
+                **compared(made, len(dataset), options.repeats, (f"original, {options.workers} workers",)),
+                "explain": smartaug.lift(dataset).explain().splitlines(),
+            }
+    return results
+
+
+def main() -> None:
+    """Run the tables and write benchmarks/results/loader.json."""
+    options = harness.arguments(__doc__, data=None, images=10_000, files=192, workers=2, only="")
+    rivals.quiet()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tables: dict[str, Callable[[], Any]] = {
+            "cifar recipe, 2 workers": lambda: cifar(options, folder / "cifar"),
+            "recipes": lambda: original_and_lifted(options, folder / "recipes"),
+            "fetch": lambda: fetch(options, folder / "fetch"),
+            "machinery": lambda: machinery(options.repeats),
+        }
+        results = {}
+        for title, run in tables.items():
+            if options.only in title:
+                print(title)
+                results[title] = run()
+    print(results.get("machinery", {}).get("milliseconds_added", ""))
+    if options.only:
+        return
     packages = ("kornia", "torchvision", "albumentations", "timm", "numba", "opencv-python-headless")
     path = harness.write("loader", __doc__ or "", results, packages=packages, threads=options.threads, seed=0)
-    for name, value in results["cifar recipe, 2 workers"]["images_per_second"].items():
-        print(f"{name:45} {value['median']:>9.0f} images/s  ×{ratios[name]['median']:.2f}")
-    print(results["machinery"]["milliseconds_added"])
     print(path.name)
 
 

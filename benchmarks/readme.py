@@ -181,7 +181,47 @@ def speeds() -> str:
     return table(rows) if names else NOT_MEASURED
 
 
-TABLES = {"methods": methods, "speeds": speeds}
+def fetch() -> str:
+    """Getting uint8 images out of a data set in an array, and nothing else."""
+    speeds = result("loader").get("results", {}).get("fetch", {}).get("images_per_second", {})
+    rows = [("CIFAR-10 in memory, uint8, batches of 256", "images per second")]
+    rows += [(name, f"{figure['median']:,.0f}") for name, figure in speeds.items()]
+    return table(rows) if speeds else NOT_MEASURED
+
+
+def percent(figure: dict[str, Any]) -> str:
+    """Mean and standard deviation."""
+    return f"{figure['mean']:.1f} ± {figure['sd']:.1f}"
+
+
+def lifted() -> str:
+    """Every recipe: speed of the lifted loader over the original, and test accuracy of both."""
+    speeds, accuracies = result("loader").get("results", {}).get("recipes", {}), result("lift").get("results", {})
+    names = list(dict.fromkeys([*(name.rpartition(",")[0] for name in speeds), *accuracies]))
+    rows = [
+        ("pipeline", "speed, 32 px", "speed, 224 px with decoding", "accuracy, original", "lifted", "lifted − original")
+    ]
+    for name in names:
+        ratios = [speeds.get(f"{name}, {size} px", {}).get("ratio_to_best_per_sample_rival", {}) for size in (32, 224)]
+        best = [
+            max((r["median"] for k, r in ratio.items() if k.startswith("lifted")), default=None) for ratio in ratios
+        ]
+        found = accuracies.get(name, {})
+        if "lifted" not in found and not any(best):
+            continue
+        difference = found.get("lifted − original")
+        rows.append(
+            (
+                name,
+                *(NOT_MEASURED if one is None else f"×{one:g}" for one in best),
+                *(percent(found[kind]) if kind in found else NOT_MEASURED for kind in ("original", "lifted")),
+                f"{difference['mean']:+.1f}, noise ± {difference['noise']:.1f}" if difference else NOT_MEASURED,
+            )
+        )
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+TABLES = {"methods": methods, "speeds": speeds, "fetch": fetch, "lifted": lifted}
 
 
 def filled(text: str) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from . import leaves
+from .batch_fetch import Fetched
 from .fetch import Origin, origin
 from .pipeline import Pipeline, live
 
@@ -126,10 +127,15 @@ class Collate:
         """Hand batches over to ``pipeline`` from now on, and keep it alive."""
         self.pipeline, self._key = pipeline, pipeline.key
 
+    @property
+    def takes_fetched(self) -> bool:
+        """Whether a batch may come already collated: only torch's own function is known to see nothing but samples."""
+        return self.inner is default_collate
+
     def __call__(self, samples: Any) -> Any:
         """Collate ``samples``; a `Pending` inside a torch loader, the plain batch elsewhere."""
         try:
-            data = self.inner(samples)
+            data = samples.batch if isinstance(samples, Fetched) else self.inner(samples)
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise

@@ -1,4 +1,4 @@
-"""The one private door into torch's loader: which samples is this collate call for, and in which pass.
+"""The one private door into torch's loader: which samples is this collate call for, in which pass, and who asks.
 
 torch hands a collate function the samples, not their indices. They are known one frame up, in the `fetch` method of the
 loader's fetcher, in the main process as in a worker, whatever sampler, framework or wrapper made the call. A fetcher is
@@ -64,9 +64,16 @@ def _fetching() -> tuple[Any, Any]:
     return None, None
 
 
+def asker() -> Any:
+    """The object whose method calls the method that calls this: the fetcher, where torch asks for ``__getitems__``."""
+    return sys._getframe(2).f_locals.get("self")
+
+
 def _integers(keys: Any) -> list[int] | None:
     """A sampler's keys as a list of int; None for keys of another kind (strings, tuples)."""
     listed = keys.tolist() if hasattr(keys, "tolist") else list(keys)
+    if set(map(type, listed)) <= {int}:
+        return listed
     return [int(key) for key in listed] if all(hasattr(key, "__index__") for key in listed) else None
 
 

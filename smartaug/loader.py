@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler, default_collate
 
+from .batch_fetch import batched, hinders
 from .collate import Collate, Pending
 from .dataset import tell_epoch
 from .fetch import Running
@@ -37,7 +38,8 @@ class DataLoader(TorchDataLoader[T]):
     draws and errors. With one, the order and the global generators are still torch's.
 
     lift: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and run
-    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged. augment:
+    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged. Where a
+    sample then needs no more work and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
     an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
     `smartaug.Loss` applies them. coreset: an object that selects the samples of each epoch. device: where stages run;
@@ -84,7 +86,14 @@ class DataLoader(TorchDataLoader[T]):
         returns: str = "same",
     ) -> None:
         lifted = _lifted(lift, dataset, augment)
-        dataset = dataset if lifted is None else lifted.dataset
+        fetching = None
+        if lifted is not None:
+            dataset, hindrance = _fetched_whole(lifted.dataset, batch_size, batch_sampler, collate_fn)
+            fetching = _fetching(dataset, hindrance, num_workers)
+            if lifted.augment is None and hindrance is not None:
+                why = f"{lifted.reason}; and fetches sample by sample: {hindrance}"
+                warnings.warn(f"lift=True lifted nothing: {why}", NoEffectWarning, stacklevel=2)
+                lifted = None
         given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = (
@@ -101,7 +110,7 @@ class DataLoader(TorchDataLoader[T]):
             collate_fn = earlier.inner
         pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
-            pipeline = Pipeline(**settings, classes=classes_of(dataset), lifted=lifted)
+            pipeline = Pipeline(**settings, classes=classes_of(dataset), lifted=lifted, fetching=fetching)
         if pipeline is not None and coreset is not None:
             sampler, shuffle = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle), None
 
@@ -343,7 +352,7 @@ class _Iterator:
 
 
 def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
-    """What lift=True takes out of ``dataset``; None when that is nothing, which warns with the reason."""
+    """What lift=True takes out of ``dataset``, maybe nothing; None without it."""
     if not isinstance(lift, bool):
         raise TypeError(
             f"lift must be True or False, got {lift!r}; to compile a transform by itself write smartaug.lift(transform)"
@@ -359,11 +368,28 @@ def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
         return None
     if given:
         raise ValueError("lift=True runs lifted.augment by itself; leave it out of augment=, or leave lift=True out")
-    lifted = lift_dataset(dataset)
-    if lifted.augment is None:
-        warnings.warn(f"lift=True lifted nothing: {lifted.reason}", NoEffectWarning, stacklevel=4)
-        return None
-    return lifted
+    return lift_dataset(dataset)
+
+
+def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any) -> tuple[Any, str | None]:
+    """The dataset answering with whole batches, and None; or the dataset as it is, and what hinders it."""
+    if batch_size is None and batch_sampler is None:
+        return dataset, "batch_size=None asks for single samples"
+    inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
+    if inner is not None and inner is not default_collate:
+        return dataset, "the collate function is your own and sees samples"
+    hindrance = hinders(dataset)
+    return (batched(dataset), None) if hindrance is None else (dataset, hindrance)
+
+
+def _fetching(dataset: Any, hindrance: str | None, workers: int) -> tuple[str, str, str]:
+    """A row of the table that `explain` gives: how samples are fetched, where, and why."""
+    where = f"{workers} worker{'s' * (workers > 1)}" if workers else "main process"
+    why = f"sample by sample: {hindrance}"
+    if hindrance is None:
+        slower = "; num_workers=0 is faster, since nothing is left for workers to do" if workers else ""
+        why = f"whole batches, one indexing operation each{slower}"
+    return f"fetch: {type(dataset).__name__}", where, why
 
 
 def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | None) -> Pipeline | None:

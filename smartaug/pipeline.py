@@ -87,7 +87,7 @@ class Pipeline:
     """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
 
     The arguments are those of `DataLoader`; classes: number of classes of the data set, or None when unknown.
-    lifted: what was taken out of the data set.
+    lifted: what was taken out of the data set. fetching: a row for `explain` on how samples are fetched.
     """
 
     def __init__(
@@ -104,6 +104,7 @@ class Pipeline:
         returns: str = "same",
         classes: int | None = None,
         lifted: Lifted | None = None,
+        fetching: tuple[str, str, str] | None = None,
     ) -> None:
         self.settings = {  # as the user gave them: what a rebuilt loader is compared by
             "lift": lift,
@@ -122,7 +123,7 @@ class Pipeline:
             raise TypeError(not_a_stage("reweight", reweight, "a reweighter"))
         if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
             raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
-        self.lifted = lifted
+        self.lifted, self.fetching = lifted, fetching
         self.steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
         self.device = device if device is None else checked_device(device)
@@ -473,6 +474,8 @@ class Pipeline:
         """A table: every stage in order, where it runs, and why; below a plan's stages its segments and backends."""
         device = str(self.resolve_device())
         rows = [("stage", "runs", "why")]
+        if self.fetching is not None:
+            rows.append(self.fetching)
         if self.coreset is not None:
             rows.append((f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn"))
         for position, step in enumerate(self.steps):
@@ -487,7 +490,7 @@ class Pipeline:
             rows.append((f"reweight: {name_of(self.reweight)}", device, "at hand-over, with the model as it is then"))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
-        return table if self.lifted is None else f"{self.lifted.explain()}\n\n{table}"
+        return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"
 
     def state_dict(self) -> dict[str, Any]:
         """The seed and the states of the stages, as tensors and plain values."""

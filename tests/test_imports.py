@@ -16,7 +16,7 @@ LAYERS = [
     ["augment", "reweight", "coreset"],
     ["shared_epoch", "per_sample"],
     ["lift", "moments", "dataset"],
-    ["stages"],
+    ["stages", "batch_fetch"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
     ["side_stream"],

@@ -18,6 +18,7 @@ from .. import draws
 from ..augment import Augmentation
 from ..augment.backends.torch_warp import within
 from ..augment.plan import Call, Lookup, Plan, Segment, Trace
+from .noise import normal_field
 
 Span = tuple[float, float]
 _LEVELS = 256
@@ -304,7 +305,7 @@ def noisy(images: Tensor, key: Tensor, spread: Tensor, centre: Tensor, *, shared
 
     shared: one noise for all channels.
     """
-    noise = draws.normal(key, (1 if shared else images.shape[1], *images.shape[2:]))
+    noise = normal_field(key, (1 if shared else images.shape[1], *images.shape[2:]))
     noise = noise * spread.float()[:, None, None, None] + centre.float()[:, None, None, None]
     return (images + noise).clamp_(0.0, 255.0).to(torch.uint8)
 
