@@ -52,12 +52,15 @@ def costs(points: Points, rows: Tensor | slice, columns: Tensor | slice) -> Tens
     1 − exp(−d · exponent). d² comes from the Gram matrix (r rᵀ) ∘ (φ φᵀ + 1) in float64; below the rounding of its
     terms it is 0.
     """
-    left, right = points.residual[rows].double(), points.residual[columns].double()
+    left, right = points.residual[rows], points.residual[columns]
+    if points.feature is None:  # by differences, without cancellation
+        distance = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+        return distance if points.exponent == 0.0 else torch.expm1(distance.mul_(-points.exponent)).neg_()
+    left, right = left.double(), right.double()
     gram, own, other = left @ right.T, left.square().sum(1), right.square().sum(1)
-    if points.feature is not None:
-        left, right = points.feature[rows], points.feature[columns]
-        gram = gram.mul_((left @ right.T).add_(1))
-        own, other = own * (left.square().sum(1) + 1), other * (right.square().sum(1) + 1)
+    left, right = points.feature[rows], points.feature[columns]
+    gram = gram.mul_((left @ right.T).add_(1))
+    own, other = own * (left.square().sum(1) + 1), other * (right.square().sum(1) + 1)
     return _costs(gram, own[:, None] + other[None], points.exponent)
 
 

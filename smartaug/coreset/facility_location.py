@@ -31,7 +31,7 @@ Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
 
 _log = logging.getLogger("smartaug")
-_PER_POINT = 2304  # bytes: a list of 256 members, or a working set of 64 rows, and the bookkeeping
+_PER_POINT = 4096  # bytes: a list of 256 members, in torch a working set of 64 rows, and the bookkeeping
 _ASKED = 2  # in parts, each part proposes this many times its share of the budget
 _WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
 
@@ -42,7 +42,7 @@ class FacilityLocation:
     similarity: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is
     exp(−‖g_i − g_j‖ / dim), the released code's, with dim the number of entries of g. method: "exact" is greedy, lazily
     evaluated; "stochastic" takes the best of (n / budget) ln(1 / epsilon) random candidates for each pick, which keeps
-    1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 2.3 KiB a
+    1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 4 KiB a
     sample). Larger ones are selected in random parts; the proposals of the parts, twice the budget and each counting
     for those it stands for, are selected from once more. From parts of a budget above 3/8 of the samples there is no
     second round. backend: "numba" (embeddings on the CPU without features), "torch", or None for the fastest there is.
@@ -54,7 +54,7 @@ class FacilityLocation:
         similarity: Similarity = "distance",
         method: Method = "exact",
         *,
-        memory: int = 64 << 20,
+        memory: int = 128 << 20,
         epsilon: float = 0.01,
         backend: Literal["numba", "torch"] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class FacilityLocation:
             if value not in wanted:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, wanted))}, got {value!r}")
         if not isinstance(memory, int) or memory < 1 << 20:
-            raise ValueError(f"memory must be a number of bytes ≥ 1 MiB, got {memory!r}; write memory=64 << 20")
+            raise ValueError(f"memory must be a number of bytes ≥ 1 MiB, got {memory!r}; write memory=128 << 20")
         if not 0.0 < epsilon < 1.0:
             raise ValueError(f"epsilon must lie in (0, 1), got {epsilon!r}; write epsilon=0.01")
         if backend == "numba" and not _numba_installed():
