@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,15 @@ def points_of(embedding: Embedding, similarity: str) -> tuple[Points, float]:
     if similarity == "distance":
         return Points(scaled, feature, 0.0), scale
     return Points(scaled, feature, scale / max(dim, 1)), 1.0
+
+
+def lexicographic(points: Points) -> Tensor:
+    """(n,) int64 on the CPU: the order of the points by their first column, then their second and so on; stable."""
+    rows = points.residual if points.feature is None else torch.cat([points.residual, points.feature.float()], 1)
+    bits = (rows + 0.0).cpu().numpy().view(np.int32)  # + 0: there is no −0
+    # as unsigned integers from the most significant byte on, floats are ordered as bytes are
+    keys = np.ascontiguousarray(np.where(bits < 0, ~bits, bits ^ np.int32(-(2**31))).view(np.uint32).astype(">u4"))
+    return torch.from_numpy(keys.view(f"V{4 * keys.shape[1]}").reshape(-1).argsort(kind="stable"))
 
 
 def costs(points: Points, rows: Tensor | slice, columns: Tensor | slice) -> Tensor:

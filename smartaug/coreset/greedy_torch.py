@@ -6,7 +6,8 @@ points that are nearer to it than to every medoid, and that set shrinks with eve
 the candidate keeps it, with its costs, and is judged by that list alone. When: no numba, features, or embeddings on
 CUDA. Cost: two passes over all pairs in blocks, then mostly lists; about 4 KiB a point; one wait for the device a pick.
 
-Gains are float64 sums of float32 costs. Equal gains go to the lower index.
+Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
+equal, and go to the lower index.
 """
 
 from __future__ import annotations
@@ -135,11 +136,11 @@ class _Greedy:
         """(b,) float64 Σ_i mass_i max(nearest_i − cost_ij, 0); −1 for those that are medoids."""
         gain = torch.empty(len(look.members), dtype=torch.float64, device=self.mass.device)
         if len(look.dense):
-            gain[look.dense] = (self.nearest[:-1] - look.rows).clamp_(min=0).double() @ self.mass[:-1]
+            gain[look.dense] = _saved(self.nearest[:-1], look.rows) @ self.mass[:-1]
         if len(look.listed):
             listed = look.members[look.listed]
             where = self._where[listed]
-            saved = (self.nearest[where] - self._costs[listed]).clamp_(min=0)
+            saved = _saved(self.nearest[where], self._costs[listed])
             gain[look.listed] = (saved * self.mass[where]).sum(1)
         return gain.masked_fill_(~self._open[look.members], -1.0)
 
@@ -161,3 +162,8 @@ class _Greedy:
         self.picks[self.made] = pick
         self._open[pick] = False
         self.made += 1
+
+
+def _saved(nearest: Tensor, rows: Tensor) -> Tensor:
+    """max(nearest − cost, 0), float64: differences of float32 numbers, without rounding."""
+    return rows.double().neg_().add_(nearest).clamp_(min=0)
