@@ -10,13 +10,14 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from . import draws, leaves
+from .augment import CutMix, MixUp
 from .augment.augmentation import on_cpu
 from .augment.foreign import Foreign
 from .augment.labels import mix_labels
@@ -24,6 +25,7 @@ from .augment.plan import Plan, Trace
 from .batch import READ, Batch, Target
 from .fetch import Passes, Running
 from .notices import NoEffectWarning
+from .selection import CoresetLike
 from .stages import (
     Seed,
     as_steps,
@@ -47,23 +49,6 @@ class Reweighter(Protocol):
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
         """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1; None leaves them as they are."""
-        ...
-
-
-@runtime_checkable
-class CoresetLike(Protocol):
-    """What ``coreset=`` takes: which samples an epoch trains on.
-
-    Optional: ``observe(index, output, target)`` receives detached outputs from `smartaug.Loss`;
-    ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its stats.
-    """
-
-    def budget(self, size: int) -> int:
-        """How many of ``size`` samples every epoch draws."""
-        ...
-
-    def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """``(indices, weights)`` of this epoch: (k,) int64 in 0..size-1 and (k,) float with mean 1, or None."""
         ...
 
 
@@ -116,6 +101,7 @@ class Pipeline:
         if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
             raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
         self.steps = as_steps(augment)
+        self._mixes = any(isinstance(part, (MixUp, CutMix)) for part in flattened(self.steps))
         self.reweight, self.coreset = reweight, coreset
         self.device = device if device is None else checked_device(device)
         self.seed = Seed(seed)
@@ -413,12 +399,25 @@ class Pipeline:
                 stacklevel=2,
             )
 
-    def observe(self, index: Tensor | None, output: Any, target: Target) -> None:
-        """`Loss` met a target of this pipeline: note that, and show the outputs of unmixed rows to the coreset."""
+    def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
+        """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
+
+        classifies: the outputs are logits of one class each; a coreset that records residuals p − y needs that.
+        """
         READ.add(self.key)
         look = getattr(self.coreset, "observe", None)
-        if look is not None and index is not None and isinstance(output, Tensor) and target._soft is None:
-            look(index, output.detach(), target.plain)
+        if look is None or index is None or not isinstance(output, Tensor):
+            return
+        if not classifies and getattr(self.coreset, "observes", False):
+            raise TypeError(
+                "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
+                "cross entropy, or select=smartaug.coreset.Uniform()"
+            )
+        unmixed = None
+        if target._soft is not None and self._mixes:
+            # a row that was left alone has its own label whole; softened ones (reweighting) cannot be told from mixed
+            unmixed = target._soft.amax(1) > 1 - 1e-6
+        look(index, output.detach(), target.plain, unmixed)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
@@ -439,7 +438,9 @@ class Pipeline:
         device = str(self.resolve_device())
         rows = [("stage", "runs", "why")]
         if self.coreset is not None:
-            rows.append((f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn"))
+            own = getattr(self.coreset, "explain", None)
+            drawn = (f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn")
+            rows += [drawn] if own is None else own()
         for position, step in enumerate(self.steps):
             if isinstance(step, Foreign):
                 rows.append((f"augment: {step.name}", device, "no plan for it: as it is, in a forked RNG"))
@@ -453,13 +454,13 @@ class Pipeline:
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The seed and the states of the stages, as tensors and plain values."""
+    def state_dict(self, record: bool = True) -> dict[str, Any]:
+        """The seed and the states of the stages, as tensors and plain values; record: with dataset-sized records."""
         state: dict[str, Any] = {"seed": self.seed()}
         for name in ("reweight", "coreset"):
             own = getattr(getattr(self, name), "state_dict", None)
             if own is not None:
-                state[name] = own()
+                state[name] = own(record=record) if name == "coreset" else own()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
