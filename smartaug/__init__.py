@@ -17,7 +17,7 @@ from .augment import (
 )
 from .batch import Batch, Embedding, Target
 from .collate import Collate
-from .coreset import Coreset
+from .coreset import Coreset, FacilityLocation, MaxLoss
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
@@ -44,9 +44,11 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "DataLoader",
     "Embedding",
     "Erase",
+    "FacilityLocation",
     "Flip",
     "LearningToReweight",
     "Loss",
+    "MaxLoss",
     "MetaAugment",
     "MetaWeightNet",
     "MixUp",

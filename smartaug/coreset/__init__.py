@@ -3,9 +3,17 @@
 | criterion | what it selects |
 |---|---|
 | `Uniform` | a fresh random subset each time: the baseline that every other must beat |
+| `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they stand for |
+| `MaxLoss` | the largest losses, or the smallest |
+
+A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a data
+set by one pass of the model.
 """
 
+from .embed import embed_pass
+from .facility_location import FacilityLocation
+from .max_loss import MaxLoss
 from .schedule import Coreset
 from .uniform import Uniform
 
-__all__ = ["Coreset", "Uniform"]
+__all__ = ["Coreset", "FacilityLocation", "MaxLoss", "Uniform", "embed_pass"]
