@@ -87,7 +87,9 @@ class DataLoader(TorchDataLoader[T]):
         if active and pipeline is None:
             pipeline = Pipeline(**settings, classes=classes_of(dataset))
         if pipeline is not None and coreset is not None:
-            sampler, shuffle = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle), None
+            reading = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
+            sampler = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
+            shuffle = None
 
         super().__init__(
             dataset,
@@ -135,7 +137,7 @@ class DataLoader(TorchDataLoader[T]):
             return sampler
         share = self._share()
         if share is not None:
-            own = self.batch_sampler
+            own: Any = self.batch_sampler
             sampler = share if own is None else BatchSampler(share, own.batch_size, own.drop_last)
         return Recorded(sampler, self._record)
 
@@ -364,7 +366,13 @@ def _shared(earlier: Collate | None, settings: dict[str, Any]) -> Pipeline | Non
 
 
 def _coreset_sampler(
-    coreset: Any, pipeline: Pipeline, dataset: Any, sampler: Any, batch_sampler: Any, shuffle: bool | None
+    coreset: Any,
+    pipeline: Pipeline,
+    dataset: Any,
+    sampler: Any,
+    batch_sampler: Any,
+    shuffle: bool | None,
+    reading: dict[str, Any],
 ) -> CoresetSampler:
     """The sampler of ``coreset=``: it shares the stages' seed and count of epochs."""
     if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
@@ -386,7 +394,13 @@ def _coreset_sampler(
     elif len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
         warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
     return CoresetSampler(
-        coreset, dataset=dataset, shuffle=bool(shuffle), seed=pipeline.seed, passes=pipeline.passes, base=base
+        coreset,
+        dataset=dataset,
+        shuffle=bool(shuffle),
+        seed=pipeline.seed,
+        passes=pipeline.passes,
+        base=base,
+        reading=reading,
     )
 
 

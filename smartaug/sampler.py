@@ -28,7 +28,8 @@ class CoresetSampler(DistributedSampler):
     size: the dataset's length, needed with a coreset, or dataset: the dataset itself, whose labels the coreset then
     reads. seed: an integer, or a function that gives one at the first pass. The epoch is counted, or what ``set_epoch``
     said last; passes: what counts it when that is somebody else's. base: a `DistributedSampler` of the user's whose
-    rank, ranks, epoch, shuffle, seed and drop_last are followed.
+    rank, ranks, epoch, shuffle, seed and drop_last are followed. reading: how a coreset reads the dataset, see its
+    ``meet``.
 
     It is a `DistributedSampler` only by type, so that Lightning and Fabric leave it alone: iterating it gives the whole
     epoch, and Accelerate shards that. `part` is one rank's share; `smartaug.DataLoader` draws that under
@@ -49,6 +50,7 @@ class CoresetSampler(DistributedSampler):
         seed: int | Callable[[], int] = 0,
         passes: Passes | None = None,
         base: DistributedSampler | None = None,
+        reading: dict[str, Any] | None = None,
     ) -> None:
         size = len(dataset) if dataset is not None and size is None else size
         self.shuffle, self.seed, self.size = shuffle, seed, size  # type: ignore[assignment]
@@ -69,9 +71,8 @@ class CoresetSampler(DistributedSampler):
                 "CoresetSampler(coreset, size=len(dataset))"
             )
         self.coreset, self._source = selected, Selections(selected, size, seed)
-        meet = getattr(selected, "meet", None)
-        if dataset is not None and meet is not None:
-            meet(dataset)
+        if dataset is not None and hasattr(selected, "meet"):
+            selected.meet(dataset, **(reading or {}))
 
     @property
     def epoch(self) -> int:  # type: ignore[override]

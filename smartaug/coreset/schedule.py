@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -20,9 +21,10 @@ from .. import ranks
 from ..batch import Embedding
 from ..labels import labels_of
 from ..logits import columns
+from .embed import embed_pass
+from .facility_location import FacilityLocation
 from .pick import Classes, Criterion, chosen, classes, clipped, explored, explorers_of, random_subset, split
 from .record import Record, pack
-from .uniform import Uniform
 
 Embed = Callable[[np.ndarray], Embedding]
 Model = nn.Module | Callable[[], nn.Module] | None
@@ -50,8 +52,8 @@ class Coreset:
     sizes, by largest remainder, or equally with balanced=True, where a class smaller than its share gives the rest to
     the others. Labels are the dataset's own (``targets``, ``labels``, ``tensors``), else those seen in training;
     without any there is one class. every: epochs between two selections. select: the criterion ``(embedding, budget,
-    generator) -> (indices, weights)``, called for each class; None is `coreset.Uniform`, a fresh random subset. A
-    criterion whose ``reads`` is empty needs no embedding, and no warm-up.
+    generator) -> (indices, weights)``, called for each class; None is `coreset.FacilityLocation`. A criterion whose
+    ``reads`` is empty needs no embedding, and no warm-up.
 
     apply: what is done with the selection. "train": only these samples are drawn. "augment": all data are drawn, and
     only these are augmented; the others pass plain (normalised, and resized where a crop resizes). "append": all data
@@ -114,13 +116,14 @@ class Coreset:
         if weights and apply != "train":
             raise ValueError(f'weights are for apply="train", got apply={apply!r}; leave weights out')
         self.every, self.embed, self.apply, self.warmup, self.balanced = every, embed, apply, warmup, bool(balanced)
-        self.select: Criterion = Uniform() if select is None else select
+        self.select: Criterion = FacilityLocation() if select is None else select
         self.weights, self.explore, self.memory, self.folder = weights, float(explore), memory, folder
         self.batch_size, self.device, self.dtype, self.transform = batch_size, device, dtype, transform
         self.features, self.progress = features, progress
         self.varies = callable(fraction)
         self._model = checked_model(model)
         self._dataset: Any = None
+        self._reading: dict[str, Any] = {}
         self._labels: Tensor | None = None
         self._record: Record | None = None
         self._size: int | None = None
@@ -144,9 +147,12 @@ class Coreset:
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def meet(self, dataset: Any) -> None:
-        """The loader tells which data it draws from: their labels are read, and embed="pass" embeds them."""
-        self._dataset, self._labels = dataset, labels_of(dataset)
+    def meet(self, dataset: Any, **reading: Any) -> None:
+        """The loader tells which data it draws from: their labels are read, and embed="pass" embeds them.
+
+        reading: collate_fn, inputs and target, as `embed_pass` takes them.
+        """
+        self._dataset, self._reading, self._labels = dataset, reading, labels_of(dataset)
 
     def bind(self, model: Model) -> Coreset:
         """Embed with this model from now on; returns self."""
@@ -257,7 +263,7 @@ class Coreset:
                 name, *ranks.from_first(lambda: self._choose(number, budget, size, seed, seen))
             )
         if len(block.explorers) and seen is not None:
-            block = Chosen(name, *ranks.from_first(lambda: self._explored(block, seed, epoch, seen)))
+            block = Chosen(name, *ranks.from_first(partial(self._explored, block, seed, epoch, seen)))
         return block.indices, block.weights if len(block.weights) else None
 
     def _merged(self, new: bool) -> np.ndarray:
@@ -340,10 +346,17 @@ class Coreset:
             transform=self.transform,
             features=self.features,
             progress=self.progress,
+            **self._reading,
         )
-        if self._labels is None and labels is not None and not labels.is_floating_point():
-            self._labels = labels.cpu().long()
-        return lambda rows: Embedding(*(None if part is None else part[torch.from_numpy(rows)] for part in whole))
+        if self._labels is None:
+            self._labels = labels.cpu()
+
+        def embedding(rows: np.ndarray) -> Embedding:
+            of = torch.from_numpy(rows).to(whole.residual.device)
+            feature, loss = (None if part is None else part[of] for part in whole[1:])
+            return Embedding(whole.residual[of], feature, loss)
+
+        return embedding
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -413,12 +426,12 @@ class Coreset:
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         for name, value in self.__dict__.items():
-            made.__dict__[name] = value if name in ("_model", "_dataset") else copy.deepcopy(value, memo)
+            made.__dict__[name] = value if name in ("_model", "_dataset", "_reading") else copy.deepcopy(value, memo)
         made._share()
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None, "_dataset": None}  # the loader brings the data again
+        return {**self.__dict__, "_model": None, "_dataset": None, "_reading": {}}  # the loader brings the data again
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -441,8 +454,9 @@ def reads_of(select: Any) -> tuple[str, ...]:
 
 def checked_fraction(fraction: Any, epoch: int | None = None) -> int | float:
     """A share of the dataset or a number of samples; ValueError for anything else."""
-    exact = isinstance(fraction, Integral) and not isinstance(fraction, bool) and fraction >= 1
-    share = isinstance(fraction, Real) and not isinstance(fraction, Integral) and 0.0 < fraction <= 1.0
+    whole = isinstance(fraction, Integral) and not isinstance(fraction, bool)
+    exact = whole and int(fraction) >= 1
+    share = not isinstance(fraction, Integral) and isinstance(fraction, Real) and 0.0 < float(fraction) <= 1.0
     if not exact and not share:
         at = "" if epoch is None else f" for epoch {epoch}"
         raise ValueError(
