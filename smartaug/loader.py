@@ -18,6 +18,7 @@ from .order import Listening, Record, Recorded, forward_epoch, told_epoch
 from .pipeline import Pipeline
 from .ranks import here
 from .sampler import CoresetSampler, Share
+from .selection import Selections
 from .side_stream import CopyAhead
 from .stages import classes_of
 
@@ -88,8 +89,11 @@ class DataLoader(TorchDataLoader[T]):
             pipeline = Pipeline(**settings, classes=classes_of(dataset))
         if pipeline is not None and coreset is not None:
             reading = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
-            sampler = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
-            shuffle = None
+            if getattr(coreset, "apply", "train") == "train":
+                sampler = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
+                shuffle = None
+            elif pipeline.selections is None:
+                pipeline.selections = _selections(coreset, pipeline, dataset, reading)
 
         super().__init__(
             dataset,
@@ -125,7 +129,7 @@ class DataLoader(TorchDataLoader[T]):
             pipeline.weight_of = self.sampler.weight_of
         own_batches: Any = self.batch_sampler
         if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
-            own_batches.sampler = Listening(own_batches.sampler, pipeline.passes)
+            own_batches.sampler = Listening(own_batches.sampler, pipeline.passes, pipeline.selections)
             own_batches.set_epoch = pipeline.passes.tell  # Accelerate's seedable sampler replaces the one just set
         sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
         self._record = Record(getattr(source, "generator", None) for source in sources)
@@ -154,6 +158,8 @@ class DataLoader(TorchDataLoader[T]):
     def __iter__(self) -> Any:
         if self._pipeline is None or self._record is None:
             return super().__iter__()
+        if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
+            self._pipeline.selections.of(self._pipeline.passes.upcoming)
         self._record.waiting = None
         if self._record.resume is None:
             self._record.waiting = self._record.own_states()
@@ -304,8 +310,11 @@ class DataLoader(TorchDataLoader[T]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._pipeline is not None:  # pickling a Collate drops its stages; the loader brings them
+        if self._pipeline is not None:  # pickling a Collate drops its stages, and a coreset its data; the loader brings
             self.collate_fn.attach(self._pipeline)
+            if hasattr(self.coreset, "meet"):
+                reading = {"collate_fn": self.collate_fn.inner, "inputs": self.inputs, "target": self.target}
+                self.coreset.meet(self.dataset, **reading)
 
 
 class _Iterator:
@@ -377,14 +386,11 @@ def _coreset_sampler(
     """The sampler of ``coreset=``: it shares the stages' seed and count of epochs."""
     if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
         return sampler  # a rebuilt loader hands it back
-    if isinstance(dataset, IterableDataset):
-        raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
+    _refuse_streams(dataset)
     base = sampler if isinstance(sampler, DistributedSampler) and not isinstance(sampler, CoresetSampler) else None
     if (sampler is not None and base is None) or batch_sampler is not None:
         name = "sampler" if sampler is not None else "batch_sampler"
         raise ValueError(f"coreset= decides which samples are drawn, so {name}= must be left out; use shuffle=True")
-    if not hasattr(dataset, "__len__"):
-        raise TypeError(f"coreset= needs a dataset with a length, got {type(dataset).__name__}")
     if getattr(coreset, "varies", False):
         warnings.warn(
             f"{coreset!r} gives epochs of different lengths: size learning-rate schedules by loader.steps(epochs), and "
@@ -402,6 +408,25 @@ def _coreset_sampler(
         base=base,
         reading=reading,
     )
+
+
+def _selections(coreset: Any, pipeline: Pipeline, dataset: Any, reading: dict[str, Any]) -> Selections:
+    """The selections of a coreset that chooses what is augmented: all samples are drawn, by the user's own sampler."""
+    _refuse_streams(dataset)
+    if coreset.apply == "append" and not pipeline.steps:
+        raise ValueError(
+            'apply="append" appends augmented copies, and there is no augment=; write augment=RandAugment()'
+        )
+    if hasattr(coreset, "meet"):
+        coreset.meet(dataset, **reading)
+    return Selections(coreset, len(dataset), pipeline.seed)
+
+
+def _refuse_streams(dataset: Any) -> None:
+    if isinstance(dataset, IterableDataset):
+        raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
+    if not hasattr(dataset, "__len__"):
+        raise TypeError(f"coreset= needs a dataset with a length, got {type(dataset).__name__}")
 
 
 class Wrapped:

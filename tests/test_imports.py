@@ -30,7 +30,7 @@ AUGMENT_LAYERS = [
     ["labels"],
     ["augmentation"],
     ["ops", "geometry", "tone", "mix", "policies", "foreign"],
-    ["augmix", "compose"],
+    ["augmix", "compose", "partly"],
 ]
 
 

@@ -140,6 +140,11 @@ class Record:
         """(n,) int32: the label that each sample was seen with, −1 where it was not."""
         return np.array(self._table["label"])
 
+    @property
+    def losses(self) -> Tensor:
+        """(n,) float32: the loss that each sample was last seen with, 0 where it was not."""
+        return torch.from_numpy(np.array(self._table["loss"]))
+
     def add(self, index: Tensor, packed: Packed, epoch: int) -> None:
         """Keep B rows of the samples index (B,), seen in ``epoch``; those on a device are written once they arrive."""
         device = packed.values.device
@@ -216,8 +221,3 @@ class Record:
     def __getstate__(self) -> dict[str, Any]:
         self.flush()
         return {**self.__dict__, "_table": np.array(self._table), "mapped": False}
-
-
-def same_width(record: Record, output: Tensor) -> bool:
-    """Whether the output (B, K) has the record's number of classes."""
-    return record.classes == (2 if output.ndim == 1 else max(2, output.shape[1]))

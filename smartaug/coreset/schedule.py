@@ -107,7 +107,9 @@ class Coreset:
         for name, given, known in (("embed", embed, ("observed", "pass")), ("apply", apply, _APPLY)):
             if given not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}; write {name}={known[0]!r}")
-        if isinstance(select, (type, Coreset)) or (select is not None and not callable(select)):
+        if isinstance(select, Coreset):
+            raise TypeError(f"{type(select).__name__} is a coreset of its own: coreset={select!r}")
+        if isinstance(select, type) or (select is not None and not callable(select)):
             raise TypeError(f"select must be a criterion such as smartaug.coreset.Uniform(), got {select!r}")
         if not isinstance(explore, (int, float)) or not 0.0 <= explore <= 1.0:
             raise ValueError(f"explore must be a share of the budget in [0, 1], got {explore!r}; write explore=0.2")
@@ -257,7 +259,7 @@ class Coreset:
         block, seen = self._block, None
         new = block is None or block.name != name
         if self.observes:
-            seen = self._merged(new)
+            _, seen = self._merged(new)
         if block is None or new:
             block = self._block = Chosen(
                 name, *ranks.from_first(lambda: self._choose(number, budget, size, seed, seen))
@@ -266,8 +268,11 @@ class Coreset:
             block = Chosen(name, *ranks.from_first(partial(self._explored, block, seed, epoch, seen)))
         return block.indices, block.weights if len(block.weights) else None
 
-    def _merged(self, new: bool) -> np.ndarray:
-        """The epoch in which each sample was last seen by any rank; for a new selection the records are merged, too."""
+    def _merged(self, new: bool) -> tuple[Record, np.ndarray]:
+        """The record, and the epoch in which each sample was last seen by any rank (−1: never).
+
+        For a new selection the ranks' records become one.
+        """
         if self._record is not None:
             self._record.flush()
         classes = torch.tensor([0 if self._record is None else self._record.classes], device="cpu")
@@ -281,7 +286,7 @@ class Coreset:
         record = self._table(known)
         if new:
             record.merge()
-        return ranks.largest(torch.from_numpy(record.seen)).numpy()
+        return record, ranks.largest(torch.from_numpy(record.seen)).numpy()
 
     def _classes(self, size: int) -> Classes:
         """Labels: the dataset's own, else those recorded (−1: unknown)."""
