@@ -17,7 +17,7 @@ from .augment import (
 )
 from .batch import Batch, Embedding, Target
 from .collate import Collate
-from .coreset import Coreset, FacilityLocation, MaxLoss
+from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .loader import DataLoader, wrap
 from .loss import Loss
 from .notices import NoEffectWarning
@@ -46,6 +46,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Erase",
     "FacilityLocation",
     "Flip",
+    "InfoBatch",
     "LearningToReweight",
     "Loss",
     "MaxLoss",

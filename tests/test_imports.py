@@ -10,12 +10,12 @@ import smartaug
 ROOT = Path(smartaug.__file__).parent
 # lowest first; modules of one layer do not import each other, but for the files inside a package
 LAYERS = [
-    ["notices", "draws", "leaves", "fetch", "head", "logits", "ranks"],
+    ["notices", "draws", "leaves", "fetch", "head", "labels", "logits", "ranks"],
     ["batch", "untouched"],
     ["grads"],
     ["augment", "reweight", "coreset"],
     ["lift", "moments", "dataset"],
-    ["stages"],
+    ["stages", "selection"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
     ["side_stream"],
@@ -30,7 +30,7 @@ AUGMENT_LAYERS = [
     ["labels"],
     ["augmentation"],
     ["ops", "geometry", "tone", "mix", "policies", "foreign"],
-    ["augmix", "compose"],
+    ["augmix", "compose", "partly"],
 ]
 
 
