@@ -17,7 +17,7 @@ from .augment import (
 )
 from .batch import Batch, Embedding, Target
 from .collate import Collate
-from .coreset import Coreset
+from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .dataset import AugmentedDataset
 from .lift import Lifted, lift
 from .loader import DataLoader, wrap
@@ -47,10 +47,13 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "DataLoader",
     "Embedding",
     "Erase",
+    "FacilityLocation",
     "Flip",
+    "InfoBatch",
     "LearningToReweight",
     "Lifted",
     "Loss",
+    "MaxLoss",
     "MetaAugment",
     "MetaWeightNet",
     "MixUp",

@@ -161,8 +161,8 @@ class Pass:
         module = unwrapped(model)
         self.feature: Tensor | None = None
         self._scope = scope
-        values = _values(module, at)
         graph = graph and scope == "full"
+        values = _values(module, at, needed=graph)
         self._leaves = {name: value.detach().requires_grad_(graph) for name, value in values.items()}
         seen: dict[str, tuple[Tensor, Tensor]] = {}
         watch = scope == "head" or features
@@ -222,10 +222,10 @@ def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Dir
 # --- calling the model -----------------------------------------------------------------------------------------------
 
 
-def _values(module: nn.Module, at: Mapping[str, Tensor] | None) -> Direction:
+def _values(module: nn.Module, at: Mapping[str, Tensor] | None, needed: bool = True) -> Direction:
     """The parameters that require a gradient, each once, by name; ``at`` in their place where it has the name."""
     found = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
-    if not found:
+    if needed and not found:
         raise ValueError(
             "the model has no parameter that requires a gradient, so no sample can help it; unfreeze some: "
             "model.requires_grad_(True)"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
+from torch.utils.data import BatchSampler, Dataset, DistributedSampler, IterableDataset, Sampler, default_collate
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset, IterableDataset, Sampler, default_collate
 
 from .batch_fetch import batched, hinders
 from .collate import Collate, Pending
@@ -22,7 +22,8 @@ from .notices import NoEffectWarning
 from .order import Listening, Record, Recorded, forward_epoch, told_epoch
 from .pipeline import Pipeline
 from .ranks import here
-from .sampler import CoresetSampler
+from .sampler import CoresetSampler, Share
+from .selection import Selections
 from .side_stream import CopyAhead
 from .stages import classes_of, listed
 
@@ -112,7 +113,12 @@ class DataLoader(TorchDataLoader[T]):
         if active and pipeline is None:
             pipeline = Pipeline(**settings, classes=classes_of(dataset), lifted=lifted, fetching=fetching)
         if pipeline is not None and coreset is not None:
-            sampler, shuffle = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle), None
+            reading = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
+            if getattr(coreset, "apply", "train") == "train":
+                sampler = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
+                shuffle = None
+            elif pipeline.selections is None:
+                pipeline.selections = _selections(coreset, pipeline, dataset, reading)
 
         super().__init__(
             dataset,
@@ -148,7 +154,7 @@ class DataLoader(TorchDataLoader[T]):
             pipeline.weight_of = self.sampler.weight_of
         own_batches: Any = self.batch_sampler
         if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
-            own_batches.sampler = Listening(own_batches.sampler, pipeline.passes)
+            own_batches.sampler = Listening(own_batches.sampler, pipeline.passes, pipeline.selections)
             own_batches.set_epoch = pipeline.passes.tell  # Accelerate's seedable sampler replaces the one just set
         sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
         self._record = Record(getattr(source, "generator", None) for source in sources)
@@ -156,13 +162,29 @@ class DataLoader(TorchDataLoader[T]):
     @property
     def _index_sampler(self) -> Any:
         sampler = super()._index_sampler
-        return sampler if self._record is None else Recorded(sampler, self._record)
+        if self._record is None:
+            return sampler
+        share = self._share()
+        if share is not None:
+            own: Any = self.batch_sampler
+            sampler = share if own is None else BatchSampler(share, own.batch_size, own.drop_last)
+        return Recorded(sampler, self._record)
+
+    def _share(self) -> Share | None:
+        """This rank's part of a subset; None in a single process, and for samplers of the user's."""
+        if not isinstance(self.sampler, CoresetSampler):
+            return None
+        share = self.sampler.part()
+        if share.world == 1:
+            return None
+        share.whole = getattr(self.batch_sampler, "sampler", self.sampler)  # the stand-in that hears the epoch
+        return share
 
     def __iter__(self) -> Any:
         if self._pipeline is None or self._record is None:
             return super().__iter__()
-        if self.coreset is not None:
-            _refuse_ranks()
+        if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
+            self._pipeline.selections.of(self._pipeline.passes.upcoming)
         tell_epoch(self.dataset, self._pipeline.passes.upcoming)
         self._record.waiting = None
         if self._record.resume is None:
@@ -190,8 +212,20 @@ class DataLoader(TorchDataLoader[T]):
             self._pipeline.passes.tell(epoch)
 
     def steps(self, epochs: int) -> int:
-        """The number of batches in ``epochs`` epochs, for learning-rate schedules."""
-        return epochs * len(self)
+        """The number of batches in the first ``epochs`` epochs, for learning-rate schedules.
+
+        An upper bound where it depends on the losses to come (`coreset.InfoBatch`).
+        """
+        if not isinstance(self.sampler, CoresetSampler) or not self.sampler.varies:
+            return epochs * len(self)
+        share = self._share()
+        total = 0
+        for epoch in range(epochs):
+            samples = self.sampler.length(epoch)
+            samples = samples if share is None else share.of(samples)
+            size = self.batch_size or 1
+            total += samples // size if self.drop_last else -(-samples // size)
+        return total
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made: epoch, batches, samples, augmented, weighted, fallbacks (batches whose
@@ -208,9 +242,12 @@ class DataLoader(TorchDataLoader[T]):
             return getattr(self, f"_{name}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _state_dict(self) -> dict[str, Any]:
-        """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming."""
-        pipeline, record = self._own()
+    def _state_dict(self, record: bool = True) -> dict[str, Any]:
+        """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming.
+
+        record=False leaves out records of the size of the dataset (what a coreset observed).
+        """
+        pipeline, order = self._own()
         rank, ranks = here()
         state: dict[str, Any] = {
             "rank": rank,
@@ -218,16 +255,16 @@ class DataLoader(TorchDataLoader[T]):
             "epoch": pipeline.passes.upcoming,
             "batches": 0,
             "checksum": 0,
-            "generators": record.own_states(),
+            "generators": order.own_states(),
             "sampler_epoch": told_epoch(super()._index_sampler),
             **self._order(),
-            "stages": pipeline.state_dict(),
+            "stages": pipeline.state_dict(record),
         }
-        current = record.latest
-        if record.resume is not None:  # loaded, and no pass begun since
-            return {**record.resume, "stages": state["stages"]}
-        if record.waiting is not None:  # a pass whose first batch is still to come: it begins anew
-            state["generators"] = record.waiting
+        current = order.latest
+        if order.resume is not None:  # loaded, and no pass begun since
+            return {**order.resume, "stages": state["stages"]}
+        if order.waiting is not None:  # a pass whose first batch is still to come: it begins anew
+            state["generators"] = order.waiting
             return state
         if current is None or current.ended or not 0 < current.handed < self._length():
             return state
@@ -276,6 +313,8 @@ class DataLoader(TorchDataLoader[T]):
                     "epoch cannot be resumed; use the same, or a state taken at the end of an epoch"
                 )
         pipeline.load_state_dict(state["stages"])
+        if isinstance(self.sampler, CoresetSampler):
+            self.sampler.forget()
         told = state["epoch"] if state["sampler_epoch"] is None else state["sampler_epoch"]
         for listener in (self.sampler, self.batch_sampler):
             forward_epoch(listener, told)
@@ -298,8 +337,11 @@ class DataLoader(TorchDataLoader[T]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._pipeline is not None:  # pickling a Collate drops its stages; the loader brings them
+        if self._pipeline is not None:  # pickling a Collate drops its stages, and a coreset its data; the loader brings
             self.collate_fn.attach(self._pipeline)
+            if hasattr(self.coreset, "meet"):
+                reading = {"collate_fn": self.collate_fn.inner, "inputs": self.inputs, "target": self.target}
+                self.coreset.meet(self.dataset, **reading)
 
 
 class _Iterator:
@@ -403,30 +445,58 @@ def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | 
 
 
 def _coreset_sampler(
-    coreset: Any, pipeline: Pipeline, dataset: Any, sampler: Any, batch_sampler: Any, shuffle: bool | None
+    coreset: Any,
+    pipeline: Pipeline,
+    dataset: Any,
+    sampler: Any,
+    batch_sampler: Any,
+    shuffle: bool | None,
+    reading: dict[str, Any],
 ) -> CoresetSampler:
     """The sampler of ``coreset=``: it shares the stages' seed and count of epochs."""
     if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
         return sampler  # a rebuilt loader hands it back
-    _refuse_ranks()
-    if isinstance(dataset, IterableDataset):
-        raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
-    if sampler is not None or batch_sampler is not None:
+    _refuse_streams(dataset)
+    base = sampler if isinstance(sampler, DistributedSampler) and not isinstance(sampler, CoresetSampler) else None
+    if (sampler is not None and base is None) or batch_sampler is not None:
         name = "sampler" if sampler is not None else "batch_sampler"
         raise ValueError(f"coreset= decides which samples are drawn, so {name}= must be left out; use shuffle=True")
+    if getattr(coreset, "varies", False):
+        warnings.warn(
+            f"{coreset!r} gives epochs of different lengths: size learning-rate schedules by loader.steps(epochs), and "
+            "mind that Lightning reads len(loader) once",
+            stacklevel=3,
+        )
+    elif len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
+        warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
+    return CoresetSampler(
+        coreset,
+        dataset=dataset,
+        shuffle=bool(shuffle),
+        seed=pipeline.seed,
+        passes=pipeline.passes,
+        base=base,
+        reading=reading,
+    )
+
+
+def _selections(coreset: Any, pipeline: Pipeline, dataset: Any, reading: dict[str, Any]) -> Selections:
+    """The selections of a coreset that chooses what is augmented: all samples are drawn, by the user's own sampler."""
+    _refuse_streams(dataset)
+    if coreset.apply == "append" and not pipeline.steps:
+        raise ValueError(
+            'apply="append" appends augmented copies, and there is no augment=; write augment=RandAugment()'
+        )
+    if hasattr(coreset, "meet"):
+        coreset.meet(dataset, **reading)
+    return Selections(coreset, len(dataset), pipeline.seed)
+
+
+def _refuse_streams(dataset: Any) -> None:
+    if isinstance(dataset, IterableDataset):
+        raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
     if not hasattr(dataset, "__len__"):
         raise TypeError(f"coreset= needs a dataset with a length, got {type(dataset).__name__}")
-    if len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
-        warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
-    return CoresetSampler(coreset, size=len(dataset), shuffle=bool(shuffle), seed=pipeline.seed, passes=pipeline.passes)
-
-
-def _refuse_ranks() -> None:
-    if here()[1] > 1:
-        raise RuntimeError(
-            "coreset= selects for one process, but torch.distributed runs several and each would train on the whole "
-            "selection; use it in a single process, or under Accelerate, which shards the sampler"
-        )
 
 
 class Wrapped:

@@ -94,7 +94,7 @@ class Loss(nn.Module):
             return self.criterion(output, target, *args, **kwargs)
         pipeline = pipeline_of(target)
         if pipeline is not None:
-            pipeline.observe(target.index, output, target)
+            pipeline.observe(target.index, output, target, self._classifies(output))
         label, weight, soft = target.plain, target._weight, target._soft
         if soft is None and (weight is None or _all_ones(weight)):
             return self.criterion(output, label, *args, **kwargs)
@@ -137,6 +137,15 @@ class Loss(nn.Module):
             if any(part is member for part in parts for member in members):
                 return name
         return None
+
+    def _classifies(self, output: Any) -> bool:
+        """Whether the outputs are logits of one class a sample: not so for regression and several labels at once."""
+        if self._family() != "compare":
+            return True
+        binary = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits)
+        single = isinstance(output, Tensor) and (output.ndim == 1 or output.shape[1:].numel() == 1)
+        function = _function(self.criterion)
+        return single and (function is binary[1] or isinstance(function, binary[0]))
 
     def _settings(self, output: Tensor, target: Tensor, call: _Call) -> dict[str, Any]:
         """The settings of a criterion of torch: a module's attributes, or a functional's arguments with defaults."""

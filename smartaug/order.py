@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .fetch import Passes
 from .ranks import here
+from .selection import Selections
 
 
 class Pass:
@@ -118,14 +119,15 @@ class Recorded:
 
 
 class Listening:
-    """Stands in for a sampler inside torch's BatchSampler, to hear the epoch that frameworks tell only there.
+    """Stands in for a sampler inside torch's BatchSampler, to hear the epoch that frameworks tell only there, and to
+    select what is augmented before a pass begins.
 
     It is the sampler in all else: attributes, length, order, and what isinstance says. What is set on it is set on the
     sampler: Accelerate gives its ranks one order by setting ``generator``.
     """
 
-    def __init__(self, sampler: Any, passes: Passes) -> None:
-        self._sampler, self._passes = sampler, passes
+    def __init__(self, sampler: Any, passes: Passes, selections: Selections | None = None) -> None:
+        self._sampler, self._passes, self._selections = sampler, passes, selections
 
     @property
     def __class__(self) -> type:
@@ -136,6 +138,8 @@ class Listening:
         raise TypeError("the class of a sampler's stand-in cannot be set")
 
     def __iter__(self) -> Iterator[Any]:
+        if self._selections is not None:  # before workers load a sample that a selection concerns
+            self._selections.of(self._passes.upcoming)
         return iter(self._sampler)
 
     def __len__(self) -> int:
@@ -147,18 +151,18 @@ class Listening:
         forward_epoch(self._sampler, epoch)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_sampler", "_passes"):  # not there yet while unpickling
+        if name in ("_sampler", "_passes", "_selections"):  # not there yet while unpickling
             raise AttributeError(name)
         return getattr(self._sampler, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_sampler", "_passes", "__class__"):
+        if name in ("_sampler", "_passes", "_selections", "__class__"):
             object.__setattr__(self, name, value)
         else:
             setattr(self._sampler, name, value)
 
     def __reduce__(self) -> tuple:
-        return Listening, (self._sampler, self._passes)
+        return Listening, (self._sampler, self._passes, self._selections)
 
 
 def told_epoch(sampler: Any) -> int | None:

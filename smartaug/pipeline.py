@@ -10,22 +10,24 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from . import draws, leaves
-from .augment import masks
+from .augment import CutMix, MixUp, masks
 from .augment.augmentation import on_cpu
 from .augment.foreign import Foreign
 from .augment.labels import mix_labels
+from .augment.partly import check_fit, plain, plain_foreign, together, widened
 from .augment.plan import Plan, Trace
 from .batch import READ, Batch, Target
 from .fetch import Passes, Running
 from .lift import Lifted
 from .notices import NoEffectWarning
+from .selection import CoresetLike, Selections
 from .stages import (
     Seed,
     as_steps,
@@ -50,23 +52,6 @@ class Reweighter(Protocol):
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
         """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1; None leaves them as they are."""
-        ...
-
-
-@runtime_checkable
-class CoresetLike(Protocol):
-    """What ``coreset=`` takes: which samples an epoch trains on.
-
-    Optional: ``observe(index, output, target)`` receives detached outputs from `smartaug.Loss`;
-    ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its stats.
-    """
-
-    def budget(self, size: int) -> int:
-        """How many of ``size`` samples every epoch draws."""
-        ...
-
-    def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
-        """``(indices, weights)`` of this epoch: (k,) int64 in 0..size-1 and (k,) float with mean 1, or None."""
         ...
 
 
@@ -125,6 +110,7 @@ class Pipeline:
             raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
         self.lifted, self.fetching = lifted, fetching
         self.steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
+        self._mixes = any(isinstance(part, (MixUp, CutMix)) for part in flattened(self.steps))
         self.reweight, self.coreset = reweight, coreset
         self.device = device if device is None else checked_device(device)
         self.seed = Seed(seed)
@@ -135,6 +121,7 @@ class Pipeline:
         self._classes_declared = classes is not None
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
+        self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
         self.passes = Passes()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted", "fallbacks"), 0)
         self.seconds = 0.0
@@ -186,13 +173,20 @@ class Pipeline:
             begin(epoch)  # a learned policy sets its probabilities before anything is drawn
             self._begun = epoch
         followers = {} if self.inputs is not None else self._followers(data, where, views[0])
-        moving = self._masks(data, followers, device, len(views))
-        refused = {path: what for path, what in followers.items() if path not in moving}
-        views, plans, trace = self._augment(views, keyed, epoch, refused, moving)
-        for path, mask in moving.items():
-            data = leaves.put(data, path, mask)
-        if label_path in moving:
-            target = moving[label_path]
+        rows = self._selected_rows(index, length, epoch)
+        if rows is None:
+            moving = self._masks(data, followers, device, len(views))
+            refused = {path: what for path, what in followers.items() if path not in moving}
+            views, _, plans, trace = self._augment(views, keyed, epoch, refused, moving)
+            for path, mask in moving.items():
+                data = leaves.put(data, path, mask)
+            if label_path in moving:
+                target = moving[label_path]
+        else:
+            views, plans, trace, taken = self._augment_partly(views, keyed, epoch, followers, rows)
+            if len(taken) > length:
+                data, target = self._grown(data, where, label_path, rows, length)
+                keyed = keyed[taken]
         known = None if index is None else keyed.to(torch.int64)
         wrapped = self._wrap(target, plans, known, device if self.reweight is not None or plans else None)
         batch = Batch(views[0] if len(views) == 1 else views, wrapped, None, None, known)
@@ -203,7 +197,7 @@ class Pipeline:
         if self.reweight is not None:
             batch = self._reweight(batch, trace)
         result = self._hand_over(data, where, label_path, batch)
-        self._count(batch, length)
+        self._count(batch, length, length if rows is None else len(rows))
         self.seconds += time.perf_counter() - started
         return result
 
@@ -287,6 +281,66 @@ class Pipeline:
             if isinstance(leaf, Tensor) and masks.is_mask(leaf)
         }
 
+    def _selected_rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
+        """(s,) int64 rows of the batch that the coreset lets augment; None: all."""
+        if self.selections is None or not self.steps:
+            return None
+        if index is None:
+            raise ValueError(
+                f"coreset= selects by index, and the collate function made {length} rows that are not its samples; let "
+                "it keep one row a sample"
+            )
+        index_of = torch.tensor(index, dtype=torch.int64, device="cpu")
+        return self.selections.of(epoch).holds(index_of).nonzero()[:, 0]
+
+    def _augment_partly(
+        self,
+        views: list[Tensor],
+        index: Tensor,
+        epoch: int,
+        followers: dict[leaves.Path, str],
+        rows: Tensor,
+    ) -> tuple[list[Tensor], list[Plan], Trace, Tensor]:
+        """Augment the ``rows`` (s,) alone, in place of the plain samples or below all of them; with apply="append" the
+        copies are view 1 of their samples (after all views, where there are several). Also the sample of each row."""
+        batch = len(index)
+        others = torch.arange(batch, device="cpu")
+        appends = getattr(self.coreset, "apply", "train") == "append"
+        taken = torch.cat([others, rows]) if appends else others
+        if not appends:
+            kept = torch.ones(batch, dtype=torch.bool, device="cpu")
+            kept[rows] = False
+            others = kept.nonzero()[:, 0]
+        place = torch.arange(batch, len(taken), device="cpu") if appends else rows
+        picked, rest = (
+            [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views] for part in (rows, others)
+        )
+        picked, rest, plans, trace = self._augment(
+            picked, index[rows], epoch, followers, {}, rest, index[others], len(views) if appends else 0
+        )
+        views = [together(*pair, place, others) for pair in zip(picked, rest, strict=True)]
+        wide = [widened(plan, place, len(taken)) for plan in plans]
+        trace = Trace.empty(len(taken))
+        for plan in wide:
+            trace = trace.then(plan.trace)
+        return views, wide, trace, taken
+
+    def _grown(
+        self, data: Any, where: leaves.Path, label_path: leaves.Path | None, rows: Tensor, length: int
+    ) -> tuple[Any, Any]:
+        """The batch and its target with the ``rows`` once more below, for all tensors but the inputs."""
+        for path, leaf in list(leaves.walk(data)):
+            if path[: len(where)] != where and isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
+                more = leaf.index_select(0, rows.to(leaf.device, non_blocking=True))
+                data = leaves.put(data, path, torch.cat([leaf, more]))
+        target = None if label_path is None else leaves.get(data, label_path)
+        if label_path is not None and not isinstance(target, Tensor):
+            raise TypeError(
+                f'apply="append" repeats the target, which is {type(target).__name__}; let the collate function make a '
+                'tensor, name it with target=, or use apply="augment"'
+            )
+        return data, target
+
     def _augment(
         self,
         views: list[Tensor],
@@ -294,16 +348,25 @@ class Pipeline:
         epoch: int,
         followers: dict[leaves.Path, str],
         moving: dict[Any, Tensor],
-    ) -> tuple[list[Tensor], list[Plan], Trace]:
-        """Run all augmentations on every view; the masks in ``moving`` are replaced by what becomes of them."""
+        others: list[Tensor] | None = None,
+        others_index: Tensor | None = None,
+        first: int = 0,
+    ) -> tuple[list[Tensor], list[Tensor], list[Plan], Trace]:
+        """Run all augmentations on every view; the masks in ``moving`` are replaced by what becomes of them.
+
+        others: samples beside the views, which pass plain. first: the number of the first view, of which draws are a
+        function.
+        """
         plans: list[Plan] = []
         trace = Trace.empty(len(index))
         if not self.steps:
-            return views, plans, trace
+            return views, others or [], plans, trace
         seed = self.seed()
-        done = []
+        done, passed = [], []
         for number, images in enumerate(views):
-            key = draws.key(seed, epoch, index, number)
+            key = draws.key(seed, epoch, index, first + number)
+            beside = None if others is None else others[number]
+            beside_key = None if others_index is None else draws.key(seed, epoch, others_index, first + number)
             for position, step in enumerate(self.steps):
                 # a single augmentation draws what aug(images, index=..., epoch=..., seed=...) would
                 own = key if len(self.steps) == 1 else draws.fold(key, position)
@@ -311,7 +374,10 @@ class Pipeline:
                     if isinstance(step, Foreign):
                         if step.moves_pixels:
                             refuse_followers(step.name, {**followers, **dict.fromkeys(moving, "a mask")})
-                        images = step(images, own)
+                        images = step(images, own) if len(images) or beside is None else images
+                        if beside is not None and beside_key is not None:
+                            beside = plain_foreign(step, beside, draws.fold(beside_key, position))
+                            check_fit(step.name, images, beside)
                         continue
                     with on_cpu():
                         plan = step.sample(images.shape, own)
@@ -323,17 +389,20 @@ class Pipeline:
                     images = step.apply(images, plan)
                     if plan.moves_pixels:
                         moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
+                    if beside is not None:
+                        beside = step.apply(beside, plain(plan, len(beside)))
                 except Exception as error:
                     raise in_stage(error, f"augment stage {name_of(step)}", index, images) from error
                 plans.append(plan)
                 trace = trace.then(plan.trace)
             done.append(images)
+            passed += [] if beside is None else [beside]
         if len(done) > 1 and any(plan.mixes for plan in plans):
             raise ValueError(
                 "MixUp and CutMix give every view its own labels, and the batch has one target for "
                 f"{len(done)} views; leave them out, or name one view: inputs=0"
             )
-        return done, plans, trace
+        return done, passed, plans, trace
 
     def _wrap(self, target: Any, plans: list[Plan], index: Tensor | None, device: torch.device | None) -> Any:
         """The target as a `Target`; moved only when a stage reads or writes it."""
@@ -433,10 +502,10 @@ class Pipeline:
 
     # --- what is counted and told ------------------------------------------------------------------------------------
 
-    def _count(self, batch: Batch, length: int) -> None:
+    def _count(self, batch: Batch, length: int, augmented: int) -> None:
         self.counts["batches"] += 1
         self.counts["samples"] += length
-        self.counts["augmented"] += length if self.steps else 0
+        self.counts["augmented"] += augmented if self.steps else 0
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         unread = self.returns == "same" and self.key not in READ
         if self.counts["weighted"] >= 20 and unread and not self._warned:
@@ -449,12 +518,25 @@ class Pipeline:
                 stacklevel=2,
             )
 
-    def observe(self, index: Tensor | None, output: Any, target: Target) -> None:
-        """`Loss` met a target of this pipeline: note that, and show the outputs of unmixed rows to the coreset."""
+    def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
+        """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
+
+        classifies: the outputs are logits of one class each; a coreset that records residuals p − y needs that.
+        """
         READ.add(self.key)
         look = getattr(self.coreset, "observe", None)
-        if look is not None and index is not None and isinstance(output, Tensor) and target._soft is None:
-            look(index, output.detach(), target.plain)
+        if look is None or index is None or not isinstance(output, Tensor):
+            return
+        if not classifies and getattr(self.coreset, "observes", False):
+            raise TypeError(
+                "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
+                "cross entropy, or select=smartaug.coreset.Uniform()"
+            )
+        unmixed = None
+        if target._soft is not None and self._mixes:
+            # a row that was left alone has its own label whole; softened ones (reweighting) cannot be told from mixed
+            unmixed = target._soft.amax(1) > 1 - 1e-6
+        look(index, output.detach(), target.plain, unmixed)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
@@ -477,7 +559,9 @@ class Pipeline:
         if self.fetching is not None:
             rows.append(self.fetching)
         if self.coreset is not None:
-            rows.append((f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn"))
+            own = getattr(self.coreset, "explain", None)
+            drawn = (f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn")
+            rows += [drawn] if own is None else own()
         for position, step in enumerate(self.steps):
             if isinstance(step, Foreign):
                 rows.append((f"augment: {step.name}", device, "no plan for it: as it is, in a forked RNG"))
@@ -492,13 +576,13 @@ class Pipeline:
         table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
         return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"
 
-    def state_dict(self) -> dict[str, Any]:
-        """The seed and the states of the stages, as tensors and plain values."""
+    def state_dict(self, record: bool = True) -> dict[str, Any]:
+        """The seed and the states of the stages, as tensors and plain values; record: with dataset-sized records."""
         state: dict[str, Any] = {"seed": self.seed()}
         for name in ("reweight", "coreset"):
             own = getattr(getattr(self, name), "state_dict", None)
             if own is not None:
-                state[name] = own()
+                state[name] = own(record=record) if name == "coreset" else own()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -507,3 +591,5 @@ class Pipeline:
         for name in ("reweight", "coreset"):
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
+        if self.selections is not None:
+            self.selections.forget()

@@ -1,6 +1,8 @@
-"""Sums over the ranks of `torch.distributed`; with one process they are the identity."""
+"""What the ranks of `torch.distributed` share: sums, maxima, and what rank 0 says. With one process: the identity."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -32,4 +34,51 @@ def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         flat = total(torch.cat([tensors[name].flatten() for name in names])) / world
         pieces = flat.split([tensors[name].numel() for name in names])
         result.update({name: piece.view_as(tensors[name]) for name, piece in zip(names, pieces, strict=True)})
+    return result
+
+
+def exchanged() -> torch.device:
+    """Where tensors must be for the process group: CUDA for NCCL, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum of a CPU tensor over all ranks, on the CPU, whatever the process group exchanges."""
+    return values if here()[1] == 1 else total(values.to(exchanged())).cpu()
+
+
+def largest(values: Tensor) -> Tensor:
+    """The maximum of a CPU tensor over all ranks, element by element, on the CPU."""
+    if here()[1] == 1:
+        return values
+    given = values.to(exchanged(), copy=True)
+    dist.all_reduce(given, op=dist.ReduceOp.MAX)
+    return given.cpu()
+
+
+def from_first(make: Callable[[], list[Tensor]]) -> list[Tensor]:
+    """What ``make()`` gives on rank 0, a list of CPU tensors, on every rank; its error is raised on every rank."""
+    rank, world = here()
+    if world == 1:
+        return make()
+    made: list[Tensor] = []
+    told: list[object] = [None]
+    failed: Exception | None = None
+    if rank == 0:
+        try:
+            made = make()
+            told = [[(tuple(part.shape), part.dtype) for part in made]]
+        except Exception as error:
+            failed, told = error, [f"{type(error).__name__}: {error}"]
+    dist.broadcast_object_list(told, src=0, device=exchanged())
+    if failed is not None:
+        raise failed
+    if isinstance(told[0], str):
+        raise RuntimeError(f"rank 0 failed with {told[0]}")
+    shapes: list[tuple[tuple[int, ...], torch.dtype]] = told[0]  # type: ignore[assignment]
+    result = []
+    for number, (shape, dtype) in enumerate(shapes):
+        part = (made[number] if rank == 0 else torch.empty(shape, dtype=dtype, device="cpu")).to(exchanged())
+        dist.broadcast(part, src=0)
+        result.append(part.cpu())
     return result

@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from . import leaves
 from .augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from .augment.foreign import Foreign
+from .labels import label_column
 from .lift.lifted import Stages
 from .ranks import here
 
@@ -180,13 +180,8 @@ def classes_of(dataset: Any) -> int | None:
             return len(classes) or None
         if isinstance(number, int):
             return number
-        tensors = getattr(dataset, "tensors", None)
-        labels = getattr(dataset, "targets", getattr(dataset, "labels", tensors[-1] if tensors else None))
-        if isinstance(labels, (list, tuple)) and all(isinstance(label, int) for label in labels):
-            labels = torch.tensor(labels, dtype=torch.int64, device="cpu")
-        if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-            labels = torch.as_tensor(labels)
-        if isinstance(labels, Tensor) and labels.ndim == 1 and labels.numel() and not labels.is_floating_point():
+        labels = label_column(dataset)
+        if labels is not None:
             return int(labels.max()) + 1 or None
         dataset = getattr(dataset, "dataset", None)
     return None

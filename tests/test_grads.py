@@ -182,7 +182,7 @@ def test_head_scope_is_the_gradient_of_the_last_layer(name):
 def test_embeddings_are_the_factors_of_the_head_gradient():
     model, inputs = make("batch norm", True), images(4)
     labels = torch.tensor([0, 2, 1, 1])
-    residual, feature = grads.embeddings(model, inputs, labels)
+    residual, feature, _ = grads.embeddings(model, inputs, labels)
     head = grads.direction(model, inputs, labels, scope="head")
     close(torch.einsum("ik,id->kd", residual, feature) / 4, head["6.weight"])
 

@@ -10,13 +10,13 @@ import smartaug
 ROOT = Path(smartaug.__file__).parent
 # lowest first; modules of one layer do not import each other, but for the files inside a package
 LAYERS = [
-    ["notices", "draws", "leaves", "fetch", "head", "logits", "ranks"],
+    ["notices", "draws", "leaves", "fetch", "head", "labels", "logits", "ranks"],
     ["batch", "untouched"],
     ["grads"],
     ["augment", "reweight", "coreset"],
     ["shared_epoch", "per_sample"],
     ["lift", "moments", "dataset"],
-    ["stages", "batch_fetch"],
+    ["stages", "batch_fetch", "selection"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
     ["side_stream"],
@@ -31,7 +31,7 @@ AUGMENT_LAYERS = [
     ["labels"],
     ["augmentation"],
     ["ops", "crops", "geometry", "tone", "mix", "policies", "foreign", "choose", "masks"],
-    ["augmix", "compose"],
+    ["augmix", "compose", "partly"],
 ]
 LIFT_LAYERS = [
     ["steps", "head", "noise", "opencv_geometry", "opencv_tone", "timm_ops"],

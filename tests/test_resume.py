@@ -38,7 +38,7 @@ def distributed():
 
 
 def coreset():
-    return {"coreset": smartaug.Coreset(0.6), "shuffle": True}
+    return {"coreset": smartaug.Coreset(0.6, select=smartaug.coreset.Uniform()), "shuffle": True}
 
 
 WORKERS = {"0": {}, "2": {"num_workers": 2}, "persistent": {"num_workers": 2, "persistent_workers": True}}

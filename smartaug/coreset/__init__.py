@@ -3,9 +3,19 @@
 | criterion | what it selects |
 |---|---|
 | `Uniform` | a fresh random subset each time: the baseline that every other must beat |
+| `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they stand for |
+| `MaxLoss` | the largest losses, or the smallest |
+| `InfoBatch` | a coreset of its own: all but a random part of the samples below the mean loss |
+
+A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a data
+set by one pass of the model.
 """
 
+from .embed import embed_pass
+from .facility_location import FacilityLocation
+from .info_batch import InfoBatch
+from .max_loss import MaxLoss
 from .schedule import Coreset
 from .uniform import Uniform
 
-__all__ = ["Coreset", "Uniform"]
+__all__ = ["Coreset", "FacilityLocation", "InfoBatch", "MaxLoss", "Uniform", "embed_pass"]

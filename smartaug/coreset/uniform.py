@@ -16,6 +16,8 @@ from ..batch import Embedding
 class Uniform:
     """``(embedding, budget, generator) -> (indices, weights)``: ``budget`` of the n rows at random, no weights."""
 
+    reads: tuple[str, ...] = ()  # no field of the embedding: nothing has to be recorded or computed for it
+
     def __call__(
         self, embedding: Embedding, budget: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, None]:

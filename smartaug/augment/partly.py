@@ -1,0 +1,82 @@
+"""Augment only some rows of a batch: what becomes of the others, and of labels and trace.
+
+What: the selected rows are augmented as a batch of their own; the others pass plain, which is: resized whole where a
+step changes the size, normalised and cast. When: ``Coreset(apply="augment")`` and "append". Cost: the augmentation of
+the selected rows, a copy of the batch, and what is plain about the others.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .foreign import Foreign
+from .plan import Mix, Plan, Segment, Store, Trace, Warp
+
+_FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "ConvertImageDtype", "ToPureTensor")
+
+
+def plain(plan: Plan, rows: int) -> Plan:
+    """The plan of ``rows`` samples that are not augmented beside those of ``plan``: same sizes, types and values."""
+    height, width = plan.shape[2:]
+    segments: list[Segment] = []
+    for segment in plan.segments:
+        size = segment.output_size(height, width)
+        if size != (height, width):
+            segments.append(_resized(rows, height, width, size))
+        if isinstance(segment, Store):
+            segments.append(segment)
+        height, width = size
+    return Plan((rows, *plan.shape[1:]), tuple(segments), Trace.empty(rows))
+
+
+def _resized(rows: int, height: int, width: int, size: tuple[int, int]) -> Warp:
+    """The whole picture at another size."""
+    across, down = width / size[1], height / size[0]
+    matrix = torch.tensor(
+        [[across, 0.0, across / 2 - 0.5], [0.0, down, down / 2 - 0.5]], dtype=torch.float64, device="cpu"
+    )
+    return Warp(matrix.expand(rows, -1, -1).contiguous(), size, "bilinear", padding="edge")
+
+
+def plain_foreign(stage: Foreign, images: Tensor, key: Tensor) -> Tensor:
+    """Images (B, C, H, W) beside those that a foreign stage gets: it runs on all if it only prepares (``Resize``)."""
+    if stage.name in _FOR_ALL:
+        return stage(images, key) if len(images) else images
+    unit = stage.wants_unit_floats and images.dtype == torch.uint8
+    return images.to(torch.float32) / 255.0 if unit else images
+
+
+def check_fit(name: str, images: Tensor, others: Tensor) -> None:
+    """Raise a ValueError unless augmented images and the others have one size and type, so that they make a batch."""
+    if len(images) and len(others) and (images.shape[1:] != others.shape[1:] or images.dtype != others.dtype):
+        raise ValueError(
+            f"{name} makes {images.dtype} {tuple(images.shape[1:])} and samples that are not selected stay "
+            f"{others.dtype} {tuple(others.shape[1:])}; change size and type in the dataset, or with "
+            "smartaug.RandomResizedCrop and smartaug.Normalize"
+        )
+
+
+def together(images: Tensor, others: Tensor, rows: Tensor, other_rows: Tensor) -> Tensor:
+    """One batch: ``images`` at its rows (s,), ``others`` at the other rows, both int64 on the CPU."""
+    whole = images if len(images) else others  # where there are none, none were made in the final size and type
+    batch = whole.new_empty(len(images) + len(others), *whole.shape[1:])
+    for part, where in ((images, rows), (others, other_rows)):
+        if len(part):
+            batch.index_copy_(0, where.to(batch.device, non_blocking=True), part)
+    return batch
+
+
+def widened(plan: Plan, rows: Tensor, batch: int) -> Plan:
+    """What labels and policies read of ``plan``, made for the rows (s,) int64 alone, for the ``batch`` rows they are
+    among."""
+    mixes = []
+    for mix in plan.mixes:
+        partner, share = torch.arange(batch, device="cpu"), torch.ones(batch, dtype=mix.share.dtype, device="cpu")
+        partner[rows], share[rows] = rows[mix.partner], mix.share
+        mixes.append(Mix(partner, share))
+    names = plan.trace.names if "Identity" in plan.trace.names else (*plan.trace.names, "Identity")
+    ops = torch.full((batch, plan.trace.ops.shape[1]), names.index("Identity"), device="cpu")
+    magnitudes = torch.zeros(batch, plan.trace.ops.shape[1], device="cpu")
+    ops[rows], magnitudes[rows] = plan.trace.ops, plan.trace.magnitudes
+    return Plan((batch, *plan.shape[1:]), tuple(mixes), Trace(ops, magnitudes, names))

@@ -1,0 +1,132 @@
+"""The embedding of a whole data set, by one pass of the model in evaluation mode.
+
+What: residual p − y, loss and, where asked for, feature of every sample, in the data set's order. When: a selection
+must see every sample under the present model; ``Coreset(embed="observed")`` gets most of that from training itself.
+Cost: a forward pass of all samples, about a third of an epoch of training. Reference: Liu & Mirzasoleiman, "Data-
+Efficient Augmentation for Training Neural Networks", NeurIPS 2022, §4, where it caps the speed-up of the method.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from .. import grads, leaves
+from ..batch import Embedding
+from ..logits import distributions
+from ..untouched import generator_state, set_generator_state, unwrapped
+
+_DTYPES = (None, torch.float32, torch.bfloat16, torch.float16)
+
+
+def embed_pass(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    features: bool = False,
+    progress: bool = True,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+    inputs: leaves.Spec = None,
+    target: leaves.Spec = None,
+) -> tuple[Embedding, Tensor]:
+    """``(embedding, labels)``: residual (n, K), feature (n, d) or None, loss (n,), float32 or wider; labels (n,) int64.
+
+    They lie on ``device``, which is the model's own for None; elsewhere a copy of the model runs. dataset: map-style,
+    with un-augmented samples; it is read in order. transform: a callable on a batch of inputs on the device, such as
+    `smartaug.Normalize`. dtype: of the model's arithmetic, float32, bfloat16 or float16 by autocast; None is whatever
+    is in force. features: also the inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a
+    dict without a leaf named like an image goes to the model whole, without its target. The model's parameters,
+    buffers and mode and the global generators are what they were. Raises TypeError for datasets without a length,
+    ValueError for empty ones, for other dtypes, and where no labels are found.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be torch.float32, bfloat16, float16 or None, got {dtype!r}")
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise TypeError(f"dataset must be map-style, with a length, got {type(dataset).__name__}; embed a Subset of it")
+    size = len(dataset)
+    if size == 0:
+        raise ValueError("dataset is empty, so there is nothing to embed")
+    module, place = _placed(unwrapped(model), device)
+    loader = DataLoader(
+        dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn, generator=torch.Generator().manual_seed(0)
+    )
+    made: list[Tensor] = []  # residual, loss, labels, feature: of all samples
+    first = 0
+    with _generators_untouched(place), _arithmetic(place, dtype), torch.no_grad():
+        for batch in tqdm(loader, desc="embedding", unit="batch", disable=not progress, leave=False):
+            given, labels = _split(leaves.move(batch, place), inputs, target)
+            rows = _embed(module, given if transform is None else transform(given), labels, features)
+            if not made:
+                made = [row.new_empty(size, *row.shape[1:]) for row in rows]
+            for whole, row in zip(made, rows, strict=True):
+                whole[first : first + len(row)] = row
+            first += len(labels)
+    if first != size:
+        raise ValueError(f"collate_fn made {first} rows of {size} samples; pass one that keeps a row a sample")
+    residual, loss, label, *feature = made
+    return Embedding(residual, feature[0] if feature else None, loss), label
+
+
+def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> list[Tensor]:
+    """Residual, loss, class labels and feature of a batch."""
+    done = grads.Pass(module, given, training=False, features=features, graph=False)
+    log_p = done.log_p
+    wanted = distributions(labels, log_p.shape[1]).to(log_p.dtype)
+    loss = -torch.where(wanted > 0, wanted * log_p, 0.0).sum(1)  # a masked class has log p = −∞
+    parts = [log_p.exp() - wanted, loss, wanted.argmax(1)]
+    return parts if done.feature is None else [*parts, done.feature]
+
+
+def _split(batch: Any, inputs: leaves.Spec, target: leaves.Spec) -> tuple[Any, Tensor]:
+    """What the model is called with, and the labels."""
+    whole = isinstance(batch, Mapping) and inputs is None and not any(name in batch for name in leaves.INPUT_NAMES)
+    where = leaves.find_rows(batch, None) if whole else leaves.find_inputs(batch, inputs, images=False)
+    given = leaves.get(batch, where)
+    path = leaves.find_target(batch, where, len(given), target)
+    labels = None if path is None else leaves.get(batch, path)
+    if not isinstance(labels, Tensor):
+        raise ValueError(
+            f"no labels found in the batch, whose leaves are {leaves.describe(batch)}; name them: target=1"
+        )
+    if whole and path is not None and len(path) == 1:
+        given = {name: part for name, part in batch.items() if name != path[0]}
+    return given, labels
+
+
+def _placed(module: nn.Module, device: torch.device | str | None) -> tuple[nn.Module, torch.device]:
+    """The module where it is, or a copy of it on ``device``."""
+    own = next((part.device for part in module.parameters()), torch.device("cpu"))
+    wanted = own if device is None else torch.empty(0, device=device).device
+    return (module if wanted == own else copy.deepcopy(module).to(wanted)), wanted
+
+
+def _arithmetic(device: torch.device, dtype: torch.dtype | None) -> Any:
+    if dtype is None:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=None if dtype == torch.float32 else dtype, enabled=dtype != torch.float32)
+
+
+@contextmanager
+def _generators_untouched(device: torch.device) -> Iterator[None]:
+    """Datasets may draw from the global generators."""
+    python, arrays, state = random.getstate(), np.random.get_state(), generator_state(device)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+        set_generator_state(device, state)

@@ -1,0 +1,191 @@
+"""Facility location: medoids whose gradients stand for everybody's.
+
+What: greedily picks the samples S that maximise Σ_i max_{j∈S} sim(g_i, g_j) over last-layer gradients g = r ⊗ (φ, 1),
+which are never formed; a sample's weight is the number of samples it stands for. When: to cover a class evenly with few
+samples. It is no denoiser: wrong labels have unusual gradients, and unusual points are picked to be covered. Compare
+with `coreset.Uniform`, a fresh random subset, before paying for it. Cost: see `greedy_numba` and `greedy_torch`;
+benchmarks/results/coreset.json. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training Neural
+Networks", NeurIPS 2022, §4; greedy keeps 1 − 1/e of the optimum (Nemhauser et al., 1978), lazily by Minoux (1978);
+sampled, Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI 2015; in parts, Mirzasoleiman et al., GreeDi, 2013.
+Unlike the released code, selection has the exact budget, and no n × n matrix.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import logging
+import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from types import ModuleType
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..batch import Embedding
+from . import greedy_torch
+from .checks import check_budget, check_embedding
+from .costs import Points, lexicographic, paired_costs, points_of
+
+Similarity = Literal["distance", "exp"]
+Method = Literal["exact", "stochastic"]
+
+_log = logging.getLogger("smartaug")
+_PER_POINT = 4096  # bytes: a list of 256 members, in torch a working set of 64 rows, and the bookkeeping
+_ASKED = 2  # in parts, each part proposes this many times its share of the budget,
+_LEAST = 128  # and at least so many of a smaller budget
+_WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
+
+
+class FacilityLocation:
+    """``(embedding, budget, generator) -> (indices, weights)``: medoids in the order of their gain.
+
+    similarity: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is
+    exp(−‖g_i − g_j‖ / dim), the released code's, with dim the number of entries of g. method: "exact" is greedy, lazily
+    evaluated; "stochastic" takes the best of (n / budget) ln(1 / epsilon) random candidates for each pick, which keeps
+    1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 4 KiB a
+    sample). Larger ones are selected in random parts; the proposals of the parts, twice the budget or more and each
+    counting for those it stands for, are selected from once more; for budgets above 3/8 of the samples there is no such
+    second round. backend: "numba" (embeddings on the CPU without features), "torch", or None for the fastest there is.
+    Costs are float32, gains float64. Equal gains go to the lexicographically smaller point, equal points to the lower
+    index: permuting the data permutes the picks.
+    """
+
+    def __init__(
+        self,
+        similarity: Similarity = "distance",
+        method: Method = "exact",
+        *,
+        memory: int = 128 << 20,
+        epsilon: float = 0.01,
+        backend: Literal["numba", "torch"] | None = None,
+    ) -> None:
+        for name, value, wanted in (
+            ("similarity", similarity, ("distance", "exp")),
+            ("method", method, ("exact", "stochastic")),
+            ("backend", backend, (None, "numba", "torch")),
+        ):
+            if value not in wanted:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, wanted))}, got {value!r}")
+        if not isinstance(memory, int) or memory < 1 << 20:
+            raise ValueError(f"memory must be a number of bytes ≥ 1 MiB, got {memory!r}; write memory=128 << 20")
+        if not 0.0 < epsilon < 1.0:
+            raise ValueError(f"epsilon must lie in (0, 1), got {epsilon!r}; write epsilon=0.01")
+        if backend == "numba" and not _numba_installed():
+            raise ImportError('backend="numba" is not installed; run: pip install "smartaug[fast]"')
+        self.similarity, self.method, self.memory = similarity, method, memory
+        self.epsilon, self.backend = epsilon, backend
+
+    def __call__(
+        self, embedding: Embedding, budget: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Indices (budget,) int64 and weights (budget,) float32 with mean 1, on the CPU; (none, None) for budget 0.
+
+        A weight is the share of samples that are nearest to this medoid, itself included; the first pick among equals.
+        generator: a CPU generator for samples and parts; None is one seeded with 0. Raises ValueError unless
+        0 ≤ budget ≤ n, and for rows that are not finite.
+        """
+        size = check_embedding(embedding)
+        check_budget(budget, size)
+        if budget == 0:
+            return torch.empty(0, dtype=torch.int64), None
+        points, _ = points_of(embedding, self.similarity)
+        order = lexicographic(points)  # what is picked depends on the points, not on where they stand
+        points = points.take(order)
+        work = _Work(self, self._backend_for(points), generator or torch.Generator().manual_seed(0))
+        picks, owner = work.select(points, torch.ones(size, device=points.residual.device), budget)
+        if owner is None:
+            owner = work.backend.assigned(points, picks)
+        counts = torch.bincount(owner.cpu(), minlength=budget).double()
+        return order[picks.cpu()], (counts * (budget / size)).float()
+
+    def cost(self, embedding: Embedding, indices: Tensor) -> float:
+        """Σ_i min_{j ∈ indices} (sim(i, i) − sim(i, j)): what selection lowers; the objective is a constant minus this.
+
+        Raises ValueError for an empty selection.
+        """
+        check_embedding(embedding)
+        if len(indices) == 0:
+            raise ValueError("indices is empty, and nothing stands for the samples; select at least one")
+        points, scale = points_of(embedding, self.similarity)
+        picks = indices.to(points.residual.device)
+        owner = self._backend_for(points).assigned(points, picks)
+        return scale * float(paired_costs(points, picks[owner]).double().sum())
+
+    def _backend_for(self, points: Points) -> ModuleType:
+        device, fits = points.residual.device, points.residual.device.type == "cpu" and points.feature is None
+        if self.backend == "numba" and not fits:
+            what = "features" if points.feature is not None else f"embeddings on {device}"
+            raise ValueError(f'backend="numba" does not take {what}; leave backend=None')
+        if fits and self.backend != "torch" and _numba_installed():
+            return _compiled()
+        return greedy_torch
+
+    def __repr__(self) -> str:
+        return f"FacilityLocation({self.similarity!r}, {self.method!r}, memory={self.memory}, epsilon={self.epsilon})"
+
+
+class _Work:
+    """One selection: the settings, the backend and the generator."""
+
+    def __init__(self, settings: FacilityLocation, backend: ModuleType, generator: torch.Generator) -> None:
+        self.settings, self.backend, self.generator = settings, backend, generator
+
+    def select(self, points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor | None]:
+        """(picks (budget,), owner (n,) or None where parts left it open)."""
+        width = points.residual.shape[1] + (0 if points.feature is None else points.feature.shape[1])
+        room = max(2, self.settings.memory // (_PER_POINT + 8 * width))
+        if points.size <= room:
+            return self._greedy(points, mass, budget, self.generator)
+        parts = -(-points.size // room)
+        asked = max(_ASKED * budget, parts * min(budget, _LEAST))
+        again = asked <= _WORTH * points.size
+        picks, counts = self._proposals(points, mass, asked if again else budget, parts)
+        if again:
+            second, _ = self.select(points.take(picks), counts, budget)
+            picks = picks[second]
+        return picks, None
+
+    def _greedy(self, points: Points, mass: Tensor, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if self.settings.method == "exact":
+            return self.backend.exact(points, mass, budget)
+        samples = min(points.size, math.ceil(points.size / budget * math.log(1 / self.settings.epsilon)))
+        places = torch.rand(budget, samples, dtype=torch.float64, generator=generator)
+        return self.backend.stochastic(points, mass, places)
+
+    def _proposals(self, points: Points, mass: Tensor, budget: int, parts: int) -> tuple[Tensor, Tensor]:
+        """(picks (budget,), mass (budget,) each stands for), each of ``parts`` random parts giving its share."""
+        shuffled = torch.randperm(points.size, generator=self.generator).to(points.residual.device)
+        pieces = [piece.sort().values for piece in shuffled.tensor_split(parts)]
+        ends = [budget * sum(map(len, pieces[:number])) // points.size for number in range(parts + 1)]
+        shares = [after - before for before, after in itertools.pairwise(ends)]
+        seeds = torch.randint(1 << 62, (parts,), generator=self.generator).tolist()
+
+        def propose(rows: Tensor, share: int, seed: int) -> tuple[Tensor, Tensor]:
+            own = torch.Generator().manual_seed(seed)
+            chosen, owner = self._greedy(points.take(rows), mass[rows], share, own)
+            return rows[chosen], torch.zeros(share, device=mass.device).index_add_(0, owner, mass[rows])
+
+        # compiled code holds no lock, and its lists take half of the memory
+        at_once = 2 if self.backend is not greedy_torch and torch.get_num_threads() > 1 else 1
+        asked = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
+        with ThreadPoolExecutor(at_once, thread_name_prefix="smartaug") as pool:
+            made = list(pool.map(lambda part: propose(*part), asked))
+        picks, counts = zip(*made, strict=True)
+        return torch.cat(picks), torch.cat(counts)
+
+
+@lru_cache(maxsize=1)
+def _numba_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> ModuleType:
+    """The compiled backend; the first call imports numba."""
+    _log.info("smartaug: loading compiled selection; the first time on a machine this compiles (≈ 10 s)")
+    from . import greedy_numba
+
+    return greedy_numba

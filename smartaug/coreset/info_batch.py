@@ -1,0 +1,98 @@
+"""InfoBatch: leave out a random part of the samples that are learned already, and weigh the rest of them up.
+
+What: of the samples whose last loss was below the mean, each is pruned with probability ``prune``; those kept weigh
+1 / (1 − prune), so that the gradient summed over an epoch keeps its expectation. The first epoch, and the last
+``final`` of all, are whole. When: to save up to ``prune`` of the steps without a selection pass; how much is saved
+follows from the losses. Cost: one random number a sample and epoch. Reference: Qin et al., "InfoBatch: Lossless
+Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import draws, ranks
+from ..batch import Embedding
+from .schedule import Coreset
+
+_STREAM = 0x5EEB  # of draws, beside those of augmentations
+
+
+class InfoBatch(Coreset):
+    """``coreset=smartaug.coreset.InfoBatch(epochs)``: a coreset of its own, without a budget.
+
+    epochs: how many the run will have. prune: r in [0, 1). final: share of the epochs at the end, in [0, 1], that are
+    whole. memory, folder: as for `Coreset`. Losses are those that `smartaug.Loss` sees; a sample never seen is kept.
+
+    Epochs have different lengths: `DataLoader.steps` gives an upper bound. Weights are not scaled to mean 1 over what
+    is drawn; counting the pruned ones as 0 their mean over the data set is 1 in expectation.
+    """
+
+    rescales = True  # weights are used as they are
+
+    def __init__(
+        self,
+        epochs: int,
+        *,
+        prune: float = 0.5,
+        final: float = 0.125,
+        memory: int = 1 << 28,
+        folder: str | None = None,
+    ) -> None:
+        super().__init__(1.0, memory=memory, folder=folder)
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+            raise ValueError(f"epochs must be the number of epochs of the run, got {epochs!r}; write InfoBatch(100)")
+        if not isinstance(prune, (int, float)) or not 0.0 <= prune < 1.0:
+            raise ValueError(f"prune must be a probability in [0, 1), got {prune!r}; write prune=0.5")
+        if not isinstance(final, (int, float)) or not 0.0 <= final <= 1.0:
+            raise ValueError(f"final must be a share of the epochs in [0, 1], got {final!r}; write final=0.125")
+        self.epochs, self.prune, self.final, self.varies = epochs, float(prune), float(final), True
+        self._told["pruned"] = 0
+
+    @staticmethod
+    def rule(loss: Tensor, drawn: Tensor, prune: float) -> tuple[Tensor, Tensor]:
+        """``(indices, weights)`` kept of losses (n,), NaN for unknown, by uniform draws (n,) in [0, 1).
+
+        Pruned are the samples with a loss below the mean of the known ones and a draw below ``prune``.
+        """
+        easy = loss < loss.nanmean()  # False for unknown ones
+        kept = ~(easy & (drawn < prune))
+        weights = torch.where(easy, 1.0 / (1.0 - prune), 1.0).double()
+        return kept.nonzero()[:, 0], weights[kept]
+
+    def __call__(
+        self, embedding: Embedding, budget: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The rule as a criterion: reads the embedding's loss alone, and keeps what it keeps whatever the budget."""
+        if embedding.loss is None:
+            raise ValueError("InfoBatch reads embedding.loss, which is None; write Embedding(residual, None, loss)")
+        return self.rule(embedding.loss, torch.rand(len(embedding.loss), generator=generator), self.prune)
+
+    def budget(self, size: int, epoch: int = 0) -> int:
+        """The number of samples that ``epoch`` draws once it is selected; before, the most it can be: ``size``."""
+        for (known, of, _), (indices, _) in self._made.items():
+            if (known, of) == (epoch, size):
+                return len(indices)
+        return size
+
+    def _select(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        whole = torch.arange(size, device="cpu")
+        if epoch == self._since or epoch >= round((1.0 - self.final) * self.epochs):
+            return whole, None
+        record, seen = self._merged(True)
+
+        def pruned() -> list[Tensor]:
+            loss = torch.where(torch.from_numpy(seen >= 0), record.losses, torch.nan)
+            return list(self.rule(loss, draws.uniform(draws.key(seed, epoch, whole, _STREAM)), self.prune))
+
+        indices, weights = ranks.from_first(pruned)
+        self._told["pruned"] += size - len(indices)
+        return indices, weights
+
+    def explain(self) -> list[tuple[str, str, str]]:
+        """Rows for the loader's table."""
+        return [("coreset: InfoBatch", "sampler", f"below the mean loss {self.prune:.0%} are left out")]
+
+    def __repr__(self) -> str:
+        return f"InfoBatch({self.epochs}, prune={self.prune}, final={self.final})"

@@ -1,0 +1,46 @@
+"""The samples with the largest loss, or with the smallest.
+
+What: sorts the samples by their loss. When: as a rival in comparisons. The largest losses are the wrong labels wherever
+there are some, and training on nothing else collapses; the smallest are what the model knows already, which keeps wrong
+labels out and learns little (benchmarks/results/coreset_training.json). Cost: one sort. Reference: Loshchilov & Hutter,
+"Online Batch Selection for Faster Training of Neural Networks", 2016; small losses: Han et al., "Co-teaching", NeurIPS
+2018.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..batch import Embedding
+from .checks import check_budget, check_embedding
+
+
+class MaxLoss:
+    """``(embedding, budget, generator) -> (indices, weights)``: the ``budget`` rows of largest loss, no weights.
+
+    smallest: the rows of smallest loss instead. Without ``embedding.loss`` the loss is −log(1 + min_k r_k), the cross
+    entropy of r = softmax − one_hot. Equal losses go to the lower index.
+    """
+
+    def __init__(self, *, smallest: bool = False) -> None:
+        self.smallest = smallest
+
+    def __call__(
+        self, embedding: Embedding, budget: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, None]:
+        """Indices (budget,) int64 by falling loss (rising, when smallest), on the CPU, and None; nothing is drawn.
+
+        Raises ValueError unless 0 ≤ budget ≤ n, and for rows that are not finite.
+        """
+        size = check_embedding(embedding)
+        check_budget(budget, size)
+        if size == 0:
+            return torch.empty(0, dtype=torch.int64), None
+        # ordered as the loss is, without a logarithm that could be infinite
+        loss = -embedding.residual.amin(1) if embedding.loss is None else embedding.loss
+        order = loss.detach().argsort(descending=not self.smallest, stable=True)
+        return order[:budget].cpu(), None
+
+    def __repr__(self) -> str:
+        return f"MaxLoss(smallest={self.smallest})"

@@ -1,0 +1,141 @@
+"""Which samples, given a budget: per class, at random, by a criterion, or those not seen for longest. Pure functions.
+
+Classes come as ``code`` (n,) in 0..C-1; samples whose label is unknown are a class like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import draws
+from ..batch import Embedding
+from .shares import equal, lowest, proportional
+
+Criterion = Callable[[Embedding, int, torch.Generator | None], tuple[Tensor, Tensor | None]]
+
+_RANDOM, _EXPLORE = 0x5EED, 0x5EEC  # streams of their own beside those of augmentations
+
+
+class Classes(NamedTuple):
+    """names (C,) int64 in increasing order, code (n,) into them, counts (C,)."""
+
+    names: np.ndarray
+    code: np.ndarray
+    counts: np.ndarray
+
+
+def classes(labels: np.ndarray) -> Classes:
+    """The classes of labels (n,)."""
+    return Classes(*np.unique(labels, return_inverse=True, return_counts=True))
+
+
+def split(budget: int, counts: np.ndarray, balanced: bool) -> np.ndarray:
+    """(C,) shares of ``budget``: in proportion to counts (C,), or equal ones."""
+    return equal(budget, counts) if balanced else proportional(budget, counts)
+
+
+def random_subset(groups: Classes, budget: int, balanced: bool, seed: int, epoch: int) -> Tensor:
+    """A fresh random subset: (budget,) int64 increasing, a function of the arguments alone."""
+    quota = split(budget, groups.counts, balanced)
+    return torch.from_numpy(lowest(groups.code, quota, _bits(seed, epoch, len(groups.code), _RANDOM)))
+
+
+def explorers_of(groups: Classes, quota: np.ndarray, seen: np.ndarray, explore: float, draw_unseen: bool) -> np.ndarray:
+    """(C,) how many of each class's quota go to samples the criterion does not choose among or has not seen for long.
+
+    At least what the seen samples cannot fill. With draw_unseen: also ``explore`` of the whole budget, and while part
+    of a class was never seen, that part of its quota.
+    """
+    unseen = np.bincount(groups.code[~seen], minlength=len(quota))
+    least = np.maximum(quota - (groups.counts - unseen), 0)
+    if not draw_unseen:
+        return least
+    share = proportional(round(explore * int(quota.sum())), quota)
+    return np.maximum.reduce([least, share, quota * unseen // np.maximum(groups.counts, 1)])
+
+
+def chosen(
+    select: Criterion,
+    groups: Classes,
+    quota: np.ndarray,
+    pool: np.ndarray,
+    embedding: Callable[[np.ndarray], Embedding],
+    seed: int,
+    number: int,
+) -> tuple[Tensor, Tensor | None]:
+    """What ``select`` picks of each class: quota (C,) samples out of the pool (n,) bool; weights where all have some.
+
+    embedding: rows (m,) to their `Embedding`. number: of this selection, for the criterion's generator. Raises
+    TypeError or ValueError when the criterion returns something else than it should.
+    """
+    order = np.argsort(groups.code, kind="stable")
+    indices, weights = [torch.empty(0, dtype=torch.int64)], []
+    for c, rows in enumerate(np.split(order, np.cumsum(groups.counts)[:-1])):
+        members = rows[pool[rows]]
+        if not quota[c]:
+            continue
+        name = int(groups.names[c])
+        drawn = draws.key(seed, number, torch.tensor([name], device="cpu"), _RANDOM)
+        generator = torch.Generator().manual_seed(int(drawn) & ((1 << 63) - 1))
+        made = select(embedding(members), int(quota[c]), generator)
+        index, weight = checked(select, made, int(quota[c]), len(members), name)
+        indices.append(torch.from_numpy(members)[index])
+        weights.append(weight)
+    given = [weight for weight in weights if weight is not None]
+    return torch.cat(indices), torch.cat(given) if given and len(given) == len(weights) else None
+
+
+def checked(select: Criterion, made: object, budget: int, size: int, name: int) -> tuple[Tensor, Tensor | None]:
+    """``(indices, weights)`` on the CPU if they are what a criterion returns for ``budget`` of ``size`` samples."""
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise TypeError(f"{select!r} must select (indices, weights), it returned {type(made).__name__}")
+    index = torch.as_tensor(made[0]).to("cpu", torch.int64)
+    of = f" of class {name}" if name >= 0 else ""
+    if len(index) != budget or len(index.unique()) != budget:
+        raise ValueError(
+            f"{select!r} selected {len(index.unique())} samples of a budget of {budget}{of}; "
+            "it must return as many different indices as it is asked for"
+        )
+    if int(index.min()) < 0 or int(index.max()) >= size:
+        raise ValueError(f"{select!r} selected row {int(index.max())} of {size}{of}")
+    if made[1] is None:
+        return index, None
+    weight = torch.as_tensor(made[1]).to("cpu", torch.float64)
+    if weight.shape != index.shape or not bool((torch.isfinite(weight) & (weight >= 0)).all()) or not weight.sum() > 0:
+        raise ValueError(
+            f"{select!r} made weights of shape {tuple(weight.shape)}{of}; they must be {budget} finite numbers ≥ 0 "
+            "with a positive sum, or None"
+        )
+    return index, weight / weight.mean()
+
+
+def clipped(weights: Tensor, limit: float) -> Tensor:
+    """Weights (k,) with mean 1 of which none was above ``limit`` times the mean before they were scaled again."""
+    weights = weights.clamp(max=limit * float(weights.mean()))
+    return weights / weights.mean()
+
+
+def explored(
+    groups: Classes, quota: np.ndarray, taken: np.ndarray, seen: np.ndarray, seed: int, epoch: int
+) -> np.ndarray:
+    """quota (C,) of each class's samples that are not ``taken`` (n,) bool: those not seen for longest, ties at random.
+
+    seen: (n,) epoch of the last sight, −1 for never. Where a class has too few left, others stand in.
+    """
+    bits = _bits(seed, epoch, len(seen), _EXPLORE)
+    free = np.flatnonzero(~taken)
+    first = free[lowest(groups.code[free], quota, seen[free], bits[free])]
+    missing = int(quota.sum()) - len(first)
+    if missing:
+        free = np.setdiff1d(free, first, assume_unique=True)
+        first = np.concatenate([first, free[np.lexsort((bits[free], seen[free]))][:missing]])
+    return np.sort(first)
+
+
+def _bits(seed: int, epoch: int, size: int, stream: int) -> np.ndarray:
+    return draws.bits(draws.key(seed, epoch, torch.arange(size, device="cpu"), stream), 1)[:, 0].numpy()

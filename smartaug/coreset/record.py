@@ -1,0 +1,223 @@
+"""What the user's own forward passes said about each sample: at most 128 bytes a sample, whatever the classes.
+
+What: the residual r = p − y of the last time that each sample was seen, its loss, label and epoch. Up to 29 classes r
+is kept whole in float32. Beyond, its 29 largest entries are kept in float16; as Σ_k r_k = 0, what they leave is known,
+and is spread evenly over the other classes. When: `Coreset` with embed="observed". Cost: a softmax and a few writes of
+B rows per batch; outputs on an accelerator are copied behind the queue and read once they are there. Reference: the
+last-layer gradient bound of Katharopoulos & Fleuret, "Not All Samples Are Created Equal", ICML 2018; the table is ours.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import ranks
+from ..batch import Embedding
+from ..logits import columns
+
+ENTRIES = 29  # of the residual
+_FEW = 20  # where a class needs four bytes
+_SEEN, _MIXED, _UNUSABLE, _NOT_FINITE = range(4)
+
+
+class Packed(NamedTuple):
+    """What is kept of B outputs. values (B, w) and classes (B, w) or None: the residual; status (B,): recorded or why
+    not; loss (B,) float32; label (B,) int32."""
+
+    values: Tensor
+    classes: Tensor | None
+    loss: Tensor
+    label: Tensor
+    status: Tensor
+
+
+def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packed:
+    """The residuals of logits (B, K), (B, 1) or (B,), without waiting for the device.
+
+    target: (B,) class indices, (B, K) distributions, or (B,) probabilities for a single logit. unmixed: (B,) bool rows
+    whose labels are their own. Rows with other labels (ignored ones, rows that sum to something else) and rows that are
+    not finite are marked. Raises TypeError for outputs and targets of other shapes.
+    """
+    if output.ndim not in (1, 2) or not output.is_floating_point() or len(output) != len(target):
+        raise TypeError(
+            f"recording needs logits (B, K) with one row a target, got {output.dtype} {tuple(output.shape)} for "
+            f'{len(target)} targets; use embed="pass" or select=smartaug.coreset.Uniform()'
+        )
+    single = output.ndim == 1 or output.shape[1] == 1
+    z = columns(output)
+    wide, target = z.shape[1], target.to(z.device, non_blocking=True)
+    log_p = z.log_softmax(1)
+    if not target.is_floating_point() and target.numel() == len(target):
+        label = target.reshape(-1).long()
+        usable = (label >= 0) & (label < wide)
+        label = label.clamp(0, wide - 1)
+        residual = log_p.exp().scatter_add_(1, label[:, None], log_p.new_full((len(label), 1), -1.0))
+        loss = -log_p.gather(1, label[:, None])[:, 0]
+    elif target.is_floating_point() and ((single and target.numel() == len(target)) or target.shape[1:] == (wide,)):
+        y = target.to(z.dtype)
+        y = torch.stack([1 - y.reshape(-1), y.reshape(-1)], 1) if single and target.numel() == len(target) else y
+        usable = ((y.sum(1) - 1).abs() < 1e-3) & (y >= 0).all(1)
+        label, residual = y.argmax(1), log_p.exp() - y
+        loss = -torch.where(y > 0, y * log_p, 0.0).sum(1)
+    else:
+        raise TypeError(
+            f"recording needs class indices (B,) or distributions (B, {wide}), got a target {target.dtype} "
+            f"{tuple(target.shape)}; use select=smartaug.coreset.Uniform()"
+        )
+    finite = torch.isfinite(loss) & torch.isfinite(residual).all(1)
+    status = torch.where(finite, _SEEN, _NOT_FINITE)
+    status = torch.where(usable, status, _UNUSABLE)
+    if unmixed is not None:
+        status = torch.where(unmixed.to(z.device, non_blocking=True), status, _MIXED)
+    residual = torch.where(finite[:, None], residual, 0.0)
+    classes = None
+    if wide > ENTRIES:
+        keep, kind = entries(wide)
+        chosen = residual.abs().topk(keep, 1, sorted=False).indices
+        residual, classes = residual.gather(1, chosen).half(), chosen.to(kind)
+    return Packed(
+        residual.to(torch.float16 if wide > ENTRIES else torch.float32),
+        classes,
+        loss.float(),
+        label.int(),
+        status.to(torch.int8),
+    )
+
+
+def entries(classes: int) -> tuple[int, torch.dtype]:
+    """(entries kept, type of their class numbers) for that many classes."""
+    return (ENTRIES, torch.int16) if classes <= 1 << 15 else (_FEW, torch.int32)
+
+
+def unpack(values: Tensor, classes: Tensor | None, width: int) -> Tensor:
+    """Residuals (B, K = width) float32 from what `pack` kept."""
+    if classes is None:
+        return values.float()
+    values = values.float()
+    rest = -values.sum(1, keepdim=True) / (width - values.shape[1])
+    return rest.expand(-1, width).scatter(1, classes.long(), values)
+
+
+class Record:
+    """The table of ``size`` samples and ``classes`` classes; rows never seen have the epoch −1.
+
+    memory: bytes above which the table lies in an unnamed temporary file in ``folder`` (None: the system's own) and is
+    mapped into memory.
+    """
+
+    def __init__(self, size: int, classes: int, *, memory: int = 1 << 28, folder: str | None = None) -> None:
+        self.size, self.classes = size, classes
+        dense = classes <= ENTRIES
+        keep, kind = entries(classes)
+        fields: list[tuple[Any, ...]] = [("values", np.float32, (classes,))] if dense else [
+            ("values", np.float16, (keep,)), ("classes", {torch.int16: np.int16, torch.int32: np.int32}[kind], (keep,))
+        ]  # fmt: skip
+        layout = np.dtype([*fields, ("loss", np.float32), ("label", np.int32), ("seen", np.int32)])
+        self.bytes, self.mapped = layout.itemsize, size * layout.itemsize > memory
+        if self.mapped:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self._table: np.ndarray = np.memmap(file, layout, "w+", shape=(size,))
+        else:
+            self._table = np.zeros(size, layout)
+        self._table["seen"], self._table["label"] = -1, -1
+        self.skipped = {"mixed": 0, "unusable": 0, "nonfinite": 0}
+        self._arriving: deque[tuple[Any, Tensor, Packed, int]] = deque()
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(n,) int32: the epoch of each sample's row, −1 where there is none."""
+        return np.array(self._table["seen"])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int32: the label that each sample was seen with, −1 where it was not."""
+        return np.array(self._table["label"])
+
+    @property
+    def losses(self) -> Tensor:
+        """(n,) float32: the loss that each sample was last seen with, 0 where it was not."""
+        return torch.from_numpy(np.array(self._table["loss"]))
+
+    def add(self, index: Tensor, packed: Packed, epoch: int) -> None:
+        """Keep B rows of the samples index (B,), seen in ``epoch``; those on a device are written once they arrive."""
+        device = packed.values.device
+        if device.type == "cpu":
+            self._write(index.cpu(), packed, epoch)
+            return
+        # a copy to the CPU that is not waited for lands in pinned memory
+        parts = [None if part is None else part.to("cpu", non_blocking=True) for part in (index, *packed)]
+        arrived = torch.get_device_module(device).Event()
+        arrived.record()
+        self._arriving.append((arrived, parts[0], Packed(*parts[1:]), epoch))  # type: ignore[arg-type]
+        while self._arriving and self._arriving[0][0].query():
+            self._write(*self._arriving.popleft()[1:])
+
+    def flush(self) -> None:
+        """Wait for the rows that are still on their way."""
+        while self._arriving:
+            self._arriving[0][0].synchronize()
+            self._write(*self._arriving.popleft()[1:])
+
+    def _write(self, index: Tensor, packed: Packed, epoch: int) -> None:
+        rows, status = index.numpy(), packed.status.numpy()
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.size:
+            raise ValueError(f"sample {rows.max()} was observed, but the coreset selects from {self.size} samples")
+        for name, code in (("mixed", _MIXED), ("unusable", _UNUSABLE), ("nonfinite", _NOT_FINITE)):
+            self.skipped[name] += int((status == code).sum())
+        kept = np.flatnonzero(status == _SEEN)[::-1]  # of a sample's rows the first is written last, and stays
+        rows = rows[kept]
+        self._table["values"][rows] = packed.values.numpy()[kept]
+        if packed.classes is not None:
+            self._table["classes"][rows] = packed.classes.numpy()[kept]
+        self._table["loss"][rows] = packed.loss.numpy()[kept]
+        self._table["label"][rows] = packed.label.numpy()[kept]
+        self._table["seen"][rows] = epoch
+
+    def embedding(self, rows: np.ndarray) -> Embedding:
+        """Residuals (m, K) float32 and losses (m,) of the samples ``rows``; zeros for those never seen."""
+        part = self._table[rows]
+        classes = None if "classes" not in (part.dtype.names or ()) else torch.from_numpy(part["classes"].copy())
+        residual = unpack(torch.from_numpy(part["values"].copy()), classes, self.classes)
+        return Embedding(residual, None, torch.from_numpy(part["loss"].copy()))
+
+    def merge(self) -> None:
+        """Give every rank, for each sample, the row of the rank that saw it last (of equal ones the lowest rank's)."""
+        rank, world = ranks.here()
+        if world == 1:
+            return
+        seen = torch.from_numpy(self.seen).long()
+        score = torch.where(seen < 0, -1, seen * world + (world - 1 - rank))
+        best = ranks.largest(score)
+        raw = self._raw()
+        for start in range(0, self.size, 1 << 18):
+            piece = slice(start, start + (1 << 18))
+            mine = ((score == best) & (best >= 0))[piece, None]
+            whole = ranks.summed(torch.where(mine, raw[piece], 0))
+            raw[piece] = torch.where(best[piece, None] >= 0, whole, raw[piece])
+
+    def _raw(self) -> Tensor:
+        """The table as bytes (n, bytes per sample), sharing its memory."""
+        return torch.from_numpy(self._table.view(np.uint8).reshape(self.size, self.bytes))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The table as a tensor of bytes, and the counts."""
+        return {"classes": self.classes, "table": self._raw().clone(), **self.skipped}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], **settings: Any) -> Record:
+        """The record that gave ``state``."""
+        made = cls(len(state["table"]), state["classes"], **settings)
+        made._raw().copy_(state["table"])
+        made.skipped = {name: state[name] for name in made.skipped}
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.flush()
+        return {**self.__dict__, "_table": np.array(self._table), "mapped": False}

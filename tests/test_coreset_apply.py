@@ -1,0 +1,261 @@
+"""apply="augment" and apply="append": exactly the selected rows are augmented, the others pass plain."""
+
+import kornia.augmentation as K
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import smartaug
+from smartaug import coreset
+from smartaug.augment.plan import Trace
+from tests.data import WithGetItems, add_constant
+
+SIZE, BATCH = 24, 8
+
+
+def images_of(size=SIZE, side=12, dtype=torch.uint8):
+    images = torch.randint(0, 256, (size, 3, side, side), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+    return images if dtype == torch.uint8 else images.to(dtype) / 255
+
+
+def load(apply, augment, amount=0.5, dtype=torch.uint8, **settings):
+    data = TensorDataset(images_of(dtype=dtype), torch.arange(SIZE) % 3)
+    chosen = smartaug.Coreset(amount, select=coreset.Uniform(), apply=apply)
+    settings = {"batch_size": BATCH, "shuffle": True, "seed": 5, **settings}
+    return smartaug.DataLoader(data, coreset=chosen, augment=augment, **settings)
+
+
+def selected(loader, epoch):
+    return set(loader.coreset.selection(epoch, SIZE, 5)[0].tolist())
+
+
+STAGES = {
+    "policy": lambda: smartaug.RandAugment(),
+    "crop and flip": lambda: [smartaug.PadCrop(4), smartaug.Flip(p=1.0)],
+    "chains": lambda: smartaug.AugMix(),
+    "erase": lambda: smartaug.Erase(p=1.0),
+    "foreign": lambda: lambda images: 255 - images,
+    "foreign beside": lambda: [smartaug.RandAugment(), lambda images: 255 - images, smartaug.Flip(p=1.0)],
+}
+
+
+@pytest.mark.parametrize("workers", [{}, {"num_workers": 2, "persistent_workers": True}], ids=["0", "2"])
+@pytest.mark.parametrize("name", STAGES)
+def test_the_selected_are_augmented_as_ever_and_the_others_not_at_all(name, workers):
+    if workers and name != "policy":
+        pytest.skip("stages run in the main process: one of them will do")
+    partly = load("augment", STAGES[name](), **workers)
+    whole = smartaug.DataLoader(partly.dataset, batch_size=1, augment=STAGES[name](), seed=5)
+    plain, drawn = images_of(), 0
+    for epoch in range(2):
+        augmented = {int(target.index): images[0] for images, target in whole}
+        chosen, seen = selected(partly, epoch), []
+        assert len(chosen) == SIZE / 2
+        for images, target in partly:
+            seen += target.index.tolist()
+            for image, index in zip(images, target.index.tolist(), strict=True):
+                assert torch.equal(image, augmented[index] if index in chosen else plain[index])
+        assert sorted(seen) == list(range(SIZE))
+        drawn += len(chosen)
+    assert partly.stats()["augmented"] == drawn
+    assert partly.stats()["samples"] == 2 * SIZE
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_sizes_types_and_normalisation_hold_for_all(dtype):
+    crop, store = smartaug.RandomResizedCrop((6, 9)), smartaug.Normalize(0.4, 0.2)
+    loader = load("augment", [crop, store], dtype=dtype)
+    resized = torch.nn.functional.interpolate(images_of(dtype=torch.float32), (6, 9), mode="bilinear")
+    for images, target in loader:
+        assert images.shape == (BATCH, 3, 6, 9)
+        assert images.dtype == torch.float32
+        for image, index in zip(images, target.index.tolist(), strict=True):
+            same = torch.allclose(image, (resized[index] - 0.4) / 0.2, atol=0.02)
+            assert same == (index not in selected(loader, 0))
+
+
+@pytest.mark.parametrize("amount", [1, SIZE - 1, SIZE])
+@pytest.mark.parametrize("apply", ["augment", "append"])
+def test_batches_without_and_with_only_selected_rows(apply, amount):
+    loader = load(apply, [smartaug.Flip(p=1.0), smartaug.MixUp(num_classes=3)], amount, batch_size=2)
+    rows = 0
+    for images, target in loader:
+        here = sum(index in selected(loader, 0) for index in set(target.index.tolist()))
+        rows += len(images)
+        assert len(images) == len(target) == 2 + (here if apply == "append" else 0)
+    assert rows == SIZE + (amount if apply == "append" else 0)
+
+
+def test_unselected_rows_keep_their_own_pixels_and_labels_when_others_mix():
+    loader = load("augment", smartaug.CutMix(alpha=1.0, num_classes=3), batch_size=SIZE)
+    ((images, target),) = loader
+    mine = torch.tensor([index in selected(loader, 0) for index in target.index.tolist()])
+    whole = torch.nn.functional.one_hot(target.plain, 3).float()
+    assert torch.equal(images[~mine], images_of()[target.index[~mine]])
+    assert torch.equal(target.soft[~mine], whole[~mine])
+    changed = (images[mine] != images_of()[target.index[mine]]).flatten(1).any(1)
+    assert changed.sum() >= 8
+    assert torch.allclose(target.soft.sum(1), torch.ones(SIZE))
+    # of each mixed row the partner is another selected one: its label is one of theirs
+    assert not torch.equal(target.soft[mine], whole[mine])
+
+
+def test_append_adds_copies_drawn_as_view_1():
+    aug = smartaug.Compose([smartaug.RandAugment(), smartaug.Normalize(0.5, 0.25)])
+    loader = load("append", aug)
+    plain = smartaug.Normalize(0.5, 0.25)(images_of())
+    copies = []
+    for images, target in loader:
+        index = target.index
+        mine = [i for i in index[:BATCH].tolist() if i in selected(loader, 0)]
+        assert index[BATCH:].tolist() == mine
+        assert torch.equal(target.plain, index % 3)
+        assert torch.allclose(images[:BATCH], plain[index[:BATCH]])
+        for image, i in zip(images[BATCH:], mine, strict=True):
+            plan = aug.plan((1, 3, 12, 12), index=torch.tensor([i]), epoch=0, seed=5, view=1)
+            assert torch.allclose(image, aug.apply(images_of()[i : i + 1], plan)[0])
+        copies += mine
+    assert set(copies) == selected(loader, 0)
+    assert len(copies) == SIZE / 2
+    assert len(loader) == SIZE / BATCH
+
+
+def test_append_feeds_the_loss_weights_and_all_rows():
+    def weigh(batch, trace: Trace):
+        assert len(batch.inputs) == len(batch.target) == len(trace.ops) == len(batch.index)
+        plain = (trace.ops[:BATCH] == trace.names.index("Identity")).all()
+        assert plain
+        return torch.linspace(0.5, 1.5, len(batch.inputs)), None
+
+    loader = load("append", smartaug.Flip(p=1.0), reweight=weigh)
+    criterion = smartaug.Loss(torch.nn.CrossEntropyLoss())
+    for images, target in loader:
+        output = torch.randn(len(images), 3)
+        rows = torch.nn.functional.cross_entropy(output, target.plain, reduction="none")
+        assert torch.allclose(criterion(output, target), (rows * target.weight).mean())
+
+
+def test_append_grows_every_tensor_of_the_batch_and_returns_a_batch():
+    samples = [{"image": image, "label": i % 3, "number": i} for i, image in enumerate(images_of())]
+    chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply="append")
+    settings = {"batch_size": BATCH, "coreset": chosen, "augment": smartaug.Flip(), "seed": 1}
+    for batch in smartaug.DataLoader(samples, **settings):
+        assert torch.equal(batch["number"], batch["label"].index)
+        assert len(batch["image"]) == len(batch["number"]) > BATCH
+    for batch in smartaug.DataLoader(samples, **settings, returns="batch"):
+        assert torch.equal(batch.target.plain, batch.index % 3)
+
+
+def test_two_views_of_each_sample():
+    pairs = [((image, image), i % 3) for i, image in enumerate(images_of())]
+    for apply, rows in (("augment", BATCH), ("append", BATCH + 4)):
+        chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply=apply)
+        loader = smartaug.DataLoader(
+            pairs, batch_size=BATCH, coreset=chosen, augment=smartaug.RandAugment(), inputs=0, target=1, seed=1
+        )
+        total = 0
+        for (first, second), target in loader:
+            assert first.shape == second.shape
+            assert len(first) == len(target)
+            assert not torch.equal(first, second)
+            total += len(first)
+        assert total == rows * 3
+
+
+def test_kornia_gets_and_leaves_unit_floats():
+    loader = load("augment", [K.RandomInvert(p=1.0), K.Normalize(0.5, 0.5)])
+    plain = images_of(dtype=torch.float32)
+    for images, target in loader:
+        for image, index in zip(images, target.index.tolist(), strict=True):
+            wanted = 1 - plain[index] if index in selected(loader, 0) else plain[index]
+            assert torch.allclose(image, (wanted - 0.5) / 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", [lambda images: images.float() / 255, lambda images: images[:, :, :6]])
+def test_a_foreign_stage_that_changes_type_or_size_is_refused(stage):
+    with pytest.raises(ValueError, match="not selected stay"):
+        next(iter(load("augment", stage)))
+
+
+def test_what_append_needs():
+    with pytest.raises(ValueError, match="there is no augment="):
+        load("append", None)
+    texts = [(image, str(i)) for i, image in enumerate(images_of())]
+    chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply="append")
+    with pytest.raises(TypeError, match='apply="append" repeats the target'):
+        next(iter(smartaug.DataLoader(texts, coreset=chosen, augment=smartaug.Flip(), batch_size=8, target=1)))
+
+
+def test_the_users_own_sampler_and_order_stay():
+    for sampler in ({"sampler": range(8)}, {"batch_sampler": [[3, 1], [2, 0]]}):
+        data = TensorDataset(images_of(), torch.arange(SIZE))
+        chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply="augment")
+        loader = smartaug.DataLoader(data, coreset=chosen, augment=smartaug.Flip(p=1.0), seed=5, **sampler)
+        stock = torch.utils.data.DataLoader(data, **sampler)
+        assert [target.tolist() for _, target in loader] == [target.tolist() for _, target in stock]
+        for images, target in loader:
+            for image, index in zip(images, target.index.tolist(), strict=True):
+                assert torch.equal(image, images_of()[index]) != (index in chosen.selection(1, SIZE, 5)[0].tolist())
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_the_membership_mask_is_one_shared_tensor_and_known_before_workers_load(context):
+    chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply="augment")
+    mask = chosen.membership(20)
+    assert mask.is_shared()
+    assert mask.dtype == torch.uint8
+    assert mask.tolist() == [1] * 20
+    loader = smartaug.DataLoader(
+        Masked(mask),
+        batch_size=5,
+        coreset=chosen,
+        seed=3,
+        num_workers=2,
+        persistent_workers=True,
+        multiprocessing_context=context,
+    )
+    for epoch in range(2 if context == "spawn" else 3):
+        seen = {int(index): int(bit) for _, bit, index in (row for batch in loader for row in zip(*batch, strict=True))}
+        wanted = set(chosen.selection(epoch, 20, 3)[0].tolist())
+        assert {index for index, bit in seen.items() if bit} == wanted
+        assert chosen.membership(20) is mask
+        assert set(mask.nonzero().flatten().tolist()) == wanted
+    del loader
+
+
+class Masked(WithGetItems):
+    """What a per-sample pipeline in a worker sees of the mask."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = mask
+
+    def __getitem__(self, index):
+        image, _ = super().__getitem__(index)
+        return image, self.mask[index].clone(), index
+
+
+def test_a_copied_coreset_has_a_shared_mask_of_its_own():
+    import copy
+    import pickle
+
+    chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), model=torch.nn.Linear(2, 2))
+    mask = chosen.membership(10)
+    chosen.selection(0, 10, 0)
+    for made in (copy.deepcopy(chosen), pickle.loads(pickle.dumps(chosen))):
+        other = made.membership(10)
+        assert other.is_shared()
+        assert other is not mask
+        assert torch.equal(other, mask)
+        made.selection(7, 10, 0)
+        assert not torch.equal(other, mask)
+    assert copy.deepcopy(chosen).model is chosen.model
+    with pytest.raises(RuntimeError, match="no model"):
+        assert pickle.loads(pickle.dumps(chosen)).model
+
+
+def test_a_stage_counted_by_its_constant():
+    loader = load("augment", add_constant, dtype=torch.float32)
+    for images, target in loader:
+        added = (images - images_of(dtype=torch.float32)[target.index]).flatten(1).mean(1).round().tolist()
+        assert added == [10.0 if index in selected(loader, 0) else 0.0 for index in target.index.tolist()]
