@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,15 @@ def points_of(embedding: Embedding, similarity: str) -> tuple[Points, float]:
     return Points(scaled, feature, scale / max(dim, 1)), 1.0
 
 
+def lexicographic(points: Points) -> Tensor:
+    """(n,) int64 on the CPU: the order of the points by their first column, then their second and so on; stable."""
+    rows = points.residual if points.feature is None else torch.cat([points.residual, points.feature.float()], 1)
+    bits = (rows + 0.0).cpu().numpy().view(np.int32)  # + 0: there is no −0
+    # as unsigned integers from the most significant byte on, floats are ordered as bytes are
+    keys = np.ascontiguousarray(np.where(bits < 0, ~bits, bits ^ np.int32(-(2**31))).view(np.uint32).astype(">u4"))
+    return torch.from_numpy(keys.view(f"V{4 * keys.shape[1]}").reshape(-1).argsort(kind="stable"))
+
+
 def costs(points: Points, rows: Tensor | slice, columns: Tensor | slice) -> Tensor:
     """(m, k) float32 costs of letting the points ``columns`` stand for the points ``rows``.
 
@@ -52,12 +62,15 @@ def costs(points: Points, rows: Tensor | slice, columns: Tensor | slice) -> Tens
     1 − exp(−d · exponent). d² comes from the Gram matrix (r rᵀ) ∘ (φ φᵀ + 1) in float64; below the rounding of its
     terms it is 0.
     """
-    left, right = points.residual[rows].double(), points.residual[columns].double()
+    left, right = points.residual[rows], points.residual[columns]
+    if points.feature is None:  # by differences, without cancellation
+        distance = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+        return distance if points.exponent == 0.0 else torch.expm1(distance.mul_(-points.exponent)).neg_()
+    left, right = left.double(), right.double()
     gram, own, other = left @ right.T, left.square().sum(1), right.square().sum(1)
-    if points.feature is not None:
-        left, right = points.feature[rows], points.feature[columns]
-        gram = gram.mul_((left @ right.T).add_(1))
-        own, other = own * (left.square().sum(1) + 1), other * (right.square().sum(1) + 1)
+    left, right = points.feature[rows], points.feature[columns]
+    gram = gram.mul_((left @ right.T).add_(1))
+    own, other = own * (left.square().sum(1) + 1), other * (right.square().sum(1) + 1)
     return _costs(gram, own[:, None] + other[None], points.exponent)
 
 

@@ -25,14 +25,15 @@ from torch import Tensor
 from ..batch import Embedding
 from . import greedy_torch
 from .checks import check_budget, check_embedding
-from .costs import Points, paired_costs, points_of
+from .costs import Points, lexicographic, paired_costs, points_of
 
 Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
 
 _log = logging.getLogger("smartaug")
-_PER_POINT = 2304  # bytes: a list of 256 members, or a working set of 64 rows, and the bookkeeping
-_ASKED = 2  # in parts, each part proposes this many times its share of the budget
+_PER_POINT = 4096  # bytes: a list of 256 members, in torch a working set of 64 rows, and the bookkeeping
+_ASKED = 2  # in parts, each part proposes this many times its share of the budget,
+_LEAST = 128  # and at least so many of a smaller budget
 _WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
 
 
@@ -42,11 +43,12 @@ class FacilityLocation:
     similarity: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is
     exp(−‖g_i − g_j‖ / dim), the released code's, with dim the number of entries of g. method: "exact" is greedy, lazily
     evaluated; "stochastic" takes the best of (n / budget) ln(1 / epsilon) random candidates for each pick, which keeps
-    1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 2.3 KiB a
-    sample). Larger ones are selected in random parts; the proposals of the parts, twice the budget and each counting
-    for those it stands for, are selected from once more. From parts of a budget above 3/8 of the samples there is no
+    1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 4 KiB a
+    sample). Larger ones are selected in random parts; the proposals of the parts, twice the budget or more and each
+    counting for those it stands for, are selected from once more; for budgets above 3/8 of the samples there is no such
     second round. backend: "numba" (embeddings on the CPU without features), "torch", or None for the fastest there is.
-    Costs are float32, gains float64; equal gains go to the lower index.
+    Costs are float32, gains float64. Equal gains go to the lexicographically smaller point, equal points to the lower
+    index: permuting the data permutes the picks.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class FacilityLocation:
         similarity: Similarity = "distance",
         method: Method = "exact",
         *,
-        memory: int = 64 << 20,
+        memory: int = 128 << 20,
         epsilon: float = 0.01,
         backend: Literal["numba", "torch"] | None = None,
     ) -> None:
@@ -66,7 +68,7 @@ class FacilityLocation:
             if value not in wanted:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, wanted))}, got {value!r}")
         if not isinstance(memory, int) or memory < 1 << 20:
-            raise ValueError(f"memory must be a number of bytes ≥ 1 MiB, got {memory!r}; write memory=64 << 20")
+            raise ValueError(f"memory must be a number of bytes ≥ 1 MiB, got {memory!r}; write memory=128 << 20")
         if not 0.0 < epsilon < 1.0:
             raise ValueError(f"epsilon must lie in (0, 1), got {epsilon!r}; write epsilon=0.01")
         if backend == "numba" and not _numba_installed():
@@ -88,12 +90,14 @@ class FacilityLocation:
         if budget == 0:
             return torch.empty(0, dtype=torch.int64), None
         points, _ = points_of(embedding, self.similarity)
+        order = lexicographic(points)  # what is picked depends on the points, not on where they stand
+        points = points.take(order)
         work = _Work(self, self._backend_for(points), generator or torch.Generator().manual_seed(0))
         picks, owner = work.select(points, torch.ones(size, device=points.residual.device), budget)
         if owner is None:
             owner = work.backend.assigned(points, picks)
         counts = torch.bincount(owner.cpu(), minlength=budget).double()
-        return picks.cpu(), (counts * (budget / size)).float()
+        return order[picks.cpu()], (counts * (budget / size)).float()
 
     def cost(self, embedding: Embedding, indices: Tensor) -> float:
         """Σ_i min_{j ∈ indices} (sim(i, i) − sim(i, j)): what selection lowers; the objective is a constant minus this.
@@ -133,8 +137,10 @@ class _Work:
         room = max(2, self.settings.memory // (_PER_POINT + 8 * width))
         if points.size <= room:
             return self._greedy(points, mass, budget)
-        again = _ASKED * budget <= _WORTH * points.size
-        picks, counts = self._proposals(points, mass, _ASKED * budget if again else budget, -(-points.size // room))
+        parts = -(-points.size // room)
+        asked = max(_ASKED * budget, parts * min(budget, _LEAST))
+        again = asked <= _WORTH * points.size
+        picks, counts = self._proposals(points, mass, asked if again else budget, parts)
         if again:
             second, _ = self.select(points.take(picks), counts, budget)
             picks = picks[second]

@@ -6,7 +6,8 @@ at most 256 members the candidate keeps it, with its costs, and is judged again 
 numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads), then mostly lists; 2 KiB a
 point. The first call on a machine compiles for some seconds; later ones load the result from numba's cache.
 
-Gains are float64 sums of float32 costs. Ties go to the lowest index.
+Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
+equal, and go to the lower index.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ def _saved(costs, nearest, mass, size):
     """Σ mass · max(nearest − cost, 0) and how many terms are positive."""
     total, count = 0.0, 0
     for t in range(size):
-        less = nearest[t] - costs[t]
-        positive = less > np.float32(0.0)
-        count += positive
-        total += np.float64(less) * mass[t] if positive else 0.0
+        less = np.float64(nearest[t]) - np.float64(costs[t])
+        positive = less > 0.0
+        count += int(positive)
+        total += less * mass[t] if positive else 0.0
     return total, count
 
 
@@ -126,12 +127,12 @@ def _listed(mass, nearest, where, kept, length):
     total, left = 0.0, 0
     for t in range(length):
         i, cost = where[t], kept[t]
-        less = nearest[i] - cost
+        less = np.float64(nearest[i]) - np.float64(cost)
         where[left] = i
         kept[left] = cost
-        positive = less > np.float32(0.0)
-        left += positive
-        total += np.float64(less) * mass[i] if positive else 0.0
+        positive = less > 0.0
+        left += int(positive)
+        total += less * mass[i] if positive else 0.0
     return total, left
 
 

@@ -1,14 +1,18 @@
 """Greedy facility location in torch: everywhere, with features, on CUDA.
 
-What: lazy greedy by batches. The candidates with the largest upper bounds form a working set, whose costs are computed
-together by matrix products; medoids are picked from it for as long as the best of it beats every bound outside. Costs
-are never stored for more than the working set. When: no numba, features, or embeddings on CUDA. Cost: two passes over
-all pairs in blocks, then working set × n per pick; one wait for the device per pick.
+What: lazy greedy by batches. The candidates with the largest upper bounds form a working set and are judged together;
+medoids are picked from it for as long as the best of it beats every bound outside. A candidate can only serve the
+points that are nearer to it than to every medoid, and that set shrinks with every pick; once it has at most 256 members
+the candidate keeps it, with its costs, and is judged by that list alone. When: no numba, features, or embeddings on
+CUDA. Cost: two passes over all pairs in blocks, then mostly lists; about 4 KiB a point; one wait for the device a pick.
 
-Gains are float64 sums of float32 costs. Ties go to the lowest index.
+Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
+equal, and go to the lower index.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +20,7 @@ from torch import Tensor
 from .costs import Points, costs
 
 WORKING_SET = 64
+LONGEST = 256  # members of a list, 8 bytes each
 
 
 def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
@@ -23,39 +28,26 @@ def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
 
     mass: (n,) float32, how often each point counts.
     """
-    size, device = points.size, points.residual.device
-    everything = slice(None)
-    blocks = torch.arange(size, device=device).split(WORKING_SET)
-    total = torch.cat([_weighted(costs(points, block, everything), mass) for block in blocks])
-    state = _State(points, mass, budget)
-    state.serve(total.argmin(), costs(points, total.argmin()[None], everything)[0])
-    bound = torch.cat([_weighted(state.saved(costs(points, block, everything)), mass) for block in blocks])
+    state = _Greedy(points, mass, budget)
+    blocks = torch.arange(points.size, device=mass.device).split(WORKING_SET)
+    first = torch.cat([state.total(block) for block in blocks]).argmin()[None]
+    state.serve(state.look(first), 0)
+    bound = torch.cat([state.gains(state.look(block)) for block in blocks])
     while state.made < budget:
         bound[state.picks[: state.made]] = -1.0
-        order = bound.argsort(descending=True, stable=True)
-        members = order[: min(WORKING_SET, size - state.made)].sort().values
-        after = order[len(members) : len(members) + 1]
-        beaten, beaten_at = (bound[after].item(), after.item()) if len(after) else (-1.0, size)
-        rows = costs(points, members, everything)
-        _from_working_set(state, bound, members, rows, float(beaten), int(beaten_at))
-    return state.picks, state.owner
-
-
-def _from_working_set(
-    state: _State, bound: Tensor, members: Tensor, rows: Tensor, beaten: float, beaten_at: int
-) -> None:
-    """Pick from the working set until its best falls behind (beaten, beaten_at), the best bound outside."""
-    open_members = torch.ones(len(members), dtype=torch.bool, device=members.device)
-    for _ in range(len(members)):
-        gain = _weighted(state.saved(rows), state.mass)
-        gain = torch.where(open_members, gain, -1.0)
-        bound[members] = gain
-        place = gain.argmax()
-        best, at = torch.stack([gain[place], members[place].double()]).tolist()
-        if state.made == len(state.picks) or best < beaten or (best == beaten and at > beaten_at):
-            return
-        state.serve(members[place], rows[place])
-        open_members[place] = False
+        members = bound.topk(min(WORKING_SET, points.size - state.made)).indices.sort().values
+        outside = bound.index_fill(0, members, -1.0)
+        rival, rival_at = torch.stack([outside.max(), outside.argmax().double()]).tolist()
+        look = state.look(members)
+        for _ in range(len(members)):
+            gain = state.gains(look)
+            bound[members] = gain
+            place = gain.argmax()
+            best, at = torch.stack([gain[place], members[place].double()]).tolist()
+            if state.made == budget or (best, -at) < (rival, -rival_at):
+                break
+            state.serve(look, int(place))
+    return state.picks, state.owner[:-1]
 
 
 def stochastic(points: Points, mass: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,18 +55,17 @@ def stochastic(points: Points, mass: Tensor, places: Tensor) -> tuple[Tensor, Te
 
     Row t samples the candidates at the positions ⌊places · left⌋ of those left.
     """
-    state = _State(points, mass, len(places))
-    left = torch.arange(points.size, device=points.residual.device)
+    state = _Greedy(points, mass, len(places))
+    left = torch.arange(points.size, device=mass.device)
     for t, row in enumerate(places):
         count = points.size - t
         where = (row * count).long().unique().to(left.device)
         sample, order = left[where].sort()
-        rows = costs(points, sample, slice(None))
-        gain = -_weighted(rows, mass) if t == 0 else _weighted(state.saved(rows), mass)
-        place = gain.argmax()
-        state.serve(sample[place], rows[place])
+        look = state.look(sample)
+        place = int((-state.total(sample) if t == 0 else state.gains(look)).argmax())
+        state.serve(look, place)
         left[where[order[place]]] = left[count - 1]
-    return state.picks, state.owner
+    return state.picks, state.owner[:-1]
 
 
 def assigned(points: Points, picks: Tensor) -> Tensor:
@@ -86,31 +77,93 @@ def assigned(points: Points, picks: Tensor) -> Tensor:
     return owner
 
 
-class _State:
-    """The medoids so far: ``made`` of ``picks``, each point's cost ``nearest`` and medoid ``owner``."""
+class _Look(NamedTuple):
+    """Candidates (b,) that are judged together: which places have a list, which have none, and the costs of those."""
+
+    members: Tensor
+    listed: Tensor
+    dense: Tensor
+    rows: Tensor
+
+
+class _Greedy:
+    """The medoids so far: ``made`` of ``picks``, and each point's cost ``nearest`` and medoid ``owner``.
+
+    One point more than there are, of mass 0 and served already, fills the lists up.
+    """
 
     def __init__(self, points: Points, mass: Tensor, budget: int) -> None:
-        device = points.residual.device
-        self.mass, self.made = mass.double(), 0
-        self.picks = torch.empty(budget, dtype=torch.int64, device=device)
-        self.nearest = torch.full((points.size,), torch.inf, device=device)
-        self.owner = torch.zeros(points.size, dtype=torch.int64, device=device)
+        size, device = points.size, mass.device
+        self.points, self.made = points, 0
+        self.mass = torch.cat([mass.double(), torch.zeros(1, device=device)])
+        self.picks = torch.zeros(budget, dtype=torch.int64, device=device)
+        self.nearest = torch.full((size + 1,), torch.inf, device=device)
+        self.nearest[size] = 0.0
+        self.owner = torch.zeros(size + 1, dtype=torch.int64, device=device)
+        self._open = torch.ones(size, dtype=torch.bool, device=device)
+        self._known = torch.zeros(size, dtype=torch.bool, device=device)
+        room = min(LONGEST, size)
+        self._where = torch.empty(size, room, dtype=torch.int32, device=device)
+        self._costs = torch.empty(size, room, device=device)
 
-    def saved(self, rows: Tensor) -> Tensor:
-        """(b, n) what each candidate, with costs ``rows``, would save each point."""
-        return (self.nearest - rows).clamp_min_(0)
+    def total(self, members: Tensor) -> Tensor:
+        """(b,) float64 Σ_i mass_i cost_ij of the candidates."""
+        return costs(self.points, members, slice(None)).double() @ self.mass[:-1]
 
-    def serve(self, pick: Tensor, row: Tensor) -> None:
-        """Make the candidate ``pick`` () with costs ``row`` (n,) a medoid; it stands for itself in any case."""
-        nearer = row < self.nearest
-        self.nearest = torch.where(nearer, row, self.nearest)
-        self.owner.masked_fill_(nearer, self.made)
+    def look(self, members: Tensor) -> _Look:
+        """Make ``members`` (b,) ready to be judged: lists for those whose list is short enough."""
+        new = members[~self._known[members]]
+        rows = costs(self.points, new, slice(None))
+        if len(new):
+            active = rows < self.nearest[:-1]
+            short = (active.sum(1) <= LONGEST).nonzero().flatten()
+            self._keep(new[short], rows[short], active[short])
+        known = self._known[members]
+        rows = rows[~self._known[new]]
+        return _Look(members, known.nonzero().flatten(), (~known).nonzero().flatten(), rows)
+
+    def _keep(self, members: Tensor, rows: Tensor, active: Tensor) -> None:
+        count = active.sum(1)
+        row, column = active.nonzero(as_tuple=True)
+        place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
+        self._where[members] = self.points.size
+        self._costs[members] = torch.inf
+        self._where[members[row], place] = column.int()
+        self._costs[members[row], place] = rows[row, column]
+        self._known[members] = True
+
+    def gains(self, look: _Look) -> Tensor:
+        """(b,) float64 Σ_i mass_i max(nearest_i − cost_ij, 0); −1 for those that are medoids."""
+        gain = torch.empty(len(look.members), dtype=torch.float64, device=self.mass.device)
+        if len(look.dense):
+            gain[look.dense] = _saved(self.nearest[:-1], look.rows) @ self.mass[:-1]
+        if len(look.listed):
+            listed = look.members[look.listed]
+            where = self._where[listed]
+            saved = _saved(self.nearest[where], self._costs[listed])
+            gain[look.listed] = (saved * self.mass[where]).sum(1)
+        return gain.masked_fill_(~self._open[look.members], -1.0)
+
+    def serve(self, look: _Look, place: int) -> None:
+        """Make the candidate at ``place`` a medoid; it stands for itself in any case."""
+        pick = look.members[place]
+        if bool(self._known[pick]):
+            where: Tensor | slice = self._where[pick]
+            row = self._costs[pick]
+        else:
+            where = slice(self.points.size)
+            row = look.rows[(look.dense == place).nonzero()[0, 0]]
+        before = self.nearest[where]
+        nearer = row < before
+        self.nearest[where] = torch.where(nearer, row, before)
+        self.owner[where] = torch.where(nearer, self.made, self.owner[where])
         self.nearest[pick] = 0.0
         self.owner[pick] = self.made
         self.picks[self.made] = pick
+        self._open[pick] = False
         self.made += 1
 
 
-def _weighted(rows: Tensor, mass: Tensor) -> Tensor:
-    """(b,) float64 Σ_i mass_i rows_bi."""
-    return rows.double() @ mass.double()
+def _saved(nearest: Tensor, rows: Tensor) -> Tensor:
+    """max(nearest − cost, 0), float64: differences of float32 numbers, without rounding."""
+    return rows.double().neg_().add_(nearest).clamp_(min=0)
