@@ -1,6 +1,6 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch."""
 
-from . import augment, coreset, grads, reweight
+from . import augment, coreset, grads, moments, reweight
 from .augment import (
     AugMix,
     AutoAugment,
@@ -63,6 +63,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "augment",
     "coreset",
     "grads",
+    "moments",
     "reweight",
     "split_validation",
     "wrap",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation, check_probability
+from .augmentation import Augmentation, Cuts, check_probability
 from .checks import check_fill, check_number, interpolation_name
 from .plan import FILTERS, Filter, Plan, Trace, Warp, per_channel
 
@@ -60,6 +60,16 @@ class Affine(Augmentation):
         matrix = affine_matrix(degrees, shift, scale, shear, height, width)
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), degrees[:, None].float(), ("Affine",))
         return Plan(tuple(shape), (Warp(matrix, (height, width), self.interpolation, self.fill),), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Shifts are whole pixels; what has no range is one outcome."""
+        ranges = (self.degrees, self.scale, self.shear)
+        found: Cuts = {((), slot): [] for slot, (low, high) in enumerate(ranges) if low == high}
+        for slot, (share, length) in enumerate(zip(self.translate, (shape[3], shape[2]), strict=True), 3):
+            reach = share * length
+            halves = [n + 0.5 for n in range(-math.ceil(reach) - 1, math.ceil(reach) + 1) if abs(n + 0.5) < reach]
+            found[(), slot] = [(half / reach + 1.0) / 2.0 for half in halves]
+        return found
 
 
 def affine_matrix(degrees: Tensor, shift: Tensor, scale: Tensor, shear: Tensor, height: int, width: int) -> Tensor:
@@ -173,6 +183,11 @@ class GaussianBlur(Augmentation):
         segment = Filter(blurred.long() * FILTERS.index("GaussianBlur"), sigma, self.kernel_size)
         trace = Trace(blurred.long()[:, None], (sigma * blurred)[:, None], ("Identity", "GaussianBlur"))
         return Plan(tuple(shape), (segment,), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Blurred or not; one amount, when sigma is one number."""
+        found: Cuts = {((), 0): [self.p]}
+        return {**found, ((), 1): []} if self.sigma[0] == self.sigma[1] else found
 
 
 def _range(value: Any, name: str) -> tuple[float, float]:

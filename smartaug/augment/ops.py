@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation, check_probability
+from .augmentation import Augmentation, Cuts, check_probability, equal_cuts
 from .checks import check_fill
 from .plan import Erase as EraseSegment
 from .plan import Plan, Store, Trace, Warp, per_channel
@@ -43,6 +43,10 @@ class Flip(Augmentation):
         names = ("Identity", "VerticalFlip" if self.vertical else "HorizontalFlip")
         trace = Trace(flipped.long()[:, None], torch.zeros(batch, 1), names)
         return Plan(tuple(shape), (Warp(matrix, (height, width), grid=True, inside=True),), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """As it is, or mirrored."""
+        return {((), 0): [self.p]}
 
 
 class PadCrop(Augmentation):
@@ -89,6 +93,12 @@ class PadCrop(Augmentation):
         warp = Warp(matrix, size, fill=self.fill, padding=self.mode, grid=True, inside=self.padding == 0)
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), off_centre[:, None], ("PadCrop",))
         return Plan(tuple(shape), (warp,), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Every place of the window, down and across."""
+        size = self.size or (shape[2], shape[3])
+        places = [length + 2 * self.padding - side + 1 for length, side in zip(shape[2:], size, strict=True)]
+        return {((), axis): equal_cuts(count) for axis, count in enumerate(places)}
 
 
 class Erase(Augmentation):
@@ -141,6 +151,18 @@ class Erase(Augmentation):
         share = (boxes[..., 2] * boxes[..., 3]).float() / max(1, height * width)
         trace = Trace(erased.long(), share, ("Identity", "Erase"))
         return Plan(tuple(shape), (EraseSegment(boxes, self.value),), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Which rectangles are there; and where, when all are of one size."""
+        found: Cuts = {((1,), number): [self.p] for number in range(self.count)}
+        if self.scale[0] == self.scale[1] and self.ratio[0] == self.ratio[1]:
+            area, ratio = self.scale[0] * shape[2] * shape[3], self.ratio[0]
+            sides = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            for number in range(self.count):
+                for axis, (length, side) in enumerate(zip(shape[2:], sides, strict=True)):
+                    slot = number * self._TRIES * 4 + 2 + axis  # all tries are alike: the first is taken, or none
+                    found[(0,), slot] = equal_cuts(max(1, length - side + 1))
+        return found
 
 
 class Normalize(Augmentation):
