@@ -251,10 +251,11 @@ def call(model: nn.Module, inputs: Tensor) -> Tensor:
 def push_inputs(model: nn.Module, inputs: Tensor, tangent: Tensor) -> Tensor:
     """The derivative J t of the logits along ``tangent`` (both of the inputs' shape), with its graph to the parameters.
 
-    In the model's own mode, with copies of its buffers and generators, so that a call after it draws the same dropout.
+    In evaluation mode: batch statistics would couple the samples, and torch 2.15 takes them for constants when it
+    differentiates their forward-mode derivative again.
     """
     module = unwrapped(model)
-    with untouched(module, None, _device(inputs)), warnings.catch_warnings(), forward_ad.dual_level():
+    with untouched(module, False, _device(inputs)), warnings.catch_warnings(), forward_ad.dual_level():
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
         live = dict(module.named_parameters())
         made = forward_ad.unpack_dual(_call(module, live, forward_ad.make_dual(inputs.detach(), tangent.detach())))

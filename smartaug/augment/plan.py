@@ -227,7 +227,9 @@ class Plan:
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the samples ``index`` (R,) int64, which may repeat."""
-        trace = Trace(_rows(self.trace.ops, index), _rows(self.trace.magnitudes, index), self.trace.names)
+        trace = self.trace
+        if len(trace.ops):  # a plan may be made without one
+            trace = Trace(_rows(trace.ops, index), _rows(trace.magnitudes, index), trace.names)
         segments = tuple(segment.rows(index) for segment in self.segments)
         return Plan((len(index), *self.shape[1:]), segments, trace)
 

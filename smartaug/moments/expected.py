@@ -98,8 +98,9 @@ class ExpectedLoss(nn.Module):
     ℓ(f(μ), y) + ½ tr(H J Σ Jᵀ), averaged over the batch. criterion: a mean over samples, as for `smartaug.Loss`; None:
     cross entropy. augment: as for `of`. rank: how many of Σ's largest eigen-directions to use, one Jacobian–vector
     product each; None: all columns of the factor (exact to second order, one product a transform). strength: factor of
-    the second term. For squared error and a linear model with rank=None it is the expected loss itself. It is an
-    approximation for networks: transforms that move an edge by pixels are not small (see `loss_moments`).
+    the second term. For squared error and a linear model with rank=None it is the expected loss itself. J is
+    that of evaluation mode (batch statistics would couple the samples). For networks it is an approximation: transforms
+    that move an edge by pixels are not small (see `loss_moments`).
 
     Cost: one pass for Σ's directions (give moments in place of images to make them once), rank + 1 forward passes.
     """
@@ -128,10 +129,11 @@ class ExpectedLoss(nn.Module):
         parameter = next((part for part in model.parameters() if part.is_floating_point()), None)
         dtype = mean.dtype if parameter is None else parameter.dtype
         rows = _rows(self.criterion)
-        pushed = [grads.push_inputs(model, mean.to(dtype), v.to(dtype)) for v in self._directions(moments)]
+        directions = [v.to(dtype) for v in self._directions(moments)] if self.strength else []
+        pushed = [grads.push_inputs(model, mean.to(dtype), direction) for direction in directions]
         z = grads.call(model, mean.to(dtype))
         losses = rows(z, target)
-        if pushed and self.strength:
+        if pushed:
             losses = losses + 0.5 * self.strength * _curvature(rows, z, target, pushed)
         return losses.mean()
 

@@ -203,13 +203,13 @@ def _fitting(rows: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: T
         raise ValueError(
             f"the target has {target.shape[1]} classes and the model {logits.shape[1]} outputs; give them as many"
         )
-    whole = not target.is_floating_point() and target.ndim == 1 and logits.ndim == 2 and logits.shape[1] > 1
-    if whole and target.device.type == "cpu" and len(target) and int(target.max()) >= logits.shape[1]:
+    try:
+        return rows(logits, target)
+    except (IndexError, RuntimeError) as error:
         raise ValueError(
-            f"label {int(target.max())} is not among the model's {logits.shape[1]} classes (0..{logits.shape[1] - 1}); "
-            "use data with the training classes, or a model with more outputs"
-        )
-    return rows(logits, target)
+            f"the criterion cannot compare the model's outputs {tuple(logits.shape)} with a target of "
+            f"{str(target.dtype)[6:]} {tuple(target.shape)}: {error}; use data with the training classes"
+        ) from error
 
 
 def _losses(model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: Source, target: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The distribution of an augmentation as a finite rule: plans with probabilities.
 
 An augmentation turns uniform draws into a plan. Draws that only choose (a flip, a place on the grid, an operation) are
-enumerated; the others are integrated over the unit cube: by products of (composite) Gauss–Legendre rules up to three of them, by a
+enumerated; the others are integrated over the unit cube: by products of Gauss–Legendre rules up to three of them, by a
 scrambled Sobol sequence beyond, and where the product would need more nodes than allowed. Draws that no plan depends on
 are found by trying and left out; plans that come out equal are counted once.
 

@@ -46,7 +46,7 @@ class Source:
         for start in range(0, len(self), rows):
             block = slice(start, min(start + rows, len(self)))
             made = self.made(images, first, block)
-            yield block, made.view(len(images), -1, *made.shape[1:])
+            yield block, made.view(len(images), block.stop - start, *made.shape[1:])
 
     def chunks(self, width: int) -> Iterator[tuple[int, int]]:
         """Ranges of images so small that ``width`` bytes for each of them fit in memory; one image at least."""
