@@ -23,6 +23,7 @@ LAYERS = [
     ["loader"],
     ["plots"],
     ["demo"],
+    ["inspect"],
     ["cli"],
 ]
 AUGMENT_LAYERS = [
