@@ -1,6 +1,6 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch."""
 
-from . import augment, coreset, grads, reweight
+from . import augment, coreset, grads, moments, reweight
 from .augment import (
     AugMix,
     AutoAugment,
@@ -71,6 +71,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "coreset",
     "grads",
     "lift",
+    "moments",
     "reweight",
     "split_validation",
     "wrap",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,22 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--workers", type=int, metavar="N", help="default: 0 on the digits, 2 on a folder")
     demo.add_argument("--out", default="smartaug-demo.png", metavar="FILE", help="picture to write (%(default)s)")
+    inspect = jobs.add_parser("inspect", help="show what a pipeline does to images")
+    inspect.add_argument(
+        "--data", metavar="FOLDER", help="a folder of images per class; default: scikit-learn's digits"
+    )
+    inspect.add_argument("--augment", metavar="TEXT", help="such as 'PadCrop(4), Flip(), RandAugment(2, 9)'")
+    inspect.add_argument(
+        "--moments",
+        action="store_true",
+        help="mean, deviation and eigen-images of each stage, and what it does to the loss of a small network",
+    )
+    inspect.add_argument("--images", type=_positive, default=4, metavar="N", help="images to show (%(default)s)")
+    inspect.add_argument("--nodes", type=_positive, default=1024, metavar="N", help="transforms at most (%(default)s)")
+    inspect.add_argument("--epochs", type=_positive, metavar="N", help="of the network; default: 15 or 3 on a folder")
+    inspect.add_argument("--device", help="where to train and integrate; default: the CPU")
+    inspect.add_argument("--seed", type=int, default=0)
+    inspect.add_argument("--out", default="smartaug-inspect.png", metavar="FILE", help="picture to write (%(default)s)")
     return top
 
 
@@ -32,19 +49,17 @@ def _positive(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status (130 after Ctrl-C, 1 for an error told to the user)."""
     arguments = vars(parser().parse_args(argv))
-    arguments.pop("job")
+    job = arguments.pop("job")
     try:
-        from .demo import run
-
-        run(**arguments)
+        importlib.import_module(f".{job}", __package__).run(**arguments)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, MemoryError, ValueError) as error:
         print(f"smartaug: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(f'smartaug: the demo needs {error.name}: pip install "smartaug[demo]"', file=sys.stderr)
+        print(f'smartaug: {job} needs {error.name}: pip install "smartaug[demo]"', file=sys.stderr)
         return 1
     return 0
 

@@ -10,6 +10,9 @@ is the starting state of one stream, a *slot* the position in it, and the output
 operation in a third of torch's time, and on int64 tensors elsewhere. So `bits`, `uniform`, `integers` and
 `permutation` are the same on CPU and CUDA to the bit; `normal` and `symmetric_beta` go through each device's own
 transcendental functions and agree to rounding.
+
+Where a stream of keys is asked for, a `Prescribed` may stand: its draws are given, so that an augmentation can be
+enumerated or integrated over (see `moments`).
 """
 
 from __future__ import annotations
@@ -32,6 +35,50 @@ _BLOCK = 1 << 15  # 64-bit elements mixed at a time: 256 KiB stays in the second
 _LANES = 64  # a multiple of every vector width that torch's CPU kernels are built for
 
 Words = Any  # 64-bit words: a uint64 array on the CPU, an int64 tensor elsewhere
+
+
+Slot = tuple[tuple[int, ...], int]  # the words folded into a stream, and the position in it
+
+
+class Prescribed:
+    """Streams for ``rows`` samples whose uniform draws are given by ``read``: in the place of keys (B,).
+
+    read: called with slots, a list of `Slot`; gives their draws in [0, 1), (rows, slots) float64. note: called with a
+    slot and ``high`` where the draw only picks one of ``high`` integers.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        rows: int,
+        read: Callable[[list[Slot]], Tensor],
+        note: Callable[[Slot, int], None] = lambda slot, high: None,
+        path: tuple[int, ...] = (),
+    ) -> None:
+        self.rows, self.read, self.note, self.path = rows, read, note, path
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def numel(self) -> int:
+        """The number of samples, as of a tensor of keys."""
+        return self.rows
+
+    def fold(self, word: int) -> Prescribed:
+        """The stream that `fold` names by ``word``."""
+        return Prescribed(self.rows, self.read, self.note, (*self.path, word))
+
+    def slots(self, count: int, start: int) -> list[Slot]:
+        """The names of ``count`` draws from ``start`` on."""
+        return [(self.path, slot) for slot in range(start, start + count)]
+
+    def uniform(self, shape: tuple[int, ...], start: int, dtype: torch.dtype) -> Tensor:
+        """What `uniform` gives: (rows, *shape), never 1."""
+        drawn = self.read(self.slots(math.prod(shape), start))
+        if dtype != torch.float64:
+            drawn = (drawn * 2.0**24).floor() * 2.0**-24
+        return drawn.to(dtype).reshape(self.rows, *shape)
 
 
 def _signed(word: int) -> int:
@@ -106,12 +153,16 @@ def key(seed: int, epoch: int, index: Tensor, view: int = 0) -> Tensor:
 
 def fold(key: Tensor, word: int) -> Tensor:
     """An independent stream for every integer ``word`` (a stage, an attempt): keys (B,) to keys (B,)."""
+    if isinstance(key, Prescribed):
+        return key.fold(word)  # type: ignore[return-value]  # stands for keys wherever they are asked for
     words = _words(key)
     return _tensor(_mix_(words ^ _number(mix(word + _GOLDEN), words)))
 
 
-def folds(key: Tensor, count: int) -> Tensor:
-    """``fold(key, word)`` for the words 0 to ``count − 1``: keys (B,) to keys (count, B)."""
+def folds(key: Tensor, count: int) -> Sequence[Tensor] | Tensor:
+    """``fold(key, word)`` for the words 0 to ``count − 1``: keys (B,) to ``count`` times keys (B,)."""
+    if isinstance(key, Prescribed):
+        return [fold(key, word) for word in range(count)]
     words = _words(key)
     if not isinstance(words, np.ndarray):
         return torch.stack([fold(key, word) for word in range(count)]) if count else key.new_empty(0, len(key))
@@ -121,6 +172,8 @@ def folds(key: Tensor, count: int) -> Tensor:
 
 def bits(key: Tensor, slots: int, start: int = 0) -> Tensor:
     """Raw 64-bit draws of slots ``start`` to ``start + slots - 1``: (B,) keys to (B, slots) int64."""
+    if isinstance(key, Prescribed):
+        raise TypeError("raw bits (and permutations of the batch) cannot be prescribed, only uniform draws can")
     words = _words(key)
     if not isinstance(words, np.ndarray):
         return _mix_(words[:, None] + torch.arange(start + 1, start + slots + 1, device=key.device) * _signed(_GOLDEN))
@@ -145,6 +198,8 @@ def _steps(slots: int, start: int) -> np.ndarray:
 def uniform(key: Tensor, shape: Sequence[int] = (), start: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Uniform draws in [0, 1): (B,) keys to (B, *shape); 24 random bits in float32, 53 in float64."""
     shape = tuple(shape)
+    if isinstance(key, Prescribed):
+        return key.uniform(shape, start, dtype)
     words = bits(key, math.prod(shape), start)
     kept = 53 if dtype == torch.float64 else 24
     if words.device.type == "cpu" and dtype in _ARRAYS:
@@ -168,6 +223,9 @@ def integers(key: Tensor, high: int, shape: Sequence[int] = (), start: int = 0) 
     """
     if not 1 <= high <= 1 << 32:
         raise ValueError(f"integers needs 1 <= high <= 2**32, got high={high}")
+    if isinstance(key, Prescribed):
+        for slot in key.slots(math.prod(shape), start):
+            key.note(slot, high)
     drawn = uniform(key, shape, start, torch.float64)
     if drawn.device.type == "cpu":
         return torch.from_numpy((drawn.numpy() * high).astype(np.int64))
@@ -214,7 +272,7 @@ def _whatever_the_batch(draw: Callable[[Tensor], Tensor], key: Tensor) -> Tensor
     with scalar functions, and their last bit differs: 14 of 6000 Beta(0.2, 0.2) draws changed with the batch size. So
     rows are padded to full vectors and drawn in blocks too small to be shared among threads.
     """
-    if key.device.type != "cpu":
+    if key.device.type != "cpu" or isinstance(key, Prescribed):
         return draw(key)
     blocks = F.pad(key, (0, -key.numel() % _LANES)).split(_BLOCK // 8)
     return torch.cat([draw(block) for block in blocks])[: key.numel()]

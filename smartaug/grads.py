@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 from weakref import WeakSet
 
@@ -217,6 +217,49 @@ class Pass:
 def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Direction:
     """Parameter values after one plain gradient step: w − lr · direction, as new tensors; the model stays as it is."""
     return {name: value - lr * direction[name] for name, value in _values(unwrapped(model), None).items()}
+
+
+# --- with respect to inputs -------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode(False)
+def outputs(model: nn.Module, inputs: Any, *, training: bool | None = False) -> Tensor:
+    """The raw logits (B, K) or (B,) of ``inputs``, detached; training: the mode, None is the model's own."""
+    module = unwrapped(model)
+    with untouched(module, training, _device(inputs)), torch.no_grad():
+        return _call(module, {}, inputs).detach()
+
+
+@torch.inference_mode(False)
+def input_gradients(
+    model: nn.Module, inputs: Tensor, losses: Callable[[Tensor], Tensor], *, training: bool | None = False
+) -> tuple[Tensor, Tensor]:
+    """``(ℓ, ∇_x ℓ)``: losses (B,) = ``losses(logits)`` and each one's gradient in its own input (B, ...)."""
+    module = unwrapped(model)
+    leaf = inputs.detach().clone().requires_grad_()
+    with untouched(module, training, _device(inputs)), torch.enable_grad():
+        made = losses(_call(module, {}, leaf))
+        (gradient,) = torch.autograd.grad(made.sum(), leaf)
+    return made.detach(), gradient
+
+
+def call(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The logits of an ordinary training call of the model: its mode, its graph, its running statistics."""
+    return logits_of(model(inputs))
+
+
+def push_inputs(model: nn.Module, inputs: Tensor, tangent: Tensor) -> Tensor:
+    """The derivative J t of the logits along ``tangent`` (both of the inputs' shape), with its graph to the parameters.
+
+    In evaluation mode: batch statistics would couple the samples, and torch 2.15 takes them for constants when it
+    differentiates their forward-mode derivative again.
+    """
+    module = unwrapped(model)
+    with untouched(module, False, _device(inputs)), warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+        live = dict(module.named_parameters())
+        made = forward_ad.unpack_dual(_call(module, live, forward_ad.make_dual(inputs.detach(), tangent.detach())))
+        return torch.zeros_like(made.primal) if made.tangent is None else made.tangent
 
 
 # --- calling the model -----------------------------------------------------------------------------------------------

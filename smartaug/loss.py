@@ -123,6 +123,21 @@ class Loss(nn.Module):
             rows = self._compared(output, label, soft, call)
         return _joined(rows, weight)
 
+    def rows(self, output: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The losses (B,) of the samples, each as the criterion has it for that sample alone.
+
+        A sample whose label is ignored has loss 0. Raises TypeError for criteria that are not a mean or sum over
+        samples.
+        """
+        call, family = _Call(args, kwargs), self._family()
+        if family is None:
+            found = self._unknown(output, target, None, call)
+            return _per_sample(found.losses) if found.reduction != "mean" else _per_sample(found.losses) / found.counts
+        made = self._classified if family == "classify" else self._compared
+        losses, counts, reduction = made(output, target, None, call)
+        losses = _per_sample(losses.to(_wide(losses)))
+        return losses if reduction == "sum" else losses / torch.where(counts > 0, counts, 1.0)
+
     # --- criteria of torch -------------------------------------------------------------------------------------------
 
     def _family(self) -> str | None:

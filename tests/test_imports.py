@@ -15,14 +15,16 @@ LAYERS = [
     ["grads"],
     ["augment", "reweight", "coreset"],
     ["shared_epoch", "per_sample"],
-    ["lift", "moments", "dataset"],
+    ["lift", "dataset"],
     ["stages", "batch_fetch", "selection"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
+    ["moments"],
     ["side_stream"],
     ["loader"],
     ["plots"],
     ["demo"],
+    ["inspect"],
     ["cli"],
 ]
 AUGMENT_LAYERS = [

@@ -16,6 +16,13 @@ from . import backends
 from .labels import mix_labels
 from .plan import Plan
 
+Cuts = dict[draws.Slot, Sequence[float]]
+
+
+def equal_cuts(outcomes: int) -> list[float]:
+    """The points between ``outcomes`` equally likely outcomes."""
+    return [n / outcomes for n in range(1, outcomes)]
+
 
 class Augmentation(ABC):
     """A random operation on a batch of images, drawn per sample: ``sample`` a plan, then execute it.
@@ -34,6 +41,15 @@ class Augmentation(ABC):
     @abstractmethod
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw a plan for images of ``shape`` (B, C, H, W) from the stream keys (B,) of their rows (see `draws`)."""
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Which uniform draws of `sample` only choose among finitely many outcomes, and where their ranges are cut.
+
+        For images of ``shape`` (B, C, H, W): slot -> the points in (0, 1) between the outcomes; with all other draws
+        held, plans are the same between two neighbouring points. `draws.integers` need not be named. `moments`
+        enumerates what is named and integrates over the rest.
+        """
+        return {}
 
     def plan(
         self,

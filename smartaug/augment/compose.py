@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation
+from .augmentation import Augmentation, Cuts
 from .backends import check_backend
 from .plan import Plan, Trace
 
@@ -39,6 +40,17 @@ class Compose(Augmentation):
         for step, own in zip(self.augmentations, draws.folds(key, len(self.augmentations)), strict=True):
             plans.append(step.sample(plans[-1].output_shape, own))
         return plans[0].then(*plans[1:])
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Those of all steps, each for images as the steps before leave them."""
+        found: Cuts = {}
+        plan = Plan(tuple(shape), (), Trace.empty(shape[0]))
+        keys = torch.zeros(shape[0], dtype=torch.int64)
+        for position, step in enumerate(self.augmentations):
+            made = step.cuts(plan.output_shape)
+            found |= {((position, *path), slot): points for (path, slot), points in made.items()}
+            plan = plan.then(step.sample(plan.output_shape, keys))
+        return found
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.augmentations)

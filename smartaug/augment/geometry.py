@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation, check_probability
+from .augmentation import Augmentation, Cuts, check_probability
 from .checks import check_fill, check_number, interpolation_name
 from .plan import FILTERS, Filter, Plan, Trace, Warp, per_channel
 from .rectangles import rectangles
@@ -72,6 +72,16 @@ class Affine(Augmentation):
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), degrees[:, None].float(), ("Affine",))
         warp = Warp(matrix, (height, width), self.interpolation, self.fill, mask_fill=self.mask_fill)
         return Plan(tuple(shape), (warp,), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Shifts are whole pixels; what has no range is one outcome."""
+        ranges = (self.degrees, self.scale, self.shear)
+        found: Cuts = {((), slot): [] for slot, (low, high) in enumerate(ranges) if low == high}
+        for slot, (share, length) in enumerate(zip(self.translate, (shape[3], shape[2]), strict=True), 3):
+            reach = share * length
+            halves = [n + 0.5 for n in range(-math.ceil(reach) - 1, math.ceil(reach) + 1) if abs(n + 0.5) < reach]
+            found[(), slot] = [(half / reach + 1.0) / 2.0 for half in halves]
+        return found
 
 
 def affine_matrix(
@@ -207,6 +217,11 @@ class GaussianBlur(Augmentation):
         segment = Filter(blurred.long() * FILTERS.index("GaussianBlur"), sigma, self.kernel_size)
         trace = Trace(blurred.long()[:, None], (sigma * blurred)[:, None], ("Identity", "GaussianBlur"))
         return Plan(tuple(shape), (segment,), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Blurred or not; one amount, when sigma is one number."""
+        found: Cuts = {((), 0): [self.p]}
+        return {**found, ((), 1): []} if self.sigma[0] == self.sigma[1] else found
 
 
 def _range(value: Any, name: str) -> tuple[float, float]:

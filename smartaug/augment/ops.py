@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation, check_probability
+from .augmentation import Augmentation, Cuts, check_probability, equal_cuts
 from .checks import check_fill
 from .plan import Erase as EraseSegment
 from .plan import Plan, Store, Trace, Warp, per_channel
@@ -50,6 +50,10 @@ def _mirrors(vertical: bool, length: int) -> np.ndarray:
     as_it_is, mirrored = np.eye(2, 3), np.eye(2, 3)
     mirrored[int(vertical), int(vertical)], mirrored[int(vertical), 2] = -1.0, length - 1.0
     return np.stack([as_it_is, mirrored])
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """As it is, or mirrored."""
+        return {((), 0): [self.p]}
 
 
 class PadCrop(Augmentation):
@@ -104,6 +108,12 @@ class PadCrop(Augmentation):
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(off_centre[:, None]), ("PadCrop",))
         return Plan(tuple(shape), (warp,), trace)
 
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Every place of the window, down and across."""
+        size = self.size or (shape[2], shape[3])
+        places = [length + 2 * self.padding - side + 1 for length, side in zip(shape[2:], size, strict=True)]
+        return {((), axis): equal_cuts(count) for axis, count in enumerate(places)}
+
 
 class Erase(Augmentation):
     """Set a random rectangle of each sample to ``value`` with probability ``p``.
@@ -146,6 +156,18 @@ class Erase(Augmentation):
         share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
         trace = Trace(torch.from_numpy(erased.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
         return Plan(tuple(shape), (EraseSegment(torch.from_numpy(boxes), self.value),), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Which rectangles are there; and where, when all are of one size."""
+        found: Cuts = {((1,), number): [self.p] for number in range(self.count)}
+        if self.scale[0] == self.scale[1] and self.ratio[0] == self.ratio[1]:
+            area, ratio = self.scale[0] * shape[2] * shape[3], self.ratio[0]
+            sides = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            for number in range(self.count):
+                for axis, (length, side) in enumerate(zip(shape[2:], sides, strict=True)):
+                    slot = number * self._TRIES * 4 + 2 + axis  # all tries are alike: the first is taken, or none
+                    found[(0,), slot] = equal_cuts(max(1, length - side + 1))
+        return found
 
 
 class Normalize(Augmentation):

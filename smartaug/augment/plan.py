@@ -34,9 +34,25 @@ class Segment:
         }
         return dataclasses.replace(self, **moved)
 
+    def rows(self: S, index: Tensor) -> S:
+        """The segment of the samples ``index`` (R,) int64, which may repeat."""
+        taken = {
+            f.name: _rows(value, index)
+            for f in dataclasses.fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor) or f.name == "branches"
+        }
+        return dataclasses.replace(self, **taken)
+
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what this segment makes of an image of that size."""
         return height, width
+
+
+def _rows(value: Any, index: Tensor) -> Any:
+    """Rows of a tensor, or of the segments in nested tuples."""
+    if isinstance(value, Tensor):
+        return value.index_select(0, index)
+    return value.rows(index) if isinstance(value, Segment) else tuple(_rows(part, index) for part in value)
 
 
 @dataclass(frozen=True)
@@ -255,6 +271,14 @@ class Plan:
     def moves_pixels(self) -> bool:
         """Whether a segment changes where things are, so that a mask would have to follow."""
         return any(isinstance(segment, (Warp, Mix, Branches)) for segment in self.segments)
+
+    def rows(self, index: Tensor) -> Plan:
+        """The plan of the samples ``index`` (R,) int64, which may repeat."""
+        trace = self.trace
+        if len(trace.ops):  # a plan may be made without one
+            trace = Trace(_rows(trace.ops, index), _rows(trace.magnitudes, index), trace.names)
+        segments = tuple(segment.rows(index) for segment in self.segments)
+        return Plan((len(index), *self.shape[1:]), segments, trace)
 
     def then(self, *later: Plan) -> Plan:
         """All plans in order, neighbours joined where the result stays exactly the same."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation
+from .augmentation import Augmentation, Cuts, equal_cuts
 from .autoaugment import POLICIES
 from .backends import check_backend
 from .checks import check_colours, check_count, check_fill, check_magnitude, interpolation_name
@@ -126,6 +126,13 @@ class RandAugment(Policy):
         operations = self._drawn_jointly(draws.uniform(key, start=self.num_ops, dtype=torch.float64))
         return operations * 2 + entries % 2
 
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Every sequence of operations, where their probabilities are given."""
+        if self.probabilities is None:
+            return {}
+        steps = torch.as_tensor(self.probabilities).detach().to("cpu", torch.float64).flatten().cumsum(0)
+        return {((), self.num_ops): (steps[:-1] / steps[-1]).tolist()}
+
     def _drawn_jointly(self, drawn: Tensor) -> Tensor:
         table = torch.as_tensor(self.probabilities).detach().to("cpu", torch.float64)
         if table.shape != (len(OPERATIONS),) * self.num_ops:
@@ -210,6 +217,12 @@ class AutoAugment(Policy):
         happens = drawn[:, 1:3] < self._chances[pair]
         entry = 2 + pair[:, None] * 4 + torch.tensor([0, 2]) + (drawn[:, 3:5] < 0.5)
         return torch.where(happens, entry, 0)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """The pairs, every chance that an operation has in any of them, and signs."""
+        found: Cuts = {((), 0): equal_cuts(len(self._chances))}
+        found |= {((), slot): self._chances.unique().tolist() for slot in (1, 2)}
+        return found | {((), slot): [0.5] for slot in (3, 4)}
 
 
 def magnitude_at(name: str, step: int, bins: int, height: int, width: int) -> float:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation, check_probability
+from .augmentation import Augmentation, Cuts, check_probability
 from .checks import check_colours, check_number
 from .plan import FILTERS, TONES, Filter, Plan, Segment, Tone, Trace
 
@@ -40,6 +40,10 @@ class _OneTone(Augmentation):
         segment = self._segment(drawn.long() * self._kinds.index(name), torch.full((shape[0],), self._amount))
         trace = Trace(drawn.long()[:, None], (drawn * self._amount)[:, None], ("Identity", name))
         return Plan(tuple(shape), (segment,), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Changed or not."""
+        return {((), 0): [self.p]}
 
 
 class Invert(_OneTone):

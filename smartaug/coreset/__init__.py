@@ -2,6 +2,7 @@
 
 | criterion | what it selects |
 |---|---|
+| `AugmentationVariance` | samples whose loss the augmentation moves most, more often: a diagnostic |
 | `Uniform` | a fresh random subset each time: the baseline that every other must beat |
 | `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they stand for |
 | `MaxLoss` | the largest losses, or the smallest |
@@ -11,6 +12,7 @@ A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `em
 set by one pass of the model.
 """
 
+from .augmentation_variance import AugmentationVariance
 from .embed import embed_pass
 from .facility_location import FacilityLocation
 from .info_batch import InfoBatch
@@ -18,4 +20,4 @@ from .max_loss import MaxLoss
 from .schedule import Coreset
 from .uniform import Uniform
 
-__all__ = ["Coreset", "FacilityLocation", "InfoBatch", "MaxLoss", "Uniform", "embed_pass"]
+__all__ = ["AugmentationVariance", "Coreset", "FacilityLocation", "InfoBatch", "MaxLoss", "Uniform", "embed_pass"]

@@ -1,0 +1,86 @@
+"""``smartaug inspect`` as a user runs it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from smartaug import augment, cli
+from smartaug.inspect import pipeline
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two classes of images."""
+    root, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for label, colour in (("dark", 60), ("light", 190)):
+        (root / label).mkdir()
+        for number in range(45):
+            pixels = random.integers(colour - 50, colour + 50, (10, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{number:03}.png")
+    return root
+
+
+def test_draws_of_the_default_pipeline(tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    assert cli.main(["inspect", "--images", "2", "--out", str(picture)]) == 0
+    out = capsys.readouterr().out
+    assert "PadCrop(1), RandAugment(2, 9), Erase(0.25)" in out
+    with Image.open(picture) as image:
+        assert image.size[0] > 500
+
+
+def test_moments_of_a_folder(folder, tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    arguments = ["--data", str(folder), "--augment", "PadCrop(1), RandomResizedCrop(6)", "--moments", "--nodes", "64"]
+    assert cli.main(["inspect", *arguments, "--images", "2", "--epochs", "1", "--out", str(picture)]) == 0
+    rows = {
+        line.split("  ")[0].strip(): line.split() for line in capsys.readouterr().out.replace("   ", "").splitlines()
+    }
+    assert rows["PadCrop(1)"][-2:] == ["9", "0"]  # nine places, no error
+    assert "(quadrature)" in rows["RandomResizedCrop(6)"]
+    assert "(quadrature)" in rows["all"]
+    assert picture.stat().st_size > 10_000
+
+
+def test_pipelines_are_read_and_never_run():
+    read = pipeline("[PadCrop(4, mode='edge'), Flip(p=0.25), Compose([RandAugment(2, 9), Invert()])]")
+    assert list(read)[:2] == ["PadCrop(4, mode='edge')", "Flip(p=0.25)"]
+    crop, flip, nested = read.values()
+    assert (crop.padding, crop.mode, flip.p) == (4, "edge", 0.25)
+    assert isinstance(nested.augmentations[0], augment.RandAugment)
+    assert list(pipeline("Flip(), Flip()")) == ["Flip()", "Flip(), again"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Flip(", "cannot be read"),
+        ("", "names no augmentation"),
+        ("Flip", "'Flip' is not one of"),
+        ("open('a')", "is not one of"),
+        ("__import__('os').system('true')", "is not one of"),
+        ("Flip(print(1))", "must be plain values"),
+        ("Flip(**{'p': 1})", "must be plain values"),
+        ("Flip(q=1)", "unexpected keyword"),
+        ("Flip(2)", "probability"),
+        ("Compose(Flip())", "must be Compose"),
+        ("Flip(), Flip(), Flip()", "three times"),
+        ("Normalize(0.5, 0.5)", "leave Normalize out"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(text, words, tmp_path, capsys):
+    assert cli.main(["inspect", "--augment", text, "--out", str(tmp_path / "a.png")]) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_other_mistakes(tmp_path, capsys):
+    assert cli.main(["inspect", "--data", str(tmp_path / "nowhere")]) == 1
+    assert cli.main(["inspect", "--out", str(tmp_path / "nowhere" / "a.png")]) == 1
+    assert (
+        cli.main(["inspect", "--moments", "--epochs", "1", "--augment", "MixUp()", "--out", str(tmp_path / "a")]) == 1
+    )
+    assert "mix images with others" in capsys.readouterr().err
