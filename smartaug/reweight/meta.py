@@ -57,8 +57,8 @@ class MetaLearner(Reweighting):
         """The network for inputs of these widths; its output is (B,) in (0, 1)."""
 
     @abstractmethod
-    def look(self, grads: Gradients, graph: bool, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
-        """The batch's pass, and what the network sees of it: tensors (B, width)."""
+    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+        """The batch's pass, with its graph if ``graph``, and what the network sees of the batch: tensors (B, width)."""
 
     @staticmethod
     @abstractmethod
@@ -73,7 +73,7 @@ class MetaLearner(Reweighting):
     def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, None]:
         """P of the network after its step, as weights."""
         learning = (self.step - self.warmup) % (self.every * self.weigh_every) == 0
-        _, seen = self.look(grads, learning, trace)
+        _, seen = self.look(grads, learning, batch, trace)
         net = self._ready(tuple(part.shape[1] for part in seen), seen[0])
         if learning:
             self._learn(net, grads, seen)
