@@ -42,6 +42,8 @@ class MetaLearner(Reweighting):
         super().__init__(model, val_set, **settings)
         if self.scope != "full":
             raise ValueError(f'{type(self).__name__} steps the whole model; leave scope= at "full", got {self.scope!r}')
+        if self.when != "batch":
+            raise ValueError(f'{type(self).__name__} steps the model itself; leave when= at "batch", got {self.when!r}')
         for name, value in (("lr", lr), ("policy_lr", policy_lr)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value!r}; write {name}=0.1")
