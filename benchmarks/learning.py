@@ -103,6 +103,7 @@ WAYS = {
     "SoftAugmentation, erase": Way(lambda model, data: smartaug.SoftAugmentation(data.classes), erase=True),
     "SAFLEX": Way(saflex()),
     "SAFLEX, difference": Way(saflex(method="difference")),
+    "SAFLEX, difference, at loss": Way(saflex(method="difference", when="loss")),
     "SAFLEX, every=4": Way(saflex(every=4)),
     "SAFLEX, weigh_every=4": Way(saflex(weigh_every=4)),
     "SAFLEX, one batch of 4, plain between": Way(lambda model, data: Now(saflex()(model, data), 4)),
@@ -278,7 +279,7 @@ def run(
         for inputs, target in loader:
             output = model(inputs)
             loss = criterion(output, target)
-            trust[target.index] += _trust(output, target)
+            trust[target.index] += _trust(output, target, loader.reweight)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -293,8 +294,10 @@ def run(
     return _outcome(log_p, data.test[1], auroc, seconds)
 
 
-def _trust(output: Tensor, target: Any) -> Tensor:
+def _trust(output: Tensor, target: Any, stage: Any) -> Tensor:
     """(B,) trust in the given labels: weight × soft mass on them, or minus the loss where it made neither."""
+    late = stage.settle(output, target) if hasattr(stage, "settle") else None  # what Loss was told
+    target = target if late is None else smartaug.Target(target.plain, *late)
     given = target.plain[:, None]
     if target.soft is None and bool((target.weight == 1).all()):
         return output.detach().log_softmax(1).gather(1, given)[:, 0]
@@ -363,7 +366,7 @@ def parts(options: Any) -> dict[str, Part]:
     if options.data is None:
         return found
     folder = Path(options.data)
-    few = [name for name in WAYS if not any(word in name for word in ("of 4", "=4", "erase", "×"))]
+    few = [name for name in WAYS if not any(word in name for word in ("of 4", "=4", "at loss", "erase", "×"))]
     made = pneumonia(folder)
     if made is not None:
         found["PneumoniaMNIST"] = (made, min(3, seeds), 5, few, {"net": small_cnn, "lr": 0.05})
@@ -375,7 +378,7 @@ def parts(options: Any) -> dict[str, Part]:
     if made is not None:
         settings = {"net": lambda data: small_cnn(data, 32), "lr": 0.1, "falling": True}
         settings["augment"] = (smartaug.PadCrop(4), smartaug.Flip())
-        left_out = ("class weights", "between", "weigh_every", "penalty")
+        left_out = ("class weights", "between", "weigh_every", "at loss")
         ways = [name for name in WAYS if not any(word in name for word in left_out)]
         found["CIFAR-10N random1"] = (made, min(3, seeds), 12, ways, settings)
     return found
