@@ -76,6 +76,12 @@ def learned(contender: str) -> str:
     return f"digits, 40 % flipped labels: {accuracy(contender)} % ({rivals})"
 
 
+def soft_gain() -> str:
+    """Soft Augmentation beside the same erasing without it."""
+    rows = f"{accuracy('SoftAugmentation, erase')} % (erasing alone {accuracy('erase')})"
+    return f"digits, 40 % flipped labels: {rows}"
+
+
 def policy() -> str:
     """How often the label-changing operation is still drawn."""
     swap = result("policy").get("results", {}).get("Swap", {})
@@ -156,7 +162,7 @@ def methods() -> str:
                 "softer labels the less of the sample is visible",
                 "with strong crops and erasing",
                 "none",
-                NOT_MEASURED,
+                soft_gain(),
             ),
             ("`reweight.Uniform`", "nothing: plain training, bit for bit", "as the control", "none", "none, by design"),
         ]
@@ -174,7 +180,34 @@ def speeds() -> str:
     return table(rows) if names else NOT_MEASURED
 
 
-TABLES = {"methods": methods, "speeds": speeds}
+def weighing() -> str:
+    """What a training step costs with SAFLEX, and how near the benefits are to the exact ones."""
+    results = result("reweight").get("results", {})
+    cost, quality = results.get("cost", {}), results.get("quality, ResNet-9", {})
+    rows = [("SAFLEX, validation batch 1/4", "time, × a plain step", "memory", "cosine to exact, median (least)")]
+    forms = {
+        "": ("jvp", None),
+        '`method="difference"`': ("difference", "difference"),
+        '`method="difference", when="loss"`': ("difference, at loss", "difference, logits given"),
+        '`method="difference", when="loss", every=4`': ("difference, every=4, at loss", "old direction"),
+        '`scope="head", when="loss", every=4`': ("head, every=4, at loss", "head"),
+    }
+    for written, (form, name) in forms.items():
+        kind, _, rest = form.partition(", ")
+        row = cost.get(", ".join(part for part in ("SAFLEX", kind, "validation 1/4", rest) if part), {})
+        cosine = quality.get(name or "", {}).get("cosine")
+        rows.append(
+            (
+                written or "as it is",
+                f"{row['time_ratio']['median']:g}" if row else NOT_MEASURED,
+                f"{row['memory_ratio']:g}" if row else NOT_MEASURED,
+                f"{cosine['median']:.4f} ({cosine['min']:.4f})" if cosine else "1" if name is None else NOT_MEASURED,
+            )
+        )
+    return table(rows)
+
+
+TABLES = {"weighing": weighing, "methods": methods, "speeds": speeds}
 
 
 def filled(text: str) -> str:

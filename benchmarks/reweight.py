@@ -7,12 +7,12 @@ channels-last on the CPU by themselves, which a plain loop does not: the rows th
 same for a user who does so, as ratios to the plain step with such images. Passes: single passes of the batch, as ratios
 to the plain step. Memory: what four steps add to the highest resident size, in a fresh process a row, as a ratio to the
 plain steps'; memory_ratio with every large block given back at once (MALLOC_MMAP_THRESHOLD_), so it is what is alive
-together, resident_ratio as malloc leaves it, with the holes that blocks of many sizes make. Rival: the second-order
-graph (create_graph) on the same batches. Quality: along training runs on digits with 40 % random labels (CNN with
-BatchNorm at 8×8; a ResNet-9 of 8 channels at 32×32), cosine and share of equal signs between Σ_k y_k B_k of each cheap
-form and of the exact one, every 4 steps (ResNet-9: 8); an "old direction" is as old. ``--only ROW;ROW`` runs the rows
-of cost whose names begin so, beside the plain ones; ``--only quality`` and ``--only passes`` those parts; the others
-stay as they are in results/reweight.json.
+together, resident_ratio (few rows) as malloc leaves it, with the holes that blocks of many sizes make. Rival: the
+second-order graph (create_graph) on the same batches. Quality: along training runs on digits with 40 % random labels
+(CNN with BatchNorm at 8×8; a ResNet-9 of 8 channels at 32×32), cosine and share of equal signs between Σ_k y_k B_k of
+each cheap form and of the exact one, every 4 steps (ResNet-9: 8); an "old direction" is as old. ``--only ROW;ROW`` runs
+the rows of cost whose names begin so, beside the plain ones; ``--only quality`` and ``--only passes`` those parts; the
+others stay as they are in results/reweight.json.
 
 Reach: full-scope benefits with a cosine of at least 0.99 to the exact ones at no more than 1.5 plain steps. What gives
 it is when="loss". What did not: forward mode under bfloat16 autocast is exact enough but slower than in float32 (its
@@ -83,6 +83,12 @@ Step = Callable[[], None]
 
 
 RELAID = ", channels-last images"
+RESIDENT = (
+    "plain",
+    "second order (create_graph)",
+    "SAFLEX, jvp, validation 1/4",
+    "SAFLEX, jvp, validation 1/4, every=4",
+)
 
 
 def steps(width: int) -> dict[str, tuple[int, Step]]:
@@ -129,8 +135,11 @@ def rows_with(width: int, relaid: bool) -> dict[str, tuple[int, Step]]:
 
         def call() -> None:
             for _ in range(count):
+                before = stage.step
                 made[0] = stage(batch, None)
                 train(judge)
+                if stage.step != before + 1:
+                    raise RuntimeError("a step that the stage did not judge would be timed")
 
         return count, call
 
@@ -255,7 +264,9 @@ def peaks(width: int, threads: int, names: list[str], alive: bool) -> dict[str, 
     found = {}
     for name in names:
         command = [sys.executable, str(Path(__file__).resolve()), "--width", str(width), "--peak", name]
-        setting = {"MALLOC_MMAP_THRESHOLD_": "65536"} if alive else {}
+        # the package of this process, whichever is installed
+        setting = {"PYTHONPATH": str(Path(smartaug.__file__).parents[1])}
+        setting |= {"MALLOC_MMAP_THRESHOLD_": "65536"} if alive else {}
         done = subprocess.run(
             [*command, "--threads", str(threads)], capture_output=True, text=True, check=False, env=os.environ | setting
         )
@@ -368,8 +379,9 @@ def main() -> None:
     rows = {name: row for name, row in rows.items() if name.startswith("plain") or name.startswith(wanted)}
     if len(rows) > 2:
         cost = times(rows, options.repeats)
+        few = [name for name in rows if name in RESIDENT]
         for figure, alive in (("memory_ratio", True), ("resident_ratio", False)):
-            memory = peaks(options.width, options.threads, list(rows), alive)
+            memory = peaks(options.width, options.threads, list(rows) if alive else few, alive)
             for name, value in memory.items():
                 cost[name][figure] = round(value / memory["plain"], 2)
                 print(f"{name:70} {cost[name][figure]:.2f} x {figure}", flush=True)

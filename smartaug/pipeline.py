@@ -469,7 +469,9 @@ class Pipeline:
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
         if self.reweight is not None:
-            rows.append((f"reweight: {name_of(self.reweight)}", device, "at hand-over, with the model as it is then"))
+            late = getattr(self.reweight, "when", "batch") == "loss"
+            why = "in smartaug.Loss, with the loop's logits" if late else "at hand-over, with the model as it is then"
+            rows.append((f"reweight: {name_of(self.reweight)}", device, why))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
 

@@ -113,6 +113,7 @@ def test_training_is_the_same_either_way(name, settings):
         losses.append(made)
         told = loader.stats()
         assert told["weighted"] == told["reweight"]["batches"] == 8
+        assert ("in smartaug.Loss" in loader.explain()) == (when == "loss")
     # the second-order term of a one-sided difference, and its amplification by training
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert not any(part._forward_hooks for part in model.modules())
@@ -193,3 +194,17 @@ def test_misuse_is_named():
         warnings.simplefilter("always")
         list(loader)
     assert [one.category for one in caught] == [NoEffectWarning]
+
+
+def test_the_same_index_tensor_again_is_a_new_batch():
+    model, index = convolutional(nn.GroupNorm(2, 4)).double(), torch.arange(6)
+    stage = smartaug.SAFLEX(model, data(12), method="difference", when="loss")
+    soft = []
+    for step in range(3):
+        inputs, target = images(6), torch.arange(6) % 3
+        stage(smartaug.Batch(inputs, target, None, None, index), None)
+        _, labels = stage.settle(model(inputs), smartaug.Target(target, index=index))
+        assert stage.step == step + 1  # judged, not remembered
+        soft.append(labels)
+    assert not torch.equal(soft[0], soft[1])
+    assert not torch.equal(soft[1], soft[2])

@@ -158,7 +158,8 @@ class Reweighting(ABC):
             return None
         index = target.index
         # by where the indices lie, which needs no look at the device; by value where the loop moved them
-        found = next((one for one in self._waiting if one.lies_at(index)), None)
+        # newest first, for loops that use the memory of an index again
+        found = next((one for one in reversed(self._waiting) if one.lies_at(index)), None)
         found = found or next((one for one in reversed(self._waiting) if one.equals(index)), None)
         if found is None:
             raise RuntimeError(
