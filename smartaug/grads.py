@@ -8,11 +8,12 @@ is what training on (x_i, label k) does: a step of size α down −log p_k(x_i) 
 One forward-mode pass gives all of B; Σ_k p[i, k] B[i, k] = 0 in every row, and Σ_k y[i, k] B[i, k] = ⟨∇ℓ_i, g⟩ for a
 label y. SAFLEX, MetaAugment, Learning to Reweight and Meta-Weight-Net are contractions of it.
 
-What: `direction` is g, `benefit` is B, `embeddings` are the factors of last-layer gradients, `Pass` is one forward
-pass that can be pulled back. When: inside reweighters; directly, to see which samples help. Cost, in forward passes of
-the batch (a training step is 3): direction 3 of the validation batch; benefit by "jvp" 2 where every operation has a
-fused forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference" 2; head scope 1 each. Reference:
-Ding et al., "SAFLEX", ICLR 2024, §3; the forward-mode form is ours.
+What: `direction` is g, `benefit` is B, `embeddings` are the factors of last-layer gradients, `Pass` is one forward pass
+that can be pulled back. When: inside reweighters; directly, to see which samples help. Cost, in forward passes of the
+batch (a training step is 3): direction 3 of the validation batch; benefit by "jvp" 2 where every operation has a fused
+forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference" 2, or 1 with the loop's own logits;
+head scope 1 each, or none with its features. Reference: Ding et al., "SAFLEX", ICLR 2024, §3; the forward-mode form is
+ours.
 
 The user's parameters, buffers, ``.grad``, generators and train/eval mode are what they were, bit for bit. Hooks that
 the user put on the model do run.
