@@ -386,7 +386,8 @@ def main() -> None:
                 cost[name][figure] = round(value / memory["plain"], 2)
                 print(f"{name:70} {cost[name][figure]:.2f} x {figure}", flush=True)
             told["plain_peak_mib" if alive else "plain_resident_mib"] = round(memory["plain"] / 2**20, 1)
-        told["cost"] = {**told.get("cost", {}), **cost}
+        there = steps(options.width)
+        told["cost"] = {**{name: row for name, row in told.get("cost", {}).items() if name in there}, **cost}
         keep()
 
 

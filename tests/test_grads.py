@@ -282,6 +282,18 @@ def test_autocast_and_bfloat16():
     assert float(torch.cosine_similarity(made.flatten(), exact.flatten(), 0)) > 0.95
 
 
+def test_differences_under_low_precision():
+    model = convolutional(nn.GroupNorm(2, 4))
+    inputs, labels = images(16).float(), torch.arange(16) % 3
+    g = grads.direction(model, inputs, labels)
+    wanted = grads.benefit(model, inputs, g, "difference")[1]
+    with torch.autocast("cpu", torch.bfloat16):  # where the step would be rounded away
+        assert torch.equal(grads.benefit(model, inputs, g, "difference")[1], wanted)
+    low = copy.deepcopy(model).bfloat16()
+    with pytest.raises(ValueError, match=r"needs parameters of at least float32.*method=\"jvp\""):
+        grads.benefit(low, inputs.bfloat16(), {name: part.bfloat16() for name, part in g.items()}, "difference")
+
+
 def test_inputs_as_keywords_and_tuples():
     class Two(nn.Module):
         def __init__(self):
