@@ -2,16 +2,28 @@
 
 Method: digits (scikit-learn, 8×8, pixels / 16) with 40 % of the training labels replaced by another class drawn
 uniformly: 300 class-balanced validation images, 400 test images, the rest for training; MLP 64-128-128-10, SGD 0.03
-with momentum 0.9, batch 64, 60 epochs; every row differs in the loader line alone. auroc: of finding flipped labels by
-weight × soft mass on the given label, summed over training; by minus the loss where a run makes neither. Accuracy,
-calibration error (ece, 15 bins) and NLL are the test set's; mean and standard deviation over seeds. ``--data FOLDER``
-adds pneumoniamnist.npz (MedMNIST, 28×28, its own splits; small CNN, 5 epochs) and three UCI tables
+with momentum 0.9, batch 64, 60 epochs; rows differ in the loader and loss lines alone, but for "epochs × 2", plain
+training at the cost of SAFLEX. auroc: of finding wrong labels by weight × soft mass on the given label, summed over
+training; by minus the loss where a run makes neither. Accuracy, calibration error (ece, 15 bins) and NLL are the test
+set's; cost is processor time over the plain run's; mean and standard deviation over seeds. Direction and weights of
+SAFLEX can be had less often: "every=4" uses a direction for 4 batches and weighs each; "weigh_every=4" weighs one batch
+of 4, in the others each sample keeps its last weight and label; "plain between" weighs one batch of 4 and no other.
+Soft Augmentation needs something to go by: its rows erase up to a third of half the images.
+
+``--data FOLDER`` adds pneumoniamnist.npz (MedMNIST, 28×28, its own splits; small CNN, 5 epochs) and three UCI tables
 (adult-train.csv, of it 4,000 rows, german.csv, pima-indians-diabetes.csv; 60/20/20 %, MLP, 10 epochs) where there.
+``--cifar FOLDER`` (CIFAR-10 as JPEG files, train/CLASS/NAME and test/CLASS/NAME) with cifar10n.npz in the data folder
+adds CIFAR-10N: people's labels "random1" (17 % wrong) for 5,000 training images, 500 correctly labelled for validation,
+2,000 test images; small CNN, crop and flip, 12 epochs, learning rate falling linearly from 0.1; at most 3 seeds.
+``--only PART;PART`` runs the parts whose names begin so, ``--ways ROW;ROW`` these rows; others stay as they are in
+results/learning.json.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,20 +55,73 @@ class Data:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Figures of one run, shares in percent; auroc: of finding flipped labels, None without any."""
+    """Figures of one run, shares in percent; auroc: of finding wrong labels, None without any."""
 
     accuracy: float
     nll: float
     ece: float
     auc: float | None
     auroc: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a row differs from plain training."""
+
+    reweight: Callable[[nn.Module, Data], Any] | None = None
+    validation_added: bool = False
+    class_weights: bool = False
+    smoothing: float = 0.0
+    longer: int = 1
+    erase: bool = False
+
+
+class Now:
+    """A reweighter on every k-th batch; the others stay plain."""
+
+    def __init__(self, stage: Any, k: int) -> None:
+        self.stage, self.k, self.step = stage, k, 0
+
+    def __call__(self, batch: Any, trace: Any) -> Any:
+        """What the stage says, or nothing."""
+        self.step += 1
+        return self.stage(batch, trace) if self.step % self.k == 1 else (None, None)
+
+
+def saflex(**settings: Any) -> Callable[[nn.Module, Data], Any]:
+    return lambda model, data: smartaug.SAFLEX(model, data.validation, **settings)
+
+
+WAYS = {
+    "plain": Way(),
+    "plain, epochs × 2": Way(longer=2),
+    "plain + validation data": Way(validation_added=True),
+    "label smoothing 0.1": Way(smoothing=0.1),
+    "class weights": Way(class_weights=True),
+    "erase": Way(erase=True),
+    "SoftAugmentation, erase": Way(lambda model, data: smartaug.SoftAugmentation(data.classes), erase=True),
+    "SAFLEX": Way(saflex()),
+    "SAFLEX, difference": Way(saflex(method="difference")),
+    "SAFLEX, difference, at loss": Way(saflex(method="difference", when="loss")),
+    "SAFLEX, every=4": Way(saflex(every=4)),
+    "SAFLEX, weigh_every=4": Way(saflex(weigh_every=4)),
+    "SAFLEX, one batch of 4, plain between": Way(lambda model, data: Now(saflex()(model, data), 4)),
+    "SAFLEX, head": Way(saflex(scope="head")),
+    "SAFLEX, penalty 4, temperature 0.5": Way(saflex(penalty=4.0, temperature=0.5)),
+    "MetaWeightNet": Way(lambda model, data: smartaug.MetaWeightNet(model, data.validation, lr=0.03)),
+    "LearningToReweight": Way(lambda model, data: smartaug.LearningToReweight(model, data.validation)),
+}
+
+
+# --- data and networks -----------------------------------------------------------------------------------------------
 
 
 def digits(seed: int, noise: float = 0.4, held: int = 300) -> Data:
     from sklearn.datasets import load_digits
 
     source = load_digits()
-    images = torch.tensor(source.data / 16.0, dtype=torch.float32)
+    images = torch.tensor(source.images / 16.0, dtype=torch.float32)[:, None]
     labels = torch.tensor(source.target)
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=draw)
@@ -71,125 +136,18 @@ def digits(seed: int, noise: float = 0.4, held: int = 300) -> Data:
 
 
 def mlp(data: Data, width: int = 128) -> nn.Module:
-    columns = data.train[0].shape[1]
-    return nn.Sequential(
-        nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, data.classes)
-    )
+    columns = data.train[0][0].numel()
+    body = [nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, data.classes)]
+    return nn.Sequential(nn.Flatten(), *body)
 
 
-def small_cnn(data: Data) -> nn.Module:
+def small_cnn(data: Data, width: int = 16) -> nn.Module:
     def block(before: int, after: int) -> list[nn.Module]:
         return [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
 
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, data.classes)]
-    return nn.Sequential(*block(1, 16), *block(16, 32), *block(32, 64), *head)
-
-
-Method = Callable[[nn.Module, Data], Any]
-
-METHODS: dict[str, Method | None] = {
-    "plain": None,
-    "plain + validation data": None,
-    "label smoothing 0.1": None,
-    "class weights": None,
-    "SAFLEX": lambda model, data: smartaug.SAFLEX(model, data.validation),
-    "SAFLEX, difference": lambda model, data: smartaug.SAFLEX(model, data.validation, method="difference"),
-    "SAFLEX, every=4": lambda model, data: smartaug.SAFLEX(model, data.validation, every=4),
-    "SAFLEX, weigh_every=4": lambda model, data: smartaug.SAFLEX(model, data.validation, weigh_every=4),
-    "SAFLEX, head": lambda model, data: smartaug.SAFLEX(model, data.validation, scope="head"),
-    "SAFLEX, penalty 4, temperature 0.5": lambda model, data: smartaug.SAFLEX(
-        model, data.validation, penalty=4.0, temperature=0.5
-    ),
-    "MetaWeightNet": lambda model, data: smartaug.MetaWeightNet(model, data.validation, lr=0.03),
-    "LearningToReweight": lambda model, data: smartaug.LearningToReweight(model, data.validation),
-}
-
-
-def run(
-    name: str, data: Data, seed: int, epochs: int, net: Callable[[Data], nn.Module] = mlp, lr: float = 0.03
-) -> Outcome:
-    """Train once; the loop is any user's."""
-    from sklearn.metrics import roc_auc_score
-
-    torch.manual_seed(seed)
-    model = net(data)
-    make = METHODS[name]
-    reweight = None if make is None else make(model, data)
-    train = data.train
-    if name == "plain + validation data":
-        train = (torch.cat([train[0], data.validation[0]]), torch.cat([train[1], data.validation[1]]))
-    loader = smartaug.DataLoader(
-        TensorDataset(*train),
-        batch_size=64,
-        shuffle=True,
-        drop_last=True,
-        generator=torch.Generator().manual_seed(seed),
-        reweight=reweight or smartaug.Uniform(),
-        device="cpu",
-        seed=seed,
-    )
-    counts = torch.bincount(train[1], minlength=data.classes).float()
-    weight = counts.sum() / (data.classes * counts.clamp_min(1)) if name == "class weights" else None
-    smoothing = 0.1 if name.startswith("label smoothing") else 0.0
-    criterion = smartaug.Loss(nn.CrossEntropyLoss(weight=weight, label_smoothing=smoothing))
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    trust = torch.zeros(len(train[0]))
-    for _ in range(epochs):
-        model.train()
-        for inputs, target in loader:
-            output = model(inputs)
-            loss = criterion(output, target)
-            trust[target.index] += _trust(output, target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    auroc = None
-    if bool(data.flipped.any()):
-        auroc = 100 * float(roc_auc_score(~data.flipped, trust[: len(data.flipped)]))
-    model.eval()
-    with torch.no_grad():
-        log_p = model(data.test[0]).log_softmax(1)
-    return _outcome(log_p, data.test[1], auroc)
-
-
-def _trust(output: Tensor, target: Any) -> Tensor:
-    """(B,) trust in the given labels: weight × soft mass on them, or minus the loss where it made neither."""
-    given = target.plain[:, None]
-    if target.soft is None and bool((target.weight == 1).all()):
-        return output.detach().log_softmax(1).gather(1, given)[:, 0]
-    return target.weight if target.soft is None else target.weight * target.soft.gather(1, given)[:, 0]
-
-
-def _outcome(log_p: Tensor, labels: Tensor, auroc: float | None) -> Outcome:
-    from sklearn.metrics import roc_auc_score
-
-    confidence, guess = log_p.exp().max(1)
-    right = (guess == labels).float()
-    bins = (confidence * 15).long().clamp_max(14)
-    gaps = [abs(float((right - confidence)[bins == b].sum())) for b in bins.unique()]
-    auc = 100 * float(roc_auc_score(labels, log_p[:, 1])) if log_p.shape[1] == 2 else None
-    nll = float(-log_p.gather(1, labels[:, None]).mean())
-    return Outcome(100 * float(right.mean()), nll, 100 * sum(gaps) / len(labels), auc, auroc)
-
-
-def table(data: Callable[[int], Data], seeds: int, epochs: int, methods: list[str], **settings: Any) -> dict[str, Any]:
-    """Mean and standard deviation over seeds, a row a method; printed as it comes."""
-    rows = {}
-    for name in methods:
-        outcomes = [run(name, data(seed), seed, epochs, **settings) for seed in range(seeds)]
-        row: dict[str, Any] = {}
-        for figure in ("accuracy", "nll", "ece", "auc", "auroc"):
-            values = [getattr(outcome, figure) for outcome in outcomes]
-            if values[0] is not None:
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                row[figure] = {"mean": round(statistics.mean(values), 3), "sd": round(spread, 3), "n": len(values)}
-        rows[name] = row
-        print(
-            f"{name:36}",
-            "  ".join(f"{key} {value['mean']:.2f} ± {value['sd']:.2f}" for key, value in row.items()),
-            flush=True,
-        )
-    return rows
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, data.classes)]
+    first = data.train[0].shape[1]
+    return nn.Sequential(*block(first, width), *block(width, 2 * width), *block(2 * width, 4 * width), *head)
 
 
 def pneumonia(folder: Path) -> Callable[[int], Data] | None:
@@ -236,37 +194,207 @@ def _encoded(column: Any) -> Any:
         return (column[:, None] == np.unique(column)[None]).astype(float)
 
 
-def main() -> None:
-    options = harness.arguments(__doc__, seeds=5, epochs=60, data=None, methods="")
-    methods = [name for name in METHODS if not options.methods or name in options.methods.split(";")]
-    results: dict[str, Any] = {}
-    print("digits, 40 % flipped")
-    results["digits, 40 % flipped"] = table(digits, options.seeds, options.epochs, methods)
-    print("digits, clean")
-    clean = [name for name in ("plain", "plain + validation data", "label smoothing 0.1", "SAFLEX") if name in methods]
-    results["digits, clean"] = table(lambda seed: digits(seed, 0.0), options.seeds, options.epochs, clean)
-    for held in (50, 100):
-        print(f"digits, 40 % flipped, {held} validation images")
-        small = [name for name in ("SAFLEX",) if name in methods]
-        results[f"digits, 40 % flipped, {held} validation images"] = table(
-            lambda seed, held=held: digits(seed, 0.4, held), options.seeds, options.epochs, small
+def cifar_noisy(folder: Path, labels: Path) -> Callable[[int], Data] | None:
+    """CIFAR-10N: training labels are one person's ("random1"); labels are in the order of the files' names."""
+    if not labels.is_file() or not (folder / "train").is_dir():
+        return None
+    given = torch.tensor(np.load(labels)["random1"]).long()
+    train, right = files(folder / "train")
+    tested, truth = files(folder / "test")
+
+    def make(seed: int) -> Data:
+        draw = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(train), generator=draw)
+        held = torch.cat([order[right[order] == k][:50] for k in range(10)])
+        rest = order[~torch.isin(order, held)][:5000]
+        test = torch.randperm(len(tested), generator=draw)[:2000]
+        return Data(
+            (pictures(train, rest), given[rest]),
+            (pictures(train, held), right[held]),
+            (pictures(tested, test), truth[test]),
+            given[rest] != right[rest],
+            10,
         )
-    if options.data is not None:
-        folder = Path(options.data)
-        made = pneumonia(folder)
-        if made is not None:
-            print("PneumoniaMNIST")
-            few = [name for name in methods if "every" not in name]
-            results["PneumoniaMNIST"] = table(made, min(3, options.seeds), 5, few, net=small_cnn, lr=0.05)
-        for name in ("adult-train.csv", "german.csv", "pima-indians-diabetes.csv"):
-            made = tabular(folder, name)
-            if made is not None:
-                print(name)
-                few = [name for name in methods if "every" not in name]
-                results[name] = table(made, options.seeds, 10, few, lr=0.02)
-    harness.write(
-        "learning", __doc__ or "", results, packages=("scikit-learn",), seeds=options.seeds, epochs=options.epochs
+
+    return make
+
+
+def files(folder: Path) -> tuple[list[Path], Tensor]:
+    """The files of an image folder in its order, and the number of their class."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    found = [(path, number) for number, part in enumerate(classes) for path in sorted(part.iterdir())]
+    return [path for path, _ in found], torch.tensor([number for _, number in found])
+
+
+def pictures(paths: list[Path], rows: Tensor) -> Tensor:
+    """(n, 3, H, W) float32, about zero mean and unit variance."""
+    from PIL import Image
+
+    arrays = np.stack([np.asarray(Image.open(paths[row])) for row in rows.tolist()])
+    return (torch.tensor(arrays).permute(0, 3, 1, 2).float() / 255 - 0.47) / 0.25
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def run(
+    name: str,
+    data: Data,
+    seed: int,
+    epochs: int,
+    net: Callable[[Data], nn.Module] = mlp,
+    lr: float = 0.03,
+    augment: tuple[Any, ...] = (),
+    falling: bool = False,
+) -> Outcome:
+    """Train once; the loop is any user's. falling: the learning rate falls linearly to 0."""
+    from sklearn.metrics import roc_auc_score
+
+    started, way = time.process_time(), WAYS[name]
+    torch.manual_seed(seed)
+    model = net(data)
+    train = data.train
+    if way.validation_added:
+        train = (torch.cat([train[0], data.validation[0]]), torch.cat([train[1], data.validation[1]]))
+    loader = smartaug.DataLoader(
+        TensorDataset(*train),
+        batch_size=64,
+        shuffle=True,
+        drop_last=True,
+        generator=torch.Generator().manual_seed(seed),
+        augment=[*augment, *([smartaug.Erase()] if way.erase else [])] or None,
+        reweight=smartaug.Uniform() if way.reweight is None else way.reweight(model, data),
+        device="cpu",
+        seed=seed,
     )
+    counts = torch.bincount(train[1], minlength=data.classes).float()
+    weight = counts.sum() / (data.classes * counts.clamp_min(1)) if way.class_weights else None
+    criterion = smartaug.Loss(nn.CrossEntropyLoss(weight=weight, label_smoothing=way.smoothing))
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    epochs *= way.longer
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0 if falling else 1.0, epochs * len(loader))
+    trust = torch.zeros(len(train[0]))
+    for _ in range(epochs):
+        model.train()
+        for inputs, target in loader:
+            output = model(inputs)
+            loss = criterion(output, target)
+            trust[target.index] += _trust(output, target, loader.reweight)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    seconds = time.process_time() - started
+    auroc = None
+    if bool(data.flipped.any()):
+        auroc = 100 * float(roc_auc_score(~data.flipped, trust[: len(data.flipped)]))
+    model.eval()
+    with torch.no_grad():
+        log_p = model(data.test[0]).log_softmax(1)
+    return _outcome(log_p, data.test[1], auroc, seconds)
+
+
+def _trust(output: Tensor, target: Any, stage: Any) -> Tensor:
+    """(B,) trust in the given labels: weight × soft mass on them, or minus the loss where it made neither."""
+    late = stage.settle(output, target) if hasattr(stage, "settle") else None  # what Loss was told
+    target = target if late is None else smartaug.Target(target.plain, *late)
+    given = target.plain[:, None]
+    if target.soft is None and bool((target.weight == 1).all()):
+        return output.detach().log_softmax(1).gather(1, given)[:, 0]
+    return target.weight if target.soft is None else target.weight * target.soft.gather(1, given)[:, 0]
+
+
+def _outcome(log_p: Tensor, labels: Tensor, auroc: float | None, seconds: float) -> Outcome:
+    from sklearn.metrics import roc_auc_score
+
+    confidence, guess = log_p.exp().max(1)
+    right = (guess == labels).float()
+    bins = (confidence * 15).long().clamp_max(14)
+    gaps = [abs(float((right - confidence)[bins == b].sum())) for b in bins.unique()]
+    auc = 100 * float(roc_auc_score(labels, log_p[:, 1])) if log_p.shape[1] == 2 else None
+    nll = float(-log_p.gather(1, labels[:, None]).mean())
+    return Outcome(100 * float(right.mean()), nll, 100 * sum(gaps) / len(labels), auc, auroc, seconds)
+
+
+def table(data: Callable[[int], Data], seeds: int, epochs: int, ways: list[str], **settings: Any) -> dict[str, Any]:
+    """Mean and standard deviation over seeds, a row a way; printed as it comes. Plain comes first."""
+    rows: dict[str, Any] = {}
+    plain: list[float] = []
+    for name in ways:
+        outcomes = [run(name, data(seed), seed, epochs, **settings) for seed in range(seeds)]
+        seconds = [outcome.seconds for outcome in outcomes]
+        plain = seconds if name == "plain" else plain
+        figures = {
+            figure: [getattr(outcome, figure) for outcome in outcomes]
+            for figure in ("accuracy", "nll", "ece", "auc", "auroc")
+        }
+        if plain:
+            figures["cost"] = [mine / base for mine, base in zip(seconds, plain, strict=True)]
+        rows[name] = {
+            figure: {
+                "mean": round(statistics.mean(values), 3),
+                "sd": round(statistics.stdev(values) if len(values) > 1 else 0.0, 3),
+                "n": len(values),
+            }
+            for figure, values in figures.items()
+            if values[0] is not None
+        }
+        shown = (f"{key} {value['mean']:.2f} ± {value['sd']:.2f}" for key, value in rows[name].items())
+        print(f"{name:38}", "  ".join(shown), flush=True)
+    return rows
+
+
+Part = tuple[Callable[[int], Data], int, int, list[str], dict[str, Any]]
+
+
+def parts(options: Any) -> dict[str, Part]:
+    """Name -> (data by seed, seeds, epochs, ways, further settings of `run`) of what there is data for."""
+    seeds, epochs = options.seeds, options.epochs
+    clean = ["plain", "plain + validation data", "label smoothing 0.1", "erase", "SoftAugmentation, erase", "SAFLEX"]
+    found: dict[str, Part] = {
+        "digits, 40 % flipped": (digits, seeds, epochs, list(WAYS), {}),
+        "digits, clean": (lambda seed: digits(seed, 0.0), seeds, epochs, clean, {}),
+    }
+    for held in (50, 100):
+        found[f"digits, 40 % flipped, {held} validation images"] = (
+            lambda seed, held=held: digits(seed, 0.4, held),
+            seeds,
+            epochs,
+            ["plain", "SAFLEX"],
+            {},
+        )
+    if options.data is None:
+        return found
+    folder = Path(options.data)
+    few = [name for name in WAYS if not any(word in name for word in ("of 4", "=4", "at loss", "erase", "×"))]
+    made = pneumonia(folder)
+    if made is not None:
+        found["PneumoniaMNIST"] = (made, min(3, seeds), 5, few, {"net": small_cnn, "lr": 0.05})
+    for name in ("adult-train.csv", "german.csv", "pima-indians-diabetes.csv"):
+        made = tabular(folder, name)
+        if made is not None:
+            found[name] = (made, seeds, 10, few, {"lr": 0.02})
+    made = None if options.cifar is None else cifar_noisy(Path(options.cifar), folder / "cifar10n.npz")
+    if made is not None:
+        settings = {"net": lambda data: small_cnn(data, 32), "lr": 0.1, "falling": True}
+        settings["augment"] = (smartaug.PadCrop(4), smartaug.Flip())
+        left_out = ("class weights", "between", "weigh_every", "at loss")
+        ways = [name for name in WAYS if not any(word in name for word in left_out)]
+        found["CIFAR-10N random1"] = (made, min(3, seeds), 12, ways, settings)
+    return found
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, seeds=5, epochs=60, data=None, cifar=None, only="", ways="")
+    path = harness.RESULTS / "learning.json"
+    partly = (options.only or options.ways) and path.exists()
+    kept = json.loads(path.read_text())["results"] if partly else {}
+    for name, (data, seeds, epochs, ways, settings) in parts(options).items():
+        if name.startswith(tuple(options.only.split(";"))):
+            print(name)
+            asked = [way for way in ways if not options.ways or way in options.ways.split(";")]
+            kept[name] = {**kept.get(name, {}), **table(data, seeds, epochs, asked, **settings)}
+            harness.write("learning", __doc__ or "", kept, packages=("scikit-learn",))
 
 
 if __name__ == "__main__":

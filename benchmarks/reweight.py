@@ -3,14 +3,27 @@
 Method: a ResNet-9-like network ({width} channels in its first layer) on random 32×32 images, batch 128, float32, one
 thread. Time: one weighing and one plain training step (SGD, momentum), as a ratio to the plain step of the same turn,
 by processor time, because machines are shared; rows with every=k run k steps a call. Our passes lay images out
-channels-last on the CPU by themselves; the plain step of a user who does so is a row, too. Memory: what a step adds
-to the highest resident size, in a fresh process a row, as a ratio to the plain step's. Rival: the second-order graph
-(create_graph) on the same batches. Quality: along a training run on digits with 40 % random labels (CNN, BatchNorm),
-cosine and share of equal signs between Σ_k y_k B_k of each cheap form and of the exact one.
+channels-last on the CPU by themselves, which a plain loop does not: the rows that end in "channels-last images" are the
+same for a user who does so, as ratios to the plain step with such images. Passes: single passes of the batch, as ratios
+to the plain step. Memory: what four steps add to the highest resident size, in a fresh process a row, as a ratio to the
+plain steps'; memory_ratio with every large block given back at once (MALLOC_MMAP_THRESHOLD_), so it is what is alive
+together, resident_ratio (few rows) as malloc leaves it, with the holes that blocks of many sizes make. Rival: the
+second-order graph (create_graph) on the same batches. Quality: along training runs on digits with 40 % random labels
+(CNN with BatchNorm at 8×8; a ResNet-9 of 8 channels at 32×32), cosine and share of equal signs between Σ_k y_k B_k of
+each cheap form and of the exact one, every 4 steps (ResNet-9: 8); an "old direction" is as old. ``--only ROW;ROW`` runs
+the rows of cost whose names begin so, beside the plain ones; ``--only quality`` and ``--only passes`` those parts; the
+others stay as they are in results/reweight.json.
+
+Reach: full-scope benefits with a cosine of at least 0.99 to the exact ones at no more than 1.5 plain steps. What gives
+it is when="loss". What did not: forward mode under bfloat16 autocast is exact enough but slower than in float32 (its
+kernels are not fused); central differences in bfloat16 see nothing, the step is below its resolution; the deeper half
+of the layers alone costs most of a forward pass and points elsewhere (see quality).
 """
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import subprocess
 import sys
@@ -69,25 +82,64 @@ def resnet9(width: int) -> nn.Module:
 Step = Callable[[], None]
 
 
+RELAID = ", channels-last images"
+RESIDENT = (
+    "plain",
+    "second order (create_graph)",
+    "SAFLEX, jvp, validation 1/4",
+    "SAFLEX, jvp, validation 1/4, every=4",
+)
+
+
 def steps(width: int) -> dict[str, tuple[int, Step]]:
     """Row -> (training steps a call, the call)."""
+    rows = rows_with(width, relaid=False)
+    again = (
+        "plain",
+        "MetaAugment, jvp",
+        "SAFLEX, jvp, validation 1/4",
+        "SAFLEX, difference, validation 1/4, at loss",
+        "SAFLEX, difference, validation 1/4, every=4, at loss",
+    )
+    other = rows_with(width, relaid=True)
+    return {**rows, **{name + RELAID: other[name] for name in again}}
+
+
+def rows_with(width: int, relaid: bool) -> dict[str, tuple[int, Step]]:
+    """The rows for a user whose images are, or are not, in channels-last layout."""
     torch.manual_seed(0)
     model = resnet9(width)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     inputs, target = torch.randn(BATCH, 3, 32, 32), torch.randint(0, CLASSES, (BATCH,))
     held = (torch.randn(BATCH, 3, 32, 32), torch.arange(BATCH) % CLASSES)
-    batch = smartaug.Batch(inputs, target, None, None, torch.arange(BATCH))
+    if relaid:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    index = torch.arange(BATCH)
+    batch = smartaug.Batch(inputs, target, None, None, index)
     criterion = smartaug.Loss(nn.CrossEntropyLoss())
 
-    def train(weight: Tensor | None, soft: Tensor | None) -> None:
+    def train(judge: Callable[[Tensor], tuple[Tensor | None, Tensor | None]]) -> None:
         optimizer.zero_grad()
-        criterion(model(inputs), smartaug.Target(target, weight, soft)).backward()
+        output = model(inputs)
+        criterion(output, smartaug.Target(target, *judge(output))).backward()
         optimizer.step()
 
+    def plain() -> None:
+        train(lambda _: (None, None))
+
     def with_stage(stage: Any, count: int = 1) -> tuple[int, Step]:
+        def judge(output: Tensor) -> tuple[Tensor | None, Tensor | None]:
+            return stage.settle(output, smartaug.Target(target, index=index)) or made[0]
+
+        made: list[Any] = [None]
+
         def call() -> None:
             for _ in range(count):
-                train(*stage(batch, None))
+                before = stage.step
+                made[0] = stage(batch, None)
+                train(judge)
+                if stage.step != before + 1:
+                    raise RuntimeError("a step that the stage did not judge would be timed")
 
         return count, call
 
@@ -111,18 +163,11 @@ def steps(width: int) -> dict[str, tuple[int, Step]]:
         value = nn.functional.cross_entropy(functional_call(model, {**moved, **buffers}, (held[0],)), held[1])
         model.train()
         torch.autograd.grad(value, P)
-        train(torch.ones(BATCH), None)
+        plain()
 
-    relaid = inputs.contiguous(memory_format=torch.channels_last)
-
-    def train_relaid() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(relaid), target).backward()
-        optimizer.step()
-
+    loss: dict[str, Any] = {"method": "difference", "when": "loss"}
     return {
-        "plain": (1, lambda: train(None, None)),
-        "plain, channels-last images": (1, train_relaid),
+        "plain": (1, plain),
         "second order (create_graph)": (1, second_order),
         "MetaAugment, jvp": with_stage(meta(1)),
         "MetaAugment, difference": with_stage(meta(1, method="difference")),
@@ -130,17 +175,18 @@ def steps(width: int) -> dict[str, tuple[int, Step]]:
         "MetaAugment, difference, validation 1/4, every=2": with_stage(meta(4, every=2, method="difference"), 2),
         "SAFLEX, jvp, validation 1/4": with_stage(saflex(4)),
         "SAFLEX, difference, validation 1/4": with_stage(saflex(4, method="difference")),
+        "SAFLEX, difference, validation 1/4, at loss": with_stage(saflex(4, **loss)),
         "SAFLEX, jvp, validation 1/4, every=4": with_stage(saflex(4, every=4), 4),
         "SAFLEX, difference, validation 1/4, every=4": with_stage(saflex(4, every=4, method="difference"), 4),
-        "SAFLEX, jvp, validation 1/4, every=4, weigh_every=4": with_stage(saflex(4, weigh_every=4), 4),
+        "SAFLEX, difference, validation 1/4, every=4, at loss": with_stage(saflex(4, every=4, **loss), 4),
+        "SAFLEX, jvp, validation 1/4, weigh_every=4": with_stage(saflex(4, weigh_every=4), 4),
         "SAFLEX, head, validation 1/4, every=4": with_stage(saflex(4, every=4, scope="head"), 4),
-        "SAFLEX, head, validation 1/4, weigh_every=4": with_stage(saflex(4, weigh_every=4, scope="head"), 4),
+        "SAFLEX, head, validation 1/4, every=4, at loss": with_stage(saflex(4, every=4, scope="head", when="loss"), 4),
     }
 
 
-def times(width: int, repeats: int) -> dict[str, Any]:
+def times(rows: dict[str, tuple[int, Step]], repeats: int) -> dict[str, Any]:
     """Processor seconds per training step of every row, as ratios to the plain step of the same turn."""
-    rows = steps(width)
     figures: dict[str, list[float]] = {name: [] for name in rows}
     for turn in range(repeats + 1):  # the first turn warms up
         for name, (count, call) in rows.items():
@@ -150,17 +196,60 @@ def times(width: int, repeats: int) -> dict[str, Any]:
                 figures[name].append((time.process_time() - started) / count)
     told = {}
     for name, values in figures.items():
-        ratios = [value / base for value, base in zip(values, figures["plain"], strict=True)]
+        base = "plain" + RELAID if name.endswith(RELAID) and name.startswith(("SAFLEX", "Meta")) else "plain"
+        ratios = [value / one for value, one in zip(values, figures[base], strict=True)]
         told[name] = {"time_ratio": harness.summary(ratios, 3)}
-        print(f"{name:54} {statistics.median(ratios):.2f} x time", flush=True)
+        print(f"{name:70} {statistics.median(ratios):.2f} x time", flush=True)
     return told
 
 
+def passes(width: int, repeats: int) -> dict[str, Any]:
+    """What single passes of the batch cost, in plain steps."""
+    torch.manual_seed(0)
+    model, trained = resnet9(width), resnet9(width)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=1e-3)
+    inputs, target = torch.randn(BATCH, 3, 32, 32), torch.randint(0, CLASSES, (BATCH,))
+    relaid = inputs.contiguous(memory_format=torch.channels_last)
+    g = grads.direction(model, inputs[:32], target[:32], training=False)
+    logits = model(inputs).detach()  # the model that stays as it is
+
+    def plain() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(trained(inputs), target).backward()
+        optimizer.step()
+
+    def forward(images: Tensor) -> Callable[[], Any]:
+        return torch.no_grad()(lambda: model(images))
+
+    def low(call: Callable[[], Any]) -> Callable[[], Any]:
+        return torch.autocast("cpu", torch.bfloat16)(call)
+
+    def jvp() -> Any:
+        return grads.benefit(model, inputs, g)
+
+    calls: dict[str, Step] = {
+        "plain": plain,
+        "forward": forward(inputs),
+        "forward, channels-last images": forward(relaid),
+        "forward, channels-last images, bfloat16 autocast": low(forward(relaid)),
+        "benefit, jvp": jvp,
+        "benefit, jvp, bfloat16 autocast": low(jvp),
+        "benefit, difference": lambda: grads.benefit(model, inputs, g, "difference"),
+        "benefit, difference, logits given": lambda: grads.benefit(model, inputs, g, "difference", logits=logits),
+        "direction of a quarter": lambda: grads.direction(model, inputs[:32], target[:32], training=False),
+        "direction of a quarter, head": lambda: grads.direction(
+            model, inputs[:32], target[:32], training=False, scope="head"
+        ),
+    }
+    return times({name: (1, call) for name, call in calls.items()}, repeats)
+
+
 def peak(width: int, name: str) -> int:
-    """Resident bytes of this process at their highest in a call of that row, beyond the model and its data (Linux)."""
-    call = steps(width)[name][1]
+    """Resident bytes of this process at their highest in four steps of that row, beyond model and data (Linux)."""
+    count, call = steps(width)[name]
     before = _highest()
-    call()
+    for _ in range(4 // count):
+        call()
     return _highest() - before
 
 
@@ -170,21 +259,17 @@ def _highest() -> int:
     return 1024 * int(line.split()[1])
 
 
-def peaks(width: int, threads: int) -> dict[str, int]:
-    """`peak` of every row, each in a process of its own."""
+def peaks(width: int, threads: int, names: list[str], alive: bool) -> dict[str, int]:
+    """`peak` of every row, each in a process of its own; alive: large blocks go back to the system at once."""
     found = {}
-    for name in steps(width):
-        command = [
-            sys.executable,
-            str(Path(__file__).resolve()),
-            "--width",
-            str(width),
-            "--peak",
-            name,
-            "--threads",
-            str(threads),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for name in names:
+        command = [sys.executable, str(Path(__file__).resolve()), "--width", str(width), "--peak", name]
+        # the package of this process, whichever is installed
+        setting = {"PYTHONPATH": str(Path(smartaug.__file__).parents[1])}
+        setting |= {"MALLOC_MMAP_THRESHOLD_": "65536"} if alive else {}
+        done = subprocess.run(
+            [*command, "--threads", str(threads)], capture_output=True, text=True, check=False, env=os.environ | setting
+        )
         if done.returncode:
             raise RuntimeError(f"{name}: {done.stderr[-1000:]}")
         found[name] = int(done.stdout.split()[-1])
@@ -193,88 +278,117 @@ def peaks(width: int, threads: int) -> dict[str, int]:
 
 # --- quality ---------------------------------------------------------------------------------------------------------
 
-FORMS: dict[str, dict[str, str]] = {
-    "difference": {"method": "difference"},
-    "head": {"scope": "head"},
-    "bfloat16 autocast": {"autocast": "1"},
-    "direction 4 steps old": {"stale": "1"},
-    "other validation batch": {"other": "1"},
-}
+Net = Callable[[], nn.Module]
 
 
 def digits_net() -> nn.Module:
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES)]
-    return nn.Sequential(*block(1, 16), *block(16, 32, pool=True), *block(32, 32), *head)
+    return nn.Sequential(*block(3, 16), *block(16, 32, pool=True), *block(32, 32), *head)
 
 
-def quality(epochs: int) -> dict[str, Any]:
-    """Cosine and equal signs of Σ_k y_k B_k, per sample, against the exact ones, every 4 steps of a training run."""
+Part = tuple[Tensor, Tensor]
+
+
+def forms(model: nn.Module, inputs: Tensor, output: Tensor, held: Part, other: Part, old: Any) -> dict[str, Tensor]:
+    """Benefits (B, K) in every cheap form, and the exact ones; old: the direction of an earlier step, or None."""
+    g = grads.direction(model, *held, training=False)
+
+    def along(direction: grads.Direction, **settings: Any) -> Tensor:
+        return grads.benefit(model, inputs, direction, **settings)[1]
+
+    made = {
+        "exact": along(g),
+        "difference": along(g, method="difference"),
+        "difference, logits given": along(g, method="difference", logits=output.detach()),
+        "head": along(grads.direction(model, *held, scope="head", training=False)),
+        "deeper half of the layers": along(dict(list(g.items())[len(g) // 2 :])),
+        "other validation batch": along(grads.direction(model, *other, training=False)),
+    }
+    with torch.autocast("cpu", torch.bfloat16):
+        made["bfloat16 autocast"] = along(g)
+    if old is not None:
+        made["old direction"] = along(old)
+    return made
+
+
+def quality(net: Net, side: int, epochs: int, every: int) -> dict[str, Any]:
+    """Cosine and equal signs of Σ_k y_k B_k, per sample, against the exact ones, every so many steps of a run."""
     from sklearn.datasets import load_digits
 
     torch.manual_seed(0)
     source = load_digits()
-    images = torch.tensor(source.data / 16.0, dtype=torch.float32).view(-1, 1, 8, 8)
+    images = torch.tensor(source.images / 16.0, dtype=torch.float32)[:, None].expand(-1, 3, -1, -1)
+    images = nn.functional.interpolate(images, side)
     labels = torch.tensor(source.target)
     noisy = torch.where(torch.rand(len(labels)) < 0.4, torch.randint(0, 10, (len(labels),)), labels)
     order = torch.randperm(len(labels))
     held, rest = order[:300], order[300:]
-    model = digits_net()
+    model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in FORMS}
-    old = None
+    found: dict[str, list[tuple[float, float]]] = {}
+    old: grads.Direction | None = None
     step = 0
     for _ in range(epochs):
         for rows in rest[torch.randperm(len(rest))].split(64):
             if len(rows) < 64:
                 continue
-            drawn = held[torch.randperm(300)]
-            inputs, given = images[rows], nn.functional.one_hot(noisy[rows], CLASSES).float()
-            if step % 4 == 0 and step:
-                g = grads.direction(model, images[drawn[:64]], labels[drawn[:64]], training=False)
-                exact = (given * grads.benefit(model, inputs, g)[1]).sum(1)
-                for name, form in FORMS.items():
-                    along = g
-                    if "scope" in form:
-                        along = grads.direction(
-                            model, images[drawn[:64]], labels[drawn[:64]], scope="head", training=False
-                        )
-                    elif "other" in form:
-                        along = grads.direction(model, images[drawn[64:128]], labels[drawn[64:128]], training=False)
-                    elif "stale" in form:
-                        if old is None:
-                            continue
-                        along = old
-                    with torch.autocast("cpu", torch.bfloat16, enabled="autocast" in form):
-                        _, B = grads.benefit(model, inputs, along, "difference" if "method" in form else "jvp")
-                    made = (given * B).sum(1)
-                    agree = float((made.sign() == exact.sign()).float().mean())
-                    found[name].append((float(torch.cosine_similarity(made, exact, 0)), agree))
-                old = g
+            one, two = held[torch.randperm(300)][:128].split(64)
+            output = model(images[rows])
+            if step % every == 0 and step:
+                parts = ((images[one], labels[one]), (images[two], labels[two]))
+                made = forms(model, images[rows], output, *parts, old)
+                gains = {name: B.gather(1, noisy[rows][:, None])[:, 0] for name, B in made.items()}
+                exact = gains.pop("exact")
+                for name, gain in gains.items():
+                    agree = float((gain.sign() == exact.sign()).float().mean())
+                    found.setdefault(name, []).append((float(torch.cosine_similarity(gain, exact, 0)), agree))
+                old = grads.direction(model, *parts[0], training=False)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs), noisy[rows]).backward()
+            nn.functional.cross_entropy(output, noisy[rows]).backward()
             optimizer.step()
             step += 1
     told = {}
     for name, pairs in found.items():
         cosines, signs = zip(*pairs, strict=True)
-        told[name] = {"cosine": harness.summary(list(cosines), 4), "equal_signs": harness.summary(list(signs), 4)}
+        told[name] = {"cosine": harness.summary(list(cosines), 5), "equal_signs": harness.summary(list(signs), 4)}
         print(f"{name:26} cosine median {statistics.median(cosines):.4f} min {min(cosines):.4f}", flush=True)
     return told
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, width=16, peak="", epochs=4)
+    options = harness.arguments(__doc__, width=16, peak="", epochs=4, only="")
     if options.peak:
         print(peak(options.width, options.peak))
         return
-    memory = peaks(options.width, options.threads)
-    results = times(options.width, options.repeats)
-    for name, value in memory.items():
-        results[name]["memory_ratio"] = round(value / memory["plain"], 2)
-        print(f"{name:54} {results[name]['memory_ratio']:.2f} x memory")
-    told = {"cost": results, "plain_peak_mib": round(memory["plain"] / 2**20, 1), "quality": quality(options.epochs)}
-    method = (__doc__ or "").replace("{width}", str(options.width))
-    harness.write(Path(__file__).stem, method, told, packages=("scikit-learn",), width=options.width, batch=BATCH)
+    path = harness.RESULTS / "reweight.json"
+    told: dict[str, Any] = json.loads(path.read_text())["results"] if options.only and path.exists() else {}
+    wanted = tuple(options.only.split(";"))
+
+    def keep() -> None:
+        method = (__doc__ or "").replace("{width}", str(options.width))
+        harness.write(path.stem, method, told, packages=("scikit-learn",), width=options.width, batch=BATCH)
+
+    if "quality".startswith(wanted):
+        told["quality"] = quality(digits_net, 8, options.epochs, 4)
+        told["quality, ResNet-9"] = quality(lambda: resnet9(8), 32, options.epochs // 2, 8)
+        keep()
+    if "passes".startswith(wanted):
+        told["passes"] = passes(options.width, options.repeats)
+        keep()
+    rows = steps(options.width)
+    rows = {name: row for name, row in rows.items() if name.startswith("plain") or name.startswith(wanted)}
+    if len(rows) > 2:
+        cost = times(rows, options.repeats)
+        few = [name for name in rows if name in RESIDENT]
+        for figure, alive in (("memory_ratio", True), ("resident_ratio", False)):
+            memory = peaks(options.width, options.threads, list(rows) if alive else few, alive)
+            for name, value in memory.items():
+                cost[name][figure] = round(value / memory["plain"], 2)
+                print(f"{name:70} {cost[name][figure]:.2f} x {figure}", flush=True)
+            told["plain_peak_mib" if alive else "plain_resident_mib"] = round(memory["plain"] / 2**20, 1)
+        there = steps(options.width)
+        told["cost"] = {**{name: row for name, row in told.get("cost", {}).items() if name in there}, **cost}
+        keep()
 
 
 if __name__ == "__main__":

@@ -61,6 +61,10 @@ class Prescribed:
     def __len__(self) -> int:
         return self.rows
 
+    def __getitem__(self, rows: Tensor) -> Prescribed:
+        """The streams of the samples ``rows`` (R,) int64."""
+        return Prescribed(len(rows), lambda slots: self.read(slots)[rows], self.note, self.path)
+
     def numel(self) -> int:
         """The number of samples, as of a tensor of keys."""
         return self.rows
@@ -154,7 +158,7 @@ def key(seed: int, epoch: int, index: Tensor, view: int = 0) -> Tensor:
 def fold(key: Tensor, word: int) -> Tensor:
     """An independent stream for every integer ``word`` (a stage, an attempt): keys (B,) to keys (B,)."""
     if isinstance(key, Prescribed):
-        return key.fold(word)  # type: ignore[return-value]  # stands for keys wherever they are asked for
+        return key.fold(word)  # stands for keys wherever they are asked for
     words = _words(key)
     return _tensor(_mix_(words ^ _number(mix(word + _GOLDEN), words)))
 

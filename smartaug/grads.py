@@ -8,11 +8,12 @@ is what training on (x_i, label k) does: a step of size α down −log p_k(x_i) 
 One forward-mode pass gives all of B; Σ_k p[i, k] B[i, k] = 0 in every row, and Σ_k y[i, k] B[i, k] = ⟨∇ℓ_i, g⟩ for a
 label y. SAFLEX, MetaAugment, Learning to Reweight and Meta-Weight-Net are contractions of it.
 
-What: `direction` is g, `benefit` is B, `embeddings` are the factors of last-layer gradients, `Pass` is one forward
-pass that can be pulled back. When: inside reweighters; directly, to see which samples help. Cost, in forward passes of
-the batch (a training step is 3): direction 3 of the validation batch; benefit by "jvp" 2 where every operation has a
-fused forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference" 2; head scope 1 each. Reference:
-Ding et al., "SAFLEX", ICLR 2024, §3; the forward-mode form is ours.
+What: `direction` is g, `benefit` is B, `embeddings` are the factors of last-layer gradients, `Pass` is one forward pass
+that can be pulled back. When: inside reweighters; directly, to see which samples help. Cost, in forward passes of the
+batch (a training step is 3): direction 3 of the validation batch; benefit by "jvp" 2 where every operation has a fused
+forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference" 2, or 1 with the loop's own logits;
+head scope 1 each, or none with its features. Reference: Ding et al., "SAFLEX", ICLR 2024, §3; the forward-mode form is
+ours.
 
 The user's parameters, buffers, ``.grad``, generators and train/eval mode are what they were, bit for bit. Hooks that
 the user put on the model do run.
@@ -24,7 +25,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -35,7 +36,7 @@ from torch.func import functional_call
 from .batch import Embedding
 from .head import find_head, found_head, head_names, watched
 from .logits import Criterion, centred, columns, distributions, logits_of, mean_loss, wide
-from .untouched import generator_state, set_generator_state, untouched, unwrapped
+from .untouched import generator_state, same_state, set_generator_state, untouched, unwrapped
 
 Direction = dict[str, Tensor]
 Method = Literal["jvp", "difference"]
@@ -46,6 +47,8 @@ _reverse_only: WeakSet[nn.Module] = WeakSet()  # models without forward mode: tw
 _checked: WeakSet[nn.Module] = WeakSet()  # models whose forward mode agreed with reverse mode once
 _relayable: WeakSet[nn.Module] = WeakSet()  # models that took channels-last images
 _contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not
+_given_logits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often logits came with the call
+_other_logits: WeakSet[nn.Module] = WeakSet()  # models whose given logits were not their own
 
 
 @torch.inference_mode(False)
@@ -88,6 +91,8 @@ def benefit(
     *,
     training: bool | None = None,
     at: Mapping[str, Tensor] | None = None,
+    logits: Tensor | None = None,
+    feature: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``(log_p, B)``, both (B, K): log-probabilities and benefits of each label, from the same pass.
 
@@ -95,17 +100,33 @@ def benefit(
     with a single logit has K = 2: column 1 is the logit's class.
 
     method: "jvp" is exact (where an operation has no forward-mode rule, two reverse passes stand in; that is logged
-    once). "difference" is (z(w + εg) − z(w − εg)) / 2ε, two forward passes without a graph, with ε‖g‖ = δ‖w‖ and
-    δ = eps^(1/3) of the parameters' type (5e-3 in float32, 6e-6 in float64). Its error is of order δ² for smooth
-    networks plus rounding eps/δ; where ReLU or max-pooling switch inside the step it is of order δ. Seen on small
-    networks: relative error in Frobenius norm below 5e-2 in float32 and 1e-3 in float64 (tests/test_grads.py). Under
-    bf16 rounding swamps it: use "jvp" there. Raises ValueError for directions with unknown names.
+    once). "difference" is (z(w + εg) − z(w − εg)) / 2ε, two forward passes without a graph, with ε‖g‖ = δ‖w‖ and δ =
+    √eps / 5 of the parameters' type (7e-5 in float32, 3e-9 in float64). Its error is of order δ² for smooth networks,
+    of order δ where ReLU or max-pooling switch inside the step, plus rounding of order eps / δ: kinks ask for a δ far
+    below the eps^(1/3) that smooth functions do best with (a δ of 5e-3 gave cosines to the exact benefit down to 0.15
+    on a ResNet-18). Seen in float32: relative error in Frobenius norm up to 5e-2, cosine of Σ_k y_k B_k to the exact
+    one above 0.998; in float64 error below 1e-4 (tests/test_grads.py, benchmarks/reweight.py). Its passes run without
+    autocast, in the parameters' type.
+
+    logits: what the model gave for these inputs with these parameters and in this mode, such as the training loop's own
+    output. "difference" then is (z(w + εg) − z(w)) / ε, one forward pass; where that pass draws random numbers
+    (dropout), or the logits are not the model's own to within a tenth of the difference (autocast, log-softmax),
+    which is looked at in calls 1, 2, 4, 8, ..., it makes both passes all the same. feature: (B, d) what the last linear
+    layer was given beside these logits: a direction of scope "head" then needs no pass.
+
+    Raises ValueError for directions with unknown names, for "difference" with parameters narrower than float32, where
+    rounding swamps it, and for logits with method "jvp", which has no use for them.
     """
     if method not in ("jvp", "difference"):
         raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
     module = unwrapped(model)
     head = found_head(module)
-    if head is not None and set(direction) == set(head_names(module, head)):
+    of_head = head is not None and set(direction) == set(head_names(module, head))
+    if logits is not None and method == "jvp" and not of_head:
+        raise ValueError('logits= saves a pass of method="difference"; write that, or leave logits= out')
+    if of_head and head is not None and logits is not None and feature is not None:
+        z, h = logits.detach(), pushed(head_names(module, head), direction, feature.detach(), logits)
+    elif of_head:
         done = Pass(model, inputs, training=training, scope="head")
         z, h = done.raw, done.push_head(direction)
     else:
@@ -116,7 +137,7 @@ def benefit(
                 f"the direction names {unknown[:4]}, which the model has no trainable parameter for; make it from this "
                 "model: smartaug.grads.direction(model, inputs, target)"
             )
-        z, h = _push(module, inputs, trainable, direction, method, training)
+        z, h = _push(module, inputs, trainable, direction, method, training, logits)
     return centred(columns(z), columns(h))
 
 
@@ -124,7 +145,8 @@ def benefit(
 def embeddings(
     model: nn.Module, inputs: Any, target: Tensor, *, head: str | None = None, training: bool | None = None
 ) -> Embedding:
-    """Last-layer gradients of the samples, factored: residual (B, K) = p − y and feature (B, d), in float32 or wider.
+    """Last-layer gradients of the samples, factored: residual (B, K) = p − y and feature (B, d); and loss (B,), the
+    cross entropy. All in float32 or wider.
 
     target: (B,) class indices or (B, K) distributions. head: the name of the last linear layer, None finds it. Raises
     ValueError naming the candidates when it is not found.
@@ -133,7 +155,8 @@ def embeddings(
     if done.feature is None:
         raise RuntimeError("a pass of head scope has features")
     log_p = done.log_p
-    return Embedding(log_p.exp() - distributions(target.to(log_p.device), log_p.shape[1]).to(log_p.dtype), done.feature)
+    labels = distributions(target.to(log_p.device), log_p.shape[1]).to(log_p.dtype)
+    return Embedding(log_p.exp() - labels, done.feature, -torch.where(labels == 0, 0.0, labels * log_p).sum(1))
 
 
 class Pass:
@@ -209,9 +232,14 @@ class Pass:
         """The change of the raw logits along a direction of the head alone."""
         if self.feature is None:
             raise RuntimeError("a pass of head scope has features")
-        weight, *bias = (direction[name].to(self.feature.dtype) for name in self._head_names)
-        moved = F.linear(self.feature, weight, *bias)
-        return moved.reshape(self.raw.shape)
+        return pushed(self._head_names, direction, self.feature, self.raw)
+
+
+def pushed(names: list[str], direction: Mapping[str, Tensor], feature: Tensor, raw: Tensor) -> Tensor:
+    """The change of the raw logits along a direction of the head ``names`` (weight, bias), from its inputs (B, d)."""
+    feature = feature.to(wide(feature.dtype))
+    weight, *bias = (direction[name].to(feature.dtype) for name in names)
+    return F.linear(feature, weight, *bias).reshape(raw.shape)
 
 
 def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Direction:
@@ -336,12 +364,13 @@ def _push(
     direction: Mapping[str, Tensor],
     method: Method,
     training: bool | None,
+    logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Raw logits z and their derivative along ``direction``; names it lacks do not move."""
     device = _device(inputs)
     tangents = {name: part.to(values[name].dtype) for name, part in direction.items()}
     if method == "difference":
-        return _difference(module, inputs, values, tangents, training, device)
+        return _difference(module, inputs, values, tangents, training, device, logits)
     if module not in _reverse_only:
         try:
             with untouched(module, training, device):
@@ -418,21 +447,53 @@ def _difference(
     tangents: Direction,
     training: bool | None,
     device: torch.device,
+    logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     eps = max(torch.finfo(values[name].dtype).eps for name in tangents)
+    if eps > torch.finfo(torch.float32).eps:
+        raise ValueError(
+            'method="difference" needs parameters of at least float32, in which a small step can be seen; write '
+            'method="jvp"'
+        )
     size = _norm(values[name] for name in tangents) / _norm(tangents.values()).clamp_min(1e-30)
-    step = eps ** (1 / 3) * size
-    with untouched(module, training, device), torch.no_grad():
+    step = eps**0.5 / 5 * size
+    with untouched(module, training, device), torch.no_grad(), torch.autocast(device.type, enabled=False):
         state = generator_state(device)
-        sides = []
-        for sign in (1.0, -1.0):
+
+        def moved(sign: float) -> Tensor:
             set_generator_state(device, state)
-            moved = {
+            there = {
                 name: torch.addcmul(values[name], part, (sign * step).to(part.dtype)) for name, part in tangents.items()
             }
-            sides.append(_call(module, {**values, **moved}, inputs))
-    up, down = (side.to(wide(side.dtype)) for side in sides)
+            made = _call(module, {**values, **there}, inputs)
+            return made.to(wide(made.dtype))
+
+        up = moved(1.0)
+        if logits is not None and same_state(state, generator_state(device)):
+            z = logits.detach().to(up.dtype)
+            if _are_own(module, z, up, logits, lambda: moved(0.0)):
+                return z, (up - z) / step
+        down = moved(-1.0)
     return (up + down) / 2, (up - down) / (2 * step)
+
+
+def _are_own(module: nn.Module, z: Tensor, up: Tensor, logits: Tensor, own: Callable[[], Tensor]) -> bool:
+    """Whether z are the model's logits, to within a tenth of what the step changed; looked at ever more rarely."""
+    if module in _other_logits or logits.shape != up.shape or logits.dtype != up.dtype:
+        return False
+    calls = _given_logits[module] = _given_logits.get(module, 0) + 1
+    if calls & (calls - 1):
+        return True
+    made = own()
+    if not bool(torch.isfinite(z).all()) or float((z - made).norm()) <= 0.1 * float((up - made).norm()):
+        return True  # what is not finite says nothing; the caller sees it
+    _other_logits.add(module)
+    _log.warning(
+        "the logits given for %s are not its own to the precision that a difference needs (autocast? a softmax or a "
+        "scale behind the model?); two passes of our own stand in",
+        type(module).__name__,
+    )
+    return False
 
 
 def _norm(parts: Any) -> Tensor:

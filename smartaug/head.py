@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,6 +16,42 @@ _heads: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 def found_head(module: nn.Module) -> str | None:
     """The name of the layer that was found before; None when none was looked for."""
     return _heads.get(module)
+
+
+class Listener:
+    """Notes what a model's last linear layer is given, for as long as it listens; pickling forgets it."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def start(self, module: nn.Module, head: str | None) -> None:
+        """Listen to the layer ``head``, None is the one found before; without either there is nothing to listen to."""
+        name = found_head(module) if head is None else head
+        if self._handle is None and name is not None:
+            self._handle = module.get_submodule(name).register_forward_hook(self)
+
+    def stop(self) -> None:
+        """Listen no longer."""
+        if self._handle is not None:
+            self._handle.remove()
+        self._handle = self._seen = None
+
+    def feature(self, logits: Tensor) -> Tensor | None:
+        """(B, d) what the layer was given when it made ``logits``; None where it did not make this very tensor."""
+        if self._seen is None:
+            return None
+        given, made = self._seen
+        same = made.data_ptr() == logits.data_ptr() and made.numel() == logits.numel() and made.dtype == logits.dtype
+        return given if same and given.ndim == 2 else None
+
+    def __call__(self, _: nn.Module, args: tuple, output: Any) -> None:
+        """The hook."""
+        if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
+            self._seen = (args[0].detach(), output.detach())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_handle": None, "_seen": None}
 
 
 @contextmanager

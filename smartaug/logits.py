@@ -86,4 +86,9 @@ def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tenso
     if not isinstance(value, Tensor) or not (value.ndim == 0 or value.shape[0] == len(raw)):
         what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"criterion must give a scalar or (B,) losses, got {what}; use nn.CrossEntropyLoss()")
+    if raw.requires_grad and not value.requires_grad:
+        raise TypeError(
+            "criterion must give a loss that depends on the model's output, and its gradient is cut off (by detach, "
+            "argmax or no_grad?); use nn.CrossEntropyLoss()"
+        )
     return value.mean()

@@ -95,6 +95,7 @@ class Loss(nn.Module):
         pipeline = pipeline_of(target)
         if pipeline is not None:
             pipeline.observe(target.index, output, target, self._classifies(output))
+            target = pipeline.settle(output, target)
         label, weight, soft = target.plain, target._weight, target._soft
         if soft is None and (weight is None or _all_ones(weight)):
             return self.criterion(output, label, *args, **kwargs)

@@ -47,7 +47,8 @@ class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
     Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
-    stats; ``meet(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch.
+    stats; ``meet(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch;
+    ``settle(output, target)`` is called by `smartaug.Loss` and may give weights and labels then, or None.
     """
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
@@ -437,11 +438,30 @@ class Pipeline:
     def _reweight(self, batch: Batch, trace: Trace) -> Batch:
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
+        verdict = self._told(lambda: checked_results(self.reweight(given, trace), length), batch.index, batch.inputs)
+        return self._with(verdict, batch)
+
+    def settle(self, output: Any, target: Target) -> Target:
+        """The target with the weights and labels of a reweighter that waited for the loop's own ``output``."""
+        ask = getattr(self.reweight, "settle", None)
+        made = None if ask is None else self._told(lambda: ask(output, target), target.index, output)
+        if made is None:
+            return target
+        verdict = self._told(lambda: checked_results(made, len(target)), target.index, output)
+        batch = self._with(verdict, Batch(None, target.plain, target._weight, target._soft, target.index))
+        self.counts["weighted"] += 1
+        return Target(target.plain, batch.weight, batch.soft, batch.index, self.key)
+
+    def _told(self, ask: Callable[[], Any], index: Tensor | None, shown: Any) -> Any:
+        """What the reweighter says; its errors name it and what it was shown."""
         try:
-            weight, soft = checked_results(self.reweight(given, trace), length)
+            return ask()
         except Exception as error:
-            raise in_stage(error, f"reweight stage {name_of(self.reweight)}", batch.index, batch.inputs) from error
-        weight, soft = self._finite(weight, soft, batch)
+            raise in_stage(error, f"reweight stage {name_of(self.reweight)}", index, shown) from error
+
+    def _with(self, verdict: tuple[Tensor | None, Tensor | None], batch: Batch) -> Batch:
+        """The batch with the reweighter's weights and labels."""
+        weight, soft = self._finite(*verdict, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
         weight = batch.weight if weight is None else weight.detach()
@@ -571,7 +591,9 @@ class Pipeline:
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
         if self.reweight is not None:
-            rows.append((f"reweight: {name_of(self.reweight)}", device, "at hand-over, with the model as it is then"))
+            late = getattr(self.reweight, "when", "batch") == "loss"
+            why = "in smartaug.Loss, with the loop's logits" if late else "at hand-over, with the model as it is then"
+            rows.append((f"reweight: {name_of(self.reweight)}", device, why))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
         return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"

@@ -96,3 +96,9 @@ def set_generator_state(device: torch.device, state: tuple[Tensor, Tensor | None
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.get_device_module(device).set_rng_state(state[1], device)
+
+
+def same_state(one: tuple[Tensor, Tensor | None], other: tuple[Tensor, Tensor | None]) -> bool:
+    """Whether nothing was drawn between two states of `generator_state`."""
+    own = one[1] is None or other[1] is None or torch.equal(one[1], other[1])
+    return own and torch.equal(one[0], other[0])

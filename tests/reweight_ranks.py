@@ -11,7 +11,7 @@ from torch import nn
 import smartaug
 from smartaug.augment.plan import Trace
 
-METHODS = ("SAFLEX", "LearningToReweight", "MetaAugment", "MetaWeightNet")
+METHODS = ("SAFLEX", "SAFLEX at loss", "LearningToReweight", "MetaAugment", "MetaWeightNet")
 STEPS, SIZE, HELD = 3, 8, 6
 
 
@@ -30,7 +30,10 @@ def verdicts(name, wrap, rank, world):
     settings = {"validation_batch": HELD // world}
     if name == "MetaAugment":
         settings |= {"operations": ("Identity", "Flip"), "num_ops": 1}
-    stage = getattr(smartaug, name)(wrap(model), held, **settings)
+    if name == "SAFLEX at loss":
+        settings |= {"scope": "head", "when": "loss"}
+    model = wrap(model)
+    stage = getattr(smartaug, name.partition(" ")[0])(model, held, **settings)
     rows = slice(rank * SIZE // world, (rank + 1) * SIZE // world)
     weights, labels = [], []
     for epoch, (inputs, target) in enumerate(batches):
@@ -38,7 +41,10 @@ def verdicts(name, wrap, rank, world):
         trace = Trace(ops, torch.zeros(len(ops), 1), ("Identity", "Flip"))
         if name == "MetaAugment":
             stage.begin(epoch)
-        weight, soft = stage(smartaug.Batch(inputs[rows], target[rows]), trace)
+        batch = smartaug.Batch(inputs[rows], target[rows], None, None, torch.arange(SIZE)[rows] + SIZE * epoch)
+        weight, soft = stage(batch, trace)
+        if name == "SAFLEX at loss":
+            weight, soft = stage.settle(model(batch.inputs), smartaug.Target(batch.target, index=batch.index))
         weights.append(weight)
         labels += [] if soft is None else [soft]
     net = getattr(stage, "net", None)

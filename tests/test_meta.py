@@ -163,6 +163,50 @@ def test_a_resumed_run_draws_and_weighs_the_same():
         assert torch.equal(target.weight, second.weight)
 
 
+def test_the_embedding_is_the_papers():
+    policy = smartaug.RandAugment(num_ops=2)
+    stage = smartaug.MetaAugment(image_net(), colour(), policy=policy)
+    names = stage.operations
+    where = {name: number for number, name in enumerate(names)}
+    drawn = [("Rotate", "AutoContrast"), ("Posterize", "Solarize"), ("TranslateX", "CutOut")]
+    operations = torch.tensor([[where.get(name, -1) for name in pair] for pair in drawn])
+    magnitudes = torch.tensor([[-12.0, 0.0], [6.0, 51.0], [7.0, 1.0]])
+    made = stage.embedding(operations, magnitudes, (32, 64))
+    wanted = torch.zeros(3, 28)
+    wanted[0, 2 * where["Rotate"]] = (4 + 1) / 11  # 12 of 30 degrees is m = 4
+    wanted[0, 2 * where["AutoContrast"] + 1] = 11 / 11  # no magnitude
+    wanted[1, 2 * where["Posterize"]] = (5 + 1) / 11  # 6 of 8 .. 4 bits
+    wanted[1, 2 * where["Solarize"] + 1] = (8 + 1) / 11  # threshold 255 .. 0
+    wanted[2, 2 * where["TranslateX"]] = (10 * 7 / (150 / 331 * 64) + 1) / 11
+    assert torch.allclose(made, wanted, atol=1e-6)
+
+
+def test_magnitudes_reach_the_policy_network():
+    given_batch = smartaug.Batch(torch.randn(6, 5), torch.arange(6) % 3)
+
+    def seen(magnitude, **settings):
+        stage = shell("MetaAugment", operations=NAMES, **settings)
+        drawn = Trace(torch.ones(6, 2, dtype=torch.int64), torch.full((6, 2), magnitude), NAMES)
+        stage(given_batch, drawn)  # makes the network
+        found = []
+        stage.net.register_forward_hook(lambda _, args, __: found.append(args[1]))
+        stage(given_batch, drawn)
+        return found[0].reshape(6, 3, 2)
+
+    flips = {"ranges": {"Flip": (0.0, 30.0)}}
+    for magnitude, entry in ((0.0, 1 / 11), (30.0, 1.0), (-15.0, 6 / 11), (99.0, 1.0)):
+        made = seen(magnitude, **flips)
+        assert torch.allclose(made[:, 1], torch.tensor(entry))
+        assert not bool(made[:, [0, 2]].any())
+    assert torch.equal(seen(0.0), seen(30.0))  # without a range there is no magnitude
+    with pytest.raises(
+        ValueError, match=r"ranges names 'Spin', which is not among the operations \(Identity, Flip, Swap"
+    ):
+        shell("MetaAugment", operations=NAMES, ranges={"Spin": (0.0, 1.0)})
+    with pytest.raises(ValueError, match=r"must be two different magnitudes \(low, high\)"):
+        shell("MetaAugment", operations=NAMES, ranges={"Flip": (1.0, 1.0)})
+
+
 def test_without_operations_features_alone_decide():
     stage = shell("MetaAugment")
     weight, _ = stage(smartaug.Batch(torch.randn(6, 5), torch.arange(6) % 3), None)

@@ -8,6 +8,7 @@ show aliasing; "nearest" there takes the pixel under the centre of the output pi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -159,14 +160,14 @@ class Erase(Augmentation):
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
         """Which rectangles are there; and where, when all are of one size."""
-        found: Cuts = {((1,), number): [self.p] for number in range(self.count)}
+        found: Cuts = {((), slots(self.count) + number): [self.p] for number in range(self.count)}
         if self.scale[0] == self.scale[1] and self.ratio[0] == self.ratio[1]:
             area, ratio = self.scale[0] * shape[2] * shape[3], self.ratio[0]
             sides = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             for number in range(self.count):
                 for axis, (length, side) in enumerate(zip(shape[2:], sides, strict=True)):
-                    slot = number * self._TRIES * 4 + 2 + axis  # all tries are alike: the first is taken, or none
-                    found[(0,), slot] = equal_cuts(max(1, length - side + 1))
+                    slot = number * 4 + 2 + axis  # all tries are alike: the first is taken, or none
+                    found[(), slot] = equal_cuts(max(1, length - side + 1))
         return found
 
 

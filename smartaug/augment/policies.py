@@ -118,6 +118,15 @@ class RandAugment(Policy):
             for sign in (1, -1 if name in SIGNED else 1)
         )
 
+    def ranges(self, height: int, width: int) -> dict[str, tuple[float, float]]:
+        """Each operation's unsigned magnitude at the first and at the last bin; equal where it has none."""
+        bins = self.num_magnitude_bins
+
+        def at(name: str, step: int) -> float:
+            return magnitude_at(name, step, bins, height, width)
+
+        return {name: (at(name, 0), at(name, bins - 1)) for name in OPERATIONS}
+
     def draw(self, key: Tensor) -> Tensor:
         """Operation and sign in one uniform draw, or operations by ``probabilities`` and signs by a coin."""
         entries = draws.integers(key, 2 * len(OPERATIONS), (self.num_ops,))

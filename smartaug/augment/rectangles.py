@@ -40,7 +40,8 @@ def rectangles(
     """
     limits = least, largest or size
     boxes, found = _tries(key, size, scale, ratio, (0, 1, count), limits)
-    lacking = np.flatnonzero(~found.all(1))
+    # where draws are prescribed, which of them are asked for must not depend on them
+    lacking = np.arange(len(found)) if isinstance(key, draws.Prescribed) else np.flatnonzero(~found.all(1))
     if len(lacking):
         more, also = _tries(key[torch.from_numpy(lacking)], size, scale, ratio, (1, TRIES, count), limits)
         has = found[lacking]

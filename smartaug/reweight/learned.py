@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .. import grads, ranks
-from ..batch import Batch
-from ..logits import Criterion, distributions
+from ..batch import Batch, Target
+from ..head import Listener
+from ..logits import Criterion, distributions, logits_of
+from ..notices import NoEffectWarning
+from ..untouched import unwrapped
 from .memory import Memory
 from .protocols import Gradients, Rule, Verdict
 from .validation import ValidationBatches
 
 Model = nn.Module | Callable[[], nn.Module] | None
+_WAITING = 4  # batches that may be between the loader and the loss; loops fetch one or two ahead
 
 
 class Reweighting(ABC):
@@ -35,12 +40,15 @@ class Reweighting(ABC):
     ``(logits, labels) -> loss``; None is cross entropy.
 
     scope: "full", or "head" for the last linear layer alone (cheap, and no stand-in: its cosine to the full benefits
-    was seen between 0.94 and 0.11 along one run). head: that layer's name, None finds it. method: "jvp" or
-    "difference", see `smartaug.grads.benefit`. every: batches that share a direction; all of them are weighed (a
-    direction 4 steps old kept a cosine of 0.7 in the median and -0.4 at worst, and training a point or two less
-    accuracy, see benchmarks/results). weigh_every: batches of which one is weighed; in the others each sample keeps
-    its last weight and label. ema: share of the old direction in the new one, in [0, 1). warmup: batches at the start
-    that are left as they are. seed: of validation batches and noise.
+    was 0.2 and 0.7 in the median of two runs, and negative at worst). head: that layer's name, None finds it. method:
+    "jvp" or "difference", see `smartaug.grads.benefit`. every: batches that share a direction; all of them are weighed
+    (directions 4 and 8 steps old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative at worst;
+    training lost little on digits and 9 points on CIFAR-10N, see benchmarks/results). weigh_every: batches of which one
+    is weighed; in the others each sample keeps its last weight and label. when: "batch" weighs a batch as the loader
+    hands it over; "loss" waits for `smartaug.Loss` to show the loop's own logits, which saves one of the two passes of
+    method="difference" and the only one of scope="head". `Loss` then needs the whole batch at once, and
+    ``target.weight`` stays 1: only `Loss` sees the weights. ema: share of the old direction in the new one, in [0, 1).
+    warmup: batches at the start that are left as they are. seed: of validation batches and noise.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class Reweighting(ABC):
         method: grads.Method = "jvp",
         every: int = 1,
         weigh_every: int = 1,
+        when: Literal["batch", "loss"] = "batch",
         ema: float = 0.0,
         warmup: int = 0,
         seed: int = 0,
@@ -64,6 +73,12 @@ class Reweighting(ABC):
             raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
         if method not in ("jvp", "difference"):
             raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
+        if when not in ("batch", "loss"):
+            raise ValueError(f'when must be "batch" or "loss", got {when!r}; write when="batch"')
+        if when == "loss" and scope == "full" and method == "jvp":
+            raise ValueError(
+                'when="loss" saves a pass of method="difference" or scope="head"; write one of them as well'
+            )
         for name, value, least in (("every", every, 1), ("weigh_every", weigh_every, 1), ("warmup", warmup, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be a number of batches ≥ {least}, got {value!r}; write {name}={least}")
@@ -73,12 +88,16 @@ class Reweighting(ABC):
         self.validation = ValidationBatches(val_set, validation_batch, seed, transform)
         self.val_set, self.criterion, self.scope, self.head, self.method = val_set, criterion, scope, head, method
         self.every, self.weigh_every, self.ema, self.warmup, self.seed = every, weigh_every, ema, warmup, seed
+        self.when = when
         self.step = 0  # batches seen
         self._direction: grads.Direction | None = None
         self._age = 0
         self._drawn = 0  # validation batches drawn
         self._memory = Memory()
         self._record = _Record()
+        self._waiting: list[_Waiting] = []
+        self._listener = Listener()
+        self._unmet = 0  # batches handed over in a row that no loss has shown
 
     @abstractmethod
     def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
@@ -109,12 +128,13 @@ class Reweighting(ABC):
         made = type(self).__new__(type(self))
         memo[id(self)] = made
         shared = ("_model", "val_set", "validation", "criterion", "policy", "optimizer")
-        for name, value in self.__dict__.items():
+        for name, value in self.__getstate__().items():
             made.__dict__[name] = value if name in shared else copy.deepcopy(value, memo)
+        made._model = self._model
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None}
+        return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_unmet": 0}
 
     def meet(self, dataset: Any) -> None:
         """The loader tells which data it trains on; a validation set out of it is warned about."""
@@ -124,6 +144,59 @@ class Reweighting(ABC):
 
     def __call__(self, batch: Batch, trace: Any) -> Verdict:
         """``(weight, soft)`` of a batch: weights have mean 1 over the batches of all ranks."""
+        if self.when == "loss":
+            self._wait(batch, trace)
+            return None, None
+        return self._judged(batch, trace, None)
+
+    def settle(self, output: Any, target: Target) -> Verdict | None:
+        """With when="loss": the verdict on the batch of ``target`` from the loop's own ``output``; else None.
+
+        The same verdict for a batch that is shown again. Raises RuntimeError for rows that are no whole batch of late.
+        """
+        if self.when == "batch":
+            return None
+        index = target.index
+        # by where the indices lie, which needs no look at the device; by value where the loop moved them
+        # newest first, for loops that use the memory of an index again
+        found = next((one for one in reversed(self._waiting) if one.lies_at(index)), None)
+        found = found or next((one for one in reversed(self._waiting) if one.equals(index)), None)
+        if found is None:
+            raise RuntimeError(
+                f'{type(self).__name__} with when="loss" weighs whole batches, one of the last {_WAITING} '
+                f"of the loader, and Loss got {len(target)} other rows; give Loss the whole batch at once, or write "
+                'when="batch"'
+            )
+        self._unmet = 0
+        if found.verdict is None and found.batch is not None:
+            logits = logits_of(output).detach()
+            shown = Shown(logits, self._listener.feature(logits))  # before passes of our own are heard
+            found.verdict = self._judged(found.batch, found.trace, shown)
+            found.batch = None
+            if all(one.batch is None for one in self._waiting):
+                self._listener.stop()
+        return found.verdict
+
+    def _wait(self, batch: Batch, trace: Any) -> None:
+        if batch.index is None:
+            raise ValueError(
+                'when="loss" needs the dataset indices of a batch, and this one has none (an IterableDataset, or a '
+                'collate function that merges samples); write when="batch"'
+            )
+        self._waiting = [*self._waiting[1 - _WAITING :], _Waiting(batch, trace)]
+        if self.scope == "head":
+            self._listener.start(unwrapped(self.model), self.head)
+        self._unmet += 1
+        if self._unmet == 20:
+            warnings.warn(
+                f'{type(self).__name__} with when="loss" waits, and no smartaug.Loss has met 20 batches, so it has no '
+                "effect; write criterion = smartaug.Loss(criterion) and compute the loss outside the model",
+                NoEffectWarning,
+                stacklevel=2,
+            )
+
+    def _judged(self, batch: Batch, trace: Any, shown: Shown | None) -> Verdict:
+        """The verdict on a batch, of whose forward pass the training loop may have shown the end."""
         started = time.perf_counter()
         if self.step < self.warmup:
             self.step += 1
@@ -131,7 +204,7 @@ class Reweighting(ABC):
         if (self.step - self.warmup) % self.weigh_every:
             weight, soft = self._recalled(batch)
         else:
-            asked = _Asked(self, batch)
+            asked = _Asked(self, batch, shown)
             weight, soft = self.weigh(asked, batch, trace)
             if weight is not None:
                 weight = normalised(weight)
@@ -233,11 +306,36 @@ def _divided(weight: Tensor, mean: Tensor) -> Tensor:
     return torch.where(mean == 0, torch.ones_like(weight), weight / mean)
 
 
+class Shown(NamedTuple):
+    """The end of the loop's own forward pass: logits (B, K), and features (B, d) where the last layer was heard."""
+
+    logits: Tensor
+    feature: Tensor | None
+
+
+class _Waiting:
+    """A batch between the loader and the loss, then the verdict on it."""
+
+    def __init__(self, batch: Batch, trace: Any) -> None:
+        self.batch: Batch | None = batch
+        self.trace = trace
+        self.index: Tensor = batch.index  # type: ignore[assignment]  # the shell looked
+        self.verdict: Verdict | None = None
+
+    def lies_at(self, index: Tensor | None) -> bool:
+        """Whether ``index`` is this very memory."""
+        return index is not None and len(index) == len(self.index) and index.data_ptr() == self.index.data_ptr()
+
+    def equals(self, index: Tensor | None) -> bool:
+        """Whether ``index`` holds the same rows in the same order."""
+        return index is not None and torch.equal(index.to(self.index.device), self.index)
+
+
 class _Asked:
     """`Gradients` of one batch, worked out when asked for."""
 
-    def __init__(self, shell: Reweighting, batch: Batch) -> None:
-        self._shell, self._batch = shell, batch
+    def __init__(self, shell: Reweighting, batch: Batch, shown: Shown | None) -> None:
+        self._shell, self._batch, self._shown = shell, batch, shown
         self._pass: grads.Pass | None = None
         self._labels: Tensor | None = None
 
@@ -269,7 +367,13 @@ class _Asked:
     def benefit(self, direction: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """In the model's own mode, train as a rule: what the coming step will do."""
         along = self.direction() if direction is None else direction
-        log_p, made = grads.benefit(self._shell.model, self._batch.inputs, along, self._shell.method)
+        shell, shown = self._shell, self._shown
+        if shown is not None and shown.feature is None and shell.scope == "head":
+            shown = None  # not heard (a compiled model, the first batch): one pass of our own
+        logits, feature = (None, None) if shown is None else shown
+        log_p, made = grads.benefit(
+            shell.model, self._batch.inputs, along, shell.method, logits=logits, feature=feature
+        )
         self._note(log_p)
         return log_p, made
 

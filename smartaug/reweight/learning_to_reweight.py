@@ -1,10 +1,11 @@
 """Learning to Reweight: a sample weighs as much as its gradient agrees with the validation gradient.
 
-What: w_i ∝ max(⟨∇ℓ_i, ∇L_val⟩, 0); labels stay. When: noisy or imbalanced labels and a small clean validation set.
-Cost: a validation gradient and one forward-mode pass; see benchmarks/results/reweight.json. Reference: Ren et al.,
-"Learning to Reweight Examples for Robust Deep Learning", ICML 2018, eq. 12–13. How this differs: the paper gets the
-same number from a second-order graph through a pseudo step; a batch in which no sample agrees keeps weight 1 (the paper
-skips it); validation batches are class-balanced, in evaluation mode.
+What: w_i ∝ max(⟨∇ℓ_i, ∇L_val⟩, 0); labels stay. When: noisy or imbalanced labels and a small clean validation set; on
+CIFAR-10N in 12 epochs it was 14 points below plain training (benchmarks/results/learning.json). Cost: a validation
+gradient and one forward-mode pass; see benchmarks/results/reweight.json. Reference: Ren et al., "Learning to Reweight
+Examples for Robust Deep Learning", ICML 2018, eq. 12–13. How this differs: the paper gets the same number from a
+second-order graph through a pseudo step; a batch in which no sample agrees keeps weight 1 (the paper skips it);
+validation batches are class-balanced, in evaluation mode.
 """
 
 from __future__ import annotations

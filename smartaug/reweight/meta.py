@@ -42,6 +42,8 @@ class MetaLearner(Reweighting):
         super().__init__(model, val_set, **settings)
         if self.scope != "full":
             raise ValueError(f'{type(self).__name__} steps the whole model; leave scope= at "full", got {self.scope!r}')
+        if self.when != "batch":
+            raise ValueError(f'{type(self).__name__} steps the model itself; leave when= at "batch", got {self.when!r}')
         for name, value in (("lr", lr), ("policy_lr", policy_lr)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value!r}; write {name}=0.1")
@@ -57,8 +59,8 @@ class MetaLearner(Reweighting):
         """The network for inputs of these widths; its output is (B,) in (0, 1)."""
 
     @abstractmethod
-    def look(self, grads: Gradients, graph: bool, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
-        """The batch's pass, and what the network sees of it: tensors (B, width)."""
+    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+        """The batch's pass, with its graph if ``graph``, and what the network sees of the batch: tensors (B, width)."""
 
     @staticmethod
     @abstractmethod
@@ -73,7 +75,7 @@ class MetaLearner(Reweighting):
     def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, None]:
         """P of the network after its step, as weights."""
         learning = (self.step - self.warmup) % (self.every * self.weigh_every) == 0
-        _, seen = self.look(grads, learning, trace)
+        _, seen = self.look(grads, learning, batch, trace)
         net = self._ready(tuple(part.shape[1] for part in seen), seen[0])
         if learning:
             self._learn(net, grads, seen)

@@ -7,21 +7,23 @@ operation that pastes another image in fell to a quarter of its share on 5 of 5 
 how flips, rotations and blanks fare differs from set-up to set-up, so do not read the table as harm. TrivialAugment
 costs nothing and is the bar to beat. Cost: benchmarks/results/reweight.json.
 Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Learning", AAAI 2021, Alg. 1, eq. 4–9. How
-this differs: no second-order graph; an operation's entry in e is 11 / 11 whatever its magnitude (`RandAugment` has one
-magnitude for all); validation batches are class-balanced; the table starts uniform and pairs never seen count 1, as
+this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11,
+1 for operations without a magnitude); magnitudes are the policy's, so with `RandAugment` one level for all, where the
+paper draws them; validation batches are class-balanced; the table starts uniform and pairs never seen count 1, as
 there. Settings that worked on digits: lr 0.1 at a task lr of 0.03, policy_lr 1e-3 to 2e-3, epsilon 0.1, a history of
 about 100 steps, validation batches from 16. That failed: lr 1, policy_lr ≥ 1e-2, a history of most of the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import ranks
+from ..batch import Batch
 from ..grads import Pass
 from .learned import Model
 from .meta import MetaLearner
@@ -29,7 +31,7 @@ from .protocols import Gradients
 
 
 class PolicyNet(nn.Module):
-    """Linear(features → 100) + ReLU beside Linear(2·O → 100) + ReLU, joined, → 1 → sigmoid, as in the paper."""
+    """Linear(features → 100) + ReLU beside Linear(N·O → 100) + ReLU, joined, → 1 → sigmoid, as in the paper."""
 
     def __init__(self, features: int, operations: int) -> None:
         super().__init__()
@@ -78,7 +80,9 @@ class MetaAugment(MetaLearner):
 
     policy: the augmentation of the same loader whose ``probabilities`` are set at the start of every epoch; None weighs
     samples by their features alone, or by ``operations`` of the trace when these are named. operations: names of the O
-    operations, None takes the policy's. num_ops: N operations a sample, None takes the policy's, else 2. epsilon:
+    operations, None takes the policy's. num_ops: N operations a sample, None takes the policy's, else 2. ranges: (low,
+    high) by the names of operations with a magnitude: what the network sees as levels 0 and 10, in the trace's unit,
+    whatever the sign; None takes the policy's for the batch's image size, and none without a policy. epsilon:
     exploration. history: epochs that the table remembers. The other arguments are `MetaLearner`'s.
     """
 
@@ -90,6 +94,7 @@ class MetaAugment(MetaLearner):
         policy: Any = None,
         operations: Sequence[str] | None = None,
         num_ops: int | None = None,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
         epsilon: float = 0.1,
         history: int = 20,
         **settings: Any,
@@ -110,6 +115,7 @@ class MetaAugment(MetaLearner):
         self.num_ops = num_ops if num_ops is not None else (2 if policy is None else policy.num_ops)
         self.table = PairTable((len(self.operations),) * self.num_ops, history, epsilon) if self.operations else None
         self.epoch: int | None = None
+        self.ranges = self._checked_ranges(ranges)
 
     @property
     def probabilities(self) -> Tensor | None:
@@ -130,20 +136,47 @@ class MetaAugment(MetaLearner):
         """The paper's network."""
         return PolicyNet(*widths)
 
-    def look(self, grads: Gradients, graph: bool, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
-        """Features (B, d), and one-hot operations (B, N·O), a zero column without operations."""
+    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+        """Features (B, d), and the embedding of the operations (B, O·N), a zero column without operations."""
         done = grads.rows(features=True, graph=graph)
         if done.feature is None:
             raise RuntimeError("a pass with features has features")
-        operations = self.drawn(trace)
         seen = done.feature.new_zeros(len(done.feature), 1)
-        if operations is not None:
-            hot = (
-                torch.nn.functional.one_hot(operations.clamp_min(0), len(self.operations))
-                * (operations >= 0)[..., None]
-            )
-            seen = hot.flatten(1).to(done.feature)
+        columns = self._columns(trace)
+        if columns is not None:
+            image = batch.inputs[0] if isinstance(batch.inputs, (tuple, list)) else batch.inputs
+            seen = self.embedding(*columns, (image.shape[-2], image.shape[-1])).to(done.feature)
         return done, (done.feature, seen)
+
+    def embedding(self, operations: Tensor, magnitudes: Tensor, size: tuple[int, int]) -> Tensor:
+        """e (B, O·N) for operations (B, N), −1 for none, and their magnitudes (B, N) on images of ``size`` in pixels.
+
+        e[N·j + n] = (m + 1) / 11 where the n-th operation is j, with m its level in [0, 10]; 1 without a magnitude.
+        """
+        known = self.ranges if self.ranges is not None or self.policy is None else self._policy_ranges(*size)
+        limits = [(known or {}).get(name, (0.0, 0.0)) for name in self.operations]
+        low, high = (torch.tensor(side, dtype=torch.float32)[operations] for side in zip(*limits, strict=True))
+        level = 10 * (magnitudes.float().abs() - low).abs() / torch.where(high == low, 1.0, (high - low).abs())
+        entry = torch.where(high == low, 1.0, (level.clamp(0, 10) + 1) / 11)
+        drawn = torch.arange(len(self.operations))[:, None] == operations[:, None, :]  # (B, O, N)
+        return torch.where(drawn, entry[:, None, :], 0.0).flatten(1)
+
+    def _policy_ranges(self, height: int, width: int) -> Mapping[str, tuple[float, float]] | None:
+        ask: Callable[[int, int], Mapping[str, tuple[float, float]]] | None = getattr(self.policy, "ranges", None)
+        return None if ask is None else ask(height, width)
+
+    def _checked_ranges(
+        self, ranges: Mapping[str, tuple[float, float]] | None
+    ) -> Mapping[str, tuple[float, float]] | None:
+        for name, pair in (ranges or {}).items():
+            if name not in self.operations:
+                raise ValueError(
+                    f"ranges names {name!r}, which is not among the operations "
+                    f"({', '.join(self.operations) or 'none'}); name it in operations= as well"
+                )
+            if len(pair) != 2 or pair[0] == pair[1]:
+                raise ValueError(f"ranges[{name!r}] must be two different magnitudes (low, high), got {pair!r}")
+        return ranges
 
     @staticmethod
     def shares(P: Tensor) -> Tensor:
@@ -152,13 +185,17 @@ class MetaAugment(MetaLearner):
 
     def noted(self, P: Tensor, trace: Any) -> None:
         """The table hears what each sequence of operations received."""
-        operations = self.drawn(trace)
-        if self.table is not None and operations is not None:
+        columns = self._columns(trace)
+        if self.table is not None and columns is not None:
+            operations = columns[0]
             whole = (operations >= 0).all(1)
             self.table.note(operations[whole], P.cpu()[whole])
 
-    def drawn(self, trace: Any) -> Tensor | None:
-        """(B, N) int64 into ``operations``, −1 for others: the N columns of the trace that hold most of them."""
+    def _columns(self, trace: Any) -> tuple[Tensor, Tensor] | None:
+        """Operations (B, N) int64 into ``operations``, −1 for others, and their magnitudes (B, N) in the trace's unit.
+
+        The N columns of the trace that hold most of the operations.
+        """
         if not self.operations or trace is None or trace.ops.shape[1] < self.num_ops:
             return None
         known = {name: number for number, name in enumerate(self.operations)}
@@ -168,7 +205,7 @@ class MetaAugment(MetaLearner):
         idle = known.get("Identity", -2)
         score = ((ops >= 0) & (ops != idle)).sum(0) - len(ops) * (ops < 0).any(0)
         columns = score.argsort(descending=True, stable=True)[: self.num_ops].sort().values
-        return ops[:, columns]
+        return ops[:, columns], trace.magnitudes[:, columns]
 
     # --- figures and state -------------------------------------------------------------------------------------------
 

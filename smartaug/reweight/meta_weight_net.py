@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import ranks
+from ..batch import Batch
 from ..grads import Pass
 from .meta import MetaLearner
 from .protocols import Gradients
@@ -39,7 +40,7 @@ class MetaWeightNet(MetaLearner):
         """The paper's network."""
         return LossNet()
 
-    def look(self, grads: Gradients, graph: bool, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
         """The losses of the batch (B, 1)."""
         done = grads.rows(graph=graph)
         return done, (-(grads.labels * done.log_p).sum(1, keepdim=True),)

@@ -1,16 +1,19 @@
 """SAFLEX: weights and soft labels that lower the validation loss most, for whatever augmentation comes upstream.
 
-What: per sample the label is a softmax of (benefit + penalty × upstream label) / temperature, and the weight is 1
-where that label's benefit is not negative, else 0. When: labels or augmentations that are partly wrong (noise,
-CutMix, generated images) and a clean validation set of some hundred samples; without such a set, or with labels that
-are right, expect little. A larger validation SET is worth more than a larger batch of it; keep a third set for
-reporting. Labels come out underconfident (look at calibration; penalty 4 with temperature 0.5 lowers the error and
-some of the accuracy). Cost: see benchmarks/results/reweight.json; the benefit is one forward-mode pass, "difference"
-is cheaper and was as good in training. Reference: Ding et al., "SAFLEX: Self-Adaptive Augmentation via Feature Label
-Extrapolation", ICLR 2024. How this differs: benefits are divided by their standard deviation over the batch (the
-gradient's scale drifts), the penalty toward the upstream label is 3 by default (Σ_k p_k B_k = 0, so without it every
-weight is 1 and labels confirm themselves: ≤ 1 collapses), the temperature is 1, and validation batches are class-
-balanced. The programme works on rows alone: columns may be classes or anything else that is chosen among.
+What: per sample the label is a softmax of (benefit + penalty × upstream label) / temperature, and the weight is 1 where
+that label's benefit is not negative, else 0. When: labels or augmentations that are partly wrong (noise, CutMix,
+generated images) and a clean validation set of some hundred samples; without such a set, or with labels that are right,
+expect little. It does not always pay: digits with 40 % flipped labels, 60 epochs: 11 points above plain training;
+CIFAR-10N (17 % wrong), 12 epochs with crop and flip: 6 points below it (benchmarks/results/learning.json). Which of the
+differences between the two decides was not looked into: compare with plain training on your own data. A larger
+validation SET is worth more than a larger batch of it; keep a third set for reporting. Labels come out underconfident
+(look at calibration; penalty 4 with temperature 0.5 lowers the error and some of the accuracy). Cost: see
+benchmarks/results/reweight.json; the benefit is one forward-mode pass, "difference" is cheaper and was as good in
+training. Reference: Ding et al., "SAFLEX: Self-Adaptive Augmentation via Feature Label Extrapolation", ICLR 2024. How
+this differs: benefits are divided by their standard deviation over the batch (the gradient's scale drifts), the penalty
+toward the upstream label is 3 by default (Σ_k p_k B_k = 0, so without it every weight is 1 and labels confirm
+themselves: ≤ 1 collapses), the temperature is 1, and validation batches are class-balanced. The programme works on rows
+alone: columns may be classes or anything else that is chosen among.
 """
 
 from __future__ import annotations
