@@ -78,7 +78,8 @@ def test_agrees_with_a_hundred_thousand_draws(name):
     near = 5 * (variance / DRAWS).sqrt() + 3 * float(found.error.mean) * mean.norm() / len(mean) ** 0.5 + 1e-9
     assert ((sample.mean(0) - mean).abs() <= near).all()
     spread = (apart.square().mean(0) - variance.square()).clamp_min(0)
-    slack = 3 * float(found.error.trace) * variance.mean()
+    # the errors of single pixels partly cancel in the trace
+    slack = 6 * float(found.error.trace) * variance.mean()
     assert ((apart.mean(0) - variance).abs() <= 5.5 * (spread / DRAWS).sqrt() + slack + 1e-9).all()
 
 

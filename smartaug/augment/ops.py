@@ -44,6 +44,10 @@ class Flip(Augmentation):
         trace = Trace(torch.from_numpy(flipped[:, None]), torch.zeros(batch, 1), names)
         return Plan(tuple(shape), (Warp(torch.from_numpy(matrix), (height, width), grid=True, inside=True),), trace)
 
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """As it is, or mirrored."""
+        return {((), 0): [self.p]}
+
 
 @lru_cache(maxsize=64)
 def _mirrors(vertical: bool, length: int) -> np.ndarray:
@@ -51,10 +55,6 @@ def _mirrors(vertical: bool, length: int) -> np.ndarray:
     as_it_is, mirrored = np.eye(2, 3), np.eye(2, 3)
     mirrored[int(vertical), int(vertical)], mirrored[int(vertical), 2] = -1.0, length - 1.0
     return np.stack([as_it_is, mirrored])
-
-    def cuts(self, shape: Sequence[int]) -> Cuts:
-        """As it is, or mirrored."""
-        return {((), 0): [self.p]}
 
 
 class PadCrop(Augmentation):
