@@ -45,6 +45,10 @@ def _values(numbers: tuple[float, ...], images: Tensor, dtype: torch.dtype | Non
 
 
 def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
+    if (maps := torch_warp.shifts(images, warp)) is not None:
+        out = images.new_empty(*images.shape[:2], *warp.size)
+        torch_warp.shifted(images, warp, maps, out)
+        return out
     if warp.active is None:
         rows, out = torch.arange(len(images)), images.new_empty(*images.shape[:2], *warp.size)
     else:

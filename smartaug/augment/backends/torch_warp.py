@@ -105,10 +105,6 @@ def _looked_up(images: Tensor, how: Warp, rows: Tensor, columns: Tensor, taps: i
 
 def _rearranged(images: Tensor, how: Warp, fixed: Tensor) -> Tensor:
     """Flips and integer shifts: rows and columns are looked up separately, then every pixel in one gather."""
-    if images.device.type == "cpu" and how.padding == "constant" and images[0].numel() >= LARGE:
-        maps = fixed.flatten(1).tolist()
-        if all((abs(a), b, c, abs(d)) == (ONE, 0, 0, ONE) for a, b, _, c, d, _ in maps):
-            return _shifted(images, how, maps)
     half = ONE // 2
     x, y = (torch.arange(length, device=images.device) for length in (how.size[1], how.size[0]))
     columns = ((fixed[:, 0, 0, None] * x + (fixed[:, 0, 2, None] + half)) >> 32)[:, None, :]
@@ -116,9 +112,18 @@ def _rearranged(images: Tensor, how: Warp, fixed: Tensor) -> Tensor:
     return _looked_up(images, how, rows.expand(-1, -1, how.size[1]), columns.expand(-1, how.size[0], -1))[0]
 
 
-def _shifted(images: Tensor, how: Warp, maps: list[list[int]]) -> Tensor:
-    """Flips and integer shifts of large images on the CPU: a slice of each sample is copied, the rest filled."""
-    out = images.new_empty(*images.shape[:2], *how.size)
+def shifts(images: Tensor, how: Warp) -> list[list[int]] | None:
+    """Six integers a sample where a warp of large samples on the CPU only flips and shifts whole pixels, or None."""
+    if not how.grid or how.active is not None or how.padding != "constant":
+        return None
+    if images.device.type != "cpu" or images[:1].numel() < LARGE:
+        return None
+    maps = (how.matrix * ONE).round_().long().flatten(1).tolist()
+    return maps if all((abs(a), b, c, abs(d)) == (ONE, 0, 0, ONE) for a, b, _, c, d, _ in maps) else None
+
+
+def shifted(images: Tensor, how: Warp, maps: list[list[int]], out: Tensor) -> None:
+    """Warp by ``maps`` (see `shifts`): a slice of each sample is copied to ``out``, the rest filled."""
     fill = _fill(how, images)[0]
     for picture, result, (a, _, left, _, d, top) in zip(images, out, maps, strict=True):
         rows, columns = (
@@ -130,7 +135,6 @@ def _shifted(images: Tensor, how: Warp, maps: list[list[int]]) -> Tensor:
         if part.shape[1:] != how.size:
             result.copy_(fill.expand_as(result))
         result[:, rows[0], columns[0]] = part.flip(mirrored) if mirrored else part
-    return out
 
 
 def _overlap(step: int, start: int, length: int, count: int) -> tuple[slice, slice]:
