@@ -25,7 +25,7 @@ LAYERS = [
     ["cli"],
 ]
 AUGMENT_LAYERS = [
-    ["plan", "autoaugment"],
+    ["plan", "autoaugment", "cubic"],
     ["backends", "checks", "space"],
     ["labels"],
     ["augmentation"],
