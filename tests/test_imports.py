@@ -28,7 +28,7 @@ LAYERS = [
     ["cli"],
 ]
 AUGMENT_LAYERS = [
-    ["plan", "autoaugment"],
+    ["plan", "autoaugment", "cubic"],
     ["backends", "checks", "rectangles", "space"],
     ["labels"],
     ["augmentation"],

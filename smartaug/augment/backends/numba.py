@@ -30,7 +30,7 @@ from . import torch as torch_backend
 
 _log = logging.getLogger("smartaug")
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
-_SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE = range(32, 38)
+_SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE, _BICUBIC = range(32, 39)
 _first, _ready = threading.Lock(), set[int]()  # has this process loaded the compiled code
 _NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
 _NO_MIX = (0, np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros((1, 4), np.int64))
@@ -53,7 +53,9 @@ def lacks(segment: Segment) -> str | None:
         blurred = (segment.op.numpy() == FILTERS.index("GaussianBlur")).any()
         return "Gaussian blur is not compiled" if blurred else None
     if isinstance(segment, Warp) and segment.interpolation == "bicubic" and not segment.grid:
-        return "bicubic interpolation is not compiled"
+        if segment.padding != "constant" or segment.bounds is not None:
+            return "bicubic bounds or padding are not compiled"
+        return None
     if isinstance(segment, Warp) and not (segment.padding == "constant" and segment.bounds is None):
         if not _separable(segment):
             return f"padding {segment.padding!r} with rotation or shear is not compiled"
@@ -177,6 +179,8 @@ def _rounded(values: tuple[float, ...]) -> np.ndarray:
 
 
 def _warp_code(warp: Warp) -> int:
+    if warp.interpolation == "bicubic" and not warp.grid:
+        return _BICUBIC
     if warp.interpolation == "nearest" or warp.grid:
         return _NEAREST if warp.padding == "constant" and warp.bounds is None else _NEAREST_SEPARABLE
     return _BILINEAR_SEPARABLE if warp.padding != "constant" and _separable(warp) else _BILINEAR

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from . import numba_tone, numba_warp
+from . import numba_cubic, numba_tone, numba_warp
 from .numba_memory import OPTIONS, U, borrowed, copy
 
 # codes below this are tones
-SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE = range(32, 38)
+SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC = range(32, 39)
 PLANAR, INTERLEAVED = 0, 1
 COPY, PASTE, BLEND = 0, 1, 2
 
@@ -88,6 +88,8 @@ def _step(code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds
         numba_warp.bilinear_separable(
             src, dst, channels, height, width, tall, wide, matrices[w, b], paddings[s], bounds[w, b]
         )
+    elif code == BICUBIC:
+        numba_cubic.bicubic(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s])
     elif code == ERASE:
         copy(src, dst)
         _erase(dst, boxes[w, b], fills[s], channels, height, width)
@@ -118,7 +120,7 @@ def _unload(src, out, b, channels, plane):
 
 def _source_digest() -> int:
     """A number that changes with any of the compiled files."""
-    files = sorted(Path(__file__).parent.glob("numba_*.py"))
+    files = [*sorted(Path(__file__).parent.glob("numba_*.py")), Path(__file__).parent.parent / "cubic.py"]
     return int.from_bytes(hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest(), "big")
 
 
