@@ -86,6 +86,11 @@ class AugmentedDataset(Dataset):
         """The epoch that is drawn for: that of the running pass; outside of one what was told, else the latest."""
         return self._epoch.current()
 
+    @property
+    def why_not_lifted(self) -> str | None:
+        """Why `lift` leaves the transform here, or None: the device cannot tell which samples are to be augmented."""
+        return None if self.only is None else "only= says which samples are augmented, so the transform stays with it"
+
     def __len__(self) -> int:
         return len(self.dataset)
 

@@ -195,7 +195,7 @@ def test_other_maps(transform):
         A.CenterCrop(60, 41, pad_if_needed=True, fill=7),
         A.CenterCrop(53, 71, pad_if_needed=True, pad_position="bottom_left", fill=(1, 2, 3)),
         *(
-            A.PadIfNeeded(59, 70, position=place, border_mode=border, fill=9)
+            A.PadIfNeeded(59, 70, position=place, border_mode=border, fill=9, fill_mask=4)
             for place, border in (
                 ("center", 0),
                 ("top_left", 1),
@@ -481,6 +481,52 @@ def test_the_unknown_stays_with_everything_before_it():
     assert torch.allclose(found, pipeline(A.Normalize())(image=flipped)["image"], atol=1e-5)
 
 
+class Segmented(torch.utils.data.Dataset):
+    """Pictures whose masks are their first channel."""
+
+    def __init__(self, transform):
+        self.transform, self.arrays = transform, photos(8)
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __getitem__(self, index):
+        made = self.transform(image=self.arrays[index], mask=self.arrays[index][..., 0])
+        return {"image": made["image"], "mask": made["mask"], "label": index}
+
+
+def test_masks_move_with_their_images():
+    padded = A.PadIfNeeded(60, 80, fill=7, fill_mask=7, position="random")
+    turned = A.Affine(rotate=(-40, 40), interpolation=0, fill=9, fill_mask=9, p=1.0)
+    for given in (
+        pipeline(A.CenterCrop(44, 50), A.HorizontalFlip(), padded, A.RandomCrop(40, 40)),
+        pipeline(A.RandomCrop(40, 40), A.D4(), turned, A.CoarseDropout(fill=77)),
+    ):
+        dataset = Segmented(given)
+        loader = smartaug.DataLoader(dataset, batch_size=4, lift=True, seed=0)
+        seen = [sample for _ in range(3) for sample in loader]
+        for sample in seen:
+            red = sample["image"][:, 0]
+            assert sample["mask"].shape == (4, 40, 40)
+            assert torch.equal(torch.where(red == 77, 77, sample["mask"]), red)
+        assert not torch.equal(seen[0]["mask"], seen[2]["mask"])
+        assert dataset.transform is given
+
+
+def test_a_dataset_that_augments_is_lifted_too():
+    inner = [(array, n) for n, array in enumerate(photos(8))]
+    given = pipeline(A.RandomCrop(40, 40), Custom(p=0.5), A.HorizontalFlip(), A.Normalize())
+    dataset = smartaug.AugmentedDataset(inner, given, seed=0)
+    loader = smartaug.DataLoader(dataset, batch_size=4, lift=True, seed=0)
+    first, second = ([images for images, _ in loader] for _ in range(2))
+    assert first[0].dtype == torch.float32
+    assert not torch.equal(first[0], second[0])
+    loader.set_epoch(0)
+    assert all(torch.equal(one, other) for one, other in zip(first, (images for images, _ in loader), strict=True))
+    partly = smartaug.AugmentedDataset(inner, given, only=torch.ones(8, dtype=torch.bool), plain=given)
+    assert "only= says which samples" in smartaug.lift(partly).reason
+
+
 def boxes():
     return A.BboxParams("pascal_voc", label_fields=["kinds"])
 
@@ -499,7 +545,6 @@ def boxes():
         (pipeline(A.Rotate(crop_border=True)), "crop_border"),
         (pipeline(A.Rotate(interpolation=2)), "interpolation=2"),
         (pipeline(A.Rotate(border_mode=3)), "border_mode=3"),
-        (pipeline(A.Rotate(fill_mask=255)), "fill_mask=255"),
         (pipeline(A.Rotate(mask_interpolation=1)), "nearest pixel"),
         (pipeline(A.CoarseDropout(fill="random")), "fill='random'"),
         (pipeline(A.CoarseDropout(fill_mask=0)), "masks are left whole"),

@@ -7,8 +7,8 @@ crops of images whose size is not known to be equal, inpainting and random fills
 and whole pipelines with boxes, keypoints or additional targets. Cost: values by tables, geometry by warps, on the
 device; noise and blur cost most.
 
-Masks move with the image by the geometric segments (nearest, filled with 0), so a transform with another mask
-interpolation or fill_mask stays.
+Masks move with the image by the geometric segments, to the nearest pixel, filled with ``fill_mask``; a transform with
+another ``mask_interpolation`` stays. Where a mask is resized the pixel under the centre is taken, OpenCV takes ⌊x⌋.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Head:
     """
 
     def __init__(self, given: Any, kept: Sequence[Any], last: AsTensor) -> None:
+        self.available_keys = set(getattr(given, "available_keys", ()))
         self.kept, self.last = tuple(kept), last
         self.pipeline: Any = kept[0] if kept else None
         if kept and hasattr(given, "transforms"):
@@ -117,6 +118,11 @@ class Head:
         elif isinstance(made.get("masks"), np.ndarray):
             made["masks"] = torch.stack([self._mask(mask) for mask in made["masks"]])
         return made
+
+    def set_random_state(self, random_generator: Any, py_random: Any) -> None:
+        """The generators of the transforms that stay, as albumentations sets them; see `AugmentedDataset`."""
+        if self.pipeline is not None:
+            self.pipeline.set_random_state(random_generator, py_random)
 
     def _mask(self, mask: np.ndarray) -> torch.Tensor:
         turned = mask.transpose(2, 0, 1) if self.transpose and mask.ndim == 3 else mask
@@ -150,12 +156,15 @@ def _called(t: Any, state: State, function: Callable[..., Any]) -> Step:
     return _drawn(t, state, (), partial(tone.calling, function=function, name=type(t).__name__))
 
 
-def _frozen(t: Any) -> str | None:
-    """Why masks would not follow, or None."""
-    fill = getattr(t, "fill_mask", 0)
-    if fill is not None and np.any(np.asarray(fill) != 0):
-        return f"fill_mask={fill}, and masks are filled with 0"
+def _blurs_masks(t: Any) -> str | None:
+    """Why masks would not follow as the library moves them, or None."""
     return "masks follow by the nearest pixel" if getattr(t, "mask_interpolation", 0) not in (0, 6) else None
+
+
+def _mask_fill(t: Any) -> float:
+    """What masks have outside: one number, since a mask has one channel."""
+    given = np.atleast_1d(getattr(t, "fill_mask", None) or 0)
+    return float(given[0])
 
 
 def _size(t: Any) -> tuple[int, int]:
@@ -169,11 +178,11 @@ def _warp(t: Any, state: State) -> tuple[dict[str, Any], bool] | str:
         return f"interpolation={t.interpolation} is not batched"
     if t.border_mode not in _BORDERS:
         return f"border_mode={t.border_mode} is not batched"
-    if (why := _frozen(t)) is not None:
+    if (why := _blurs_masks(t)) is not None:
         return why
     fill, floats = state.values(t.fill)
-    settings = {"interpolation": _INTERPOLATIONS[t.interpolation], "padding": _BORDERS[t.border_mode], "fill": fill}
-    return settings, floats
+    settings = {"interpolation": _INTERPOLATIONS[t.interpolation], "padding": _BORDERS[t.border_mode]}
+    return {**settings, "fill": fill, "mask_fill": _mask_fill(t)}, floats
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------
@@ -217,12 +226,12 @@ def _frame(t: Any, state: State, down: int, across: int, position: str) -> tuple
     """A frame of so many rows and columns, and whether the conversion comes first; or why it cannot be had."""
     if t.border_mode not in _BORDERS:
         return f"border_mode={t.border_mode} is not batched"
-    if (why := _frozen(t)) is not None:
+    if (why := _blurs_masks(t)) is not None:
         return why
     fill, floats = state.values(t.fill)
-    mode = _BORDERS[t.border_mode]
+    settings: dict[str, Any] = {"fill": fill, "mode": _BORDERS[t.border_mode], "mask_fill": _mask_fill(t)}
     if position == "random":
-        return geometry.RandomFrame(down, across, fill=fill, mode=mode), floats
+        return geometry.RandomFrame(down, across, **settings), floats
     where = {"top_left": (0, 0), "top_right": (0, 1), "bottom_left": (1, 0), "bottom_right": (1, 1)}
     if position == "center":
         top, left = down // 2, across // 2
@@ -230,7 +239,7 @@ def _frame(t: Any, state: State, down: int, across: int, position: str) -> tuple
         top, left = where[position][0] * down, where[position][1] * across
     else:
         return f"position={position!r} is not known"
-    return A.Pad((left, top, across - left, down - top), fill=fill, mode=mode), floats
+    return A.Pad((left, top, across - left, down - top), **settings), floats
 
 
 def _pad_if_needed(t: Any, state: State) -> Step:
@@ -253,11 +262,12 @@ def _pad(t: Any, state: State) -> Step:
     given = [t.padding] if isinstance(t.padding, int) else list(t.padding)
     left, top, right, bottom = (int(side) for side in (given if len(given) == 4 else [given[0], given[-1]] * 2))
     size = None if state.size is None else (state.size[0] + top + bottom, state.size[1] + left + right)
-    why = f"border_mode={t.border_mode} is not batched" if t.border_mode not in _BORDERS else _frozen(t)
+    why = f"border_mode={t.border_mode} is not batched" if t.border_mode not in _BORDERS else _blurs_masks(t)
     if size is None or why is not None:
         return worker(t, state, why or _SIZES, size=size, keeps_size=False)
     fill, floats = state.values(t.fill)
-    stage = A.Pad((left, top, right, bottom), fill=fill, mode=_BORDERS[t.border_mode])
+    mode, masks = _BORDERS[t.border_mode], _mask_fill(t)
+    stage = A.Pad((left, top, right, bottom), fill=fill, mode=mode, mask_fill=masks)
     return device(t, state, stage, "batched", floats=floats, size=size)
 
 
@@ -269,7 +279,7 @@ def _resampled(t: Any, state: State, nearest: A.Augmentation | None, linear: A.A
     stage = {0: nearest, 1: linear}.get(t.interpolation)
     if stage is None or t.area_for_downscale is not None:
         return worker(t, state, f"interpolation={t.interpolation} or by areas is not batched", size=size)
-    if (why := _frozen(t)) is not None:
+    if (why := _blurs_masks(t)) is not None:
         return worker(t, state, why, size=size)
     return device(t, state, stage, size=size)
 

@@ -73,6 +73,9 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     inner = _inside(dataset)
     if inner:
         return _lifted_chain(dataset, inner, size)
+    refused = getattr(dataset, "why_not_lifted", None)
+    if isinstance(refused, str):
+        return _nothing(dataset, refused)
     found = slot(dataset)
     if found is None:
         return _nothing(dataset, f"{type(dataset).__name__} keeps no pipeline in an attribute transform or transforms")

@@ -6,6 +6,7 @@ picture changes by g grey levels from pixel to pixel they differ by up to g / 32
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ class Affine(Augmentation):
 
     scale, shear: ranges for "x" and "y", factors and degrees. pixels: ranges of whole pixels, or share: of fractions of
     width and height, cut to pixels. rotate: degrees. keep_ratio: one factor for both axes. balanced: shrink and enlarge
-    equally often. interpolation, fill, padding: see `plan.Warp`.
+    equally often. interpolation, fill, padding, mask_fill: see `plan.Warp`.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class Affine(Augmentation):
         interpolation: str = "bilinear",
         fill: tuple[float, ...] = (0.0,),
         padding: str = "constant",
+        mask_fill: float = 0.0,
     ) -> None:
         self.scale, self.shear, self.rotate = dict(scale), dict(shear), rotate
         self.pixels = None if pixels is None else dict(pixels)
         self.share = None if share is None else dict(share)
         self.keep_ratio, self.balanced = keep_ratio, balanced
-        self.interpolation, self.fill, self.padding = interpolation, fill, padding
+        self.interpolation, self.fill, self.padding, self.mask_fill = interpolation, fill, padding, mask_fill
 
     def parameters(self, key: Tensor, height: int, width: int) -> Drawn:
         """Draw the maps of the samples with stream keys (B,)."""
@@ -126,7 +128,8 @@ class Affine(Augmentation):
         check_fill(self.fill, channels)
         drawn = self.parameters(key, height, width)
         matrix = torch.linalg.inv(forward(drawn, height, width))[:, :2].contiguous()
-        warp = Warp(matrix, (height, width), self.interpolation, self.fill, self.padding)
+        size = height, width
+        warp = Warp(matrix, size, self.interpolation, self.fill, self.padding, mask_fill=self.mask_fill)
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), drawn.rotate[:, None].float(), ("Affine",))
         return Plan(tuple(shape), (warp,), trace)
 
@@ -156,11 +159,11 @@ def _between(drawn: Tensor, span: Span) -> Tensor:
 
 
 class RandomFrame(Augmentation):
-    """``down`` rows and ``across`` columns added, a random part of them above and left. fill, mode: see `Pad`."""
+    """``down`` rows and ``across`` columns added, a random part of them above and left. Else as `Pad`."""
 
-    def __init__(self, down: int, across: int, *, fill: tuple[float, ...] = (0.0,), mode: str = "constant") -> None:
+    def __init__(self, down: int, across: int, *, fill: tuple[float, ...], mode: str, mask_fill: float) -> None:
         self.down, self.across = down, across
-        self.frame = Pad((across, down, across, down), fill=fill, mode=mode)
+        self.frame = Pad((across, down, across, down), fill=fill, mode=mode, mask_fill=mask_fill)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw where the picture lies in each of the B frames."""
@@ -171,7 +174,7 @@ class RandomFrame(Augmentation):
         matrix = warp.matrix.clone()
         matrix[:, :, 2] = -drawn
         size = shape[2] + self.down, shape[3] + self.across
-        moved = Warp(matrix, size, fill=warp.fill, padding=warp.padding, grid=True)
+        moved = dataclasses.replace(warp, matrix=matrix, size=size)
         return Plan(tuple(shape), (moved,), Trace.empty(shape[0]))
 
 
