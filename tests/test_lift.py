@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, StackDataset, Subset
 from torchvision import datasets as tvd
 from torchvision import transforms as v1
 from torchvision import tv_tensors
@@ -228,7 +228,7 @@ def test_a_users_own_dataset_has_pictures_of_unknown_size():
 @pytest.mark.parametrize(
     ("dataset", "reason"),
     [
-        (TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4)), "keeps no pipeline"),
+        (StackDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4)), "keeps no pipeline"),
         (Cifar(v1.Lambda(v1.functional.pil_to_tensor)), "not covered"),
     ],
 )
@@ -288,6 +288,21 @@ def test_a_lifted_copy_without_lift_is_refused():
         smartaug.DataLoader(copied)
     with pytest.raises(ValueError, match="pass lift=True, or the original"):
         smartaug.DataLoader(Subset(copied, [0, 1]))
+
+
+def test_both_halves_by_hand():
+    dataset = Cifar(recipe())
+    lifted = smartaug.lift(dataset)
+    by_hand = smartaug.DataLoader(lifted.dataset, batch_size=16, augment=lifted.augment, seed=0)
+    loader = smartaug.DataLoader(dataset, batch_size=16, lift=True, seed=0)
+    assert torch.equal(everything(by_hand)[0], everything(loader)[0])
+    with pytest.raises(ValueError, match="by itself"):
+        smartaug.DataLoader(lifted.dataset, lift=True, augment=[lifted.augment])
+    collate = smartaug.Collate(augment=lifted.augment, seed=0)
+    stock = torch.utils.data.DataLoader(lifted.dataset, batch_size=16, collate_fn=collate)
+    for epoch in (0, 1):
+        by_hand.set_epoch(epoch)
+        assert torch.equal(everything(stock)[0], everything(by_hand)[0])
 
 
 def test_augment_comes_behind_what_was_lifted_and_before_normalize():
