@@ -1,5 +1,7 @@
 """Combinators, pads and cuts, tables and cubic warps against slow, obvious twins."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -256,6 +258,18 @@ def test_cubic_warps_are_pils(dtype):
     inside = (at[0] > 2) & (at[0] < width - 3) & (at[1] > 2) & (at[1] < height - 3)
     assert inside.double().mean() > 0.6
     assert float((error[:, inside] <= 1.01).double().mean()) >= 0.995
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 9, 7), (5, 3, 9, 7), (4, 1, 1, 1), (3, 2, 20, 33), (2, 3, 2, 40)])
+def test_cubic_backends_agree_to_the_byte(shape):
+    images = noise(shape)
+    affine = A.Affine(180, (0.5, 0.5), (0.3, 3.0), 40, fill=77)
+    plan = affine.plan(shape, index=torch.arange(shape[0]), seed=0)
+    warp = dataclasses.replace(plan.segments[0], interpolation="bicubic", active=torch.arange(shape[0]) % 3 != 1)
+    plan = Plan(shape, (warp,), Trace.empty(shape[0]))
+    assert [choice.backend for choice in A.Affine(1).explain(plan, images)] == ["numba"]
+    for same in (images, images.contiguous(memory_format=torch.channels_last)):
+        assert torch.equal(execute(plan, same, "numba"), execute(plan, images, "torch"))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 9), (20, 13)])

@@ -26,7 +26,7 @@ LAYERS = [
     ["cli"],
 ]
 AUGMENT_LAYERS = [
-    ["plan", "autoaugment"],
+    ["plan", "autoaugment", "cubic"],
     ["backends", "checks", "space"],
     ["labels"],
     ["augmentation"],
