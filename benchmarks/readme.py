@@ -102,6 +102,13 @@ def methods() -> str:
                 "the pipelines below",
             ),
             (
+                "`AugmentedDataset`",
+                "albumentations, torchvision or any callable per sample in the workers, drawn by seed, epoch and index",
+                "transforms that stay on the CPU; augmenting only a part of the data (`only=`)",
+                "some hundredths of a millisecond a sample",
+                "none in speed; draws that differ between workers and epochs, and repeat",
+            ),
+            (
                 "`RandAugment`, `TrivialAugment`, `AutoAugment`, `AugMix`",
                 "random operations from torchvision's tables, each sample its own",
                 "image classification; TrivialAugment has nothing to tune",

@@ -132,7 +132,7 @@ def _size(value: Any) -> tuple[int, ...] | None:
 def _parts(transform: Any) -> Iterator[Any]:
     """A pipeline's transforms, without the pipelines they are in."""
     inner = getattr(transform, "transforms", None)
-    if isinstance(inner, (list, tuple)):
+    if isinstance(inner, (list, tuple)) and not hasattr(transform, "apply"):  # ColorJitter has functions there
         for part in inner:
             yield from _parts(part)
     else:

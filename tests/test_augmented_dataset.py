@@ -17,7 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
-from smartaug.per_sample import is_albumentations
+from smartaug.per_sample import Albumentations, is_albumentations
 from smartaug.shared_epoch import SharedEpoch
 from smartaug.stages import classes_of
 from tests.data import SamePicture, blank, shifted
@@ -279,6 +279,12 @@ def test_nothing_global_moves(transform):
     np.random.seed(8)
     torch.manual_seed(8)
     assert all(np.array_equal(np.asarray(made), np.asarray(dataset[i][0])) for i, made in enumerate(one))
+
+
+def test_only_what_may_draw_globally_is_forked():
+    inside = [albumentations.ColorJitter(), albumentations.OneOf([albumentations.HorizontalFlip()])]
+    assert not Albumentations(albumentations.Compose(inside)).forks
+    assert Albumentations(albumentations.Compose([*inside, albumentations.Lambda(image=shaken)])).forks
 
 
 def test_the_given_pipeline_keeps_its_generators():

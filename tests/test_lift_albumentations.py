@@ -432,6 +432,8 @@ def outcomes(images):
         [A.OneOf([A.HorizontalFlip(p=0.2), A.VerticalFlip(p=0.6), A.Transpose(p=0.2)], p=0.7)],
         [A.OneOf([A.Sequential([A.HorizontalFlip(p=0.5), A.InvertImg(p=1.0)], p=0.3), A.VerticalFlip(p=0.9)], p=1.0)],
         [A.OneOf([A.OneOf([A.Transpose(), A.InvertImg()], p=0.1), A.VerticalFlip(p=0.3)], p=1.0)],
+        [A.OneOf([jitter(brightness=0.5), A.VerticalFlip(p=0.3)], p=0.8)],
+        [A.OneOf([A.ColorJitter((0.5, 0.5), (1, 1), (1, 1), (0, 0), p=0.1), A.VerticalFlip(p=0.1)], p=1.0)],
         [A.SomeOf([A.HorizontalFlip(p=0.5), A.InvertImg(p=0.8), A.Transpose(p=1.0)], n=2)],
         [A.SomeOf([A.Transpose(p=0.9), A.HorizontalFlip(p=0.9)], n=3, replace=True, p=0.8)],
         [A.RandomOrder([A.Transpose(p=1.0), A.HorizontalFlip(p=0.7)], n=2)],

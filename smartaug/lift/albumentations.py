@@ -94,11 +94,11 @@ class Head:
         self.available_keys = set(getattr(given, "available_keys", ()))
         self.kept, self.last = tuple(kept), last
         self.pipeline: Any = kept[0] if kept else None
-        if kept and hasattr(given, "transforms"):
+        if kept and _is_container(given):
             self.pipeline = copy.copy(given)
             self.pipeline.transforms = list(kept)
-        inside = getattr(given, "transforms", None) or [given]
-        self.transpose = bool(getattr(inside[-1], "transpose_mask", False))
+        last_of_all = given.transforms[-1] if _is_container(given) else given
+        self.transpose = bool(getattr(last_of_all, "transpose_mask", False))
 
     def __call__(self, **sample: Any) -> dict[str, Any]:
         """The sample after the transforms that stay."""
@@ -130,6 +130,11 @@ class Head:
 
     def __repr__(self) -> str:
         return f"Head({', '.join(type(part).__name__ for part in (*self.kept, self.last))})"
+
+
+def _is_container(transform: Any) -> bool:
+    """ColorJitter has ``transforms``, too: its four functions."""
+    return hasattr(transform, "transforms") and not hasattr(transform, "apply")
 
 
 def head(given: Any, kept: Sequence[Any], last: AsTensor) -> Head:
@@ -411,7 +416,7 @@ def _forced(t: Any) -> list[Any]:
     made = []
     for part in t.transforms:
         always = copy.copy(part)
-        if not hasattr(part, "transforms") or type(part).__name__ in _FORCED:
+        if not _is_container(part) or type(part).__name__ in _FORCED:
             always.p = 1.0
         made.append(always)
     return made
