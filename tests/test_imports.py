@@ -36,8 +36,8 @@ AUGMENT_LAYERS = [
     ["augmix", "compose", "partly"],
 ]
 LIFT_LAYERS = [
-    ["noise"],
-    ["steps", "head", "opencv_geometry", "opencv_tone", "timm_ops"],
+    ["steps", "head", "noise"],
+    ["opencv_geometry", "opencv_tone", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, StackDataset, Subset
 from torchvision import datasets as tvd
 from torchvision import transforms as v1
 from torchvision import tv_tensors
@@ -228,7 +228,7 @@ def test_a_users_own_dataset_has_pictures_of_unknown_size():
 @pytest.mark.parametrize(
     ("dataset", "reason"),
     [
-        (TensorDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4)), "keeps no pipeline"),
+        (StackDataset(torch.zeros(4, 3, 8, 8), torch.zeros(4)), "keeps no pipeline"),
         (Cifar(v1.Lambda(v1.functional.pil_to_tensor)), "not covered"),
     ],
 )
