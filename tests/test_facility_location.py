@@ -263,6 +263,14 @@ def test_the_second_round_counts_whom_the_winners_stand_for():
     assert counts.tolist() == pytest.approx(exact.tolist(), abs=6)
 
 
+@pytest.mark.parametrize("method", ["exact", "stochastic"])
+def test_parts_that_run_at_once_are_those_that_run_in_turn(method):
+    embedding, select = residuals(1300), smartaug.FacilityLocation(method=method, memory=1 << 20)
+    alone = select(embedding, 130)
+    torch.set_num_threads(2)
+    assert all(torch.equal(one, other) for one, other in zip(select(embedding, 130), alone, strict=True))
+
+
 def test_partition_is_random_by_the_generator():
     embedding, select = residuals(900), smartaug.FacilityLocation(memory=1 << 20)
     drawn = [select(embedding, 90, torch.Generator().manual_seed(seed))[0].tolist() for seed in (1, 1, 2)]

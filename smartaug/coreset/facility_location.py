@@ -13,8 +13,10 @@ Unlike the released code, selection has the exact budget, and no n × n matrix.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from types import ModuleType
 from typing import Literal
@@ -136,7 +138,7 @@ class _Work:
         width = points.residual.shape[1] + (0 if points.feature is None else points.feature.shape[1])
         room = max(2, self.settings.memory // (_PER_POINT + 8 * width))
         if points.size <= room:
-            return self._greedy(points, mass, budget)
+            return self._greedy(points, mass, budget, self.generator)
         parts = -(-points.size // room)
         asked = max(_ASKED * budget, parts * min(budget, _LEAST))
         again = asked <= _WORTH * points.size
@@ -146,27 +148,32 @@ class _Work:
             picks = picks[second]
         return picks, None
 
-    def _greedy(self, points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+    def _greedy(self, points: Points, mass: Tensor, budget: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         if self.settings.method == "exact":
             return self.backend.exact(points, mass, budget)
         samples = min(points.size, math.ceil(points.size / budget * math.log(1 / self.settings.epsilon)))
-        places = torch.rand(budget, samples, dtype=torch.float64, generator=self.generator)
+        places = torch.rand(budget, samples, dtype=torch.float64, generator=generator)
         return self.backend.stochastic(points, mass, places)
 
     def _proposals(self, points: Points, mass: Tensor, budget: int, parts: int) -> tuple[Tensor, Tensor]:
         """(picks (budget,), mass (budget,) each stands for), each of ``parts`` random parts giving its share."""
         shuffled = torch.randperm(points.size, generator=self.generator).to(points.residual.device)
-        picks, counts, before = [], [], 0
-        for part in shuffled.tensor_split(parts):
-            after = before + len(part)
-            share = budget * after // points.size - budget * before // points.size
-            before = after
-            if share == 0:
-                continue
-            rows = part.sort().values
-            chosen, owner = self._greedy(points.take(rows), mass[rows], share)
-            picks.append(rows[chosen])
-            counts.append(torch.zeros(share, device=mass.device).index_add_(0, owner, mass[rows]))
+        pieces = [piece.sort().values for piece in shuffled.tensor_split(parts)]
+        ends = [budget * sum(map(len, pieces[:number])) // points.size for number in range(parts + 1)]
+        shares = [after - before for before, after in itertools.pairwise(ends)]
+        seeds = torch.randint(1 << 62, (parts,), generator=self.generator).tolist()
+
+        def propose(rows: Tensor, share: int, seed: int) -> tuple[Tensor, Tensor]:
+            own = torch.Generator().manual_seed(seed)
+            chosen, owner = self._greedy(points.take(rows), mass[rows], share, own)
+            return rows[chosen], torch.zeros(share, device=mass.device).index_add_(0, owner, mass[rows])
+
+        # compiled code holds no lock, and its lists take half of the memory
+        at_once = 2 if self.backend is not greedy_torch and torch.get_num_threads() > 1 else 1
+        asked = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
+        with ThreadPoolExecutor(at_once, thread_name_prefix="smartaug") as pool:
+            made = list(pool.map(lambda part: propose(*part), asked))
+        picks, counts = zip(*made, strict=True)
         return torch.cat(picks), torch.cat(counts)
 
 
