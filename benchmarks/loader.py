@@ -134,7 +134,9 @@ def machinery(repeats: int) -> dict[str, Any]:
         "torch": DataLoader(data, batch_size=128),
         "reweight=Uniform()": smartaug.DataLoader(data, batch_size=128, reweight=smartaug.Uniform()),
         "augment=callable": smartaug.DataLoader(data, batch_size=128, augment=lambda images: images),
-        "coreset of half": smartaug.DataLoader(data, batch_size=128, coreset=smartaug.Coreset(0.5)),
+        "coreset of half": smartaug.DataLoader(
+            data, batch_size=128, coreset=smartaug.Coreset(0.5, select=smartaug.coreset.Uniform())
+        ),
     }
     batches = {name: len(loader) for name, loader in cases.items()}
     epochs = {name: partial(list, loader) for name, loader in cases.items()}

@@ -90,7 +90,13 @@ def lightning_ddp(folder):
     return results
 
 
-TASKS = {task.__name__: task for task in (dispatch, dispatch_split, lightning_ddp)}
+def lightning_coresets(folder):
+    from tests.coreset_ranks import lightning_coresets
+
+    return lightning_coresets(folder)
+
+
+TASKS = {task.__name__: task for task in (dispatch, dispatch_split, lightning_ddp, lightning_coresets)}
 
 
 def _rank(rank, port, task, folder):

@@ -39,11 +39,12 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 2, "persistent_workers": True}], ids=["0", "2"])
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [*((name, {}) for name in STAGES), ("policy", {"num_workers": 2, "persistent_workers": True})],
+    ids=[*STAGES, "2 workers"],
+)
 def test_the_selected_are_augmented_as_ever_and_the_others_not_at_all(name, workers):
-    if workers and name != "policy":
-        pytest.skip("stages run in the main process: one of them will do")
     partly = load("augment", STAGES[name](), **workers)
     whole = smartaug.DataLoader(partly.dataset, batch_size=1, augment=STAGES[name](), seed=5)
     plain, drawn = images_of(), 0
@@ -210,7 +211,7 @@ def test_the_membership_mask_is_one_shared_tensor_and_known_before_workers_load(
         batch_size=5,
         coreset=chosen,
         seed=3,
-        num_workers=2,
+        num_workers=2 if context == "fork" else 1,
         persistent_workers=True,
         multiprocessing_context=context,
     )

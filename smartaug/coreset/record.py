@@ -23,7 +23,7 @@ from ..batch import Embedding
 from ..logits import columns
 
 ENTRIES = 29  # of the residual
-_FEW = 20  # where a class needs four bytes
+_FEW = 19  # where a class needs four bytes
 _SEEN, _MIXED, _UNUSABLE, _NOT_FINITE = range(4)
 
 

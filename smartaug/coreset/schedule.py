@@ -61,7 +61,8 @@ class Coreset:
     at the start with a fresh random subset of the same budget in place of a selection.
 
     embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most
-    128 bytes a sample. Rows with mixed labels or outputs that are not finite are not recorded. The criterion chooses
+    128 bytes a sample. Rows whose label was mixed with another class, or whose outputs
+    are not finite, are not recorded. The criterion chooses
     among the samples seen so far. explore: under apply="train" the least share of each epoch's budget that goes to the
     samples not seen for longest; while some of a class were never seen, their part of it. "pass" runs ``model`` (a
     module, a callable returning one, or None until `bind`) over all samples as the dataset gives them, in eval mode:
@@ -277,16 +278,17 @@ class Coreset:
             self._record.flush()
         classes = torch.tensor([0 if self._record is None else self._record.classes], device="cpu")
         known = int(ranks.largest(classes))
-        if not known:
+        record = self._table(known) if known else None
+        seen = np.empty(0) if record is None else ranks.largest(torch.from_numpy(record.seen)).numpy()
+        if record is None or not bool((seen >= 0).any()):
             raise RuntimeError(
                 "the coreset has to select, and no outputs were recorded: compute the loss with "
-                "criterion = smartaug.Loss(criterion) on logits (B, K), give it warmup=1 or more, and without MixUp or "
-                'CutMix; or use embed="pass", or select=smartaug.coreset.Uniform()'
+                "criterion = smartaug.Loss(criterion) on finite logits (B, K), give it warmup=1 or more, and without "
+                'MixUp or CutMix; or use embed="pass", or select=smartaug.coreset.Uniform()'
             )
-        record = self._table(known)
         if new:
             record.merge()
-        return record, ranks.largest(torch.from_numpy(record.seen)).numpy()
+        return record, seen
 
     def _classes(self, size: int) -> Classes:
         """Labels: the dataset's own, else those recorded (−1: unknown)."""
