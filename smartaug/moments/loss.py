@@ -44,8 +44,8 @@ def loss_moments(
     takes.
 
     method: "exact" sums the losses over all nodes. "linear" takes one gradient g at the mean image: mean ℓ(μ), variance
-    gᵀΣg. It is cheap and holds for transforms that hardly change the image; for shifts of a few pixels its variance was
-    several times too small (benchmarks/moments.py). Raises ValueError for labels that the model has no output for and
+    gᵀΣg. It is cheap and holds for transforms that hardly change the image. For others it is off by large factors, mostly
+    too small, and far too large where the mean image is one that the model never saw (benchmarks/results/moments.json). Raises ValueError for labels that the model has no output for and
     for losses that are not finite, naming samples and transform.
     """
     if method not in ("exact", "linear"):
