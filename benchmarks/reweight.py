@@ -176,6 +176,7 @@ def rows_with(width: int, relaid: bool) -> dict[str, tuple[int, Step]]:
         "SAFLEX, jvp, validation 1/4": with_stage(saflex(4)),
         "SAFLEX, difference, validation 1/4": with_stage(saflex(4, method="difference")),
         "SAFLEX, difference, validation 1/4, at loss": with_stage(saflex(4, **loss)),
+        "SAFLEX, difference, validation 1/8, at loss": with_stage(saflex(8, **loss)),
         "SAFLEX, jvp, validation 1/4, every=4": with_stage(saflex(4, every=4), 4),
         "SAFLEX, difference, validation 1/4, every=4": with_stage(saflex(4, every=4, method="difference"), 4),
         "SAFLEX, difference, validation 1/4, every=4, at loss": with_stage(saflex(4, every=4, **loss), 4),
