@@ -34,21 +34,18 @@ from benchmarks.rivals import Call
 
 PACKAGES = ("timm", "torchvision", "albumentations", "kornia", "numba", "opencv-python-headless", "pillow")
 NOTES = (
-    "profile of RandAugment at 32 px, batch 256, numba: 0.46 µs a sample for drawing (stream keys 0.14, draws "
-    "0.13, table rows and plan 0.17), 0.25 for encoding and buffers, 1.7 in compiled code (equalize 2.5 an image, "
-    "warps 1.1–1.9, sharpness 1.0, the others 0.4–0.7); exact=False saves a warp on every eighth sample and adds "
-    "0.07 for the products",
+    "profile of RandAugment at 32 px, batch 256, numba, one call after the other: 0.5 µs a sample for drawing (stream "
+    "keys 0.12, draws 0.13, table rows and plan 0.26), 0.4 for choosing the backend, encoding and buffers, 1.4 in "
+    "compiled code (equalize 2.5 an image, warps 0.6–1.1, sharpness 0.9, the others 0.1–0.5); exact=False saves a warp "
+    "on every eighth sample and spends what that saves on the products of matrices",
     "torch backend at 224 px: each operation makes several passes of int64 or float32 over uint8 images (a gather "
-    "needs 8-byte indices), 140–700 µs an image; it is behind the per-sample libraries there, which is what numba "
+    "needs 8-byte indices), 30–700 µs an image; it is behind the per-sample libraries there, which is what numba "
     "is for",
     "with 2 threads torch's own operations wait at OpenMP barriers for cores that others hold: the torch row "
     "there measures the load of the machine (see load_average) more than the backend",
     "the share of a GPU training step: not measured, no GPU",
-    "three complete runs on a shared machine gave for RandAugment at 32 px 15.5–18.1 times the best per-sample "
-    "rival, with exact=False 14.8–18.8 (18 was asked for: not reliably met, the profile above says what is "
-    "left); for flip + crop at 224 px 0.90–1.19: not a limit of the machine, a separate run (15 calls in turn, "
-    "one thread) gave 3.3 ms a batch, of which drawing the plan 0.8 and executing it 1.7, against 0.43 for "
-    "copying the batch into a used buffer",
+    "flip + crop at 224 px, numba: 0.78 ms a batch in compiled code, where copying the batch takes 0.67; drawing and "
+    "encoding take another 0.3",
 )
 CASES = {32: 256, 224: 64}
 SINGLES: dict[str, Callable[[int], ours.Augmentation]] = {
