@@ -33,7 +33,7 @@ AUGMENT_LAYERS = [
     ["augmix", "compose"],
 ]
 LIFT_LAYERS = [
-    ["steps", "head", "noise", "timm_ops"],
+    ["steps", "head", "noise", "perspective", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],
