@@ -37,7 +37,7 @@ AUGMENT_LAYERS = [
 ]
 LIFT_LAYERS = [
     ["steps", "head", "noise"],
-    ["opencv_geometry", "opencv_tone", "timm_ops"],
+    ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],
