@@ -34,6 +34,7 @@ AUGMENT_LAYERS = [
     ["augmix", "compose"],
 ]
 LIFT_LAYERS = [
+    ["opencv_clahe"],
     ["steps", "head", "noise", "opencv_geometry", "opencv_tone", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],

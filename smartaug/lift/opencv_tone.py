@@ -18,6 +18,7 @@ from .. import draws
 from ..augment import Augmentation
 from ..augment.backends.torch_warp import within
 from ..augment.plan import Call, Lookup, Plan, Segment, Trace
+from .opencv_clahe import clahe
 
 Span = tuple[float, float]
 _LEVELS = 256
@@ -260,6 +261,13 @@ def equalized(images: Tensor, *, pil: bool) -> Tensor:
         table = ((below - first).float() * scale).round().clamp_(0, 255).long()
         table = torch.where(first < total, table, identity)
     return table.gather(2, flat).to(torch.uint8).view_as(images)
+
+
+def adaptively_equalized(
+    numbers: Tensor, key: Tensor, shape: Sequence[int], *, grid: tuple[int, int]
+) -> Sequence[Segment]:
+    """Numbers: the clip limit."""
+    return (Call(partial(clahe, grid=grid), (numbers[:, 0],), "CLAHE"),)
 
 
 # --- blur and noise --------------------------------------------------------------------------------------------------
