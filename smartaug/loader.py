@@ -14,8 +14,8 @@ from .collate import Collate, Pending
 from .dataset import tell_epoch
 from .fetch import Running
 from .leaves import Spec
-from .lift.datasets import is_lifted
 from .lift.datasets import lift as lift_dataset
+from .lift.datasets import taken_out
 from .lift.lifted import Lifted
 from .notices import NoEffectWarning
 from .order import Listening, Record, Recorded, forward_epoch, told_epoch
@@ -23,7 +23,7 @@ from .pipeline import Pipeline
 from .ranks import here
 from .sampler import CoresetSampler
 from .side_stream import CopyAhead
-from .stages import classes_of
+from .stages import classes_of, listed
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class DataLoader(TorchDataLoader[T]):
         target: Spec = None,
         returns: str = "same",
     ) -> None:
-        lifted = _lifted(lift, dataset)
+        lifted = _lifted(lift, dataset, augment)
         dataset = dataset if lifted is None else lifted.dataset
         given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
@@ -342,19 +342,23 @@ class _Iterator:
         return getattr(self._batches, name)  # frameworks reach for torch's own (_shutdown_workers)
 
 
-def _lifted(lift: Any, dataset: Any) -> Lifted | None:
+def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
     """What lift=True takes out of ``dataset``; None when that is nothing, which warns with the reason."""
     if not isinstance(lift, bool):
         raise TypeError(
             f"lift must be True or False, got {lift!r}; to compile a transform by itself write smartaug.lift(transform)"
         )
+    before = taken_out(dataset)
+    given = before is not None and any(stage is before.augment for stage in listed(augment))
     if not lift:
-        if is_lifted(dataset):
+        if before is not None and not given:
             raise ValueError(
-                "this dataset is a copy that another loader made with lift=True, without the transforms that were "
-                "taken out; pass lift=True, or the original dataset"
+                "this dataset is a lifted copy, without the transforms that were taken out of it; pass lift=True, or "
+                "the original dataset, or what was taken out: augment=lifted.augment"
             )
         return None
+    if given:
+        raise ValueError("lift=True runs lifted.augment by itself; leave it out of augment=, or leave lift=True out")
     lifted = lift_dataset(dataset)
     if lifted.augment is None:
         warnings.warn(f"lift=True lifted nothing: {lifted.reason}", NoEffectWarning, stacklevel=4)

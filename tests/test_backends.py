@@ -35,6 +35,7 @@ ROWS = {
         lambda: A.Compose([A.RandomResizedCrop(12), A.Flip(), A.MixUp(), A.Invert(), A.Normalize(0.5, 0.2)]),
         lambda: A.Compose([]),
     ],
+    "Crop": [lambda: A.Crop((1, 1)), lambda: A.Crop((1, 1), place="center")],
     "CutMix": [A.CutMix],
     "Equalize": [A.Equalize],
     "Erase": [A.Erase, lambda: A.Erase(1.0, scale=(0.2, 0.9), value=200, count=3)],
@@ -48,6 +49,8 @@ ROWS = {
         lambda: A.Normalize(0.4, 0.3, dtype=torch.float64),
         lambda: A.Normalize(0.4, 0.3, dtype=torch.bfloat16),
     ],
+    "OneOf": [lambda: A.OneOf([A.Flip(1.0), A.RandAugment(), A.Erase()], weights=[1, 2, 3], p=0.8)],
+    "Pad": [lambda: A.Pad((1, 2, 0, 3), fill=99), lambda: A.Pad((2, 1, 2, 1), mode="edge")],
     "PadCrop": [partial(A.PadCrop, 3, mode=m, fill=40) for m in ("constant", "edge", "reflect", "symmetric")]
     + [lambda: A.PadCrop(2, size=1)],
     "Posterize": [lambda: A.Posterize(3), lambda: A.Posterize(0), lambda: A.Posterize(8)],
@@ -57,12 +60,16 @@ ROWS = {
         lambda: A.RandAugment(3, 5, 10, exact=False),
         lambda: A.RandAugment(0),
     ],
+    "RandomApply": [lambda: A.RandomApply([A.Affine(30), A.CutMix(), A.Equalize(1.0)], 0.6)],
+    "RandomOrder": [lambda: A.RandomOrder([A.Affine(30), A.ColorJitter(0.4), A.Solarize(99)])],
     "RandomResizedCrop": [
         lambda: A.RandomResizedCrop((9, 20)),
         lambda: A.RandomResizedCrop(7, interpolation="nearest"),
     ],
+    "Resize": [lambda: A.Resize((9, 20)), lambda: A.Resize((5, 4), "nearest")],
     "Sharpness": [lambda: A.Sharpness(0.3), lambda: A.Sharpness(4.0)],
     "Solarize": [lambda: A.Solarize(100.5), lambda: A.Solarize(0), lambda: A.Solarize(255)],
+    "SomeOf": [lambda: A.SomeOf([A.Flip(1.0), A.Posterize(2), A.AutoContrast(1.0)], (0, 4), replace=True)],
     "TrivialAugment": [A.TrivialAugment, lambda: A.TrivialAugment(interpolation="bilinear", exact=False)],
 }
 CASES = [pytest.param(make, id=f"{name}{n}") for name, rows in ROWS.items() for n, make in enumerate(rows)]

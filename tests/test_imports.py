@@ -26,7 +26,7 @@ LAYERS = [
     ["cli"],
 ]
 AUGMENT_LAYERS = [
-    ["plan", "autoaugment"],
+    ["plan", "autoaugment", "cubic"],
     ["backends", "checks", "space"],
     ["labels"],
     ["augmentation"],
@@ -35,7 +35,7 @@ AUGMENT_LAYERS = [
 ]
 LIFT_LAYERS = [
     ["opencv_clahe"],
-    ["steps", "head", "noise", "opencv_geometry", "opencv_tone", "timm_ops"],
+    ["steps", "head", "noise", "opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],

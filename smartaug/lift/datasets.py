@@ -46,9 +46,11 @@ def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> L
     return compiled(given, State(size=size))
 
 
-def is_lifted(dataset: Any) -> bool:
-    """Whether ``dataset``, or one inside it, is a copy from which transforms were taken out."""
-    return _MARK in getattr(dataset, "__dict__", {}) or any(is_lifted(inner) for inner in _inside(dataset))
+def taken_out(dataset: Any) -> Lifted | None:
+    """What was taken out of ``dataset``, or of one inside it, if it is a lifted copy; None: nothing was."""
+    own = getattr(dataset, "__dict__", {}).get(_MARK)
+    inner = (taken_out(part) for part in _inside(dataset)) if own is None else iter((own,))
+    return next((found for found in inner if found is not None), None)
 
 
 def _is_dataset(given: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +42,7 @@ _SHARPNESS = ("Sharpness", "SharpnessIncreasing")
 _GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY", "TranslateXRel", "TranslateYRel")
 COVERED = (*_TONE_OF, *_SHARPNESS, *_GEOMETRIC, "SolarizeAdd")
 _PIL = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+_MODES = tuple(_PIL.values())
 
 
 def uncovered(op: Any) -> str | None:
@@ -59,8 +61,8 @@ def _modes(op: Any) -> list[int]:
     return [int(mode) for mode in given] if isinstance(given, (tuple, list)) else [int(given)]
 
 
-def argument(name: str, level: Tensor, sign: Tensor, hparams: dict[str, Any]) -> Tensor:
-    """timm's LEVEL_TO_ARG: levels (B,) float64 and signs (B,) ±1 to the operation's own argument (B,) float64."""
+def argument(name: str, level: np.ndarray, sign: np.ndarray, hparams: dict[str, Any]) -> np.ndarray:
+    """timm's LEVEL_TO_ARG: levels (n,) float64 and signs (n,) ±1 to the operation's own argument (n,) float64."""
     share = level / _DENOMINATOR
     if name == "Rotate":
         return sign * share * 30.0
@@ -73,37 +75,33 @@ def argument(name: str, level: Tensor, sign: Tensor, hparams: dict[str, Any]) ->
     if name in ("Color", "Contrast", "Brightness", "Sharpness"):
         return share * 1.8 + 0.1
     if name in ("ColorIncreasing", "ContrastIncreasing", "BrightnessIncreasing", "SharpnessIncreasing"):
-        return (1.0 + sign * share * 0.9).clamp(min=0.1)
+        return np.maximum(1.0 + sign * share * 0.9, 0.1)
     if name.startswith("Posterize"):
-        bits = (share * 4).trunc()
+        bits = np.trunc(share * 4)
         return {"Posterize": bits, "PosterizeIncreasing": 4 - bits, "PosterizeOriginal": bits + 4}[name]
     if name in ("Solarize", "SolarizeIncreasing"):
-        threshold = (share * 256).trunc().clamp(max=256)
+        threshold = np.minimum(np.trunc(share * 256), 256)
         return threshold if name == "Solarize" else 256 - threshold
     if name == "SolarizeAdd":
-        return (share * 110).trunc().clamp(max=128)
+        return np.minimum(np.trunc(share * 110), 128)
     if name == "Desaturate":  # the level goes from 0.5 to 1; the factor of colour that is left is one minus it
-        return (1.0 - (0.5 + 0.5 * share).clamp(0.5, 1.0)).clamp(0.0, 1.0)
-    return torch.zeros_like(level)
+        return 1.0 - np.clip(0.5 + 0.5 * share, 0.5, 1.0)
+    return np.zeros_like(level)
 
 
-def matrix(name: str, value: Tensor, height: int, width: int) -> Tensor:
-    """Output pixel to input pixel, (B, 2, 3) float64, of a geometric operation with arguments (B,) float64."""
-    moved = torch.eye(2, 3, dtype=torch.float64).repeat(len(value), 1, 1)
-    if name == "ShearX":
-        moved[:, 0, 1], moved[:, 0, 2] = value, value / 2
-    elif name == "ShearY":
-        moved[:, 1, 0], moved[:, 1, 2] = value, value / 2
-    elif name.startswith("TranslateX"):
-        moved[:, 0, 2] = value * (width if name.endswith("Rel") else 1)
-    elif name.startswith("TranslateY"):
-        moved[:, 1, 2] = value * (height if name.endswith("Rel") else 1)
-    elif name == "Rotate":
-        cos, sin = value.deg2rad().cos(), value.deg2rad().sin()
+def write_matrix(into: np.ndarray, rows: np.ndarray, name: str, value: np.ndarray, height: int, width: int) -> None:
+    """Output pixel to input pixel: the matrices ``into[rows]`` of a geometric operation with arguments (n,)."""
+    if name in ("ShearX", "ShearY"):
+        axis = int(name == "ShearY")
+        into[rows, axis, 1 - axis], into[rows, axis, 2] = value, value / 2
+    elif name.startswith("Translate"):
+        axis = int(name.startswith("TranslateY"))
+        into[rows, axis, 2] = value * ((width, height)[axis] if name.endswith("Rel") else 1)
+    else:
+        cos, sin = np.cos(np.radians(value)), np.sin(np.radians(value))
         x, y = (width - 1) / 2, (height - 1) / 2
-        moved[:, 0, 0], moved[:, 0, 1], moved[:, 0, 2] = cos, -sin, x - cos * x + sin * y
-        moved[:, 1, 0], moved[:, 1, 1], moved[:, 1, 2] = sin, cos, y - sin * x - cos * y
-    return moved
+        into[rows, 0, 0], into[rows, 0, 1], into[rows, 0, 2] = cos, -sin, x - cos * x + sin * y
+        into[rows, 1, 0], into[rows, 1, 1], into[rows, 1, 2] = sin, cos, y - sin * x - cos * y
 
 
 class Ops:
@@ -136,22 +134,23 @@ class Ops:
 
         Also (B,) int64 which of ``named`` happened, and (B,) float32 its argument.
         """
-        drawn = draws.uniform(key, (4,), dtype=torch.float64)
-        happens = drawn[:, 0] < self.chance[choice]
+        drawn = draws.uniform(key, (4,), dtype=torch.float64).numpy()
+        happens = drawn[:, 0] < self.chance[choice].numpy()
         if keeps is not None:
-            happens &= ~keeps
-        sign = torch.where(drawn[:, 2] > 0.5, -1.0, 1.0).double()
-        level = self.levels(choice, key)
-        count = len(choice)
-        where = torch.eye(2, 3, dtype=torch.float64).repeat(count, 1, 1)
-        tone, filtered = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.int64)
-        value = torch.zeros(count, dtype=torch.float64)
-        rows_by_mode = {mode: torch.zeros(count, dtype=torch.bool) for mode in _PIL.values()}
-        added = torch.zeros(count, dtype=torch.bool)
-        done = torch.zeros(count, dtype=torch.int64)
+            happens &= ~keeps.numpy()
+        sign = np.where(drawn[:, 2] > 0.5, -1.0, 1.0)
+        level = self.levels(choice, key).numpy()
+        picked_op, count = np.where(happens, choice.numpy(), -1), len(choice)
+        where = np.zeros((count, 2, 3))
+        where[:, 0, 0] = where[:, 1, 1] = 1.0
+        moved = np.zeros(count, np.int64)  # 1 + the interpolation's place in _PIL, 0: stays where it is
+        tone, filtered, done = (np.zeros(count, np.int64) for _ in range(3))
+        added, value = np.zeros(count, bool), np.zeros(count)
+        order = np.argsort(picked_op, kind="stable")
+        first = np.searchsorted(picked_op[order], np.arange(len(self.names) + 1))
         for number, name in enumerate(self.names):
-            rows = happens & (choice == number)
-            if not rows.any():
+            rows = order[first[number] : first[number + 1]]
+            if not len(rows):
                 continue
             own = argument(name, level[rows], sign[rows], self.hparams[number])
             value[rows], done[rows] = own, self.named.index(name)
@@ -160,27 +159,25 @@ class Ops:
             elif name in _SHARPNESS:
                 filtered[rows] = FILTERS.index("Sharpness")
             elif name == "SolarizeAdd":
-                added |= rows
+                added[rows] = True
             else:
-                where[rows] = matrix(name, own, *size)
-                modes = self.modes[number]
-                picked = (drawn[:, 3] * len(modes)).long()
-                for place, mode in enumerate(modes):
-                    rows_by_mode[mode] |= rows & (picked == place)
-        identity = torch.eye(2, 3, dtype=torch.float64)
-        amount = value.float()
-        used = {mode for modes in self.modes for mode in modes}
+                write_matrix(where, rows, name, own, *size)
+                modes = np.array([_MODES.index(mode) for mode in self.modes[number]])
+                moved[rows] = 1 + modes[(drawn[rows, 3] * len(modes)).astype(np.int64)]
+        amount = torch.from_numpy(value.astype(np.float32))
+        matrices, identity = torch.from_numpy(where), torch.eye(2, 3, dtype=torch.float64)
+        used = [mode for mode in _MODES if any(mode in modes for modes in self.modes)]
         segments: list[Segment] = []
-        for mode, rows in rows_by_mode.items():
-            if mode in used:
-                own = torch.where(rows[:, None, None], where, identity)
-                segments.append(Warp(own, size, mode, self.fill, active=rows))
-        segments += [Tone(tone, amount), Filter(filtered, amount)]
-        if "SolarizeAdd" in self.names:
-            grey = torch.arange(256.0).expand(count, 256)
+        for mode in used:
+            active = torch.from_numpy(moved == 1 + _MODES.index(mode))
+            own_matrices = matrices if len(used) == 1 else torch.where(active[:, None, None], matrices, identity)
+            segments.append(Warp(own_matrices, size, mode, self.fill, active=active))
+        segments += [Tone(torch.from_numpy(tone), amount), Filter(torch.from_numpy(filtered), amount)]
+        if added.any():
+            grey = torch.arange(256.0)
             lighter = torch.where(grey < 128, (grey + amount[:, None]).clamp(max=255.0), grey)
-            segments.append(Lookup(lighter, added))
-        return tuple(segments), done, amount * happens
+            segments.append(Lookup(lighter, torch.from_numpy(added)))
+        return tuple(segments), torch.from_numpy(done), torch.where(torch.from_numpy(happens), amount, 0.0)
 
 
 class _Layers(Augmentation):

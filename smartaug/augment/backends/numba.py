@@ -30,7 +30,7 @@ from . import torch as torch_backend
 
 _log = logging.getLogger("smartaug")
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
-_SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE = range(32, 38)
+_SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE, _BICUBIC = range(32, 39)
 _first, _ready = threading.Lock(), set[int]()  # has this process loaded the compiled code
 _SMALL = 1 << 18  # values below which handing rows to threads costs more than it saves
 
@@ -49,7 +49,9 @@ def lacks(segment: Segment) -> str | None:
     if isinstance(segment, Filter) and bool((segment.op == FILTERS.index("GaussianBlur")).any()):
         return "Gaussian blur is not compiled"
     if isinstance(segment, Warp) and segment.interpolation == "bicubic" and not segment.grid:
-        return "bicubic interpolation is not compiled"
+        if segment.padding != "constant" or segment.bounds is not None:
+            return "bicubic bounds or padding are not compiled"
+        return None
     if isinstance(segment, Warp) and (segment.padding, segment.bounds is None) != ("constant", True):
         if not _separable(segment):
             return f"padding {segment.padding!r} with rotation or shear is not compiled"
@@ -165,6 +167,8 @@ def _encoded(middle: Sequence[Segment], batch: int, channels: int, sizes: list[t
 
 def _warp_code(warp: Warp) -> int:
     separable = _separable(warp)
+    if warp.interpolation == "bicubic" and not warp.grid:
+        return _BICUBIC
     if warp.interpolation == "nearest" or warp.grid:
         return _NEAREST if warp.padding == "constant" and warp.bounds is None else _NEAREST_SEPARABLE
     return _BILINEAR_SEPARABLE if separable and warp.padding != "constant" else _BILINEAR

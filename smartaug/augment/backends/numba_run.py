@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from . import numba_tone, numba_warp
+from . import numba_cubic, numba_tone, numba_warp
 from .numba_warp import OPTIONS, U, copy
 
 # codes below this are tones
-SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE = range(32, 38)
+SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC = range(32, 39)
 PLANAR, INTERLEAVED = 0, 1
 COPY, PASTE, BLEND = 0, 1, 2
 
@@ -84,6 +84,8 @@ def _step(code, src, dst, channels, size, new_size, amount, m, bounds, padding, 
         numba_warp.bilinear(src, dst, channels, height, width, new_size[0], new_size[1], m, fill, packed)
     elif code == BILINEAR_SEPARABLE:
         numba_warp.bilinear_separable(src, dst, channels, height, width, new_size[0], new_size[1], m, padding, bounds)
+    elif code == BICUBIC:
+        numba_cubic.bicubic(src, dst, channels, height, width, new_size[0], new_size[1], m, fill)
     elif code == ERASE:
         copy(src, dst)
         _erase(dst, boxes, fill, channels, height, width)
@@ -114,7 +116,7 @@ def _unload(src, out, b, channels, plane):
 
 def _source_digest() -> int:
     """A number that changes with any of the compiled files."""
-    files = sorted(Path(__file__).parent.glob("numba_*.py"))
+    files = [*sorted(Path(__file__).parent.glob("numba_*.py")), Path(__file__).parent.parent / "cubic.py"]
     return int.from_bytes(hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest(), "big")
 
 

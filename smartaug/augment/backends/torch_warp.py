@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import cubic
 from ..plan import Warp
 
 ONE = 1 << 32  # coordinates are integers in units of 2**-32 pixels
@@ -49,21 +50,28 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
 
 
 def _cubic(images: Tensor, how: Warp, x: Tensor, y: Tensor) -> Tensor:
-    """PIL's bicubic (a = −1) from 4 × 4 pixels, at x and y (n, h, w) int64 in units of 2**-32 pixels."""
-    left, top = x >> 32, y >> 32
-    work = torch.promote_types(images.dtype, torch.float32)
-    across, down = (_cubic_weights(((part & (ONE - 1)).to(work) / ONE)[:, None]) for part in (x, y))
-    taps = _looked_up(images, how, top - 1, left - 1, 4)
-    lines = [sum(w * tap for w, tap in zip(across, taps[4 * n : 4 * n + 4], strict=True)) for n in range(4)]
-    mixed: Any = sum(w * line for w, line in zip(down, lines, strict=True))
-    return mixed.round_().clamp_(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else mixed.to(images.dtype)
+    """PIL's bicubic from 4 × 4 pixels, at x and y (n, h, w) int64 in units of 2**-32 pixels."""
+    taps = _looked_up(images, how, (y >> 32) - 1, (x >> 32) - 1, 4)
+    exact = images.dtype == torch.uint8
+    work = torch.int32 if exact else torch.promote_types(images.dtype, torch.float32)
+    across, down = (_cubic_weights(position & (ONE - 1), exact, work) for position in (x, y))
+    mixed: Any = 0
+    for n, weight in enumerate(down):
+        mixed = mixed + weight * sum(a * tap.to(work) for a, tap in zip(across, taps[4 * n : 4 * n + 4], strict=True))
+    if exact:
+        rounded = (mixed + (1 << (2 * cubic.BITS - 1))) >> (2 * cubic.BITS)
+        return rounded.clamp_(0, 255).to(torch.uint8)
+    return mixed.to(images.dtype)
 
 
-def _cubic_weights(d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of the pixels at −1, 0, 1 and 2 for a place d in [0, 1) between 0 and 1."""
-    square = d * d
-    cube = square * d
-    return -d + 2 * square - cube, 1 - 2 * square + cube, d + square - cube, cube - square
+def _cubic_weights(fraction: Tensor, exact: bool, work: torch.dtype) -> tuple[Tensor, ...]:
+    """Four weights (n, 1, h, w), for fractions (n, h, w) of 2**32: integers of 1/1024 for uint8, floats otherwise."""
+    if exact:
+        drop = 32 - cubic.BITS
+        table = torch.from_numpy(cubic.table()).to(fraction.device, non_blocking=True)
+        return table[(fraction + (1 << (drop - 1))) >> drop][:, None].unbind(-1)
+    d = (fraction.to(work) / ONE)[:, None]
+    return -d + 2 * d**2 - d**3, 1 - 2 * d**2 + d**3, d + d**2 - d**3, d**3 - d**2
 
 
 def _coordinates(fixed: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
