@@ -34,8 +34,8 @@ AUGMENT_LAYERS = [
     ["augmix", "compose"],
 ]
 LIFT_LAYERS = [
-    ["steps", "head", "noise"],
-    ["opencv_geometry", "opencv_tone", "timm_ops"],
+    ["steps", "head", "noise", "opencv_clahe"],
+    ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted"],

@@ -243,6 +243,20 @@ def test_nothing_to_lift_warns_with_the_reason(dataset, reason):
 # --- the loader ------------------------------------------------------------------------------------------------------
 
 
+def test_stages_without_a_plan_draw_from_each_rows_own_key():
+    chain = [v1.RandomPerspective(0.5, 0.8), v1.RandomInvert(), v1.ToTensor(), v1.RandomErasing(0.8, value="random")]
+    lifted = smartaug.lift(chain)
+    batch = torch.stack([lifted.head(image) for image in pictures("pil")])
+    whole = lifted.augment(batch, index=torch.arange(6), seed=0)
+    order = torch.tensor([4, 1, 3])
+    assert torch.equal(lifted.augment(batch[order], index=order, seed=0), whole[order])
+    assert lifted.augment(batch[:0], index=order[:0], seed=0).shape == (0, 3, 64, 48)
+    counted = [lifted.augment(batch[:2], seed=0) for _ in range(2)]
+    assert not torch.equal(*counted)  # without an index samples are counted
+    images, target = smartaug.lift([*chain, v2.MixUp(num_classes=4)]).augment(batch, torch.arange(6) % 4)
+    assert (images.dtype, target.soft.shape) == (torch.float32, (6, 4))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_gives_what_head_and_augment_give(workers):
     dataset = Cifar(recipe())
@@ -358,8 +372,13 @@ def test_resume_in_the_middle_of_an_epoch():
     assert all(torch.equal(a, b) for a, (b, _) in zip(expected[2:], resumed, strict=True))
 
 
-def test_pickled_and_copied_loaders_and_datasets():
-    loader = smartaug.DataLoader(Cifar(recipe()), batch_size=20, lift=True, seed=0)
+@pytest.mark.parametrize("foreign", [False, True])
+def test_pickled_and_copied_loaders_and_datasets(foreign):
+    chain = recipe()
+    if foreign:  # stages without a plan
+        chain.transforms[1:2] = [v1.RandomPerspective()]
+        chain.transforms[-1] = v1.RandomErasing(value="random")
+    loader = smartaug.DataLoader(Cifar(chain), batch_size=20, lift=True, seed=0)
     expected = everything(loader)[0]
     for other in (pickle.loads(pickle.dumps(loader)), copy.deepcopy(loader)):
         other.set_epoch(0)

@@ -86,6 +86,8 @@ TONES = [
     *(two("Solarize", threshold_range=t) for t in (0.0, 0.37, 1.0)),
     A.Equalize(p=1.0),
     A.Equalize(mode="pil", p=1.0),
+    A.CLAHE((4.0, 4.0), p=1.0),
+    A.CLAHE((1.7, 1.7), tile_grid_size=(5, 7), p=1.0),
     *(A.GaussianBlur(blur_limit=limit, sigma_limit=(s, s), p=1.0) for limit, s in ((0, 1.3), ((5, 5), 0.8), (0, 3.0))),
 ]
 
@@ -283,6 +285,7 @@ def stage_of(transform, size=SIZE):
         ),
         (A.ColorJitter(p=1.0), dict(zip(("brightness", "contrast", "saturation", "hue"), range(4), strict=True))),
         (A.Solarize((0.2, 0.9), p=1.0), {"threshold": 0}),
+        (A.CLAHE((1.0, 6.0), p=1.0), {"clip_limit": 0}),
         (
             A.RandomBrightnessContrast((-0.1, 0.3), (-0.2, 0.4), p=1.0),
             {"alpha": lambda n: 1 + n[:, 0], "beta": lambda n: 255 * n[:, 1]},
@@ -598,7 +601,7 @@ def test_the_given_pipeline_is_unchanged():
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_empty_and_single_batches(count):
-    made = lifted(*TONES[:12], A.GaussNoise(p=1.0), A.GaussianBlur(p=1.0), A.Equalize(), A.D4(), size=(8, 8))
+    made = lifted(*TONES, A.GaussNoise(p=1.0), A.GaussianBlur(p=1.0), A.Equalize(), A.D4(), size=(8, 8))
     given = torch.zeros(count, 3, 8, 8, dtype=torch.uint8)
     assert made.augment(given, index=torch.arange(count), seed=0).shape == (count, 3, 8, 8)
 

@@ -359,6 +359,11 @@ def _equalize(t: Any, state: State) -> Step:
     return _called(t, state, partial(tone.equalized, pil=t.mode == "pil"))
 
 
+def _clahe(t: Any, state: State) -> Step:
+    grid = int(t.tile_grid_size[0]), int(t.tile_grid_size[1])
+    return _drawn(t, state, (t.clip_limit,), partial(tone.adaptively_equalized, grid=grid))
+
+
 def _noise(t: Any, state: State) -> Step:
     if t.noise_scale_factor != 1:
         return worker(t, state, "noise_scale_factor is not batched")
@@ -490,6 +495,7 @@ _TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
     "Posterize": _posterize,
     "Solarize": lambda t, state: _drawn(t, state, (t.threshold_range,), tone.solarized),
     "Equalize": _equalize,
+    "CLAHE": _clahe,
     "CoarseDropout": _dropout,
     "GaussNoise": _noise,
     "GaussianBlur": _blur,

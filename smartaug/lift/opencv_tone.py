@@ -19,6 +19,7 @@ from ..augment import Augmentation
 from ..augment.backends.torch_warp import within
 from ..augment.plan import Call, Lookup, Plan, Segment, Trace
 from .noise import normal_field
+from .opencv_clahe import clahe
 
 Span = tuple[float, float]
 _LEVELS = 256
@@ -261,6 +262,13 @@ def equalized(images: Tensor, *, pil: bool) -> Tensor:
         table = ((below - first).float() * scale).round().clamp_(0, 255).long()
         table = torch.where(first < total, table, identity)
     return table.gather(2, flat).to(torch.uint8).view_as(images)
+
+
+def adaptively_equalized(
+    numbers: Tensor, key: Tensor, shape: Sequence[int], *, grid: tuple[int, int]
+) -> Sequence[Segment]:
+    """Numbers: the clip limit."""
+    return (Call(partial(clahe, grid=grid), (numbers[:, 0],), "CLAHE"),)
 
 
 # --- blur and noise --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 | RandomHorizontalFlip, RandomVerticalFlip, Pad | |
 | RandomCrop, CenterCrop | the images' size is not known |
 | Resize, RandomResizedCrop | likewise; where it shrinks (antialiased); other than bilinear |
-| RandomRotation, RandomAffine | expand=True; bicubic |
+| RandomRotation, RandomAffine, RandomPerspective | expand=True; bicubic |
 | ColorJitter, RandomGrayscale, RandomPosterize, RandomSolarize, RandomAutocontrast, RandomEqualize, RandomInvert, \
 RandomAdjustSharpness | behind Normalize |
 | Grayscale(3) | the number of channels is not known to be 3 |
@@ -15,7 +15,7 @@ RandomAdjustSharpness | behind Normalize |
 | RandomApply, RandomChoice, RandomOrder, Compose | something inside stays |
 
 ToTensor, PILToTensor, ToImage, ToDtype, ConvertImageDtype, ToPureTensor, Normalize and Identity are folded into the
-conversion at the end. Everything else stays (RandomPerspective, ElasticTransform, JPEG, Lambda, ...).
+conversion at the end. Everything else stays (ElasticTransform, JPEG, Lambda, ...).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import torch
 
 from .. import augment as A
 from .noise import EraseNoise
+from .perspective import Perspective
 from .registry import several
 from .steps import State, Step, device, folded, worker
 
@@ -215,6 +216,12 @@ def _affine(t: Any, state: State) -> Step:
     )
 
 
+def _perspective(t: Any, state: State) -> Step:
+    if not 0 <= t.distortion_scale <= 1:
+        return worker(t, state, "distortion_scale must lie in 0..1")
+    return _warped(t, state, partial(Perspective, float(t.distortion_scale), float(t.p)))
+
+
 def _center(t: Any) -> tuple[float, float] | None:
     return None if t.center is None else (float(t.center[0]), float(t.center[1]))
 
@@ -382,6 +389,7 @@ _TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
     "RandomResizedCrop": _resized_crop,
     "RandomRotation": _rotation,
     "RandomAffine": _affine,
+    "RandomPerspective": _perspective,
     "ColorJitter": _color_jitter,
     "Grayscale": _grayscale,
     "RandomGrayscale": lambda t, state: _tone(t, state, lambda: A.Grayscale(float(t.p))),
