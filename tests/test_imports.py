@@ -36,7 +36,7 @@ AUGMENT_LAYERS = [
     ["augmix", "compose", "partly"],
 ]
 LIFT_LAYERS = [
-    ["opencv_clahe", "steps", "head", "noise"],
+    ["steps", "head", "noise", "opencv_clahe"],
     ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],

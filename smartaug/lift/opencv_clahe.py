@@ -1,12 +1,17 @@
 """Contrast-limited adaptive histogram equalisation (CLAHE) on luminance, as albumentations calls OpenCV for it.
 
-Luminance and CLAHE itself are OpenCV's 8-bit integers; colours come back by floating point, within one grey level on
-99.9 % of the values. Cost: one histogram a tile and about forty operations a pixel. Reference: Zuiderveld, "Contrast
+On the CPU OpenCV itself runs, which albumentations needs anyway. Elsewhere, `computed`: luminance and CLAHE itself are
+OpenCV's 8-bit integers; colours come back by floating point, within one grey level on 99.9 % of the values. Cost: one
+histogram a tile and about forty operations a pixel, on a CPU ten times OpenCV's. Reference: Zuiderveld, "Contrast
 limited adaptive histogram equalization", Graphics Gems IV, 1994.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +23,34 @@ _WHITE = (0.950456, 1.0, 1.088754)  # D65
 
 def clahe(images: Tensor, limit: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """Rows (n, 1 or 3, H, W) uint8 with the clip limits (n,); grid: tiles across and down."""
+    if images.device.type == "cpu" and _opencv_installed():
+        return by_opencv(images, limit, grid=grid)
+    return computed(images, limit, grid=grid)
+
+
+@lru_cache(maxsize=1)
+def _opencv_installed() -> bool:
+    return importlib.util.find_spec("cv2") is not None
+
+
+def by_opencv(images: Tensor, limit: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """`clahe` by OpenCV, row by row, on the CPU."""
+    import cv2
+
+    def one(image: np.ndarray, clip: float) -> np.ndarray:
+        engine = cv2.createCLAHE(clipLimit=clip, tileGridSize=grid)
+        if len(image) == 1:
+            return engine.apply(image[0])[None]
+        lab = cv2.cvtColor(np.ascontiguousarray(image.transpose(1, 2, 0)), cv2.COLOR_RGB2LAB)
+        lab[:, :, 0] = engine.apply(lab[:, :, 0])
+        return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).transpose(2, 0, 1)
+
+    rows = [one(image, clip) for image, clip in zip(images.numpy(), limit.tolist(), strict=True)]
+    return torch.from_numpy(np.stack(rows)) if rows else images.clone()
+
+
+def computed(images: Tensor, limit: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """`clahe` in tensor operations, on any device."""
     if images.shape[1] == 1:
         return equalized(images[:, 0].long(), limit, grid)[:, None].to(torch.uint8)
     lab = to_lab(images)
@@ -36,7 +69,9 @@ def equalized(levels: Tensor, limit: Tensor, grid: tuple[int, int]) -> Tensor:
     ]
     padded = levels.index_select(1, lines[0]).index_select(2, lines[1])
     tall, wide = padded.shape[1] // down, padded.shape[2] // across
-    tiles = padded.view(count, down, tall, across, wide).permute(0, 1, 3, 2, 4).reshape(count, -1, tall * wide)
+    tiles = (
+        padded.view(count, down, tall, across, wide).permute(0, 1, 3, 2, 4).reshape(count, down * across, tall * wide)
+    )
 
     one = torch.ones((), dtype=torch.int64, device=device)
     counts = torch.zeros(count, down * across, 256, dtype=torch.int64, device=device)
@@ -48,7 +83,9 @@ def equalized(levels: Tensor, limit: Tensor, grid: tuple[int, int]) -> Tensor:
     step = (256 // rest.clamp(min=1)).clamp(min=1)
     level = torch.arange(256, device=device)
     counts = counts + ((level % step == 0) & (level // step < rest)).long()
-    tables = (counts.cumsum(2).float() * (255.0 / (tall * wide))).round_().clamp_(0, 255).view(count, -1)
+    tables = (
+        (counts.cumsum(2).float() * (255.0 / (tall * wide))).round_().clamp_(0, 255).view(count, down * across * 256)
+    )
 
     above, below, lower = _neighbours(height, tall, down, device)
     left, right, further = _neighbours(width, wide, across, device)
