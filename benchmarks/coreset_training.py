@@ -246,9 +246,14 @@ def trained(fraction: float, steps: int, options: Any) -> dict[str, Contender]:
         "FacilityLocation, pass, γ": subset(medoids, fraction, every=every, embed="pass", weights=True),
         "FacilityLocation, augment": subset(medoids, fraction, apply="augment"),
         "FacilityLocation, append": subset(medoids, fraction, apply="append"),
+        "random, augment": subset(coreset.Uniform(), fraction, apply="augment"),
+        "random, append": subset(coreset.Uniform(), fraction, apply="append"),
     }
-    rows = {"FacilityLocation, append": 1 + fraction}
-    return {name: Contender(make, rows=rows.get(name, 1.0)) for name, make in made.items()}
+    plain = Contender(None, CHEAP[-1:])
+    return {
+        **{name: Contender(make, rows=1 + fraction * name.endswith("append")) for name, make in made.items()},
+        "full, short schedule, nothing augmented": plain,
+    }
 
 
 def augmented(ratio: float) -> dict[str, Contender]:
