@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -191,6 +192,13 @@ def test_other_types_are_read_and_nothing_is_written(dtype):
     assert indices.tolist() == smartaug.FacilityLocation()(smartaug.Embedding(before.float()), 10)[0].tolist()
     assert torch.equal(embedding.residual, before)
     assert not weights.requires_grad
+
+
+def test_numpys_integers_are_budgets():
+    embedding = residuals(20)
+    assert torch.equal(
+        smartaug.FacilityLocation()(embedding, np.int64(4))[0], smartaug.FacilityLocation()(embedding, 4)[0]
+    )
 
 
 @pytest.mark.parametrize("method", ["exact", "stochastic"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from ..batch import Embedding
 
 def check_budget(budget: int, size: int) -> None:
     """ValueError unless 0 ≤ budget ≤ size, TypeError for what is no integer."""
-    if not isinstance(budget, int) or isinstance(budget, bool):
+    if not isinstance(budget, Integral) or isinstance(budget, bool):
         raise TypeError(f"budget must be a number of samples, got {budget!r}; write {max(1, size // 10)}")
     if not 0 <= budget <= size:
         raise ValueError(f"budget must lie in 0..{size}, the number of samples, got {budget}")
