@@ -10,13 +10,14 @@ steps it is run again with so many fewer steps that it costs the same. Expensive
 Flip, run by the batched backend, but charged per augmented row as torchvision's per-sample pipeline costs here (ratio
 to a row trained: in the results); every contender has the cost of augmenting everything for {expensive} steps. Wrong
 labels (--noisy): CIFAR-10N random1 in place of the training labels. Reported: test accuracy in percent (mean, standard
-deviation, n); cost; cost at which the accuracy first reaches the full run's minus 1 point (of {looks} looks), null
-where it never does. The paper's size: --images 50000 --tests 10000 --epochs 200 --width 16 --stem 1 --batch 128 on a
-GPU.
+deviation, n); cost; every run, and "reached": the cost at which its accuracy was first that of the same seed's full run
+minus 1 point (at one of {looks} looks), null where it never was. --resume 1 goes on from the committed results. The
+paper's size, for a GPU: --images 50000 --tests 10000 --epochs 200 --stem 1 --batch 128 --expensive 7800.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 import warnings
@@ -43,6 +44,7 @@ CHEAP = [smartaug.PadCrop(4), smartaug.Flip(), smartaug.Normalize(MEAN, STD)]
 STRONG = [smartaug.AugMix(), *CHEAP]
 NEVER = 10**6
 LOOKS = 5
+RATIO = "augmentation over training, a row"
 
 
 # --- data and network ------------------------------------------------------------------------------------------------
@@ -193,10 +195,10 @@ def run(data: Data, contender: Contender, steps: int, seed: int, options: Any, n
     return {
         "accuracy": curve[-1][1],
         "steps": steps,
-        "cost": share * steps,
-        "selection": overhead,
+        "cost": round(share * steps, 1),
+        "selection": round(overhead, 4),
         "curve": [(share * at, right) for at, right in curve],
-        "wrong": statistics.mean(wrong) if wrong else None,
+        "wrong": round(statistics.mean(wrong), 4) if wrong else None,
     }
 
 
@@ -244,9 +246,14 @@ def trained(fraction: float, steps: int, options: Any) -> dict[str, Contender]:
         "FacilityLocation, pass, γ": subset(medoids, fraction, every=every, embed="pass", weights=True),
         "FacilityLocation, augment": subset(medoids, fraction, apply="augment"),
         "FacilityLocation, append": subset(medoids, fraction, apply="append"),
+        "random, augment": subset(coreset.Uniform(), fraction, apply="augment"),
+        "random, append": subset(coreset.Uniform(), fraction, apply="append"),
     }
-    rows = {"FacilityLocation, append": 1 + fraction}
-    return {name: Contender(make, rows=rows.get(name, 1.0)) for name, make in made.items()}
+    plain = Contender(None, CHEAP[-1:])
+    return {
+        **{name: Contender(make, rows=1 + fraction * name.endswith("append")) for name, make in made.items()},
+        "full, short schedule, nothing augmented": plain,
+    }
 
 
 def augmented(ratio: float) -> dict[str, Contender]:
@@ -304,7 +311,7 @@ def augmentation_ratio(data: Data, options: Any) -> float:
 
 # --- the table -------------------------------------------------------------------------------------------------------
 
-Found = dict[str, dict[str, list[dict[str, Any]]]]  # setting -> contender -> runs
+Found = dict[str, dict[str, list[dict[str, Any]]]]  # setting -> contender -> runs: seed and what `run` tells
 
 
 def reached(curve: list[tuple[float, float]], wanted: float) -> float | None:
@@ -313,8 +320,6 @@ def reached(curve: list[tuple[float, float]], wanted: float) -> float | None:
 
 def told(found: Found) -> dict[str, Any]:
     """Tables with what wins first."""
-    full = found.get("full", {}).get("full", [])
-    wanted = statistics.mean(one["accuracy"] for one in full) - 1 if full else None
     tables: dict[str, Any] = {}
     for setting, runs in found.items():
         rows = {}
@@ -326,17 +331,22 @@ def told(found: Found) -> dict[str, Any]:
                     "sd": round(statistics.stdev(right), 2) if len(right) > 1 else None,
                     "n": len(right),
                 },
-                "steps": round(statistics.mean(one["steps"] for one in ones)),
                 "cost": round(statistics.mean(one["cost"] for one in ones)),
                 "selection, share of training": round(statistics.median(one["selection"] for one in ones), 3),
             }
-            if wanted is not None and not setting.startswith("wrong"):
-                row["cost to full − 1 point"] = [reached(one["curve"], wanted) for one in ones]
             if ones[0]["wrong"] is not None:
                 row["wrong labels selected"] = round(statistics.mean(one["wrong"] for one in ones), 4)
-            rows[name] = row
+            rows[name] = row | {"runs": ones}
         tables[setting] = dict(sorted(rows.items(), key=lambda row: -row[1]["accuracy"]["mean"]))
     return tables
+
+
+def found_before() -> tuple[Found, float]:
+    """The runs in the committed results, to go on from, and what augmenting cost there."""
+    content = json.loads((harness.RESULTS / "coreset_training.json").read_text())
+    tables = content["results"]
+    found = {setting: {name: row["runs"] for name, row in rows.items()} for setting, rows in tables.items()}
+    return found, content[RATIO]
 
 
 def main() -> None:
@@ -355,6 +365,7 @@ def main() -> None:
         seeds=3,
         expensive=120,
         minutes=45.0,
+        resume=0,
         device="cpu",
     )
     if not options.data:
@@ -362,21 +373,35 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*steps.*")
     began = time.perf_counter()
     data = load(options.data, options.images, options.tests, options.noisy)
-    ratio = augmentation_ratio(data, options)
     whole = options.epochs * (options.images // options.batch)
     found: Found = {}
+    if options.resume:
+        found, ratio = found_before()
+    else:
+        ratio = augmentation_ratio(data, options)
     settings = {key: getattr(options, key) for key in ("images", "tests", "epochs", "width", "stem", "batch")}
     settings |= {"threads": options.threads, "seeds": options.seeds, "expensive": options.expensive, "looks": LOOKS}
     method = (__doc__ or "").format(**settings)
 
+    def done(setting: str, name: str, seed: int) -> dict[str, Any] | None:
+        return next((one for one in found.get(setting, {}).get(name, []) if one["seed"] == seed), None)
+
+    def keep(setting: str, name: str, made: dict[str, Any]) -> None:
+        found.setdefault(setting, {}).setdefault(name, []).append(made)
+        facts = {RATIO: round(ratio, 2), "lr": options.lr, "every": options.every}
+        harness.write("coreset_training", method, told(found), packages=("torchvision", "numba"), **facts)
+
     def go(setting: str, name: str, contender: Contender, steps: int, seed: int, noisy: bool = False) -> dict[str, Any]:
+        before = done(setting, name, seed)
+        if before is not None:
+            return before
         if time.perf_counter() - began > 60 * options.minutes:
             raise TimeoutError
-        made = run(data, contender, steps, seed, options, noisy)
-        found.setdefault(setting, {}).setdefault(name, []).append(made)
+        made = {"seed": seed, **run(data, contender, steps, seed, options, noisy)}
+        curve, full = made.pop("curve"), done("full", "full", seed)
+        made["reached"] = None if full is None or noisy else reached(curve, full["accuracy"] - 1)
+        keep(setting, name, made)
         print(f"{setting:28} {name:34} seed {seed} {made['accuracy']:6.2f} % cost {made['cost']:7.0f}", flush=True)
-        facts = {"augmentation over training, a row": round(ratio, 2), "minutes": options.minutes, "lr": options.lr}
-        harness.write("coreset_training", method, told(found), packages=("torchvision", "numba"), **facts)
         return made
 
     try:
@@ -387,16 +412,16 @@ def main() -> None:
                 equal = f"{fraction:.0%}, equal "
                 for name, contender in trained(fraction, steps, options).items():
                     made = go(equal + "steps", name, contender, steps, seed)
-                    if made["cost"] <= 1.03 * steps:
-                        found.setdefault(equal + "cost", {}).setdefault(name, []).append(made)
-                    else:
+                    if made["cost"] > 1.03 * steps:
                         go(equal + "cost", name, contender, max(1, round(steps**2 / made["cost"])), seed)
-            for name, contender in augmented(ratio).items():
-                steps = round(options.expensive * (1 + ratio) / (contender.rows + contender.charged))
-                go("expensive, equal cost", name, contender, steps, seed)
+                    elif done(equal + "cost", name, seed) is None:
+                        keep(equal + "cost", name, made)
             if data.human is not None:
                 for name, contender in noisy_contenders(0.3, options).items():
                     go("wrong labels, 30%", name, contender, round(0.3 * whole), seed, noisy=True)
+            for name, contender in augmented(ratio).items():
+                steps = round(options.expensive * (1 + ratio) / (contender.rows + contender.charged))
+                go("expensive, equal cost", name, contender, steps, seed)
     except TimeoutError:
         print(f"stopped after {options.minutes} minutes; the results say how many runs each row has")
     for setting, rows in told(found).items():

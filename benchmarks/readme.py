@@ -157,6 +157,13 @@ def draws() -> str:
     return table(rows) if len(rows) > 1 else NOT_MEASURED
 
 
+def recording() -> str:
+    """Share of a training step that recording the user's own outputs takes, at worst over the numbers of classes."""
+    rows = result("coreset_record").get("results", {}).get("cost", {})
+    share = max((row["ratio"]["median"] for row in rows.values()), default=None)
+    return NOT_MEASURED if share is None else f"at most {share:.2%} of a training step, 128 bytes a sample"
+
+
 def methods() -> str:
     """One row a method: what, when, cost, measured gain."""
     return table(
@@ -232,6 +239,20 @@ def methods() -> str:
                 "as a rival in comparisons",
                 "one sort",
                 subset_gain("MaxLoss, observed"),
+            ),
+            (
+                '`Coreset` with `embed="observed"`',
+                "gradients of the last layer from your own forward passes",
+                "selections without a pass over the data",
+                recording(),
+                "that pass",
+            ),
+            (
+                "`InfoBatch`",
+                "prunes at random below the mean loss and weighs the rest up",
+                "to save steps without choosing a budget",
+                "one random number a sample",
+                subset_gain("InfoBatch"),
             ),
             (
                 "`SAFLEX`",

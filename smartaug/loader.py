@@ -43,10 +43,11 @@ class DataLoader(TorchDataLoader[T]):
     sample then needs no more work and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
     an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
-    `smartaug.Loss` applies them. coreset: an object that selects the samples of each epoch. device: where stages run;
-    None is the current accelerator, else the CPU. seed: of all augmentations; None is `torch.initial_seed()`, read at
-    the first batch. inputs, target: key, position or callable naming the images and the labels in a batch; None finds
-    them by name and shape. returns: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
+    `smartaug.Loss` applies them. coreset: an object that selects the samples that each epoch draws, or augments
+    (`Coreset`); under several ranks each draws its part. device: where stages run; None is the current accelerator,
+    else the CPU. seed: of all augmentations; None is `torch.initial_seed()`, read at the first batch. inputs, target:
+    key, position or callable naming the images and the labels in a batch; None finds them by name and shape. returns:
+    "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
 
     Augmentation is a pure function of (seed, epoch, dataset index): it does not depend on batch size, shuffling,
     workers or ranks, but for the partners in MixUp and CutMix and for foreign stages, which see the batch. The epoch is

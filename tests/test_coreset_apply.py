@@ -236,6 +236,31 @@ class Masked(WithGetItems):
         return image, self.mask[index].clone(), index
 
 
+def test_a_loader_rebuilt_by_accelerate_selects_before_workers_load():
+    """Accelerate makes a stock loader of our batch sampler and collate function; our ``__iter__`` is gone."""
+    chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply="augment")
+    loader = smartaug.DataLoader(Masked(chosen.membership(20)), batch_size=5, coreset=chosen, seed=3)
+    stock = torch.utils.data.DataLoader(
+        loader.dataset, batch_sampler=loader.batch_sampler, collate_fn=loader.collate_fn, num_workers=1
+    )
+    for epoch in range(2):
+        rows = [row for batch in stock for row in zip(*batch, strict=True)]
+        marked = sorted(int(index) for _, bit, index in rows if bit)
+        assert marked == chosen.selection(epoch, 20, 3)[0].tolist()
+
+
+def test_a_sampler_alone_draws_all_and_selects_what_workers_augment():
+    chosen = smartaug.Coreset(6, select=coreset.Uniform(), apply="augment")
+    sampler, mask = smartaug.CoresetSampler(chosen, size=20, seed=3), chosen.membership(20)
+    loader = torch.utils.data.DataLoader(Masked(mask), batch_size=5, sampler=sampler, num_workers=1)
+    assert len(loader) == 4
+    for epoch in range(2):
+        rows = [row for batch in loader for row in zip(*batch, strict=True)]
+        assert sorted(int(index) for _, _, index in rows) == list(range(20))
+        marked = sorted(int(index) for _, bit, index in rows if bit)
+        assert marked == chosen.selection(epoch, 20, 3)[0].tolist()
+
+
 def test_a_copied_coreset_has_a_shared_mask_of_its_own():
     import copy
     import pickle

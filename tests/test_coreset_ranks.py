@@ -3,6 +3,7 @@
 import collections
 
 import pytest
+from torch.utils.data import DistributedSampler
 
 import smartaug
 from tests import coreset_ranks, frameworks_ranks
@@ -79,6 +80,32 @@ def test_ranks_augment_exactly_the_selected(ranks, apply):
 def test_what_fails_on_rank_0_fails_everywhere(ranks):
     assert ranks[0]["plain"]["failing"] == "ValueError: no choice"
     assert ranks[1]["plain"]["failing"] == "RuntimeError: rank 0 failed with ValueError: no choice"
+
+
+def test_a_base_sampler_tells_rank_order_and_epoch():
+    chosen = smartaug.Coreset(8, select=smartaug.coreset.Uniform())
+
+    def make(**settings):
+        base = DistributedSampler(range(20), num_replicas=2, rank=1, **settings)
+        return base, smartaug.CoresetSampler(chosen, size=20, seed=3, base=base)
+
+    base, sampler = make()
+    base.set_epoch(7)
+    assert sampler.epoch == 7
+    drawn = list(sampler)
+    assert sorted(drawn) == chosen.selection(7, 20, 3)[0].tolist()
+    assert list(make()[1]) != drawn  # epoch 0
+    assert sampler.epoch == 8  # not told again: counted
+    sampler.set_epoch(7)
+    assert base.epoch == 7
+    assert list(sampler.part()) == drawn[1::2]
+    _, other = make(seed=5)
+    other.set_epoch(7)
+    assert list(other) != drawn
+    assert sorted(other) == chosen.selection(8, 20, 3)[0].tolist()
+    _, plain = make(shuffle=False)
+    assert list(plain) == chosen.selection(0, 20, 3)[0].tolist()
+    assert len(smartaug.CoresetSampler(range(7), base=make(drop_last=True)[0]).part()) == 3
 
 
 def test_a_part_of_a_sampler_in_one_process():

@@ -389,6 +389,22 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, apply, batches):
         assert steps(whole, twin) == steps(*resumed)
 
 
+def test_a_state_replaces_what_a_loader_had_selected_itself():
+    def trained(seed):
+        loader = make(smartaug.Coreset(0.5, select=smartaug.MaxLoss()))
+        torch.manual_seed(seed)
+        run(loader, nn.Linear(8, K), 3)
+        return loader
+
+    first, second = trained(1), trained(2)
+    iter_state = first.state_dict()
+    batches = run(first, net(), 2)
+    assert second.coreset.selection(2, N, 7)[0].tolist() != first.coreset.selection(2, N, 7)[0].tolist()
+    list(second.sampler)  # a selection of its own for the epoch to come
+    second.load_state_dict(iter_state)
+    assert run(second, net(), 2) == batches
+
+
 def test_a_state_without_the_record_is_small_and_warms_up_again():
     chosen = smartaug.Coreset(0.5, select=smartaug.FacilityLocation(backend="torch"))
     loader = make(chosen)

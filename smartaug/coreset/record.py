@@ -148,8 +148,9 @@ class Record:
     def add(self, index: Tensor, packed: Packed, epoch: int) -> None:
         """Keep B rows of the samples index (B,), seen in ``epoch``; those on a device are written once they arrive."""
         device = packed.values.device
-        if device.type == "cpu":
-            self._write(index.cpu(), packed, epoch)
+        if device.type not in ("cuda", "xpu"):
+            moved = [None if part is None else part.cpu() for part in (index, *packed)]
+            self._write(moved[0], Packed(*moved[1:]), epoch)  # type: ignore[arg-type]
             return
         # a copy to the CPU that is not waited for lands in pinned memory
         parts = [None if part is None else part.to("cpu", non_blocking=True) for part in (index, *packed)]

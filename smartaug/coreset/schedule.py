@@ -1,7 +1,10 @@
 """`Coreset`: how much of the data an epoch trains on or augments, how often that is chosen, and by which criterion.
 
-Whatever the criterion, *how many* samples are augmented or trained on matters more than *which*: compare with
-`coreset.Uniform`, a fresh random subset, before paying for a selection.
+What: a budget split over the classes, a criterion that fills it, and what the criterion sees. When: an epoch over all
+data, or the augmentation of all data, costs too much. Compare with `coreset.Uniform`, a fresh random subset, before
+paying for a selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
+embed="pass" a forward pass of all samples. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training
+Neural Networks", NeurIPS 2022; observed residuals and exploration are ours.
 """
 
 from __future__ import annotations
@@ -73,7 +76,8 @@ class Coreset:
     times the mean), or the largest multiple of the mean. memory: bytes above which the record is mapped from a file in
     ``folder`` (None: the system's temporary folder).
 
-    Under `torch.distributed` records are merged, rank 0 selects, and all ranks use that.
+    Where `smartaug.Loss` is called several times on a batch, the last outputs count. Under `torch.distributed` records
+    are merged, rank 0 selects, and all ranks use that; they wait for it, at most as long as their process group does.
     """
 
     varies = False  # whether the number of samples differs between epochs
