@@ -13,8 +13,8 @@ Draws needed: n = 1.96² Var[ℓ] / (0.01² E[ℓ]²), from exact loss moments (
 there are more). Per image: median and quartiles over test images; of the data set's mean loss: draws in all when every
 image is drawn equally often, from the mean variance and the mean loss. Networks: the demo's small CNN,
 one for each data set, one seed: digits, 15 epochs with shifts of 1 pixel; CIFAR-10 (--data), 3 epochs on --training
-images with padded crop and flip; accuracy and mean loss of the test images beside. linearised: exact over linearised variance of
-each image's loss, quartiles.
+images with padded crop and flip; accuracy and mean loss of the test images beside. linearised: exact over linearised
+variance of each image's loss, quartiles.
 """
 
 from __future__ import annotations
