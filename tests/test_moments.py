@@ -62,25 +62,23 @@ CONTINUOUS = {
 def drawn(aug, image, count=DRAWS):
     """``count`` draws of one image (C, H, W) through the augmentation itself: (count, D) float64."""
     index = torch.arange(count)
-    made = [aug(image.expand(len(part), -1, -1, -1), index=part, seed=3) for part in index.split(20_000)]
+    made = [aug(image.expand(len(part), -1, -1, -1), index=part, seed=3) for part in index.split(10_000)]
     return torch.cat(made).flatten(1).double()
 
 
 @pytest.mark.parametrize("name", [*FINITE, *CONTINUOUS])
 def test_agrees_with_a_hundred_thousand_draws(name):
     aug = FINITE.get(name) or CONTINUOUS[name]
-    found = moments.of(aug, PHOTOS[:1], nodes=2048 if name in FINITE else 1 << 12, dtype=torch.float64)
+    found = moments.of(aug, PHOTOS[:1], nodes=2048 if name in FINITE else 1 << 14, dtype=torch.float64)
     assert found.exact == (name in FINITE)
     sample = drawn(aug, PHOTOS[0])
     mean, variance = found.mean.flatten(), found.variance().flatten()
     apart = (sample - sample.mean(0)).square_()
-    # 5 standard errors of the draws, and the quadrature's own error estimate spread over the pixels
-    near = 5 * (variance / DRAWS).sqrt() + 3 * float(found.error.mean) * mean.norm() / len(mean) ** 0.5 + 1e-9
-    assert ((sample.mean(0) - mean).abs() <= near).all()
     spread = (apart.square().mean(0) - variance.square()).clamp_min(0)
-    # the errors of single pixels partly cancel in the trace
-    slack = 6 * float(found.error.trace) * variance.mean()
-    assert ((apart.mean(0) - variance).abs() <= 5.5 * (spread / DRAWS).sqrt() + slack + 1e-9).all()
+    # 5 standard errors of the draws; a quadrature has at most 0.7 of the standard error of as many draws as nodes
+    errors = 5 / DRAWS**0.5 + (0.0 if found.exact else 0.7 / found.size**0.5)
+    assert ((sample.mean(0) - mean).abs() <= errors * variance.sqrt() + 1e-9).all()
+    assert ((apart.mean(0) - variance).abs() <= 1.1 * errors * spread.sqrt() + 1e-9).all()
 
 
 @pytest.mark.parametrize("name", FINITE)
@@ -399,13 +397,13 @@ def test_stages_without_a_plan():
     images = torch.full((2, 1, 3, 3), 0.5)
     with pytest.raises(TypeError, match=r"shade has no plan.*draws=1000"):
         moments.of([augment.Flip(), shade], images)
-    made = moments.of([augment.Flip(), shade], images, draws=2000, dtype=torch.float64)
+    made = moments.of([augment.Flip(), shade], images, draws=500, dtype=torch.float64)
     assert not made.exact
-    assert (made.error.mean > 0.005).all()
-    assert (made.error.mean < 0.03).all()
+    assert (made.error.mean > 0.01).all()
+    assert (made.error.mean < 0.06).all()
     away = (made.mean - 0.25).flatten(1).norm(dim=1) / made.mean.flatten(1).norm(dim=1)
     assert (away < 4 * made.error.mean).all()
-    assert torch.allclose(made.variance(), torch.full_like(made.mean, 0.25 / 12), rtol=0.15)
+    assert torch.allclose(made.variance(), torch.full_like(made.mean, 0.25 / 12), rtol=0.25)
     assert torch.allclose(made.factor.square().sum(1), made.variance(), rtol=1e-6)
 
 

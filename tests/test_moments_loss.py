@@ -160,10 +160,10 @@ def test_draws_of_stages_without_a_plan():
 
     with torch.no_grad():
         slope = (images.flatten(1) @ model[1].weight[0]).abs()
-    mean, variance = moments.loss_moments(model, criterion, images, target, shade, draws=4000)
-    assert torch.allclose(variance, slope**2 / 12, rtol=0.1)
+    mean, variance = moments.loss_moments(model, criterion, images, target, shade, draws=1000)
+    assert torch.allclose(variance, slope**2 / 12, rtol=0.2)
     with torch.no_grad():
-        assert torch.allclose(mean, model(images)[:, 0], atol=float(4 * slope.max() / 12**0.5 / 4000**0.5))
+        assert torch.allclose(mean, model(images)[:, 0], atol=float(4 * slope.max() / 12**0.5 / 1000**0.5))
     with pytest.raises(TypeError, match="loss_moments"):
         moments.loss_moments(model, criterion, images, target, shade)
 

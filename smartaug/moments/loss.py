@@ -44,9 +44,9 @@ def loss_moments(
     takes.
 
     method: "exact" sums the losses over all nodes. "linear" takes one gradient g at the mean image: mean ℓ(μ), variance
-    gᵀΣg. It is cheap and holds for transforms that hardly change the image. For others it is off by large factors, mostly
-    too small, and far too large where the mean image is one that the model never saw (benchmarks/results/moments.json). Raises ValueError for labels that the model has no output for and
-    for losses that are not finite, naming samples and transform.
+    gᵀΣg. It is cheap and holds for transforms that hardly change the image; for others it is off by large factors, also
+    upwards, where the mean image is one that the model never saw (benchmarks/results/moments.json). Raises ValueError
+    for labels that the model has no output for and for losses that are not finite, naming samples and transform.
     """
     if method not in ("exact", "linear"):
         raise ValueError(f'method must be "exact" or "linear", got {method!r}; write method="exact"')
