@@ -449,7 +449,7 @@ class Pipeline:
             return target
         verdict = self._told(lambda: checked_results(made, len(target)), target.index, output)
         batch = self._with(verdict, Batch(None, target.plain, target._weight, target._soft, target.index))
-        self.counts["weighted"] += 1
+        self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key)
 
     def _told(self, ask: Callable[[], Any], index: Tensor | None, shown: Any) -> Any:

@@ -119,6 +119,14 @@ def test_training_is_the_same_either_way(name, settings):
     assert not any(part._forward_hooks for part in model.modules())
 
 
+def test_warmup_counts_batches_that_the_loss_has_met():
+    model = convolutional(nn.GroupNorm(2, 4)).double()
+    stage = smartaug.SAFLEX(model, data(12), method="difference", when="loss", warmup=3)
+    _, loader = run(stage, model, data())
+    told = loader.stats()
+    assert (told["batches"], told["weighted"], told["reweight"]["batches"]) == (8, 5, 8)
+
+
 def test_head_scope_makes_no_pass_of_the_batch(monkeypatch):
     model, held, sizes = convolutional(nn.GroupNorm(2, 4)).double(), data(12), []
     original = grads._call_as_is
