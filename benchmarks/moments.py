@@ -4,11 +4,10 @@ Method. Speed: the mean and the variance image of a CIFAR batch (128 × 3 × 32 
 --data) under padded crop (4) × flip, by closed form, by enumerating all 162 transforms, and by Monte Carlo through the
 same compiled augmentation; and under rotation by ±30° (bilinear) by quadrature. The Monte Carlo run takes 400 draws and
 is timed in turn with the others; its time at equal error is that time scaled by the number of draws that brings the
-root-mean-square relative error of the mean image, sqrt(tr Σ / n) / |μ|, of the median image to 1e-3 (the exact forms have rounding error
-only, the quadrature has as many nodes as bring
-mean and deviation of all images within 1e-3 of one of 8192 nodes). Memory: a process of its own integrates one 224 × 224
-image under RandAugment(2, 9), all of its 529 different transforms, with mean, variance, and the largest eigenvector;
-peak resident memory.
+root-mean-square relative error of the mean image, sqrt(tr Σ / n) / |μ|, of the median image to 1e-3 (the exact forms
+have rounding error only, the quadrature has as many nodes as bring mean and deviation of all images within 1e-3 of one
+of 8192 nodes). Memory: a process of its own integrates one 224 × 224 image under RandAugment(2, 9), all of its 529
+different transforms, with mean, variance, and the largest eigenvector; peak resident memory.
 
 Draws needed: n = 1.96² Var[ℓ] / (0.01² E[ℓ]²), from exact loss moments (all transforms, or 1024 quadrature nodes where
 there are more). Per image: median and quartiles over test images; of the data set's mean loss: draws in all when every
