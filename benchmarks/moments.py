@@ -13,8 +13,8 @@ peak resident memory.
 Draws needed: n = 1.96² Var[ℓ] / (0.01² E[ℓ]²), from exact loss moments (all transforms, or 1024 quadrature nodes where
 there are more). Per image: median and quartiles over test images; of the data set's mean loss: draws in all when every
 image is drawn equally often, from the mean variance and the mean loss. Networks: the demo's small CNN,
-one for each data set, one seed: digits, 15 epochs with shifts of 1 pixel; CIFAR-10 (--data), 4 epochs on --training
-images with padded crop and flip; accuracy and mean loss of the test images beside. linearised: exact over linearised
+one for each data set, one seed, trained on as many images and epochs as each row says, on digits with shifts of 1 pixel,
+on CIFAR-10 (--data) with padded crop and flip; accuracy and mean loss of the test images beside. linearised: exact over linearised
 variance of each image's loss, quartiles.
 """
 
@@ -216,6 +216,8 @@ def needed(
             "transforms": len(found.weights),
             "exact": found.exact,
             "images": len(some),
+            "training images": len(images),
+            "epochs": epochs,
         }
         print(f"{task.name}: {name}: {results[name]}", flush=True)
     return results
@@ -246,7 +248,7 @@ def main() -> None:
     if options.only and earlier.exists():  # the other part stays
         results = {**json.loads(earlier.read_text())["results"], **results}
     packages = ("scikit-learn", "torchvision", "numba")
-    path: Path = harness.write("moments", __doc__ or "", results, packages=packages, training=options.training)
+    path: Path = harness.write("moments", __doc__ or "", results, packages=packages)
     print(path)
 
 
