@@ -12,9 +12,9 @@ peak resident memory.
 
 Draws needed: n = 1.96² Var[ℓ] / (0.01² E[ℓ]²), from exact loss moments (all transforms, or 1024 quadrature nodes where
 there are more). Per image: median and quartiles over test images; of the data set's mean loss: draws in all when every
-image is drawn equally often, from the mean variance and the mean loss. Networks: the demo's small CNN,
-one for each data set, one seed, trained on as many images and epochs as each row says, on digits with shifts of 1 pixel,
-on CIFAR-10 (--data) with padded crop and flip; accuracy and mean loss of the test images beside. linearised: exact over linearised
+image is drawn equally often, from the mean variance and the mean loss. Networks: the demo's small CNN, one for each
+data set, one seed, trained on as many images and epochs as each row says, on digits with shifts of 1 pixel, on CIFAR-10
+(--data) with padded crop and flip; accuracy and mean loss of the test images beside. linearised: exact over linearised
 variance of each image's loss, quartiles.
 """
 
