@@ -161,7 +161,8 @@ def test_bad_selections(arguments, match):
 )
 @pytest.mark.parametrize("size", [0, 1, 10])
 def test_every_criterion_keeps_its_contract(name, size):
-    criterion = getattr(coreset, name)()
+    given = [torch.rand(size)] if name == "AugmentationVariance" else []
+    criterion = getattr(coreset, name)(*given)
     embedding = smartaug.Embedding(torch.randn(size, 3))
     for budget in {0, size // 2, size}:
         draws = [criterion(embedding, budget, torch.Generator().manual_seed(4)) for _ in range(2)]

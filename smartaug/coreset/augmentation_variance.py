@@ -47,8 +47,8 @@ class AugmentationVariance:
 
     def __call__(
         self, embedding: Embedding, budget: int, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Indices (budget,) int64 in increasing order and weights (budget,) float32 of mean 1.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Indices (budget,) int64 in increasing order and weights (budget,) float32 of mean 1 (None for budget 0).
 
         embedding: only its number of rows is read. generator=None: torch's global one. Raises ValueError when it has
         not as many rows as there are deviations, unless 0 ≤ budget ≤ n, and for share=0 when fewer than budget samples
@@ -63,7 +63,7 @@ class AugmentationVariance:
         if not 0 <= budget <= size:
             raise ValueError(f"budget must lie in 0..{size}, the number of samples, got {budget}")
         if budget == 0:
-            return torch.empty(0, dtype=torch.int64), torch.empty(0)
+            return torch.empty(0, dtype=torch.int64), None
         chance = self.probabilities(deviation, budget)
         order = torch.randperm(size, generator=generator)
         start = float(torch.rand((), generator=generator, dtype=torch.float64))
