@@ -74,30 +74,23 @@ def several(
             break
         start = state.stored()  # one of them counts in the user's units, so all do
     steps = [step for group in groups for step in group]
-    for step in steps:
-        moves = step.after.size != start.size or step.after.scale != start.scale
-        why_not = (
-            f"{step.name} inside it: {step.why}"
-            if step.where == "worker"
-            else f"{step.name} inside it changes the size or the units of some samples"
-            if moves
-            else f"{step.name} inside it has no plan"
-            if step.where == "device" and not isinstance(step.stage, Augmentation)
-            else None
-        )
-        if why_not is not None:
-            same = all(each.after.size == state.size for each in steps)
-            normalised = state.normalised or any(each.after.normalised for each in steps)
-            return worker(
-                transform,
-                state,
-                why_not,
-                keeps_size=same,
-                uint8=False,
-                kind=None,
-                channels=None,
-                normalised=normalised,
-            )
+    reason = next((why_not for step in steps if (why_not := _not_inside(step, start)) is not None), None)
+    if reason is not None:
+        same = all(step.after.size == state.size for step in steps)
+        normalised = state.normalised or any(step.after.normalised for step in steps)
+        changes: dict[str, Any] = {"uint8": False, "kind": None, "channels": None, "normalised": normalised}
+        return worker(transform, state, reason, keeps_size=same, **changes)
     plans = [[step.stage for step in group if isinstance(step.stage, Augmentation)] for group in groups]
     stages = [in_order(group) if group else Compose([]) for group in plans]
     return device(transform, state, combine(stages), why, floats=start is not state)
+
+
+def _not_inside(step: Step, start: State) -> str | None:
+    """Why a step cannot be inside a combinator, which only some samples get; None: it can."""
+    if step.where == "worker":
+        return f"{step.name} inside it: {step.why}"
+    if step.after.size != start.size or step.after.scale != start.scale:
+        return f"{step.name} inside it changes the size or the units of some samples"
+    if step.where == "device" and not isinstance(step.stage, Augmentation):
+        return f"{step.name} inside it has no plan"
+    return None
