@@ -37,6 +37,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from benchmarks import harness, recipes, rivals
+from smartaug.batch_fetch import whole_batch
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
@@ -213,15 +214,44 @@ def labels(images: list[np.ndarray]) -> list[int]:
     return [number % 10 for number in range(len(images))]
 
 
+def profile(dataset: Any, repeats: int) -> dict[str, Any]:
+    """Milliseconds per batch of 256 on one thread, by part: rest is the sampler, the hand-over and the labels."""
+    lifted, indices = smartaug.lift(dataset), torch.randperm(len(dataset))[:256].tolist()
+    loader = smartaug.DataLoader(dataset, lift=True, batch_size=256, shuffle=True, drop_last=True, seed=0)
+    images, _ = whole_batch(lifted.dataset, indices)
+    plan = lifted.augment.plan(images.shape, index=torch.tensor(indices), epoch=0, seed=0)
+    parts: dict[str, Callable[[], Any]] = {
+        "all": whole(loader),
+        "fetch": lambda: whole_batch(lifted.dataset, indices),
+        "plan": lambda: lifted.augment.plan(images.shape, index=torch.tensor(indices), epoch=0, seed=0),
+        "execute": lambda: lifted.augment.apply(images, plan),
+    }
+    figures = harness.side_by_side(parts, repeats=repeats)
+    figures["all"] = [t / len(loader) for t in figures["all"]]
+    figures["rest"] = [a - b - c - d for a, b, c, d in zip(*figures.values(), strict=True)]
+    return {name: harness.summary([1000 * t for t in times], 3) for name, times in figures.items()}
+
+
 def cifar(options: Any, folder: Path) -> dict[str, Any]:
     """The CIFAR recipe with RandAugment by each library."""
     images = arrays(options.data, options.images)
     per_sample = ("torchvision, PIL", "timm, PIL", "albumentations")
     table = compared(loaders(images, options.workers, folder), len(images), options.repeats, per_sample)
     speed = {name: figure["median"] for name, figure in table["images_per_second"].items()}
+    best = max(figure["median"] for name, figure in table["ratio_to_best_per_sample_rival"].items() if "lifted" in name)
+    in_file = recipes.cifar(np.stack(images), labels(images), folder, recipes.CIFAR_RANDAUGMENT)
+    parts = profile(in_file, options.repeats)
+    serial = sum(parts[part]["median"] for part in ("fetch", "plan", "rest"))
+    missed = (
+        f"×{best:g} lifted, ×10 wanted: of {parts['all']['median']:g} ms a batch, {serial:.3g} are fetch, plan and "
+        "hand-over, which more threads do not shorten; the compiled operations are "
+        f"{parts['execute']['median']:g} ms on one thread"
+    )
     return {
         "images": "CIFAR-10 (JPEG re-compressed)" if options.data else "crops of scikit-learn's photos",
         **table,
+        "ms per batch, lifted, no workers, 1 thread": parts,
+        **({} if best >= 10 else {"missed": missed}),
         "albumentations_workers_to_catch_up, extrapolated": round(
             speed["smartaug, numba"] / (speed["albumentations"] / max(1, options.workers)), 1
         ),
