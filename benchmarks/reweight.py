@@ -14,10 +14,11 @@ each cheap form and of the exact one, every 4 steps (ResNet-9: 8); an "old direc
 the rows of cost whose names begin so, beside the plain ones; ``--only quality`` and ``--only passes`` those parts; the
 others stay as they are in results/reweight.json.
 
-Reach: full-scope benefits with a cosine of at least 0.99 to the exact ones at no more than 1.5 plain steps. What gives
-it is when="loss". What did not: forward mode under bfloat16 autocast is exact enough but slower than in float32 (its
-kernels are not fused); central differences in bfloat16 see nothing, the step is below its resolution; the deeper half
-of the layers alone costs most of a forward pass and points elsewhere (see quality).
+Limit: the aim is full-scope benefits with a cosine of at least 0.99 to the exact ones at no more than 1.5 plain steps.
+when="loss" comes to the edge of it with a new direction for every batch; with every=4 it is well inside, but the
+direction is then up to 3 steps old (see quality). Tried besides: forward mode under bfloat16 autocast is exact enough
+in the median, but slower than in float32 (see passes); a central difference in bfloat16 has a step below the resolution
+of its parameters; the deeper half of the layers alone points elsewhere (see quality).
 """
 
 from __future__ import annotations
