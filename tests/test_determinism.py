@@ -54,7 +54,7 @@ def plain():
         {"batch_sampler": [[5, 3], list(range(10, 20)), [0]]},
         {"batch_size": 4, "sampler": DistributedSampler(range(24), num_replicas=2, rank=1)},
     ],
-    ids=str,
+    ids=["ones", "whole", "sevens", "worker", "shuffled", "persistent", "out of order", "batch sampler", "ranks"],
 )
 def test_bit_identical_however_batched(plain, arguments):
     found = augmented(seed=3, **arguments)
