@@ -222,7 +222,7 @@ def lifted() -> str:
                 name,
                 *(NOT_MEASURED if one is None else f"×{one:g}" for one in best),
                 *(percent(found[kind]) if kind in found else NOT_MEASURED for kind in ("original", "lifted")),
-                f"{difference['mean']:+.1f}, noise ± {difference['noise']:.1f}" if difference else NOT_MEASURED,
+                f"{round(difference['mean'], 1) + 0.0:+.1f}, noise ± {difference['noise']:.1f}" if difference else NOT_MEASURED,
             )
         )
     return table(rows) if len(rows) > 1 else NOT_MEASURED
