@@ -347,13 +347,14 @@ def lifted() -> str:
         found = accuracies.get(name, {})
         if "lifted" not in found and not any(best):
             continue
-        difference = found.get("lifted − original")
+        apart = found.get("lifted − original")
+        shown = f"{round(apart['mean'], 1) + 0.0:+.1f}, noise ± {apart['noise']:.1f}" if apart else NOT_MEASURED
         rows.append(
             (
                 name,
                 *(NOT_MEASURED if one is None else f"×{one:g}" for one in best),
                 *(percent(found[kind]) if kind in found else NOT_MEASURED for kind in ("original", "lifted")),
-                f"{difference['mean']:+.1f}, noise ± {difference['noise']:.1f}" if difference else NOT_MEASURED,
+                shown,
             )
         )
     return table(rows) if len(rows) > 1 else NOT_MEASURED
