@@ -209,8 +209,8 @@ def million(size: int, threads: int) -> dict[str, Any]:
     rows = residual(made[0][:20000])
     embedding, whole = smartaug.Embedding(rows), smartaug.FacilityLocation(memory=1 << 30)
     per_point = 4096 + 8 * CLASSES
-    parts = -(-(size // CLASSES) // (smartaug.FacilityLocation().memory // per_point))
-    parted = smartaug.FacilityLocation(memory=max(1 << 20, -(-20000 // parts) * per_point))
+    parts = -(-(size // CLASSES) // (smartaug.FacilityLocation().memory // per_point // 2))
+    parted = smartaug.FacilityLocation(memory=max(1 << 20, 2 * -(-20000 // parts) * per_point))
     budget = len(rows) // 10
     costs = [select.cost(embedding, select(embedding, budget)[0]) for select in (parted, whole)]
     random = whole.cost(embedding, torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:budget])

@@ -33,7 +33,7 @@ Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
 
 _log = logging.getLogger("smartaug")
-_PER_POINT = 4096  # bytes: a list of 256 members, in torch a working set of 64 rows, and the bookkeeping
+_PER_POINT = 4096  # bytes: a list of at most 448 members, or one of 256 and a working set of 64 rows
 _ASKED = 2  # in parts, each part proposes this many times its share of the budget,
 _LEAST = 128  # and at least so many of a smaller budget
 _WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
@@ -46,8 +46,8 @@ class FacilityLocation:
     exp(−‖g_i − g_j‖ / dim), the released code's, with dim the number of entries of g. method: "exact" is greedy, lazily
     evaluated; "stochastic" takes the best of (n / budget) ln(1 / epsilon) random candidates for each pick, which keeps
     1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 4 KiB a
-    sample). Larger ones are selected in random parts; the proposals of the parts, twice the budget or more and each
-    counting for those it stands for, are selected from once more; for budgets above 3/8 of the samples there is no such
+    sample). Larger ones are selected in random parts of half that; the proposals of the parts, twice the budget or
+    more, each counting for those it stands for, are selected from once more. Above 3/8 of the samples there is no such
     second round. backend: "numba" (embeddings on the CPU without features), "torch", or None for the fastest there is.
     Costs are float32, gains float64. Equal gains go to the lexicographically smaller point, equal points to the lower
     index: permuting the data permutes the picks.
@@ -139,7 +139,7 @@ class _Work:
         room = max(2, self.settings.memory // (_PER_POINT + 8 * width))
         if points.size <= room:
             return self._greedy(points, mass, budget, self.generator)
-        parts = -(-points.size // room)
+        parts = -(-points.size // (room // 2))  # two at a time
         asked = max(_ASKED * budget, parts * min(budget, _LEAST))
         again = asked <= _WORTH * points.size
         picks, counts = self._proposals(points, mass, asked if again else budget, parts)
@@ -168,7 +168,7 @@ class _Work:
             chosen, owner = self._greedy(points.take(rows), mass[rows], share, own)
             return rows[chosen], torch.zeros(share, device=mass.device).index_add_(0, owner, mass[rows])
 
-        # compiled code holds no lock, and its lists take half of the memory
+        # compiled code holds no lock
         at_once = 2 if self.backend is not greedy_torch and torch.get_num_threads() > 1 else 1
         asked = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
         with ThreadPoolExecutor(at_once, thread_name_prefix="smartaug") as pool:

@@ -2,9 +2,10 @@
 
 What: costs are computed from the points when they are needed, a column at a time, never stored as a matrix. A candidate
 can only serve the points that are nearer to it than to every medoid, and that set shrinks with every pick; once it has
-at most 256 members the candidate keeps it, with its costs, and is judged again by that list alone. When: no features,
-numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads), then mostly lists; 2 KiB a
-point. The first call on a machine compiles for some seconds; later ones load the result from numba's cache.
+few enough members (256, or 448 of few points) the candidate keeps it, with its costs, and is judged by that list alone.
+When: no features, numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads), then mostly
+lists; 2 to 4 KiB a point. The first call on a machine compiles for some seconds; later ones load the result from
+numba's cache.
 
 Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
 equal, and go to the lower index.
@@ -26,7 +27,7 @@ from .costs import Points
 
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 WIDE = 512  # points a block: their scratch stays in the first-level cache
-LONGEST = 256  # members of a list, 8 bytes each; 128 to 1024 were equally fast (benchmarks/coreset.py)
+LONGEST, LONGER, SMALL = 256, 448, 8192  # members of a list, 8 bytes each; the second up to so many points
 
 
 @njit(fastmath={"contract"}, **OPTIONS)
@@ -102,22 +103,22 @@ def sums(points, exponent, mass, first, last, into):
 def _dense(points, exponent, mass, nearest, j, costs, where, kept):
     """The gain of j over all points; fills its list (where, kept), whose length is −1 when it is too long."""
     size, room = points.shape[1], where.size
-    total, length = 0.0, 0
+    total, members = 0.0, 0
     for block in range(0, size, WIDE):
         end = min(block + WIDE, size)
-        _costs(points, exponent, j, block, end, costs)
-        part, count = _saved(costs, nearest[block:end], mass[block:end], end - block)
-        total += part
-        if count == 0 or length < 0:
-            continue
-        if length + count > room:
-            length = -1
-            continue
-        for t in range(end - block):
-            if nearest[block + t] > costs[t]:
-                where[length] = block + t
-                kept[length] = costs[t]
-                length += 1
+        part = costs[block:end]
+        _costs(points, exponent, j, block, end, part)
+        saved, count = _saved(part, nearest[block:end], mass[block:end], end - block)
+        total += saved
+        members += count
+    if members > room:
+        return total, -1
+    length = 0
+    for i in range(size):
+        if nearest[i] > costs[i]:
+            where[length] = i
+            kept[length] = costs[i]
+            length += 1
     return total, length
 
 
@@ -139,7 +140,7 @@ def _listed(mass, nearest, where, kept, length):
 @njit(cache=True, **OPTIONS)
 def gains(points, exponent, mass, nearest, first, last, bound, where, kept, length):
     """bound[j] = Σ_i mass_i max(nearest_i − cost_ij, 0) for the candidates [first, last), and their lists."""
-    costs = np.empty(WIDE, np.float32)
+    costs = np.empty(points.shape[1], np.float32)
     for j in range(first, last):
         bound[j], length[j] = _dense(points, exponent, mass, nearest, j, costs, where[j], kept[j])
 
@@ -199,7 +200,7 @@ def serve(points, exponent, j, nearest, owner, number):
 def lazy(points, exponent, mass, nearest, owner, bound, where, kept, length, picks, made):
     """Lazy greedy from the ``made`` picks on: fills picks. bound: upper bounds of the gains, −1 for what is picked."""
     size = points.shape[1]
-    costs = np.empty(WIDE, np.float32)
+    costs = np.empty(size, np.float32)
     heap = np.empty(size, np.int32)
     count = 0
     for j in range(size):
@@ -230,7 +231,7 @@ def lazy(points, exponent, mass, nearest, owner, bound, where, kept, length, pic
 def sampled(points, exponent, mass, places, nearest, owner, where, kept, length, picks):
     """Stochastic greedy: pick t is the best of the candidates at the positions ⌊places[t] · left⌋ of those left."""
     size = points.shape[1]
-    costs = np.empty(WIDE, np.float32)
+    costs = np.empty(size, np.float32)
     left = np.arange(size).astype(np.int32)
     bound = np.full(size, np.inf)
     fresh = np.full(size, -1, np.int32)
@@ -322,7 +323,7 @@ def _rows(points: Points) -> np.ndarray:
 
 
 def _lists(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    room = min(LONGEST, size)
+    room = min(size, LONGER if size <= SMALL else LONGEST)
     return np.empty((size, room), np.int32), np.empty((size, room), np.float32), np.empty(size, np.int32)
 
 
