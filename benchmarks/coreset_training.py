@@ -8,12 +8,11 @@ f of the data at the same number of epochs is f times the steps, so that many st
 of selections, eval passes included, over the run's own median step. Where a contender costs more than 3 % over its
 steps it is run again with so many fewer steps that it costs the same. Expensive augmentation: AugMix, PadCrop and
 Flip, run by the batched backend, but charged per augmented row as torchvision's per-sample pipeline costs here (ratio
-to a row trained: in the results); every contender has the steps, or
-the cost, of augmenting everything for {expensive} steps. Wrong
-labels (--noisy): CIFAR-10N random1 in place of the training labels. Reported: test accuracy in percent (mean, standard
-deviation, n); cost; every run, and "reached": the cost at which its accuracy was first that of the same seed's full run
-minus 1 point (at one of {looks} looks), null where it never was. --resume 1 goes on from the committed results. The
-paper's size, for a GPU: --images 50000 --tests 10000 --epochs 200 --stem 1 --batch 128 --expensive 7800.
+to a row trained: in the results); every contender has the steps, or the cost, of augmenting everything for {expensive}
+steps. Wrong labels (--noisy): CIFAR-10N random1 in place of the training labels. Reported: test accuracy in percent
+(mean, standard deviation, n); cost; every run, and "reached": the cost at which its accuracy was first that of the same
+seed's full run minus 1 point (at one of {looks} looks), null where it never was. --resume 1 goes on from the committed
+results. The paper's size, for a GPU: --images 50000 --tests 10000 --epochs 200 --stem 1 --batch 128 --expensive 7800.
 """
 
 from __future__ import annotations

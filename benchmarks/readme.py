@@ -395,7 +395,28 @@ def weighing() -> str:
     return table(rows)
 
 
-TABLES = {"methods": methods, "speeds": speeds, "fetch": fetch, "lifted": lifted, "weighing": weighing, "draws": draws}
+def parts() -> str:
+    """Accuracy at equal cost of training on, or augmenting, a part of the data; what wins first."""
+    names = {"30%, equal cost": "30 %, cheap augmentation", "expensive, equal cost": "expensive augmentation"}
+    tables = result("coreset_training").get("results", {})
+    rows = []
+    for setting, title in names.items():
+        if setting not in tables:
+            return NOT_MEASURED
+        lines = [f"{name} {subsets(setting, name)}" for name in tables[setting]]
+        rows.append((title, "; ".join(lines)))
+    return table([("at equal cost", "accuracy, %, best first"), *rows])
+
+
+TABLES = {
+    "methods": methods,
+    "speeds": speeds,
+    "fetch": fetch,
+    "lifted": lifted,
+    "weighing": weighing,
+    "draws": draws,
+    "parts": parts,
+}
 
 
 def filled(text: str) -> str:
