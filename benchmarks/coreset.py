@@ -149,9 +149,10 @@ def one_class(kind: str, size: int, share: float, names: list[str], repeats: int
             "MiB added": round(peak(name, size, budget), 1),
         }
         row = told[name]
+        timed = f"{row['seconds']['median']:8.3f} s  ×{row['times ours']['median']:<6g}"
         print(
-            f"{kind:9} {size:7} {share:4.0%}  {name:28} {row['seconds']['median']:8.3f} s  ×{row['times ours']['median']:<6g} "
-            f"objective {row['objective over ours']:.7f}  {row['MiB added']:7.1f} MiB",
+            f"{kind:9} {size:7} {share:4.0%}  {name:28} {timed} objective {row['objective over ours']:.7f}  "
+            f"{row['MiB added']:7.1f} MiB",
             flush=True,
         )
     return told
