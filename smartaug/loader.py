@@ -18,6 +18,7 @@ from .leaves import Spec
 from .lift.datasets import lift as lift_dataset
 from .lift.datasets import taken_out
 from .lift.lifted import Lifted
+from .lift.probe import collate_hinders
 from .notices import NoEffectWarning
 from .order import Listening, Record, Recorded, forward_epoch, told_epoch
 from .pipeline import Pipeline
@@ -89,6 +90,8 @@ class DataLoader(TorchDataLoader[T]):
     ) -> None:
         lifted = _lifted(lift, dataset, augment)
         fetching = None
+        if lifted is not None and lifted.augment is not None:
+            lifted = _through_collate(lifted, dataset, collate_fn)
         if lifted is not None:
             dataset, hindrance = _fetched_whole(lifted.dataset, batch_size, batch_sampler, collate_fn)
             fetching = _fetching(dataset, hindrance, num_workers)
@@ -412,6 +415,15 @@ def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
     if given:
         raise ValueError("lift=True runs lifted.augment by itself; leave it out of augment=, or leave lift=True out")
     return lift_dataset(dataset)
+
+
+def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
+    """``lifted``, or nothing lifted of ``dataset`` where the user's own collate function works on the images."""
+    inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
+    if inner is None or inner is default_collate or isinstance(dataset, IterableDataset):
+        return lifted
+    hindered = collate_hinders(lifted.dataset, inner)
+    return lifted if hindered is None else Lifted(None, None, (), dataset, hindered)
 
 
 def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any) -> tuple[Any, str | None]:

@@ -40,7 +40,7 @@ LIFT_LAYERS = [
     ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
-    ["lifted"],
+    ["lifted", "probe"],
     ["datasets"],
 ]
 

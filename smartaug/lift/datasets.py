@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
+from functools import partial
 from typing import Any
 
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from . import registry
 from .lifted import Lifted, compiled
+from .probe import first, hindrance
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
@@ -59,9 +62,12 @@ def _is_dataset(given: Any) -> bool:
 
 
 def _inside(dataset: Any) -> list[Any]:
-    if isinstance(dataset, Subset):
-        return [dataset.dataset]
-    return list(dataset.datasets) if isinstance(dataset, ConcatDataset) else []
+    kind = type(dataset)
+    if isinstance(dataset, Subset) and kind.__getitem__ is Subset.__getitem__:
+        return [dataset.dataset] if kind.__getitems__ is Subset.__getitems__ else []
+    if isinstance(dataset, ConcatDataset) and kind.__getitem__ is ConcatDataset.__getitem__:
+        return list(dataset.datasets)
+    return []  # a class that does something of its own with what is inside is a dataset like any other
 
 
 def _nothing(dataset: Any, note: str) -> Lifted:
@@ -82,12 +88,18 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     if found is None:
         return _nothing(dataset, f"{type(dataset).__name__} keeps no pipeline in an attribute transform or transforms")
     name, transform = found
-    followers = boxes_in(dataset, name)
+    try:
+        followers = boxes_in(dataset, name)  # where transforms are joint
+    except Exception as error:  # the user's __getitem__ with a transform that it does not expect, or a read-only one
+        return _nothing(dataset, f"its samples cannot be looked into ({type(error).__name__}: {error})")
     if followers is not None:
         return _nothing(dataset, f"its samples have {followers}, which only the whole pipeline moves with the image")
     lifted = compiled(transform, state_of(dataset, size))
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
+    hindered = hindrance(dataset, partial(with_transform, dataset, name), lifted.head)
+    if hindered is not None:
+        return _nothing(dataset, f"its {name} must stay: {hindered}")
     alone = name == "transform" and type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform"
     return _marked(with_transform(dataset, name, lifted.head), dataclasses.replace(lifted, follows=not alone))
 
@@ -113,9 +125,9 @@ def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) 
     return _marked(outer, first)
 
 
-def _signature(lifted: Lifted) -> list[int]:
-    """Two pipelines do the same on the device where their lifted transforms are the same objects."""
-    return [id(step.original) for step in lifted.steps if step.where != "worker"]
+def _signature(lifted: Lifted) -> list[Any]:
+    """Two pipelines do the same on the device where their lifted transforms are the same objects for equal images."""
+    return [(id(step.original), step.before.size) for step in lifted.steps if step.where != "worker"]
 
 
 def _marked(dataset: Any, lifted: Lifted) -> Lifted:
@@ -127,6 +139,8 @@ def _marked(dataset: Any, lifted: Lifted) -> Lifted:
 def slot(dataset: Any) -> tuple[str, Any] | None:
     """The attribute that holds a dataset's pipeline, and the pipeline; None: there is none."""
     for name in ("transform", "transforms"):
+        if inspect.getattr_static(dataset, name, None) is None:
+            continue  # an attribute that is passed on from a dataset inside is not this one's to replace
         value = getattr(dataset, name, None)
         if value is not None and (callable(value) or registry.parts(value) is not None):
             return name, value
@@ -146,10 +160,10 @@ def with_transform(dataset: Any, name: str, transform: Any) -> Any:
 
 def boxes_in(dataset: Any, name: str) -> str | None:
     """What in a sample moves with the image and cannot be lifted, looked for where transforms are joint."""
-    if name != "transforms":
+    if name != "transforms" or isinstance(dataset, IterableDataset):
         return None
-    bare = with_transform(dataset, name, None)
-    return _boxes(bare[0]) if len(bare) else None
+    bare = with_transform(dataset, name, lambda *given: given if len(given) > 1 else given[0])
+    return _boxes(first(bare)) if len(bare) else None
 
 
 def _boxes(value: Any) -> str | None:

@@ -1,0 +1,137 @@
+"""Whether a dataset does with its transform what lift takes for granted: call it once, and hand on what it gives.
+
+What: the first sample is read with a recorder in place of the transform, and once more with other pixels coming out of
+it, under the same forked random numbers. When: before a transform is taken out of a dataset, and where the user's own
+collate function gets the samples. Cost: two samples when the loader is made; none for torchvision's own datasets, which
+are known. Streams are taken at
+their word, and a ``__getitem__`` that does something else for other samples than for the first is not found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from .. import leaves
+from ..augment.foreign import forked_rng
+
+_KNOWN = ("torchvision", "smartaug")  # packages whose datasets call their transform once, and do no more
+
+
+class Recorder:
+    """Stands for ``head`` and notes what it was given and what it made; changed: it makes other pixels."""
+
+    def __init__(self, head: Callable[..., Any], changed: bool = False) -> None:
+        self.head, self.changed = head, changed
+        self.joint = False  # whether it was given more than the image
+        self.made: list[list[Any]] = []
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """What the head makes."""
+        made = self.head(*given, **named)
+        self.joint = self.joint or len(given) + len(named) > 1
+        if self.changed:
+            for path, leaf in list(leaves.walk(made)):
+                made = leaves.put(made, path, _other(leaf)) if isinstance(leaf, Tensor) else made
+        self.made.append([leaf for _, leaf in leaves.walk(made) if isinstance(leaf, Tensor)])
+        return made
+
+
+def hindrance(dataset: Any, placed: Callable[[Callable[..., Any]], Any], head: Callable[..., Any]) -> str | None:
+    """Why the transform of ``dataset`` cannot be taken out of it; None: it can.
+
+    placed: gives a copy of the dataset with another transform. head: what would take the place of the transform.
+    """
+    definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
+    if isinstance(dataset, IterableDataset):
+        return None  # a stream cannot be looked into without being begun
+    if definer is None or definer.__module__.partition(".")[0] in _KNOWN or not len(dataset):
+        return None
+    recorder, again = Recorder(head), Recorder(head, changed=True)
+    try:
+        sample, other = first(placed(recorder)), first(placed(again))
+    except Exception as error:  # whatever the user's code does with what it does not expect
+        return f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
+    return _does_more(type(dataset).__name__, sample, recorder, other, again)
+
+
+def _does_more(name: str, sample: Any, recorder: Recorder, other: Any, again: Recorder) -> str | None:
+    if not recorder.made:
+        return f"{name} did not call it for its first sample"
+    if len(recorder.made) != len(again.made):
+        return f"{name} looks at the image after it"
+    mine = {id(leaf) for made in recorder.made for leaf in made}
+    places = [path for path, leaf in leaves.walk(sample) if id(leaf) in mine]
+    if len(places) < len(recorder.made) or not all(any(id(leaf) in mine for leaf in made) for made in recorder.made):
+        return f"{name} works on the image after it"
+    if len(recorder.made) > 1 and (len({path[:-1] for path in places}) > 1 or not places[0][:-1]):
+        return f"{name} calls it {len(recorder.made)} times, and the results are not in a list of their own"
+    rest, other_rest = (
+        [(path, leaf) for path, leaf in leaves.walk(each) if path not in places] for each in (sample, other)
+    )
+    if [path for path, _ in rest] != [path for path, _ in other_rest] or not all(
+        _same(mine, theirs) for (_, mine), (_, theirs) in zip(rest, other_rest, strict=True)
+    ):
+        return f"{name} makes other parts of a sample from the image after it"
+    image = leaves.get(sample, places[0])
+    dense = [leaf for _, leaf in rest if getattr(leaf, "ndim", 0) >= 2 and tuple(leaf.shape[-2:]) == image.shape[-2:]]
+    if dense and not recorder.joint:
+        return f"the samples of {name} have a mask or a second image, which it is not given"
+    return None
+
+
+def collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | None:
+    """Why batches of the lifted ``dataset`` cannot go through the user's ``collate_fn``; None: they can.
+
+    What runs on the device must get the images as they left the dataset: stacked, and not worked on.
+    """
+    if not len(dataset):
+        return None
+    try:
+        samples = [first(dataset, number) for number in range(min(2, len(dataset)))]
+        images = [_image(sample) for sample in samples]
+        stacked = torch.stack([torch.as_tensor(image) for image in images])
+        with _forked():
+            batch = collate_fn(samples)
+    except Exception as error:
+        return f"the collate function cannot take what the dataset then gives ({type(error).__name__}: {error})"
+    found = (leaf for _, leaf in leaves.walk(batch) if isinstance(leaf, Tensor) and leaf.shape == stacked.shape)
+    if any(leaf.dtype == stacked.dtype and torch.equal(leaf, stacked) for leaf in found):
+        return None
+    return "the collate function works on the images, which would then be raw; lift by hand, or work on the device"
+
+
+def _image(sample: Any) -> Tensor:
+    return next(leaf for _, leaf in leaves.walk(sample) if isinstance(leaf, Tensor) and leaf.ndim >= 3)
+
+
+def _forked() -> Any:
+    return forked_rng(torch.zeros(1, dtype=torch.int64, device="cpu"), torch.device("cpu"))
+
+
+def first(dataset: Any, number: int = 0) -> Any:
+    """The sample ``number``, with the global random generators put back after it."""
+    with _forked():
+        return dataset[number]
+
+
+def _other(leaf: Tensor) -> Tensor:
+    """A tensor of the same kind without a value in common."""
+    if leaf.is_floating_point():
+        return leaf + 1
+    return ~leaf if leaf.dtype in (torch.uint8, torch.bool) else leaf + 1
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    if isinstance(mine, Tensor) and isinstance(theirs, Tensor):
+        return mine.dtype == theirs.dtype and mine.shape == theirs.shape and torch.equal(mine, theirs)
+    if isinstance(mine, np.ndarray) and isinstance(theirs, np.ndarray):
+        return mine.dtype == theirs.dtype and np.array_equal(mine, theirs)
+    if isinstance(mine, (int, float, str, bytes, np.generic)):
+        return bool(mine == theirs)
+    return type(mine) is type(theirs)
