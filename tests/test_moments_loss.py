@@ -241,6 +241,17 @@ def test_samples_needed_mistakes(mean, var, changes, words):
     assert moments.samples_needed(torch.zeros(2), torch.zeros(2)).tolist() == [1, 1]
 
 
+def test_samples_needed_has_a_largest_number():
+    most = 2**63 - 1024
+    mean, var = torch.tensor([1e-12, 1e-200, 1.0, 1e-200], dtype=torch.float64), torch.ones(4).double()
+    var[3] = 0.0
+    assert moments.samples_needed(mean, var, rtol=1e-9).tolist() == [most, most, 3841458820694124544, 1]
+    assert moments.samples_needed(mean, var, rtol=1e-300).tolist() == [most, most, most, 1]
+    small = torch.tensor([1e-170], dtype=torch.float64)
+    assert moments.samples_needed(small, torch.zeros(1), 0.1).tolist() == [1]
+    assert moments.samples_needed(small * 1e20, small**2 * 1e40, 0.1).tolist() == [385]
+
+
 # --- saliency --------------------------------------------------------------------------------------------------------
 
 

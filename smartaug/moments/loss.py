@@ -21,6 +21,8 @@ from .source import MEMORY, NODES, Source, source
 Criterion = Callable[..., Tensor]
 Losses = Callable[[Tensor], Tensor]
 
+_MOST = 2**63 - 1024  # the largest float64 below 2⁶³
+
 
 def loss_moments(
     model: nn.Module,
@@ -64,7 +66,8 @@ def loss_moments(
 def samples_needed(mean: Tensor, var: Tensor, rtol: float = 0.01, confidence: float = 0.95) -> Tensor:
     """How many independent draws estimate a mean to a relative error: (B,) int64, at least 1.
 
-    n = z² var / (rtol² mean²), with z the two-sided normal quantile (1.96 for 0.95), by the central limit theorem.
+    n = z² var / (rtol² mean²), with z the two-sided normal quantile (1.96 for 0.95), by the central limit theorem; at
+    most 2⁶³ − 1024, the largest float64 that int64 holds, which also stands for every larger number.
     mean, var: (B,) as `loss_moments` gives. Raises ValueError where the mean is 0 and the variance is not, for values
     that are not finite, and for rtol or confidence out of range.
     """
@@ -76,8 +79,8 @@ def samples_needed(mean: Tensor, var: Tensor, rtol: float = 0.01, confidence: fl
     if bool(((mean == 0) & (var > 0)).any()):
         raise ValueError("a mean of 0 has no relative error; leave those samples out: mean != 0")
     z = float(torch.special.ndtri(torch.tensor((1 + confidence) / 2, dtype=torch.float64)))
-    relative = torch.where(var > 0, var / mean.square(), 0.0)
-    return (z * z / rtol**2 * relative).ceil().clamp_min(1).to(torch.int64)
+    relative = torch.where(var > 0, var.sqrt() / mean.abs(), 0.0)  # squares of tiny means are 0
+    return (z / rtol * relative).square().ceil().clamp(1, _MOST).to(torch.int64)
 
 
 def saliency_alignment(
