@@ -249,7 +249,7 @@ def test_samples_needed_has_a_largest_number():
     assert moments.samples_needed(mean, var, rtol=1e-300).tolist() == [most, most, most, 1]
     small = torch.tensor([1e-170], dtype=torch.float64)
     assert moments.samples_needed(small, torch.zeros(1), 0.1).tolist() == [1]
-    assert moments.samples_needed(small * 1e20, small**2 * 1e40, 0.1).tolist() == [385]
+    assert moments.samples_needed(small * 1e20, (small * 1e20) ** 2, 0.1).tolist() == [385]
 
 
 # --- saliency --------------------------------------------------------------------------------------------------------
