@@ -56,6 +56,7 @@ def loss_moments(
     target = _checked_target(target, images)
     rows = _rows(criterion)
     if method == "linear":
+        _refuse_bytes(_probe(found))
         moments = summed(found, augment, torch.float64 if images.dtype == torch.float64 else torch.float32)
         mean, gradient = _gradient(model, moments, rows, target)
         variance = (gradient * moments.covariance_matvec(gradient)).flatten(1).sum(1).clamp_min(0)
@@ -249,6 +250,11 @@ def _put(made: Tensor, first: int, block: slice, start: int, wide: int, losses: 
     made[first + place // wide, block.start + place % wide] = losses.to(made.dtype)
 
 
+def _probe(found: Source) -> Tensor:
+    """One augmented image, or none of no images."""
+    return found.made(found.images[:1], 0, slice(0, 1)) if len(found.images) else found.images.float()
+
+
 def _refuse_bytes(images: Tensor) -> None:
     if not images.is_floating_point():
         raise TypeError(
@@ -284,6 +290,7 @@ def _alignment(
     model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: Source, augment: Any, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """gᵀΣg / (λ_max |g|²) and tr Σ / (D λ_max), both (B,), 0 where Σ or g is 0."""
+    _refuse_bytes(_probe(found))
     moments = summed(found, augment, torch.float64 if found.images.dtype == torch.float64 else torch.float32)
     _, gradient = _gradient(model, moments, rows, target)
     largest = moments.top(1)[0][:, 0]
