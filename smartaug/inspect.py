@@ -20,7 +20,7 @@ from .demo import Task, digits_task, folder_task, train
 from .loader import DataLoader
 from .loss import Loss
 from .plots import image_grid
-from .stages import flattened
+from .stages import checked_device, flattened
 
 _DEFAULT = "PadCrop(1), RandAugment(2, 9), Erase(0.25)"
 _MEAN, _STD = 0.5, 0.25
@@ -92,12 +92,15 @@ def run(
         raise ValueError("--moments: MixUp and CutMix mix images with others, so one image has none; leave them out")
     if not Path(out).resolve().parent.is_dir():
         raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).resolve().parent} to write the picture to")
+    try:
+        where = checked_device(device or "cpu")
+    except ValueError as error:
+        raise ValueError(f"--device: {error}") from error
     task = digits_task() if data is None else folder_task(data, _TRAINED_ON, seed)
     shown, target = _examples(task, images)
     print(f"{task.name}; {', '.join(stages)}")
     if not moments:
         return _drawn(task, shown, target, Compose(list(stages.values())), seed, out)
-    where = torch.device(device or "cpu")
     model = _trained(task, list(stages.values()), epochs or (15 if data is None else 3), where, seed)
     return _moments(task, shown, target, stages, model, nodes, out)
 

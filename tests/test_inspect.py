@@ -83,3 +83,8 @@ def test_other_mistakes(tmp_path, capsys):
         cli.main(["inspect", "--moments", "--epochs", "1", "--augment", "MixUp()", "--out", str(tmp_path / "a")]) == 1
     )
     assert "mix images with others" in capsys.readouterr().err
+
+
+def test_a_device_that_is_none(tmp_path, capsys):
+    assert cli.main(["inspect", "--device", "nonsense", "--out", str(tmp_path / "a.png")]) == 1
+    assert "--device" in capsys.readouterr().err

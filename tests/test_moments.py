@@ -166,6 +166,7 @@ CLOSED = {
     "crop, reflect, of a size": [augment.PadCrop(2, mode="reflect", size=(5, 7))],
     "crop, symmetric": [augment.PadCrop(3, mode="symmetric")],
     "crop, filled": [augment.PadCrop(2, fill=(1, 200, 30))],
+    "crop, filled with fractions": [augment.PadCrop(2, fill=(0.5, 200.7, 31.5))],
     "flips": [augment.Flip(0.3), augment.Flip(0.6, vertical=True)],
     "invert": [augment.Invert(0.3)],
     "cutout": [augment.Erase(0.4, scale=(0.2, 0.2), ratio=(1.0, 1.0), value=(1, 2, 3))],

@@ -241,6 +241,17 @@ def test_samples_needed_mistakes(mean, var, changes, words):
     assert moments.samples_needed(torch.zeros(2), torch.zeros(2)).tolist() == [1, 1]
 
 
+def test_samples_needed_has_a_largest_number():
+    most = 2**63 - 1024
+    mean, var = torch.tensor([1e-12, 1e-200, 1.0, 1e-200], dtype=torch.float64), torch.ones(4).double()
+    var[3] = 0.0
+    assert moments.samples_needed(mean, var, rtol=1e-9).tolist() == [most, most, 3841458820694124544, 1]
+    assert moments.samples_needed(mean, var, rtol=1e-300).tolist() == [most, most, most, 1]
+    small = torch.tensor([1e-170], dtype=torch.float64)
+    assert moments.samples_needed(small, torch.zeros(1), 0.1).tolist() == [1]
+    assert moments.samples_needed(small * 1e20, (small * 1e20) ** 2, 0.1).tolist() == [385]
+
+
 # --- saliency --------------------------------------------------------------------------------------------------------
 
 
@@ -496,3 +507,29 @@ def test_the_coreset_in_a_loader():
 def test_coreset_mistakes(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 2.0])),
+        nn.CrossEntropyLoss(ignore_index=1),
+        nn.CrossEntropyLoss(reduction="sum"),
+        nn.MSELoss(reduction="sum"),
+    ],
+)
+def test_the_expected_loss_joins_rows_as_the_criterion(criterion):
+    model, images = small_net().eval(), PHOTOS / 255
+    label = torch.rand(2, 3) if isinstance(criterion, nn.MSELoss) else LABELS
+    for target in (label, smartaug.Target(label, weight=torch.tensor([0.5, 1.5]))):
+        found = moments.ExpectedLoss(criterion, augment.Flip(0.0))(model, images, target)
+        assert torch.allclose(found, smartaug.Loss(criterion)(model(images), target), rtol=1e-5)
+
+
+def test_bytes_are_refused_everywhere():
+    for call in (
+        lambda: moments.loss_moments(small_net(), None, PHOTOS, LABELS, augment.Flip(), method="linear"),
+        lambda: moments.saliency_alignment(small_net(), PHOTOS, LABELS, augment.Flip()),
+    ):
+        with pytest.raises(TypeError, match="Normalize"):
+            call()

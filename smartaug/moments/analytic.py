@@ -86,19 +86,25 @@ def _pad_crop(step: PadCrop, pair: Pair, unit: float) -> Pair | None:
     places = height + 2 * step.padding - size[0] + 1, width + 2 * step.padding - size[1] + 1
     if min(places) < 1 or (step.mode in ("reflect", "symmetric") and step.padding >= min(height, width)):
         return None
-    m, q = (F.avg_pool2d(_padded(part, step, power), places, stride=1) for power, part in enumerate(pair, 1))
+    m, q = (F.avg_pool2d(_padded(part, step, power, unit), places, stride=1) for power, part in enumerate(pair, 1))
     return m, q
 
 
-def _padded(part: Tensor, step: PadCrop, power: int) -> Tensor:
+def _padded(part: Tensor, step: PadCrop, power: int, unit: float) -> Tensor:
     around = (step.padding,) * 4
     if step.mode == "constant":
-        fill = torch.tensor(step.fill, dtype=part.dtype, device=part.device)[:, None, None] ** power
+        fill = _constant(step.fill, unit, part.device) ** power
         return F.pad(part - fill, around) + fill
     if step.mode == "symmetric":
         rows, columns = (_mirrored(length, step.padding, part.device) for length in part.shape[2:])
         return part[:, :, rows][..., columns]
     return F.pad(part, around, mode={"edge": "replicate"}.get(step.mode, step.mode))
+
+
+def _constant(value: tuple[float, ...], unit: float, device: torch.device) -> Tensor:
+    """One value per channel (C, 1, 1), rounded for uint8 images as the transforms do."""
+    made = torch.tensor(value, dtype=torch.float64)
+    return (made.round() if unit == 255.0 else made)[:, None, None].to(device)
 
 
 def _mirrored(length: int, padding: int, device: torch.device) -> Tensor:
@@ -115,10 +121,7 @@ def _erase(step: Erase, pair: Pair, unit: float) -> Pair | None:
     covered = _covered(step, shape[2], shape[3])
     if covered is None:
         return None
-    value = torch.tensor(step.value, dtype=torch.float64)
-    if unit == 255.0:
-        value = value.round()
-    value = value[:, None, None].to(pair[0].device)
+    value = _constant(step.value, unit, pair[0].device)
     covered = covered.to(pair[0].device)
     m, q = (_mixed(covered, part, value**power) for power, part in enumerate(pair, 1))
     return m, q

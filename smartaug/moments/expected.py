@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import grads
+from ..batch import Target
+from ..loss import Loss, _Call
 from .image import Moments, of
 from .loss import Criterion, _checked_target, _rows
 from .source import MEMORY, NODES
@@ -124,6 +126,7 @@ class ExpectedLoss(nn.Module):
     def forward(self, model: nn.Module, images: Tensor | Moments, target: Tensor) -> Tensor:
         """The scalar loss of ``images`` (B, C, H, W), or of their `Moments`, against ``target`` (B, ...)."""
         moments = images if isinstance(images, Moments) else self.moments(images)
+        weight = target._weight if isinstance(target, Target) else None
         target = _checked_target(target, moments.mean)
         mean = moments.mean
         parameter = next((part for part in model.parameters() if part.is_floating_point()), None)
@@ -135,7 +138,7 @@ class ExpectedLoss(nn.Module):
         losses = rows(z, target)
         if pushed:
             losses = losses + 0.5 * self.strength * _curvature(rows, z, target, pushed)
-        return losses.mean()
+        return _averaged(self.criterion, losses, z, target, weight)
 
     def moments(self, images: Tensor) -> Moments:
         """The moments of ``images`` under the augmentation, to be used in the place of the images."""
@@ -150,6 +153,26 @@ class ExpectedLoss(nn.Module):
             return []
         values, vectors = moments.top(count)
         return list((vectors * values.sqrt()[:, :, None, None, None]).unbind(1))
+
+
+def _averaged(criterion: Criterion | None, losses: Tensor, z: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    """Σ wᵢ cᵢ ℓᵢ / Σ cᵢ, or Σ wᵢ ℓᵢ for reduction="sum", with the criterion's own counts c."""
+    if weight is not None:
+        losses = losses * weight.to(losses)
+    if criterion is None:
+        return losses.mean()
+    whole, call = criterion if isinstance(criterion, Loss) else Loss(criterion), _Call((), {})
+    family = whole._family()
+    if family is None:
+        _, counts, reduction = whole._unknown(z.detach(), target, None, call)
+    else:
+        apart = whole._classified if family == "classify" else whole._compared
+        _, counts, reduction = apart(z.detach(), target, None, call)
+    if reduction == "sum":
+        return losses.sum()
+    if reduction == "none":
+        return losses.mean()
+    return (losses * counts.to(losses)).sum() / counts.to(losses).sum()
 
 
 def _curvature(rows: Any, z: Tensor, target: Tensor, pushed: list[Tensor]) -> Tensor:

@@ -21,6 +21,8 @@ from .source import MEMORY, NODES, Source, source
 Criterion = Callable[..., Tensor]
 Losses = Callable[[Tensor], Tensor]
 
+_MOST = 2**63 - 1024  # the largest float64 below 2⁶³
+
 
 def loss_moments(
     model: nn.Module,
@@ -54,6 +56,7 @@ def loss_moments(
     target = _checked_target(target, images)
     rows = _rows(criterion)
     if method == "linear":
+        _refuse_bytes(_probe(found))
         moments = summed(found, augment, torch.float64 if images.dtype == torch.float64 else torch.float32)
         mean, gradient = _gradient(model, moments, rows, target)
         variance = (gradient * moments.covariance_matvec(gradient)).flatten(1).sum(1).clamp_min(0)
@@ -64,7 +67,8 @@ def loss_moments(
 def samples_needed(mean: Tensor, var: Tensor, rtol: float = 0.01, confidence: float = 0.95) -> Tensor:
     """How many independent draws estimate a mean to a relative error: (B,) int64, at least 1.
 
-    n = z² var / (rtol² mean²), with z the two-sided normal quantile (1.96 for 0.95), by the central limit theorem.
+    n = z² var / (rtol² mean²), with z the two-sided normal quantile (1.96 for 0.95), by the central limit theorem; at
+    most 2⁶³ − 1024, the largest float64 that int64 holds, which also stands for every larger number.
     mean, var: (B,) as `loss_moments` gives. Raises ValueError where the mean is 0 and the variance is not, for values
     that are not finite, and for rtol or confidence out of range.
     """
@@ -76,8 +80,8 @@ def samples_needed(mean: Tensor, var: Tensor, rtol: float = 0.01, confidence: fl
     if bool(((mean == 0) & (var > 0)).any()):
         raise ValueError("a mean of 0 has no relative error; leave those samples out: mean != 0")
     z = float(torch.special.ndtri(torch.tensor((1 + confidence) / 2, dtype=torch.float64)))
-    relative = torch.where(var > 0, var / mean.square(), 0.0)
-    return (z * z / rtol**2 * relative).ceil().clamp_min(1).to(torch.int64)
+    relative = torch.where(var > 0, var.sqrt() / mean.abs(), 0.0)  # squares of tiny means are 0
+    return (z / rtol * relative).square().ceil().clamp(1, _MOST).to(torch.int64)
 
 
 def saliency_alignment(
@@ -246,6 +250,11 @@ def _put(made: Tensor, first: int, block: slice, start: int, wide: int, losses: 
     made[first + place // wide, block.start + place % wide] = losses.to(made.dtype)
 
 
+def _probe(found: Source) -> Tensor:
+    """One augmented image, or none of no images."""
+    return found.made(found.images[:1], 0, slice(0, 1)) if len(found.images) else found.images.float()
+
+
 def _refuse_bytes(images: Tensor) -> None:
     if not images.is_floating_point():
         raise TypeError(
@@ -281,6 +290,7 @@ def _alignment(
     model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: Source, augment: Any, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """gᵀΣg / (λ_max |g|²) and tr Σ / (D λ_max), both (B,), 0 where Σ or g is 0."""
+    _refuse_bytes(_probe(found))
     moments = summed(found, augment, torch.float64 if found.images.dtype == torch.float64 else torch.float32)
     _, gradient = _gradient(model, moments, rows, target)
     largest = moments.top(1)[0][:, 0]
