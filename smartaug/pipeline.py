@@ -18,9 +18,10 @@ from torch import Tensor
 
 from . import draws, leaves
 from .augment import CutMix, MixUp, masks
-from .augment.augmentation import on_cpu
+from .augment.augmentation import Augmentation, on_cpu
 from .augment.foreign import Foreign
 from .augment.labels import mix_labels
+from .augment.partly import beside as beside_of
 from .augment.partly import check_fit, plain, plain_foreign, together, widened
 from .augment.plan import Plan, Trace
 from .batch import READ, Batch, Target
@@ -36,6 +37,7 @@ from .stages import (
     checked_results,
     flattened,
     in_stage,
+    listed,
     name_of,
     not_a_stage,
     refuse_followers,
@@ -111,6 +113,9 @@ class Pipeline:
             raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
         self.lifted, self.fetching = lifted, fetching
         self.steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
+        own = [] if lifted is None else flattened(listed(lifted.augment))
+        # what samples that a coreset leaves alone get in place of a step; None: what is plain about it
+        self._beside = [beside_of(step, own) if own else None for step in self.steps]
         self._mixes = any(isinstance(part, (MixUp, CutMix)) for part in flattened(self.steps))
         self.reweight, self.coreset = reweight, coreset
         self.device = device if device is None else checked_device(device)
@@ -355,8 +360,8 @@ class Pipeline:
     ) -> tuple[list[Tensor], list[Tensor], list[Plan], Trace]:
         """Run all augmentations on every view; the masks in ``moving`` are replaced by what becomes of them.
 
-        others: samples beside the views, which pass plain. first: the number of the first view, of which draws are a
-        function.
+        others: samples beside the views, which get what was lifted out of the data set and else pass plain. first: the
+        number of the first view, of which draws are a function.
         """
         plans: list[Plan] = []
         trace = Trace.empty(len(index))
@@ -367,17 +372,24 @@ class Pipeline:
         for number, images in enumerate(views):
             key = draws.key(seed, epoch, index, first + number)
             beside = None if others is None else others[number]
-            beside_key = None if others_index is None else draws.key(seed, epoch, others_index, first + number)
+            beside_key = None if others_index is None else draws.key(seed, epoch, others_index, number)
             for position, step in enumerate(self.steps):
                 # a single augmentation draws what aug(images, index=..., epoch=..., seed=...) would
                 own = key if len(self.steps) == 1 else draws.fold(key, position)
+                other = self._beside[position]
+                other_key = beside_key
+                if beside_key is not None and len(self.steps) > 1:
+                    other_key = draws.fold(beside_key, position)
                 try:
                     if isinstance(step, Foreign):
                         if step.moves_pixels:
                             refuse_followers(step.name, {**followers, **dict.fromkeys(moving, "a mask")})
                         images = step(images, own) if len(images) or beside is None else images
-                        if beside is not None and beside_key is not None:
-                            beside = plain_foreign(step, beside, draws.fold(beside_key, position))
+                        if beside is not None and other_key is not None:
+                            if isinstance(other, Foreign):
+                                beside = other(beside, other_key) if len(beside) else beside
+                            else:
+                                beside = plain_foreign(step, beside, other_key)
                             check_fit(step.name, images, beside)
                         continue
                     with on_cpu():
@@ -390,7 +402,14 @@ class Pipeline:
                     images = step.apply(images, plan)
                     if plan.moves_pixels:
                         moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
-                    if beside is not None:
+                    if beside is not None and isinstance(other, Augmentation) and other_key is not None:
+                        if len(beside):
+                            with on_cpu():
+                                plan_beside = other.sample(beside.shape, other_key)
+                            if plan_beside.moves_pixels:
+                                refuse_followers(type(step).__name__, followers)
+                            beside = other.apply(beside, plan_beside)
+                    elif beside is not None:
                         beside = step.apply(beside, plain(plan, len(beside)))
                 except Exception as error:
                     raise in_stage(error, f"augment stage {name_of(step)}", index, images) from error

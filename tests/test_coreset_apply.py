@@ -3,7 +3,8 @@
 import kornia.augmentation as K
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
+from torchvision.transforms import v2
 
 import smartaug
 from smartaug import coreset
@@ -285,3 +286,60 @@ def test_a_stage_counted_by_its_constant():
     for images, target in loader:
         added = (images - images_of(dtype=torch.float32)[target.index]).flatten(1).mean(1).round().tolist()
         assert added == [10.0 if index in selected(loader, 0) else 0.0 for index in target.index.tolist()]
+
+
+class Transformed(Dataset):
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return SIZE
+
+    def __getitem__(self, index):
+        return self.transform(images_of()[index]), index % 3
+
+
+LIFTED = {
+    "plans": lambda: [v2.CenterCrop(8), v2.Pad(2), v2.GaussianBlur(3, 1.0), v2.RandomHorizontalFlip()],
+    "normalised": lambda: [
+        v2.CenterCrop(8),
+        v2.RandomHorizontalFlip(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize([0.5] * 3, [0.25] * 3),
+    ],
+    "one": lambda: [v2.CenterCrop(8)],
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, BATCH])
+@pytest.mark.parametrize("own", ["plan", "foreign"])
+@pytest.mark.parametrize("name", LIFTED)
+@pytest.mark.parametrize("apply", ["augment", "append"])
+def test_what_was_lifted_runs_on_all_and_augment_on_the_selected(apply, name, own, batch_size):
+    augment, nothing = {
+        "plan": (smartaug.augment.Invert(1.0), smartaug.augment.Invert(0.0)),
+        "foreign": (lambda images: images * 0, lambda images: images),
+    }[own]
+    data = Transformed(v2.Compose([v2.Resize((12, 12)), *LIFTED[name]()]))
+    settings = {"batch_size": batch_size, "seed": 5, "lift": True}
+    chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply=apply)
+    loader = smartaug.DataLoader(data, augment=augment, coreset=chosen, **settings)
+    # the draws of a stage do not depend on what the other stages do
+    plain = torch.cat([images for images, _ in smartaug.DataLoader(data, augment=nothing, **settings)])
+    whole = torch.cat([images for images, _ in smartaug.DataLoader(data, augment=augment, **settings)])
+    for images, target in loader:
+        rows = len(set(target.index.tolist()))
+        for place, (image, index) in enumerate(zip(images, target.index.tolist(), strict=True)):
+            if place < rows and (apply == "append" or index not in selected(loader, 0)):
+                assert torch.allclose(image, plain[index], atol=1e-5)
+            elif apply == "augment":
+                assert torch.allclose(image, whole[index], atol=1e-5)
+            else:
+                assert image.shape == plain[index].shape
+
+
+@pytest.mark.parametrize("apply", ["augment", "append"])
+def test_a_lifted_pipeline_alone_is_nothing_to_select_for(apply):
+    chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply=apply)
+    with pytest.raises(ValueError, match="augment=RandAugment"):
+        smartaug.DataLoader(Transformed(v2.RandomInvert()), lift=True, coreset=chosen)

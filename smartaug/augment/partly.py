@@ -1,15 +1,20 @@
 """Augment only some rows of a batch: what becomes of the others, and of labels and trace.
 
 What: the selected rows are augmented as a batch of their own; the others pass plain, which is: resized whole where a
-step changes the size, normalised and cast. When: ``Coreset(apply="augment")`` and "append". Cost: the augmentation of
-the selected rows, a copy of the batch, and what is plain about the others.
+step changes the size, normalised and cast; what was lifted out of the data set runs on all. When:
+``Coreset(apply="augment")`` and "append". Cost: the augmentation of the selected rows, a copy of the batch, and what is
+plain about the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from .augmentation import Augmentation
+from .compose import Compose
 from .foreign import Foreign
 from .plan import Mix, Plan, Segment, Store, Trace, Warp
 
@@ -28,6 +33,28 @@ def plain(plan: Plan, rows: int) -> Plan:
             segments.append(segment)
         height, width = size
     return Plan((rows, *plan.shape[1:]), tuple(segments), Trace.empty(rows))
+
+
+class Plain(Augmentation):
+    """What ``step`` leaves of samples that are not augmented."""
+
+    def __init__(self, step: Augmentation) -> None:
+        self.step, self.backend = step, step.backend
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """The plain plan: sizes and values of the step's own, none of its operations."""
+        return plain(self.step.sample(shape, key), shape[0])
+
+
+def beside(step: Augmentation | Foreign, lifted: Sequence[object]) -> Augmentation | Foreign | None:
+    """The stage for samples beside those that ``step`` augments: parts that are among ``lifted`` as they are, drawn as
+    in ``step``, the others plain. None: a foreign stage that was not lifted."""
+    if isinstance(step, Foreign):
+        return step if any(step is one for one in lifted) else None
+    if isinstance(step, Compose):
+        parts = [part if any(part is one for one in lifted) else Plain(part) for part in step]
+        return Compose(parts, backend=step.backend)
+    return step if any(step is one for one in lifted) else Plain(step)
 
 
 def _resized(rows: int, height: int, width: int, size: tuple[int, int]) -> Warp:
@@ -69,7 +96,7 @@ def together(images: Tensor, others: Tensor, rows: Tensor, other_rows: Tensor) -
 
 def widened(plan: Plan, rows: Tensor, batch: int) -> Plan:
     """What labels and policies read of ``plan``, made for the rows (s,) int64 alone, for the ``batch`` rows they are
-    among."""
+    among; the others show no operation, those of a lifted pipeline neither."""
     mixes = []
     for mix in plan.mixes:
         partner, share = torch.arange(batch, device="cpu"), torch.ones(batch, dtype=mix.share.dtype, device="cpu")
