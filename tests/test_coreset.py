@@ -285,3 +285,12 @@ def test_seeds_and_numpy_fractions():
     selections = {tuple(chosen.selection(0, 40, seed)[0].tolist()) for seed in (-1, -2, 0, 1, 2**61 - 1)}
     assert len(selections) == 5
     assert smartaug.Coreset(np.int64(5)).budget(20) == 5
+
+
+@pytest.mark.parametrize("size", [10, 30])
+def test_a_criterion_made_for_another_dataset_is_refused(size):
+    dataset = torch.utils.data.TensorDataset(torch.rand(20, 3), torch.arange(20) % 2)
+    criterion = smartaug.coreset.AugmentationVariance(torch.ones(size))
+    loader = smartaug.DataLoader(dataset, batch_size=5, coreset=smartaug.Coreset(10, select=criterion))
+    with pytest.raises(ValueError, match=f"a dataset of {size} samples and this one has 20"):
+        list(loader)

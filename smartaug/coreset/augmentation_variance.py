@@ -41,6 +41,11 @@ class AugmentationVariance:
             )
         self.deviation, self.share = deviation, float(share)
 
+    @property
+    def size(self) -> int:
+        """The number of samples of the data set that the deviations are of."""
+        return len(self.deviation)
+
     def on(self, rows: Tensor) -> AugmentationVariance:
         """The criterion for a part of the data set: its samples ``rows`` (m,) int64."""
         return AugmentationVariance(self.deviation[torch.as_tensor(rows)], self.share)

@@ -73,6 +73,12 @@ def chosen(
     embedding: rows (m,) to their `Embedding`. number: of this selection, for the criterion's generator. Raises
     TypeError or ValueError when the criterion returns something else than it should.
     """
+    size = getattr(select, "size", len(groups.code)) if hasattr(select, "on") else len(groups.code)
+    if size != len(groups.code):
+        raise ValueError(
+            f"{type(select).__name__} was made for a dataset of {size} samples and this one has {len(groups.code)}; "
+            "make it from one value a sample, in the order of this dataset"
+        )
     order = np.argsort(groups.code, kind="stable")
     indices, weights = [torch.empty(0, dtype=torch.int64)], []
     for c, rows in enumerate(np.split(order, np.cumsum(groups.counts)[:-1])):
