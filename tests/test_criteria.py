@@ -248,3 +248,10 @@ def test_pass_and_criterion_pick_the_same_from_a_copy_elsewhere():
     ]
     assert torch.equal(picks[0], picks[1])
     assert torch.equal(picks[0], picks[2])
+
+
+@pytest.mark.parametrize("target", [torch.full((4, 1), 3.0), torch.ones(4, 3)], ids=["regression", "several labels"])
+def test_a_pass_refuses_targets_that_are_no_classes(target):
+    dataset = torch.utils.data.TensorDataset(torch.rand(4, 5), target)
+    with pytest.raises(ValueError, match="classes or rows that sum to 1"):
+        smartaug.coreset.embed_pass(torch.nn.Linear(5, target.shape[1]), dataset, progress=False)

@@ -51,7 +51,7 @@ def embed_pass(
     is in force. features: also the inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a
     dict without a leaf named like an image goes to the model whole, without its target. The model's parameters,
     buffers and mode and the global generators are what they were. Raises TypeError for datasets without a length,
-    ValueError for empty ones, for other dtypes, and where no labels are found.
+    ValueError for empty ones, for other dtypes, where no labels are found, and for targets that are no classes.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be torch.float32, bfloat16, float16 or None, got {dtype!r}")
@@ -86,6 +86,11 @@ def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> lis
     done = grads.Pass(module, given, training=False, features=features, graph=False)
     log_p = done.log_p
     wanted = distributions(labels, log_p.shape[1]).to(log_p.dtype)
+    if bool(((wanted < 0).any(1) | ((wanted.sum(1) - 1).abs() > 1e-3)).any()):
+        raise ValueError(
+            "targets must be classes or rows that sum to 1, and these are neither (regression, several labels a "
+            "sample?); select without gradients: select=smartaug.coreset.Uniform()"
+        )
     loss = -torch.where(wanted > 0, wanted * log_p, 0.0).sum(1)  # a masked class has log p = −∞
     parts = [log_p.exp() - wanted, loss, wanted.argmax(1)]
     return parts if done.feature is None else [*parts, done.feature]
