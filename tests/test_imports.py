@@ -33,7 +33,8 @@ AUGMENT_LAYERS = [
     ["labels"],
     ["augmentation"],
     ["ops", "crops", "geometry", "tone", "mix", "policies", "foreign", "choose", "masks"],
-    ["augmix", "compose", "partly"],
+    ["augmix", "compose"],
+    ["partly"],
 ]
 LIFT_LAYERS = [
     ["steps", "head", "noise", "opencv_clahe"],
