@@ -187,7 +187,7 @@ def methods() -> str:
                 "`AugmentedDataset`",
                 "albumentations, torchvision or any callable per sample in the workers, drawn by seed, epoch and index",
                 "transforms that stay on the CPU; augmenting only a part of the data (`only=`)",
-                "some hundredths of a millisecond a sample",
+                "setting the generators for each sample; not measured",
                 "none in speed; draws that differ between workers and epochs, and repeat",
             ),
             (

@@ -81,6 +81,12 @@ def test_agrees_with_a_hundred_thousand_draws(name):
     assert ((apart.mean(0) - variance).abs() <= 1.1 * errors * spread.sqrt() + 1e-9).all()
 
 
+def test_a_rare_branch_is_no_reason_to_call_a_rule_exact():
+    rare = augment.RandomApply([augment.Erase(p=0.02)], 0.02)
+    assert not moments.of(rare, PHOTOS[:1], nodes=256).exact
+    assert not moments.of(augment.Erase(p=5e-4), PHOTOS[:1], nodes=256).exact
+
+
 @pytest.mark.parametrize("name", FINITE)
 def test_finite_sets_are_enumerated(name):
     """The nodes are the different plans of the real augmentation with their frequencies, and the sums over them."""

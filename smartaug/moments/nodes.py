@@ -100,13 +100,15 @@ class _Sampler:
         return self._sample(draws.Prescribed(len(given), read))
 
     def _that_matter(self, columns: list[int]) -> list[int]:
-        """Those of ``columns`` that some plan depends on."""
+        """Those of ``columns`` that some plan depends on; rare outcomes are tried as often as others."""
         random = np.random.default_rng(_SEED)
-        table = random.random((_TRIED, len(self.slots)))
+        table = _spread(random, (_TRIED, len(self.slots)))
+        for column, cells in self.choices.items():
+            table[:, column] = random.choice(cells.values, _TRIED)
         before, found = fingerprint(self.plan(table)), []
         for column in columns:
             moved = table.copy()
-            moved[:, column] = random.random(_TRIED)
+            moved[:, column] = _spread(random, (_TRIED,))
             if not np.array_equal(fingerprint(self.plan(moved)), before):
                 found.append(column)
         return found
@@ -152,6 +154,12 @@ class _Sampler:
         check = torch.zeros(size, dtype=torch.float64)
         check[: max(1, size // 2)] = 1.0 / max(1, size // 2)
         return Nodes(self.plan(table), torch.full((size,), 1.0 / size, dtype=torch.float64), check, False)
+
+
+def _spread(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draws in [0, 1) of which a quarter each lies at the two ends: what happens with small chance happens there."""
+    drawn, place = random.random(shape), random.random(shape)
+    return np.where(place < 0.25, 1e-9, np.where(place > 0.75, 1 - 1e-9, drawn))
 
 
 def _cells(cuts: Sequence[float]) -> _Axis:
