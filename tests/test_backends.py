@@ -4,6 +4,7 @@ Parametrised over `smartaug.augment.__all__`: a new augmentation needs a row in 
 """
 
 import copy
+import dataclasses
 import multiprocessing
 import pickle
 import subprocess
@@ -19,7 +20,22 @@ from hypothesis import given, settings
 
 import smartaug.augment as A
 from smartaug.augment import backends
-from smartaug.augment.plan import FILTERS, TONES, Branches, Erase, Filter, Mix, Plan, Store, Tone, Trace, Warp
+from smartaug.augment.plan import (
+    FILTERS,
+    TONES,
+    Branches,
+    Clahe,
+    Erase,
+    Filter,
+    Lookup,
+    Mix,
+    Noise,
+    Plan,
+    Store,
+    Tone,
+    Trace,
+    Warp,
+)
 
 ROWS = {
     "Affine": [
@@ -93,7 +109,8 @@ def same(found, expected):
     if found.dtype == torch.uint8:
         assert torch.equal(found, expected)
     else:
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 if found.dtype != torch.bfloat16 else 2e-2)
+        atol = {torch.bfloat16: 2e-2, torch.float16: 2e-3}.get(found.dtype, 1e-5)
+        torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
 def test_every_augmentation_has_a_row():
@@ -255,6 +272,9 @@ def numbers(low, high):
     return st.floats(low, high, allow_nan=False, width=32)
 
 
+DTYPES = [torch.float32, torch.float16, torch.float64]
+
+
 @st.composite
 def plans(draw):
     """Any sequence of segments with any parameters, also such as no augmentation draws."""
@@ -301,6 +321,22 @@ def plans(draw):
         boxes = torch.randint(0, 12, (batch, draw(st.integers(0, 3)), 4), generator=generator)
         return Erase(boxes, (draw(numbers(0, 255)),))
 
+    def some():
+        return None if draw(st.booleans()) else torch.rand(batch, generator=generator) < 0.7
+
+    def lookup():
+        between = () if draw(st.booleans()) else (channels,)
+        return Lookup(uniform(batch, *between, 256, low=-20.0, high=280.0).float(), some())
+
+    def clahe():
+        grid = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+        return Clahe(uniform(batch, low=0.5, high=6.0), grid, some())
+
+    def noise():
+        key = torch.randint(-(2**62), 2**62, (batch,), generator=generator)
+        spread, centre = uniform(batch, high=60.0).float(), uniform(batch, low=-20.0, high=20.0).float()
+        return Noise(key, spread, centre, draw(st.booleans()), some())
+
     def mix():
         partner = torch.randint(0, max(1, batch), (batch,), generator=generator)
         corner = torch.stack([torch.randint(0, side, (batch,), generator=generator) for side in size], 1)
@@ -310,10 +346,11 @@ def plans(draw):
 
     segments = []
     for _ in range(draw(st.integers(0, 5))):
-        segments.append(draw(st.sampled_from([tone, warp, filtered, erase, mix]))())
+        segments.append(draw(st.sampled_from([tone, lookup, clahe, noise, warp, filtered, erase, mix]))())
         size = segments[-1].output_size(*size)
     if draw(st.booleans()):
-        segments.append(Store((0.3,) * channels, (0.5,) * channels))
+        segments.append(Store((0.3,) * channels, (0.5,) * channels, draw(st.sampled_from(DTYPES))))
+        segments += [dataclasses.replace(erase(), value=(-0.25,)) for _ in range(draw(st.integers(0, 2)))]
     return Plan(shape, tuple(segments), Trace.empty(batch))
 
 

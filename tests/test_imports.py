@@ -28,7 +28,7 @@ LAYERS = [
     ["cli"],
 ]
 AUGMENT_LAYERS = [
-    ["plan", "autoaugment", "cubic"],
+    ["plan", "autoaugment", "cubic", "gauss", "lab"],
     ["backends", "checks", "rectangles", "space"],
     ["labels"],
     ["augmentation"],
@@ -37,7 +37,7 @@ AUGMENT_LAYERS = [
     ["partly"],
 ]
 LIFT_LAYERS = [
-    ["steps", "head", "noise", "opencv_clahe"],
+    ["steps", "head", "noise"],
     ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import draws
 from .augmentation import Augmentation, check_probability
-from .plan import Branches, Call, Erase, Filter, Lookup, Mix, Plan, Segment, Store, Tone, Trace, Warp
+from .plan import Branches, Call, Clahe, Erase, Filter, Lookup, Mix, Noise, Plan, Segment, Store, Tone, Trace, Warp
 
 
 def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
@@ -42,7 +42,7 @@ def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
         )
     if isinstance(segment, (Tone, Filter)):
         return dataclasses.replace(segment, op=segment.op * rows)
-    if isinstance(segment, (Lookup, Call)):
+    if isinstance(segment, (Lookup, Clahe, Noise, Call)):
         return dataclasses.replace(segment, active=rows if segment.active is None else segment.active & rows)
     if isinstance(segment, Erase):
         return dataclasses.replace(segment, boxes=segment.boxes * rows[:, None, None])

@@ -129,6 +129,36 @@ class Lookup(Segment):
 
 
 @dataclass(frozen=True)
+class Clahe(Segment):
+    """Contrast-limited adaptive histogram equalisation of the lightness, or of the values of one channel.
+
+    limit: (B,) float64, the highest bin of a tile's histogram as a multiple of the mean one. grid: tiles across and
+    down. active: (B,) bool, the rows that change, None: all. uint8, or floats in [0, 1], which go by the nearest grey
+    level.
+    """
+
+    limit: Tensor
+    grid: tuple[int, int] = (8, 8)
+    active: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Noise(Segment):
+    """Normal noise added to every value: ``gauss.field`` of the row's key.
+
+    key: (B,) int64 stream keys. spread, centre: (B,) float32 standard deviation and mean in grey levels. shared: all
+    channels of a sample have the same noise. active: (B,) bool, the rows that change, None: all. uint8, whose fractions
+    are cut off, or floats in [0, 1].
+    """
+
+    key: Tensor
+    spread: Tensor
+    centre: Tensor
+    shared: bool = False
+    active: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Filter(Segment):
     """Each pixel from its neighbours. op: (B,) int64 into `FILTERS`; amount: (B,) float32.
 

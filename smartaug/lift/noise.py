@@ -1,12 +1,6 @@
-"""Normal noise for every pixel, and rectangles filled with it.
-
-The rectangles are torchvision's RandomErasing(value="random") and timm's modes "pixel" and "rand".
-"""
+"""Rectangles filled with normal noise: torchvision's RandomErasing(value="random"), timm's modes "pixel" and "rand"."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,36 +10,6 @@ from ..augment import Augmentation
 from ..augment.augmentation import on_cpu
 from ..augment.foreign import Keyed
 from ..augment.plan import Erase as EraseSegment
-
-_BLOCK, _LANES = 1 << 14, 64  # pairs at a time: too few for torch to share among threads; whole vectors of them
-
-
-def normal_field(key: Tensor, shape: Sequence[int]) -> Tensor:
-    """Standard normal draws for many pixels: (B,) keys to (B, *shape) float32, the same in every batch on one device.
-
-    Box and Muller's two normals from each 64-bit draw ("A note on the generation of random normal deviates", 1958),
-    within ±6.8: a quarter of the time that `draws.normal` takes, which inverts in double precision.
-    """
-    count = math.prod(shape)
-    pairs = -(-count // (2 * _LANES)) * _LANES
-    if key.device.type == "cpu":  # one that ends within a vector would get other last bits (see draws)
-        rows = max(1, _BLOCK // max(1, pairs))
-        parts = [
-            torch.cat([_pairs(some, min(_BLOCK, pairs - at), at) for at in range(0, pairs, _BLOCK)], 1)
-            for some in (key.split(rows) if pairs else ())
-        ]
-        values = torch.cat(parts) if parts else torch.empty(len(key), 0)
-    else:
-        values = _pairs(key, pairs, 0)
-    return values[:, :count].reshape(len(key), *shape)
-
-
-def _pairs(key: Tensor, slots: int, start: int) -> Tensor:
-    words = draws.bits(key, slots, start)
-    first = ((words >> 32) & 0xFFFFFFFF).float().add_(0.5).mul_(2.0**-32)
-    angle = (words & 0xFFFFFF).float().mul_(2.0 * math.pi * 2.0**-24)
-    radius = first.log_().mul_(-2.0).sqrt_()
-    return torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], 1)
 
 
 class EraseNoise(Keyed):

@@ -8,7 +8,6 @@ operations of `augment.tone`, which are torchvision's, would be up to 4 grey lev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,9 +16,7 @@ from torch.nn import functional
 from .. import draws
 from ..augment import Augmentation
 from ..augment.backends.torch_warp import within
-from ..augment.plan import Call, Lookup, Plan, Segment, Trace
-from .noise import normal_field
-from .opencv_clahe import clahe
+from ..augment.plan import Call, Clahe, Lookup, Noise, Plan, Segment, Trace
 
 Span = tuple[float, float]
 _LEVELS = 256
@@ -268,7 +265,7 @@ def adaptively_equalized(
     numbers: Tensor, key: Tensor, shape: Sequence[int], *, grid: tuple[int, int]
 ) -> Sequence[Segment]:
     """Numbers: the clip limit."""
-    return (Call(partial(clahe, grid=grid), (numbers[:, 0],), "CLAHE"),)
+    return (Clahe(numbers[:, 0].contiguous(), grid),)
 
 
 # --- blur and noise --------------------------------------------------------------------------------------------------
@@ -308,20 +305,10 @@ def window(sigma: Tensor, drawn: Tensor) -> Tensor:
     return size + (size % 2 == 0)
 
 
-def noisy(images: Tensor, key: Tensor, spread: Tensor, centre: Tensor, *, shared: bool) -> Tensor:
-    """Normal noise from the rows' keys added, fractions cut off. spread, centre: (n,) grey levels.
-
-    shared: one noise for all channels.
-    """
-    noise = normal_field(key, (1 if shared else images.shape[1], *images.shape[2:]))
-    noise = noise * spread.float()[:, None, None, None] + centre.float()[:, None, None, None]
-    return (images + noise).clamp_(0.0, 255.0).to(torch.uint8)
-
-
 def gaussian_noise(numbers: Tensor, key: Tensor, shape: Sequence[int], *, shared: bool) -> Sequence[Segment]:
     """Numbers: standard deviation and mean as shares of 255."""
-    arguments = (key, 255.0 * numbers[:, 0], 255.0 * numbers[:, 1])
-    return (Call(partial(noisy, shared=shared), arguments, "GaussNoise"),)
+    spread, centre = (255.0 * numbers[:, :2]).float().unbind(1)
+    return (Noise(key, spread, centre, shared),)
 
 
 def calling(

@@ -114,9 +114,13 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
 
 
 def _choices(segments: Sequence[Segment], backend: str | None, refused: str | None) -> Iterator[Choice]:
+    stored = False  # by numba, which then holds more than it does of float images
     for segment in segments:
+        stored = stored and numba_backend.holds_behind_store(segment)
         if backend == "torch":
             yield Choice(segment, "torch", 'asked for by backend="torch"')
+        elif stored:
+            yield Choice(segment, "numba", "behind Normalize, in the same pass")
         elif refused is not None:
             yield Choice(segment, "torch", f"numba runs uint8 images on the CPU; {refused}")
         elif not numba_installed():
@@ -127,6 +131,7 @@ def _choices(segments: Sequence[Segment], backend: str | None, refused: str | No
             yield Choice(segment, "torch", lacking)
         else:
             yield Choice(segment, "numba", "uint8 on the CPU")
+            stored = isinstance(segment, Store)
         if isinstance(segment, Store) and refused is None:
             refused = f"images are {segment.dtype} behind Normalize"
 

@@ -24,16 +24,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, Erase, Filter, Mix, Segment, Store, Tone, Warp
+from ..plan import FILTERS, Clahe, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from . import buffers
 from . import torch as torch_backend
 
 _log = logging.getLogger("smartaug")
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
+# the codes of `numba_run`, which is only imported when it is run
 _SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE, _BICUBIC = range(32, 39)
+_LOOKUP, _CLAHE, _NOISE = range(39, 42)
+_HELD = (Warp, Tone, Lookup, Clahe, Noise, Filter, Erase, Mix, Store)
 _first, _ready = threading.Lock(), set[int]()  # has this process loaded the compiled code
 _NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
 _NO_MIX = (0, np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros((1, 4), np.int64))
+_NO_NUMBERS = (
+    np.empty((0, 0, 1, 256), np.uint8),
+    np.empty((0, 0), np.int64),
+    np.empty((0, 0, 2)),
+    np.empty((0, 2), np.int64),
+)
+_NO_LATE = np.empty((0, 0, 0, 4), np.int64), np.empty((0, 0), np.float32)
 _own = threading.local()
 _SMALL = 1 << 18  # values below which handing rows to threads costs more than it saves
 
@@ -61,7 +71,9 @@ def lacks(segment: Segment) -> str | None:
             return f"padding {segment.padding!r} with rotation or shear is not compiled"
         if segment.padding == "constant" and segment.interpolation == "bilinear":
             return "bilinear bounds with constant padding are not compiled"
-    if not isinstance(segment, (Warp, Tone, Filter, Erase, Mix, Store)):
+    if isinstance(segment, Store) and segment.dtype == torch.float64:
+        return "float64 results are not compiled"
+    if not isinstance(segment, _HELD):
         return f"{type(segment).__name__} is not compiled"
     return None
 
@@ -78,6 +90,11 @@ def run(segments: Sequence[Segment], images: Tensor) -> Tensor:
     return images
 
 
+def holds_behind_store(segment: Segment) -> bool:
+    """Whether ``segment`` can follow a `Store` in one pass: nothing else is compiled for floats."""
+    return isinstance(segment, Erase)
+
+
 def _stages(segments: Sequence[Segment]) -> list[list[Segment]]:
     """Cut before each Mix, which needs the other samples as they are then."""
     stages: list[list[Segment]] = [[]]
@@ -91,8 +108,9 @@ def _stages(segments: Sequence[Segment]) -> list[list[Segment]]:
 def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
     batch, channels, height, width = images.shape
     mix = stage[0] if isinstance(stage[0], Mix) else None
-    store = stage[-1] if isinstance(stage[-1], Store) else None
-    middle = stage[mix is not None : len(stage) - (store is not None)]
+    store = next((segment for segment in stage if isinstance(segment, Store)), None)
+    end = len(stage) if store is None else stage.index(store)
+    middle, late = stage[mix is not None : end], stage[end + 1 :]
     sizes = [(height, width)]
     for segment in middle:
         sizes.append(segment.output_size(*sizes[-1]))
@@ -116,6 +134,7 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
         _NO_FLOATS if store is None else result.numpy(),
         store is not None,
         *_encoded_store(store, channels),
+        *_encoded_late(late, batch, channels),
     )
     _over_rows(_compiled(), batch, given.numel(), arguments, (channels, largest))
     result = result if store is None else result.to(store.dtype)
@@ -130,7 +149,7 @@ def _flat(images: Tensor) -> np.ndarray:
 
 
 def _encoded(middle: Sequence[Segment], batch: int, channels: int, sizes: list[tuple[int, int]]) -> tuple[Any, ...]:
-    """Codes, amounts, slots, sizes, matrices, bounds, paddings, fills and boxes as `numba_run.run` takes them."""
+    """Codes, amounts, slots, sizes, matrices, bounds, paddings, fills, boxes, … as `numba_run.run` takes them."""
     count = len(middle)
     codes = np.empty((count, batch), np.uint8)
     amounts = np.empty((count, batch), np.float32)
@@ -142,7 +161,8 @@ def _encoded(middle: Sequence[Segment], batch: int, channels: int, sizes: list[t
     erased = [segment.boxes.numpy() for segment in middle if isinstance(segment, Erase)]
     most = max((boxes.shape[1] for boxes in erased), default=0)
     boxes = np.zeros((max(warps, len(erased), 1), batch, most, 4), np.int64)
-    warp_at = erase_at = 0
+    tables, keys, numbers, grids = _encoded_numbers(middle, batch)
+    warp_at = erase_at = table_at = number_at = 0
     for s, segment in enumerate(middle):
         if isinstance(segment, (Tone, Filter)):
             codes[s], amounts[s] = segment.op.numpy(), segment.amount.numpy()
@@ -150,10 +170,7 @@ def _encoded(middle: Sequence[Segment], batch: int, channels: int, sizes: list[t
                 codes[s] *= _SHARPNESS  # op 1 is Sharpness
         elif isinstance(segment, Warp):
             code = _warp_code(segment)
-            if segment.active is None:
-                codes[s] = code
-            else:
-                np.multiply(segment.active.numpy(), code, out=codes[s], casting="unsafe")
+            _where(segment.active, code, codes[s])
             fixed = segment.matrix.numpy().reshape(batch, 6) * float(1 << 32)
             np.rint(fixed, out=matrices[warp_at], casting="unsafe")
             if segment.bounds is not None:
@@ -169,8 +186,50 @@ def _encoded(middle: Sequence[Segment], batch: int, channels: int, sizes: list[t
             fills[s] = _rounded(segment.value)
             slot[s] = erase_at
             erase_at += 1
+        elif isinstance(segment, Lookup):
+            _where(segment.active, _LOOKUP, codes[s])
+            slot[s] = table_at
+            table_at += 1
+        elif isinstance(segment, (Clahe, Noise)):
+            _where(segment.active, _CLAHE if isinstance(segment, Clahe) else _NOISE, codes[s])
+            slot[s] = number_at
+            number_at += 1
     whole = [np.array(values, np.int64) for values in (slot, sizes, paddings)]
-    return codes, amounts, whole[0], whole[1], matrices, bounds, whole[2], fills, boxes
+    first = codes, amounts, whole[0], whole[1], matrices, bounds, whole[2], fills, boxes
+    return *first, tables, keys, numbers, grids
+
+
+def _where(active: Tensor | None, code: int, into: np.ndarray) -> None:
+    """``code`` to the rows that a segment reaches, 0 to the others."""
+    if active is None:
+        into[:] = code
+    else:
+        np.multiply(active.numpy(), code, out=into, casting="unsafe")
+
+
+def _encoded_numbers(middle: Sequence[Segment], batch: int) -> tuple[np.ndarray, ...]:
+    """Tables (L, B, C or 1, 256) uint8, keys (N, B) int64, numbers (N, B, 2) float64 and grids (S, 2) int64."""
+    lookups = [segment for segment in middle if isinstance(segment, Lookup)]
+    others = [segment for segment in middle if isinstance(segment, (Clahe, Noise))]
+    if not lookups and not others:
+        return _NO_NUMBERS
+    width = max((segment.table[..., 0].numel() // batch for segment in lookups), default=1)
+    tables = np.empty((len(lookups), batch, width, 256), np.uint8)
+    for n, lookup in enumerate(lookups):
+        rows = np.arange(batch) if lookup.active is None else np.flatnonzero(lookup.active.numpy())
+        table = lookup.table.numpy()
+        table = table[:, None] if table.ndim == 2 else table
+        tables[n, rows] = np.rint(np.clip(table[rows], 0.0, 255.0)).astype(np.uint8)
+    keys, numbers = np.zeros((len(others), batch), np.int64), np.zeros((len(others), batch, 2))
+    grids = np.zeros((len(middle), 2), np.int64)
+    for n, segment in enumerate(others):
+        s = next(place for place, one in enumerate(middle) if one is segment)
+        if isinstance(segment, Clahe):
+            numbers[n, :, 0], grids[s] = segment.limit.numpy(), segment.grid
+        else:
+            keys[n], grids[s, 0] = segment.key.numpy(), segment.shared
+            numbers[n, :, 0], numbers[n, :, 1] = segment.spread.numpy(), segment.centre.numpy()
+    return tables, keys, numbers, grids
 
 
 @lru_cache(maxsize=64)
@@ -206,6 +265,18 @@ def _scales(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> t
     one = np.ones(channels)
     scale, shift = one / (255.0 * np.asarray(std)), one * -np.asarray(mean) / np.asarray(std)
     return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def _encoded_late(late: Sequence[Segment], batch: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (E, B, n, 4) int64 and values (E, C) float32 of what is erased behind the store."""
+    erased = [segment for segment in late if isinstance(segment, Erase)]
+    if not erased:
+        return _NO_LATE
+    boxes = np.zeros((len(erased), batch, max(segment.boxes.shape[1] for segment in erased), 4), np.int64)
+    values = np.empty((len(erased), channels), np.float32)
+    for n, segment in enumerate(erased):
+        boxes[n, :, : segment.boxes.shape[1]], values[n] = segment.boxes.numpy(), segment.value
+    return boxes, values
 
 
 @lru_cache(maxsize=1)

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from . import numba_cubic, numba_tone, numba_warp
+from . import numba_clahe, numba_cubic, numba_noise, numba_tone, numba_warp
 from .numba_memory import OPTIONS, U, borrowed, copy
 
 # codes below this are tones
-SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC = range(32, 39)
+SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC, LOOKUP, CLAHE, NOISE = range(
+    32, 42
+)
 PLANAR, INTERLEAVED = 0, 1
 COPY, PASTE, BLEND = 0, 1, 2
 
@@ -68,7 +70,10 @@ def _erase(data, boxes, value, channels, height, width):
 
 
 @njit(**OPTIONS)
-def _step(code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills, boxes, packed):
+def _step(
+    code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills, boxes, tables, keys,
+    numbers, grids, packed,
+):  # fmt: skip
     """Segment ``s`` of sample ``b``. What a code does not need is not touched: a slice costs as much as 50 pixels."""
     if code < SHARPNESS:
         numba_tone.tone(code, src, dst, channels, amounts[s, b])
@@ -93,6 +98,13 @@ def _step(code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds
     elif code == ERASE:
         copy(src, dst)
         _erase(dst, boxes[w, b], fills[s], channels, height, width)
+    elif code == LOOKUP:
+        numba_tone.lookup(src, dst, channels, tables[w, b])
+    elif code == CLAHE:
+        numba_clahe.clahe(src, dst, channels, height, width, numbers[w, b, 0], grids[s, 0], grids[s, 1], packed)
+    elif code == NOISE:
+        spread, centre = np.float32(numbers[w, b, 0]), np.float32(numbers[w, b, 1])
+        numba_noise.noise(src, dst, channels, keys[w, b], spread, centre, grids[s, 0])
 
 
 @njit(**OPTIONS)
@@ -110,6 +122,21 @@ def _store(src, out, b, channels, plane, layout, scale, shift):
 
 
 @njit(**OPTIONS)
+def _erase_stored(out, b, boxes, value, channels, height, width, layout):
+    """Rectangles of a stored result, whose values are floats."""
+    plane = height * width
+    into = out[b * channels * plane : (b + 1) * channels * plane]
+    by_channel, by_pixel = (plane, 1) if layout == PLANAR else (1, channels)
+    for n in range(boxes.shape[0]):
+        top, left = max(boxes[n, 0], 0), max(boxes[n, 1], 0)
+        bottom, right = min(boxes[n, 0] + boxes[n, 2], height), min(boxes[n, 1] + boxes[n, 3], width)
+        for c in range(channels):
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    into[U(c * by_channel + (y * width + x) * by_pixel)] = value[c]
+
+
+@njit(**OPTIONS)
 def _unload(src, out, b, channels, plane):
     """Planar to interleaved."""
     into = out[b * channels * plane : (b + 1) * channels * plane]
@@ -120,7 +147,8 @@ def _unload(src, out, b, channels, plane):
 
 def _source_digest() -> int:
     """A number that changes with any of the compiled files."""
-    files = [*sorted(Path(__file__).parent.glob("numba_*.py")), Path(__file__).parent.parent / "cubic.py"]
+    tables = [Path(__file__).parent.parent / name for name in ("cubic.py", "gauss.py", "lab.py")]
+    files = [*sorted(Path(__file__).parent.glob("numba_*.py")), *tables]
     return int.from_bytes(hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest(), "big")
 
 
@@ -146,6 +174,10 @@ def compiled(digest: int) -> Callable[..., None]:
         paddings,
         fills,
         boxes,
+        tables,
+        keys,
+        numbers,
+        grids,
         how,
         partner,
         share,
@@ -155,15 +187,19 @@ def compiled(digest: int) -> Callable[..., None]:
         stores,
         scale,
         shift,
+        late_boxes,
+        late_values,
         scratch,
         packed,
     ):
         """Rows [start, stop): load or mix, S segments, store.
 
-        src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64 and of
-        boxes (E, B, n, 4). sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. how, partner,
-        share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat. scratch:
-        (2, n) uint8 and packed: (m,) uint32, for a sample of the largest size and for its pixels and one more.
+        src: uint8, flat. codes, amounts: (S, B). slot: (S,) row of matrices (W, B, 6), bounds (W, B, 4) int64, of
+        boxes (E, B, n, 4), of tables (L, B, C or 1, 256) uint8 and of keys (N, B) int64 and numbers (N, B, 2) float64.
+        sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. grids: (S, 2) int64. how, partner,
+        share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat, in which
+        late_boxes (E, B, n, 4) are set to late_values (E, C) float32. scratch: (2, n) uint8 and packed: (m,) uint32,
+        for a sample of the largest size and for its pixels and one more.
         """
         if digest < 0:
             return
@@ -171,6 +207,8 @@ def compiled(digest: int) -> Callable[..., None]:
         codes, amounts, slot, sizes = borrowed(codes), borrowed(amounts), borrowed(slot), borrowed(sizes)
         matrices, bounds, paddings = borrowed(matrices), borrowed(bounds), borrowed(paddings)
         fills, boxes, packed = borrowed(fills), borrowed(boxes), borrowed(packed)
+        tables, keys, numbers, grids = borrowed(tables), borrowed(keys), borrowed(numbers), borrowed(grids)
+        late_boxes, late_values = borrowed(late_boxes), borrowed(late_values)
         first_buffer, second_buffer = borrowed(scratch[0]), borrowed(scratch[1])
         segments = codes.shape[0]
         in_size = channels * sizes[0, 0] * sizes[0, 1]
@@ -208,11 +246,14 @@ def compiled(digest: int) -> Callable[..., None]:
                 use_second = not use_second
                 _step(
                     code, current, into, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills,
-                    boxes, packed,
+                    boxes, tables, keys, numbers, grids, packed,
                 )  # fmt: skip
                 current = into
             if stores:
                 _store(current, out_float, b, channels, out_plane, layout, scale, shift)
+                tall, wide = sizes[segments, 0], sizes[segments, 1]
+                for e in range(late_boxes.shape[0]):
+                    _erase_stored(out_float, b, late_boxes[e, b], late_values[e], channels, tall, wide, layout)
             elif layout == INTERLEAVED:
                 _unload(current, out, b, channels, out_plane)
 

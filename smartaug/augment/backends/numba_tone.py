@@ -166,6 +166,20 @@ def _equalize(src, dst):
 
 
 @njit(**OPTIONS)
+def lookup(src, dst, channels, tables):
+    """What tables (C or 1, 256) uint8 have for each value."""
+    plane = src.size // channels
+    for c in range(channels):
+        table, part, into = (
+            tables[min(c, len(tables) - 1)],
+            src[c * plane : (c + 1) * plane],
+            dst[c * plane : (c + 1) * plane],
+        )
+        for i in range(plane):
+            into[i] = table[part[i]]
+
+
+@njit(**OPTIONS)
 def _hue(src, dst, amount):
     plane = src.size // 3
     unit = np.float32(255.0)

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Call, Erase, Filter, Lookup, Mix, Segment, Store, Tone, Warp
-from . import torch_filter, torch_tone, torch_warp
+from .. import gauss
+from ..plan import FILTERS, TONES, Call, Clahe, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
+from . import torch_clahe, torch_filter, torch_tone, torch_warp
 
 _CACHED = 1 << 18  # values worked on at a time on the CPU
 
@@ -151,6 +152,37 @@ def _lookup(images: Tensor, lookup: Lookup, owned: bool) -> Tensor:
     return out
 
 
+def _clahe(images: Tensor, segment: Clahe, owned: bool) -> Tensor:
+    rows, out = _reached(images, segment.active, owned)
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        part, limit = images.index_select(0, there), _on(segment.limit[piece], images)
+        if part.is_floating_point():
+            check_unit(part, "Clahe")
+            levels = (part * 255.0).round().clamp(0, 255).to(torch.uint8)
+            made = torch_clahe.clahe(levels, limit, grid=segment.grid).to(part.dtype) / 255.0
+        else:
+            made = torch_clahe.clahe(part, limit, grid=segment.grid)
+        out.index_copy_(0, there, made)
+    return out
+
+
+def _noise(images: Tensor, noise: Noise, owned: bool) -> Tensor:
+    rows, out = _reached(images, noise.active, owned)
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        part = images.index_select(0, there)
+        spread, centre = (_on(value[piece], images)[:, None, None, None] for value in (noise.spread, noise.centre))
+        added = gauss.field(_on(noise.key[piece], images), (1 if noise.shared else part.shape[1], *part.shape[2:]))
+        added = added * spread + centre
+        if part.is_floating_point():
+            check_unit(part, "Noise")
+            out.index_copy_(0, there, (part + added / 255.0).clamp_(0.0, 1.0).to(part.dtype))
+        else:
+            out.index_copy_(0, there, (part + added).clamp_(0.0, 255.0).to(torch.uint8))
+    return out
+
+
 def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
     blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
     return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
@@ -221,6 +253,8 @@ _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
     Tone: _tone,
     Lookup: _lookup,
+    Clahe: _clahe,
+    Noise: _noise,
     Filter: _filter,
     Erase: _erase,
     Call: _call,

@@ -1,9 +1,8 @@
-"""Contrast-limited adaptive histogram equalisation (CLAHE) on luminance, as albumentations calls OpenCV for it.
+"""Contrast-limited adaptive histogram equalisation with torch, bit for bit as OpenCV computes it.
 
-On the CPU OpenCV itself runs, which albumentations needs anyway. Elsewhere, `computed`: luminance and CLAHE itself are
-OpenCV's 8-bit integers; colours come back by floating point, within one grey level on 99.9 % of the values. Cost: one
-histogram a tile and about forty operations a pixel, on a CPU ten times OpenCV's. Reference: Zuiderveld, "Contrast
-limited adaptive histogram equalization", Graphics Gems IV, 1994.
+What: on the lightness of 8-bit Lab, or on the values of a single channel. On the CPU OpenCV itself runs where it is
+installed. Cost: one histogram a tile and about forty operations a pixel, on a CPU ten times OpenCV's. Reference:
+Zuiderveld, "Contrast limited adaptive histogram equalization", Graphics Gems IV, 1994.
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..augment.backends.torch_warp import within
-
-_TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-_WHITE = (0.950456, 1.0, 1.088754)  # D65
+from .. import lab
+from .torch_warp import within
 
 
 def clahe(images: Tensor, limit: Tensor, *, grid: tuple[int, int]) -> Tensor:
@@ -41,9 +38,9 @@ def by_opencv(images: Tensor, limit: Tensor, *, grid: tuple[int, int]) -> Tensor
         engine = cv2.createCLAHE(clipLimit=clip, tileGridSize=grid)
         if len(image) == 1:
             return engine.apply(image[0])[None]
-        lab = cv2.cvtColor(np.ascontiguousarray(image.transpose(1, 2, 0)), cv2.COLOR_RGB2LAB)
-        lab[:, :, 0] = engine.apply(lab[:, :, 0])
-        return cv2.cvtColor(lab, cv2.COLOR_LAB2RGB).transpose(2, 0, 1)
+        parts = cv2.cvtColor(np.ascontiguousarray(image.transpose(1, 2, 0)), cv2.COLOR_RGB2LAB)
+        parts[:, :, 0] = engine.apply(parts[:, :, 0])
+        return cv2.cvtColor(parts, cv2.COLOR_LAB2RGB).transpose(2, 0, 1)
 
     rows = [one(image, clip) for image, clip in zip(images.numpy(), limit.tolist(), strict=True)]
     return torch.from_numpy(np.stack(rows)) if rows else images.clone()
@@ -53,9 +50,8 @@ def computed(images: Tensor, limit: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """`clahe` in tensor operations, on any device."""
     if images.shape[1] == 1:
         return equalized(images[:, 0].long(), limit, grid)[:, None].to(torch.uint8)
-    lab = to_lab(images)
-    lightness = equalized(lab[0], limit, grid)
-    return from_lab(lightness.float(), lab[1].float(), lab[2].float())
+    lightness, a, b = to_lab(images)
+    return from_lab(equalized(lightness, limit, grid), a, b)
 
 
 def equalized(levels: Tensor, limit: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -109,18 +105,10 @@ def _neighbours(length: int, tile: int, tiles: int, device: torch.device) -> tup
 
 
 def to_lab(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """OpenCV's RGB2LAB of (n, 3, H, W) uint8, in its integers: three (n, H, W) int64 of 0–255."""
-    device = images.device
-    unit = torch.arange(256, dtype=torch.float64, device=device) / 255
-    linear = torch.where(unit > 0.04045, ((unit + 0.055) / 1.055) ** 2.4, unit / 12.92)
-    part = torch.arange(3072, dtype=torch.float64, device=device) / 2040
-    root = torch.where(part < 0.008856, part * 7.787 + 0.13793, part.clamp(min=1e-9) ** (1 / 3))
-    linear, root = (2040 * linear).round().long(), (32768 * root).round().long()
+    """8-bit Lab of (n, 3, H, W) uint8: three (n, H, W) int64 of 0–255."""
+    linear, root = (torch.from_numpy(table).to(images.device).long() for table in (lab.linear(), lab.root()))
     red, green, blue = linear[images.long()].unbind(1)
-    x, y, z = (
-        root[(red * row[0] + green * row[1] + blue * row[2] + 2048) >> 12]
-        for row in ([round(4096 * c / white) for c in line] for line, white in zip(_TO_XYZ, _WHITE, strict=True))
-    )
+    x, y, z = (root[(red * r + green * g + blue * b + 2048) >> 12] for r, g, b in lab.TO_XYZ.tolist())
     half, middle = 1 << 14, 128 << 15
     made = (
         (296 * y - ((16 * 255 * 32768 + 50) // 100) + half) >> 15,
@@ -131,20 +119,18 @@ def to_lab(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def from_lab(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """LAB2RGB of (n, H, W) float32 of 0–255 each: (n, 3, H, W) uint8."""
-    light = lightness * (100 / 255)
-    y = torch.where(light <= 8, light / 903.3, ((light + 16) / 116) ** 3)
-    root = torch.where(light <= 8, 7.787 * y + 16 / 116, (light + 16) / 116)
-    parts = [y if f is root else _cubed(f) for f in ((a - 128) / 500 + root, root, root - (b - 128) / 200)]
-    whites = torch.tensor(_WHITE, dtype=torch.float64)[:, None]
-    back = torch.linalg.inv(torch.tensor(_TO_XYZ, dtype=torch.float64) / whites).tolist()
-    made = []
-    for row in back:
-        linear = (parts[0] * row[0] + parts[1] * row[1] + parts[2] * row[2]).clamp_(0.0, 1.0)
-        curved = 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055
-        made.append(torch.where(linear > 0.0031308, curved, 12.92 * linear))
-    return (torch.stack(made, 1) * 255.0).round_().clamp_(0, 255).to(torch.uint8)
+    """(n, H, W) int64 of 0–255 each to (n, 3, H, W) uint8."""
+    y, root, from_a, from_b = (
+        torch.from_numpy(table).to(a.device).long() for table in (*lab.lightness(), *lab.offsets())
+    )
+    x, y, z = _cubed(root[lightness] + from_a[a]), y[lightness], _cubed(root[lightness] - from_b[b])
+    half, gamma = 1 << 13, torch.from_numpy(lab.gamma()).to(a.device)
+    return torch.stack(
+        [gamma[((x * p + y * q + z * r + half) >> 14).clamp_(0, 4095)] for p, q, r in lab.TO_RGB.tolist()], 1
+    )
 
 
 def _cubed(root: Tensor) -> Tensor:
-    return torch.where(root > 0.206893, root**3, (root - 16 / 116) / 7.787)
+    """A cube root in units of 1/16384 back to what it is the root of."""
+    line = torch.div(root * 108, 841, rounding_mode="trunc") - lab.LINE
+    return torch.where(root <= lab.KNEE, line, (root * root >> 14) * root >> 14)
