@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,23 +92,28 @@ class TimmErase(Augmentation):
         """Draw the rectangles of the B samples."""
         _, _, height, width = shape
         (low, high), (least, most) = self.log_aspect, self.count
-        first = draws.uniform(draws.fold(key, 0), (2,), dtype=torch.float64)
-        happens = first[:, 0] <= self.p
-        count = least + (first[:, 1] * (most - least + 1)).long()
-        tries = draws.uniform(draws.fold(key, 1), (most, self._TRIES, 4), dtype=torch.float64)
+        first = draws.uniform(draws.fold(key, 0), (2,), dtype=torch.float64).numpy()
+        count = least + (first[:, 1] * (most - least + 1)).astype(np.int64)
+        boxes = np.zeros((len(count), most, 4), np.int64)
+        # where draws are prescribed, which of them are asked for must not depend on them
+        reached = np.arange(len(count)) if isinstance(key, draws.Prescribed) else np.flatnonzero(first[:, 0] <= self.p)
+        own = draws.fold(key[torch.from_numpy(reached)], 1)
+        tries = draws.uniform(own, (most, self._TRIES, 4), dtype=torch.float64).numpy()
         area = self.area[0] + tries[..., 0] * (self.area[1] - self.area[0])
-        area = area * (height * width) / count[:, None, None]
-        aspect = torch.exp(low + tries[..., 1] * (high - low))
-        tall, wide = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
+        area = area * (height * width) / count[reached, None, None]
+        aspect = np.exp(low + tries[..., 1] * (high - low))
+        tall, wide = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
         fits = (tall < height) & (wide < width)
-        taken = fits.long().argmax(-1, keepdim=True)
-        top = (tries[..., 2] * (height - tall + 1).clamp_min(1)).long()
-        left = (tries[..., 3] * (width - wide + 1).clamp_min(1)).long()
-        boxes = torch.stack([part.gather(-1, taken)[..., 0] for part in (top, left, tall, wide)], -1)
-        kept = fits.any(-1) & (torch.arange(most) < count[:, None]) & happens[:, None]
-        boxes = boxes * kept[..., None]
-        share = (boxes[..., 2] * boxes[..., 3]).float() / max(1, height * width)
-        return Plan(tuple(shape), (Erase(boxes, self.value),), Trace(kept.long(), share, ("Identity", "Erase")))
+        taken = fits.argmax(-1)[..., None]  # the first that fits
+        top = np.floor(tries[..., 2] * np.maximum(height - tall + 1, 1))
+        left = np.floor(tries[..., 3] * np.maximum(width - wide + 1, 1))
+        parts = [np.take_along_axis(part, taken, -1)[..., 0] for part in (top, left, tall, wide)]
+        kept = fits.any(-1) & (np.arange(most) < count[reached, None]) & (first[reached, :1] <= self.p)
+        boxes[reached] = np.stack(parts, -1) * kept[..., None]
+        there = boxes[..., 2] > 0
+        share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
+        trace = Trace(torch.from_numpy(there.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
+        return Plan(tuple(shape), (Erase(torch.from_numpy(boxes), self.value),), trace)
 
 
 def _erasing(t: Any, state: State) -> Step:

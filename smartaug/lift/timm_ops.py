@@ -7,7 +7,7 @@ interpolation. Geometry is not rounded to pixels. Reference: timm.data.auto_augm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,19 +89,22 @@ def argument(name: str, level: np.ndarray, sign: np.ndarray, hparams: dict[str, 
     return np.zeros_like(level)
 
 
-def write_matrix(into: np.ndarray, rows: np.ndarray, name: str, value: np.ndarray, height: int, width: int) -> None:
-    """Output pixel to input pixel: the matrices ``into[rows]`` of a geometric operation with arguments (n,)."""
+def inverse(name: str, value: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Output pixel to input pixel: the matrices (n, 2, 3) of a geometric operation with arguments (n,)."""
+    made = np.zeros((len(value), 2, 3))
+    made[:, 0, 0] = made[:, 1, 1] = 1.0
     if name in ("ShearX", "ShearY"):
         axis = int(name == "ShearY")
-        into[rows, axis, 1 - axis], into[rows, axis, 2] = value, value / 2
+        made[:, axis, 1 - axis], made[:, axis, 2] = value, value / 2
     elif name.startswith("Translate"):
         axis = int(name.startswith("TranslateY"))
-        into[rows, axis, 2] = value * ((width, height)[axis] if name.endswith("Rel") else 1)
+        made[:, axis, 2] = value * ((width, height)[axis] if name.endswith("Rel") else 1)
     else:
         cos, sin = np.cos(np.radians(value)), np.sin(np.radians(value))
         x, y = (width - 1) / 2, (height - 1) / 2
-        into[rows, 0, 0], into[rows, 0, 1], into[rows, 0, 2] = cos, -sin, x - cos * x + sin * y
-        into[rows, 1, 0], into[rows, 1, 1], into[rows, 1, 2] = sin, cos, y - sin * x - cos * y
+        made[:, 0, 0], made[:, 0, 1], made[:, 0, 2] = cos, -sin, x - cos * x + sin * y
+        made[:, 1, 0], made[:, 1, 1], made[:, 1, 2] = sin, cos, y - sin * x - cos * y
+    return made
 
 
 class Ops:
@@ -109,75 +112,102 @@ class Ops:
 
     def __init__(self, ops: Sequence[Any]) -> None:
         self.names = [str(op.name) for op in ops]
-        self.chance = torch.tensor([float(op.prob) for op in ops], dtype=torch.float64)
-        self.magnitude = torch.tensor([float(op.magnitude) for op in ops], dtype=torch.float64)
-        self.noise = torch.tensor([float(op.magnitude_std) for op in ops], dtype=torch.float64)
-        self.most = torch.tensor([float(op.magnitude_max or _DENOMINATOR) for op in ops], dtype=torch.float64)
+        self.chance = np.array([float(op.prob) for op in ops])
+        self.magnitude = np.array([float(op.magnitude) for op in ops])
+        self.noise = np.array([float(op.magnitude_std) for op in ops])
+        self.most = np.array([float(op.magnitude_max or _DENOMINATOR) for op in ops])
         self.hparams = [dict(op.hparams) for op in ops]
         self.modes = [[_PIL[mode] for mode in _modes(op)] for op in ops]
         fill = ops[0].kwargs["fillcolor"] if ops else 0
         self.fill = tuple(float(v) for v in fill) if isinstance(fill, (tuple, list)) else (float(fill),)
         self.named = tuple(dict.fromkeys(("Identity", *self.names)))
 
-    def levels(self, choice: Tensor, key: Tensor) -> Tensor:
+    def levels(self, choice: np.ndarray, key: Tensor) -> np.ndarray:
         """The magnitudes (B,) float64 of the operations ``choice`` (B,), with their noise and within their bounds."""
-        mean, noise = self.magnitude[choice], self.noise[choice]
-        uniform = draws.uniform(key, dtype=torch.float64, start=1) * mean
-        spread = torch.where(noise.isinf(), torch.zeros_like(noise), noise)
-        level = torch.where(noise.isinf(), uniform, mean + spread * draws.normal(draws.fold(key, 1)).double())
-        return torch.minimum(level.clamp(min=0.0), self.most[choice])
+        level = self.magnitude[choice]
+        uniform = np.isinf(self.noise)
+        if (self.noise[~uniform] > 0).any():
+            spread = np.where(uniform, 0.0, self.noise)[choice]
+            level = level + spread * draws.normal(draws.fold(key, 1)).numpy()
+        if uniform.any():
+            share = draws.uniform(key, dtype=torch.float64, start=1).numpy()
+            level = np.where(uniform[choice], share * self.magnitude[choice], level)
+        return np.clip(level, 0.0, self.most[choice])
 
-    def segments(
-        self, choice: Tensor, key: Tensor, size: tuple[int, int], keeps: Tensor | None = None
-    ) -> tuple[tuple[Segment, ...], Tensor, Tensor]:
-        """What the operations ``choice`` (B,) int64 do on images of that size; the rows ``keeps`` (B,) stay.
+    def layers(
+        self, choices: Tensor, key: Tensor, size: tuple[int, int]
+    ) -> tuple[list[Segment], list[Tensor], list[Tensor]]:
+        """What the operations ``choices`` (B, N) int64, −1 for none, do one after the other on images of that size.
 
-        Also (B,) int64 which of ``named`` happened, and (B,) float32 its argument.
+        Also, for each of the N, (B,) int64 which of ``named`` happened and (B,) float32 its argument.
         """
-        drawn = draws.uniform(key, (4,), dtype=torch.float64).numpy()
-        happens = drawn[:, 0] < self.chance[choice].numpy()
-        if keeps is not None:
-            happens &= ~keeps.numpy()
-        sign = np.where(drawn[:, 2] > 0.5, -1.0, 1.0)
-        level = self.levels(choice, key).numpy()
-        picked_op, count = np.where(happens, choice.numpy(), -1), len(choice)
-        where = np.zeros((count, 2, 3))
-        where[:, 0, 0] = where[:, 1, 1] = 1.0
-        moved = np.zeros(count, np.int64)  # 1 + the interpolation's place in _PIL, 0: stays where it is
-        tone, filtered, done = (np.zeros(count, np.int64) for _ in range(3))
-        added, value = np.zeros(count, bool), np.zeros(count)
-        order = np.argsort(picked_op, kind="stable")
-        first = np.searchsorted(picked_op[order], np.arange(len(self.names) + 1))
+        chosen = choices.numpy().T
+        picked = np.maximum(chosen, 0)
+        keys = [draws.fold(key, layer + 1) for layer in range(len(chosen))]
+        drawn = np.stack([draws.uniform(own, (4,), dtype=torch.float64).numpy() for own in keys])
+        level = np.stack([self.levels(which, own) for which, own in zip(picked, keys, strict=True)])
+        happens = (drawn[..., 0] < self.chance[picked]) & (chosen >= 0)
+        sign = np.where(drawn[..., 2] > 0.5, -1.0, 1.0)
+        made = _Made(chosen.shape)
+        present = np.flatnonzero(happens)
+        present = present[chosen.flat[present].argsort(kind="stable")]
+        ends = np.searchsorted(chosen.flat[present], np.arange(len(self.names) + 1))
         for number, name in enumerate(self.names):
-            rows = order[first[number] : first[number + 1]]
+            rows = present[ends[number] : ends[number + 1]]
             if not len(rows):
                 continue
-            own = argument(name, level[rows], sign[rows], self.hparams[number])
-            value[rows], done[rows] = own, self.named.index(name)
+            own = argument(name, level.flat[rows], sign.flat[rows], self.hparams[number])
+            made.value.flat[rows], made.done.flat[rows] = own, self.named.index(name)
             if name in _TONE_OF:
-                tone[rows] = TONES.index(_TONE_OF[name])
+                made.tone.flat[rows] = TONES.index(_TONE_OF[name])
             elif name in _SHARPNESS:
-                filtered[rows] = FILTERS.index("Sharpness")
+                made.filtered.flat[rows] = FILTERS.index("Sharpness")
             elif name == "SolarizeAdd":
-                added[rows] = True
+                made.added.flat[rows] = True
             else:
-                write_matrix(where, rows, name, own, *size)
+                made.matrix.reshape(-1, 2, 3)[rows] = inverse(name, own, *size)
                 modes = np.array([_MODES.index(mode) for mode in self.modes[number]])
-                moved[rows] = 1 + modes[(drawn[rows, 3] * len(modes)).astype(np.int64)]
-        amount = torch.from_numpy(value.astype(np.float32))
-        matrices, identity = torch.from_numpy(where), torch.eye(2, 3, dtype=torch.float64)
+                place = drawn.reshape(-1, 4)[rows, 3] * len(modes)
+                made.moved.flat[rows] = 1 + modes[place.astype(np.int64)]
         used = [mode for mode in _MODES if any(mode in modes for modes in self.modes)]
-        segments: list[Segment] = []
+        segments = [part for layer in range(len(chosen)) for part in made.segments(layer, size, used, self.fill)]
+        amounts = torch.from_numpy(np.where(happens, made.value, 0.0).astype(np.float32))
+        return segments, list(torch.from_numpy(made.done)), list(amounts)
+
+
+class _Made:
+    """What N layers of operations do to B samples, as arrays (N, B): operations and their arguments by kind."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.matrix = np.zeros((*shape, 2, 3))
+        self.matrix[..., 0, 0] = self.matrix[..., 1, 1] = 1.0
+        self.moved = np.zeros(shape, np.int64)  # 1 + the interpolation's place in _PIL, 0: stays where it is
+        self.tone, self.filtered, self.done = (np.zeros(shape, np.int64) for _ in range(3))
+        self.added, self.value = np.zeros(shape, bool), np.zeros(shape)
+
+    def segments(
+        self, layer: int, size: tuple[int, int], used: Sequence[str], fill: tuple[float, ...]
+    ) -> Iterator[Segment]:
+        """The segments of one layer, those that reach a sample. used: interpolations."""
+        matrices, moved = self.matrix[layer], self.moved[layer]
         for mode in used:
-            active = torch.from_numpy(moved == 1 + _MODES.index(mode))
-            own_matrices = matrices if len(used) == 1 else torch.where(active[:, None, None], matrices, identity)
-            segments.append(Warp(own_matrices, size, mode, self.fill, active=active))
-        segments += [Tone(torch.from_numpy(tone), amount), Filter(torch.from_numpy(filtered), amount)]
-        if added.any():
-            grey = torch.arange(256.0)
-            lighter = torch.where(grey < 128, (grey + amount[:, None]).clamp(max=255.0), grey)
-            segments.append(Lookup(lighter, torch.from_numpy(added)))
-        return tuple(segments), torch.from_numpy(done), torch.where(torch.from_numpy(happens), amount, 0.0)
+            active = moved == 1 + _MODES.index(mode)
+            if active.any():
+                own = matrices if len(used) == 1 else np.where(active[:, None, None], matrices, _IDENTITY)
+                yield Warp(torch.from_numpy(own), size, mode, fill, active=torch.from_numpy(active))
+        amount = torch.from_numpy(self.value[layer].astype(np.float32))
+        if self.tone[layer].any():
+            yield Tone(torch.from_numpy(self.tone[layer]), amount)
+        if self.filtered[layer].any():
+            yield Filter(torch.from_numpy(self.filtered[layer]), amount)
+        rows = np.flatnonzero(self.added[layer])
+        if len(rows):
+            grey, table = np.arange(256.0), np.zeros((len(matrices), 256), np.float32)
+            table[rows] = np.where(grey < 128, np.minimum(grey + self.value[layer][rows, None], 255.0), grey)
+            yield Lookup(torch.from_numpy(table), torch.from_numpy(self.added[layer]))
+
+
+_IDENTITY = np.eye(2, 3)
 
 
 class _Layers(Augmentation):
@@ -190,16 +220,10 @@ class _Layers(Augmentation):
         """The plan of the operations ``choices`` (B, N), −1 for none."""
         check_colours(shape[1], type(self).__name__)
         check_fill(self.ops.fill, shape[1])
-        segments: list[Segment] = []
-        ops, values = [], []
-        for layer, choice in enumerate(choices.unbind(1)):
-            own = draws.fold(key, layer + 1)
-            made, done, value = self.ops.segments(choice.clamp(min=0), own, (shape[2], shape[3]), choice < 0)
-            segments += made
-            ops.append(done)
-            values.append(value)
-        trace = Trace(torch.stack(ops, 1), torch.stack(values, 1), self.ops.named) if ops else Trace.empty(shape[0])
-        return Plan(tuple(shape), tuple(segments), trace)
+        if not choices.shape[1]:
+            return Plan(tuple(shape), (), Trace.empty(shape[0]))
+        segments, ops, values = self.ops.layers(choices, key, (shape[2], shape[3]))
+        return Plan(tuple(shape), tuple(segments), Trace(torch.stack(ops, 1), torch.stack(values, 1), self.ops.named))
 
 
 class TimmRandAugment(_Layers):
