@@ -47,14 +47,10 @@ def lightness() -> np.ndarray:
     return np.rint(ONE * np.stack([y, root_of_y])).astype(np.int32)
 
 
-def offsets() -> np.ndarray:
-    """(2, 256) int32: what a adds to Y's cube root to give X's, and what b takes from it to give Z's."""
-    level = np.arange(256)
-    from_a = ((5 * level * 53687 + 128) >> 13) - 128 * ONE // 500
-    from_b = ((level * 41943 + 16) >> 9) - 128 * ONE // 200 + 1
-    return np.stack([from_a, from_b]).astype(np.int32)
-
-
+A = 5 * 53687, 128, 128 * ONE // 500
+"""What a adds to Y's cube root to give X's: (a · first + second) / 2**13 − third."""
+B = 41943, 16, 128 * ONE // 200 - 1
+"""What b takes from it to give Z's: (b · first + second) / 2**9 − third."""
 LINE = ONE * 16 // 116 * 108 // 841  # where the straight line is 0
 
 

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,13 +57,13 @@ class Symmetry(Augmentation):
 class Drawn(NamedTuple):
     """What one affine map is made of, each (B,) float64: pixels, degrees, factors; as albumentations names them."""
 
-    translate_x: Tensor
-    translate_y: Tensor
-    shear_x: Tensor
-    shear_y: Tensor
-    scale_x: Tensor
-    scale_y: Tensor
-    rotate: Tensor
+    translate_x: np.ndarray
+    translate_y: np.ndarray
+    shear_x: np.ndarray
+    shear_y: np.ndarray
+    scale_x: np.ndarray
+    scale_y: np.ndarray
+    rotate: np.ndarray
 
 
 class Affine(Augmentation):
@@ -96,65 +97,62 @@ class Affine(Augmentation):
 
     def parameters(self, key: Tensor, height: int, width: int) -> Drawn:
         """Draw the maps of the samples with stream keys (B,)."""
-        drawn = draws.uniform(key, (9,), dtype=torch.float64).unbind(1)
+        drawn = draws.uniform(key, (9,), dtype=torch.float64).numpy().T
         shift = []
         for n, (axis, length) in enumerate((("x", width), ("y", height))):
             if self.pixels is not None:
                 low, high = (int(side) for side in self.pixels[axis])
-                shift.append(low + (drawn[n] * (high - low + 1)).floor())
+                shift.append(low + np.floor(drawn[n] * (high - low + 1)))
             elif self.share is not None:
-                shift.append((_between(drawn[n], self.share[axis]) * length).trunc())
+                shift.append(np.trunc(_between(drawn[n], self.share[axis]) * length))
             else:
-                shift.append(torch.zeros_like(drawn[n]))
+                shift.append(np.zeros_like(drawn[n]))
         shear = [-_between(drawn[2 + n], self.shear[axis]) for n, axis in enumerate("xy")]
         scale = [self._factor(drawn[4 + n], drawn[6 + n], self.scale[axis]) for n, axis in enumerate("xy")]
         if self.keep_ratio:
             scale[1] = scale[0]
         return Drawn(shift[0], shift[1], shear[0], shear[1], scale[0], scale[1], _between(drawn[8], self.rotate))
 
-    def _factor(self, drawn: Tensor, side: Tensor, span: Span) -> Tensor:
+    def _factor(self, drawn: np.ndarray, side: np.ndarray, span: Span) -> np.ndarray:
         if not self.balanced:
             return _between(drawn, span)
         down = _between(drawn, (span[0], 1.0)) if span[0] < 1 else None
         up = _between(drawn, (1.0, span[1])) if span[1] > 1 else None
         if down is None or up is None:
             one = down if down is not None else up
-            return torch.ones_like(drawn) if one is None else one
-        return torch.where(side < 0.5, down, up)
+            return np.ones_like(drawn) if one is None else one
+        return np.where(side < 0.5, down, up)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the maps of the B samples."""
         batch, channels, height, width = shape
         check_fill(self.fill, channels)
         drawn = self.parameters(key, height, width)
-        matrix = torch.linalg.inv(forward(drawn, height, width))[:, :2].contiguous()
-        size = height, width
+        matrix, size = torch.from_numpy(inverse(drawn, height, width)), (height, width)
         warp = Warp(matrix, size, self.interpolation, self.fill, self.padding, mask_fill=self.mask_fill)
-        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), drawn.rotate[:, None].float(), ("Affine",))
+        shown = torch.from_numpy(drawn.rotate.astype(np.float32)[:, None])
+        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), shown, ("Affine",))
         return Plan(tuple(shape), (warp,), trace)
 
 
-def forward(drawn: Drawn, height: int, width: int) -> Tensor:
-    """Input pixel to output pixel, (B, 3, 3) float64: centre · translate · shear · rotate · scale · −centre."""
-    one, zero = torch.ones_like(drawn.rotate), torch.zeros_like(drawn.rotate)
-    turn = (drawn.rotate % 360).deg2rad()
-    lean_x, lean_y = drawn.shear_x.deg2rad().tan(), drawn.shear_y.deg2rad().tan()
-    middle_x, middle_y = one * (width / 2 - 0.5), one * (height / 2 - 0.5)
-    factors = (
-        ((one, zero, middle_x), (zero, one, middle_y)),
-        ((one, zero, drawn.translate_x), (zero, one, drawn.translate_y)),
-        ((one, lean_x, zero), (lean_y, one, zero)),
-        ((turn.cos(), turn.sin(), zero), (-turn.sin(), turn.cos(), zero)),
-        ((drawn.scale_x, zero, zero), (zero, drawn.scale_y, zero)),
-        ((one, zero, -middle_x), (zero, one, -middle_y)),
-    )
-    made = torch.eye(3, dtype=torch.float64).expand(len(one), 3, 3)
-    for rows in factors:
-        made = made @ torch.stack([torch.stack(row, -1) for row in (*rows, (zero, zero, one))], 1)
+def inverse(drawn: Drawn, height: int, width: int) -> np.ndarray:
+    """Output pixel to input pixel, (B, 2, 3) float64; inverse to centre · translate · shear · rotate · scale · −centre."""
+    turn = np.radians(drawn.rotate % 360)
+    cos, sin = np.cos(turn), np.sin(turn)
+    lean_x, lean_y = np.tan(np.radians(drawn.shear_x)), np.tan(np.radians(drawn.shear_y))
+    # shear · rotate · scale, where shear is ((1, lean_x), (lean_y, 1)) and rotate ((cos, sin), (−sin, cos))
+    a, b = (cos - lean_x * sin) * drawn.scale_x, (sin + lean_x * cos) * drawn.scale_y
+    c, d = (lean_y * cos - sin) * drawn.scale_x, (lean_y * sin + cos) * drawn.scale_y
+    made, area = np.empty((len(a), 2, 3)), a * d - b * c
+    made[:, 0, 0], made[:, 0, 1], made[:, 1, 0], made[:, 1, 1] = d / area, -b / area, -c / area, a / area
+    middle_x, middle_y = width / 2 - 0.5, height / 2 - 0.5
+    x, y = middle_x + drawn.translate_x, middle_y + drawn.translate_y
+    made[:, 0, 2] = middle_x - made[:, 0, 0] * x - made[:, 0, 1] * y
+    made[:, 1, 2] = middle_y - made[:, 1, 0] * x - made[:, 1, 1] * y
     return made
 
 
-def _between(drawn: Tensor, span: Span) -> Tensor:
+def _between(drawn: np.ndarray, span: Span) -> np.ndarray:
     return span[0] + drawn * (span[1] - span[0])
 
 
@@ -192,21 +190,23 @@ class Holes(Augmentation):
         """Draw the rectangles of the B samples."""
         batch, channels, height, width = shape
         check_fill(self.value, channels, "value")
-        drawn = draws.uniform(draws.fold(key, 1), (self.count[1], 4), dtype=torch.float64)
+        drawn = draws.uniform(draws.fold(key, 1), (self.count[1], 4), dtype=torch.float64).numpy()
         sides = []
         for n, (span, length) in enumerate(((self.tall, height), (self.wide, width))):
             if self.tall[1] >= 1:
                 low, high = int(span[0]), int(min(span[1], length))
-                sides.append(low + (drawn[..., n] * (high - low + 1)).long())
+                sides.append(low + (drawn[..., n] * (high - low + 1)).astype(np.int64))
             else:
-                sides.append((length * _between(drawn[..., n], span)).long())
+                sides.append((length * _between(drawn[..., n], span)).astype(np.int64))
         tall, wide = sides
-        number = self.count[0] + draws.integers(draws.fold(key, 0), self.count[1] - self.count[0] + 1)
-        tall = tall * (torch.arange(self.count[1]) < number[:, None])
-        top = (drawn[..., 2] * (height - tall + 1)).long()
-        left = (drawn[..., 3] * (width - wide + 1)).long()
-        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), number[:, None].float(), ("CoarseDropout",))
-        return Plan(tuple(shape), (Erase(torch.stack([top, left, tall, wide], -1), self.value),), trace)
+        number = self.count[0] + draws.integers(draws.fold(key, 0), self.count[1] - self.count[0] + 1).numpy()
+        tall *= np.arange(self.count[1]) < number[:, None]
+        top = (drawn[..., 2] * (height - tall + 1)).astype(np.int64)
+        left = (drawn[..., 3] * (width - wide + 1)).astype(np.int64)
+        boxes = torch.from_numpy(np.stack([top, left, tall, wide], -1))
+        shown = torch.from_numpy(number.astype(np.float32)[:, None])
+        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), shown, ("CoarseDropout",))
+        return Plan(tuple(shape), (Erase(boxes, self.value),), trace)
 
 
 class ResizeNearest(Augmentation):

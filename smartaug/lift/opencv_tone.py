@@ -48,8 +48,8 @@ class Drawn(Augmentation):
 
 
 def table_of(values: Tensor) -> Tensor:
-    """Tables (..., 256) of grey levels, from values whose fractions are cut off."""
-    return values.clamp(0.0, 255.0).trunc().float()
+    """Tables (..., 256) of grey levels, from values whose fractions are cut off; ``values`` is overwritten."""
+    return values.clamp_(0.0, 255.0).trunc_().float()
 
 
 def levels(dtype: torch.dtype = torch.float32) -> Tensor:
@@ -62,7 +62,7 @@ def levels(dtype: torch.dtype = torch.float32) -> Tensor:
 
 def linear(factor: Tensor, added: Tensor) -> Tensor:
     """Tables (B, 256) of v · factor + added in float32."""
-    return table_of(levels() * factor.float()[:, None] + added.float()[:, None])
+    return table_of((levels() * factor.float()[:, None]).add_(added.float()[:, None]))
 
 
 def brightness_contrast(numbers: Tensor, key: Tensor, shape: Sequence[int], *, safe: bool) -> Sequence[Segment]:

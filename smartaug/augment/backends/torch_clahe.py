@@ -120,10 +120,10 @@ def to_lab(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def from_lab(lightness: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """(n, H, W) int64 of 0–255 each to (n, 3, H, W) uint8."""
-    y, root, from_a, from_b = (
-        torch.from_numpy(table).to(a.device).long() for table in (*lab.lightness(), *lab.offsets())
-    )
-    x, y, z = _cubed(root[lightness] + from_a[a]), y[lightness], _cubed(root[lightness] - from_b[b])
+    y, root = (torch.from_numpy(table).to(a.device).long()[lightness] for table in lab.lightness())
+    from_a = ((a * lab.A[0] + lab.A[1]) >> 13) - lab.A[2]
+    from_b = ((b * lab.B[0] + lab.B[1]) >> 9) - lab.B[2]
+    x, z = _cubed(root + from_a), _cubed(root - from_b)
     half, gamma = 1 << 13, torch.from_numpy(lab.gamma()).to(a.device)
     return torch.stack(
         [gamma[((x * p + y * q + z * r + half) >> 14).clamp_(0, 4095)] for p, q, r in lab.TO_RGB.tolist()], 1
