@@ -147,8 +147,8 @@ class Noise(Segment):
     """Normal noise added to every value: ``gauss.field`` of the row's key.
 
     key: (B,) int64 stream keys. spread, centre: (B,) float32 standard deviation and mean in grey levels. shared: all
-    channels of a sample have the same noise. active: (B,) bool, the rows that change, None: all. uint8, whose fractions
-    are cut off, or floats in [0, 1].
+    channels of a sample have the same noise. active: (B,) bool, the rows that change, None: all. uint8, to which whole
+    levels are added (the noise with its fractions cut off), or floats in [0, 1].
     """
 
     key: Tensor

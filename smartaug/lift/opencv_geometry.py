@@ -136,7 +136,7 @@ class Affine(Augmentation):
 
 
 def inverse(drawn: Drawn, height: int, width: int) -> np.ndarray:
-    """Output pixel to input pixel, (B, 2, 3) float64; inverse to centre · translate · shear · rotate · scale · −centre."""
+    """Output pixel to input pixel, (B, 2, 3) float64: against centre · translate · shear · rotate · scale · −centre."""
     turn = np.radians(drawn.rotate % 360)
     cos, sin = np.cos(turn), np.sin(turn)
     lean_x, lean_y = np.tan(np.radians(drawn.shear_x)), np.tan(np.radians(drawn.shear_y))

@@ -13,7 +13,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 _MASK, _DROP, _HALF = np.uint64((1 << BITS) - 1), np.uint64(BITS), np.uint64(2 * BITS)
-_TOP, _ZERO = np.float32(255.0), np.float32(0.0)
+_TOP, _ZERO = np.int32(255), np.int32(0)
 _BLOCK = 1024
 
 
@@ -24,11 +24,11 @@ def _value(word):
 
 @njit(**OPTIONS)
 def _add(src, dst, noise, first, count, spread, centre):
-    """src + noise to dst, ``count`` values from ``first`` on."""
+    """src + noise, cut to whole levels, to dst: ``count`` values from ``first`` on."""
     given, into = src[first : first + count], dst[first : first + count]
     for i in range(count):
-        made = np.float32(given[i]) + (noise[i] * spread + centre)
-        into[i] = np.int32(min(max(made, _ZERO), _TOP))
+        made = np.int32(given[i]) + np.int32(noise[i] * spread + centre)
+        into[i] = min(max(np.int32(made), _ZERO), _TOP)
 
 
 @njit(**OPTIONS)

@@ -179,7 +179,7 @@ def _noise(images: Tensor, noise: Noise, owned: bool) -> Tensor:
             check_unit(part, "Noise")
             out.index_copy_(0, there, (part + added / 255.0).clamp_(0.0, 1.0).to(part.dtype))
         else:
-            out.index_copy_(0, there, (part + added).clamp_(0.0, 255.0).to(torch.uint8))
+            out.index_copy_(0, there, (part + added.trunc_()).clamp_(0.0, 255.0).to(torch.uint8))
     return out
 
 
