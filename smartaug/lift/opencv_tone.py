@@ -309,13 +309,13 @@ def window(sigma: Tensor, drawn: Tensor) -> Tensor:
 
 
 def noisy(images: Tensor, key: Tensor, spread: Tensor, centre: Tensor, *, shared: bool) -> Tensor:
-    """Normal noise from the rows' keys added, fractions cut off. spread, centre: (n,) grey levels.
+    """Normal noise from the rows' keys, its fractions cut off, added. spread, centre: (n,) grey levels.
 
     shared: one noise for all channels.
     """
     noise = normal_field(key, (1 if shared else images.shape[1], *images.shape[2:]))
     noise = noise * spread.float()[:, None, None, None] + centre.float()[:, None, None, None]
-    return (images + noise).clamp_(0.0, 255.0).to(torch.uint8)
+    return (images + noise.trunc_()).clamp_(0.0, 255.0).to(torch.uint8)
 
 
 def gaussian_noise(numbers: Tensor, key: Tensor, shape: Sequence[int], *, shared: bool) -> Sequence[Segment]:
