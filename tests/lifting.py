@@ -6,7 +6,13 @@ from collections import Counter
 import numpy as np
 import torch
 from PIL import Image
+from scipy import stats
 from sklearn.datasets import load_sample_images
+
+from smartaug.augment.plan import Erase, Filter, Tone, Warp
+
+DRAWS = 20_000  # on each side of a comparison
+FALSE_ALARM = 1e-4
 
 
 @functools.lru_cache(maxsize=4)
@@ -53,19 +59,74 @@ def apart(found, expected, where=None):
     return float((error <= 1.0 + 1e-3).double().mean()), float(error.mean()), float(error.max())
 
 
+def reached(plan):
+    """The rows (B,) bool that a plan changes."""
+    rows = torch.zeros(plan.shape[0], dtype=torch.bool)
+    for segment in plan.segments:
+        if isinstance(segment, Warp):
+            here = (segment.matrix != torch.eye(2, 3, dtype=torch.float64)).flatten(1).any(1)
+            here = here if segment.active is None else segment.active
+        elif isinstance(segment, (Tone, Filter)):
+            here = segment.op > 0
+        elif isinstance(segment, Erase):
+            here = (segment.boxes[..., 2] > 0).any(1)
+        else:
+            here = torch.ones_like(rows) if segment.active is None else segment.active
+        rows |= here
+    return rows
+
+
+# --- whether two samples agree: each of these finds a difference in one of ten thousand where there is none -----------
+
+
+def alike(ours, theirs, least=DRAWS):
+    """Assert that two samples of numbers, at least so many each, have one distribution.
+
+    χ² where there are few values; else Kolmogorov and Smirnov's test, and Rosenbaum's, which sees a range's other ends.
+    """
+    ours, theirs = (np.round(np.asarray(sample, np.float64), 4) for sample in (ours, theirs))
+    assert ours.ndim == theirs.ndim == 1
+    assert min(len(ours), len(theirs)) >= least
+    if len(np.unique(np.concatenate([ours, theirs]))) <= 100:
+        assert chi2(ours.tolist(), theirs.tolist()) <= 1
+    else:
+        assert ks(ours, theirs) <= 1
+        assert beyond(ours, theirs) <= 1
+        assert beyond(theirs, ours) <= 1
+
+
+def alike_kinds(ours, theirs, least=DRAWS):
+    """Assert that two samples of names or tuples, at least so many each, have one distribution."""
+    assert min(len(ours), len(theirs)) >= least
+    assert chi2(ours, theirs) <= 1
+
+
+def as_often(ours, theirs, p, count=DRAWS):
+    """Assert that what happened so many times on either side, of ``count``, happens with probability ``p``."""
+    assert stats.binomtest(int(theirs), count, p).pvalue > FALSE_ALARM
+    assert stats.binomtest(int(ours), count, p).pvalue > FALSE_ALARM
+
+
 def ks(a, b):
-    """The Kolmogorov–Smirnov statistic of two samples, divided by its 99.99 % quantile where they agree: at most 1."""
+    """The Kolmogorov–Smirnov statistic of two samples, divided by its quantile where they agree: at most 1."""
     a, b = np.sort(np.asarray(a, float)), np.sort(np.asarray(b, float))
     values = np.concatenate([a, b])
     gap = np.abs(np.searchsorted(a, values, side="right") / len(a) - np.searchsorted(b, values, side="right") / len(b))
-    return gap.max() / (2.225 * np.sqrt((len(a) + len(b)) / (len(a) * len(b))))
+    return gap.max() / (np.sqrt(np.log(2 / FALSE_ALARM) / 2) * np.sqrt((len(a) + len(b)) / (len(a) * len(b))))
+
+
+def beyond(a, b):
+    """How many of ``a`` are below all of ``b``, or above all, divided by what chance brings: at most 1."""
+    outside = max((a < b.min()).sum(), (a > b.max()).sum())
+    return outside * np.log((len(a) + len(b)) / len(a)) / np.log(2 / FALSE_ALARM)
 
 
 def chi2(a, b):
-    """χ² of two samples of the same categories, in standard deviations above its mean where they agree: below 5."""
-    kinds = sorted(set(a) | set(b))
-    counts = np.array([[Counter(s)[kind] for kind in kinds] for s in (a, b)], float)
-    total = counts.sum()
-    expected = counts.sum(0) * counts.sum(1, keepdims=True) / total
-    value, freedom = ((counts - expected) ** 2 / expected).sum(), max(1, len(kinds) - 1)
-    return (value - freedom) / np.sqrt(2 * freedom)
+    """χ² of two samples of categories, rare ones put together, divided by its quantile where they agree: at most 1."""
+    one, other = Counter(a), Counter(b)
+    counts = np.array([[sample[kind] for kind in one.keys() | other.keys()] for sample in (one, other)], float)
+    rare = counts.sum(0) < 10
+    counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)]) if rare.any() else counts
+    expected = counts.sum(0) * counts.sum(1, keepdims=True) / counts.sum()
+    value, freedom = ((counts - expected) ** 2 / expected).sum(), max(1, counts.shape[1] - 1)
+    return value / stats.chi2.ppf(1 - FALSE_ALARM, freedom)

@@ -6,8 +6,10 @@ to one level (0.6 in the mean), hue by up to 8 levels (0.6 in the mean), bilinea
 Bilinear: within one level wherever no pixel outside is read.
 """
 
+import itertools
 import math
 import random
+from functools import cache
 
 import pytest
 import torch
@@ -19,10 +21,10 @@ import smartaug
 from smartaug import draws
 from smartaug.augment.backends import execute
 from smartaug.augment.plan import Plan, Trace, Warp
-from tests.lifting import apart, as_batch, chi2, ks, lifted_batch, pictures
+from tests.lifting import DRAWS, alike, alike_kinds, apart, as_batch, as_often, lifted_batch, pictures, reached
 
 SIZE = (64, 48)
-DRAWS = 20000
+KEYS = draws.key(0, 0, torch.arange(DRAWS))
 LIBRARIES = pytest.mark.parametrize("T", [v1, v2], ids=["v1", "v2"])
 KINDS = pytest.mark.parametrize("kind", ["pil", "tensor"])
 
@@ -225,17 +227,6 @@ def test_perspective_with_drawn_corners(mode, fill):
         assert mean <= 0.25
 
 
-def test_perspective_corners():
-    transform = v1.RandomPerspective(0.5, 0.3)
-    moves, ends = smartaug.lift(transform).augment.stages[0].ends(draws.key(0, 0, torch.arange(DRAWS)), *SIZE)
-    assert abs(moves.double().mean() - 0.3) < 5 * (0.21 / DRAWS) ** 0.5
-    torch.manual_seed(0)
-    theirs = torch.tensor([transform.get_params(SIZE[1], SIZE[0], 0.5)[1] for _ in range(4000)])
-    for corner in range(4):
-        for axis in range(2):
-            assert chi2(ends[:, corner, axis].tolist(), theirs[:, corner, axis].tolist()) < 5
-
-
 def test_erasing_with_any_value_is_exact_behind_normalize():
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
     for value in (0, 0.7, (0.1, -2.0, 3.0)):
@@ -255,199 +246,315 @@ def test_erasing_with_any_value_is_exact_behind_normalize():
         assert torch.allclose(found, plain, atol=1e-5)
 
 
-def test_erasing_with_noise():
-    transform = v1.RandomErasing(0.5, value="random")
-    images = torch.full((2000, 3, 24, 16), 9.0)
-    torch.manual_seed(0)
-    expected = torch.stack([transform(image) for image in images])
-    found = smartaug.lift([v1.Normalize([0.0], [1.0]), transform]).augment(images, index=torch.arange(2000), seed=0)
-    assert ks(found[found != 9.0][::20], expected[expected != 9.0][::20]) <= 1
-    shares = [(batch != 9.0).any(1).double().mean((1, 2)) for batch in (found, expected)]
-    assert ks(*shares) <= 1
-
-
 # --- distributions ---------------------------------------------------------------------------------------------------
 
 
-def drawn(transform, count=DRAWS, size=SIZE):
-    return smartaug.lift(transform, size=size).augment.plan((count, 3, *size), index=torch.arange(count), seed=0)
+def drawn(transform, size=SIZE):
+    return smartaug.lift(transform, size=size).augment.plan((DRAWS, 3, *size), index=torch.arange(DRAWS), seed=0)
 
 
-def theirs(transform, count=5000, size=SIZE):
-    """The parameters torchvision draws, by name."""
-    torch.manual_seed(0)
-    image = torch.empty(3, *size, dtype=torch.uint8)
-    rows = [transform.make_params([image]) for _ in range(count)]
-    return {name: [row[name] for row in rows] for name in rows[0]}
+V1_CALLS = (
+    *("hflip", "vflip", "crop", "resized_crop", "rotate", "affine", "perspective", "erase", "gaussian_blur"),
+    *("adjust_brightness", "adjust_contrast", "adjust_saturation", "adjust_hue", "rgb_to_grayscale"),
+    *("posterize", "solarize", "autocontrast", "equalize", "invert", "adjust_sharpness"),
+)
 
 
-def test_flips_are_drawn_with_their_probability():
-    for transform in (
-        v1.RandomHorizontalFlip(0.3),
-        v2.RandomVerticalFlip(0.3),
-        v1.RandomInvert(0.3),
-        v2.RandomGrayscale(0.3),
-    ):
-        share = drawn(transform).trace.ops[:, 0].double().mean()
-        assert abs(share - 0.3) < 5 * (0.21 / DRAWS) ** 0.5
+def recorded(T, transform, monkeypatch, size=SIZE, count=DRAWS):
+    """What torchvision does to each of ``count`` images, noted instead of done.
+
+    v1: the names and the arguments of the functions it calls, with pads done, too; v2: its own parameters.
+    """
+    rows, pad = [], F.pad
+    with monkeypatch.context() as patch:
+        if T is v2:
+            patch.setattr(transform, "transform", lambda image, params: rows[-1].append(params) or image)
+        else:
+            for name in V1_CALLS:
+                patch.setattr(F, name, lambda image, *given, _name=name, **k: rows[-1].append((_name, *given)) or image)
+            padded = lambda image, *given, **k: rows[-1].append(("pad", *given)) or pad(image, *given, **k)  # noqa: E731
+            patch.setattr(F, "pad", padded)
+        torch.manual_seed(0)
+        image = torch.zeros(3, *size, dtype=torch.uint8)
+        for _ in range(count):
+            rows.append([])
+            transform(image)
+    return rows
 
 
-def test_crop_places():
-    transform = v2.RandomCrop((40, 44), padding=(1, 2, 3, 4), pad_if_needed=True)
+def column(rows, *places):
+    """The number at ``places`` of each of the nested rows."""
+    for place in places:
+        rows = [row[place] for row in rows]
+    return [float(number) for number in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("RandomHorizontalFlip", {}),
+        ("RandomVerticalFlip", {}),
+        ("RandomGrayscale", {}),
+        ("RandomInvert", {}),
+        ("RandomPosterize", {"bits": 3}),
+        ("RandomSolarize", {"threshold": 100}),
+        ("RandomAutocontrast", {}),
+        ("RandomEqualize", {}),
+        ("RandomAdjustSharpness", {"sharpness_factor": 2.0}),
+        ("RandomErasing", {}),
+    ],
+    ids=str,
+)
+@LIBRARIES
+def test_how_often(T, name, settings, monkeypatch):
+    transform = getattr(T, name)(p=0.3, **settings)
+    as_often(reached(drawn(transform)).sum(), sum(map(bool, recorded(T, transform, monkeypatch))), 0.3)
+
+
+@LIBRARIES
+def test_crop_places(T, monkeypatch):
+    transform = T.RandomCrop((40, 44), padding=(1, 2, 3, 4), pad_if_needed=True)
     matrix = drawn(transform).segments[0].matrix
-    params = theirs(transform)
-    assert chi2((matrix[:, 1, 2] + 2).int().tolist(), params["top"]) < 5
-    assert chi2((matrix[:, 0, 2] + 1).int().tolist(), params["left"]) < 5
+    rows = recorded(T, transform, monkeypatch)
+    top, left = (column(rows, -1, 1 + axis if T is v1 else ("top", "left")[axis]) for axis in (0, 1))
+    alike(matrix[:, 1, 2] + 2, top)
+    alike(matrix[:, 0, 2] + 1, left)
 
 
 @pytest.mark.parametrize("size", [(70, 80), (40, 60)])
-def test_crop_pads_where_needed(size):
-    """What the crop shows of the picture and of the padding is what torchvision can show."""
-    for T in (v1, v2):
-        transform = T.RandomCrop(size, padding=2, pad_if_needed=True, fill=7)
-        found = smartaug.lift(transform, size=SIZE).augment.plan((4000, 3, *SIZE), index=torch.arange(4000), seed=0)
-        image = torch.zeros(1, *SIZE, dtype=torch.uint8)
-        image[0, 30, 20] = 255
-        torch.manual_seed(0)
-        places = [(out == 255).nonzero().tolist() for out in (transform(image) for _ in range(2000))]
-        expected = [tuple(place[0][1:]) if place else None for place in places]
-        left, top = found.segments[0].matrix[:, :, 2].unbind(1)
-        y, x = (30 - top).int(), (20 - left).int()
-        seen = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
-        ours = [
-            place if ok else None
-            for place, ok in zip(zip(y.tolist(), x.tolist(), strict=True), seen.tolist(), strict=True)
-        ]
-        for part in (0, 1):
-            assert chi2([p[part] for p in ours if p], [p[part] for p in expected if p]) < 5
-        assert found.output_shape[2:] == size
+@LIBRARIES
+def test_crop_pads_where_needed(T, size, monkeypatch):
+    """How far the crop lies beyond the picture, to the left and above."""
+    transform = T.RandomCrop(size, padding=2, pad_if_needed=True, fill=7)
+    plan = drawn(transform)
+    assert plan.output_shape[2:] == size
+    places = []
+    for row in recorded(T, transform, monkeypatch):
+        if T is v2:
+            left, top, _, _ = row[0]["padding"]
+            places.append((row[0]["left"] - left, row[0]["top"] - top))
+        else:
+            pads = [[given] * 2 if isinstance(given, int) else given[:2] for _, given, *_ in row[:-1]]
+            places.append((row[-1][2] - sum(x for x, _ in pads), row[-1][1] - sum(y for _, y in pads)))
+    for axis in (0, 1):
+        alike(plan.segments[0].matrix[:, axis, 2], column(places, axis))
 
 
-def test_resized_crop_parts():
-    transform = v2.RandomResizedCrop((70, 60))
+@pytest.mark.parametrize("settings", [{}, {"scale": (0.2, 0.9)}, {"scale": (0.8, 1.0), "ratio": (0.4, 2.5)}], ids=str)
+@LIBRARIES
+def test_resized_crop_parts(T, settings, monkeypatch):
+    transform = T.RandomResizedCrop((70, 60), **settings)
     bounds = drawn(transform).segments[0].bounds
-    params = theirs(transform)
-    assert ks(bounds[:, 2], params["top"]) <= 1
-    assert ks(bounds[:, 0], params["left"]) <= 1
-    assert ks(bounds[:, 3] - bounds[:, 2] + 1, params["height"]) <= 1
-    assert ks(bounds[:, 1] - bounds[:, 0] + 1, params["width"]) <= 1
+    rows = recorded(T, transform, monkeypatch)
+    ours = (bounds[:, 2], bounds[:, 0], bounds[:, 3] - bounds[:, 2] + 1, bounds[:, 1] - bounds[:, 0] + 1)
+    for place, name in enumerate(("top", "left", "height", "width")):
+        alike(ours[place], column(rows, 0, 1 + place if T is v1 else name))
 
 
-def test_erased_boxes():
-    transform = v2.RandomErasing(1.0, scale=(0.05, 0.9), ratio=(0.2, 4.0))
+@pytest.mark.parametrize("settings", [{}, {"scale": (0.05, 0.9), "ratio": (0.2, 4.0)}], ids=str)
+@LIBRARIES
+def test_erased_boxes(T, settings, monkeypatch):
+    """Where no box fits, v1 erases with the image itself, v2 with None, and here the box is empty."""
+    transform = T.RandomErasing(1.0, **settings)
     boxes = drawn(transform).segments[0].boxes[:, 0]
-    params = theirs(transform)
-    for column, name in enumerate("ijhw"):
-        expected = [0 if v is None else n for v, n in zip(params["v"], params[name], strict=True)]
-        assert ks(boxes[:, column], expected) <= 1, name
+    rows = [row[0] for row in recorded(T, transform, monkeypatch)]
+    found = [row[1:5] if T is v1 else [row[name] for name in "ijhw"] for row in rows]
+    found = [[0] * 4 if tuple(box[2:]) == SIZE else box for box in found]
+    for place in range(4):
+        alike(boxes[:, place], column(found, place))
 
 
-def test_affine_parameters():
-    transform = v2.RandomAffine((-30, 50), (0.1, 0.2), (0.7, 1.4), (-10, 20, -15, 5))
+def test_erasing_with_noise(monkeypatch):
+    """The first value of each box, and how many values are drawn anew."""
+    size = (6, 5)
+    normalised = [v1.Normalize([0.0], [1.0]), v1.RandomErasing(0.6, (0.1, 0.5), value="random")]
+    images = torch.full((DRAWS, 3, *size), 9.0)
+    found = smartaug.lift(normalised).augment(images, index=torch.arange(DRAWS), seed=0)
+    changed = (found != 9.0).flatten(1)
+    hit = changed.any(1)
+    first = found.flatten(1).gather(1, changed.long().argmax(1)[:, None])[hit, 0]
+    for T in (v1, v2):
+        rows = recorded(T, T.RandomErasing(0.6, (0.1, 0.5), value="random"), monkeypatch, size)
+        values = [row[0][5] if T is v1 else row[0]["v"] for row in rows if row]
+        as_often(hit.sum(), len(values), 0.6)
+        alike(first, [float(v.flatten()[0]) for v in values], least=DRAWS // 2)
+        alike(changed.sum(1)[hit], [v.numel() for v in values], least=DRAWS // 2)
+
+
+AFFINE = {
+    "rotate": {"degrees": (-30, 50)},
+    "translate": {"degrees": 0, "translate": (0.1, 0.2)},
+    "scale": {"degrees": 0, "scale": (0.7, 1.4)},
+    "shear x": {"degrees": 0, "shear": (-10, 20)},
+    "shear x and y": {"degrees": 0, "shear": (-10, 20, -15, 5)},
+    "all": {"degrees": (-30, 50), "translate": (0.1, 0.2), "scale": (0.7, 1.4), "shear": (-10, 20, -15, 5)},
+}
+
+
+@pytest.mark.parametrize("part", AFFINE)
+@LIBRARIES
+def test_affine_parameters(T, part, monkeypatch):
+    """Every entry of the matrix, which torchvision counts from the middle of the image."""
+    transform = T.RandomAffine(**AFFINE[part])
     matrix = drawn(transform).segments[0].matrix
-    params = theirs(transform)
-    forward = [
-        F._get_inverse_affine_matrix([0.0, 0.0], angle, list(shift), scale, list(shear), inverted=True)
-        for angle, shift, scale, shear in zip(
-            *(params[n] for n in ("angle", "translate", "scale", "shear")), strict=True
-        )
-    ]
-    forward = torch.tensor(forward).view(-1, 2, 3)
+    middle = torch.tensor([(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2], dtype=torch.float64)
+    names = ("angle", "translate", "scale", "shear")
+    rows = [row[0][1:] if T is v1 else [row[0][name] for name in names] for row in recorded(T, transform, monkeypatch)]
+    made = [F._get_inverse_affine_matrix([0.0, 0.0], a, list(t), s, list(shear)) for a, t, s, shear in rows]
+    made = torch.tensor(made, dtype=torch.float64).view(-1, 2, 3)
+    made[:, :, 2] += middle - made[:, :, :2] @ middle
     for row in (0, 1):
-        for column in (0, 1):
-            assert ks(matrix[:, row, column], forward[:, row, column]) <= 1
+        for place in (0, 1, 2):
+            alike(matrix[:, row, place], made[:, row, place])
 
 
-def test_rotation_angles():
-    transform = v2.RandomRotation((-10, 40))
+@LIBRARIES
+def test_rotation_angles(T, monkeypatch):
+    transform = T.RandomRotation((-10, 40))
     matrix = drawn(transform).segments[0].matrix
     angle = torch.rad2deg(torch.atan2(matrix[:, 1, 0], matrix[:, 0, 0]))  # counter-clockwise
-    assert ks(angle, theirs(transform)["angle"]) <= 1
+    alike(angle, column(recorded(T, transform, monkeypatch), 0, 1 if T is v1 else "angle"))
 
 
-def test_color_jitter_amounts_and_orders():
-    transform = v2.ColorJitter(0.4, (0.5, 1.1), 0.3, 0.2)
+@LIBRARIES
+def test_perspective_corners(T, monkeypatch):
+    transform, count = T.RandomPerspective(0.5, 0.6), 2 * DRAWS
+    moves, ends = smartaug.lift(transform).augment.stages[0].ends(draws.key(0, 0, torch.arange(count)), *SIZE)
+    if T is v2:  # its parameters are what this makes of the corners
+        monkeypatch.setattr(v2._geometry, "_get_perspective_coeffs", lambda starts, ends: ends)
+    rows = [row[0] for row in recorded(T, transform, monkeypatch, count=count) if row]
+    as_often(moves.sum(), len(rows), 0.6, count)
+    theirs = torch.tensor([row[2] if T is v1 else row["coefficients"] for row in rows])
+    for corner in range(4):
+        for axis in range(2):
+            alike(ends[moves, corner, axis], theirs[:, corner, axis])
+
+
+JITTER = {
+    "Brightness": ("adjust_brightness", "brightness_factor"),
+    "Contrast": ("adjust_contrast", "contrast_factor"),
+    "Color": ("adjust_saturation", "saturation_factor"),
+    "Hue": ("adjust_hue", "hue_factor"),
+}
+
+
+@LIBRARIES
+def test_color_jitter_amounts_and_orders(T, monkeypatch):
+    transform = T.ColorJitter(0.4, (0.5, 1.1), 0.3, 0.2)
     plan = drawn(transform)
-    params = theirs(transform)
-    names = {
-        "Brightness": "brightness_factor",
-        "Contrast": "contrast_factor",
-        "Color": "saturation_factor",
-        "Hue": "hue_factor",
-    }
-    for name, theirs_name in names.items():
-        mine = plan.trace.magnitudes[plan.trace.ops == plan.trace.names.index(name)]
-        assert len(mine) == DRAWS
-        assert ks(mine, params[theirs_name]) <= 1
-    order = [tuple(list(names).index(plan.trace.names[op]) for op in row) for row in plan.trace.ops[:5000].tolist()]
-    assert chi2(order, [tuple(row.tolist()) for row in params["fn_idx"]]) < 5
+    rows, kinds = recorded(T, transform, monkeypatch), list(JITTER)
+    for name, (function, factor) in JITTER.items():
+        if T is v1:
+            given = [call[1] for row in rows for call in row if call[0] == function]
+        else:
+            given = column(rows, 0, factor)
+        alike(plan.trace.magnitudes[plan.trace.ops == plan.trace.names.index(name)], given)
+    if T is v1:
+        functions = [function for function, _ in JITTER.values()]
+        orders = [tuple(functions.index(call[0]) for call in row) for row in rows]
+    else:
+        orders = [tuple(row[0]["fn_idx"].tolist()) for row in rows]
+    ours = [tuple(kinds.index(plan.trace.names[op]) for op in row) for row in plan.trace.ops.tolist()]
+    assert len(set(ours)) == 24
+    alike_kinds(ours, orders)
 
 
-def test_blur_widths():
-    transform = v2.GaussianBlur(5, (0.2, 3.0))
-    assert ks(drawn(transform).segments[0].amount, [sigma[0] for sigma in theirs(transform)["sigma"]]) <= 1
+@LIBRARIES
+def test_blur_widths(T, monkeypatch):
+    transform = T.GaussianBlur(5, (0.2, 3.0))
+    rows = recorded(T, transform, monkeypatch)
+    alike(drawn(transform).segments[0].amount, column(rows, 0, 2, 0) if T is v1 else column(rows, 0, "sigma", 0))
 
 
-def policies():
-    return {
-        "RandAugment": (v1.RandAugment(3, 12, 25), v2.RandAugment(3, 12, 25)),
-        "TrivialAugmentWide": (v1.TrivialAugmentWide(), v2.TrivialAugmentWide()),
-        "AutoAugment imagenet": (v1.AutoAugment(), v2.AutoAugment()),
-        "AutoAugment cifar10": [T.AutoAugment(v1.AutoAugmentPolicy.CIFAR10) for T in (v1, v2)],
-        "AutoAugment svhn": [T.AutoAugment(v1.AutoAugmentPolicy.SVHN) for T in (v1, v2)],
-        "AugMix": (v1.AugMix(5, 2, 2), v2.AugMix(5, 2, 2)),
-    }
+def by_operation(rows):
+    """The magnitudes of each operation."""
+    found = {}
+    for operation, magnitude in itertools.chain.from_iterable(rows):
+        found.setdefault(operation, []).append(magnitude)
+    return found
 
 
-@pytest.mark.parametrize("name", policies())
-def test_policies_draw_as_torchvision_does(name, monkeypatch):
-    """(operation, magnitude) of every operation that torchvision carries out, by recording its functional."""
-    count, done = 1500, []
+POLICIES = {
+    "RandAugment": lambda T: T.RandAugment(3, 12, 25),
+    "TrivialAugmentWide": lambda T: T.TrivialAugmentWide(),
+    "AutoAugment imagenet": lambda T: T.AutoAugment(),
+    "AutoAugment cifar10": lambda T: T.AutoAugment(v1.AutoAugmentPolicy.CIFAR10),
+    "AutoAugment svhn": lambda T: T.AutoAugment(v1.AutoAugmentPolicy.SVHN),
+    "AugMix": lambda T: T.AugMix(5, 2, 2, alpha=0.7) if T is v2 else T.AugMix(),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@LIBRARIES
+def test_policies_draw_as_torchvision_does(T, name, monkeypatch):
+    """A sample's operations, each operation's magnitudes and AugMix's weights, noted where torchvision does them."""
+    transform, rows, shares = POLICIES[name](T), [], []
 
     def note(image, operation, magnitude, **settings):
-        done.append((operation, round(float(magnitude), 3) + 0.0))
+        rows[-1].append((operation, math.trunc(magnitude) if operation.startswith("Translate") else magnitude))
         return image
 
-    monkeypatch.setattr(autoaugment, "_apply_op", note)
-    for number, transform in enumerate(policies()[name]):
-        if number:
-            monkeypatch.setattr(transform, "_apply_image_or_video_transform", note)
-        done.clear()
+    def noted(alphas):
+        shares.append(dirichlet(alphas))
+        return shares[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(autoaugment, "_apply_op", note)
+        if T is v2:
+            patch.setattr(transform, "_apply_image_or_video_transform", note)
+            space = {key: (cache(at), signed) for key, (at, signed) in transform._AUGMENTATION_SPACE.items()}
+            patch.setattr(transform, "_AUGMENTATION_SPACE", space, raising=False)
+        else:
+            patch.setattr(transform, "_augmentation_space", cache(transform._augmentation_space))
+        if name.startswith("AugMix"):
+            dirichlet = transform._sample_dirichlet
+            patch.setattr(transform, "_sample_dirichlet", noted)
         torch.manual_seed(0)
         image = torch.zeros(3, *SIZE, dtype=torch.uint8)
-        for _ in range(count):
+        for _ in range(DRAWS):
+            rows.append([])
             transform(image)
-        plan = drawn(transform, 3 * count)
-        names = plan.trace.names
-        scale = {"Solarize": 1 / 255 if number else 1.0}
-        ours = [
-            (names[op], value * scale.get(names[op], 1.0))
-            for row, values in zip(plan.trace.ops.tolist(), plan.trace.magnitudes.tolist(), strict=True)
-            for op, value in zip(row, values, strict=True)
-        ]
-        known = [(operation, math.trunc(m) if operation.startswith("Translate") else m) for operation, m in done]
-        ours = [(operation, round(value, 2) + 0.0) for operation, value in ours if operation != "Identity"]
-        known = [(operation, round(value, 2) + 0.0) for operation, value in known if operation != "Identity"]
-        assert chi2([operation for operation, _ in ours], [operation for operation, _ in known]) < 5
-        for operation in {operation for operation, _ in known}:
-            mine, given = ([v for o, v in pairs if o == operation] for pairs in (ours, known))
-            assert ks(mine, given) <= 1, operation
-        assert abs(len(ours) / 3 - len(known)) < 5 * len(known) ** 0.5
+    plan = drawn(transform)
+    scale = {"Solarize": 1 / 255 if T is v2 else 1.0}
+    ours = [
+        [(plan.trace.names[op], value * scale.get(plan.trace.names[op], 1.0)) for op, value in zip(*row, strict=True)]
+        for row in zip(plan.trace.ops.tolist(), plan.trace.magnitudes.tolist(), strict=True)
+    ]
+    ours, theirs = ([[done for done in row if done[0] != "Identity"] for row in side] for side in (ours, rows))
+    alike([len(row) for row in ours], [len(row) for row in theirs])
+    for place in range(2):  # one operation, and the pair of neighbours
+        names = [[tuple(done[0] for done in row[: place + 1]) for row in side] for side in (ours, theirs)]
+        alike_kinds(*names)
+    mine, given = by_operation(ours), by_operation(theirs)
+    for operation in given:
+        alike(mine[operation], given[operation], least=100)
+    if shares:
+        own, mixed = torch.cat(shares[::2]), torch.cat(shares[1::2])
+        weights = torch.cat([own[:, :1], own[:, 1:] * mixed], 1)
+        for place in range(weights.shape[1]):
+            alike(plan.segments[0].weights[:, place], weights[:, place])
 
 
-def test_mixing_shares():
-    for transform, T in (
-        (v2.MixUp(alpha=0.4, num_classes=5), "MixUp"),
-        (v2.CutMix(alpha=1.0, num_classes=5), "CutMix"),
-    ):
-        stage = smartaug.lift([transform]).augment
-        plan = stage.plan((DRAWS, 3, *SIZE), index=torch.arange(DRAWS), seed=0)
-        torch.manual_seed(0)
-        image = torch.empty(8, 3, *SIZE)
-        shares = [transform.make_params([image])["lam" if T == "MixUp" else "lam_adjusted"] for _ in range(4000)]
-        assert ks(plan.segments[0].share, shares) <= 1
-        images, target = stage(image.normal_(), torch.arange(8) % 5)
-        assert images.shape == image.shape
+def test_mixing_shares_and_boxes():
+    """λ where torchvision draws one for a batch; CutMix's boxes by their sides."""
+    images = torch.empty(2, 3, *SIZE)
+    torch.manual_seed(0)
+    transform = v2.MixUp(num_classes=5)
+    share = smartaug.lift([transform]).augment.sample((DRAWS, 3, *SIZE), KEYS).segments[0].share
+    alike(share, column([transform.make_params([images]) for _ in range(DRAWS)], "lam"))
+    transform = v2.CutMix(alpha=0.4, num_classes=5)
+    mix = smartaug.lift([transform]).augment.sample((DRAWS, 3, *SIZE), KEYS).segments[0]
+    params = [transform.make_params([images]) for _ in range(DRAWS)]
+    alike(mix.share, column(params, "lam_adjusted"))
+    top, left, tall, wide = mix.boxes.unbind(1)
+    for place, side in enumerate((left, top, left + wide, top + tall)):
+        alike(side, column(params, "box", place))
+
+
+def test_mixing_makes_soft_labels():
+    for transform in (v2.MixUp(alpha=0.4, num_classes=5), v2.CutMix(alpha=1.0, num_classes=5)):
+        images, target = smartaug.lift([transform]).augment(torch.randn(8, 3, *SIZE), torch.arange(8) % 5)
+        assert images.shape == (8, 3, *SIZE)
         assert target.soft.shape == (8, 5)
     both = smartaug.lift([v2.RandomChoice([v2.MixUp(num_classes=5), v2.CutMix(num_classes=5)])])
     assert [step.where for step in both.steps] == ["device"]
@@ -456,25 +563,46 @@ def test_mixing_shares():
 # --- combinators -----------------------------------------------------------------------------------------------------
 
 
-@LIBRARIES
-def test_combinators_draw_as_torchvision_does(T):
-    """Every way that three marks on a tiny picture can end up, against torchvision's own frequencies."""
-    flip, invert = T.RandomHorizontalFlip(1.0), T.RandomInvert(1.0)
-    cases = [
+MARKS = {
+    "flip": F.hflip,
+    "upside down": F.vflip,
+    "invert": F.invert,
+    "solarize": lambda image: F.solarize(image, 100),
+    "posterize": lambda image: F.posterize(image, 2),
+}
+
+
+def combinators(T, flip, down, invert, solarize, posterize):
+    """Combinators around operations that are given; none of these two make the same picture."""
+    return [
         T.RandomApply([flip, T.RandomApply([invert], 0.6)], 0.7),
-        T.RandomChoice([flip, T.Compose([invert, flip]), T.RandomVerticalFlip(1.0)], p=[0.2, 0.5, 0.3]),
+        T.RandomChoice([flip, T.Compose([invert, flip]), down], p=[0.2, 0.5, 0.3]),
         T.RandomChoice([flip, invert]),
-        T.RandomOrder([T.RandomSolarize(100, 1.0), invert, T.RandomPosterize(2, 1.0)]),
+        T.RandomOrder([solarize, invert, posterize]),
     ]
+
+
+@pytest.mark.parametrize("number", range(4))
+@LIBRARIES
+def test_combinators_draw_as_torchvision_does(T, number):
+    """Every way that a tiny picture can end up; torchvision draws a list of names, which are then carried out."""
+    named = combinators(T, *(lambda done, name=name: (*done, name) for name in MARKS))[number]
+    torch.manual_seed(0)
+    random.seed(0)
+    paths = [named(()) for _ in range(DRAWS)]
     image = torch.tensor([[[10, 90], [150, 240]]], dtype=torch.uint8)
-    for case in cases:
-        torch.manual_seed(0)
-        random.seed(0)
-        expected = [tuple(case(image).flatten().tolist()) for _ in range(3000)]
-        lifted = smartaug.lift(case)
-        assert lifted.stays == ()
-        found = lifted.augment(image.expand(DRAWS, 1, 2, 2), index=torch.arange(DRAWS), seed=0)
-        assert chi2([tuple(row) for row in found.flatten(1).tolist()], expected) < 5
+    pictures = {}
+    for path in set(paths):
+        made = image
+        for name in path:
+            made = MARKS[name](made)
+        pictures[path] = tuple(made.flatten().tolist())
+    transforms = T.RandomHorizontalFlip(1.0), T.RandomVerticalFlip(1.0), T.RandomInvert(1.0)
+    case = combinators(T, *transforms, T.RandomSolarize(100, 1.0), T.RandomPosterize(2, 1.0))[number]
+    lifted = smartaug.lift(case)
+    assert lifted.stays == ()
+    found = lifted.augment(image.expand(DRAWS, 1, 2, 2), index=torch.arange(DRAWS), seed=0)
+    alike_kinds([tuple(row) for row in found.flatten(1).tolist()], [pictures[path] for path in paths])
 
 
 def test_combinator_with_something_that_stays_stays_whole():

@@ -19,7 +19,7 @@ from .augmentation import Augmentation
 from .backends import check_backend
 from .checks import check_colours, check_count, check_fill, interpolation_name
 from .plan import Branches, Plan, Trace, per_channel
-from .policies import magnitude_at
+from .policies import magnitude_at, pixels_at
 from .space import SIGNED, Entry, Space, space
 
 _BASE = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Posterize", "Solarize", "AutoContrast", "Equalize")
@@ -123,6 +123,6 @@ def dirichlet(drawn: Tensor, key: Tensor, alpha: float) -> Tensor:
 def _magnitude(name: str, step: int, height: int, width: int) -> float:
     """AugMix's magnitude, unsigned, at ``step`` of 10: RandAugment's but for translation (a third) and posterize."""
     if name in ("TranslateX", "TranslateY"):
-        return (width if name == "TranslateX" else height) / 3.0 * step / (_BINS - 1)
+        return pixels_at((width if name == "TranslateX" else height) / 3.0, step, _BINS)
     magnitude = magnitude_at(name, step, _BINS, height, width)
     return magnitude - 4 if name == "Posterize" else magnitude

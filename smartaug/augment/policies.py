@@ -237,17 +237,25 @@ class AutoAugment(Policy):
 def magnitude_at(name: str, step: int, bins: int, height: int, width: int) -> float:
     """RandAugment's and AutoAugment's magnitude, unsigned, at ``step`` of ``bins``."""
     if name == "TranslateX":
-        return 150.0 / 331.0 * width * step / (bins - 1)
+        return pixels_at(150.0 / 331.0 * width, step, bins)
     if name == "TranslateY":
-        return 150.0 / 331.0 * height * step / (bins - 1)
+        return pixels_at(150.0 / 331.0 * height, step, bins)
     return _scaled(name, step, bins, shear=0.3, rotate=30.0, factor=0.9, posterize=4)
 
 
 def wide_magnitude_at(name: str, step: int, bins: int) -> float:
     """TrivialAugment Wide's magnitude, unsigned, at ``step`` of ``bins``."""
     if name.startswith("Translate"):
-        return 32.0 * step / (bins - 1)
+        return pixels_at(32.0, step, bins)
     return _scaled(name, step, bins, shear=0.99, rotate=135.0, factor=0.99, posterize=6)
+
+
+def pixels_at(most: float, step: int, bins: int) -> float:
+    """Where a shift is at ``step`` of ``bins`` up to ``most`` pixels, in torchvision's float32.
+
+    Its fraction will be cut off, and there 16 pixels may be 15.999999.
+    """
+    return float(torch.linspace(0.0, most, bins, dtype=torch.float32, device="cpu")[step])
 
 
 def _scaled(
