@@ -17,6 +17,7 @@ LAYERS = [
     ["shared_epoch", "per_sample"],
     ["lift", "dataset"],
     ["stages", "batch_fetch", "selection"],
+    ["pipeline_inputs", "pipeline_augment", "pipeline_reweight"],
     ["pipeline"],
     ["collate", "sampler", "loss", "order"],
     ["moments"],
