@@ -42,6 +42,7 @@ AUGMENT_LAYERS = [
 LIFT_LAYERS = [
     ["steps", "head", "noise", "opencv_clahe"],
     ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
+    ["albumentations_geometry", "albumentations_head", "albumentations_values", "torchvision_geometry"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted", "probe"],
