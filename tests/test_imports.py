@@ -43,6 +43,7 @@ LIFT_LAYERS = [
     ["steps", "head", "noise", "opencv_clahe"],
     ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["albumentations_geometry", "albumentations_head", "albumentations_values", "torchvision_geometry"],
+    ["torchvision_values"],
     ["registry"],
     ["torchvision", "timm", "albumentations", "kornia"],
     ["lifted", "probe"],
