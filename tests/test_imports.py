@@ -12,6 +12,8 @@ ROOT = Path(smartaug.__file__).parent
 LAYERS = [
     ["notices", "draws", "leaves", "fetch", "head", "labels", "logits", "ranks"],
     ["batch", "untouched"],
+    ["grads_call"],
+    ["grads_tangents"],
     ["grads"],
     ["augment", "reweight", "coreset"],
     ["shared_epoch", "per_sample"],
