@@ -20,7 +20,7 @@ from .collate import Collate
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .dataset import AugmentedDataset
 from .lift import Lifted, lift
-from .loader import DataLoader, wrap
+from .loader import DataLoader
 from .loss import Loss
 from .notices import NoEffectWarning
 from .reweight import (
@@ -33,6 +33,7 @@ from .reweight import (
     split_validation,
 )
 from .sampler import CoresetSampler
+from .wrapped import wrap
 
 __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AugMix",

@@ -1,4 +1,4 @@
-"""First-order effects of training samples on the validation loss: the only module that calls the user's model.
+"""First-order effects of training samples on the validation loss: what the user's model is called for.
 
 With logits z(x; w), p = softmax(z) and g = ∇_w L_val, the *benefit*
 
@@ -15,40 +15,46 @@ forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference"
 head scope 1 each, or none with its features. Reference: Ding et al., "SAFLEX", ICLR 2024, §3; the forward-mode form is
 ours.
 
-The user's parameters, buffers, ``.grad``, generators and train/eval mode are what they were, bit for bit. Hooks that
-the user put on the model do run.
+`grads_call` is the call of the model, `grads_tangents` the derivative of its logits along a direction; no other module
+calls it. The user's parameters, buffers, ``.grad``, generators and train/eval mode are what they were, bit for bit.
+Hooks that the user put on the model do run.
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
-from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 import torch.autograd.forward_ad as forward_ad
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .batch import Embedding
+from .grads_call import Direction, call_model, device_of, trainable_values
+from .grads_tangents import Method, push
 from .head import find_head, found_head, head_names, watched
 from .logits import Criterion, centred, columns, distributions, logits_of, mean_loss, wide
-from .untouched import generator_state, same_state, set_generator_state, untouched, unwrapped
+from .untouched import untouched, unwrapped
 
-Direction = dict[str, Tensor]
-Method = Literal["jvp", "difference"]
+__all__ = [
+    "Direction",
+    "Method",
+    "Pass",
+    "Scope",
+    "benefit",
+    "call",
+    "direction",
+    "embeddings",
+    "input_gradients",
+    "outputs",
+    "push_inputs",
+    "pushed",
+    "stepped",
+]
+
 Scope = Literal["full", "head"]
-
-_log = logging.getLogger("smartaug")
-_reverse_only: WeakSet[nn.Module] = WeakSet()  # models without forward mode: two VJPs instead
-_checked: WeakSet[nn.Module] = WeakSet()  # models whose forward mode agreed with reverse mode once
-_relayable: WeakSet[nn.Module] = WeakSet()  # models that took channels-last images
-_contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not
-_given_logits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often logits came with the call
-_other_logits: WeakSet[nn.Module] = WeakSet()  # models whose given logits were not their own
 
 
 @torch.inference_mode(False)
@@ -130,14 +136,14 @@ def benefit(
         done = Pass(model, inputs, training=training, scope="head")
         z, h = done.raw, done.push_head(direction)
     else:
-        trainable = _values(module, at)
+        trainable = trainable_values(module, at)
         unknown = sorted(set(direction) - set(trainable))
         if unknown:
             raise ValueError(
                 f"the direction names {unknown[:4]}, which the model has no trainable parameter for; make it from this "
                 "model: smartaug.grads.direction(model, inputs, target)"
             )
-        z, h = _push(module, inputs, trainable, direction, method, training, logits)
+        z, h = push(module, inputs, trainable, direction, method, training, logits)
     return centred(columns(z), columns(h))
 
 
@@ -185,16 +191,16 @@ class Pass:
         self.feature: Tensor | None = None
         self._scope = scope
         graph = graph and scope == "full"
-        values = _values(module, at, needed=graph)
+        values = trainable_values(module, at, needed=graph)
         self._leaves = {name: value.detach().requires_grad_(graph) for name, value in values.items()}
         seen: dict[str, tuple[Tensor, Tensor]] = {}
         watch = scope == "head" or features
         with (
-            untouched(module, training, _device(inputs)),
+            untouched(module, training, device_of(inputs)),
             torch.set_grad_enabled(graph),
             watched(module, seen, watch, found_head(module) if head is None else head),
         ):
-            logits = _call(module, self._leaves, inputs)
+            logits = call_model(module, self._leaves, inputs)
         self._logits: Tensor | None = logits
         self.raw = logits.detach()
         if watch:
@@ -244,7 +250,7 @@ def pushed(names: list[str], direction: Mapping[str, Tensor], feature: Tensor, r
 
 def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Direction:
     """Parameter values after one plain gradient step: w − lr · direction, as new tensors; the model stays as it is."""
-    return {name: value - lr * direction[name] for name, value in _values(unwrapped(model), None).items()}
+    return {name: value - lr * direction[name] for name, value in trainable_values(unwrapped(model), None).items()}
 
 
 # --- with respect to inputs -------------------------------------------------------------------------------------------
@@ -254,8 +260,8 @@ def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Dir
 def outputs(model: nn.Module, inputs: Any, *, training: bool | None = False) -> Tensor:
     """The raw logits (B, K) or (B,) of ``inputs``, detached; training: the mode, None is the model's own."""
     module = unwrapped(model)
-    with untouched(module, training, _device(inputs)), torch.no_grad():
-        return _call(module, {}, inputs).detach()
+    with untouched(module, training, device_of(inputs)), torch.no_grad():
+        return call_model(module, {}, inputs).detach()
 
 
 @torch.inference_mode(False)
@@ -265,8 +271,8 @@ def input_gradients(
     """``(ℓ, ∇_x ℓ)``: losses (B,) = ``losses(logits)`` and each one's gradient in its own input (B, ...)."""
     module = unwrapped(model)
     leaf = inputs.detach().clone().requires_grad_()
-    with untouched(module, training, _device(inputs)), torch.enable_grad():
-        made = losses(_call(module, {}, leaf))
+    with untouched(module, training, device_of(inputs)), torch.enable_grad():
+        made = losses(call_model(module, {}, leaf))
         (gradient,) = torch.autograd.grad(made.sum(), leaf)
     return made.detach(), gradient
 
@@ -283,218 +289,8 @@ def push_inputs(model: nn.Module, inputs: Tensor, tangent: Tensor) -> Tensor:
     differentiates their forward-mode derivative again.
     """
     module = unwrapped(model)
-    with untouched(module, False, _device(inputs)), warnings.catch_warnings(), forward_ad.dual_level():
+    with untouched(module, False, device_of(inputs)), warnings.catch_warnings(), forward_ad.dual_level():
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
         live = dict(module.named_parameters())
-        made = forward_ad.unpack_dual(_call(module, live, forward_ad.make_dual(inputs.detach(), tangent.detach())))
+        made = forward_ad.unpack_dual(call_model(module, live, forward_ad.make_dual(inputs.detach(), tangent.detach())))
         return torch.zeros_like(made.primal) if made.tangent is None else made.tangent
-
-
-# --- calling the model -----------------------------------------------------------------------------------------------
-
-
-def _values(module: nn.Module, at: Mapping[str, Tensor] | None, needed: bool = True) -> Direction:
-    """The parameters that require a gradient, each once, by name; ``at`` in their place where it has the name."""
-    found = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
-    if needed and not found:
-        raise ValueError(
-            "the model has no parameter that requires a gradient, so no sample can help it; unfreeze some: "
-            "model.requires_grad_(True)"
-        )
-    return found if at is None else {name: at.get(name, value) for name, value in found.items()}
-
-
-def _call(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
-    """The raw logits (B, K) or (B,) with ``values`` as parameters and copies of the buffers.
-
-    Convolutions on the CPU get their images in channels-last layout: half the time of a forward pass (measured on
-    ResNet-9, benchmarks/reweight.py). A model whose own ``view`` cannot take that is called as it is from then on.
-    """
-    faster = _relaid(module, inputs)
-    if faster is None:
-        return _call_as_is(module, values, inputs)
-    if module in _relayable:
-        return _call_as_is(module, values, faster)
-    state = generator_state(_device(inputs))
-    try:
-        made = _call_as_is(module, values, faster)
-    except RuntimeError as error:
-        if "view" not in str(error):
-            raise
-        _contiguous_only.add(module)
-        set_generator_state(_device(inputs), state)
-        return _call_as_is(module, values, inputs)
-    _relayable.add(module)
-    return made
-
-
-def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
-    frozen = {name: part.detach() for name, part in module.named_parameters() if name not in values}
-    buffers = {name: part.clone() for name, part in module.named_buffers()}
-    args: tuple = (inputs,)
-    kwargs: dict[str, Any] = {}
-    if isinstance(inputs, Mapping):
-        args, kwargs = (), dict(inputs)
-    elif isinstance(inputs, tuple):
-        args = inputs
-    return logits_of(functional_call(module, {**buffers, **frozen, **values}, args, kwargs))
-
-
-def _relaid(module: nn.Module, inputs: Any) -> Tensor | None:
-    """The images in channels-last layout, or None where that would not help."""
-    if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.device.type != "cpu" or module in _contiguous_only:
-        return None
-    if not any(isinstance(part, nn.Conv2d) for part in module.modules()):
-        return None
-    return inputs.contiguous(memory_format=torch.channels_last)
-
-
-def _device(inputs: Any) -> torch.device:
-    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
-    return next((part.device for part in parts if isinstance(part, Tensor)), torch.device("cpu"))
-
-
-# --- tangents --------------------------------------------------------------------------------------------------------
-
-
-def _push(
-    module: nn.Module,
-    inputs: Any,
-    values: Direction,
-    direction: Mapping[str, Tensor],
-    method: Method,
-    training: bool | None,
-    logits: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Raw logits z and their derivative along ``direction``; names it lacks do not move."""
-    device = _device(inputs)
-    tangents = {name: part.to(values[name].dtype) for name, part in direction.items()}
-    if method == "difference":
-        return _difference(module, inputs, values, tangents, training, device, logits)
-    if module not in _reverse_only:
-        try:
-            with untouched(module, training, device):
-                z, h = _forward_mode(module, inputs, values, tangents)
-        except (NotImplementedError, RuntimeError) as error:
-            if not any(words in str(error) for words in ("forward AD", "forward mode AD", "jvp")):
-                raise
-            _fall_back(module, str(error).splitlines()[0])
-        else:
-            if module in _checked or _agrees(module, inputs, values, tangents, h, training, device):
-                _checked.add(module)
-                return z, h
-            _fall_back(module, "its forward mode disagrees with reverse mode (a reentrant checkpoint?)")
-    with untouched(module, training, device), torch.enable_grad():
-        return _two_reverse(module, inputs, values, tangents)
-
-
-def _fall_back(module: nn.Module, why: str) -> None:
-    _reverse_only.add(module)
-    _log.warning("benefit of %s uses two reverse passes, about twice the cost: %s", type(module).__name__, why)
-
-
-def _forward_mode(module: nn.Module, inputs: Any, values: Direction, tangents: Direction) -> tuple[Tensor, Tensor]:
-    with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
-        # torch scripts its own forward-mode rules when they are first met, and warns that scripting is deprecated
-        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
-        duals = {name: forward_ad.make_dual(values[name], part) for name, part in tangents.items()}
-        unpacked = forward_ad.unpack_dual(_call(module, {**values, **duals}, inputs))
-        z, h = unpacked.primal.detach(), unpacked.tangent
-        return z, torch.zeros_like(z) if h is None else h.detach()
-
-
-def _two_reverse(module: nn.Module, inputs: Any, values: Direction, tangents: Direction) -> tuple[Tensor, Tensor]:
-    """J t as the derivative of ⟨Jᵀu, t⟩ in u: the double-backward trick."""
-    leaves = {name: values[name].detach().requires_grad_() for name in tangents}
-    z = _call(module, {**values, **leaves}, inputs)
-    u = torch.zeros_like(z, requires_grad=True)
-    pulled = torch.autograd.grad(z, list(leaves.values()), u, create_graph=True, allow_unused=True)
-    pairs = [(part, tangents[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
-    inner = sum(((part * tangent).sum() for part, tangent in pairs), torch.zeros((), device=z.device))
-    (h,) = torch.autograd.grad(inner, u) if pairs else (torch.zeros_like(z),)
-    return z.detach(), h.detach()
-
-
-def _agrees(
-    module: nn.Module,
-    inputs: Any,
-    values: Direction,
-    tangents: Direction,
-    h: Tensor,
-    training: bool | None,
-    device: torch.device,
-) -> bool:
-    """Once a model: ⟨u, J t⟩ = ⟨Jᵀu, t⟩ for one u. Some wrappers drop tangents without an error."""
-    if not bool(torch.isfinite(h).all()) or h.numel() == 0:
-        return True  # says nothing about the rules; the caller sees the NaN
-    leaves = {name: values[name].detach().requires_grad_() for name in tangents}
-    with untouched(module, training, device), torch.enable_grad():
-        z = _call(module, {**values, **leaves}, inputs)
-        u = h / h.norm() if bool(h.norm() > 0) else torch.ones_like(h)
-        pulled = torch.autograd.grad(z, list(leaves.values()), u.to(z.dtype), allow_unused=True)
-    pairs = [(part, tangents[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
-    reverse = sum(float((part * tangent).sum()) for part, tangent in pairs)
-    forward = float((u * h).sum())
-    scale = sum(float(part.norm() * tangent.norm()) for part, tangent in pairs)
-    near = 1e-3 if h.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(device.type) else 0.1
-    return abs(reverse - forward) <= near * max(abs(forward), 1e-3 * scale)
-
-
-def _difference(
-    module: nn.Module,
-    inputs: Any,
-    values: Direction,
-    tangents: Direction,
-    training: bool | None,
-    device: torch.device,
-    logits: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    eps = max(torch.finfo(values[name].dtype).eps for name in tangents)
-    if eps > torch.finfo(torch.float32).eps:
-        raise ValueError(
-            'method="difference" needs parameters of at least float32, in which a small step can be seen; write '
-            'method="jvp"'
-        )
-    size = _norm(values[name] for name in tangents) / _norm(tangents.values()).clamp_min(1e-30)
-    step = eps**0.5 / 5 * size
-    with untouched(module, training, device), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        state = generator_state(device)
-
-        def moved(sign: float) -> Tensor:
-            set_generator_state(device, state)
-            there = {
-                name: torch.addcmul(values[name], part, (sign * step).to(part.dtype)) for name, part in tangents.items()
-            }
-            made = _call(module, {**values, **there}, inputs)
-            return made.to(wide(made.dtype))
-
-        up = moved(1.0)
-        if logits is not None and same_state(state, generator_state(device)):
-            z = logits.detach().to(up.dtype)
-            if _are_own(module, z, up, logits, lambda: moved(0.0)):
-                return z, (up - z) / step
-        down = moved(-1.0)
-    return (up + down) / 2, (up - down) / (2 * step)
-
-
-def _are_own(module: nn.Module, z: Tensor, up: Tensor, logits: Tensor, own: Callable[[], Tensor]) -> bool:
-    """Whether z are the model's logits, to within a tenth of what the step changed; looked at ever more rarely."""
-    if module in _other_logits or logits.shape != up.shape or logits.dtype != up.dtype:
-        return False
-    calls = _given_logits[module] = _given_logits.get(module, 0) + 1
-    if calls & (calls - 1):
-        return True
-    made = own()
-    if not bool(torch.isfinite(z).all()) or float((z - made).norm()) <= 0.1 * float((up - made).norm()):
-        return True  # what is not finite says nothing; the caller sees it
-    _other_logits.add(module)
-    _log.warning(
-        "the logits given for %s are not its own to the precision that a difference needs (autocast? a softmax or a "
-        "scale behind the model?); two passes of our own stand in",
-        type(module).__name__,
-    )
-    return False
-
-
-def _norm(parts: Any) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part.float()) for part in parts]))

@@ -1,32 +1,35 @@
-"""`DataLoader` and `wrap`: thin shells around torch's loader, or any iterable of batches, and the `Pipeline`."""
+"""`DataLoader`: a thin shell around torch's loader and the `Pipeline`.
+
+| file | holds |
+|---|---|
+| `loader` | the shell |
+| `loader_lift`, `loader_coreset` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
+| `loader_iterator` | batches, opened as they are handed out |
+| `loader_state` | saving and resuming |
+| `wrapped` | `wrap`: the same around any iterable of batches |
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import BatchSampler, Dataset, DistributedSampler, IterableDataset, Sampler, default_collate
+from torch.utils.data import BatchSampler, Dataset, Sampler
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from .batch_fetch import batched, hinders
-from .collate import Collate, Pending
+from .collate import Collate
 from .dataset import tell_epoch
-from .fetch import Running
 from .leaves import Spec
-from .lift.datasets import lift as lift_dataset
-from .lift.datasets import taken_out
 from .lift.lifted import Lifted
-from .lift.probe import collate_hinders
-from .notices import NoEffectWarning
-from .order import Listening, Record, Recorded, forward_epoch, told_epoch
+from .loader_coreset import coreset_sampler, coreset_selections
+from .loader_iterator import BatchIterator
+from .loader_lift import lifted_dataset
+from .loader_state import restore, saved
+from .order import Listening, Record, Recorded, forward_epoch
 from .pipeline import Pipeline
-from .ranks import here
 from .sampler import CoresetSampler, Share
-from .selection import Selections
-from .side_stream import CopyAhead
-from .stages import classes_of, listed
+from .stages import classes_of
 
 T = TypeVar("T")
 
@@ -88,17 +91,9 @@ class DataLoader(TorchDataLoader[T]):
         target: Spec = None,
         returns: str = "same",
     ) -> None:
-        lifted = _lifted(lift, dataset, augment)
-        fetching = None
-        if lifted is not None and lifted.augment is not None:
-            lifted = _through_collate(lifted, dataset, collate_fn)
-        if lifted is not None:
-            dataset, hindrance = _fetched_whole(lifted.dataset, batch_size, batch_sampler, collate_fn)
-            fetching = _fetching(dataset, hindrance, num_workers)
-            if lifted.augment is None and hindrance is not None:
-                why = f"{lifted.reason}; and fetches sample by sample: {hindrance}"
-                warnings.warn(f"lift=True lifted nothing: {why}", NoEffectWarning, stacklevel=2)
-                lifted = None
+        lifted, dataset, fetching = lifted_dataset(
+            lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
+        )
         given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = (
@@ -119,10 +114,10 @@ class DataLoader(TorchDataLoader[T]):
         if pipeline is not None and coreset is not None:
             reading = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
             if getattr(coreset, "apply", "train") == "train":
-                sampler = _coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
+                sampler = coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
                 shuffle = None
             elif pipeline.selections is None:
-                pipeline.selections = _selections(coreset, pipeline, dataset, reading)
+                pipeline.selections = coreset_selections(coreset, pipeline, dataset, reading)
 
         super().__init__(
             dataset,
@@ -198,7 +193,7 @@ class DataLoader(TorchDataLoader[T]):
             untouched = torch.get_rng_state()
             batches = super().__iter__()
             torch.set_rng_state(untouched)
-        return _Iterator(batches, self._pipeline, self._record, ahead=self.num_workers > 0 and self.pin_memory)
+        return BatchIterator(batches, self._pipeline, self._record, ahead=self.num_workers > 0 and self.pin_memory)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _KEYWORDS and self._pipeline is not None:
@@ -251,93 +246,16 @@ class DataLoader(TorchDataLoader[T]):
 
         record=False leaves out records of the size of the dataset (what a coreset observed).
         """
-        pipeline, order = self._own()
-        rank, ranks = here()
-        state: dict[str, Any] = {
-            "rank": rank,
-            "ranks": ranks,
-            "epoch": pipeline.passes.upcoming,
-            "batches": 0,
-            "checksum": 0,
-            "generators": order.own_states(),
-            "sampler_epoch": told_epoch(super()._index_sampler),
-            **self._order(),
-            "stages": pipeline.state_dict(record),
-        }
-        current = order.latest
-        if order.resume is not None:  # loaded, and no pass begun since
-            return {**order.resume, "stages": state["stages"]}
-        if order.waiting is not None:  # a pass whose first batch is still to come: it begins anew
-            state["generators"] = order.waiting
-            return state
-        if current is None or current.ended or not 0 < current.handed < self._length():
-            return state
-        if isinstance(self.dataset, IterableDataset):
-            raise RuntimeError(
-                "an IterableDataset cannot be resumed in mid-epoch: its position is its own; call state_dict() at the "
-                "end of an epoch, or use a map-style dataset"
-            )
-        if not self.in_order:
-            raise RuntimeError(
-                "with in_order=False it is unknown which batches were handed out; use in_order=True to resume in "
-                "mid-epoch, or call state_dict() at the end of an epoch"
-            )
-        state["epoch"] = pipeline.passes.upcoming if current.epoch is None else current.epoch
-        state["batches"] = current.handed
-        state["checksum"], state["generators"] = current.checksums[current.handed], list(current.states)
-        state["sampler_epoch"] = current.told
-        return state
-
-    def _order(self) -> dict[str, Any]:
-        """What the order of the data depends on, besides the sampler."""
-        size = len(self.dataset) if hasattr(self.dataset, "__len__") else None
-        return {"batch_size": self.batch_size, "drop_last": self.drop_last, "dataset_size": size}
+        return saved(self, super()._index_sampler, *self._own(), record=record)
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was called: the next pass goes on after the batches already handed out."""
-        pipeline, record = self._own()
-        missing = {"epoch", "batches", "generators", "stages", *self._order()} - set(state)
-        if missing:
-            raise ValueError(f"this is no state of a smartaug.DataLoader: it has no {', '.join(sorted(missing))}")
-        if state["batches"] and (isinstance(self.dataset, IterableDataset) or not self.in_order):
-            raise RuntimeError(
-                "this state is from mid-epoch, which an IterableDataset or in_order=False cannot resume; "
-                "use a map-style dataset with in_order=True"
-            )
-        ranks = here()[1]
-        if state["batches"] and state["ranks"] != ranks:
-            raise RuntimeError(
-                f"this state is from mid-epoch on {state['ranks']} ranks, and the shares of {ranks} are others; "
-                f"resume on {state['ranks']}, or from a state taken at the end of an epoch"
-            )
-        for name, own in self._order().items() if state["batches"] else ():
-            if state[name] != own:
-                raise RuntimeError(
-                    f"this state is from mid-epoch with {name}={state[name]}, and this loader has {name}={own}, so the "
-                    "epoch cannot be resumed; use the same, or a state taken at the end of an epoch"
-                )
-        pipeline.load_state_dict(state["stages"])
-        if isinstance(self.sampler, CoresetSampler):
-            self.sampler.forget()
-        told = state["epoch"] if state["sampler_epoch"] is None else state["sampler_epoch"]
-        for listener in (self.sampler, self.batch_sampler):
-            forward_epoch(listener, told)
-        pipeline.passes.tell(state["epoch"])  # last: a sampler's stand-in tells the stages, too
-        record.latest, record.waiting = None, None
-        record.resume = dict(state) if state["batches"] else None
-        if not state["batches"]:
-            record.put_own(state["generators"])
+        restore(self, state, *self._own())
 
     def _own(self) -> tuple[Pipeline, Record]:
         if self._pipeline is None or self._record is None:
             raise AttributeError("state_dict needs one of lift=, augment=, reweight=, coreset=")
         return self._pipeline, self._record
-
-    def _length(self) -> float:
-        try:
-            return len(self)
-        except TypeError:  # an IterableDataset without a length
-            return float("inf")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -348,105 +266,6 @@ class DataLoader(TorchDataLoader[T]):
                 self.coreset.meet(self.dataset, **reading)
 
 
-class _Iterator:
-    """Opens the batches of one pass as they are handed out."""
-
-    def __init__(self, batches: Any, pipeline: Pipeline, record: Record, ahead: bool) -> None:
-        self._batches, self._pipeline, self._record = batches, pipeline, record
-        self._taken: int | None = None  # batches asked for in this pass, also those whose stages failed
-        self._source: Iterator[Any] = batches
-        if ahead and (pipeline.steps or pipeline.reweight is not None):
-            device = pipeline.resolve_device()
-            self._source = CopyAhead(batches, device, pipeline) if device.type == "cuda" else batches
-
-    def __iter__(self) -> _Iterator:
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            pending: Pending = next(self._source)
-        except StopIteration:
-            if self._pass is not None:
-                self._pass.ended = True
-            raise
-        except Exception:  # a worker's error: its batch is gone, the pass goes on
-            self._count()
-            raise
-        self._count()
-        self._pass.epoch = self._pipeline.passes.of(pending.source.token).epoch
-        self._record.waiting = None
-        batch = pending.open()
-        self._pass.handed = self._taken
-        return batch
-
-    @property
-    def _pass(self) -> Any:
-        return self._batches._index_sampler.latest
-
-    def _count(self) -> None:
-        """One more batch of the pass is taken, which began where it was resumed."""
-        if self._pass is not None:
-            self._taken = (self._pass.handed if self._taken is None else self._taken) + 1
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_batches":
-            raise AttributeError(name)
-        return getattr(self._batches, name)  # frameworks reach for torch's own (_shutdown_workers)
-
-
-def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
-    """What lift=True takes out of ``dataset``, maybe nothing; None without it."""
-    if not isinstance(lift, bool):
-        raise TypeError(
-            f"lift must be True or False, got {lift!r}; to compile a transform by itself write smartaug.lift(transform)"
-        )
-    before = taken_out(dataset)
-    given = before is not None and any(stage is before.augment for stage in listed(augment))
-    if not lift:
-        if before is not None and not given:
-            raise ValueError(
-                "this dataset is a lifted copy, without the transforms that were taken out of it; pass lift=True, or "
-                "the original dataset, or what was taken out: augment=lifted.augment"
-            )
-        return None
-    if given:
-        raise ValueError("lift=True runs lifted.augment by itself; leave it out of augment=, or leave lift=True out")
-    return lift_dataset(dataset)
-
-
-def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
-    """``lifted``, or nothing lifted of ``dataset`` where the user's own collate function works on the images."""
-    inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
-    if inner is None or inner is default_collate or isinstance(dataset, IterableDataset):
-        return lifted
-    hindered = collate_hinders(lifted.dataset, inner)
-    return lifted if hindered is None else Lifted(None, None, (), dataset, hindered)
-
-
-def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any) -> tuple[Any, str | None]:
-    """The dataset answering with whole batches, and None; or the dataset as it is, and what hinders it."""
-    if batch_size is None and batch_sampler is None:
-        return dataset, "batch_size=None asks for single samples"
-    inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
-    if inner is not None and inner is not default_collate:
-        return dataset, "the collate function is your own and sees samples"
-    hindrance = hinders(dataset)
-    return (batched(dataset), None) if hindrance is None else (dataset, hindrance)
-
-
-def _fetching(dataset: Any, hindrance: str | None, workers: int) -> tuple[str, str, str]:
-    """A row of the table that `explain` gives: how samples are fetched, where, and why."""
-    where = f"{workers} worker{'s' * (workers > 1)}" if workers else "main process"
-    why = f"sample by sample: {hindrance}"
-    if hindrance is None:
-        slower = "; num_workers=0 is faster, since nothing is left for workers to do" if workers else ""
-        why = f"whole batches, one indexing operation each{slower}"
-    return f"fetch: {type(dataset).__name__}", where, why
-
-
 def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | None) -> Pipeline | None:
     """The pipeline of a loader that is being rebuilt with the same settings, so that its figures stay in one place."""
     pipeline = None if earlier is None else earlier.pipeline
@@ -455,164 +274,3 @@ def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | 
     if (None if pipeline.lifted is None else pipeline.lifted.augment) is not (lifted and lifted.augment):
         return None
     return pipeline
-
-
-def _coreset_sampler(
-    coreset: Any,
-    pipeline: Pipeline,
-    dataset: Any,
-    sampler: Any,
-    batch_sampler: Any,
-    shuffle: bool | None,
-    reading: dict[str, Any],
-) -> CoresetSampler:
-    """The sampler of ``coreset=``: it shares the stages' seed and count of epochs."""
-    if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
-        return sampler  # a rebuilt loader hands it back
-    _refuse_streams(dataset)
-    base = sampler if isinstance(sampler, DistributedSampler) and not isinstance(sampler, CoresetSampler) else None
-    if (sampler is not None and base is None) or batch_sampler is not None:
-        name = "sampler" if sampler is not None else "batch_sampler"
-        raise ValueError(f"coreset= decides which samples are drawn, so {name}= must be left out; use shuffle=True")
-    if getattr(coreset, "varies", False):
-        warnings.warn(
-            f"{coreset!r} gives epochs of different lengths: size learning-rate schedules by loader.steps(epochs), and "
-            "mind that Lightning reads len(loader) once",
-            stacklevel=3,
-        )
-    elif len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
-        warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
-    return CoresetSampler(
-        coreset,
-        dataset=dataset,
-        shuffle=bool(shuffle),
-        seed=pipeline.seed,
-        passes=pipeline.passes,
-        base=base,
-        reading=reading,
-    )
-
-
-def _selections(coreset: Any, pipeline: Pipeline, dataset: Any, reading: dict[str, Any]) -> Selections:
-    """The selections of a coreset that chooses what is augmented: all samples are drawn, by the user's own sampler."""
-    _refuse_streams(dataset)
-    if coreset.apply == "append" and not pipeline.steps:
-        raise ValueError(
-            'apply="append" appends augmented copies, and there is no augment=; write augment=RandAugment()'
-        )
-    if pipeline.lifted is not None and not listed(pipeline.settings["augment"]):
-        raise ValueError(
-            f"apply={coreset.apply!r} concerns augment= alone, and augment= is missing: what lift=True takes out of "
-            "the dataset runs on all samples; write augment=RandAugment() and leave such transforms out of the dataset"
-        )
-    if hasattr(coreset, "meet"):
-        coreset.meet(dataset, **reading)
-    return Selections(coreset, len(dataset), pipeline.seed)
-
-
-def _refuse_streams(dataset: Any) -> None:
-    if isinstance(dataset, IterableDataset):
-        raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
-    if not hasattr(dataset, "__len__"):
-        raise TypeError(f"coreset= needs a dataset with a length, got {type(dataset).__name__}")
-
-
-class Wrapped:
-    """What `wrap` returns: the batches of ``loader`` after the stages. Other attributes are the loader's own."""
-
-    def __init__(self, loader: Iterable, pipeline: Pipeline) -> None:
-        self.loader, self._pipeline = loader, pipeline
-        self._running: Running | None = None  # the pass under way
-        self._resumed = 0  # samples that a resumed pass has handed out already
-
-    def __iter__(self) -> Iterator[Any]:
-        self._running = None
-        for data in self.loader:
-            if isinstance(data, Pending):
-                raise TypeError("wrap got a loader that already is smartaug's; pass its stages to one of the two")
-            if self._running is None:  # the pass begins with its first batch, as in DataLoader
-                self._running = self._pipeline.passes.begin()
-                self._running.samples, self._resumed = self._resumed, 0
-            yield self._pipeline.run(data, None, self._running)
-        self._running = None
-
-    def __len__(self) -> int:
-        return len(self.loader)  # type: ignore[arg-type]
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``, for the stages, the loader and its sampler."""
-        self._pipeline.passes.tell(epoch)
-        forward_epoch(self.loader, epoch)
-        if not hasattr(self.loader, "set_epoch"):
-            forward_epoch(getattr(self.loader, "sampler", None), epoch)
-
-    def steps(self, epochs: int) -> int:
-        """See `DataLoader.steps`."""
-        return epochs * len(self)
-
-    def stats(self) -> dict[str, Any]:
-        """See `DataLoader.stats`."""
-        return self._pipeline.stats()
-
-    def explain(self) -> str:
-        """See `DataLoader.explain`."""
-        return self._pipeline.explain()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Epoch and stages, and the wrapped loader's state if it keeps one: the position in the data is its own.
-
-        In mid-epoch it is the running epoch; a wrapped loader that keeps no state begins that epoch anew.
-        """
-        own, running = getattr(self.loader, "state_dict", None), self._running
-        return {
-            "epoch": self._pipeline.passes.upcoming if running is None else running.epoch,
-            "samples": 0 if running is None or own is None else running.samples,
-            "stages": self._pipeline.state_dict(),
-            "loader": None if own is None else own(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
-        self._pipeline.load_state_dict(state["stages"])
-        self._pipeline.passes.tell(state["epoch"])
-        self._running, self._resumed = None, state["samples"]
-        if state["loader"] is not None:
-            self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "loader":
-            raise AttributeError(name)
-        return getattr(self.loader, name)
-
-
-def wrap(
-    loader: Iterable,
-    *,
-    augment: Any = None,
-    reweight: Any = None,
-    device: torch.device | str | None = None,
-    seed: int | None = None,
-    inputs: Spec = None,
-    target: Spec = None,
-    returns: str = "same",
-) -> Wrapped:
-    """The stages around any iterable of batches: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
-
-    The keywords are `DataLoader`'s, but for coreset=, which needs the sampler. The batches carry no dataset indices, so
-    draws are keyed by a running count: they repeat for a seed and an epoch as far as the iterable's order does.
-    """
-    if not hasattr(loader, "__iter__"):
-        raise TypeError(f"wrap needs an iterable of batches, got {type(loader).__name__}")
-    if isinstance(loader, DataLoader) and loader._pipeline is not None:
-        raise TypeError("wrap got a smartaug.DataLoader that has stages; give it all of them and leave wrap out")
-    pipeline = Pipeline(
-        augment=augment,
-        reweight=reweight,
-        device=device,
-        seed=seed,
-        inputs=inputs,
-        target=target,
-        returns=returns,
-        classes=classes_of(getattr(loader, "dataset", None)),
-    )
-    return Wrapped(loader, pipeline)

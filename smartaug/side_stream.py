@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import leaves
 from .pipeline import Pipeline
+from .pipeline_inputs import checked_inputs
 
 
 class CopyAhead:
@@ -58,7 +59,9 @@ class CopyAhead:
     def _moved(self, data: Any) -> Any:
         where = leaves.find_inputs(data, self._pipeline.inputs, images=bool(self._pipeline.steps))
         inputs = leaves.get(data, where)
-        self._pipeline.check_inputs(inputs, where)  # while it is still on the CPU, where looking is free
+        checked_inputs(
+            inputs, where, augmented=bool(self._pipeline.steps)
+        )  # while it is still on the CPU, where looking is free
         length = len(inputs[0]) if isinstance(inputs, (tuple, list)) else len(inputs)
         paths = [where]
         if self._pipeline.reweight is not None:

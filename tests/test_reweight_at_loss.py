@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 import smartaug
-from smartaug import grads
+from smartaug import grads, grads_call
 from smartaug.notices import NoEffectWarning
 from tests import reference
 from tests.models import MODELS, convolutional, images, make, read
@@ -45,8 +45,8 @@ def test_benefits_from_given_logits(name, training, monkeypatch):
 
 
 def count(monkeypatch):
-    calls, original = [], grads._call_as_is
-    monkeypatch.setattr(grads, "_call_as_is", lambda *args: calls.append(1) or original(*args))
+    calls, original = [], grads_call._call_as_is
+    monkeypatch.setattr(grads_call, "_call_as_is", lambda *args: calls.append(1) or original(*args))
     return calls
 
 
@@ -129,8 +129,8 @@ def test_warmup_counts_batches_that_the_loss_has_met():
 
 def test_head_scope_makes_no_pass_of_the_batch(monkeypatch):
     model, held, sizes = convolutional(nn.GroupNorm(2, 4)).double(), data(12), []
-    original = grads._call_as_is
-    monkeypatch.setattr(grads, "_call_as_is", lambda m, v, x: sizes.append(len(x)) or original(m, v, x))
+    original = grads_call._call_as_is
+    monkeypatch.setattr(grads_call, "_call_as_is", lambda m, v, x: sizes.append(len(x)) or original(m, v, x))
     run(smartaug.SAFLEX(model, held, validation_batch=5, scope="head", when="loss"), model, data())
     assert sizes == [5, 6] + [5] * 7  # 6: the first batch, before the head is known
 

@@ -1,4 +1,7 @@
-"""`Augmentation`: what every plan-based augmentation is. Subclasses say how to sample; the rest is here."""
+"""`Augmentation`: what every plan-based augmentation is. Subclasses say how to sample; the rest is here.
+
+`Batched` is the call on a batch alone, which `lift.lifted.Stages` shares: its steps have no common plan.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,47 @@ def equal_cuts(outcomes: int) -> list[float]:
     return [n / outcomes for n in range(1, outcomes)]
 
 
-class Augmentation(ABC):
+class Batched(ABC):
+    """What is called on a batch of images, and draws for each row from a stream of its own (see `draws`)."""
+
+    _calls = 0  # rows seen without an index
+
+    @abstractmethod
+    def _keyed(
+        self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Images and labels (None: none are given) after it, drawn from the stream keys (B,) of the rows."""
+
+    def _keys(self, rows: int, index: Tensor | None, epoch: int, seed: int | None, view: int) -> Tensor:
+        """The stream keys (rows,); raises ValueError when index does not have as many entries."""
+        if index is None:
+            index = torch.from_numpy(np.arange(self._calls, self._calls + rows))
+            self._calls += rows
+        if index.shape != (rows,):
+            raise ValueError(
+                f"plan: index has shape {tuple(index.shape)} for a batch of {rows}; pass one dataset index a sample"
+            )
+        seed = torch.initial_seed() if seed is None else seed
+        with on_cpu():
+            return draws.key(seed, epoch, index.cpu(), view)
+
+    def __call__(
+        self,
+        images: Tensor,
+        target: Tensor | None = None,
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> Any:
+        """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
+        check_images(images)
+        images, mixed = self._keyed(images, target, self._keys(len(images), index, epoch, seed, view), index)
+        return images if target is None else (images, mixed)
+
+
+class Augmentation(Batched):
     """A random operation on a batch of images, drawn per sample: ``sample`` a plan, then execute it.
 
     >>> aug = smartaug.Flip()
@@ -36,7 +79,6 @@ class Augmentation(ABC):
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
     backend: str | None = None  # "torch", "numba", "triton", or None for the fastest there is
-    _calls = 0
 
     @abstractmethod
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -68,16 +110,9 @@ class Augmentation(ABC):
         shape = tuple(int(length) for length in shape)
         if len(shape) != 4:
             raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
-        if index is None:
-            index = torch.from_numpy(np.arange(self._calls, self._calls + shape[0]))
-            self._calls += shape[0]
-        if index.shape != (shape[0],):
-            raise ValueError(
-                f"plan: index has shape {tuple(index.shape)} for a batch of {shape[0]}; pass one dataset index a sample"
-            )
-        seed = torch.initial_seed() if seed is None else seed
+        key = self._keys(shape[0], index, epoch, seed, view)
         with on_cpu():
-            return self.sample(shape, draws.key(seed, epoch, index.cpu(), view))
+            return self.sample(shape, key)
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
         """Images (B, C, H, W) after ``plan``; same device, memory format and, but for `Normalize`, dtype."""
@@ -90,27 +125,24 @@ class Augmentation(ABC):
         """Which backend runs each segment of ``plan`` on images like these, and why; nothing is executed."""
         return backends.explain(plan, images, self.backend)
 
-    def __call__(
-        self,
-        images: Tensor,
-        target: Tensor | None = None,
-        *,
-        index: Tensor | None = None,
-        epoch: int = 0,
-        seed: int | None = None,
-        view: int = 0,
-    ) -> Any:
-        """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
-        check_images(images)
-        plan = self.plan(images.shape, index=index, epoch=epoch, seed=seed, view=view)
-        images = self.apply(images, plan)
-        return (
-            images if target is None else (images, mix_labels(target, plan, num_classes=self.num_classes, index=index))
-        )
+    def _keyed(
+        self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        return augmented(self, images, target, key, index)
 
     def __repr__(self) -> str:
         settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({', '.join(settings)})"
+
+
+def augmented(
+    step: Augmentation, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Images (B, C, H, W) and labels (None: none are given) after one augmentation, drawn from the keys (B,)."""
+    with on_cpu():
+        plan = step.sample(tuple(images.shape), key)
+    images = step.apply(images, plan)
+    return images, None if target is None else mix_labels(target, plan, num_classes=step.num_classes, index=index)
 
 
 def on_cpu() -> AbstractContextManager[Any]:

@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation, Compose, Normalize
-from ..augment.augmentation import check_images
+from ..augment.augmentation import Batched, augmented
 from ..augment.foreign import Foreign
-from ..augment.labels import mix_labels
 from . import registry
 from .head import AsTensor, Head
 from .steps import UNIT, State, Step
 
 
-class Stages:
+class Stages(Batched):
     """Augmentations and foreign stages in order, callable like one augmentation: what a plan alone cannot hold.
 
     Neighbouring augmentations share a plan, as in a loader, so that both draw the same.
@@ -33,34 +31,17 @@ class Stages:
             members: list[Any] = list(group)
             parts += [Compose(members)] if planned and len(members) > 1 else members
         self.stages = tuple(parts)
-        self._calls = 0
 
-    def __call__(
-        self,
-        images: Tensor,
-        target: Tensor | None = None,
-        *,
-        index: Tensor | None = None,
-        epoch: int = 0,
-        seed: int | None = None,
-        view: int = 0,
-    ) -> Any:
-        """As `Augmentation.__call__`."""
-        check_images(images)
-        if index is None:
-            index = torch.arange(self._calls, self._calls + len(images))
-            self._calls += len(images)
-        key = draws.key(torch.initial_seed() if seed is None else seed, epoch, index.cpu(), view)
+    def _keyed(
+        self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         for position, stage in enumerate(self.stages):
             own = key if len(self.stages) == 1 else draws.fold(key, position)
             if isinstance(stage, Foreign):
                 images = stage(images, own)
-                continue
-            plan = stage.sample(images.shape, own)
-            images = stage.apply(images, plan)
-            if target is not None:
-                target = mix_labels(target, plan, num_classes=stage.num_classes, index=index)
-        return images if target is None else (images, target)
+            else:
+                images, target = augmented(stage, images, target, own, index)
+        return images, target
 
     def __iter__(self) -> Any:
         return iter(self.stages)

@@ -9,6 +9,14 @@
 | `SAFLEX` | weights and soft labels that lower the validation loss most |
 | `SoftAugmentation` | labels softened by how much of the image is left; no model |
 | `Uniform` | leaves every batch as it is: the control |
+
+| file | holds |
+|---|---|
+| `protocols` | what a method is: a `Rule` or a `Learner` |
+| `learned`, `meta` | the shell around any method; the shell of those that own a network |
+| `asked`, `waiting` | what a method may ask about a batch; batches between the loader and the loss |
+| `validation` | batches of validation data, and the split that keeps some |
+| `memory`, `figures`, `weights` | last weights of samples; what weights came to; their scaling to mean 1 |
 """
 
 from .learned import ByRule, Reweighting

@@ -11,7 +11,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,13 @@ from ..head import Listener
 from ..logits import Criterion, distributions, logits_of
 from ..notices import NoEffectWarning
 from ..untouched import unwrapped
+from .asked import Asked
+from .figures import Figures
 from .memory import Memory
 from .protocols import Gradients, Rule, Verdict
 from .validation import ValidationBatches
+from .waiting import Shown, Waiting
+from .weights import normalised
 
 Model = nn.Module | Callable[[], nn.Module] | None
 _WAITING = 4  # batches that may be between the loader and the loss; loops fetch one or two ahead
@@ -94,8 +98,8 @@ class Reweighting(ABC):
         self._age = 0
         self._drawn = 0  # validation batches drawn
         self._memory = Memory()
-        self._record = _Record()
-        self._waiting: list[_Waiting] = []
+        self._record = Figures()
+        self._waiting: list[Waiting] = []
         self._listener = Listener()
         self._unmet = 0  # batches handed over in a row that no loss has shown
 
@@ -183,7 +187,7 @@ class Reweighting(ABC):
                 'when="loss" needs the dataset indices of a batch, and this one has none (an IterableDataset, or a '
                 'collate function that merges samples); write when="batch"'
             )
-        self._waiting = [*self._waiting[1 - _WAITING :], _Waiting(batch, trace)]
+        self._waiting = [*self._waiting[1 - _WAITING :], Waiting(batch, trace)]
         if self.scope == "head":
             self._listener.start(unwrapped(self.model), self.head)
         self._unmet += 1
@@ -204,7 +208,15 @@ class Reweighting(ABC):
         if (self.step - self.warmup) % self.weigh_every:
             weight, soft = self._recalled(batch)
         else:
-            asked = _Asked(self, batch, shown)
+            asked = Asked(
+                batch,
+                shown,
+                model=lambda: self.model,
+                current=self.current_direction,
+                scope=self.scope,
+                head=self.head,
+                method=self.method,
+            )
             weight, soft = self.weigh(asked, batch, trace)
             if weight is not None:
                 weight = normalised(weight)
@@ -253,7 +265,7 @@ class Reweighting(ABC):
     def stats(self) -> dict[str, Any]:
         """Over all weighed batches: mean weight, share of weights at zero, label entropy in nats, share of labels moved
         (another class became the likeliest), batches that were not finite, seconds a batch."""
-        return {"batches": self.step, **self._record.figures(max(1, self.step - self.warmup))}
+        return {"batches": self.step, **self._record.told(max(1, self.step - self.warmup))}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, the direction in use, remembered weights and figures: tensors and plain values."""
@@ -291,145 +303,9 @@ class ByRule(Reweighting):
         return self.rule(benefits, log_p, batch._replace(soft=grads.labels))
 
 
-def normalised(weight: Tensor) -> Tensor:
-    """Weights (B,) scaled to mean 1 over the batches of all ranks; all zero: ones. NaN stays NaN."""
-    sums = ranks.total(torch.stack([weight.sum(), torch.full_like(weight.sum(), float(len(weight)))]))
-    return _divided(weight, sums[0] / sums[1])
-
-
-def with_mean_one(weight: Tensor) -> Tensor:
-    """The same over this batch alone."""
-    return _divided(weight, weight.mean())
-
-
-def _divided(weight: Tensor, mean: Tensor) -> Tensor:
-    return torch.where(mean == 0, torch.ones_like(weight), weight / mean)
-
-
-class Shown(NamedTuple):
-    """The end of the loop's own forward pass: logits (B, K), and features (B, d) where the last layer was heard."""
-
-    logits: Tensor
-    feature: Tensor | None
-
-
-class _Waiting:
-    """A batch between the loader and the loss, then the verdict on it."""
-
-    def __init__(self, batch: Batch, trace: Any) -> None:
-        self.batch: Batch | None = batch
-        self.trace = trace
-        self.index: Tensor = batch.index  # type: ignore[assignment]  # the shell looked
-        self.verdict: Verdict | None = None
-
-    def lies_at(self, index: Tensor | None) -> bool:
-        """Whether ``index`` is this very memory."""
-        return index is not None and len(index) == len(self.index) and index.data_ptr() == self.index.data_ptr()
-
-    def equals(self, index: Tensor | None) -> bool:
-        """Whether ``index`` holds the same rows in the same order."""
-        return index is not None and torch.equal(index.to(self.index.device), self.index)
-
-
-class _Asked:
-    """`Gradients` of one batch, worked out when asked for."""
-
-    def __init__(self, shell: Reweighting, batch: Batch, shown: Shown | None) -> None:
-        self._shell, self._batch, self._shown = shell, batch, shown
-        self._pass: grads.Pass | None = None
-        self._labels: Tensor | None = None
-
-    @property
-    def labels(self) -> Tensor:
-        """(B, K) upstream labels; K is known once the model has been asked."""
-        if self._labels is None:
-            raise RuntimeError("the number of classes is known only after rows() or benefit()")
-        return self._labels
-
-    def rows(self, features: bool = False, graph: bool = True) -> grads.Pass:
-        """The batch's forward pass, made once."""
-        if self._pass is None:
-            head = self._shell.head if features else None
-            self._pass = grads.Pass(self._shell.model, self._batch.inputs, features=features, head=head, graph=graph)
-            self._note(self._pass.log_p)
-        return self._pass
-
-    def pseudo_step(self, weight: Tensor, lr: float) -> grads.Direction:
-        """Σ weight_i ∇ℓ_i over all ranks from the graph of `rows`, and the parameters one step down it."""
-        world = ranks.here()[1]
-        summed = ranks.averaged(self.rows().pull(-world * weight[:, None] * self.labels))
-        return grads.stepped(self._shell.model, summed, lr)
-
-    def direction(self, at: Mapping[str, Tensor] | None = None) -> grads.Direction:
-        """See `Reweighting.current_direction`."""
-        return self._shell.current_direction(_device(self._batch), at)
-
-    def benefit(self, direction: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """In the model's own mode, train as a rule: what the coming step will do."""
-        along = self.direction() if direction is None else direction
-        shell, shown = self._shell, self._shown
-        if shown is not None and shown.feature is None and shell.scope == "head":
-            shown = None  # not heard (a compiled model, the first batch): one pass of our own
-        logits, feature = (None, None) if shown is None else shown
-        log_p, made = grads.benefit(
-            shell.model, self._batch.inputs, along, shell.method, logits=logits, feature=feature
-        )
-        self._note(log_p)
-        return log_p, made
-
-    def _note(self, log_p: Tensor) -> None:
-        upstream = self._batch.target if self._batch.soft is None else self._batch.soft
-        if upstream is None:
-            raise TypeError("learned weights need labels, and the batch has no target; name it with target=")
-        self._labels = distributions(upstream.to(log_p.device), log_p.shape[1]).to(log_p.dtype)
-
-
-class _Record:
-    """Sums over weighed batches, on the device until asked for."""
-
-    names = ("samples", "weight", "zero", "entropy", "moved", "failed")
-
-    def __init__(self) -> None:
-        self.sums: Tensor | None = None
-        self.seconds = 0.0
-
-    def note(self, weight: Tensor | None, soft: Tensor | None, labels: Tensor) -> None:
-        shown = labels.new_ones(len(labels)) if weight is None else weight.detach()
-        rows = labels if soft is None else soft.detach()
-        fine = torch.isfinite(shown) & torch.isfinite(rows).all(1)
-        entropy = -(rows.clamp_min(1e-30).log() * rows).sum(1)
-        moved = rows.argmax(1) != labels.argmax(1)
-        each = torch.stack([fine, shown, shown == 0, entropy, moved, ~fine]).double()
-        each = torch.cat([torch.where(fine, each[:5], 0.0), each[5:]]).sum(1)
-        self.sums = each if self.sums is None else self.sums.to(each.device) + each
-
-    def figures(self, batches: int) -> dict[str, Any]:
-        values = [0.0] * 6 if self.sums is None else self.sums.tolist()
-        count = max(1.0, values[0])
-        return {
-            "mean_weight": values[1] / count,
-            "share_zero": values[2] / count,
-            "label_entropy": values[3] / count,
-            "labels_moved": values[4] / count,
-            "not_finite": int(values[5]),
-            "seconds_per_batch": self.seconds / batches,
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": self.sums, "seconds": self.seconds}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.sums, self.seconds = state["sums"], state["seconds"]
-
-
 def _checked(model: Any) -> Model:
     if model is not None and not callable(model):
         raise TypeError(
             f"model must be a torch.nn.Module, a callable returning one, or None, got {type(model).__name__}"
         )
     return model
-
-
-def _device(batch: Batch) -> torch.device:
-    inputs = batch.inputs[0] if isinstance(batch.inputs, (tuple, list)) else batch.inputs
-    return inputs.device

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from .learned import Reweighting, with_mean_one
+from .learned import Reweighting
 from .protocols import Gradients
+from .weights import with_mean_one
 
 
 class LearningToReweight(Reweighting):

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from .. import draws, ranks
 from ..batch import Batch
-from .learned import Model, Reweighting, with_mean_one
+from .learned import Model, Reweighting
 from .protocols import Gradients
+from .weights import with_mean_one
 
 
 class SAFLEX(Reweighting):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..batch import Batch
 from ..logits import distributions
-from .learned import normalised
+from .weights import normalised
 
 
 class SoftAugmentation:

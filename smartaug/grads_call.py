@@ -1,0 +1,81 @@
+"""The call of the user's model: values in place of its parameters, copies of its buffers, faster layouts of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .logits import logits_of
+from .untouched import generator_state, set_generator_state
+
+Direction = dict[str, Tensor]
+
+_relayable: WeakSet[nn.Module] = WeakSet()  # models that took channels-last images
+_contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not
+
+
+def trainable_values(module: nn.Module, at: Mapping[str, Tensor] | None, needed: bool = True) -> Direction:
+    """The parameters that require a gradient, each once, by name; ``at`` in their place where it has the name."""
+    found = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+    if needed and not found:
+        raise ValueError(
+            "the model has no parameter that requires a gradient, so no sample can help it; unfreeze some: "
+            "model.requires_grad_(True)"
+        )
+    return found if at is None else {name: at.get(name, value) for name, value in found.items()}
+
+
+def call_model(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
+    """The raw logits (B, K) or (B,) with ``values`` as parameters and copies of the buffers.
+
+    Convolutions on the CPU get their images in channels-last layout: half the time of a forward pass (measured on
+    ResNet-9, benchmarks/reweight.py). A model whose own ``view`` cannot take that is called as it is from then on.
+    """
+    faster = _relaid(module, inputs)
+    if faster is None:
+        return _call_as_is(module, values, inputs)
+    if module in _relayable:
+        return _call_as_is(module, values, faster)
+    state = generator_state(device_of(inputs))
+    try:
+        made = _call_as_is(module, values, faster)
+    except RuntimeError as error:
+        if "view" not in str(error):
+            raise
+        _contiguous_only.add(module)
+        set_generator_state(device_of(inputs), state)
+        return _call_as_is(module, values, inputs)
+    _relayable.add(module)
+    return made
+
+
+def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
+    frozen = {name: part.detach() for name, part in module.named_parameters() if name not in values}
+    buffers = {name: part.clone() for name, part in module.named_buffers()}
+    args: tuple = (inputs,)
+    kwargs: dict[str, Any] = {}
+    if isinstance(inputs, Mapping):
+        args, kwargs = (), dict(inputs)
+    elif isinstance(inputs, tuple):
+        args = inputs
+    return logits_of(functional_call(module, {**buffers, **frozen, **values}, args, kwargs))
+
+
+def _relaid(module: nn.Module, inputs: Any) -> Tensor | None:
+    """The images in channels-last layout, or None where that would not help."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.device.type != "cpu" or module in _contiguous_only:
+        return None
+    if not any(isinstance(part, nn.Conv2d) for part in module.modules()):
+        return None
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+def device_of(inputs: Any) -> torch.device:
+    """The device of the first tensor among a model's inputs; the CPU without one."""
+    parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
+    return next((part.device for part in parts if isinstance(part, Tensor)), torch.device("cpu"))

@@ -1,0 +1,86 @@
+"""What a method asks about the model and the batch at hand: `Gradients`, worked out when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .. import grads, ranks
+from ..batch import Batch
+from ..logits import distributions
+from .waiting import Shown
+
+
+class Asked:
+    """`Gradients` of one batch, worked out when asked for.
+
+    shown: the end of the loop's own forward pass, if it was shown. model: gives the network. current: the validation
+    direction on a device, at the parameters or at others. The rest is `Reweighting`'s.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        shown: Shown | None,
+        *,
+        model: Callable[[], nn.Module],
+        current: Callable[[torch.device, Mapping[str, Tensor] | None], grads.Direction],
+        scope: grads.Scope,
+        head: str | None,
+        method: grads.Method,
+    ) -> None:
+        self._batch, self._shown, self._model, self._current = batch, shown, model, current
+        self._scope, self._head, self._method = scope, head, method
+        self._pass: grads.Pass | None = None
+        self._labels: Tensor | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, K) upstream labels; K is known once the model has been asked."""
+        if self._labels is None:
+            raise RuntimeError("the number of classes is known only after rows() or benefit()")
+        return self._labels
+
+    def rows(self, features: bool = False, graph: bool = True) -> grads.Pass:
+        """The batch's forward pass, made once."""
+        if self._pass is None:
+            head = self._head if features else None
+            self._pass = grads.Pass(self._model(), self._batch.inputs, features=features, head=head, graph=graph)
+            self._note(self._pass.log_p)
+        return self._pass
+
+    def pseudo_step(self, weight: Tensor, lr: float) -> grads.Direction:
+        """Σ weight_i ∇ℓ_i over all ranks from the graph of `rows`, and the parameters one step down it."""
+        world = ranks.here()[1]
+        summed = ranks.averaged(self.rows().pull(-world * weight[:, None] * self.labels))
+        return grads.stepped(self._model(), summed, lr)
+
+    def direction(self, at: Mapping[str, Tensor] | None = None) -> grads.Direction:
+        """See `Reweighting.current_direction`."""
+        return self._current(_device(self._batch), at)
+
+    def benefit(self, direction: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """In the model's own mode, train as a rule: what the coming step will do."""
+        along = self.direction() if direction is None else direction
+        shown = self._shown
+        if shown is not None and shown.feature is None and self._scope == "head":
+            shown = None  # not heard (a compiled model, the first batch): one pass of our own
+        logits, feature = (None, None) if shown is None else shown
+        log_p, made = grads.benefit(
+            self._model(), self._batch.inputs, along, self._method, logits=logits, feature=feature
+        )
+        self._note(log_p)
+        return log_p, made
+
+    def _note(self, log_p: Tensor) -> None:
+        upstream = self._batch.target if self._batch.soft is None else self._batch.soft
+        if upstream is None:
+            raise TypeError("learned weights need labels, and the batch has no target; name it with target=")
+        self._labels = distributions(upstream.to(log_p.device), log_p.shape[1]).to(log_p.dtype)
+
+
+def _device(batch: Batch) -> torch.device:
+    inputs = batch.inputs[0] if isinstance(batch.inputs, (tuple, list)) else batch.inputs
+    return inputs.device

@@ -1,0 +1,51 @@
+"""What learned weights and labels came to: sums over weighed batches, for `Reweighting.stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Figures:
+    """Sums over weighed batches, on the device until asked for."""
+
+    names = ("samples", "weight", "zero", "entropy", "moved", "failed")
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+        self.seconds = 0.0
+
+    def note(self, weight: Tensor | None, soft: Tensor | None, labels: Tensor) -> None:
+        """Add a batch: weight (B,) and soft (B, K), None where nothing was learned, and upstream labels (B, K)."""
+        shown = labels.new_ones(len(labels)) if weight is None else weight.detach()
+        rows = labels if soft is None else soft.detach()
+        fine = torch.isfinite(shown) & torch.isfinite(rows).all(1)
+        entropy = -(rows.clamp_min(1e-30).log() * rows).sum(1)
+        moved = rows.argmax(1) != labels.argmax(1)
+        each = torch.stack([fine, shown, shown == 0, entropy, moved, ~fine]).double()
+        each = torch.cat([torch.where(fine, each[:5], 0.0), each[5:]]).sum(1)
+        self.sums = each if self.sums is None else self.sums.to(each.device) + each
+
+    def told(self, batches: int) -> dict[str, Any]:
+        """The figures, with the seconds spread over so many batches."""
+        values = [0.0] * 6 if self.sums is None else self.sums.tolist()
+        count = max(1.0, values[0])
+        return {
+            "mean_weight": values[1] / count,
+            "share_zero": values[2] / count,
+            "label_entropy": values[3] / count,
+            "labels_moved": values[4] / count,
+            "not_finite": int(values[5]),
+            "seconds_per_batch": self.seconds / batches,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums."""
+        return {"sums": self.sums, "seconds": self.seconds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.sums, self.seconds = state["sums"], state["seconds"]

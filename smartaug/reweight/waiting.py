@@ -1,0 +1,36 @@
+"""Batches between the loader and the loss (``when="loss"``), and what the loss shows of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from .protocols import Verdict
+
+
+class Shown(NamedTuple):
+    """The end of the loop's own forward pass: logits (B, K), and features (B, d) where the last layer was heard."""
+
+    logits: Tensor
+    feature: Tensor | None
+
+
+class Waiting:
+    """A batch between the loader and the loss, then the verdict on it."""
+
+    def __init__(self, batch: Batch, trace: Any) -> None:
+        self.batch: Batch | None = batch
+        self.trace = trace
+        self.index: Tensor = batch.index  # type: ignore[assignment]  # the shell looked
+        self.verdict: Verdict | None = None
+
+    def lies_at(self, index: Tensor | None) -> bool:
+        """Whether ``index`` is this very memory."""
+        return index is not None and len(index) == len(self.index) and index.data_ptr() == self.index.data_ptr()
+
+    def equals(self, index: Tensor | None) -> bool:
+        """Whether ``index`` holds the same rows in the same order."""
+        return index is not None and torch.equal(index.to(self.index.device), self.index)
