@@ -95,6 +95,15 @@ def alike(ours, theirs, least=DRAWS):
         assert beyond(theirs, ours) <= 1
 
 
+def alike_boxes(ours, theirs, least=DRAWS):
+    """Assert it of the top, left, height and width of boxes, of their areas, and of their aspects."""
+    ours, theirs = (np.asarray(np.stack([np.asarray(part) for part in side]), np.float64) for side in (ours, theirs))
+    for mine, given in zip(ours, theirs, strict=True):
+        alike(mine, given, least)
+    alike(ours[2] * ours[3], theirs[2] * theirs[3], least)
+    alike(*(np.log(side[2] + (side[2] == 0)) - np.log(side[3] + (side[3] == 0)) for side in (ours, theirs)), least)
+
+
 def alike_kinds(ours, theirs, least=DRAWS):
     """Assert that two samples of names or tuples, at least so many each, have one distribution."""
     assert min(len(ours), len(theirs)) >= least

@@ -4,9 +4,11 @@ import copy
 import pickle
 import random
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
+from albumentations.pytorch import ToTensorV2
 from PIL import Image
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, StackDataset, Subset
@@ -548,6 +550,42 @@ def test_a_mask_that_the_pipeline_did_not_get_is_not_moved():
         with pytest.warns(smartaug.NoEffectWarning, match="a mask or a second image, which it is not given"):
             loader = smartaug.DataLoader(dataset, 4, lift=True)
         assert next(iter(loader))[1].shape == (4, 64, 48)
+
+
+@pytest.mark.parametrize(
+    "tone",
+    [
+        v1.Compose([v1.ColorJitter(0.4, 0.3), v1.ToTensor(), v1.Normalize(MEAN, STD), v1.RandomErasing()]),
+        A.Compose([A.RandomBrightnessContrast(p=1.0), A.GaussNoise(), ToTensorV2()]),
+    ],
+    ids=["torchvision", "albumentations"],
+)
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_tone_beside_a_mask_that_the_pipeline_did_not_get_is_lifted(tone, as_dict):
+    named = isinstance(tone, A.Compose)
+
+    class Pairs(_Whole):
+        def __getitem__(self, index):
+            array = np.array(self.picture(index))
+            made = self.transform(image=array)["image"] if named else self.transform(self.picture(index))
+            mask = torch.arange(64 * 48).to(torch.uint8).view(1, 64, 48) + index
+            return {"mask": mask, "image": made} if as_dict else (made, mask)
+
+    loader = smartaug.DataLoader(Pairs(tone), 3, lift=True)
+    first, second = next(iter(loader)), next(iter(loader))
+    image, mask = ("image", "mask") if as_dict else (0, 1)
+    assert torch.equal(first[mask], torch.stack([Pairs(tone)[n][mask] for n in range(3)]))
+    assert first[image].shape == (3, 3, 64, 48)
+    assert not torch.equal(first[image], second[image])
+
+
+def test_tone_beside_a_second_image_that_could_be_taken_for_the_first_is_not_lifted():
+    class Reversed(_Whole):
+        def __getitem__(self, index):
+            return torch.zeros(3, 64, 48), self.transform(self.picture(index))
+
+    with pytest.warns(smartaug.NoEffectWarning, match="could be taken for its image"):
+        smartaug.DataLoader(Reversed(v1.Compose([v1.ColorJitter(0.4), v1.ToTensor()])), 3, lift=True)
 
 
 def test_mixing_and_foreign_stages_refuse_masks():

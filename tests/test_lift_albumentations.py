@@ -20,7 +20,7 @@ from smartaug.augment.plan import Erase, Warp
 from smartaug.lift import opencv_geometry, opencv_tone
 from smartaug.lift.registry import translate
 from smartaug.lift.steps import State
-from tests.lifting import DRAWS, alike, alike_kinds, as_often, reached
+from tests.lifting import DRAWS, alike, alike_boxes, alike_kinds, as_often, reached
 from tests.photos import batch, photos
 
 SIZE = (48, 64)
@@ -332,10 +332,11 @@ def test_crops_frames_and_holes():
         alike([place[axis] for place in found], warp.matrix[:, axis, 2])
 
     transform = A.RandomResizedCrop((20, 20), (0.2, 0.9), (0.5, 2.0))
-    warp = stage_of(transform).sample(shape, KEYS).segments[0]
-    coords = np.array([one["crop_coords"] for one in library(transform)])
-    for column, bound in zip(coords.T, (0, 2, 1, 3), strict=True):
-        alike(column - (bound % 2), warp.bounds[:, bound])
+    large = (480, 640)
+    bounds = stage_of(transform, large).sample((DRAWS, 3, *large), KEYS).segments[0].bounds
+    left, top, right, bottom = np.array([one["crop_coords"] for one in library(transform, (*large, 3))]).T
+    made = (bounds[:, 2], bounds[:, 0], bounds[:, 3] - bounds[:, 2] + 1, bounds[:, 1] - bounds[:, 0] + 1)
+    alike_boxes(made, (top, left, bottom - top, right - left))
 
     transform = A.PadIfNeeded(60, 70, position="random")
     warp = stage_of(transform).sample(shape, KEYS).segments[0]

@@ -18,7 +18,7 @@ from smartaug.augment.backends import execute
 from smartaug.augment.plan import Warp
 from smartaug.lift.timm import from_string
 from smartaug.lift.timm_ops import COVERED, TimmRandAugment
-from tests.lifting import DRAWS, alike, alike_kinds, apart, as_batch, as_often, lifted_batch, pictures
+from tests.lifting import DRAWS, alike, alike_boxes, alike_kinds, apart, as_batch, as_often, lifted_batch, pictures
 
 HPARAMS = {"translate_const": 20, "img_mean": (124, 116, 104)}
 GEOMETRIC = [name for name in COVERED if name.startswith(("Rotate", "Shear", "Translate"))]
@@ -199,7 +199,7 @@ def erased(transform, size):
 @pytest.mark.parametrize(("mode", "least", "most"), [("const", 1, 1), ("const", 1, 3), ("rand", 2, 2), ("pixel", 1, 2)])
 def test_random_erasing(mode, least, most):
     """How many rectangles, where, and how large; the number is drawn once for all of a sample."""
-    size = (24, 16)
+    size = (240, 160)
     transform = RandomErasing(0.4, mode=mode, min_count=least, max_count=most, device="cpu")
     stage = smartaug.lift([nothing_normalised(), transform]).augment
     (made,) = [part for part in stage if not isinstance(part, smartaug.Normalize)]
@@ -208,8 +208,7 @@ def test_random_erasing(mode, least, most):
     there = boxes[..., 2] > 0
     as_often(there.any(1).sum(), sum(map(bool, theirs)), 0.4)
     alike(there.sum(1), [len(rows) for rows in theirs])
-    for place in range(4):
-        alike(boxes[..., place][there], [box[place] for rows in theirs for box in rows], least=0.39 * DRAWS)
+    alike_boxes(boxes[there].T, list(zip(*(box for rows in theirs for box in rows), strict=True)), least=0.39 * DRAWS)
 
 
 @pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
@@ -230,15 +229,14 @@ def test_random_erasings_values(mode):
 
 
 def test_resized_crops():
-    transform = RandomResizedCropAndInterpolation((70, 60), (0.5, 1.0), (0.5, 1.6), interpolation="bilinear")
-    lifted = smartaug.lift(transform, size=(64, 48))
-    bounds = lifted.augment.plan((DRAWS, 3, 64, 48), index=torch.arange(DRAWS), seed=0).segments[0].bounds
-    image = Image.new("RGB", (48, 64))
+    transform = RandomResizedCropAndInterpolation((700, 600), (0.5, 1.0), (0.5, 1.6), interpolation="bilinear")
+    lifted = smartaug.lift(transform, size=(640, 480))
+    bounds = lifted.augment.plan((DRAWS, 3, 640, 480), index=torch.arange(DRAWS), seed=0).segments[0].bounds
+    image = Image.new("RGB", (480, 640))
     random.seed(0)
     params = [transform.get_params(image, transform.scale, transform.ratio) for _ in range(DRAWS)]
     ours = (bounds[:, 2], bounds[:, 0], bounds[:, 3] - bounds[:, 2] + 1, bounds[:, 1] - bounds[:, 0] + 1)
-    for place in range(4):
-        alike(ours[place], [row[place] for row in params])
+    alike_boxes(ours, list(zip(*params, strict=True)))
 
 
 def nothing_normalised():

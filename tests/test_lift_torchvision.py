@@ -21,9 +21,21 @@ import smartaug
 from smartaug import draws
 from smartaug.augment.backends import execute
 from smartaug.augment.plan import Plan, Trace, Warp
-from tests.lifting import DRAWS, alike, alike_kinds, apart, as_batch, as_often, lifted_batch, pictures, reached
+from tests.lifting import (
+    DRAWS,
+    alike,
+    alike_boxes,
+    alike_kinds,
+    apart,
+    as_batch,
+    as_often,
+    lifted_batch,
+    pictures,
+    reached,
+)
 
 SIZE = (64, 48)
+LARGE = (640, 480)  # where pixels are fine enough to see the ranges that boxes are drawn from
 KEYS = draws.key(0, 0, torch.arange(DRAWS))
 LIBRARIES = pytest.mark.parametrize("T", [v1, v2], ids=["v1", "v2"])
 KINDS = pytest.mark.parametrize("kind", ["pil", "tensor"])
@@ -343,12 +355,12 @@ def test_crop_pads_where_needed(T, size, monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"scale": (0.2, 0.9)}, {"scale": (0.8, 1.0), "ratio": (0.4, 2.5)}], ids=str)
 @LIBRARIES
 def test_resized_crop_parts(T, settings, monkeypatch):
-    transform = T.RandomResizedCrop((70, 60), **settings)
-    bounds = drawn(transform).segments[0].bounds
-    rows = recorded(T, transform, monkeypatch)
+    transform = T.RandomResizedCrop((700, 600), **settings)
+    bounds = drawn(transform, LARGE).segments[0].bounds
+    rows = recorded(T, transform, monkeypatch, LARGE)
     ours = (bounds[:, 2], bounds[:, 0], bounds[:, 3] - bounds[:, 2] + 1, bounds[:, 1] - bounds[:, 0] + 1)
-    for place, name in enumerate(("top", "left", "height", "width")):
-        alike(ours[place], column(rows, 0, 1 + place if T is v1 else name))
+    names = ("top", "left", "height", "width")
+    alike_boxes(ours, [column(rows, 0, 1 + place if T is v1 else name) for place, name in enumerate(names)])
 
 
 @pytest.mark.parametrize("settings", [{}, {"scale": (0.05, 0.9), "ratio": (0.2, 4.0)}], ids=str)
@@ -356,12 +368,11 @@ def test_resized_crop_parts(T, settings, monkeypatch):
 def test_erased_boxes(T, settings, monkeypatch):
     """Where no box fits, v1 erases with the image itself, v2 with None, and here the box is empty."""
     transform = T.RandomErasing(1.0, **settings)
-    boxes = drawn(transform).segments[0].boxes[:, 0]
-    rows = [row[0] for row in recorded(T, transform, monkeypatch)]
+    boxes = drawn(transform, LARGE).segments[0].boxes[:, 0]
+    rows = [row[0] for row in recorded(T, transform, monkeypatch, LARGE)]
     found = [row[1:5] if T is v1 else [row[name] for name in "ijhw"] for row in rows]
-    found = [[0] * 4 if tuple(box[2:]) == SIZE else box for box in found]
-    for place in range(4):
-        alike(boxes[:, place], column(found, place))
+    found = [[0] * 4 if tuple(box[2:]) == LARGE else box for box in found]
+    alike_boxes(boxes.T, list(zip(*found, strict=True)))
 
 
 def test_erasing_with_noise(monkeypatch):

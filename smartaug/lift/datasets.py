@@ -97,7 +97,7 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     lifted = compiled(transform, state_of(dataset, size))
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
-    hindered = hindrance(dataset, partial(with_transform, dataset, name), lifted.head)
+    hindered = hindrance(dataset, partial(with_transform, dataset, name), lifted.head, lifted.moves_pixels)
     if hindered is not None:
         return _nothing(dataset, f"its {name} must stay: {hindered}")
     alone = name == "transform" and type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform"

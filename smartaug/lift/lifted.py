@@ -18,6 +18,8 @@ from . import registry
 from .head import AsTensor, Head
 from .steps import UNIT, State, Step
 
+_MANY = 256  # samples that show whether a policy has geometric operations
+
 
 class Stages(Batched):
     """Augmentations and foreign stages in order, callable like one augmentation: what a plan alone cannot hold.
@@ -84,6 +86,16 @@ class Lifted:
             if step.where == "worker":
                 return f"{step.name} stays in the worker: {step.why}"
         return self.note
+
+    def moves_pixels(self, shape: Sequence[int]) -> bool:
+        """Whether what runs batched may change where things are in images (C, H, W) of ``shape``."""
+        stages: Sequence[Any] = self.augment.stages if isinstance(self.augment, Stages) else [self.augment]
+        key = draws.key(0, 0, torch.arange(_MANY, device="cpu"))
+        return any(
+            stage.moves_pixels if isinstance(stage, Foreign) else stage.sample((_MANY, *shape), key).moves_pixels
+            for stage in stages
+            if stage is not None
+        )
 
     def explain(self) -> str:
         """A table: every transform, where it runs, and why."""

@@ -9,13 +9,13 @@ their word, and a ``__getitem__`` that does something else for other samples tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, default_collate
 
 from .. import leaves
 from ..augment.foreign import forked_rng
@@ -42,10 +42,16 @@ class Recorder:
         return made
 
 
-def hindrance(dataset: Any, placed: Callable[[Callable[..., Any]], Any], head: Callable[..., Any]) -> str | None:
+def hindrance(
+    dataset: Any,
+    placed: Callable[[Callable[..., Any]], Any],
+    head: Callable[..., Any],
+    moves: Callable[[Sequence[int]], bool],
+) -> str | None:
     """Why the transform of ``dataset`` cannot be taken out of it; None: it can.
 
-    placed: gives a copy of the dataset with another transform. head: what would take the place of the transform.
+    placed: gives a copy of the dataset with another transform. head: what would take the place of the transform. moves:
+    whether what was taken out may change where things are in images (C, H, W) of a shape.
     """
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if isinstance(dataset, IterableDataset):
@@ -57,10 +63,12 @@ def hindrance(dataset: Any, placed: Callable[[Callable[..., Any]], Any], head: C
         sample, other = first(placed(recorder)), first(placed(again))
     except Exception as error:  # whatever the user's code does with what it does not expect
         return f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
-    return _does_more(type(dataset).__name__, sample, recorder, other, again)
+    return _does_more(type(dataset).__name__, sample, recorder, other, again, moves)
 
 
-def _does_more(name: str, sample: Any, recorder: Recorder, other: Any, again: Recorder) -> str | None:
+def _does_more(
+    name: str, sample: Any, recorder: Recorder, other: Any, again: Recorder, moves: Callable[[Sequence[int]], bool]
+) -> str | None:
     if not recorder.made:
         return f"{name} did not call it for its first sample"
     if len(recorder.made) != len(again.made):
@@ -80,9 +88,21 @@ def _does_more(name: str, sample: Any, recorder: Recorder, other: Any, again: Re
         return f"{name} makes other parts of a sample from the image after it"
     image = leaves.get(sample, places[0])
     dense = [leaf for _, leaf in rest if getattr(leaf, "ndim", 0) >= 2 and tuple(leaf.shape[-2:]) == image.shape[-2:]]
-    if dense and not recorder.joint:
+    if not dense or recorder.joint:
+        return None
+    if moves(image.shape):
         return f"the samples of {name} have a mask or a second image, which it is not given"
+    if len(places) > 1 or not _found(sample, places[0]):
+        return f"the samples of {name} have a mask or a second image that could be taken for its image"
     return None
+
+
+def _found(sample: Any, place: leaves.Path) -> bool:
+    """Whether the images of a batch of such samples are found at ``place`` where nobody names them."""
+    try:
+        return leaves.find_inputs(default_collate([sample])) == place
+    except (TypeError, ValueError, RuntimeError):  # samples that only the user's own collate function can take
+        return False
 
 
 def collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | None:
