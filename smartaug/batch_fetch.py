@@ -5,9 +5,9 @@ one collate per sample. Values, dtypes, label transforms and errors are those of
 taken whenever anything is out of the ordinary: a negative or missing index, a changed transform, another storage.
 When: ``lift=True``, torch's own collate function, and storage in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
 USPS, SVHN and STL10 whose transform is only "to uint8 tensor", `TensorDataset`, Hugging Face data sets in NumPy or
-torch format, and `Subset` of these. A subclass with a ``__getitem__`` of its own is never passed by. Without
-``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user passed, and nothing may be hung on
-it. Cost: one gather per batch; worker processes cost more than they save.
+torch format, and `Subset` and `AugmentedDataset` of these. A subclass with a ``__getitem__`` of its own is never passed
+by. Without ``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user passed, and nothing may
+be hung on it. Cost: one gather per batch; worker processes cost more than they save.
 
 How: torch's fetcher prefers a data set's ``__getitems__`` where there is one. A `BatchFetch` is hung on the loader's
 own shallow copy of the data set under that name, so it survives every rebuild that keeps data set and collate function
@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.data import Subset, default_collate
 
 from .fetch import asker
+from .lift.albumentations_head import Head as AlbumentationsHead
 from .lift.head import AsTensor, Head
 
 _AT = "__getitems__"
@@ -138,6 +139,7 @@ class _Reader(NamedTuple):
 
     hinders: Callable[[Any], str | None]
     read: Callable[[Any, list[int]], Any]
+    of_images: bool = False  # whether it gives PIL images where it has no transform
 
 
 def _reader(dataset: Any) -> _Reader | None:
@@ -207,7 +209,7 @@ def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], 
 
 def _stored(labels: str, layout: str, cast: bool) -> _Reader:
     """Arrays of images beside labels. cast: whether ``__getitem__`` makes the label an int."""
-    return _Reader(_images_hinder(labels, layout), _images(labels, layout, cast))
+    return _Reader(_images_hinder(labels, layout), _images(labels, layout, cast), of_images=True)
 
 
 def _table_hinders(dataset: Any) -> str | None:
@@ -224,7 +226,36 @@ def _table(dataset: Any, rows: list[int]) -> dict[str, Any]:
     return made
 
 
+def _bare(dataset: Any) -> Any:
+    """``dataset``, or `Subset` of it, with images in the place of what its own transform would have to make of them."""
+    if _plain_subset(dataset):
+        copied = copy.copy(dataset)
+        copied.dataset = _bare(dataset.dataset)
+        return copied
+    if getattr(dataset, "transform", None) is None:
+        reader = _reader(dataset)
+        if reader is not None and reader.of_images:
+            copied = copy.copy(dataset)
+            copied.transform = _IMAGES
+            return copied
+    return dataset
+
+
+def _augmented_hinders(dataset: Any) -> str | None:
+    if dataset.only is not None or dataset.joint:
+        return "its transform is for some of the samples, or for more than the image"
+    if not only_to_tensor(dataset.transform):
+        return "its transform does more for each sample than make it a uint8 tensor"
+    return hinders(_bare(dataset.dataset))
+
+
+def _augmented(dataset: Any, rows: list[int]) -> Any:
+    return whole_batch(_bare(dataset.dataset), rows)
+
+
+_IMAGES = Head((), AsTensor())
 _READERS: Mapping[str, _Reader] = {
+    "smartaug.dataset.AugmentedDataset": _Reader(_augmented_hinders, _augmented),
     "torch.utils.data.dataset.TensorDataset": _Reader(_tensors_hinder, _tensors),
     "torchvision.datasets.cifar.CIFAR10": _stored("targets", "HWC", cast=False),
     "torchvision.datasets.mnist.MNIST": _stored("targets", "HW", cast=True),
@@ -240,6 +271,6 @@ _TO_TENSOR = ("torchvision.transforms.transforms.PILToTensor", "torchvision.tran
 
 def only_to_tensor(transform: Any) -> bool:
     """Whether ``transform`` does nothing but make a PIL image a uint8 tensor (C, H, W)."""
-    if type(transform) is Head:
-        return not transform.transforms and type(transform.last) is AsTensor
+    if isinstance(transform, (Head, AlbumentationsHead)):
+        return transform.only_to_tensor
     return f"{type(transform).__module__}.{type(transform).__qualname__}" in _TO_TENSOR

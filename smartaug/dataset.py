@@ -91,6 +91,11 @@ class AugmentedDataset(Dataset):
         """Why `lift` leaves the transform here, or None: the device cannot tell which samples are to be augmented."""
         return None if self.only is None else "only= says which samples are augmented, so the transform stays with it"
 
+    @property
+    def feeds_transform(self) -> Any:
+        """The data set whose samples the transform is given, for `lift`, which looks up what images these are."""
+        return self.dataset
+
     def __len__(self) -> int:
         return len(self.dataset)
 

@@ -6,9 +6,11 @@ import functools
 import hashlib
 import pickle
 
+import albumentations
 import numpy as np
 import pytest
 import torch
+from albumentations.pytorch import ToTensorV2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader as TorchDataLoader
@@ -623,3 +625,93 @@ def test_without_lift_the_data_set_is_the_users(counted):
     assert loader.dataset is dataset
     assert_epoch(read_pass(loader), 0)
     assert not counted
+
+
+# --- behind an AugmentedDataset --------------------------------------------------------------------------------------
+
+
+PIPELINES = {
+    "albumentations": lambda: albumentations.Compose(
+        [albumentations.HorizontalFlip(), albumentations.Normalize(0.5, 0.5), ToTensorV2()]
+    ),
+    "torchvision": lambda: v2.Compose([v2.RandomHorizontalFlip(), v2.PILToTensor()]),
+}
+
+
+def without_transform(dataset):
+    bare = copy.copy(dataset)
+    bare.transform = bare.transforms = None
+    return bare
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("name", STORED)
+def test_behind_an_augmented_dataset(stored, name, pipeline):
+    bare = without_transform(stored[name])
+    for inner in (bare, Subset(Subset(bare, [6, 5, 4, 3, 2, 1]), [5, 0, 0, 3])):
+        lifted = smartaug.lift(smartaug.AugmentedDataset(inner, PIPELINES[pipeline]())).dataset
+        assert hinders(lifted) is None
+        rows = [3, 0, 1, 3]
+        same(whole_batch(lifted, rows), default_collate([lifted[row] for row in rows]))
+    assert bare.transform is None
+
+
+def test_size_is_known_behind_an_augmented_dataset(stored):
+    """A crop needs to know that all images are of one size, which only the storage says."""
+    bare = without_transform(stored["CIFAR10"])
+    crop = v2.Compose([v2.RandomCrop(32, padding=4), v2.PILToTensor()])
+    assert not smartaug.lift(smartaug.AugmentedDataset(bare, crop)).head.transforms
+    assert not smartaug.lift(smartaug.AugmentedDataset(Subset(bare, [1, 2]), crop)).head.transforms
+    resized = copy.copy(bare)
+    resized.transform = v2.Resize(40)
+    assert smartaug.lift(smartaug.AugmentedDataset(resized, crop)).head.transforms
+
+
+def test_what_hinders_behind_an_augmented_dataset(stored):
+    bare = without_transform(stored["CIFAR10"])
+    head = Head((), AsTensor())
+    half = torch.tensor([True, False] * SIZE)[:SIZE]
+    for dataset, reason in (
+        (smartaug.AugmentedDataset(bare, head, only=half), "some of the samples"),
+        (smartaug.AugmentedDataset(bare, head, joint=True), "more than the image"),
+        (smartaug.AugmentedDataset(bare, v2.RandomHorizontalFlip()), "does more"),
+        (smartaug.AugmentedDataset(Twice(bare), head), "is no array"),
+    ):
+        assert reason in hinders(dataset)
+        assert whole_batch(dataset, [0, 1]) is None
+    resized = copy.copy(bare)
+    resized.transform = v2.Resize(40)
+    assert "does more" in hinders(smartaug.AugmentedDataset(resized, head))
+
+
+class Twice(Dataset):
+    """A data set around another one."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        return self.inner[index]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_loader_over_an_augmented_dataset(stored, pipeline):
+    bare = without_transform(stored["CIFAR10"])
+    dataset = smartaug.AugmentedDataset(bare, PIPELINES[pipeline](), seed=3)
+    made = [smartaug.DataLoader(dataset, lift=True, batch_size=3, seed=0, num_workers=n) for n in (0, 1)]
+    assert "whole batches" in made[0].explain()
+    for one, other in zip(*made, strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            assert torch.equal(mine, theirs)
+    slow = smartaug.DataLoader(dataset, lift=True, batch_size=3, seed=0, collate_fn=default_collate_twice)
+    again = smartaug.DataLoader(dataset, lift=True, batch_size=3, seed=0)
+    for one, other in zip(again, slow, strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def default_collate_twice(samples):
+    return default_collate(list(samples))

@@ -29,6 +29,11 @@ class Head:
         last_of_all = given.transforms[-1] if is_container(given) else given
         self.transpose = bool(getattr(last_of_all, "transpose_mask", False))
 
+    @property
+    def only_to_tensor(self) -> bool:
+        """Whether it does nothing but make an image a tensor."""
+        return not self.kept and type(self.last) is AsTensor
+
     def __call__(self, **sample: Any) -> dict[str, Any]:
         """The sample after the transforms that stay."""
         image = sample["image"]

@@ -182,8 +182,14 @@ def state_of(dataset: Any, size: tuple[int, int] | None) -> State:
     """What is known of the images that a dataset gives its transform.
 
     torchvision's own datasets that keep all images in one array (CIFAR, MNIST, SVHN, STL10, ...) give PIL images of
-    that size. Others may give anything.
+    that size; so does what is given to the transform of an `AugmentedDataset` of one. Others may give anything.
     """
+    feeds = inspect.getattr_static(dataset, "feeds_transform", None)
+    if isinstance(feeds, property):
+        inner = dataset.feeds_transform
+        while isinstance(inner, Subset) and _inside(inner):
+            inner = inner.dataset
+        return State(size=size) if slot(inner) is not None else state_of(inner, size)
     data = getattr(dataset, "data", None)
     getter = getattr(type(dataset), "__getitem__", None)
     own = getattr(getter, "__module__", "").startswith("torchvision.")

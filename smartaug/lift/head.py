@@ -34,7 +34,7 @@ class AsTensor:
             image = np.array(image)
         elif not isinstance(image, np.ndarray):
             raise TypeError(f"lift needs an image (PIL, array or tensor) here, got {type(image).__name__}")
-        given = torch.from_numpy(np.ascontiguousarray(image))
+        given = torch.from_numpy(image.copy() if not image.flags.writeable else np.ascontiguousarray(image))
         return given[None] if given.ndim == 2 else given.permute(2, 0, 1).contiguous()
 
     def __repr__(self) -> str:
@@ -50,6 +50,11 @@ class Head:
 
     def __init__(self, transforms: Sequence[Any], last: AsTensor | None = None) -> None:
         self.transforms, self.last = tuple(transforms), last
+
+    @property
+    def only_to_tensor(self) -> bool:
+        """Whether it does nothing but make an image a tensor."""
+        return not self.transforms and type(self.last) is AsTensor
 
     def __call__(self, *inputs: Any) -> Any:
         """The sample after the transforms that stay."""
