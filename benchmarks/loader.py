@@ -9,8 +9,10 @@ it image by image in the workers (torchvision and timm on PIL images, albumentat
 main process with one operation for all (Kornia, flagged: not equivalent). "torch, nothing" only fetches and collates
 uint8 images. "lifted" is torchvision's own `CIFAR10` with torchvision's transforms, through ``lift=True``. "recipes":
 the pipelines of `benchmarks/recipes.py`, original and lifted, on a `CIFAR10` at 32 pixels and on JPEG files at 224,
-decoding included, in batches of 64. "fetch": uint8 images of a `CIFAR10` and nothing else, sample by sample and whole.
-"machinery": what the stages add to a batch of 128 tiny images in one process, in milliseconds.
+decoding included, in batches of 64; albumentations' at 32 pixels also as ``AugmentedDataset(CIFAR10(root), pipeline)``,
+which needs no ``__getitem__`` of the user's and is fetched whole. "fetch": uint8 images of a `CIFAR10` and nothing
+else, sample by sample and whole. "machinery": what the stages add to a batch of 128 tiny images in one process, in
+milliseconds.
 
 Run: ``python -m benchmarks.loader``; ``--only TABLE`` prints one table and writes nothing. Images: CIFAR-10 with
 ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos; JPEG files are crops of
@@ -103,19 +105,19 @@ def compared(
     }
 
 
-def contestants(dataset: Any, batch_size: int, workers: int) -> dict[str, Callable[[], Any]]:
-    """The data set's own pipeline through torch's loader, and lifted."""
+def contestants(dataset: Any, batch_size: int, workers: int, around: Any | None = None) -> dict[str, Callable[[], Any]]:
+    """The data set's own pipeline through torch's loader, and lifted; around: the same as an `AugmentedDataset`."""
     shared: dict[str, Any] = {"batch_size": batch_size, "shuffle": True}
     several = {**shared, "num_workers": workers, "persistent_workers": workers > 0}
-    lifted = smartaug.DataLoader(dataset, lift=True, seed=0, **several)
     made = {
         f"original, {workers} workers": whole(DataLoader(dataset, **several)),
-        f"lifted, {workers} workers": whole(lifted),
+        f"lifted, {workers} workers": whole(smartaug.DataLoader(dataset, lift=True, seed=0, **several)),
     }
-    if "whole batches" in lifted.explain():
+    for name, source in (("lifted", dataset), ("AugmentedDataset lifted", around)):
         for threads in (1, workers):
-            alone = smartaug.DataLoader(dataset, lift=True, seed=0, **shared)
-            made[f"lifted, no workers, {threads} thread{'s' * (threads > 1)}"] = whole(alone, threads)
+            alone = None if source is None else smartaug.DataLoader(source, lift=True, seed=0, **shared)
+            if alone is not None and "whole batches" in alone.explain():
+                made[f"{name}, no workers, {threads} thread{'s' * (threads > 1)}"] = whole(alone, threads)
     return made
 
 
@@ -285,7 +287,8 @@ def original_and_lifted(options: Any, folder: Path) -> dict[str, Any]:
         }
         for size, (dataset, batch_size) in sources.items():
             print(f"{recipe.name}, {size} px")
-            made = contestants(dataset, batch_size, options.workers)
+            around = recipes.augmented(dataset, recipe) if recipe.array and size == 32 else None
+            made = contestants(dataset, batch_size, options.workers, around)
             results[f"{recipe.name}, {size} px"] = {
                 **compared(made, len(dataset), options.repeats, (f"original, {options.workers} workers",)),
                 "explain": smartaug.lift(dataset).explain().splitlines(),

@@ -9,6 +9,7 @@ albumentations, subclasses of these two that hand the transform an array.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ from PIL import Image
 from timm.data import auto_augment, create_transform
 from torchvision.datasets import CIFAR10, ImageFolder
 from torchvision.transforms import v2
+
+import smartaug
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -144,6 +147,14 @@ def cifar(images: np.ndarray, labels: Sequence[int], folder: Path, recipe: Recip
         own["__getitem__"] = _take_arrays
     kind: Any = type("CIFAR10", (CIFAR10,), own)
     return kind(folder, transform=finishing() if recipe is None else recipe.make(32))
+
+
+def augmented(dataset: CIFAR10, recipe: Recipe) -> smartaug.AugmentedDataset:
+    """The images of ``dataset`` as torchvision's own class gives them, with the recipe's transform around it."""
+    plain = copy.copy(dataset)
+    plain.__class__ = CIFAR10  # it has a __getitem__ of its own for arrays
+    plain.transform = plain.transforms = None
+    return smartaug.AugmentedDataset(plain, recipe.make(32), seed=0)
 
 
 def jpegs(folder: Path, count: int) -> Path:
