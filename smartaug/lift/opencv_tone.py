@@ -8,7 +8,9 @@ operations of `augment.tone`, which are torchvision's, would be up to 4 grey lev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -47,14 +49,18 @@ class Drawn(Augmentation):
         return Plan(tuple(shape), segments, Trace(torch.zeros(len(key), 1, dtype=torch.int64), shown, (self.name,)))
 
 
-def table_of(values: Tensor) -> Tensor:
+# tables are made with NumPy: torch would share 65,536 values among threads, which takes longer where cores are busy
+
+
+def table_of(values: np.ndarray) -> Tensor:
     """Tables (..., 256) of grey levels, from values whose fractions are cut off; ``values`` is overwritten."""
-    return values.clamp_(0.0, 255.0).trunc_().float()
+    np.clip(values, 0.0, 255.0, out=values)
+    return torch.from_numpy(np.trunc(values, out=values).astype(np.float32, copy=False))
 
 
-def levels(dtype: torch.dtype = torch.float32) -> Tensor:
+def levels(dtype: Any = np.float64) -> np.ndarray:
     """0 … 255."""
-    return torch.arange(_LEVELS, dtype=dtype)
+    return np.arange(_LEVELS, dtype=dtype)
 
 
 # --- brightness, contrast, gamma: one table a sample -----------------------------------------------------------------
@@ -62,7 +68,9 @@ def levels(dtype: torch.dtype = torch.float32) -> Tensor:
 
 def linear(factor: Tensor, added: Tensor) -> Tensor:
     """Tables (B, 256) of v · factor + added in float32."""
-    return table_of((levels() * factor.float()[:, None]).add_(added.float()[:, None]))
+    made = levels(np.float32) * factor.numpy().astype(np.float32)[:, None]
+    made += added.numpy().astype(np.float32)[:, None]
+    return table_of(made)
 
 
 def brightness_contrast(numbers: Tensor, key: Tensor, shape: Sequence[int], *, safe: bool) -> Sequence[Segment]:
@@ -81,15 +89,15 @@ def safe_range(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
 
 def gamma(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
     """Numbers: the exponent in percent."""
-    unit = levels(torch.float64) * (1.0 / 255.0)
-    return (Lookup(table_of(unit ** (numbers / 100.0) * 255.0)),)
+    unit = levels() * (1.0 / 255.0)
+    return (Lookup(table_of(unit ** (numbers.numpy() / 100.0) * 255.0)),)
 
 
 def shifted_channels(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
     """Numbers: what is added to each channel, as a share of 255, cut to whole levels."""
     channels = shape[1] if shape[1] > 1 else 1
-    added = (numbers[:, :channels] * 255.0).trunc()
-    return (Lookup(table_of(levels(torch.float64) + added[..., None])),)
+    added = np.trunc(numbers[:, :channels].numpy() * 255.0)
+    return (Lookup(table_of(levels() + added[..., None])),)
 
 
 # --- grey and HSV ----------------------------------------------------------------------------------------------------
@@ -168,12 +176,12 @@ def recoloured(images: Tensor, tables: Tensor) -> Tensor:
 
 def _turned(turn: Tensor) -> Tensor:
     """The hues' table (B, 256): turned by ``turn`` (B,) of 180, fractions cut off."""
-    return torch.remainder(levels(torch.float64) + turn[:, None], 180.0).to(torch.uint8)
+    return torch.from_numpy(np.mod(levels() + turn.numpy()[:, None], 180.0).astype(np.uint8))
 
 
 def _added(shift: Tensor) -> Tensor:
     """A table (B, 256) of v + shift, which albumentations cuts to whole levels."""
-    return (levels() + shift.trunc().float()[:, None]).clamp(0.0, 255.0).to(torch.uint8)
+    return torch.from_numpy(np.clip(levels() + np.trunc(shift.numpy())[:, None], 0.0, 255.0).astype(np.uint8))
 
 
 def hue_saturation_value(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
@@ -330,5 +338,5 @@ def posterized(
 
 def solarized(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
     """Numbers: the threshold as a share of 255, from which on values are inverted."""
-    value = levels(torch.float64)
-    return (Lookup(table_of(torch.where(value >= numbers * 255.0, 255.0 - value, value))),)
+    value = levels()
+    return (Lookup(table_of(np.where(value >= numbers.numpy() * 255.0, 255.0 - value, value))),)
