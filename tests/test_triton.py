@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from test_backends import CASES, in_unit, pictures, planned, plans, same
 
 import smartaug.augment as A
+from smartaug import draws
 from smartaug.augment import backends
 from smartaug.augment.backends import triton as triton_backend
-from smartaug.augment.plan import FILTERS, TONES, Erase, Filter, Mix, Plan, Store, Tone, Warp
+from smartaug.augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
 
 INTERPRETED = triton_backend.interpreted()
 CUDA = torch.cuda.is_available() and not INTERPRETED
@@ -182,6 +183,27 @@ def test_filters_erase_and_mix(channels, dtype):
 
 
 @conforms
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lookup_and_noise(channels, dtype):
+    images = pictures((4, channels, 9, 11), dtype)
+    some = torch.tensor([True, False, True, True])
+    numbers = uniform(4, high=40.0).float(), uniform(4, high=9.0).float() - 4
+    key = draws.key(0, 1, torch.arange(4))
+    for segment in (
+        Lookup(uniform(4, 256, high=300.0).float() - 20, some),
+        Lookup(uniform(4, channels, 256, high=255.0).float()),
+        Noise(key, *numbers, shared=True),
+        Noise(key, *numbers, active=some),
+    ):
+        found, expected = by_triton([segment], images), by_torch([segment], images)
+        if dtype == torch.uint8:
+            assert torch.equal(found, expected)
+        else:
+            near(found, expected)
+
+
+@conforms
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_whole_policies_on_floats(dtype):
     """Buffers alternate and dtypes change within one plan; what comes behind Normalize runs too."""
@@ -314,7 +336,7 @@ class Compiler:
 KERNELS = {
     "triton_warp": ["warp"],
     "triton_tone": ["tone", "statistics"],
-    "triton_pixels": ["sharpness", "blur_columns", "blur_rows", "erase", "mix", "store"],
+    "triton_pixels": ["lookup", "noise", "sharpness", "blur_columns", "blur_rows", "erase", "mix", "store"],
 }
 
 
@@ -348,6 +370,14 @@ def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path):
         images = images.contiguous(memory_format=torch.channels_last) if last else images
         for augmentation in augmentations:
             triton_backend.prepare(planned(augmentation, shape).segments, images)(images)
+        drawn = torch.ones(shape[0]), torch.zeros(shape[0])
+        for segment in (
+            Lookup(torch.zeros(shape[0], 256)),
+            Lookup(torch.zeros(shape[0], shape[1], 256)),
+            Noise(torch.zeros(shape[0], dtype=torch.int64), *drawn),
+            Noise(torch.zeros(shape[0], dtype=torch.int64), *drawn, shared=True),
+        ):
+            triton_backend.prepare([segment], images)(images)
     assert {key[0] for key in made} == {name for names in KERNELS.values() for name in names}
     for kernel in made.values():
         assert kernel.asm["cubin"]

@@ -136,6 +136,11 @@ def _reached(images: Tensor, active: Tensor | None, owned: bool) -> tuple[Tensor
     return rows, images if owned or not len(rows) else images.clone()
 
 
+def _grey_levels(part: Tensor) -> Tensor:
+    """The nearest grey levels, int64, of floats in [0, 1]; half precision would be off by one."""
+    return (part.to(torch.promote_types(part.dtype, torch.float32)) * 255.0).round_().clamp_(0, 255).long()
+
+
 def _lookup(images: Tensor, lookup: Lookup, owned: bool) -> Tensor:
     rows, out = _reached(images, lookup.active, owned)
     for piece in _pieces(rows, images):
@@ -146,7 +151,7 @@ def _lookup(images: Tensor, lookup: Lookup, owned: bool) -> Tensor:
             levels, found = part.long(), table.round().to(torch.uint8)
         else:
             check_unit(part, "Lookup")
-            levels, found = (part * 255.0).round().clamp(0, 255).long(), (table / 255.0).to(part.dtype)
+            levels, found = _grey_levels(part), (table / 255.0).to(part.dtype)
         found = found.view(len(part), -1, 256).expand(-1, part.shape[1], -1)
         out.index_copy_(0, there, found.gather(2, levels.flatten(2)).view_as(part))
     return out
@@ -159,8 +164,8 @@ def _clahe(images: Tensor, segment: Clahe, owned: bool) -> Tensor:
         part, limit = images.index_select(0, there), _on(segment.limit[piece], images)
         if part.is_floating_point():
             check_unit(part, "Clahe")
-            levels = (part * 255.0).round().clamp(0, 255).to(torch.uint8)
-            made = torch_clahe.clahe(levels, limit, grid=segment.grid).to(part.dtype) / 255.0
+            levels = _grey_levels(part).to(torch.uint8)
+            made = (torch_clahe.clahe(levels, limit, grid=segment.grid) / 255.0).to(part.dtype)
         else:
             made = torch_clahe.clahe(part, limit, grid=segment.grid)
         out.index_copy_(0, there, made)

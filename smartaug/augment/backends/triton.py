@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..plan import Erase, Filter, Mix, Segment, Store, Tone, Warp
+from ..plan import Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from . import torch as torch_backend
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def lacks(segment: Segment) -> str | None:
         return f"Normalize to {segment.dtype} has no kernel"
     if isinstance(segment, Warp) and segment.interpolation == "bicubic" and not segment.grid:
         return "bicubic interpolation has no kernel"
-    if not isinstance(segment, (Warp, Tone, Filter, Erase, Mix, Store)):
+    if not isinstance(segment, (Warp, Tone, Lookup, Noise, Filter, Erase, Mix, Store)):
         return f"{type(segment).__name__} has no kernel"
     return None
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Erase, Filter, Mix, Segment, Store, Tone, Warp
+from .. import gauss
+from ..plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from . import triton_pixels, triton_tone, triton_warp
 from .torch_filter import gaussian_weights
 
@@ -118,6 +119,10 @@ class Writer:
             self.warp(segment, records, layout, None, closes=False)
         elif isinstance(segment, Tone):
             self._tone(segment, op, records, layout)
+        elif isinstance(segment, Lookup):
+            self._lookup(segment, records, layout)
+        elif isinstance(segment, Noise):
+            self._noise(segment, records, layout)
         elif isinstance(segment, Filter):
             for kind, write in (("Sharpness", self._sharpness), ("GaussianBlur", self._blur)):
                 chosen = op == FILTERS.index(kind)
@@ -212,6 +217,22 @@ class Writer:
             )  # fmt: skip
 
         self.launches.append(launch)
+
+    def _lookup(self, lookup: Lookup, records: Records, layout: Layout) -> None:
+        tables = np.clip(lookup.table.numpy()[records.rows], 0.0, 255.0)
+        number = self._parameter(tables, np.float32)
+        each = 1 if tables.ndim == 2 else tables.shape[1]
+        self._add(triton_pixels.lookup, records.packed(), [number], layout.plane, (layout.plane,), layout, TABLES=each)
+
+    def _noise(self, noise: Noise, records: Records, layout: Layout) -> None:
+        numbers = np.stack([noise.spread.numpy(), noise.centre.numpy()], 1)[records.rows]
+        parameters = [
+            self._parameter(noise.key.numpy()[records.rows], np.int64),
+            self._parameter(numbers, np.float32),
+            self._parameter(gauss.quantiles(), np.float32),
+        ]
+        sizes, shared = (layout.plane,), noise.shared
+        self._add(triton_pixels.noise, records.packed(), parameters, layout.plane, sizes, layout, SHARED=shared)
 
     def _sharpness(self, segment: Filter, records: Records, layout: Layout) -> None:
         amounts = self._parameter(segment.amount.numpy()[records.rows], np.float32)

@@ -1,12 +1,106 @@
-"""The Triton kernels that are neither warps nor tones: sharpness, blur, erase, mix and the final store."""
+"""The Triton kernels that are neither warps nor tones: lookup, noise, sharpness, blur, erase, mix, the final store."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+from .. import gauss
 from .triton_memory import buffer, channel_step, clip, finish, half_even, pixel_step, read, record, write
 from .triton_warp import REFLECT, within
+
+FIRST, SECOND = tl.constexpr(float(gauss.FIRST)), tl.constexpr(float(gauss.SECOND))
+BITS, LOW = tl.constexpr(gauss.BITS), tl.constexpr((1 << gauss.BITS) - 1)
+BOTH, LOW_BOTH = tl.constexpr(2 * gauss.BITS), tl.constexpr((1 << 2 * gauss.BITS) - 1)
+# SplitMix64, see `draws`
+GOLDEN, FIRST_FACTOR = tl.constexpr(0x9E3779B97F4A7C15), tl.constexpr(0xBF58476D1CE4E5B9)
+SECOND_FACTOR = tl.constexpr(0x94D049BB133111EB)
+
+
+@triton.jit
+def lookup(
+    given,
+    first,
+    second,
+    to_first,
+    to_second,
+    info,
+    tables,
+    blocks,
+    plane,
+    C: tl.constexpr,
+    LAST: tl.constexpr,
+    FLOAT: tl.constexpr,
+    TABLES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """What tables (n, TABLES, 256) float32 have for each grey level; TABLES: C, or 1 for all channels alike."""
+    k = tl.program_id(0) // blocks
+    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
+    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
+    part = buffer(given, first, second, source, row, C * plane)
+    out = buffer(to_first, to_first, to_second, target, row, C * plane)
+    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
+    mask = pixel < plane
+    for c in tl.static_range(C):
+        values = read(part + pixel * step + c * jump, mask, FLOAT)
+        level = values
+        if FLOAT:
+            level = half_even(clip(values * 255.0, 255.0)).to(tl.int32)
+        found = tl.load(tables + (k * TABLES + c % TABLES) * 256 + level, mask=mask, other=0)
+        if FLOAT:
+            made = tl.div_rn(found, 255.0)
+        else:
+            made = half_even(found).to(tl.int32)
+        write(out + pixel + c * plane, made, mask)
+
+
+@triton.jit
+def noise(
+    given,
+    first,
+    second,
+    to_first,
+    to_second,
+    info,
+    keys,
+    numbers,
+    quantiles,
+    blocks,
+    plane,
+    C: tl.constexpr,
+    LAST: tl.constexpr,
+    FLOAT: tl.constexpr,
+    SHARED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Normal noise from keys (n,) int64, see `gauss`. numbers (n, 2): standard deviation and mean in grey levels."""
+    k = tl.program_id(0) // blocks
+    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
+    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
+    part = buffer(given, first, second, source, row, C * plane)
+    out = buffer(to_first, to_first, to_second, target, row, C * plane)
+    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
+    mask = pixel < plane
+    spread, centre = tl.load(numbers + k * 2), tl.load(numbers + k * 2 + 1)
+    key = tl.load(keys + k).to(tl.uint64, bitcast=True)
+    half = (plane + 1) // 2 if SHARED else (C * plane + 1) // 2
+    for c in tl.static_range(C):
+        number = pixel if SHARED else pixel + c * plane
+        slot = tl.where(number < half, number, number - half)
+        word = key + (slot + 1).to(tl.uint64) * GOLDEN
+        word = (word ^ (word >> 30)) * FIRST_FACTOR
+        word = (word ^ (word >> 27)) * SECOND_FACTOR
+        word = word ^ (word >> 31)
+        word = tl.where(number < half, word, word >> BOTH).to(tl.int32) & LOW_BOTH
+        drawn = tl.load(quantiles + (word & LOW)) * FIRST + tl.load(quantiles + (word >> BITS)) * SECOND
+        added = drawn * spread + centre
+        values = read(part + pixel * step + c * jump, mask, FLOAT)
+        if FLOAT:
+            made = clip(values + tl.div_rn(added, 255.0), 1.0)
+        else:
+            made = tl.minimum(tl.maximum(values + added.to(tl.int32), 0), 255)
+        write(out + pixel + c * plane, made, mask)
 
 
 @triton.jit

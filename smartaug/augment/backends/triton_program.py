@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Erase, Filter, Mix, Segment, Store, Tone, Warp
+from ..plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from .triton import on
 from .triton_launch import Buffers, Layout, Records, Writer
 
@@ -151,7 +151,9 @@ def _concerned(segment: Segment, batch: int, channels: int, height: int, width: 
         return np.where(op == FILTERS.index("Sharpness"), 0, op) if height <= 2 or width <= 2 else op
     if isinstance(segment, Erase):
         return (segment.boxes[:, :, 2:] > 0).all(2).any(1).numpy().astype(np.int64)
-    if isinstance(segment, Warp) and segment.active is not None:
+    if isinstance(segment, (Lookup, Noise)) and segment.active is None:
+        return np.ones(batch, np.int64)
+    if isinstance(segment, (Warp, Lookup, Noise)) and segment.active is not None:
         return segment.active.numpy().astype(np.int64)
     return np.zeros(batch, np.int64)
 
@@ -168,7 +170,7 @@ def _routes(
     place = np.ones(batch, np.int64)
     sources, targets = [], []
     for (segment, op), first_time in zip(reversed(steps), reversed(first_times), strict=True):
-        before = place if isinstance(segment, (Tone, Erase)) else 3 - place
+        before = place if isinstance(segment, (Tone, Lookup, Noise, Erase)) else 3 - place
         source = np.where(first_time, 0, before)
         sources.append(source)
         targets.append(place)
