@@ -15,8 +15,8 @@ from .collate import Collate, Pending
 from .dataset import tell_epoch
 from .fetch import Running
 from .leaves import Spec
+from .lift.datasets import Watched, taken_out
 from .lift.datasets import lift as lift_dataset
-from .lift.datasets import taken_out
 from .lift.lifted import Lifted
 from .lift.probe import collate_hinders
 from .notices import NoEffectWarning
@@ -40,8 +40,9 @@ class DataLoader(TorchDataLoader[T]):
     draws and errors. With one, the order and the global generators are still torch's.
 
     lift: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and run
-    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged. Where a
-    sample then needs no more work and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
+    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; where
+    another transform is assigned to either, the next pass raises RuntimeError. Where a sample then needs no more work
+    and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
     an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
     `smartaug.Loss` applies them. coreset: an object that selects the samples that each epoch draws, or augments
@@ -57,6 +58,7 @@ class DataLoader(TorchDataLoader[T]):
 
     _pipeline: Pipeline | None = None
     _record: Record | None = None
+    _watched: Watched | None = None
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class DataLoader(TorchDataLoader[T]):
         target: Spec = None,
         returns: str = "same",
     ) -> None:
+        given_dataset, watched = dataset, None
         lifted = _lifted(lift, dataset, augment)
         fetching = None
         if lifted is not None and lifted.augment is not None:
@@ -99,6 +102,10 @@ class DataLoader(TorchDataLoader[T]):
                 why = f"{lifted.reason}; and fetches sample by sample: {hindrance}"
                 warnings.warn(f"lift=True lifted nothing: {why}", NoEffectWarning, stacklevel=2)
                 lifted = None
+        if (
+            lifted is not None
+        ):  # what is assigned to the given data set is not seen by its copy, and the other way round
+            watched = Watched(given_dataset, *([] if lifted.augment is None else [dataset]))
         given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = (
@@ -145,6 +152,7 @@ class DataLoader(TorchDataLoader[T]):
         )
         self.lift, self.augment, self.reweight, self.coreset = lift, augment, reweight, coreset
         self.device, self.seed, self.inputs, self.target, self.returns = device, seed, inputs, target, returns
+        self._watched = watched
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
 
@@ -187,6 +195,8 @@ class DataLoader(TorchDataLoader[T]):
     def __iter__(self) -> Any:
         if self._pipeline is None or self._record is None:
             return super().__iter__()
+        if self._watched is not None:
+            self._watched.check()
         if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
             self._pipeline.selections.of(self._pipeline.passes.upcoming)
         tell_epoch(self.dataset, self._pipeline.passes.upcoming)

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from smartaug.augment.masks import follow, is_mask
+from smartaug.lift.datasets import Watched
 from tests.lifting import photos, pictures
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
@@ -182,6 +183,51 @@ def test_the_users_dataset_is_unchanged_and_shared():
 def test_target_transform_keeps_its_meaning():
     dataset = Cifar(recipe(), target_transform=lambda label: label + 100)
     assert smartaug.lift(dataset).dataset[3][1] == 103
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda inner: inner, lambda inner: ConcatDataset([Subset(inner, range(8)), inner])]
+)
+@pytest.mark.parametrize("name", ["transform", "transforms", "target_transform"])
+def test_a_transform_assigned_later_is_noticed(wrapped, name):
+    dataset = Cifar(recipe())
+    loader = smartaug.DataLoader(wrapped(dataset), batch_size=4, lift=True)
+    first = next(iter(loader))[0]
+    taken = getattr(dataset, name)
+    setattr(dataset, name, v1.ToTensor())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=rf"Cifar.{name} was .* and is ToTensor\(\) now.*make the loader anew"):
+            next(iter(loader))
+    assert smartaug.DataLoader(dataset, batch_size=4)  # others are not concerned
+    setattr(dataset, name, taken)
+    assert next(iter(loader))[0].shape == first.shape
+    copied = copy.deepcopy(loader)
+    dataset.transform = None
+    assert next(iter(copied))[0].shape == first.shape
+
+
+def test_a_transform_assigned_to_the_loaders_copy_is_noticed():
+    loader = smartaug.DataLoader(Own(recipe()), batch_size=4, lift=True)
+    loader.dataset.transform = v1.ToTensor()
+    with pytest.raises(RuntimeError, match="make the loader anew"):
+        next(iter(loader))
+
+
+def test_a_transform_made_anew_at_each_call_is_no_change():
+    class Made(Own):
+        transform = property(lambda self: recipe(), lambda self, value: None)
+        target_transform = property(lambda self: v1.ToTensor())
+
+    loader = smartaug.DataLoader(Cifar(recipe()), batch_size=4, lift=True)
+    loader._watched = Watched(Made(None))
+    assert next(iter(loader))[0].shape == (4, 3, SIZE, SIZE)
+
+
+def test_a_transform_that_was_not_lifted_may_change():
+    dataset = Own(v1.ToTensor())
+    loader = smartaug.DataLoader(dataset, batch_size=4, augment=smartaug.Flip())
+    dataset.transform = v1.Compose([v1.CenterCrop(8), v1.ToTensor()])
+    assert next(iter(loader))[0].shape == (4, 3, 8, 8)
 
 
 def test_lifting_twice_is_lifting_once():
