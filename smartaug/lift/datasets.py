@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from . import registry
 from .lifted import Lifted, compiled
-from .probe import first, hindrance
+from .probe import first, hindrance, kind_given
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
@@ -134,7 +134,11 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
         return _nothing(dataset, f"its samples cannot be looked into ({type(error).__name__}: {error})")
     if followers is not None:
         return _nothing(dataset, f"its samples have {followers}, which only the whole pipeline moves with the image")
-    lifted = compiled(transform, state_of(dataset, size))
+    state = state_of(dataset, size)
+    lifted = compiled(transform, state)
+    if any(step.tensors for step in lifted.steps):
+        state = dataclasses.replace(state, kind=kind_given(dataset, partial(with_transform, dataset, name)))
+        lifted = compiled(transform, state)
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
     hindered = hindrance(dataset, partial(with_transform, dataset, name), lifted.head, lifted.moves_pixels)

@@ -72,6 +72,11 @@ def _warped(t: Any, state: State, make: Callable[..., Any], *, tonal: bool = Fal
     return device(t, state, make(interpolation=mode, fill=values), floats=floats)
 
 
+def _second(t: Any) -> bool:
+    """Whether a transform is of torchvision's second generation."""
+    return type(t).__module__.startswith("torchvision.transforms.v2")
+
+
 def _mask_fill(t: Any) -> float:
     """What torchvision fills masks with: the same number as the image."""
     return float(t.fill) if isinstance(t.fill, (int, float)) else 0.0
@@ -115,7 +120,7 @@ def _pad(t: Any, state: State) -> Step:
 
 def _frames(t: Any, size: tuple[int, int], wanted: tuple[int, int]) -> list[Sides]:
     """What RandomCrop pads images of ``size`` with before it cuts ``wanted``."""
-    second = type(t).__module__.startswith("torchvision.transforms.v2")
+    second = _second(t)
     frames: list[Sides] = []
     if t.padding:
         sides = _sides(t.padding)
@@ -331,7 +336,7 @@ def _to_image(kind: str, t: Any, state: State) -> Step:
 def _to_tensor(t: Any, state: State) -> Step:
     if state.scale is not None:
         return worker(t, state, "it is given a tensor")
-    after = state.converted((0.0,), (1.0,), torch.get_default_dtype())
+    after = state.converted((0.0,), (1.0,))
     return folded(t, state, dataclasses.replace(after, kind="tensor"))
 
 
@@ -339,6 +344,10 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     scaled = t.scale if scale is None else scale
     if isinstance(t.dtype, dict):
         return _to_dtypes(t, state)
+    if state.kind == "pil":
+        if not _second(t):
+            return worker(t, state, "it takes tensors, and is given PIL images")
+        return folded(t, state, state, "torchvision leaves PIL images as they are")
     if t.dtype == torch.uint8 and state.uint8 and state.scale is None:
         return folded(t, state, state, "it is uint8 already")
     if not t.dtype.is_floating_point:
@@ -347,7 +356,8 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     if state.scale is not None:
         return folded(t, state, dataclasses.replace(state, dtype=t.dtype))
     if scaled:
-        return folded(t, state, state.converted((0.0,), (1.0,), t.dtype))
+        step = folded(t, state, state.converted((0.0,), (1.0,), t.dtype))
+        return dataclasses.replace(step, tensors=state.kind is None)
     if state.uint8:
         return folded(t, state, state.converted((0.0,), (1.0 / 255.0,), t.dtype))
     return worker(t, state, "the images may be floats already or not", uint8=False)
