@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import IterableDataset, default_collate
 
-from .batch_fetch import batched, hinders
+from .batch_fetch import batched, hinders, storages
 from .collate import Collate
 from .lift.datasets import lift as lift_dataset
 from .lift.datasets import taken_out
@@ -84,5 +84,7 @@ def _fetching(dataset: Any, hindrance: str | None, workers: int) -> tuple[str, s
     why = f"sample by sample: {hindrance}"
     if hindrance is None:
         slower = "; num_workers=0 is faster, since nothing is left for workers to do" if workers else ""
-        why = f"whole batches, one indexing operation each{slower}"
+        arrays = len(storages(dataset))
+        each = "one indexing operation each" if arrays == 1 else f"an indexing operation in each of {arrays} arrays"
+        why = f"whole batches, {each}{slower}"
     return f"fetch: {type(dataset).__name__}", where, why

@@ -111,9 +111,19 @@ def alike_kinds(ours, theirs, least=DRAWS):
 
 
 def as_often(ours, theirs, p, count=DRAWS):
-    """Assert that what happened so many times on either side, of ``count``, happens with probability ``p``."""
-    assert stats.binomtest(int(theirs), count, p).pvalue > FALSE_ALARM
-    assert stats.binomtest(int(ours), count, p).pvalue > FALSE_ALARM
+    """Assert that what happened so many times on either side, of ``count`` each, happens with probability ``p``."""
+    for hits, draws in zip((ours, theirs), np.broadcast_to(count, 2).tolist(), strict=True):
+        assert stats.binomtest(int(hits), draws, p).pvalue > FALSE_ALARM
+
+
+def alike_signs(ours, theirs, names):
+    """Assert that the arguments of the operations ``names`` are as often positive as negative, on either side."""
+    positive, count = [], []
+    for side in (ours, theirs):
+        values = np.concatenate([side[name] for name in names if name in side])
+        positive.append((values > 0).sum())
+        count.append((values != 0).sum())
+    as_often(*positive, 0.5, count)
 
 
 def ks(a, b):

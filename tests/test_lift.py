@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from smartaug.augment.masks import follow, is_mask
+from smartaug.lift.datasets import Watched
 from tests.lifting import photos, pictures
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
@@ -184,6 +185,51 @@ def test_target_transform_keeps_its_meaning():
     assert smartaug.lift(dataset).dataset[3][1] == 103
 
 
+@pytest.mark.parametrize(
+    "wrapped", [lambda inner: inner, lambda inner: ConcatDataset([Subset(inner, range(8)), inner])]
+)
+@pytest.mark.parametrize("name", ["transform", "transforms", "target_transform"])
+def test_a_transform_assigned_later_is_noticed(wrapped, name):
+    dataset = Cifar(recipe())
+    loader = smartaug.DataLoader(wrapped(dataset), batch_size=4, lift=True)
+    first = next(iter(loader))[0]
+    taken = getattr(dataset, name)
+    setattr(dataset, name, v1.ToTensor())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=rf"Cifar.{name} was .* and is ToTensor\(\) now.*make the loader anew"):
+            next(iter(loader))
+    assert smartaug.DataLoader(dataset, batch_size=4)  # others are not concerned
+    setattr(dataset, name, taken)
+    assert next(iter(loader))[0].shape == first.shape
+    copied = copy.deepcopy(loader)
+    dataset.transform = None
+    assert next(iter(copied))[0].shape == first.shape
+
+
+def test_a_transform_assigned_to_the_loaders_copy_is_noticed():
+    loader = smartaug.DataLoader(Own(recipe()), batch_size=4, lift=True)
+    loader.dataset.transform = v1.ToTensor()
+    with pytest.raises(RuntimeError, match="make the loader anew"):
+        next(iter(loader))
+
+
+def test_a_transform_made_anew_at_each_call_is_no_change():
+    class Made(Own):
+        transform = property(lambda self: recipe(), lambda self, value: None)
+        target_transform = property(lambda self: v1.ToTensor())
+
+    loader = smartaug.DataLoader(Cifar(recipe()), batch_size=4, lift=True)
+    loader._watched = Watched(Made(None))
+    assert next(iter(loader))[0].shape == (4, 3, SIZE, SIZE)
+
+
+def test_a_transform_that_was_not_lifted_may_change():
+    dataset = Own(v1.ToTensor())
+    loader = smartaug.DataLoader(dataset, batch_size=4, augment=smartaug.Flip())
+    dataset.transform = v1.Compose([v1.CenterCrop(8), v1.ToTensor()])
+    assert next(iter(loader))[0].shape == (4, 3, 8, 8)
+
+
 def test_lifting_twice_is_lifting_once():
     first = smartaug.lift(Cifar(recipe()))
     second = smartaug.lift(first.dataset)
@@ -217,6 +263,64 @@ def test_datasets_with_different_pipelines_are_not_lifted_together():
     lifted = smartaug.lift(ConcatDataset([Cifar(recipe()), Cifar(recipe())]))
     assert lifted.augment is None
     assert "different pipelines" in lifted.reason
+
+
+def test_a_type_that_pil_images_are_not_converted_to():
+    """torchvision's ToDtype leaves PIL images alone: what comes behind ToImage is uint8 still."""
+    chain = [v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True), v2.ToImage()]
+    for dataset in (Cifar(v2.Compose(chain)), Own(v2.Compose(chain)), tvd.FakeData(4, transform=v2.Compose(chain))):
+        lifted = smartaug.lift(dataset)
+        assert [step.where for step in lifted.steps] == ["device", "folded", "folded"]
+        assert "leaves PIL images" in lifted.explain()
+        batch = next(iter(smartaug.DataLoader(dataset, batch_size=4, lift=True)))[0]
+        assert batch.dtype == torch.uint8
+        assert torch.equal(batch, torch.stack([dataset[n][0] for n in range(4)]))
+    first = smartaug.lift(Cifar(v1.Compose([v1.RandomInvert(), v1.ConvertImageDtype(torch.float32)])))
+    assert first.augment is None  # raises in torchvision, and so in the worker
+    assert "given PIL images" in first.reason
+    both = smartaug.lift(Own(v2.Compose([v2.ToImage(), *chain[:2]])))
+    assert both.dataset[0][0].dtype == torch.uint8
+    assert [step.where for step in both.steps] == ["folded", "device", "folded"]
+
+
+def test_a_type_that_tensors_are_converted_to():
+    class Tensors(Own):
+        def __getitem__(self, index):
+            return self.transform(pictures("tensor")[index % 6]), index
+
+    chain = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True)])
+    dataset = Tensors(chain)
+    batch = next(iter(smartaug.DataLoader(dataset, batch_size=4, lift=True)))[0]
+    assert torch.allclose(batch, torch.stack([dataset[n][0] for n in range(4)]), atol=1e-6)
+    alone = smartaug.lift(chain)
+    assert alone.head(pictures("tensor")[0]).dtype == torch.uint8
+    with pytest.raises(TypeError, match=r"ToDtype leaves PIL images as they are.*put ToImage"):
+        alone.head(pictures("pil")[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_floats_keep_their_type(dtype):
+    class Floats(Own):
+        def __getitem__(self, index):
+            return self.transform(pictures("tensor")[index % 6].to(dtype) / 255), index
+
+    flip = v1.RandomHorizontalFlip(1.0)
+    for chain in (
+        [flip, v1.Normalize(MEAN, STD)],
+        [flip, v1.Normalize(MEAN, STD), v1.RandomErasing(1.0, (0.2, 0.2), (1.0, 1.0), value=0.5), v1.Normalize(0.5, 2)],
+        [v1.ColorJitter((1.2, 1.2)), v1.Normalize(0.5, 0.5), v1.ConvertImageDtype(torch.float32)],
+        [v1.ConvertImageDtype(torch.float32), flip, v1.Normalize(MEAN, STD)],
+    ):
+        dataset = Floats(v1.Compose(chain))
+        lifted = smartaug.lift(dataset)
+        assert lifted.augment is not None
+        batch, expected = next(iter(smartaug.DataLoader(dataset, batch_size=4, lift=True)))[0], dataset[0][0]
+        assert batch.dtype == expected.dtype
+        if len(chain) != 4:
+            wanted = torch.stack([dataset[n][0] for n in range(4)])
+            assert torch.allclose(batch.double(), wanted.double(), atol=2e-2 if dtype == torch.float16 else 1e-5)
+    array = smartaug.lift([v1.ToTensor(), flip])
+    assert array.augment(array.head(np.zeros((4, 4, 3)))[None]).dtype == v1.ToTensor()(np.zeros((4, 4, 3))).dtype
 
 
 def test_a_users_own_dataset_has_pictures_of_unknown_size():

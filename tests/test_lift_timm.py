@@ -18,7 +18,18 @@ from smartaug.augment.backends import execute
 from smartaug.augment.plan import Warp
 from smartaug.lift.timm import from_string
 from smartaug.lift.timm_ops import COVERED, TimmRandAugment
-from tests.lifting import DRAWS, alike, alike_boxes, alike_kinds, apart, as_batch, as_often, lifted_batch, pictures
+from tests.lifting import (
+    DRAWS,
+    alike,
+    alike_boxes,
+    alike_kinds,
+    alike_signs,
+    apart,
+    as_batch,
+    as_often,
+    lifted_batch,
+    pictures,
+)
 
 HPARAMS = {"translate_const": 20, "img_mean": (124, 116, 104)}
 GEOMETRIC = [name for name in COVERED if name.startswith(("Rotate", "Shear", "Translate"))]
@@ -116,6 +127,7 @@ def alike_rows(ours, theirs):
     for name in given:
         if given[name]:
             alike(mine[name], given[name], least=50)
+    alike_signs(mine, given, GEOMETRIC)
 
 
 @pytest.mark.parametrize(

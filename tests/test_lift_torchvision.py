@@ -21,11 +21,13 @@ import smartaug
 from smartaug import draws
 from smartaug.augment.backends import execute
 from smartaug.augment.plan import Plan, Trace, Warp
+from smartaug.augment.space import SIGNED
 from tests.lifting import (
     DRAWS,
     alike,
     alike_boxes,
     alike_kinds,
+    alike_signs,
     apart,
     as_batch,
     as_often,
@@ -539,6 +541,7 @@ def test_policies_draw_as_torchvision_does(T, name, monkeypatch):
     mine, given = by_operation(ours), by_operation(theirs)
     for operation in given:
         alike(mine[operation], given[operation], least=100)
+    alike_signs(mine, given, SIGNED)
     if shares:
         own, mixed = torch.cat(shares[::2]), torch.cat(shares[1::2])
         weights = torch.cat([own[:, :1], own[:, 1:] * mixed], 1)

@@ -174,7 +174,8 @@ class Erase(Augmentation):
 class Normalize(Augmentation):
     """Scale uint8 to [0, 1] (floats are taken as they are), then (x − mean) / std, in ``dtype``.
 
-    mean, std: one number, or one per channel, of images in [0, 1]. Put it last: tone operations need [0, 1].
+    mean, std: one number, or one per channel, of images in [0, 1]. dtype: None keeps the type of floats, and makes
+    uint8 torch's default type. Put it last: tone operations need [0, 1].
     """
 
     def __init__(
@@ -182,12 +183,12 @@ class Normalize(Augmentation):
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = torch.float32,
     ) -> None:
         self.mean, self.std = per_channel(mean, "mean"), per_channel(std, "std")
         if any(s <= 0 for s in self.std):
             raise ValueError(f"std must be positive, got {std!r}")
-        if not dtype.is_floating_point:
+        if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"dtype must be a floating-point type, got {dtype}; write dtype=torch.float32")
         channels = max(len(self.mean), len(self.std))
         self.mean = self.mean * channels if len(self.mean) == 1 else self.mean

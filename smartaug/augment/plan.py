@@ -228,11 +228,20 @@ class Call(Segment):
 
 @dataclass(frozen=True)
 class Store(Segment):
-    """The last write: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first. mean, std: one value a channel."""
+    """The last write: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first. mean, std: one value a channel.
+
+    dtype: None keeps the type of floats, and makes uint8 torch's default type.
+    """
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = torch.float32
+
+    def typed(self, given: torch.dtype) -> torch.dtype:
+        """The type that it makes of images of the type ``given``."""
+        if self.dtype is not None:
+            return self.dtype
+        return given if given.is_floating_point else torch.get_default_dtype()
 
 
 @dataclass(frozen=True)

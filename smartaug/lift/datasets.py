@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from . import registry
 from .lifted import Lifted, compiled
-from .probe import first, hindrance
+from .probe import first, hindrance, kind_given
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
@@ -56,6 +56,46 @@ def taken_out(dataset: Any) -> Lifted | None:
     return next((found for found in inner if found is not None), None)
 
 
+class Watched:
+    """The transforms of data sets as a loader took them over, to notice one that is put in their place later.
+
+    A copy of the loader has copies of the data sets, so it watches nothing.
+    """
+
+    _NAMES = ("transform", "transforms", "target_transform")
+
+    def __init__(self, *datasets: Any) -> None:
+        self.held: list[tuple[Any, str, Any]] = []
+        waiting = list(datasets)
+        while waiting:
+            owner = waiting.pop()
+            inner = _inside(owner)
+            waiting += inner
+            for name in () if inner else self._NAMES:
+                value = inspect.getattr_static(owner, name, self)
+                if value is not self and value is getattr(owner, name, self):  # there, and no property
+                    self.held.append((owner, name, value))
+
+    def check(self) -> None:
+        """Raise RuntimeError where a data set has another transform now."""
+        for owner, name, taken in self.held:
+            now = getattr(owner, name, None)
+            if now is not taken:
+                raise RuntimeError(
+                    f"{type(owner).__name__}.{name} was {_short(taken)} when lift=True took it over, and is "
+                    f"{_short(now)} now, which this loader would not see; make the loader anew: "
+                    "smartaug.DataLoader(dataset, ..., lift=True)"
+                )
+
+    def __reduce__(self) -> Any:
+        return Watched, ()
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _is_dataset(given: Any) -> bool:
     indexed = hasattr(given, "__getitem__") and not callable(given) and not isinstance(given, (list, tuple, str, dict))
     return isinstance(given, Dataset) or indexed
@@ -94,7 +134,11 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
         return _nothing(dataset, f"its samples cannot be looked into ({type(error).__name__}: {error})")
     if followers is not None:
         return _nothing(dataset, f"its samples have {followers}, which only the whole pipeline moves with the image")
-    lifted = compiled(transform, state_of(dataset, size))
+    state = state_of(dataset, size)
+    lifted = compiled(transform, state)
+    if any(step.tensors for step in lifted.steps):
+        state = dataclasses.replace(state, kind=kind_given(dataset, partial(with_transform, dataset, name)))
+        lifted = compiled(transform, state)
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
     hindered = hindrance(dataset, partial(with_transform, dataset, name), lifted.head, lifted.moves_pixels)

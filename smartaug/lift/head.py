@@ -15,8 +15,12 @@ _EIGHT_BIT = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "
 class AsTensor:
     """A PIL image or an array (H, W), (H, W, C) becomes a tensor (C, H, W) of the same values; a tensor stays.
 
-    Raises TypeError for PIL images of more than 8 bits a channel, whose scaling libraries do not agree on.
+    only: the transform that leaves PIL images as they are and was lifted as it works on tensors. Raises TypeError for
+    PIL images where one is given, and for those of more than 8 bits a channel, whose scaling libraries do not agree on.
     """
+
+    def __init__(self, only: str | None = None) -> None:
+        self.only = only
 
     def __call__(self, image: Any) -> Any:
         """The image as a tensor (C, H, W)."""
@@ -24,6 +28,11 @@ class AsTensor:
             return image
         mode = getattr(image, "mode", None)
         if mode is not None:
+            if self.only is not None:
+                raise TypeError(
+                    f"{self.only} leaves PIL images as they are, and was lifted as it works on tensors, but a PIL "
+                    "image came; put ToImage() before it, or lift the dataset, whose images can be looked at"
+                )
             if mode not in _EIGHT_BIT:
                 if mode not in ("1", "P"):
                     raise TypeError(
@@ -38,7 +47,7 @@ class AsTensor:
         return given[None] if given.ndim == 2 else given.permute(2, 0, 1).contiguous()
 
     def __repr__(self) -> str:
-        return "AsTensor()"
+        return "AsTensor()" if self.only is None else f"AsTensor(only={self.only!r})"
 
 
 class Head:

@@ -120,7 +120,8 @@ def compiled(transform: Any, state: State) -> Lifted:
     library = registry.library_of(transform)
     make = getattr(library, "head", None)
     kept = [step.original for step in steps[:cut]] + [step.rest for step in steps[cut:] if step.rest is not None]
-    head = Head(kept, AsTensor()) if make is None else make(transform, kept, AsTensor())
+    only = next((step.name for step in steps[cut:] if step.tensors), None)
+    head = Head(kept, AsTensor(only)) if make is None else make(transform, kept, AsTensor(only))
     augment = Compose(stages) if all(isinstance(stage, Augmentation) for stage in stages) else Stages(stages)
     return Lifted(head, augment, tuple(steps))
 

@@ -9,6 +9,7 @@ their word, and a ``__getitem__`` that does something else for other samples tha
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,6 +104,33 @@ def _found(sample: Any, place: leaves.Path) -> bool:
         return leaves.find_inputs(default_collate([sample])) == place
     except (TypeError, ValueError, RuntimeError):  # samples that only the user's own collate function can take
         return False
+
+
+class _Enough(Exception):
+    """The transform was called: nothing more of the sample is needed."""
+
+
+def kind_given(dataset: Any, placed: Callable[[Callable[..., Any]], Any]) -> str | None:
+    """What the transform of ``dataset`` is given: "pil", "tensor", "image" (torchvision's), None: not known.
+
+    placed: gives a copy of the dataset with another transform. The first sample is begun; a stream is not.
+    """
+    if isinstance(dataset, IterableDataset) or not len(dataset):
+        return None
+    seen: list[Any] = []
+
+    def note(*given: Any, **named: Any) -> Any:
+        seen.extend(leaf for _, leaf in leaves.walk([*given, *named.values()]))
+        raise _Enough
+
+    with contextlib.suppress(Exception):  # the user's code, which may also catch ours
+        first(placed(note))
+    for leaf in seen:
+        if hasattr(leaf, "mode") and hasattr(leaf, "getbands"):
+            return "pil"
+        if isinstance(leaf, Tensor) and leaf.ndim >= 3:
+            return "image" if type(leaf).__name__ == "Image" else "tensor"
+    return None
 
 
 def collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | None:

@@ -51,7 +51,8 @@ class State:
     unknown. uint8: what travels from here is known to be uint8.
     scale: (mean, std), one value or one a channel: the user's picture is (t − mean) / std of what travels, t being
     scaled to [0, 1] if it is uint8; None: what travels is the user's picture. dtype: of the user's picture where scale
-    is given. normalised: the user's picture is in neither grey levels nor [0, 1].
+    is given; None: floats keep theirs, uint8 becomes torch's default type. normalised: the user's picture is in neither
+    grey levels nor [0, 1].
     """
 
     size: tuple[int, int] | None = None
@@ -59,7 +60,7 @@ class State:
     kind: str | None = None
     uint8: bool = False
     scale: Scale | None = None
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = None
     normalised: bool = False
 
     @property
@@ -114,7 +115,8 @@ class Step:
     `State` behind it. stage: what runs on the device: an `Augmentation`, or a `Foreign` (a `Keyed` where it can draw
     from the rows' own keys, so that the batch makes no difference). floats: the stage needs the picture in the user's
     own units, so the conversion so far has to be done before it. original: the user's transform. before: the `State`
-    that it sees. rest: what of a folded transform is left for the worker, as on masks; it cuts nothing.
+    that it sees. rest: what of a folded transform is left for the worker, as on masks; it cuts nothing. tensors: this
+    is right for tensors only, and whether they come is not known.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Step:
     original: Any = None
     before: State = State()
     rest: Any = None
+    tensors: bool = False
 
 
 def device(

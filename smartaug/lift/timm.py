@@ -146,7 +146,7 @@ def _resized_crop(t: Any, state: State) -> Step:
 def _to_tensor(t: Any, state: State) -> Step:
     if state.scale is not None or state.normalised:
         return folded(t, state, state, "it is a tensor already")
-    after = state.converted((0.0,), (1.0,), torch.get_default_dtype())
+    after = state.converted((0.0,), (1.0,))
     return folded(t, state, dataclasses.replace(after, kind="tensor"))
 
 

@@ -100,7 +100,7 @@ def _to_image(kind: str, t: Any, state: State) -> Step:
 def _to_tensor(t: Any, state: State) -> Step:
     if state.scale is not None:
         return worker(t, state, "it is given a tensor")
-    after = state.converted((0.0,), (1.0,), torch.get_default_dtype())
+    after = state.converted((0.0,), (1.0,))
     return folded(t, state, dataclasses.replace(after, kind="tensor"))
 
 
@@ -108,6 +108,10 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     scaled = t.scale if scale is None else scale
     if isinstance(t.dtype, dict):
         return _to_dtypes(t, state)
+    if state.kind == "pil":
+        if not torchvision_geometry.of_second_generation(t):
+            return worker(t, state, "it takes tensors, and is given PIL images")
+        return folded(t, state, state, "torchvision leaves PIL images as they are")
     if t.dtype == torch.uint8 and state.uint8 and state.scale is None:
         return folded(t, state, state, "it is uint8 already")
     if not t.dtype.is_floating_point:
@@ -116,7 +120,8 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     if state.scale is not None:
         return folded(t, state, dataclasses.replace(state, dtype=t.dtype))
     if scaled:
-        return folded(t, state, state.converted((0.0,), (1.0,), t.dtype))
+        step = folded(t, state, state.converted((0.0,), (1.0,), t.dtype))
+        return dataclasses.replace(step, tensors=state.kind is None)
     if state.uint8:
         return folded(t, state, state.converted((0.0,), (1.0 / 255.0,), t.dtype))
     return worker(t, state, "the images may be floats already or not", uint8=False)

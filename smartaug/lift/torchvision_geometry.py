@@ -74,9 +74,14 @@ def _pad(t: Any, state: State) -> Step:
     return device(t, state, stage, "batched", floats=floats, size=_padded(state.size, sides))
 
 
+def of_second_generation(t: Any) -> bool:
+    """Whether a transform is one of torchvision.transforms.v2."""
+    return type(t).__module__.startswith("torchvision.transforms.v2")
+
+
 def _frames(t: Any, size: tuple[int, int], wanted: tuple[int, int]) -> list[Sides]:
     """What RandomCrop pads images of ``size`` with before it cuts ``wanted``."""
-    second = type(t).__module__.startswith("torchvision.transforms.v2")
+    second = of_second_generation(t)
     frames: list[Sides] = []
     if t.padding:
         sides = _sides(t.padding)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -98,19 +99,29 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
 
     Raises ValueError when ``backend`` is "numba" or "triton" and it cannot take such images.
     """
+    segments = tuple(_typed(plan.segments, images.dtype))
     if backend == "triton" or (backend is None and images.device.type == "cuda"):
         refused = triton_backend.refuses(images)
         if backend == "triton" and refused is not None:
             raise ValueError(
                 f'backend="triton" runs {triton_backend.TAKES}, but {refused}; {triton_backend.remedy(images)}'
             )
-        return tuple(_triton_choices(plan.segments, images, refused))
+        return tuple(_triton_choices(segments, images, refused))
     refused = numba_backend.refuses(images)
     if backend == "numba" and refused is not None:
         raise ValueError(
             f'backend="numba" runs uint8 images on the CPU, but {refused}; leave backend=None to choose per batch'
         )
-    return tuple(_choices(plan.segments, backend, refused))
+    return tuple(_choices(segments, backend, refused))
+
+
+def _typed(segments: Sequence[Segment], dtype: _torch.dtype) -> Iterator[Segment]:
+    """The segments on images of ``dtype``, every `Store` with the type that it makes."""
+    for segment in segments:
+        if isinstance(segment, Store):
+            dtype = segment.typed(dtype)
+            segment = dataclasses.replace(segment, dtype=dtype)
+        yield segment
 
 
 def _choices(segments: Sequence[Segment], backend: str | None, refused: str | None) -> Iterator[Choice]:
@@ -150,7 +161,7 @@ def _triton_choices(segments: Sequence[Segment], images: Tensor, refused: str | 
         else:
             yield Choice(segment, "triton", f"{str(dtype).removeprefix('torch.')} on {images.device}")
         if isinstance(segment, Store):
-            dtype = segment.dtype
+            dtype = segment.typed(dtype)
             refused = refused or triton_backend.refuses_type(dtype)
 
 

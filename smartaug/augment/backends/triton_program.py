@@ -81,7 +81,7 @@ class _Pass:
     def __init__(self, writer: Writer, stage: _Stage, layout: Layout, batch: int) -> None:
         height, width = layout.size
         self.new_size = (height, width) if stage.close is None else stage.close.output_size(height, width)
-        self.new_dtype = layout.dtype if stage.store is None else stage.store.dtype
+        self.new_dtype = layout.dtype if stage.store is None else stage.store.typed(layout.dtype)
         self._layout = layout
         sources, targets, final = _routes(stage.steps, batch)
         self._alternates = any(bool((target == 2).any()) for target in targets)
