@@ -5,9 +5,9 @@ one collate per sample. Values, dtypes, label transforms and errors are those of
 taken whenever anything is out of the ordinary: a negative or missing index, a changed transform, another storage.
 When: ``lift=True``, torch's own collate function, and storage in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
 USPS, SVHN and STL10 whose transform is only "to uint8 tensor", `TensorDataset`, Hugging Face data sets in NumPy or
-torch format, and `Subset` of these. A subclass with a ``__getitem__`` of its own is never passed by. Without
-``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user passed, and nothing may be hung on
-it. Cost: one gather per batch; worker processes cost more than they save.
+torch format, and `Subset` and `ConcatDataset` of these. A subclass with a ``__getitem__`` of its own is never passed
+by. Without ``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user passed, and nothing may
+be hung on it. Cost: one gather per batch and array; worker processes cost more than they save.
 
 How: torch's fetcher prefers a data set's ``__getitems__`` where there is one. A `BatchFetch` is hung on the loader's
 own shallow copy of the data set under that name, so it survives every rebuild that keeps data set and collate function
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Subset, default_collate
+from torch.utils.data import ConcatDataset, Subset, default_collate
 
 from .fetch import asker
 from .lift.head import AsTensor, Head
@@ -36,6 +36,17 @@ class Fetched(NamedTuple):
     """A batch that needs no collate function any more."""
 
     batch: Any
+
+
+class _Each(NamedTuple):
+    """What samples have at one place, one value each, and what is still to be done to each before they are collated."""
+
+    values: list[Any]
+    transforms: Sequence[Callable[[Any], Any] | None]
+
+
+Column = Tensor | _Each
+Columns = dict[Any, Column]  # by name, or by position from 0 where the batch is a list
 
 
 class BatchFetch:
@@ -73,27 +84,93 @@ def batched(dataset: Any) -> Any:
 
 def hinders(dataset: Any) -> str | None:
     """Why batches of ``dataset`` cannot be fetched whole; None when they can."""
-    storage = dataset
-    while _plain_subset(storage):
-        storage = storage.dataset
-    reader = _reader(storage)
-    if reader is None:
-        return f"{type(storage).__name__} is no array, or has a __getitem__ of its own"
-    return reader.hinders(storage)
+    for storage in storages(dataset):
+        reader = _reader(storage)
+        if reader is None:
+            return f"{type(storage).__name__} is no array, or has a __getitem__ of its own"
+        if (reason := reader.hinders(storage)) is not None:
+            return reason
+    return None
+
+
+def storages(dataset: Any) -> list[Any]:
+    """The data sets that hold the samples of ``dataset``, in order."""
+    if _plain_subset(dataset):
+        return storages(dataset.dataset)
+    if _plain_concatenation(dataset):
+        return [storage for part in dataset.datasets for storage in storages(part)]
+    return [dataset]
 
 
 def whole_batch(dataset: Any, indices: Any) -> Any:
-    """The collated batch of these samples by one indexing operation; None when only the samples themselves will do."""
-    rows = _integers(indices)
-    while rows is not None and _plain_subset(dataset):
-        rows = _chosen(dataset.indices, rows)
-        dataset = dataset.dataset
-    reader = _reader(dataset)
-    if not rows or reader is None or reader.hinders(dataset) is not None:
+    """The collated batch of these samples by one indexing operation for each array that holds some of them.
+
+    None when only the samples themselves will do.
+    """
+    columns = _columns(dataset, _integers(indices))
+    if columns is None:
         return None
+    made = {name: _collated(column) for name, column in columns.items()}
+    return list(made.values()) if 0 in made else made
+
+
+def _columns(dataset: Any, rows: list[int] | None) -> Columns | None:
+    """The parts of these samples, each for all of them; None when only the samples themselves will do."""
+    if not rows:
+        return None
+    if _plain_subset(dataset):
+        return _columns(dataset.dataset, _chosen(dataset.indices, rows))
     if min(rows) < 0 or max(rows) >= len(dataset):
         return None
+    if _plain_concatenation(dataset):
+        return _joined(dataset, rows)
+    reader = _reader(dataset)
+    if reader is None or reader.hinders(dataset) is not None:
+        return None
     return reader.read(dataset, rows)
+
+
+def _joined(dataset: Any, rows: list[int]) -> Columns | None:
+    """The rows of a `ConcatDataset`, read from each data set in it and put back into their order."""
+    ends = np.asarray(dataset.cumulative_sizes)
+    holder = np.searchsorted(ends, rows, side="right")
+    places = [np.flatnonzero(holder == part) for part in range(len(ends))]
+    parts = []
+    for part, own in enumerate(places):
+        if len(own):
+            start = int(ends[part - 1]) if part else 0
+            parts.append(_columns(dataset.datasets[part], [rows[place] - start for place in own.tolist()]))
+    names = None if parts[0] is None else list(parts[0])
+    made: Columns = {}
+    back = np.argsort(np.concatenate(places), kind="stable")
+    for name in names or ():
+        if any(part is None or list(part) != names for part in parts):
+            return None
+        column = _in_order([part[name] for part in parts if part is not None], back)
+        if column is None:
+            return None
+        made[name] = column
+    return made or None
+
+
+def _in_order(parts: Sequence[Column], back: np.ndarray) -> Column | None:
+    """One column of several that follow each other, its row i being row ``back[i]`` of them; None where they differ."""
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    lists = [part for part in parts if not isinstance(part, Tensor)]
+    if not tensors:
+        values = [pair for part in lists for pair in zip(part.values, part.transforms, strict=True)]
+        chosen = [values[row] for row in back.tolist()]
+        return _Each([value for value, _ in chosen], [transform for _, transform in chosen])
+    if lists or len({(part.dtype, part.shape[1:], part.device) for part in tensors}) > 1:
+        return None
+    return torch.cat(tensors).index_select(0, torch.from_numpy(back).to(tensors[0].device))
+
+
+def _collated(column: Column) -> Any:
+    if isinstance(column, Tensor):
+        return column
+    pairs = zip(column.values, column.transforms, strict=True)
+    return default_collate([value if transform is None else transform(value) for value, transform in pairs])
 
 
 def _integers(keys: Any) -> list[int] | None:
@@ -130,14 +207,23 @@ def _plain_subset(dataset: Any) -> bool:
     )
 
 
+def _plain_concatenation(dataset: Any) -> bool:
+    kind = type(dataset)
+    return (
+        isinstance(dataset, ConcatDataset)
+        and kind.__getitem__ is ConcatDataset.__getitem__
+        and getattr(kind, _AT, None) is getattr(ConcatDataset, _AT, None)
+    )
+
+
 # --- storages ------------------------------------------------------------------------------------------------------
 
 
 class _Reader(NamedTuple):
-    """hinders: why this data set cannot be read whole, or None. read: rows, all in range, to a collated batch."""
+    """hinders: why this data set cannot be read whole, or None. read: rows, all in range, to the columns of a batch."""
 
     hinders: Callable[[Any], str | None]
-    read: Callable[[Any, list[int]], Any]
+    read: Callable[[Any, list[int]], Columns]
 
 
 def _reader(dataset: Any) -> _Reader | None:
@@ -159,9 +245,9 @@ def _tensors_hinder(dataset: Any) -> str | None:
     return None
 
 
-def _tensors(dataset: Any, rows: list[int]) -> list[Tensor]:
+def _tensors(dataset: Any, rows: list[int]) -> Columns:
     index = torch.tensor(rows, dtype=torch.int64, device="cpu")
-    return [tensor.index_select(0, index.to(tensor.device)) for tensor in dataset.tensors]
+    return {n: tensor.index_select(0, index.to(tensor.device)) for n, tensor in enumerate(dataset.tensors)}
 
 
 def _images_hinder(labels: str, layout: str) -> Callable[[Any], str | None]:
@@ -185,8 +271,8 @@ def _images_hinder(labels: str, layout: str) -> Callable[[Any], str | None]:
     return hinders
 
 
-def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], list[Any]]:
-    def read(dataset: Any, rows: list[int]) -> list[Any]:
+def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], Columns]:
+    def read(dataset: Any, rows: list[int]) -> Columns:
         data = dataset.data.numpy() if isinstance(dataset.data, Tensor) else dataset.data
         images = torch.from_numpy(np.asarray(data[rows]))
         images = images.unsqueeze(1) if layout == "HW" else images.permute(0, *(1 + layout.index(d) for d in "CHW"))
@@ -198,9 +284,7 @@ def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], 
             chosen = [targets[row] for row in rows]
         if cast:
             chosen = [int(label) for label in chosen]
-        if dataset.target_transform is not None:
-            chosen = [dataset.target_transform(label) for label in chosen]
-        return [images.contiguous(), default_collate(chosen)]
+        return {0: images.contiguous(), 1: _Each(chosen, [dataset.target_transform] * len(chosen))}
 
     return read
 
@@ -214,13 +298,13 @@ def _table_hinders(dataset: Any) -> str | None:
     return None if dataset.format["type"] in ("numpy", "torch") else "its format is neither NumPy's nor torch's"
 
 
-def _table(dataset: Any, rows: list[int]) -> dict[str, Any]:
+def _table(dataset: Any, rows: list[int]) -> Columns:
     """A column of numbers, one array an entry, is the collated column; any other is collated from its entries."""
-    made = {}
+    made: Columns = {}
     for name, column in dataset[rows].items():
         if isinstance(column, np.ndarray) and column.ndim > 1 and column.dtype.kind in "biuf":
             column = torch.as_tensor(column)
-        made[name] = column if isinstance(column, Tensor) else default_collate(list(column))
+        made[name] = column if isinstance(column, Tensor) else _Each(list(column), [None] * len(column))
     return made
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, DistributedSampler, IterableDataset, Sampler, default_collate
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from .batch_fetch import batched, hinders
+from .batch_fetch import batched, hinders, storages
 from .collate import Collate, Pending
 from .dataset import tell_epoch
 from .fetch import Running
@@ -453,7 +453,11 @@ def _fetching(dataset: Any, hindrance: str | None, workers: int) -> tuple[str, s
     why = f"sample by sample: {hindrance}"
     if hindrance is None:
         slower = "; num_workers=0 is faster, since nothing is left for workers to do" if workers else ""
-        why = f"whole batches, one indexing operation each{slower}"
+        arrays = len(storages(dataset))
+        operations = (
+            "one indexing operation each" if arrays == 1 else f"an indexing operation in each of {arrays} arrays"
+        )
+        why = f"whole batches, {operations}{slower}"
     return f"fetch: {type(dataset).__name__}", where, why
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import ConcatDataset, Dataset, StackDataset, Subset, TensorDataset, default_collate
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset, StackDataset, Subset, TensorDataset, default_collate
 from torchvision import datasets as tv
 from torchvision.transforms import PILToTensor, v2
 
@@ -236,6 +236,63 @@ def test_label_transforms_run_once_a_sample_in_order(stored):
     assert all(type(label) is int for label in met)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(["CIFAR10", "CIFAR100", "SVHN", "MNIST", "tensors"]), min_size=1, max_size=3),
+    nested=st.booleans(),
+    rows=st.lists(st.integers(-1, 4 * SIZE), min_size=1, max_size=9),
+    layer=st.none() | st.lists(st.integers(0, SIZE), min_size=1, max_size=5),
+)
+def test_concatenations_equal_the_samples_collated(stored, names, nested, rows, layer):
+    """Rows in their order, whatever array holds them; where arrays do not fit together, torch's own error."""
+    parts = [tensors() if name == "tensors" else copy.copy(stored[name]) for name in names]
+    for part, transform in zip(parts, (doubled, None, doubled), strict=False):
+        part.target_transform = transform
+    dataset = ConcatDataset([parts[0], ConcatDataset(parts)] if nested else parts)
+    dataset = dataset if layer is None else Subset(dataset, layer)
+    plain, whole = (
+        outcome(lambda d=d, c=c: list(TorchDataLoader(d, batch_sampler=[rows], collate_fn=c)))
+        for d, c in ((dataset, None), (ours(dataset), smartaug.Collate()))
+    )
+    if isinstance(plain, str):
+        assert whole.startswith(plain)  # to which is added what to do
+    else:
+        same(plain, [pending.data for pending in whole])
+    if set(names) <= {"CIFAR10", "CIFAR100", "SVHN"} or set(names) == {"tensors"}:
+        assert (whole_batch(dataset, rows) is None) == (min(rows) < 0 or max(rows) >= len(dataset))
+
+
+def test_label_transforms_of_a_concatenation_run_in_the_order_of_the_batch(stored):
+    met, parts = [], [copy.copy(stored["CIFAR10"]), copy.copy(stored["CIFAR10"])]
+    for number, part in enumerate(parts):
+        part.target_transform = lambda label, number=number: met.append((number, label)) or label + 10 * number
+    labels = whole_batch(ConcatDataset(parts), [SIZE, 0, SIZE + 2, 1])[1]
+    assert met == [(1, LABELS[0]), (0, LABELS[0]), (1, LABELS[2]), (0, LABELS[1])]
+    assert labels.tolist() == [LABELS[0] + 10, LABELS[0], LABELS[2] + 10, LABELS[1]]
+
+
+def test_a_concatenation_of_other_types_is_collated_by_samples():
+    dataset = ConcatDataset([TensorDataset(torch.zeros(2)), TensorDataset(torch.ones(2, dtype=torch.float64))])
+    assert whole_batch(dataset, [0, 3]) is None
+    assert whole_batch(dataset, [2, 3])[0].tolist() == [1.0, 1.0]
+    assert whole_batch(ConcatDataset([tensors(), TensorDataset(torch.zeros(2))]), [0, SIZE]) is None
+
+
+def test_a_lifted_concatenation_is_fetched_whole(stored, monkeypatch):
+    parts = [copy.copy(stored["CIFAR10"]), copy.copy(stored["CIFAR10"])]
+    flip = v2.Compose([v2.RandomHorizontalFlip(p=1.0), v2.ToImage()])
+    for part in parts:
+        part.transform = flip
+    dataset = ConcatDataset(parts)
+    expected = default_collate([dataset[row] for row in (8, 0, 13)])
+    loader = smartaug.DataLoader(dataset, batch_sampler=[[8, 0, 13]], lift=True)
+    assert "an indexing operation in each of 2 arrays" in loader.explain()
+    monkeypatch.setattr("torchvision.datasets.cifar.Image.fromarray", lambda *_: pytest.fail("fetched by itself"))
+    images, labels = next(iter(loader))
+    assert torch.equal(images, expected[0].as_subclass(torch.Tensor))
+    assert torch.equal(labels.as_subclass(torch.Tensor), expected[1])
+
+
 def test_no_sample_is_fetched_by_itself(stored, monkeypatch):
     loader = TorchDataLoader(ours(Subset(stored["SVHN"], [3, 1, 2])), batch_size=2, collate_fn=smartaug.Collate())
     expected = [default_collate([stored["SVHN"][row] for row in rows]) for rows in ([3, 1], [2])]
@@ -267,6 +324,11 @@ class Overridden(TensorDataset):
 class OwnBatches(TensorDataset):
     def __getitems__(self, indices):
         return [self[index] for index in reversed(indices)]
+
+
+class OwnConcatenation(ConcatDataset):
+    def __getitem__(self, index):
+        return super().__getitem__(len(self) - 1 - index)
 
 
 class OwnSubset(Subset):
@@ -311,6 +373,8 @@ class Unknown(Dataset):
         (OwnBatches(*tensors().tensors), "OwnBatches is"),
         (OwnSubset(tensors(), [0, 1]), "OwnSubset is"),
         (Subset(Overridden(*tensors().tensors), [0, 1]), "Overridden is"),
+        (OwnConcatenation([tensors()]), "OwnConcatenation is"),
+        (ConcatDataset([Overridden(*tensors().tensors), tensors()]), "Overridden is"),
         (Unknown(), "Unknown is"),
         (TensorDataset(torch.ones(3).requires_grad_()), "requires gradients"),
         (TensorDataset(torch.eye(3).to_sparse()), "special kind"),
