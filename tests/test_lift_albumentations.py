@@ -323,6 +323,12 @@ def test_maps(transform):
     )
 
 
+def test_maps_that_shrink_as_often_as_they_enlarge():
+    transform = A.Affine((0.5, 2.0), balanced_scale=True, p=1.0)
+    shrunk = sum(one["matrix"][0, 0] < 1 for one in library(transform))
+    as_often((stage_of(transform).parameters(KEYS, *SIZE).scale_x < 1).sum(), shrunk, 0.5)
+
+
 def test_crops_frames_and_holes():
     shape = (len(KEYS), 3, *SIZE)
     warp = stage_of(A.RandomCrop(30, 40)).sample(shape, KEYS).segments[0]
