@@ -53,7 +53,7 @@ def loss_moments(
     if method not in ("exact", "linear"):
         raise ValueError(f'method must be "exact" or "linear", got {method!r}; write method="exact"')
     found = source(augment, images, nodes, memory, draws, seed)
-    target = _checked_target(target, images)
+    target = checked_target(target, images)
     rows = _rows(criterion)
     if method == "linear":
         _refuse_bytes(_probe(found))
@@ -103,7 +103,7 @@ def saliency_alignment(
     has tr Σ / (C·H·W · λ_max) on average. Arguments: as for `loss_moments`.
     """
     found = source(augment, images, nodes, memory, draws, seed)
-    return _alignment(model, _rows(criterion), found, augment, _checked_target(target, images))[0]
+    return _alignment(model, _rows(criterion), found, augment, checked_target(target, images))[0]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def report(
     rows = _rows(criterion)
     for images, target in batches:
         found = source(augment, images, nodes, memory, draws, seed + len(parts))
-        target = _checked_target(target, images)
+        target = checked_target(target, images)
         mean, variance = _summary(_losses(model, rows, found, target), found)
         parts.append(tuple(part.cpu() for part in (mean, variance, *_alignment(model, rows, found, augment, target))))
     if not parts:
@@ -181,20 +181,26 @@ def report(
 
 def _rows(criterion: Criterion | None) -> Callable[[Tensor, Tensor], Tensor]:
     """``(logits, target) -> losses (B,)``."""
-    if criterion is not None:
-        return (criterion if isinstance(criterion, Loss) else Loss(criterion)).rows
-
-    def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
-        z = columns(raw)
-        return -(distributions(target, z.shape[1]).to(z.dtype) * z.log_softmax(1)).sum(1)
-
-    return cross_entropy
+    if criterion is None:
+        return cross_entropy
+    return (criterion if isinstance(criterion, Loss) else Loss(criterion)).rows
 
 
-def _checked_target(target: Tensor, images: Tensor) -> Tensor:
-    """The plain target, or its soft labels; a ValueError unless there is one row an image."""
-    if isinstance(target, Target):
-        target = target.plain if target._soft is None else target._soft
+def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy (B,) of logits (B, K), (B, 1) or (B,): what stands for no criterion."""
+    z = columns(raw)
+    return -(distributions(plain_target(target), z.shape[1]).to(z.dtype) * z.log_softmax(1)).sum(1)
+
+
+def plain_target(target: Tensor) -> Tensor:
+    """The target as a plain tensor: the soft labels of a `Target` that has some."""
+    if not isinstance(target, Target):
+        return target
+    return target.plain if target._soft is None else target._soft
+
+
+def checked_target(target: Tensor, images: Tensor) -> Tensor:
+    """The target where the images are; a ValueError unless there is one row an image."""
     if not isinstance(target, Tensor) or target.ndim == 0 or len(target) != len(images):
         shape = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
         raise ValueError(f"target must be a tensor with one row for each of the {len(images)} images, got {shape}")
