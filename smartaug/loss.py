@@ -121,7 +121,7 @@ class Loss(nn.Module):
         else:
             weight = weight.to(output.device)
             # the same values; but the gradient of a sample of weight 0 is 0 there, never 0 times infinity
-            output = torch.where(_beside(weight, output) != 0, output, output.detach())
+            output = torch.where(beside(weight, output) != 0, output, output.detach())
         if not len(output) and self._family() is None:
             return self.criterion(output, label if soft is None else soft, *args, **kwargs)
         return joined(self._apart(output, label, soft, _Call(args, kwargs)), weight)
@@ -348,8 +348,8 @@ def joined(rows: Rows, weight: Tensor) -> Tensor:
     if reduction != "none":
         wide = _per_sample(wide)
     # a weight of 0 takes a sample out even when its loss is infinite
-    beside = _beside(weight, wide).to(wide.dtype)
-    weighted = torch.where(beside != 0, wide * beside, 0.0)
+    own = beside(weight, wide).to(wide.dtype)
+    weighted = torch.where(own != 0, wide * own, 0.0)
     if reduction == "none":
         return weighted.to(losses.dtype)
     total = weighted.sum()
@@ -374,7 +374,7 @@ def _wide(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def _beside(weight: Tensor, values: Tensor) -> Tensor:
+def beside(weight: Tensor, values: Tensor) -> Tensor:
     """Weights (B,) in a shape that spreads over values (B, ...)."""
     return weight.reshape(-1, *[1] * (values.ndim - 1))
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from .. import grads
 from ..batch import Target
-from ..loss import Loss, Rows, joined
+from ..loss import Loss, Rows, beside, joined
 from .image import Moments, of
-from .loss import Criterion, checked_target, cross_entropy, plain_target
+from .loss import Criterion, checked_target, cross_entropy, plain_target, refuse_bytes
 from .source import MEMORY, NODES
 
 
@@ -97,12 +97,13 @@ class ExpectedLoss(nn.Module):
     """The loss line without sampling: ``criterion = ExpectedLoss(nn.CrossEntropyLoss(), augment)``, then
     ``loss = criterion(model, images, target)`` on images that were not augmented.
 
-    ℓ(f(μ), y) + ½ tr(H J Σ Jᵀ), averaged over the batch. criterion: a mean over samples, as for `smartaug.Loss`; None:
-    cross entropy. augment: as for `of`. rank: how many of Σ's largest eigen-directions to use, one Jacobian–vector
-    product each; None: all columns of the factor (exact to second order, one product a transform). strength: factor of
-    the second term. For squared error and a linear model with rank=None it is the expected loss itself. J is
-    that of evaluation mode (batch statistics would couple the samples). For networks it is an approximation: transforms
-    that move an edge by pixels are not small (see `loss_moments`).
+    ℓ(f(μ), y) + ½ tr(H J Σ Jᵀ), joined over the batch as `smartaug.Loss` joins: with the criterion's class weights and
+    ignored labels, and the weights and soft labels of a `Target`. criterion: a mean or sum over samples, as there
+    (reduction="none" is taken for the mean); None: cross entropy. augment: as for `of`. rank: how many of Σ's largest
+    eigen-directions to use, one Jacobian–vector product each; None: all columns of the factor (exact to second order,
+    one product a transform). strength: factor of the second term. For squared error and a linear model with rank=None
+    it is the expected loss itself. J is that of evaluation mode (batch statistics would couple the samples). For
+    networks it is an approximation: transforms that move an edge by pixels are not small (see `loss_moments`).
 
     Cost: one pass for Σ's directions (give moments in place of images to make them once), rank + 1 forward passes.
     """
@@ -124,8 +125,17 @@ class ExpectedLoss(nn.Module):
         self.nodes, self.memory = nodes, memory
 
     def forward(self, model: nn.Module, images: Tensor | Moments, target: Tensor) -> Tensor:
-        """The scalar loss of ``images`` (B, C, H, W), or of their `Moments`, against ``target`` (B, ...)."""
+        """The scalar loss of ``images`` (B, C, H, W), or of their `Moments`, against ``target`` (B, ...).
+
+        Raises TypeError where the augmentation leaves uint8 images, RuntimeError in `torch.inference_mode`.
+        """
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "ExpectedLoss takes derivatives, which torch.inference_mode() forbids; write torch.no_grad() "
+                "(Lightning: Trainer(inference_mode=False))"
+            )
         moments = images if isinstance(images, Moments) else self.moments(images)
+        refuse_bytes(moments.uint8)
         mean = moments.mean
         target = checked_target(target, mean)
         parameter = next((part for part in model.parameters() if part.is_floating_point()), None)
@@ -133,12 +143,17 @@ class ExpectedLoss(nn.Module):
         directions = [v.to(dtype) for v in self._directions(moments)] if self.strength else []
         pushed = [grads.push_inputs(model, mean.to(dtype), direction) for direction in directions]
         z = grads.call(model, mean.to(dtype))
-        rows = self._rows(z, target)
-        if pushed:
-            losses = rows.losses + 0.5 * self.strength * _curvature(rows.losses, z, pushed)
-            rows = rows._replace(losses=losses)
         weight = target._weight if isinstance(target, Target) else None
-        return joined(rows, torch.ones_like(rows.counts) if weight is None else weight)
+        if weight is not None:  # a sample of weight 0 adds nothing, even where its loss is infinite
+            z, *pushed = (torch.where(beside(weight, part).to(z.device) != 0, part, 0.0) for part in (z, *pushed))
+        with torch.enable_grad():  # the curvature is a derivative where the model's is not asked for, too
+            at = z if z.requires_grad else z.detach().requires_grad_()
+            rows = self._rows(at, target)
+            if pushed:
+                losses = rows.losses + 0.5 * self.strength * _curvature(rows.losses, at, pushed)
+                rows = rows._replace(losses=losses)
+        loss = joined(rows, torch.ones_like(rows.counts) if weight is None else weight)
+        return loss if z.requires_grad else loss.detach()
 
     def moments(self, images: Tensor) -> Moments:
         """The moments of ``images`` under the augmentation, to be used in the place of the images."""

@@ -56,8 +56,8 @@ def loss_moments(
     target = checked_target(target, images)
     rows = _rows(criterion)
     if method == "linear":
-        _refuse_bytes(_probe(found))
         moments = summed(found, augment, torch.float64 if images.dtype == torch.float64 else torch.float32)
+        refuse_bytes(moments.uint8)
         mean, gradient = _gradient(model, moments, rows, target)
         variance = (gradient * moments.covariance_matvec(gradient)).flatten(1).sum(1).clamp_min(0)
         return mean, variance
@@ -230,7 +230,7 @@ def _losses(model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: S
     for first, last in found.chunks(width):
         for block, images in found.blocks(first, last):
             flat = images.flatten(0, 1)
-            _refuse_bytes(flat)
+            refuse_bytes(flat.dtype == torch.uint8)
             per = max(1, found.memory // width)
             labels = target[first:last].repeat_interleave(images.shape[1], 0)
             for start in range(0, len(flat), per):
@@ -256,16 +256,12 @@ def _put(made: Tensor, first: int, block: slice, start: int, wide: int, losses: 
     made[first + place // wide, block.start + place % wide] = losses.to(made.dtype)
 
 
-def _probe(found: Source) -> Tensor:
-    """One augmented image, or none of no images."""
-    return found.made(found.images[:1], 0, slice(0, 1)) if len(found.images) else found.images.float()
-
-
-def _refuse_bytes(images: Tensor) -> None:
-    if not images.is_floating_point():
+def refuse_bytes(uint8: bool) -> None:
+    """Raise a TypeError for images that no model takes."""
+    if uint8:
         raise TypeError(
-            f"the model would get {str(images.dtype)[6:]} images; end the augmentation with "
-            "smartaug.Normalize(mean, std)"
+            "the model would get uint8 images; end the augmentation with smartaug.Normalize(mean, std), or pass "
+            "images.float() / 255"
         )
 
 
@@ -296,8 +292,8 @@ def _alignment(
     model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: Source, augment: Any, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """gᵀΣg / (λ_max |g|²) and tr Σ / (D λ_max), both (B,), 0 where Σ or g is 0."""
-    _refuse_bytes(_probe(found))
     moments = summed(found, augment, torch.float64 if found.images.dtype == torch.float64 else torch.float32)
+    refuse_bytes(moments.uint8)
     _, gradient = _gradient(model, moments, rows, target)
     largest = moments.top(1)[0][:, 0]
     energy = (gradient * moments.covariance_matvec(gradient)).flatten(1).sum(1)
