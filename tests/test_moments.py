@@ -342,12 +342,31 @@ def test_both_gauss_rules_integrate_polynomials(count):
         assert axis.check @ axis.values**power == pytest.approx(1 / (power + 1), abs=1e-12)
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("limit", [2, 3, 100])
 def test_too_large_sets_become_a_quadrature(limit):
     made = moments.of([augment.PadCrop(2), augment.Flip(), augment.RandAugment(1)], PHOTOS, nodes=limit)
     assert 1 <= made.size <= limit
     assert not made.exact
     assert torch.isfinite(made.error.mean).all()
+
+
+@pytest.mark.parametrize("name", ["Flip", "RandAugment", "Erase", "ColorJitter"])
+def test_one_node_is_refused_unless_there_is_one_outcome(name):
+    """It would have a variance of 0, and an error of 0 as if it were exact."""
+    aug = FINITE.get(name) or CONTINUOUS[name]
+    for call in (
+        lambda: moments.of(aug, PHOTOS, nodes=1),
+        lambda: moments.nodes(aug, (3, 8, 8), 1),
+        lambda: moments.loss_moments(
+            torch.nn.Flatten(), None, PHOTOS, torch.tensor([0, 1]), [aug, augment.Normalize(0.5, 0.25)], nodes=1
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"nodes=1 for an augmentation of several.*write nodes=1024"):
+            call()
+    for one in (augment.Invert(1.0), augment.Normalize(0.5, 0.25), augment.Flip(0.0)):
+        assert moments.of(one, PHOTOS, nodes=1).exact
+    two = moments.of(aug, PHOTOS, nodes=2, dtype=torch.float64)
+    assert two.exact == (name == "Flip")
 
 
 def test_small_memory_gives_the_same():

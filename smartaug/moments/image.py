@@ -18,7 +18,9 @@ Blocks = Callable[[int, int], Iterator[Tensor]]
 class Error(NamedTuple):
     """Relative errors (B,) of the mean image (in Euclidean norm) and of the trace of the covariance.
 
-    Zero where everything was enumerated; the difference to a coarser rule for quadrature; the standard error for draws.
+    Zero where everything was enumerated, and for chains of flips, padded crops and the like, whose mean and variance
+    have a closed form (their factor is a quadrature all the same where there are more transforms than nodes: see
+    `Moments.exact`); the difference to a coarser rule for quadrature; the standard error for draws.
     """
 
     mean: Tensor
@@ -205,13 +207,15 @@ def of(
     """Mean and covariance of each of ``images`` (B, C, H, W) under ``augment``, without sampling.
 
     augment: an augmentation or a list of them, as for the loader. nodes: the largest number of transforms. A finite set
-    of transforms that fits is enumerated: then the moments are exact; else they are a quadrature with ``.error``.
+    of transforms that fits is enumerated: then the moments are exact; else they are a quadrature with ``.error``, which
+    takes at least 2 nodes.
     draws: take so many random draws of the pipeline instead, which works for Kornia modules and callables, too;
     ``seed`` names them. memory: bytes that a block of intermediate results may take. dtype: of the results and sums;
     None: float64 for float64 images, else float32. Values are in the units that the augmentation gives (0–255 for
     uint8).
 
-    Raises TypeError for stages without a plan and for MixUp and CutMix, ValueError for images that are not finite.
+    Raises TypeError for stages without a plan and for MixUp and CutMix, ValueError for images that are not finite and
+    for nodes=1 where one transform is not all there is.
     """
     found = source(augment, images, nodes, memory, draws, seed)
     dtype = dtype or (torch.float64 if images.dtype == torch.float64 else torch.float32)

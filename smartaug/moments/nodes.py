@@ -56,7 +56,8 @@ class _Axis(NamedTuple):
 def nodes(augment: Augmentation, shape: Sequence[int], limit: int) -> Nodes:
     """At most ``limit`` nodes for ``augment`` on one image of ``shape`` (C, H, W).
 
-    Exact when all draws only choose and the different outcomes are no more than ``limit``.
+    Exact when all draws only choose and the different outcomes are no more than ``limit``. Raises ValueError when a
+    single node has to stand for several outcomes: there is no coarser rule that would tell how wrong it is.
     """
     with on_cpu():
         return _Sampler(augment, tuple(shape)).nodes(limit)
@@ -146,13 +147,18 @@ class _Sampler:
 
     def _sobol(self, limit: int) -> Nodes:
         """The first 2^k ≤ ``limit`` points of a scrambled Sobol sequence over all draws."""
+        if limit < 2:
+            raise ValueError(
+                f"nodes={limit} for an augmentation of several outcomes leaves nothing to estimate the error from, nor "
+                "a variance; write nodes=1024"
+            )
         columns = [*(column for column, cells in self.choices.items() if len(cells.values) > 1), *self.free]
         size = 1 << (limit.bit_length() - 1)
         engine = torch.quasirandom.SobolEngine(len(columns), scramble=True, seed=_SEED)
         table = np.full((size, len(self.slots)), 0.5)
         table[:, columns] = engine.draw(size, dtype=torch.float64).numpy()
         check = torch.zeros(size, dtype=torch.float64)
-        check[: max(1, size // 2)] = 1.0 / max(1, size // 2)
+        check[: size // 2] = 2.0 / size
         return Nodes(self.plan(table), torch.full((size,), 1.0 / size, dtype=torch.float64), check, False)
 
 
