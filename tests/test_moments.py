@@ -416,6 +416,32 @@ def test_an_augmentation_of_ones_own_is_integrated_over():
     assert torch.allclose(made.variance(), torch.full_like(image, 0.25 / 12), atol=1e-6)
 
 
+def test_what_a_function_in_a_plan_is_given_matters():
+    """The arguments of a `Call`, as lifted pipelines have them, are part of what tells two plans apart."""
+
+    class Shade(augment.Augmentation):
+        def sample(self, shape, key):
+            from smartaug import draws
+            from smartaug.augment.plan import Call, Plan
+
+            chosen, factor = draws.uniform(key) < 0.25, 0.5 + draws.uniform(key, start=1)
+
+            def shaded(images, factor):
+                return images * factor[:, None, None, None].to(images)
+
+            return Plan(tuple(shape), (Call(shaded, (factor,), "Shade", chosen),))
+
+        def cuts(self, shape):
+            return {((), 0): [0.25]}
+
+    image = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64)
+    made = moments.of(Shade(), image, nodes=62)
+    assert not made.exact
+    assert torch.allclose(made.mean, image, atol=1e-6)
+    assert torch.allclose(made.variance(), torch.full_like(image, 0.25 * 0.25 / 12), atol=1e-6)
+    assert made.size == 32  # all that is left alone is one node
+
+
 def test_stages_without_a_plan():
     def shade(images):
         return images * torch.rand(len(images), 1, 1, 1)

@@ -24,7 +24,7 @@ from torch import Tensor
 from .. import draws
 from ..augment import Augmentation
 from ..augment.augmentation import equal_cuts, on_cpu
-from ..augment.plan import Filter, Plan, Segment, Tone
+from ..augment.plan import Branches, Call, Filter, Lookup, Plan, Segment, Tone
 
 _TRIED = 1024  # points at which a draw is moved to see whether any plan depends on it
 _LISTED = 1 << 18  # combinations of choices that are looked at before equal ones are joined
@@ -204,18 +204,28 @@ def fingerprint(plan: Plan) -> np.ndarray:
 
 
 def _values(segment: Any) -> list[Tensor]:
-    """The tensors of a segment; amounts of operations that do nothing are 0."""
+    """The tensors of a segment, also those in tuples; what operations that do nothing are given is 0."""
+    if isinstance(segment, Tensor):
+        return [segment]
     if isinstance(segment, tuple):
         return [part for inner in segment for part in _values(inner)]
+    if not isinstance(segment, Segment):
+        return []
     if isinstance(segment, (Tone, Filter)):
         segment = dataclasses.replace(segment, amount=segment.amount * (segment.op != 0))
-    fields = [getattr(segment, field.name) for field in dataclasses.fields(segment)]
-    inner = [part for value in fields if isinstance(value, tuple) and _nested(value) for part in _values(value)]
-    return [value for value in fields if isinstance(value, Tensor)] + inner
+    found = [part for field in dataclasses.fields(segment) for part in _values(getattr(segment, field.name))]
+    if isinstance(segment, (Lookup, Call)) and segment.active is not None:
+        return [_where(segment.active, part) for part in found]
+    if isinstance(segment, Branches):
+        rows = (segment.weights[:, 1:] != 0).unbind(1)
+        pairs = zip(rows, segment.branches, strict=True)
+        return [segment.weights, *(_where(taken, part) for taken, branch in pairs for part in _values(branch))]
+    return found
 
 
-def _nested(value: tuple) -> bool:
-    return any(isinstance(part, (Segment, tuple)) for part in value)
+def _where(rows: Tensor, part: Tensor) -> Tensor:
+    """``part`` (B, ...) in the ``rows`` (B,) bool, 0 in the others."""
+    return torch.where(rows.reshape(-1, *[1] * (part.ndim - 1)), part, torch.zeros_like(part))
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
