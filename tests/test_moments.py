@@ -1,5 +1,6 @@
 """Mean and covariance of augmented images: against draws of the real augmentation, enumeration and closed forms."""
 
+import itertools
 import math
 
 import numpy as np
@@ -37,6 +38,29 @@ FINITE = {
     "TrivialAugment": augment.TrivialAugment(),
     "AutoAugment": augment.AutoAugment("cifar10"),
     "Normalize": augment.Normalize((0.5, 0.4, 0.3), 0.25, dtype=torch.float64),
+    "RandomApply": augment.RandomApply([augment.Flip(0.3), augment.Solarize(100), augment.PadCrop(1)], 0.4),
+    "OneOf": augment.OneOf(
+        [augment.PadCrop(1), augment.Invert(0.7), augment.RandAugment(1, 9), augment.Flip(1.0)], weights=[1, 0, 2.5, 1]
+    ),
+    "OneOf, sometimes": augment.OneOf([augment.Posterize(3), augment.Flip()], p=0.7),
+    "SomeOf": augment.SomeOf(
+        [augment.Flip(0.6), augment.Posterize(2), augment.Solarize(90), augment.Invert(0.9)],
+        (0, 3),
+        weights=[1, 2, 3, 4],
+    ),
+    "SomeOf, ordered": augment.SomeOf(
+        [augment.Posterize(2), augment.Solarize(90), augment.Invert(1.0)], 2, ordered=True, weights=[3, 1, 1]
+    ),
+    "SomeOf, again and again": augment.SomeOf(
+        [augment.PadCrop(1), augment.Solarize(90, 0.5), augment.Invert(1.0)], (1, 3), replace=True, weights=[1, 2, 0]
+    ),
+    "RandomOrder": augment.RandomOrder([augment.Flip(0.3), augment.Posterize(2), augment.Solarize(90)], p=0.8),
+    "one inside the other": augment.Compose(
+        [
+            augment.OneOf([augment.RandomApply([augment.Flip(1.0)], 0.3), augment.RandomOrder([augment.PadCrop(1)])]),
+            augment.Invert(0.1),
+        ]
+    ),
     "chain: crop, flip": augment.Compose([augment.PadCrop(2), augment.Flip()]),
     "chain: crop, flip, op, normalise": augment.Compose(
         [augment.PadCrop(1), augment.Flip(), augment.RandAugment(1, 9), augment.Normalize(0.5, 0.25)]
@@ -145,6 +169,51 @@ def test_declared_choices_are_what_the_draws_do(name):
         near = np.abs(edges[:, None] - table[:, column]).min(0) < 1e-6  # float32 draws round there
         moved[near, column] = table[near, column]
     assert np.array_equal(fingerprint(sampler.plan(table)), fingerprint(sampler.plan(moved)))
+
+
+def test_combinators_are_enumerated_by_their_probabilities():
+    """Against the closed forms: a gate multiplies p, one of several is a mixture, orders by drawing one by one."""
+    image = PHOTOS[:1]
+    gate, flip = moments.of(augment.RandomApply([augment.Flip()], 0.3), image), moments.of(augment.Flip(0.15), image)
+    assert gate.exact
+    assert torch.allclose(gate.mean, flip.mean, atol=1e-4)
+    assert torch.allclose(gate.variance(), flip.variance(), rtol=1e-5, atol=1e-3)
+
+    inside, weights = [augment.PadCrop(1), augment.Flip(0.7), augment.RandAugment(1, 9)], [1, 2, 1]
+    parts = [moments.of(part, image, dtype=torch.float64) for part in [*inside, []]]
+    mixed = moments.mixture(parts, [0.2, 0.4, 0.2, 0.2])
+    found = moments.of(augment.OneOf(inside, weights=weights, p=0.8), image, dtype=torch.float64)
+    assert found.exact
+    assert torch.allclose(found.mean, mixed.mean, atol=1e-9)
+    assert torch.allclose(found.variance(), mixed.variance(), rtol=1e-9, atol=1e-9)
+
+    inside = [augment.Posterize(2, 1.0), augment.Solarize(90, 1.0), augment.Flip(1.0), augment.Invert(1.0)]
+    weights = [1, 2, 3, 4]
+    for count, ordered in itertools.product((1, 2, 3), (False, True)):
+        versions, chances = [], []
+        for order in itertools.permutations(range(4), count):
+            chance, left = 1.0, sum(weights)
+            for number in order:
+                chance, left = chance * weights[number] / left, left - weights[number]
+            version = image
+            for number in sorted(order) if ordered else order:
+                version = inside[number](version)
+            versions.append(version[0])
+            chances.append(chance)
+        mean, covariance = reference.weighted(versions, chances)
+        some = augment.SomeOf(inside, count, weights=weights, ordered=ordered)
+        found = moments.of(some, image, dtype=torch.float64)
+        assert found.exact
+        assert torch.allclose(found.mean[0], mean, atol=1e-9)
+        assert torch.allclose(found.variance()[0].flatten(), covariance.diagonal(), rtol=1e-9, atol=1e-9)
+
+
+def test_too_many_earlier_choices_are_integrated_over():
+    """The cuts of 20 stages with weights of their own would be too many to list: those draws stay continuous."""
+    some = augment.SomeOf([augment.Invert(1.0) for _ in range(20)], 6, weights=range(1, 21))
+    listed = [slot for path, slot in some.cuts((1, 3, 8, 8)) if path == (0,)]
+    assert listed == [0, 1, 2, 3, 4, 5]  # how many, whether, and four of the six stages
+    assert not moments.of(some, PHOTOS[:1], nodes=4).exact
 
 
 def test_learned_probabilities_are_followed():
