@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 import smartaug
 from smartaug import augment, moments
+from smartaug.lift.opencv_geometry import RandomFrame
+from smartaug.lift.timm import TimmErase
 from smartaug.moments.analytic import marginals
 from smartaug.moments.nodes import _Sampler, fingerprint
 from smartaug.moments.source import source
@@ -151,10 +153,16 @@ def test_padded_crops_and_flips_against_loops(padding, p, size, batch):
         assert torch.allclose(variance.flatten(), covariance.diagonal(), atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*FINITE, *CONTINUOUS])
+LIFTED = {
+    "rectangles": TimmErase(0.3, (0.1, 0.3), (-1.0, 1.0), (1, 3)),
+    "frame": RandomFrame(3, 2, fill=(0.0,), mode="constant", mask_fill=0.0),
+}
+
+
+@pytest.mark.parametrize("name", [*FINITE, *CONTINUOUS, *LIFTED])
 def test_declared_choices_are_what_the_draws_do(name):
     """Between two neighbouring cuts the plan does not change, and every declared draw is made."""
-    aug = FINITE.get(name) or CONTINUOUS[name]
+    aug = {**FINITE, **CONTINUOUS, **LIFTED}[name]
     sampler = _Sampler(aug, (3, 8, 8))
     assert set(aug.cuts((1, 3, 8, 8))) <= set(sampler.slots)
     random = np.random.default_rng(0)
@@ -206,6 +214,36 @@ def test_combinators_are_enumerated_by_their_probabilities():
         assert found.exact
         assert torch.allclose(found.mean[0], mean, atol=1e-9)
         assert torch.allclose(found.variance()[0].flatten(), covariance.diagonal(), rtol=1e-9, atol=1e-9)
+
+
+def lifted_pipeline(library):
+    """A pipeline of ``library`` that only chooses, lifted."""
+    if library == "kornia":
+        kornia = pytest.importorskip("kornia.augmentation")
+        inside = [kornia.RandomHorizontalFlip(p=0.3), kornia.RandomInvert(p=0.6), kornia.RandomVerticalFlip(p=1.0)]
+        return kornia.ImageSequential(*inside, random_apply=2)
+    if library == "timm":
+        return pytest.importorskip("timm.data.auto_augment").rand_augment_transform("rand-m9-n1-p0.7-tweights", {})
+    if library == "albumentations":
+        package = pytest.importorskip("albumentations")
+        some = [package.HorizontalFlip(p=0.3), package.VerticalFlip(p=1.0), package.InvertImg(p=0.5)]
+        frame = package.PadIfNeeded(10, 11, position="random", p=1.0)
+        return package.Compose([package.OneOf(some, p=0.8), package.SomeOf(some, n=2), frame, package.ToTensorV2()])
+    package = pytest.importorskip("torchvision.transforms")
+    some = [package.RandomHorizontalFlip(0.3), package.RandomInvert(0.6), package.RandomSolarize(100, 0.5)]
+    return package.Compose([package.RandomOrder(some), package.RandomChoice(some), package.RandomApply(some, 0.2)])
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm", "albumentations", "kornia"])
+def test_what_lifted_pipelines_choose_is_enumerated(library):
+    aug = smartaug.lift(lifted_pipeline(library), size=(8, 8)).augment
+    found = moments.of(aug, PHOTOS[:1], nodes=2048, dtype=torch.float64)
+    assert found.exact
+    assert found.size > 8
+    sample = drawn(aug, PHOTOS[0], 20_000)
+    spread = found.variance().flatten().sqrt()
+    assert ((sample.mean(0) - found.mean.flatten()).abs() <= 5 * spread / len(sample) ** 0.5 + 1e-9).all()
+    assert torch.allclose(sample.var(0), found.variance().flatten(), rtol=0.1)
 
 
 def test_too_many_earlier_choices_are_integrated_over():

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation, RandomResizedCrop
+from ..augment.augmentation import Cuts, equal_cuts
 from ..augment.plan import Erase, Plan, Trace
 from .noise import EraseNoise
 from .steps import State, Step, device, folded, worker
@@ -108,6 +109,10 @@ class TimmErase(Augmentation):
         boxes = boxes * kept[..., None]
         share = (boxes[..., 2] * boxes[..., 3]).float() / max(1, height * width)
         return Plan(tuple(shape), (Erase(boxes, self.value),), Trace(kept.long(), share, ("Identity", "Erase")))
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Whether, and how many."""
+        return {((0,), 0): [self.p], ((0,), 1): equal_cuts(self.count[1] - self.count[0] + 1)}
 
 
 def _erasing(t: Any, state: State) -> Step:
