@@ -54,7 +54,9 @@ class Coreset:
     changes the number of batches (see `DataLoader.steps`). The budget is split over the classes in proportion to their
     sizes, by largest remainder, or equally with balanced=True, where a class smaller than its share gives the rest to
     the others. Labels are the dataset's own (``targets``, ``labels``, ``tensors``), else those seen in training;
-    without any there is one class. every: epochs between two selections. select: the criterion ``(embedding, budget,
+    without any there is one class. With balanced=True, samples whose label is not known yet (or below 0) get a
+    share in proportion, rounded up; where labels can never become known (``select`` reads no embedding)
+    it is an error. every: epochs between two selections. select: the criterion ``(embedding, budget,
     generator) -> (indices, weights)``, called for each class; None is `coreset.FacilityLocation`. A criterion whose
     ``reads`` is empty needs no embedding, and no warm-up.
 
@@ -160,6 +162,7 @@ class Coreset:
         reading: collate_fn, inputs and target, as `embed_pass` takes them.
         """
         self._dataset, self._reading, self._labels = dataset, reading, labels_of(dataset)
+        self._refuse_unknown()
 
     def bind(self, model: Model) -> Coreset:
         """Embed with this model from now on; returns self."""
@@ -300,7 +303,17 @@ class Coreset:
             return classes(self._labels.numpy())
         if self._record is not None:
             return classes(self._record.labels.astype(np.int64))
+        self._refuse_unknown()
         return classes(np.full(size, -1, np.int64))
+
+    def _refuse_unknown(self) -> None:
+        """Raise a ValueError where classes are to be balanced and no label will ever be known."""
+        if self.balanced and self._labels is None and not reads_of(self.select):
+            of = "the dataset" if self._dataset is None else f"{type(self._dataset).__name__}"
+            raise ValueError(
+                f"balanced=True needs the label of every sample, and {of} has none in targets, labels or tensors; set "
+                "dataset.targets = [...], one class number a sample, or leave balanced out"
+            )
 
     def _choose(self, number: int, budget: int, size: int, seed: int, seen: np.ndarray | None) -> list[Tensor]:
         """The criterion's part of a selection, and how many samples of which class are to be explored beside it."""
@@ -311,7 +324,7 @@ class Coreset:
         else:
             embedding = self._passed(size)
         groups = self._classes(size)
-        quota = split(budget, groups.counts, self.balanced)
+        quota = split(budget, groups, self.balanced)
         pool, explorers = np.ones(size, bool), np.zeros_like(quota)
         if seen is not None:
             pool = seen >= 0
