@@ -47,11 +47,13 @@ def embed_pass(
 
     They lie on ``device``, which is the model's own for None; elsewhere a copy of the model runs. dataset: map-style,
     with un-augmented samples; it is read in order. transform: a callable on a batch of inputs on the device, such as
-    `smartaug.Normalize`. dtype: of the model's arithmetic, float32, bfloat16 or float16 by autocast; None is whatever
-    is in force. features: also the inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a
-    dict without a leaf named like an image goes to the model whole, without its target. The model's parameters,
-    buffers and mode and the global generators are what they were. Raises TypeError for datasets without a length,
-    ValueError for empty ones, for other dtypes, where no labels are found, and for targets that are no classes.
+    `smartaug.Normalize`; without it the model gets what the dataset gives, and nothing of a loader's stages. dtype: of
+    the model's arithmetic, float32, bfloat16 or float16 by autocast; None is whatever is in force. features: also the
+    inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a dict without a leaf named like an
+    image goes to the model whole, without its target. The model's parameters, buffers and mode and the global
+    generators are what they were. Raises TypeError for datasets without a length, ValueError for empty ones, for other
+    dtypes, where no labels are found, and for targets that are no classes, and TypeError where the model fails on uint8
+    images.
     """
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be torch.float32, bfloat16, float16 or None, got {dtype!r}")
@@ -83,7 +85,18 @@ def embed_pass(
 
 def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> list[Tensor]:
     """Residual, loss, class labels and feature of a batch."""
-    done = grads.Pass(module, given, training=False, features=features, graph=False)
+    try:
+        done = grads.Pass(module, given, training=False, features=features, graph=False)
+    except (RuntimeError, TypeError) as error:
+        full = isinstance(error, torch.OutOfMemoryError)
+        if full or not isinstance(given, Tensor) or given.dtype != torch.uint8:
+            raise
+        first = str(error).partition("\n")[0]
+        raise TypeError(
+            f"the model failed on the uint8 inputs {tuple(given.shape)} of the dataset ({first}); if it "
+            "takes floats, convert them as your training does: transform=smartaug.Normalize(mean, std), or "
+            "transform=lambda images: images.float() / 255"
+        ) from error
     log_p = done.log_p
     wanted = distributions(labels, log_p.shape[1]).to(log_p.dtype)
     if bool(((wanted < 0).any(1) | ((wanted.sum(1) - 1).abs() > 1e-3)).any()):

@@ -65,14 +65,14 @@ class Coreset:
     pass plain, and augmented copies of the selected rows (drawn as view 1) are appended to each batch. warmup: epochs
     at the start with a fresh random subset of the same budget in place of a selection.
 
-    embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most
-    128 bytes a sample. Rows whose label was mixed with another class, or whose outputs
-    are not finite, are not recorded. The criterion chooses
-    among the samples seen so far. explore: under apply="train" the least share of each epoch's budget that goes to the
-    samples not seen for longest; while some of a class were never seen, their part of it. "pass" runs ``model`` (a
-    module, a callable returning one, or None until `bind`) over all samples as the dataset gives them, in eval mode:
-    batch_size, device (None: the model's), dtype (of the pass under autocast), transform (a callable on its batches,
-    such as `smartaug.Normalize`), features (r ⊗ φ in place of r), progress (a bar).
+    embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most 128
+    bytes a sample. Rows whose label was mixed with another class, or whose outputs are not finite, are not recorded.
+    The criterion chooses among the samples seen so far. explore: under apply="train" the least share of each epoch's
+    budget that goes to the samples not seen for longest; while some of a class were never seen, their part of it.
+    "pass" runs ``model`` (a module, a callable returning one, or None until `bind`) over all samples as the dataset
+    gives them, in eval mode: batch_size, device (None: the model's), dtype (of the pass under autocast), transform (a
+    callable on its batches, such as `smartaug.Normalize`: what augment= or lift=True do to the images is not done
+    here), features (r ⊗ φ in place of r), progress (a bar).
 
     weights: under apply="train", whether the criterion's weights reach ``Target.weight``: False, True (none above 4
     times the mean), or the largest multiple of the mean. memory: bytes above which the record is mapped from a file in
