@@ -420,6 +420,27 @@ def test_a_state_without_the_record_is_small_and_warms_up_again():
     assert resumed.stats()["epoch"] == 4
 
 
+def test_a_state_before_the_first_output_does_not_warm_up_again():
+    """There is no record yet, which is not the same as one that was left out."""
+
+    def fresh():
+        return make(smartaug.Coreset(0.5, select=smartaug.FacilityLocation(backend="torch")))
+
+    def finished(loader, batches):
+        model, criterion = net(), smartaug.Loss(nn.CrossEntropyLoss())
+        for inputs, target in batches:
+            criterion(model(inputs), target)
+        return run(loader, model, 2)
+
+    whole, resumed = fresh(), fresh()
+    batches = iter(whole)
+    next(batches)
+    state = whole.state_dict()
+    wanted = finished(whole, batches)
+    resumed.load_state_dict(state)
+    assert finished(resumed, resumed) == wanted
+
+
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 

@@ -415,7 +415,14 @@ class Coreset:
 
     def state_dict(self, record: bool = True) -> dict[str, Any]:
         """Tensors and plain values. record=False leaves out the table of observed outputs: after loading such a state
-        the warm-up begins anew. Under several ranks the table is this rank's."""
+        the warm-up begins anew.
+
+        Under several ranks nothing is exchanged here, so that one rank may save alone. The table is this rank's: what
+        all ranks had seen when the last selection was made (they are merged only then), and what this rank has seen
+        since. Where every rank loads its own state, the run goes on as if it had not been interrupted. Where all load
+        rank 0's, as under Lightning, the ranks agree from then on, and what the others had seen since that selection
+        is as old as it was then, or not seen: it is explored again, and the criterion does not choose among it before.
+        """
         if self._record is not None:
             self._record.flush()
         state: dict[str, Any] = {
@@ -427,8 +434,8 @@ class Coreset:
         if self._block is not None:
             state["block"] = {**self._block._asdict(), "name": list(self._block.name)}
         state["made"] = [[*key, indices, weights] for key, (indices, weights) in self._made.items()]
-        if record and self._record is not None:
-            state["record"] = self._record.state_dict()
+        if record and self.observes:
+            state["record"] = None if self._record is None else self._record.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -441,9 +448,9 @@ class Coreset:
         for epoch, size, seed, indices, weights in state["made"]:
             self._remember((epoch, size, seed), (indices, weights))
         self._record = None
-        if "record" in state:
+        if state.get("record") is not None:
             self._record = Record.from_state(state["record"], memory=self.memory, folder=self.folder)
-        elif self.observes:
+        elif self.observes and "record" not in state:
             self._since = self._block = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Coreset:
