@@ -1,5 +1,7 @@
 """How a budget is split over classes and epochs: exact, never more than there is, and what cannot be is refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.utils.data import Dataset, TensorDataset
 import smartaug
 from smartaug import coreset
 from smartaug.coreset.pick import classes, clipped, explored, explorers_of, split
+from smartaug.coreset.schedule import Schedule
 from smartaug.coreset.shares import equal, lowest, proportional
 
 COUNTS = st.lists(st.integers(0, 30), min_size=1, max_size=7)
@@ -304,3 +307,29 @@ def test_balancing_classes_that_nobody_will_know_is_refused():
     passing.meet(Unlabelled())
     labels = np.array(Unlabelled().hidden)  # the pass reads them
     assert np.bincount(labels[passing.selection(0, 60, 0)[0]]).tolist() == [8, 8, 8]
+
+
+# --- when it is chosen -----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 5), st.integers(0, 30))
+def test_a_selection_serves_so_many_epochs_after_the_warm_up(every, warmup, since, epoch):
+    schedule = Schedule(0.3, every, warmup)
+    assert schedule.number(epoch, None) == epoch // every  # without a warm-up
+    served = [schedule.number(since + n, since) for n in range(warmup + 3 * every)]
+    assert served == [None] * warmup + [n // every for n in range(3 * every)]
+
+
+@pytest.mark.parametrize(
+    "call", [lambda **given: smartaug.Coreset(0.5, **given), partial(coreset.embed_pass, None, [])]
+)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch_size": 0}, "batch_size must be a number of samples ≥ 1, got 0"),
+        ({"dtype": torch.int8}, "dtype must be"),
+    ],
+)
+def test_the_options_of_a_pass_are_checked_where_they_are_given(call, given, words):
+    with pytest.raises(ValueError, match=words):
+        call(**given)

@@ -264,8 +264,8 @@ def test_rows_that_are_not_finite_or_mixed_are_left_out_and_counted():
     run(loader, model, 2)
     told = loader.stats()["coreset"]
     assert 8 < told["mixed"] < 45
-    assert mixed._record is not None
-    assert int((mixed._record.seen >= 0).sum()) == N - told["unseen"] > 10
+    assert mixed._samples.record is not None
+    assert int((mixed._samples.record.seen >= 0).sum()) == N - told["unseen"] > 10
 
 
 def test_nothing_recorded_says_what_to_do():

@@ -12,6 +12,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,26 @@ from .. import grads, leaves
 from ..batch import Embedding
 from ..logits import distributions
 from ..untouched import generator_state, set_generator_state, unwrapped
+from .schedule import checked_count
 
 _DTYPES = (None, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How a pass runs; see `embed_pass`. Raises ValueError for a batch size below 1 and other dtypes."""
+
+    batch_size: int = 256
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+    transform: Callable[[Tensor], Tensor] | None = None
+    features: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        checked_count("batch_size", self.batch_size, 1, "samples")
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"dtype must be torch.float32, bfloat16, float16 or None, got {self.dtype!r}")
 
 
 def embed_pass(
@@ -55,23 +74,42 @@ def embed_pass(
     dtypes, where no labels are found, and for targets that are no classes, and TypeError where the model fails on uint8
     images.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be torch.float32, bfloat16, float16 or None, got {dtype!r}")
+    passing = Passing(batch_size, device, dtype, transform, features, progress)
+    reading: dict[str, Any] = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
+    return passed(model, dataset, passing, num_workers=num_workers, **reading)
+
+
+def passed(
+    model: nn.Module,
+    dataset: Dataset,
+    passing: Passing,
+    *,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+    inputs: leaves.Spec = None,
+    target: leaves.Spec = None,
+) -> tuple[Embedding, Tensor]:
+    """What `embed_pass` gives; its options in one piece."""
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise TypeError(f"dataset must be map-style, with a length, got {type(dataset).__name__}; embed a Subset of it")
     size = len(dataset)
     if size == 0:
         raise ValueError("dataset is empty, so there is nothing to embed")
-    module, place = _placed(unwrapped(model), device)
+    module, place = _placed(unwrapped(model), passing.device)
     loader = DataLoader(
-        dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn, generator=torch.Generator().manual_seed(0)
+        dataset,
+        passing.batch_size,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+        generator=torch.Generator().manual_seed(0),
     )
     made: list[Tensor] = []  # residual, loss, labels, feature: of all samples
     first = 0
-    with _generators_untouched(place), _arithmetic(place, dtype), torch.no_grad():
-        for batch in tqdm(loader, desc="embedding", unit="batch", disable=not progress, leave=False):
+    with _generators_untouched(place), _arithmetic(place, passing.dtype), torch.no_grad():
+        for batch in tqdm(loader, desc="embedding", unit="batch", disable=not passing.progress, leave=False):
             given, labels = _split(leaves.move(batch, place), inputs, target)
-            rows = _embed(module, given if transform is None else transform(given), labels, features)
+            given = given if passing.transform is None else passing.transform(given)
+            rows = _embed(module, given, labels, passing.features)
             if not made:
                 made = [row.new_empty(size, *row.shape[1:]) for row in rows]
             for whole, row in zip(made, rows, strict=True):
