@@ -49,6 +49,16 @@ class Rows(NamedTuple):
     counts: Tensor
     reduction: str  # "mean", "sum" or "none"
 
+    def by_sample(self) -> Rows:
+        """The same with losses (B,) in float32 or wider, those of a sample's positions summed.
+
+        reduction="none" becomes the plain mean of all values.
+        """
+        losses = _per_sample(self.losses.to(_wide(self.losses)))
+        if self.reduction == "none":
+            return Rows(losses, _sizes(self.losses), "mean")
+        return Rows(losses, self.counts, self.reduction)
+
 
 class _Call(NamedTuple):
     """One call of the criterion but for its output and target: the further arguments."""
@@ -111,33 +121,31 @@ class Loss(nn.Module):
         else:
             weight = weight.to(output.device)
             # the same values; but the gradient of a sample of weight 0 is 0 there, never 0 times infinity
-            output = torch.where(_beside(weight, output) != 0, output, output.detach())
-        call = _Call(args, kwargs)
-        family = self._family()
-        if family is None:
-            if not len(output):
-                return self.criterion(output, label if soft is None else soft, *args, **kwargs)
-            rows = self._unknown(output, label, soft, call)
-        elif family == "classify":
-            rows = self._classified(output, label, soft, call)
-        else:
-            rows = self._compared(output, label, soft, call)
-        return _joined(rows, weight)
+            output = torch.where(beside(weight, output) != 0, output, output.detach())
+        if not len(output) and self._family() is None:
+            return self.criterion(output, label if soft is None else soft, *args, **kwargs)
+        return joined(self._apart(output, label, soft, _Call(args, kwargs)), weight)
+
+    def apart(self, output: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Rows:
+        """The criterion taken apart on this batch: output (B, ...) against target (B, ...), as in a call.
+
+        The soft labels of a `Target` stand for its labels; its weights are left for `joined`. Raises TypeError for
+        criteria that are not a mean or sum over samples, or cannot take soft labels.
+        """
+        label, soft = (target.plain, target._soft) if isinstance(target, Target) else (target, None)
+        return self._apart(output, label, None if soft is None else soft.to(output.device), _Call(args, kwargs))
 
     def rows(self, output: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The losses (B,) of the samples, each as the criterion has it for that sample alone.
+        """The losses (B,) of the samples, each as the criterion has it for that sample alone; see `apart`.
 
-        A sample whose label is ignored has loss 0. Raises TypeError for criteria that are not a mean or sum over
-        samples.
+        A sample whose label is ignored has loss 0; with reduction="none" a sample's loss is the mean of its values.
         """
-        call, family = _Call(args, kwargs), self._family()
-        if family is None:
-            found = self._unknown(output, target, None, call)
-            return _per_sample(found.losses) if found.reduction != "mean" else _per_sample(found.losses) / found.counts
-        made = self._classified if family == "classify" else self._compared
-        losses, counts, reduction = made(output, target, None, call)
-        losses = _per_sample(losses.to(_wide(losses)))
+        losses, counts, reduction = self.apart(output, target, *args, **kwargs).by_sample()
         return losses if reduction == "sum" else losses / torch.where(counts > 0, counts, 1.0)
+
+    def _apart(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
+        made = {"classify": self._classified, "compare": self._compared}.get(self._family() or "", self._unknown)
+        return made(output, label, soft, call)
 
     # --- criteria of torch -------------------------------------------------------------------------------------------
 
@@ -333,15 +341,15 @@ def _agree(rows: Tensor, whole: Tensor, join: str) -> bool:
     return torch.allclose(joined, whole.double(), rtol=near, atol=1e-6, equal_nan=True)
 
 
-def _joined(rows: Rows, weight: Tensor) -> Tensor:
-    """Σ w_i ℓ_i / Σ c_i (mean), Σ w_i ℓ_i (sum) or w_i ℓ_i (none), in the losses' own precision."""
+def joined(rows: Rows, weight: Tensor) -> Tensor:
+    """Σ w_i ℓ_i / Σ c_i (mean), Σ w_i ℓ_i (sum) or w_i ℓ_i (none), in the losses' own precision; weight: w (B,)."""
     losses, counts, reduction = rows
     wide = losses.to(_wide(losses))  # half cannot count 65 505 positions
     if reduction != "none":
         wide = _per_sample(wide)
     # a weight of 0 takes a sample out even when its loss is infinite
-    beside = _beside(weight, wide).to(wide.dtype)
-    weighted = torch.where(beside != 0, wide * beside, 0.0)
+    own = beside(weight, wide).to(wide.dtype)
+    weighted = torch.where(own != 0, wide * own, 0.0)
     if reduction == "none":
         return weighted.to(losses.dtype)
     total = weighted.sum()
@@ -366,7 +374,7 @@ def _wide(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def _beside(weight: Tensor, values: Tensor) -> Tensor:
+def beside(weight: Tensor, values: Tensor) -> Tensor:
     """Weights (B,) in a shape that spreads over values (B, ...)."""
     return weight.reshape(-1, *[1] * (values.ndim - 1))
 

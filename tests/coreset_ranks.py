@@ -64,6 +64,37 @@ def selections(chosen, epochs=EPOCHS, seed=3):
     return [chosen.selection(epoch, SIZE, seed)[0].tolist() for epoch in range(epochs)]
 
 
+def interrupted(shared):
+    """A run of five epochs, and one resumed from its state after a batch of epoch 2: rank 0's state, or every rank's.
+
+    What each drew from there on, what it selected for epochs 3 and 4, and how many samples it has never seen.
+    """
+    results = []
+    chosen = coreset(explore=0.3)
+    loader = make(chosen)
+    passes(loader, 2)
+    model, criterion, batches = frozen(), smartaug.Loss(nn.CrossEntropyLoss()), iter(loader)
+    images, target = next(batches)
+    criterion(model(images), target)
+    told = [loader.state_dict()]
+    if shared:
+        dist.broadcast_object_list(told, src=0)
+    for own in (None, coreset(explore=0.3)):
+        if own is not None:
+            chosen, loader = own, make(own)
+            loader.load_state_dict(told[0])
+            batches = iter(loader)
+        drawn = []
+        for images, target in batches:
+            criterion(model(images), target)
+            drawn.append(target.index.tolist())
+        drawn = [drawn, *passes(loader, 2)]
+        selected = [chosen.selection(epoch, SIZE, 3)[0].tolist() for epoch in (3, 4)]
+        chosen.selection(5, SIZE, 3)  # the ranks' records become one
+        results.append({"drawn": drawn, "selected": selected, "unseen": loader.stats()["coreset"]["unseen"]})
+    return results
+
+
 def negative(images):
     return -images
 
@@ -87,6 +118,8 @@ def plain():
         chosen = coreset(**settings)
         loader = make(chosen)
         results[name] = {"drawn": passes(loader), "selected": selections(chosen), "steps": loader.steps(EPOCHS)}
+
+    results["resumed"] = {"own": interrupted(False), "rank 0": interrupted(True)}
 
     sampler = DistributedSampler(Points(), shuffle=True, seed=2)
     chosen = coreset()

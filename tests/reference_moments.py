@@ -60,3 +60,16 @@ def radial_mean(image, steps=720):
         )
         total += F.grid_sample(image.double()[None, None], grid[None], align_corners=True)[0, 0]
     return total / steps
+
+
+def expected_loss(loss, versions, weights):
+    """Σ_s p_s loss(versions_s): the batch's loss for every transform in turn, all its images under that one."""
+    return sum(weight * loss(version) for version, weight in zip(versions, weights, strict=True))
+
+
+def second_order(loss, logits, weights):
+    """loss(z̄) + ½ Σ_s p_s (z_s − z̄)ᵀ H (z_s − z̄) of logits (S, B, K), H the Hessian of the batch's loss, whole."""
+    mean = sum(weight * z for weight, z in zip(weights, logits, strict=True))
+    hessian = torch.autograd.functional.hessian(loss, mean).reshape(mean.numel(), mean.numel())
+    apart = [(z - mean).flatten() for z in logits]
+    return loss(mean) + 0.5 * sum(weight * away @ hessian @ away for weight, away in zip(weights, apart, strict=True))

@@ -1,16 +1,19 @@
 """How a budget is split over classes and epochs: exact, never more than there is, and what cannot be is refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 import smartaug
 from smartaug import coreset
-from smartaug.coreset.pick import classes, clipped, explored, explorers_of
+from smartaug.coreset.pick import classes, clipped, explored, explorers_of, split
+from smartaug.coreset.schedule import Schedule
 from smartaug.coreset.shares import equal, lowest, proportional
 
 COUNTS = st.lists(st.integers(0, 30), min_size=1, max_size=7)
@@ -244,3 +247,89 @@ def test_explain_names_the_criterion_and_where_the_embedding_is_from():
     ):
         loader = smartaug.DataLoader(images, coreset=smartaug.Coreset(0.5, **settings_), augment=smartaug.Flip())
         assert all(word in loader.explain() for word in words)
+
+
+# --- labels that are not known ---------------------------------------------------------------------------------------
+
+
+class Unlabelled(Dataset):
+    """40, 10 and 10 samples of three classes, kept where nobody looks for labels."""
+
+    def __init__(self):
+        self.hidden = [0] * 40 + [1] * 10 + [2] * 10
+
+    def __len__(self):
+        return len(self.hidden)
+
+    def __getitem__(self, index):
+        return torch.randn(4, generator=torch.Generator().manual_seed(index)), self.hidden[index]
+
+
+def test_balanced_selections_explore_while_labels_are_unknown_and_are_balanced_then():
+    chosen = smartaug.Coreset(24, balanced=True, explore=0.0, select=smartaug.MaxLoss())
+    loader = smartaug.DataLoader(Unlabelled(), batch_size=8, shuffle=True, coreset=chosen, seed=0)
+    criterion, model, seen, unseen = smartaug.Loss(nn.CrossEntropyLoss()), nn.Linear(4, 3), set(), []
+    for _ in range(9):
+        drawn = set()
+        for inputs, target in loader:
+            criterion(model(inputs), target)
+            drawn |= set(target.index.tolist())
+        unseen.append(len(drawn - seen))
+        seen |= drawn
+    assert unseen[:2] == [24, 15]  # 36 of 60 samples had not been seen: 15 of a budget of 24
+    assert len(seen) == 60
+    labels = np.array(loader.dataset.hidden)
+    assert np.bincount(labels[sorted(drawn)]).tolist() == [8, 8, 8]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
+def test_unknown_labels_have_their_share_and_known_classes_equal_ones(labels, data):
+    groups, budget = classes(np.array(labels)), data.draw(st.integers(0, len(labels)))
+    shares = split(budget, groups, balanced=True)
+    assert shares.sum() == budget
+    assert (shares <= groups.counts).all()
+    known = groups.names >= 0
+    wanted = budget * sum(label < 0 for label in labels) / len(labels)
+    assert wanted <= shares[~known].sum() < wanted + 1
+    assert shares[known].tolist() == equal(int(shares[known].sum()), groups.counts[known]).tolist()
+    assert split(budget, groups, balanced=False).tolist() == proportional(budget, groups.counts).tolist()
+
+
+def test_balancing_classes_that_nobody_will_know_is_refused():
+    chosen = smartaug.Coreset(0.5, balanced=True, select=coreset.Uniform())
+    with pytest.raises(ValueError, match=r"balanced=True needs.*Unlabelled has none.*dataset\.targets = "):
+        smartaug.DataLoader(Unlabelled(), coreset=chosen)
+    with pytest.raises(ValueError, match="balanced=True needs the label of every sample, and the dataset has none"):
+        smartaug.Coreset(0.5, balanced=True, select=coreset.Uniform()).selection(0, 60, 0)
+    model = nn.Linear(4, 3)
+    passing = smartaug.Coreset(24, balanced=True, embed="pass", model=model, warmup=0, progress=False)
+    passing.meet(Unlabelled())
+    labels = np.array(Unlabelled().hidden)  # the pass reads them
+    assert np.bincount(labels[passing.selection(0, 60, 0)[0]]).tolist() == [8, 8, 8]
+
+
+# --- when it is chosen -----------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 5), st.integers(0, 30))
+def test_a_selection_serves_so_many_epochs_after_the_warm_up(every, warmup, since, epoch):
+    schedule = Schedule(0.3, every, warmup)
+    assert schedule.number(epoch, None) == epoch // every  # without a warm-up
+    served = [schedule.number(since + n, since) for n in range(warmup + 3 * every)]
+    assert served == [None] * warmup + [n // every for n in range(3 * every)]
+
+
+@pytest.mark.parametrize(
+    "call", [lambda **given: smartaug.Coreset(0.5, **given), partial(coreset.embed_pass, None, [])]
+)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch_size": 0}, "batch_size must be a number of samples ≥ 1, got 0"),
+        ({"dtype": torch.int8}, "dtype must be"),
+    ],
+)
+def test_the_options_of_a_pass_are_checked_where_they_are_given(call, given, words):
+    with pytest.raises(ValueError, match=words):
+        call(**given)

@@ -66,6 +66,23 @@ def test_the_users_sampler_is_followed_and_the_sampler_works_in_torchs_loader(ra
     check([first["drawn"], second["drawn"]], first["selected"])
 
 
+def test_a_run_is_resumed_in_mid_epoch_on_all_ranks(ranks):
+    """From every rank's own state as if nothing had happened; from rank 0's the same order, one selection, no loss."""
+    for state in ("own", "rank 0"):
+        (whole, again), (other, other_again) = (rank["plain"]["resumed"][state] for rank in ranks)
+        for run, twin in ((whole, again), (other, other_again)):
+            assert len(run["drawn"][0]) == 2
+            assert run["drawn"][0] == twin["drawn"][0]
+            assert twin["unseen"] == 0
+            if state == "own":
+                assert run == twin
+        assert again["selected"] == other_again["selected"]
+        for epoch, selected in enumerate(again["selected"]):
+            parts = [index for run in (again, other_again) for batch in run["drawn"][epoch + 1] for index in batch]
+            assert sorted(parts) == selected
+            assert len(selected) == 20
+
+
 @pytest.mark.parametrize("apply", ["augment", "append"])
 def test_ranks_augment_exactly_the_selected(ranks, apply):
     first, second = (rank["plain"][apply] for rank in ranks)

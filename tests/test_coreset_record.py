@@ -264,8 +264,8 @@ def test_rows_that_are_not_finite_or_mixed_are_left_out_and_counted():
     run(loader, model, 2)
     told = loader.stats()["coreset"]
     assert 8 < told["mixed"] < 45
-    assert mixed._record is not None
-    assert int((mixed._record.seen >= 0).sum()) == N - told["unseen"] > 10
+    assert mixed._samples.record is not None
+    assert int((mixed._samples.record.seen >= 0).sum()) == N - told["unseen"] > 10
 
 
 def test_nothing_recorded_says_what_to_do():
@@ -418,6 +418,27 @@ def test_a_state_without_the_record_is_small_and_warms_up_again():
     assert [len(indices) for indices in drawn] == [30, 30]
     assert resumed.stats()["coreset"]["unseen"] == N - len(set(drawn[0]) | set(drawn[1]))
     assert resumed.stats()["epoch"] == 4
+
+
+def test_a_state_before_the_first_output_does_not_warm_up_again():
+    """There is no record yet, which is not the same as one that was left out."""
+
+    def fresh():
+        return make(smartaug.Coreset(0.5, select=smartaug.FacilityLocation(backend="torch")))
+
+    def finished(loader, batches):
+        model, criterion = net(), smartaug.Loss(nn.CrossEntropyLoss())
+        for inputs, target in batches:
+            criterion(model(inputs), target)
+        return run(loader, model, 2)
+
+    whole, resumed = fresh(), fresh()
+    batches = iter(whole)
+    next(batches)
+    state = whole.state_dict()
+    wanted = finished(whole, batches)
+    resumed.load_state_dict(state)
+    assert finished(resumed, resumed) == wanted
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

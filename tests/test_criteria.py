@@ -255,3 +255,27 @@ def test_a_pass_refuses_targets_that_are_no_classes(target):
     dataset = torch.utils.data.TensorDataset(torch.rand(4, 5), target)
     with pytest.raises(ValueError, match="classes or rows that sum to 1"):
         smartaug.coreset.embed_pass(torch.nn.Linear(5, target.shape[1]), dataset, progress=False)
+
+
+def test_a_pass_over_bytes_says_how_to_convert_them():
+    data = TensorDataset(torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8), torch.arange(6) % 2)
+
+    def network():
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+
+    with pytest.raises(TypeError, match=r"uint8 inputs \(6, 3, 4, 4\).*images\.float\(\) / 255"):
+        embed_pass(network(), data, progress=False)
+    chosen = smartaug.Coreset(2, embed="pass", model=network(), warmup=0, progress=False)
+    loader = smartaug.DataLoader(data, coreset=chosen, augment=smartaug.Normalize(0.5, 0.25))
+    with pytest.raises(TypeError, match=r"transform=smartaug\.Normalize"):
+        next(iter(loader))
+    embed_pass(network(), data, progress=False, transform=lambda images: images.float() / 255)
+
+    class Converting(torch.nn.Sequential):
+        def forward(self, images):
+            return super().forward(images / 255.0)
+
+    embed_pass(Converting(network()), data, progress=False)  # a model that takes bytes is given them
+    floats = TensorDataset(torch.rand(6, 1, 4, 4), torch.arange(6) % 2)
+    with pytest.raises(RuntimeError, match="expected input"):  # what has nothing to do with bytes is said as it is
+        embed_pass(network(), floats, progress=False)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import smartaug
 from smartaug import Loss, Target
+from smartaug.loss import joined
 from tests import reference
 
 timm_loss = pytest.importorskip("timm.loss")
@@ -678,3 +679,28 @@ def test_an_unknown_criterion_is_watched_beyond_its_first_batch():
     criterion(output, Target(torch.tensor([0, 1, 2, 0]), weight))
     with pytest.raises(TypeError, match=r"not the mean of per-sample losses.*functools.partial\(F.cross_entropy"):
         criterion(output, Target(torch.tensor([-100, 1, 2, 0]), weight))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_criterion_taken_apart_is_itself_again(reduction):
+    """Losses and counts give the criterion back; a sample by itself is what the criterion has for it alone."""
+    criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 2.0]), ignore_index=2, reduction=reduction)
+    output, label = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
+    loss = smartaug.Loss(criterion)
+    assert torch.allclose(joined(loss.apart(output, label), torch.ones(4)), criterion(output, label))
+    alone = [criterion(output[row : row + 1], label[row : row + 1]).sum() for row in range(4)]
+    assert torch.allclose(loss.rows(output, label), torch.stack(alone).nan_to_num())  # 0 / 0 where it is ignored
+    values = nn.MSELoss(reduction=reduction)
+    apart = smartaug.Loss(values).apart(output, output + 2.0).by_sample()
+    assert torch.allclose(apart.losses, torch.full((4,), 12.0))
+    assert apart.reduction == ("sum" if reduction == "sum" else "mean")
+    assert torch.allclose(joined(apart, torch.ones(4)), values(output, output + 2.0).mean())
+
+
+def test_soft_labels_of_a_target_are_taken_apart_with_its_ignored_ones():
+    weight, output, soft = torch.tensor([1.0, 5.0, 2.0]), torch.randn(3, 3), torch.rand(3, 3).softmax(1)
+    target = smartaug.Target(torch.tensor([0, 7, 1]), soft=soft)
+    rows = smartaug.Loss(nn.CrossEntropyLoss(weight=weight, ignore_index=7)).rows(output, target)
+    plain = nn.CrossEntropyLoss(weight=weight)  # torch takes no ignored labels beside distributions
+    assert torch.allclose(rows[[0, 2]], torch.stack([plain(output[[n]], soft[[n]]) for n in (0, 2)]))
+    assert float(rows[1]) == 0.0

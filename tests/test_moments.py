@@ -1,5 +1,6 @@
 """Mean and covariance of augmented images: against draws of the real augmentation, enumeration and closed forms."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 import smartaug
 from smartaug import augment, moments
+from smartaug.lift.opencv_geometry import RandomFrame
+from smartaug.lift.timm import TimmErase
 from smartaug.moments.analytic import marginals
 from smartaug.moments.nodes import _Sampler, fingerprint
 from smartaug.moments.source import source
@@ -37,6 +40,29 @@ FINITE = {
     "TrivialAugment": augment.TrivialAugment(),
     "AutoAugment": augment.AutoAugment("cifar10"),
     "Normalize": augment.Normalize((0.5, 0.4, 0.3), 0.25, dtype=torch.float64),
+    "RandomApply": augment.RandomApply([augment.Flip(0.3), augment.Solarize(100), augment.PadCrop(1)], 0.4),
+    "OneOf": augment.OneOf(
+        [augment.PadCrop(1), augment.Invert(0.7), augment.RandAugment(1, 9), augment.Flip(1.0)], weights=[1, 0, 2.5, 1]
+    ),
+    "OneOf, sometimes": augment.OneOf([augment.Posterize(3), augment.Flip()], p=0.7),
+    "SomeOf": augment.SomeOf(
+        [augment.Flip(0.6), augment.Posterize(2), augment.Solarize(90), augment.Invert(0.9)],
+        (0, 3),
+        weights=[1, 2, 3, 4],
+    ),
+    "SomeOf, ordered": augment.SomeOf(
+        [augment.Posterize(2), augment.Solarize(90), augment.Invert(1.0)], 2, ordered=True, weights=[3, 1, 1]
+    ),
+    "SomeOf, again and again": augment.SomeOf(
+        [augment.PadCrop(1), augment.Solarize(90, 0.5), augment.Invert(1.0)], (1, 3), replace=True, weights=[1, 2, 0]
+    ),
+    "RandomOrder": augment.RandomOrder([augment.Flip(0.3), augment.Posterize(2), augment.Solarize(90)], p=0.8),
+    "one inside the other": augment.Compose(
+        [
+            augment.OneOf([augment.RandomApply([augment.Flip(1.0)], 0.3), augment.RandomOrder([augment.PadCrop(1)])]),
+            augment.Invert(0.1),
+        ]
+    ),
     "chain: crop, flip": augment.Compose([augment.PadCrop(2), augment.Flip()]),
     "chain: crop, flip, op, normalise": augment.Compose(
         [augment.PadCrop(1), augment.Flip(), augment.RandAugment(1, 9), augment.Normalize(0.5, 0.25)]
@@ -127,10 +153,16 @@ def test_padded_crops_and_flips_against_loops(padding, p, size, batch):
         assert torch.allclose(variance.flatten(), covariance.diagonal(), atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*FINITE, *CONTINUOUS])
+LIFTED = {
+    "rectangles": TimmErase(0.3, (0.1, 0.3), (-1.0, 1.0), (1, 3)),
+    "frame": RandomFrame(3, 2, fill=(0.0,), mode="constant", mask_fill=0.0),
+}
+
+
+@pytest.mark.parametrize("name", [*FINITE, *CONTINUOUS, *LIFTED])
 def test_declared_choices_are_what_the_draws_do(name):
     """Between two neighbouring cuts the plan does not change, and every declared draw is made."""
-    aug = FINITE.get(name) or CONTINUOUS[name]
+    aug = {**FINITE, **CONTINUOUS, **LIFTED}[name]
     sampler = _Sampler(aug, (3, 8, 8))
     assert set(aug.cuts((1, 3, 8, 8))) <= set(sampler.slots)
     random = np.random.default_rng(0)
@@ -145,6 +177,81 @@ def test_declared_choices_are_what_the_draws_do(name):
         near = np.abs(edges[:, None] - table[:, column]).min(0) < 1e-6  # float32 draws round there
         moved[near, column] = table[near, column]
     assert np.array_equal(fingerprint(sampler.plan(table)), fingerprint(sampler.plan(moved)))
+
+
+def test_combinators_are_enumerated_by_their_probabilities():
+    """Against the closed forms: a gate multiplies p, one of several is a mixture, orders by drawing one by one."""
+    image = PHOTOS[:1]
+    gate, flip = moments.of(augment.RandomApply([augment.Flip()], 0.3), image), moments.of(augment.Flip(0.15), image)
+    assert gate.exact
+    assert torch.allclose(gate.mean, flip.mean, atol=1e-4)
+    assert torch.allclose(gate.variance(), flip.variance(), rtol=1e-5, atol=1e-3)
+
+    inside, weights = [augment.PadCrop(1), augment.Flip(0.7), augment.RandAugment(1, 9)], [1, 2, 1]
+    parts = [moments.of(part, image, dtype=torch.float64) for part in [*inside, []]]
+    mixed = moments.mixture(parts, [0.2, 0.4, 0.2, 0.2])
+    found = moments.of(augment.OneOf(inside, weights=weights, p=0.8), image, dtype=torch.float64)
+    assert found.exact
+    assert torch.allclose(found.mean, mixed.mean, atol=1e-9)
+    assert torch.allclose(found.variance(), mixed.variance(), rtol=1e-9, atol=1e-9)
+
+    inside = [augment.Posterize(2, 1.0), augment.Solarize(90, 1.0), augment.Flip(1.0), augment.Invert(1.0)]
+    weights = [1, 2, 3, 4]
+    for count, ordered in itertools.product((1, 2, 3), (False, True)):
+        versions, chances = [], []
+        for order in itertools.permutations(range(4), count):
+            chance, left = 1.0, sum(weights)
+            for number in order:
+                chance, left = chance * weights[number] / left, left - weights[number]
+            version = image
+            for number in sorted(order) if ordered else order:
+                version = inside[number](version)
+            versions.append(version[0])
+            chances.append(chance)
+        mean, covariance = reference.weighted(versions, chances)
+        some = augment.SomeOf(inside, count, weights=weights, ordered=ordered)
+        found = moments.of(some, image, dtype=torch.float64)
+        assert found.exact
+        assert torch.allclose(found.mean[0], mean, atol=1e-9)
+        assert torch.allclose(found.variance()[0].flatten(), covariance.diagonal(), rtol=1e-9, atol=1e-9)
+
+
+def lifted_pipeline(library):
+    """A pipeline of ``library`` that only chooses, lifted."""
+    if library == "kornia":
+        kornia = pytest.importorskip("kornia.augmentation")
+        inside = [kornia.RandomHorizontalFlip(p=0.3), kornia.RandomInvert(p=0.6), kornia.RandomVerticalFlip(p=1.0)]
+        return kornia.ImageSequential(*inside, random_apply=2)
+    if library == "timm":
+        return pytest.importorskip("timm.data.auto_augment").rand_augment_transform("rand-m9-n1-p0.7-tweights", {})
+    if library == "albumentations":
+        package = pytest.importorskip("albumentations")
+        some = [package.HorizontalFlip(p=0.3), package.VerticalFlip(p=1.0), package.InvertImg(p=0.5)]
+        frame = package.PadIfNeeded(10, 11, position="random", p=1.0)
+        return package.Compose([package.OneOf(some, p=0.8), package.SomeOf(some, n=2), frame, package.ToTensorV2()])
+    package = pytest.importorskip("torchvision.transforms")
+    some = [package.RandomHorizontalFlip(0.3), package.RandomInvert(0.6), package.RandomSolarize(100, 0.5)]
+    return package.Compose([package.RandomOrder(some), package.RandomChoice(some), package.RandomApply(some, 0.2)])
+
+
+@pytest.mark.parametrize("library", ["torchvision", "timm", "albumentations", "kornia"])
+def test_what_lifted_pipelines_choose_is_enumerated(library):
+    aug = smartaug.lift(lifted_pipeline(library), size=(8, 8)).augment
+    found = moments.of(aug, PHOTOS[:1], nodes=2048, dtype=torch.float64)
+    assert found.exact
+    assert found.size > 8
+    sample = drawn(aug, PHOTOS[0], 20_000)
+    spread = found.variance().flatten().sqrt()
+    assert ((sample.mean(0) - found.mean.flatten()).abs() <= 5 * spread / len(sample) ** 0.5 + 1e-9).all()
+    assert torch.allclose(sample.var(0), found.variance().flatten(), rtol=0.1)
+
+
+def test_too_many_earlier_choices_are_integrated_over():
+    """The cuts of 20 stages with weights of their own would be too many to list: those draws stay continuous."""
+    some = augment.SomeOf([augment.Invert(1.0) for _ in range(20)], 6, weights=range(1, 21))
+    listed = [slot for path, slot in some.cuts((1, 3, 8, 8)) if path == (0,)]
+    assert listed == [0, 1, 2, 3, 4, 5]  # how many, whether, and four of the six stages
+    assert not moments.of(some, PHOTOS[:1], nodes=4).exact
 
 
 def test_learned_probabilities_are_followed():
@@ -342,12 +449,31 @@ def test_both_gauss_rules_integrate_polynomials(count):
         assert axis.check @ axis.values**power == pytest.approx(1 / (power + 1), abs=1e-12)
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("limit", [2, 3, 100])
 def test_too_large_sets_become_a_quadrature(limit):
     made = moments.of([augment.PadCrop(2), augment.Flip(), augment.RandAugment(1)], PHOTOS, nodes=limit)
     assert 1 <= made.size <= limit
     assert not made.exact
     assert torch.isfinite(made.error.mean).all()
+
+
+@pytest.mark.parametrize("name", ["Flip", "RandAugment", "Erase", "ColorJitter"])
+def test_one_node_is_refused_unless_there_is_one_outcome(name):
+    """It would have a variance of 0, and an error of 0 as if it were exact."""
+    aug = FINITE.get(name) or CONTINUOUS[name]
+    for call in (
+        lambda: moments.of(aug, PHOTOS, nodes=1),
+        lambda: moments.nodes(aug, (3, 8, 8), 1),
+        lambda: moments.loss_moments(
+            torch.nn.Flatten(), None, PHOTOS, torch.tensor([0, 1]), [aug, augment.Normalize(0.5, 0.25)], nodes=1
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"nodes=1 for an augmentation of several.*write nodes=1024"):
+            call()
+    for one in (augment.Invert(1.0), augment.Normalize(0.5, 0.25), augment.Flip(0.0)):
+        assert moments.of(one, PHOTOS, nodes=1).exact
+    two = moments.of(aug, PHOTOS, nodes=2, dtype=torch.float64)
+    assert two.exact == (name == "Flip")
 
 
 def test_small_memory_gives_the_same():
@@ -395,6 +521,32 @@ def test_an_augmentation_of_ones_own_is_integrated_over():
     assert made.size == 31
     assert torch.allclose(made.mean, image, atol=1e-6)
     assert torch.allclose(made.variance(), torch.full_like(image, 0.25 / 12), atol=1e-6)
+
+
+def test_what_a_function_in_a_plan_is_given_matters():
+    """The arguments of a `Call`, as lifted pipelines have them, are part of what tells two plans apart."""
+
+    class Shade(augment.Augmentation):
+        def sample(self, shape, key):
+            from smartaug import draws
+            from smartaug.augment.plan import Call, Plan
+
+            chosen, factor = draws.uniform(key) < 0.25, 0.5 + draws.uniform(key, start=1)
+
+            def shaded(images, factor):
+                return images * factor[:, None, None, None].to(images)
+
+            return Plan(tuple(shape), (Call(shaded, (factor,), "Shade", chosen),))
+
+        def cuts(self, shape):
+            return {((), 0): [0.25]}
+
+    image = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64)
+    made = moments.of(Shade(), image, nodes=62)
+    assert not made.exact
+    assert torch.allclose(made.mean, image, atol=1e-6)
+    assert torch.allclose(made.variance(), torch.full_like(image, 0.25 * 0.25 / 12), atol=1e-6)
+    assert made.size == 32  # all that is left alone is one node
 
 
 def test_stages_without_a_plan():

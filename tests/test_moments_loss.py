@@ -526,8 +526,157 @@ def test_the_expected_loss_joins_rows_as_the_criterion(criterion):
         assert torch.allclose(found, smartaug.Loss(criterion)(model(images), target), rtol=1e-5)
 
 
+CLASS_WEIGHT = torch.tensor([1.0, 5.0, 2.0]).double()
+SOFT = torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.1, 0.0], [0.0, 0.3, 0.7]]).double()
+HARD = torch.tensor([1, 0, 2])
+SAMPLE_WEIGHT = torch.tensor([0.5, 1.7, 0.8]).double()
+
+
+def soft_cross_entropy(kept=(0, 1, 2), weight=None, **settings):
+    """Torch's own cross entropy of the rows that are kept, the sample weights by hand."""
+
+    def loss(z):
+        rows = [F.cross_entropy(z[[n]], SOFT[[n]], weight=CLASS_WEIGHT, **settings) for n in kept]
+        return sum((1.0 if weight is None else weight[n]) * row for n, row in zip(kept, rows, strict=True)) / len(kept)
+
+    return loss
+
+
+EXPECTED = {  # criterion, target, torch's own loss of the batch's logits
+    "class weights": (
+        nn.CrossEntropyLoss(weight=CLASS_WEIGHT),
+        HARD,
+        lambda z: F.cross_entropy(z, HARD, weight=CLASS_WEIGHT),
+    ),
+    "ignored labels": (
+        nn.CrossEntropyLoss(weight=CLASS_WEIGHT, ignore_index=0, label_smoothing=0.1),
+        HARD,
+        lambda z: F.cross_entropy(z, HARD, weight=CLASS_WEIGHT, ignore_index=0, label_smoothing=0.1),
+    ),
+    "distributions": (nn.CrossEntropyLoss(weight=CLASS_WEIGHT), SOFT, soft_cross_entropy()),
+    "soft labels, smoothed": (
+        nn.CrossEntropyLoss(weight=CLASS_WEIGHT, label_smoothing=0.1),
+        smartaug.Target(HARD, soft=SOFT),
+        soft_cross_entropy(label_smoothing=0.1),
+    ),
+    "soft labels, an ignored one": (
+        nn.CrossEntropyLoss(weight=CLASS_WEIGHT, ignore_index=0),
+        smartaug.Target(HARD, soft=SOFT),
+        soft_cross_entropy(kept=(0, 2)),
+    ),
+    "soft labels, weights, an ignored one": (
+        nn.CrossEntropyLoss(weight=CLASS_WEIGHT, ignore_index=0),
+        smartaug.Target(HARD, SAMPLE_WEIGHT, SOFT),
+        soft_cross_entropy(kept=(0, 2), weight=SAMPLE_WEIGHT),
+    ),
+    "soft labels of fewer classes": (
+        nn.CrossEntropyLoss(weight=CLASS_WEIGHT),
+        smartaug.Target(torch.tensor([1, 0, 1]), soft=SOFT[:, :2]),
+        lambda z: F.cross_entropy(z, F.pad(SOFT[:, :2], (0, 1)), weight=CLASS_WEIGHT),
+    ),
+    "no reduction": (
+        nn.CrossEntropyLoss(weight=CLASS_WEIGHT, reduction="none"),
+        HARD,
+        lambda z: F.cross_entropy(z, HARD, weight=CLASS_WEIGHT, reduction="none").mean(),
+    ),
+    "log-probabilities": (
+        nn.NLLLoss(weight=CLASS_WEIGHT, ignore_index=1),
+        smartaug.Target(HARD, soft=SOFT),
+        lambda z: -((CLASS_WEIGHT * SOFT * z).sum(1)[[1, 2]]).mean(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_expected_loss_is_torchs_own_over_every_transform(name):
+    """The second-order term in full, and for small moves the loss itself, joined as torch joins."""
+    criterion, target, theirs = EXPECTED[name]
+    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()
+    if name == "log-probabilities":
+        model.append(nn.LogSoftmax(1))
+    aug = augment.Compose([augment.PadCrop(1), augment.Flip(0.3)])
+    for contrast in (1.0, 0.05):
+        pairs = [reference.pad_crops(contrast * image, 1, 0.3) for image in images]
+        versions, weights = torch.stack([torch.stack(made) for made, _ in pairs], 1), pairs[0][1]
+        found = moments.ExpectedLoss(criterion, aug, rank=None)(model, contrast * images, target).detach()
+        with torch.no_grad():
+            logits, at_the_mean = model(versions.flatten(0, 1)).view(18, 3, 3), moments.of(aug, contrast * images).mean
+            summed = reference.expected_loss(theirs, logits, weights)
+            plain = theirs(model(at_the_mean))
+        if name != "log-probabilities":  # else the model has a curvature of its own
+            assert float(found) == pytest.approx(float(reference.second_order(theirs, logits, weights)), rel=1e-10)
+            if contrast < 1.0:
+                assert abs(found - summed) < 0.05 * abs(plain - summed)
+        else:
+            assert float(found) == pytest.approx(float(plain), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_loss_moments_are_torchs_own_of_each_sample(name):
+    """The mean of each sample's loss by itself; ignored ones have none."""
+    criterion, target, _ = EXPECTED[name]
+    images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.LogSoftmax(1)).double()
+    mean, variance = moments.loss_moments(model, criterion, images, target, augment.Flip(0.3))
+    ignored = criterion.ignore_index == HARD
+    soft = getattr(target, "soft", None)
+    for row in range(3):
+        with torch.no_grad():
+            plain, turned = (model(image)[row : row + 1] for image in (images, images.flip(3)))
+        label = target[row : row + 1] if soft is None else F.pad(soft, (0, 3 - soft.shape[1]))[row : row + 1]
+        if soft is not None and isinstance(criterion, nn.NLLLoss):
+            losses = [float(-(CLASS_WEIGHT * label * z).sum()) for z in (plain, turned)]
+        else:
+            settings = {"label_smoothing": criterion.label_smoothing, "reduction": criterion.reduction}
+            losses = [float(F.cross_entropy(z, label, weight=CLASS_WEIGHT, **settings)) for z in (plain, turned)]
+        if ignored[row]:
+            losses = [0.0, 0.0]
+        assert float(mean[row]) == pytest.approx(0.7 * losses[0] + 0.3 * losses[1], rel=1e-9)
+        assert float(variance[row]) == pytest.approx(0.21 * (losses[0] - losses[1]) ** 2, rel=1e-6, abs=1e-15)
+
+
+def test_a_sample_of_weight_0_adds_nothing_to_the_expected_loss():
+    images = torch.rand(3, 1, 4, 4, dtype=torch.float64)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()
+    criterion = moments.ExpectedLoss(nn.CrossEntropyLoss(), augment.Flip(0.3))
+    prepared = criterion.moments(images)
+    target = smartaug.Target(HARD, torch.tensor([1.5, 0.0, 1.5]))
+
+    def gradient(level):
+        place = torch.zeros(3, 3, dtype=torch.bool).index_put_((torch.tensor(1), torch.tensor(0)), torch.tensor(True))
+        handle = model.register_forward_hook(lambda module, given, logits: logits.masked_fill(place, level))
+        found = criterion(model, prepared, target)
+        handle.remove()
+        return found.detach(), torch.autograd.grad(found, model[1].weight)[0]
+
+    for one, other in zip(gradient(0.0), gradient(-torch.inf), strict=True):
+        assert bool(torch.isfinite(other).all())
+        assert torch.equal(one, other)
+
+
+def test_the_expected_loss_is_evaluated_without_gradients():
+    model, images = small_net().eval(), PHOTOS / 255
+    criterion = moments.ExpectedLoss(None, augment.Flip(0.3))
+    wanted = criterion(model, images, LABELS)
+    with torch.no_grad():
+        found = criterion(model, images, LABELS)
+    assert not found.requires_grad
+    assert torch.allclose(found, wanted)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"torch\.no_grad"):
+        criterion(model, images, LABELS)
+    model.requires_grad_(False)
+    assert torch.allclose(criterion(model, images, LABELS), wanted)
+
+
 def test_bytes_are_refused_everywhere():
     for call in (
+        lambda: moments.ExpectedLoss(None, augment.Flip())(small_net(), PHOTOS, LABELS),
+        lambda: moments.ExpectedLoss(None, augment.RandAugment(1))(small_net(), PHOTOS, LABELS),
+        lambda: moments.ExpectedLoss()(small_net(), moments.of(augment.Flip(), PHOTOS), LABELS),
+        lambda: moments.ExpectedLoss()(
+            small_net(), moments.mixture([moments.of(augment.Flip(), PHOTOS)] * 2, [0.5, 0.5]), LABELS
+        ),
         lambda: moments.loss_moments(small_net(), None, PHOTOS, LABELS, augment.Flip(), method="linear"),
         lambda: moments.saliency_alignment(small_net(), PHOTOS, LABELS, augment.Flip()),
     ):

@@ -10,14 +10,16 @@ Stages inside must keep the image size and dtype (`Normalize`, a resizing crop a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation, check_probability
+from .augmentation import Augmentation, Cuts, check_probability, equal_cuts
 from .plan import Branches, Call, Clahe, Erase, Filter, Lookup, Mix, Noise, Plan, Segment, Store, Tone, Trace, Warp
 
 
@@ -69,6 +71,48 @@ def gated_plan(plan: Plan, rows: Tensor) -> Plan:
     return Plan(plan.shape, tuple(gated(part, rows, *plan.shape[2:]) for part in plan.segments), trace)
 
 
+_COMBINED = 1 << 12  # earlier choices for which the cuts of a later one are listed
+
+
+def drawn_by_weight(key: Tensor, weights: Sequence[float], count: int, *, replace: bool, start: int = 0) -> Tensor:
+    """``count`` numbers of 0..n-1 by ``weights`` (n,), one after the other: keys (B,) to (B, count) int64.
+
+    replace: whether a number may come twice, else there must be ``count`` weights > 0. Takes a uniform draw a number,
+    from slot ``start`` on.
+    """
+    left = torch.tensor(weights, dtype=torch.float64).expand(len(key), -1).clone()
+    places = draws.uniform(key, (count,), start, torch.float64)
+    picked = torch.empty(len(key), count, dtype=torch.int64)
+    for number in range(count):
+        steps = left.cumsum(1)
+        whole = steps[:, -1:]
+        place = torch.minimum(places[:, number, None] * whole, whole * (1 - 2.0**-52))  # below the end, also rounded
+        picked[:, number] = (steps <= place).sum(1)
+        if not replace:
+            left.scatter_(1, picked[:, number, None], 0.0)
+    return picked
+
+
+def cuts_by_weight(weights: Sequence[float], count: int, *, replace: bool, start: int = 0) -> dict[int, list[float]]:
+    """Where the draws of `drawn_by_weight` are cut: slot -> points in (0, 1), whatever was drawn before.
+
+    Draws whose cuts depend on too many earlier choices are left out.
+    """
+    possible = [number for number, weight in enumerate(weights) if weight > 0]
+    found: dict[int, list[float]] = {}
+    for number in range(count):
+        taken = 0 if replace else number
+        if len({weights[n] for n in possible}) == 1:
+            found[start + number] = equal_cuts(len(possible) - taken)
+        elif math.comb(len(possible), taken) <= _COMBINED:
+            points: dict[float, float] = {}  # by their rounded values: sums in another order are the same point
+            for gone in combinations(possible, taken):
+                steps = list(accumulate(weights[n] for n in possible if n not in gone))
+                points |= {round(step / steps[-1], 12): step / steps[-1] for step in steps[:-1]}
+            found[start + number] = sorted(points.values())
+    return found
+
+
 class _Several(Augmentation):
     """What combinators share: the stages inside, and how to sample one of them."""
 
@@ -82,6 +126,14 @@ class _Several(Augmentation):
 
     def _inner(self, number: int, shape: Sequence[int], key: Tensor) -> Plan:
         return self.augmentations[number].sample(shape, draws.fold(key, number + 1))
+
+    def _inner_cuts(self, shape: Sequence[int], *path: int) -> Cuts:
+        """The cuts of all stages inside, whose streams are those of `_inner` for the stream ``path``."""
+        return {
+            ((*path, number + 1, *inner), slot): points
+            for number, stage in enumerate(self.augmentations)
+            for (inner, slot), points in stage.cuts(shape).items()
+        }
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.augmentations)
@@ -104,6 +156,10 @@ class RandomApply(_Several):
         for number in range(len(self.augmentations)):
             plan = plan.then(gated_plan(self._inner(number, shape, key), rows))
         return plan
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Changed or not, and the choices inside."""
+        return {((0,), 0): [self.p]} | self._inner_cuts(shape)
 
 
 class SomeOf(_Several):
@@ -143,15 +199,7 @@ class SomeOf(_Several):
         own, size, (low, high) = draws.fold(key, 0), len(self.augmentations), self.count
         if not high:
             return torch.empty(len(key), 0, dtype=torch.int64)
-        weights = torch.tensor(self.weights, dtype=torch.float64)
-        if self.replace:
-            steps = (weights / weights.sum()).cumsum(0)
-            drawn = draws.uniform(own, (high,), start=2, dtype=torch.float64)
-            last = int(weights.nonzero().max())
-            picked = torch.searchsorted(steps, drawn, right=True).clamp_(max=last)
-        else:  # the order of exponential waiting times is that of drawing one after the other without putting back
-            waits = -torch.log1p(-draws.uniform(own, (size,), start=2, dtype=torch.float64)) / weights
-            picked = waits.argsort(1)[:, :high]
+        picked = drawn_by_weight(own, self.weights, high, replace=self.replace, start=2)
         first = draws.uniform(own, (2,), dtype=torch.float64)
         number = low + (first[:, 0] * (high - low + 1)).long()
         number = number * (first[:, 1] < self.p)
@@ -176,6 +224,19 @@ class SomeOf(_Several):
                 rows = picked[:, place] == number
                 plan = plan.then(gated_plan(part, rows))
         return plan
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """How many stages, which, in which order, and the choices inside."""
+        low, high = self.count
+        if not high:
+            return {}
+        own = {0: equal_cuts(high - low + 1), 1: [self.p]}
+        own |= cuts_by_weight(self.weights, high, replace=self.replace, start=2)
+        inner = [self._inner_cuts(shape, place) for place in range(high)] if self.replace else [self._inner_cuts(shape)]
+        found: Cuts = {((0,), slot): points for slot, points in own.items()}
+        for part in inner:
+            found |= part
+        return found
 
 
 class OneOf(SomeOf):

@@ -8,16 +8,24 @@
 | `MaxLoss` | the largest losses, or the smallest |
 | `InfoBatch` | a coreset of its own: all but a random part of the samples below the mean loss |
 
+| file | holds |
+|---|---|
+| `coreset` | `Coreset`: a budget, a criterion, and what the selection is for |
+| `schedule` | how much of the data an epoch takes, and when it is chosen anew |
+| `samples`, `record`, `embed` | what is known of each sample: labels, observed outputs, a pass of the model |
+| `pick`, `shares` | which samples, given a budget; how much of it a class gets |
+| `remembered` | the last selections, for late batches and for workers |
+
 A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a data
 set by one pass of the model.
 """
 
 from .augmentation_variance import AugmentationVariance
+from .coreset import Coreset
 from .embed import embed_pass
 from .facility_location import FacilityLocation
 from .info_batch import InfoBatch
 from .max_loss import MaxLoss
-from .schedule import Coreset
 from .uniform import Uniform
 
 __all__ = ["AugmentationVariance", "Coreset", "FacilityLocation", "InfoBatch", "MaxLoss", "Uniform", "embed_pass"]

@@ -12,6 +12,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,26 @@ from .. import grads, leaves
 from ..batch import Embedding
 from ..logits import distributions
 from ..untouched import generator_state, set_generator_state, unwrapped
+from .schedule import checked_count
 
 _DTYPES = (None, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How a pass runs; see `embed_pass`. Raises ValueError for a batch size below 1 and other dtypes."""
+
+    batch_size: int = 256
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+    transform: Callable[[Tensor], Tensor] | None = None
+    features: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        checked_count("batch_size", self.batch_size, 1, "samples")
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"dtype must be torch.float32, bfloat16, float16 or None, got {self.dtype!r}")
 
 
 def embed_pass(
@@ -47,29 +66,50 @@ def embed_pass(
 
     They lie on ``device``, which is the model's own for None; elsewhere a copy of the model runs. dataset: map-style,
     with un-augmented samples; it is read in order. transform: a callable on a batch of inputs on the device, such as
-    `smartaug.Normalize`. dtype: of the model's arithmetic, float32, bfloat16 or float16 by autocast; None is whatever
-    is in force. features: also the inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a
-    dict without a leaf named like an image goes to the model whole, without its target. The model's parameters,
-    buffers and mode and the global generators are what they were. Raises TypeError for datasets without a length,
-    ValueError for empty ones, for other dtypes, where no labels are found, and for targets that are no classes.
+    `smartaug.Normalize`; without it the model gets what the dataset gives, and nothing of a loader's stages. dtype: of
+    the model's arithmetic, float32, bfloat16 or float16 by autocast; None is whatever is in force. features: also the
+    inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a dict without a leaf named like an
+    image goes to the model whole, without its target. The model's parameters, buffers and mode and the global
+    generators are what they were. Raises TypeError for datasets without a length, ValueError for empty ones, for other
+    dtypes, where no labels are found, and for targets that are no classes, and TypeError where the model fails on uint8
+    images.
     """
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be torch.float32, bfloat16, float16 or None, got {dtype!r}")
+    passing = Passing(batch_size, device, dtype, transform, features, progress)
+    reading: dict[str, Any] = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
+    return passed(model, dataset, passing, num_workers=num_workers, **reading)
+
+
+def passed(
+    model: nn.Module,
+    dataset: Dataset,
+    passing: Passing,
+    *,
+    num_workers: int = 0,
+    collate_fn: Callable[[list], Any] | None = None,
+    inputs: leaves.Spec = None,
+    target: leaves.Spec = None,
+) -> tuple[Embedding, Tensor]:
+    """What `embed_pass` gives; its options in one piece."""
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise TypeError(f"dataset must be map-style, with a length, got {type(dataset).__name__}; embed a Subset of it")
     size = len(dataset)
     if size == 0:
         raise ValueError("dataset is empty, so there is nothing to embed")
-    module, place = _placed(unwrapped(model), device)
+    module, place = _placed(unwrapped(model), passing.device)
     loader = DataLoader(
-        dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn, generator=torch.Generator().manual_seed(0)
+        dataset,
+        passing.batch_size,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+        generator=torch.Generator().manual_seed(0),
     )
     made: list[Tensor] = []  # residual, loss, labels, feature: of all samples
     first = 0
-    with _generators_untouched(place), _arithmetic(place, dtype), torch.no_grad():
-        for batch in tqdm(loader, desc="embedding", unit="batch", disable=not progress, leave=False):
+    with _generators_untouched(place), _arithmetic(place, passing.dtype), torch.no_grad():
+        for batch in tqdm(loader, desc="embedding", unit="batch", disable=not passing.progress, leave=False):
             given, labels = _split(leaves.move(batch, place), inputs, target)
-            rows = _embed(module, given if transform is None else transform(given), labels, features)
+            given = given if passing.transform is None else passing.transform(given)
+            rows = _embed(module, given, labels, passing.features)
             if not made:
                 made = [row.new_empty(size, *row.shape[1:]) for row in rows]
             for whole, row in zip(made, rows, strict=True):
@@ -83,7 +123,18 @@ def embed_pass(
 
 def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> list[Tensor]:
     """Residual, loss, class labels and feature of a batch."""
-    done = grads.Pass(module, given, training=False, features=features, graph=False)
+    try:
+        done = grads.Pass(module, given, training=False, features=features, graph=False)
+    except (RuntimeError, TypeError) as error:
+        full = isinstance(error, torch.OutOfMemoryError)
+        if full or not isinstance(given, Tensor) or given.dtype != torch.uint8:
+            raise
+        first = str(error).partition("\n")[0]
+        raise TypeError(
+            f"the model failed on the uint8 inputs {tuple(given.shape)} of the dataset ({first}); if it "
+            "takes floats, convert them as your training does: transform=smartaug.Normalize(mean, std), or "
+            "transform=lambda images: images.float() / 255"
+        ) from error
     log_p = done.log_p
     wanted = distributions(labels, log_p.shape[1]).to(log_p.dtype)
     if bool(((wanted < 0).any(1) | ((wanted.sum(1) - 1).abs() > 1e-3)).any()):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import draws, ranks
 from ..batch import Embedding
-from .schedule import Coreset
+from .coreset import Coreset
 
 _STREAM = 0x5EEB  # of draws, beside those of augmentations
 
@@ -71,16 +71,14 @@ class InfoBatch(Coreset):
 
     def budget(self, size: int, epoch: int = 0) -> int:
         """The number of samples that ``epoch`` draws once it is selected; before, the most it can be: ``size``."""
-        for (known, of, _), (indices, _) in self._made.items():
-            if (known, of) == (epoch, size):
-                return len(indices)
-        return size
+        known = self._made.count(epoch, size)
+        return size if known is None else known
 
     def _select(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
         whole = torch.arange(size, device="cpu")
         if epoch == self._since or epoch >= round((1.0 - self.final) * self.epochs):
             return whole, None
-        record, seen = self._merged(True)
+        record, seen = self._samples.merged(True)
 
         def pruned() -> list[Tensor]:
             loss = torch.where(torch.from_numpy(seen >= 0), record.losses, torch.nan)

@@ -1,6 +1,7 @@
 """Which samples, given a budget: per class, at random, by a criterion, or those not seen for longest. Pure functions.
 
-Classes come as ``code`` (n,) in 0..C-1; samples whose label is unknown are a class like any other.
+Classes come as ``code`` (n,) in 0..C-1. Samples whose label is unknown, a name below 0, are a class of their own, whose
+part of a budget is in proportion, also where the others have equal ones.
 """
 
 from __future__ import annotations
@@ -34,14 +35,21 @@ def classes(labels: np.ndarray) -> Classes:
     return Classes(*np.unique(labels, return_inverse=True, return_counts=True))
 
 
-def split(budget: int, counts: np.ndarray, balanced: bool) -> np.ndarray:
-    """(C,) shares of ``budget``: in proportion to counts (C,), or equal ones."""
-    return equal(budget, counts) if balanced else proportional(budget, counts)
+def split(budget: int, groups: Classes, balanced: bool) -> np.ndarray:
+    """(C,) shares of ``budget``: in proportion to the counts, or equal ones of the classes whose name is known."""
+    counts = groups.counts
+    if not balanced:
+        return proportional(budget, counts)
+    known = groups.names >= 0
+    unknown = -(-budget * int(counts[~known].sum()) // max(1, int(counts.sum())))  # rounded up: the last is seen, too
+    shares = np.zeros_like(counts)
+    shares[~known], shares[known] = proportional(unknown, counts[~known]), equal(budget - unknown, counts[known])
+    return shares
 
 
 def random_subset(groups: Classes, budget: int, balanced: bool, seed: int, epoch: int) -> Tensor:
     """A fresh random subset: (budget,) int64 increasing, a function of the arguments alone."""
-    quota = split(budget, groups.counts, balanced)
+    quota = split(budget, groups, balanced)
     return torch.from_numpy(lowest(groups.code, quota, _bits(seed, epoch, len(groups.code), _RANDOM)))
 
 

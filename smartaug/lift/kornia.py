@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .. import augment as A
 from .. import draws
+from ..augment.augmentation import Cuts
 from ..augment.choose import gated_plan
 from ..augment.foreign import Foreign
 from ..augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
@@ -163,6 +164,10 @@ class Planned(A.Augmentation):
         drawn = {**keyed_parameters(self.module, draws.fold(key, 1), shape), "key": draws.fold(key, 2)}
         plan = Plan(tuple(shape), tuple(self.make(self.module, drawn, shape, self.fill)), trace)
         return gated_plan(plan, rows)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Changed or not."""
+        return {((0,), 0): [float(self.module.p) * float(self.module.p_batch)]}
 
     def __repr__(self) -> str:
         return f"Planned({self.module!r})"

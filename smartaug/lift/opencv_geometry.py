@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation, Pad
+from ..augment.augmentation import Cuts, equal_cuts
 from ..augment.checks import check_fill
 from ..augment.plan import Erase, Plan, Trace, Warp
 
@@ -174,6 +175,10 @@ class RandomFrame(Augmentation):
         size = shape[2] + self.down, shape[3] + self.across
         moved = dataclasses.replace(warp, matrix=matrix, size=size)
         return Plan(tuple(shape), (moved,), Trace.empty(shape[0]))
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Every place of the picture in its frame."""
+        return {((), axis): equal_cuts(room + 1) for axis, room in enumerate((self.across, self.down))}
 
 
 class Holes(Augmentation):

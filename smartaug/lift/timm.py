@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation, RandomResizedCrop
+from ..augment.augmentation import Cuts, equal_cuts
 from ..augment.plan import Erase, Plan, Trace
 from .noise import EraseNoise
 from .steps import State, Step, device, folded, worker
@@ -114,6 +115,10 @@ class TimmErase(Augmentation):
         share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
         trace = Trace(torch.from_numpy(there.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
         return Plan(tuple(shape), (Erase(torch.from_numpy(boxes), self.value),), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Whether, and how many."""
+        return {((0,), 0): [self.p], ((0,), 1): equal_cuts(self.count[1] - self.count[0] + 1)}
 
 
 def _erasing(t: Any, state: State) -> Step:

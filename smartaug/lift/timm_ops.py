@@ -16,8 +16,10 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation
+from ..augment.augmentation import Cuts, equal_cuts
 from ..augment.augmix import dirichlet
 from ..augment.checks import check_colours, check_fill
+from ..augment.choose import cuts_by_weight, drawn_by_weight
 from ..augment.plan import FILTERS, TONES, Branches, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
 
 _DENOMINATOR = 10.0
@@ -134,6 +136,12 @@ class Ops:
             level = np.where(uniform[choice], share * self.magnitude[choice], level)
         return np.clip(level, 0.0, self.most[choice])
 
+    def cuts(self, path: tuple[int, ...]) -> Cuts:
+        """Where the draws of `segments` from the stream ``path`` are cut: whether, which sign, which interpolation."""
+        counts = {len(modes) for modes in self.modes if modes}
+        modes = {point for count in counts for point in equal_cuts(count)}
+        return {(path, 0): sorted(set(self.chance.tolist())), (path, 2): [0.5], (path, 3): sorted(modes)}
+
     def layers(
         self, choices: Tensor, key: Tensor, size: tuple[int, int]
     ) -> tuple[list[Segment], list[Tensor], list[Tensor]]:
@@ -225,6 +233,9 @@ class _Layers(Augmentation):
         segments, ops, values = self.ops.layers(choices, key, (shape[2], shape[3]))
         return Plan(tuple(shape), tuple(segments), Trace(torch.stack(ops, 1), torch.stack(values, 1), self.ops.named))
 
+    def _layer_cuts(self, layers: int) -> Cuts:
+        return {slot: points for layer in range(layers) for slot, points in self.ops.cuts((layer + 1,)).items()}
+
 
 class TimmRandAugment(_Layers):
     """``layers`` operations a sample; weights: drawn without putting back, None: uniformly with."""
@@ -232,19 +243,26 @@ class TimmRandAugment(_Layers):
     def __init__(self, ops: Sequence[Any], layers: int, weights: Sequence[float] | None) -> None:
         super().__init__(ops)
         self.layers = layers
-        self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+        self.weights = None if weights is None else [float(weight) for weight in weights]
 
     def choices(self, key: Tensor) -> Tensor:
         """Which operations the samples with stream keys (B,) receive: (B, layers) int64."""
         own = draws.fold(key, 0)
         if self.weights is None:
             return draws.integers(own, len(self.ops.names), (self.layers,))
-        waits = -torch.log1p(-draws.uniform(own, (len(self.ops.names),), dtype=torch.float64)) / self.weights
-        return waits.argsort(1)[:, : self.layers]
+        return drawn_by_weight(own, self.weights, self.layers, replace=False)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the operations of images (B, C, H, W); raises ValueError unless C is 1 or 3."""
         return self._plan(shape, self.choices(key), key)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Which operations, and what each of them chooses."""
+        found = self._layer_cuts(self.layers)
+        if self.weights is not None:
+            points = cuts_by_weight(self.weights, self.layers, replace=False)
+            found |= {((0,), slot): cut for slot, cut in points.items()}
+        return found
 
 
 class TimmAutoAugment(_Layers):
@@ -266,6 +284,10 @@ class TimmAutoAugment(_Layers):
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the policies of images (B, C, H, W); raises ValueError unless C is 1 or 3."""
         return self._plan(shape, self.choices(key), key)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """What each operation chooses."""
+        return self._layer_cuts(self.policies.shape[1])
 
 
 class TimmAugMix(_Layers):

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from .. import grads
 from ..batch import Target
-from ..loss import Loss, _Call
+from ..loss import Loss, Rows, beside, joined
 from .image import Moments, of
-from .loss import Criterion, _checked_target, _rows
+from .loss import Criterion, checked_target, cross_entropy, plain_target, refuse_bytes
 from .source import MEMORY, NODES
 
 
@@ -47,7 +47,7 @@ def ridge(
         raise ValueError(f"penalty must be ≥ 0, got {penalty!r}")
     if not len(images):
         raise ValueError("ridge needs at least one sample, got 0")
-    y = _checked_target(target, images).double().reshape(len(images), -1)
+    y = plain_target(checked_target(target, images)).double().reshape(len(images), -1)
     settings: dict[str, Any] = {"nodes": nodes, "draws": draws, "memory": memory, "dtype": torch.float64}
     width = of(augment, images[:1], **settings).mean[0].numel()
     if width * width * 8 > memory:
@@ -97,12 +97,13 @@ class ExpectedLoss(nn.Module):
     """The loss line without sampling: ``criterion = ExpectedLoss(nn.CrossEntropyLoss(), augment)``, then
     ``loss = criterion(model, images, target)`` on images that were not augmented.
 
-    ℓ(f(μ), y) + ½ tr(H J Σ Jᵀ), averaged over the batch. criterion: a mean over samples, as for `smartaug.Loss`; None:
-    cross entropy. augment: as for `of`. rank: how many of Σ's largest eigen-directions to use, one Jacobian–vector
-    product each; None: all columns of the factor (exact to second order, one product a transform). strength: factor of
-    the second term. For squared error and a linear model with rank=None it is the expected loss itself. J is
-    that of evaluation mode (batch statistics would couple the samples). For networks it is an approximation: transforms
-    that move an edge by pixels are not small (see `loss_moments`).
+    ℓ(f(μ), y) + ½ tr(H J Σ Jᵀ), joined over the batch as `smartaug.Loss` joins: with the criterion's class weights and
+    ignored labels, and the weights and soft labels of a `Target`. criterion: a mean or sum over samples, as there
+    (reduction="none" is taken for the mean); None: cross entropy. augment: as for `of`. rank: how many of Σ's largest
+    eigen-directions to use, one Jacobian–vector product each; None: all columns of the factor (exact to second order,
+    one product a transform). strength: factor of the second term. For squared error and a linear model with rank=None
+    it is the expected loss itself. J is that of evaluation mode (batch statistics would couple the samples). For
+    networks it is an approximation: transforms that move an edge by pixels are not small (see `loss_moments`).
 
     Cost: one pass for Σ's directions (give moments in place of images to make them once), rank + 1 forward passes.
     """
@@ -124,25 +125,47 @@ class ExpectedLoss(nn.Module):
         self.nodes, self.memory = nodes, memory
 
     def forward(self, model: nn.Module, images: Tensor | Moments, target: Tensor) -> Tensor:
-        """The scalar loss of ``images`` (B, C, H, W), or of their `Moments`, against ``target`` (B, ...)."""
+        """The scalar loss of ``images`` (B, C, H, W), or of their `Moments`, against ``target`` (B, ...).
+
+        Raises TypeError where the augmentation leaves uint8 images, RuntimeError in `torch.inference_mode`.
+        """
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "ExpectedLoss takes derivatives, which torch.inference_mode() forbids; write torch.no_grad() "
+                "(Lightning: Trainer(inference_mode=False))"
+            )
         moments = images if isinstance(images, Moments) else self.moments(images)
-        weight = target._weight if isinstance(target, Target) else None
-        target = _checked_target(target, moments.mean)
+        refuse_bytes(moments.uint8)
         mean = moments.mean
+        target = checked_target(target, mean)
         parameter = next((part for part in model.parameters() if part.is_floating_point()), None)
         dtype = mean.dtype if parameter is None else parameter.dtype
-        rows = _rows(self.criterion)
         directions = [v.to(dtype) for v in self._directions(moments)] if self.strength else []
         pushed = [grads.push_inputs(model, mean.to(dtype), direction) for direction in directions]
         z = grads.call(model, mean.to(dtype))
-        losses = rows(z, target)
-        if pushed:
-            losses = losses + 0.5 * self.strength * _curvature(rows, z, target, pushed)
-        return _averaged(self.criterion, losses, z, target, weight)
+        weight = target._weight if isinstance(target, Target) else None
+        if weight is not None:  # a sample of weight 0 adds nothing, even where its loss is infinite
+            z, *pushed = (torch.where(beside(weight, part).to(z.device) != 0, part, 0.0) for part in (z, *pushed))
+        with torch.enable_grad():  # the curvature is a derivative where the model's is not asked for, too
+            at = z if z.requires_grad else z.detach().requires_grad_()
+            rows = self._rows(at, target)
+            if pushed:
+                losses = rows.losses + 0.5 * self.strength * _curvature(rows.losses, at, pushed)
+                rows = rows._replace(losses=losses)
+        loss = joined(rows, torch.ones_like(rows.counts) if weight is None else weight)
+        return loss if z.requires_grad else loss.detach()
 
     def moments(self, images: Tensor) -> Moments:
         """The moments of ``images`` under the augmentation, to be used in the place of the images."""
         return of(self.augment, images, nodes=self.nodes, memory=self.memory)
+
+    def _rows(self, z: Tensor, target: Tensor) -> Rows:
+        """The losses (B,) of the samples at the logits z, and how they are joined."""
+        if self.criterion is None:
+            losses = cross_entropy(z, target)
+            return Rows(losses, torch.ones_like(losses), "mean")
+        whole = self.criterion if isinstance(self.criterion, Loss) else Loss(self.criterion)
+        return whole.apart(z, target).by_sample()
 
     def _directions(self, moments: Moments) -> list[Tensor]:
         """Images v_k (B, C, H, W) with Σ ≈ Σ_k v_k v_kᵀ."""
@@ -155,30 +178,10 @@ class ExpectedLoss(nn.Module):
         return list((vectors * values.sqrt()[:, :, None, None, None]).unbind(1))
 
 
-def _averaged(criterion: Criterion | None, losses: Tensor, z: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """Σ wᵢ cᵢ ℓᵢ / Σ cᵢ, or Σ wᵢ ℓᵢ for reduction="sum", with the criterion's own counts c."""
-    if weight is not None:
-        losses = losses * weight.to(losses)
-    if criterion is None:
-        return losses.mean()
-    whole, call = criterion if isinstance(criterion, Loss) else Loss(criterion), _Call((), {})
-    family = whole._family()
-    if family is None:
-        _, counts, reduction = whole._unknown(z.detach(), target, None, call)
-    else:
-        apart = whole._classified if family == "classify" else whole._compared
-        _, counts, reduction = apart(z.detach(), target, None, call)
-    if reduction == "sum":
-        return losses.sum()
-    if reduction == "none":
-        return losses.mean()
-    return (losses * counts.to(losses)).sum() / counts.to(losses).sum()
-
-
-def _curvature(rows: Any, z: Tensor, target: Tensor, pushed: list[Tensor]) -> Tensor:
+def _curvature(losses: Tensor, z: Tensor, pushed: list[Tensor]) -> Tensor:
     """Σ_k t_kᵀ H t_k of each sample: (B,), H the Hessian of its loss in its logits; with the graph of z and t."""
     total = torch.zeros(len(z), dtype=z.dtype, device=z.device)
-    (gradient,) = torch.autograd.grad(rows(z, target).sum(), z, create_graph=True)
+    (gradient,) = torch.autograd.grad(losses.sum(), z, create_graph=True)
     if not gradient.requires_grad:  # a loss that is linear in the logits
         return total
     for tangent in pushed:

@@ -18,7 +18,9 @@ Blocks = Callable[[int, int], Iterator[Tensor]]
 class Error(NamedTuple):
     """Relative errors (B,) of the mean image (in Euclidean norm) and of the trace of the covariance.
 
-    Zero where everything was enumerated; the difference to a coarser rule for quadrature; the standard error for draws.
+    Zero where everything was enumerated, and for chains of flips, padded crops and the like, whose mean and variance
+    have a closed form (their factor is a quadrature all the same where there are more transforms than nodes: see
+    `Moments.exact`); the difference to a coarser rule for quadrature; the standard error for draws.
     """
 
     mean: Tensor
@@ -29,14 +31,24 @@ class Moments:
     """Mean μ and covariance Σ = Σ_s f_s f_sᵀ of B augmented images.
 
     mean: (B, C, H, W). size: S, the number of columns of the factor. error: see `Error`. exact: all that the
-    augmentation can do was enumerated. Σ is positive semidefinite by construction. Columns are made anew by blocks each
-    time they are needed; `factor` holds all of them at once.
+    augmentation can do was enumerated. uint8: the augmented images are uint8, so that values count 0–255. Σ is positive
+    semidefinite by construction. Columns are made anew by blocks each time they are needed; `factor` holds all of them
+    at once.
     """
 
     def __init__(
-        self, mean: Tensor, variance: Tensor, size: int, blocks: Blocks, *, error: Error, exact: bool, memory: int
+        self,
+        mean: Tensor,
+        variance: Tensor,
+        size: int,
+        blocks: Blocks,
+        *,
+        error: Error,
+        exact: bool,
+        memory: int,
+        uint8: bool = False,
     ) -> None:
-        self.mean, self.size, self.error, self.exact, self.memory = mean, size, error, exact, memory
+        self.mean, self.size, self.error, self.exact, self.memory, self.uint8 = mean, size, error, exact, memory, uint8
         self._variance, self._blocks = variance, blocks
 
     def variance(self) -> Tensor:
@@ -167,6 +179,7 @@ class Moments:
             error=error,
             exact=self.exact and other.exact,
             memory=min(self.memory, other.memory),
+            uint8=self.uint8 or other.uint8,
         )
 
     @staticmethod
@@ -194,13 +207,15 @@ def of(
     """Mean and covariance of each of ``images`` (B, C, H, W) under ``augment``, without sampling.
 
     augment: an augmentation or a list of them, as for the loader. nodes: the largest number of transforms. A finite set
-    of transforms that fits is enumerated: then the moments are exact; else they are a quadrature with ``.error``.
+    of transforms that fits is enumerated: then the moments are exact; else they are a quadrature with ``.error``, which
+    takes at least 2 nodes.
     draws: take so many random draws of the pipeline instead, which works for Kornia modules and callables, too;
     ``seed`` names them. memory: bytes that a block of intermediate results may take. dtype: of the results and sums;
     None: float64 for float64 images, else float32. Values are in the units that the augmentation gives (0–255 for
     uint8).
 
-    Raises TypeError for stages without a plan and for MixUp and CutMix, ValueError for images that are not finite.
+    Raises TypeError for stages without a plan and for MixUp and CutMix, ValueError for images that are not finite and
+    for nodes=1 where one transform is not all there is.
     """
     found = source(augment, images, nodes, memory, draws, seed)
     dtype = dtype or (torch.float64 if images.dtype == torch.float64 else torch.float32)
@@ -214,15 +229,16 @@ def summed(found: Source, augment: Any, dtype: torch.dtype) -> Moments:
     images, count = found.images, len(found)
     closed = None if found.drawn else marginals(augment, images)
     checked: _Sum | None = None
+    kind = images.dtype
     if closed is not None:
         mean, variance = (part.to(dtype) for part in closed)
-        found.made(images[:1], 0, slice(0, 1))  # what the stages object to is said here, too
+        kind = found.made(images[:1], 0, slice(0, 1)).dtype  # what the stages object to is said here, too
     else:
         total = _Sum(found.weights, dtype)
         checked = None if found.check is None else _Sum(found.check, dtype)
         origin: Tensor | None = None  # sums of differences to one version: no rounding where nothing changes
         for block, made in found.blocks():
-            values = made.to(dtype)
+            values, kind = made.to(dtype), made.dtype
             origin = values[:, :1].clone() if origin is None else origin
             values = values - origin
             total.add(block, values)
@@ -242,7 +258,8 @@ def summed(found: Source, augment: Any, dtype: torch.dtype) -> Moments:
             yield (made.to(dtype) - mean[first:last, None]) * root[block].view(beside)
 
     error = _error(found, mean, variance, checked)
-    return Moments(mean, variance, count, blocks, error=error, exact=found.exact, memory=found.memory)
+    settings: dict[str, Any] = {"exact": found.exact, "memory": found.memory, "uint8": kind == torch.uint8}
+    return Moments(mean, variance, count, blocks, error=error, **settings)
 
 
 def mixture(parts: Sequence[Moments], weights: Sequence[float]) -> Moments:
@@ -274,6 +291,7 @@ def mixture(parts: Sequence[Moments], weights: Sequence[float]) -> Moments:
         error=Moments._error_of(pairs, mean, variance),
         exact=all(part.exact for part in parts),
         memory=min(part.memory for part in parts),
+        uint8=any(part.uint8 for part in parts),
     )
 
 

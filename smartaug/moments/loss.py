@@ -53,11 +53,11 @@ def loss_moments(
     if method not in ("exact", "linear"):
         raise ValueError(f'method must be "exact" or "linear", got {method!r}; write method="exact"')
     found = source(augment, images, nodes, memory, draws, seed)
-    target = _checked_target(target, images)
+    target = checked_target(target, images)
     rows = _rows(criterion)
     if method == "linear":
-        _refuse_bytes(_probe(found))
         moments = summed(found, augment, torch.float64 if images.dtype == torch.float64 else torch.float32)
+        refuse_bytes(moments.uint8)
         mean, gradient = _gradient(model, moments, rows, target)
         variance = (gradient * moments.covariance_matvec(gradient)).flatten(1).sum(1).clamp_min(0)
         return mean, variance
@@ -103,7 +103,7 @@ def saliency_alignment(
     has tr Σ / (C·H·W · λ_max) on average. Arguments: as for `loss_moments`.
     """
     found = source(augment, images, nodes, memory, draws, seed)
-    return _alignment(model, _rows(criterion), found, augment, _checked_target(target, images))[0]
+    return _alignment(model, _rows(criterion), found, augment, checked_target(target, images))[0]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def report(
     rows = _rows(criterion)
     for images, target in batches:
         found = source(augment, images, nodes, memory, draws, seed + len(parts))
-        target = _checked_target(target, images)
+        target = checked_target(target, images)
         mean, variance = _summary(_losses(model, rows, found, target), found)
         parts.append(tuple(part.cpu() for part in (mean, variance, *_alignment(model, rows, found, augment, target))))
     if not parts:
@@ -181,20 +181,26 @@ def report(
 
 def _rows(criterion: Criterion | None) -> Callable[[Tensor, Tensor], Tensor]:
     """``(logits, target) -> losses (B,)``."""
-    if criterion is not None:
-        return (criterion if isinstance(criterion, Loss) else Loss(criterion)).rows
-
-    def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
-        z = columns(raw)
-        return -(distributions(target, z.shape[1]).to(z.dtype) * z.log_softmax(1)).sum(1)
-
-    return cross_entropy
+    if criterion is None:
+        return cross_entropy
+    return (criterion if isinstance(criterion, Loss) else Loss(criterion)).rows
 
 
-def _checked_target(target: Tensor, images: Tensor) -> Tensor:
-    """The plain target, or its soft labels; a ValueError unless there is one row an image."""
-    if isinstance(target, Target):
-        target = target.plain if target._soft is None else target._soft
+def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy (B,) of logits (B, K), (B, 1) or (B,): what stands for no criterion."""
+    z = columns(raw)
+    return -(distributions(plain_target(target), z.shape[1]).to(z.dtype) * z.log_softmax(1)).sum(1)
+
+
+def plain_target(target: Tensor) -> Tensor:
+    """The target as a plain tensor: the soft labels of a `Target` that has some."""
+    if not isinstance(target, Target):
+        return target
+    return target.plain if target._soft is None else target._soft
+
+
+def checked_target(target: Tensor, images: Tensor) -> Tensor:
+    """The target where the images are; a ValueError unless there is one row an image."""
     if not isinstance(target, Tensor) or target.ndim == 0 or len(target) != len(images):
         shape = tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
         raise ValueError(f"target must be a tensor with one row for each of the {len(images)} images, got {shape}")
@@ -224,7 +230,7 @@ def _losses(model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: S
     for first, last in found.chunks(width):
         for block, images in found.blocks(first, last):
             flat = images.flatten(0, 1)
-            _refuse_bytes(flat)
+            refuse_bytes(flat.dtype == torch.uint8)
             per = max(1, found.memory // width)
             labels = target[first:last].repeat_interleave(images.shape[1], 0)
             for start in range(0, len(flat), per):
@@ -250,16 +256,12 @@ def _put(made: Tensor, first: int, block: slice, start: int, wide: int, losses: 
     made[first + place // wide, block.start + place % wide] = losses.to(made.dtype)
 
 
-def _probe(found: Source) -> Tensor:
-    """One augmented image, or none of no images."""
-    return found.made(found.images[:1], 0, slice(0, 1)) if len(found.images) else found.images.float()
-
-
-def _refuse_bytes(images: Tensor) -> None:
-    if not images.is_floating_point():
+def refuse_bytes(uint8: bool) -> None:
+    """Raise a TypeError for images that no model takes."""
+    if uint8:
         raise TypeError(
-            f"the model would get {str(images.dtype)[6:]} images; end the augmentation with "
-            "smartaug.Normalize(mean, std)"
+            "the model would get uint8 images; end the augmentation with smartaug.Normalize(mean, std), or pass "
+            "images.float() / 255"
         )
 
 
@@ -290,8 +292,8 @@ def _alignment(
     model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: Source, augment: Any, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """gᵀΣg / (λ_max |g|²) and tr Σ / (D λ_max), both (B,), 0 where Σ or g is 0."""
-    _refuse_bytes(_probe(found))
     moments = summed(found, augment, torch.float64 if found.images.dtype == torch.float64 else torch.float32)
+    refuse_bytes(moments.uint8)
     _, gradient = _gradient(model, moments, rows, target)
     largest = moments.top(1)[0][:, 0]
     energy = (gradient * moments.covariance_matvec(gradient)).flatten(1).sum(1)

@@ -24,7 +24,7 @@ from torch import Tensor
 from .. import draws
 from ..augment import Augmentation
 from ..augment.augmentation import equal_cuts, on_cpu
-from ..augment.plan import Filter, Plan, Segment, Tone
+from ..augment.plan import Branches, Call, Filter, Lookup, Plan, Segment, Tone
 
 _TRIED = 1024  # points at which a draw is moved to see whether any plan depends on it
 _LISTED = 1 << 18  # combinations of choices that are looked at before equal ones are joined
@@ -56,7 +56,8 @@ class _Axis(NamedTuple):
 def nodes(augment: Augmentation, shape: Sequence[int], limit: int) -> Nodes:
     """At most ``limit`` nodes for ``augment`` on one image of ``shape`` (C, H, W).
 
-    Exact when all draws only choose and the different outcomes are no more than ``limit``.
+    Exact when all draws only choose and the different outcomes are no more than ``limit``. Raises ValueError when a
+    single node has to stand for several outcomes: there is no coarser rule that would tell how wrong it is.
     """
     with on_cpu():
         return _Sampler(augment, tuple(shape)).nodes(limit)
@@ -146,13 +147,18 @@ class _Sampler:
 
     def _sobol(self, limit: int) -> Nodes:
         """The first 2^k ≤ ``limit`` points of a scrambled Sobol sequence over all draws."""
+        if limit < 2:
+            raise ValueError(
+                f"nodes={limit} for an augmentation of several outcomes leaves nothing to estimate the error from, nor "
+                "a variance; write nodes=1024"
+            )
         columns = [*(column for column, cells in self.choices.items() if len(cells.values) > 1), *self.free]
         size = 1 << (limit.bit_length() - 1)
         engine = torch.quasirandom.SobolEngine(len(columns), scramble=True, seed=_SEED)
         table = np.full((size, len(self.slots)), 0.5)
         table[:, columns] = engine.draw(size, dtype=torch.float64).numpy()
         check = torch.zeros(size, dtype=torch.float64)
-        check[: max(1, size // 2)] = 1.0 / max(1, size // 2)
+        check[: size // 2] = 2.0 / size
         return Nodes(self.plan(table), torch.full((size,), 1.0 / size, dtype=torch.float64), check, False)
 
 
@@ -198,18 +204,28 @@ def fingerprint(plan: Plan) -> np.ndarray:
 
 
 def _values(segment: Any) -> list[Tensor]:
-    """The tensors of a segment; amounts of operations that do nothing are 0."""
+    """The tensors of a segment, also those in tuples; what operations that do nothing are given is 0."""
+    if isinstance(segment, Tensor):
+        return [segment]
     if isinstance(segment, tuple):
         return [part for inner in segment for part in _values(inner)]
+    if not isinstance(segment, Segment):
+        return []
     if isinstance(segment, (Tone, Filter)):
         segment = dataclasses.replace(segment, amount=segment.amount * (segment.op != 0))
-    fields = [getattr(segment, field.name) for field in dataclasses.fields(segment)]
-    inner = [part for value in fields if isinstance(value, tuple) and _nested(value) for part in _values(value)]
-    return [value for value in fields if isinstance(value, Tensor)] + inner
+    found = [part for field in dataclasses.fields(segment) for part in _values(getattr(segment, field.name))]
+    if isinstance(segment, (Lookup, Call)) and segment.active is not None:
+        return [_where(segment.active, part) for part in found]
+    if isinstance(segment, Branches):
+        rows = (segment.weights[:, 1:] != 0).unbind(1)
+        pairs = zip(rows, segment.branches, strict=True)
+        return [segment.weights, *(_where(taken, part) for taken, branch in pairs for part in _values(branch))]
+    return found
 
 
-def _nested(value: tuple) -> bool:
-    return any(isinstance(part, (Segment, tuple)) for part in value)
+def _where(rows: Tensor, part: Tensor) -> Tensor:
+    """``part`` (B, ...) in the ``rows`` (B,) bool, 0 in the others."""
+    return torch.where(rows.reshape(-1, *[1] * (part.ndim - 1)), part, torch.zeros_like(part))
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,329 @@
+"""`Coreset`: how much of the data an epoch trains on or augments, how often that is chosen, and by which criterion.
+
+What: a budget split over the classes, a criterion that fills it, and what the criterion sees. When: an epoch over all
+data, or the augmentation of all data, costs too much. Compare with `coreset.Uniform`, a fresh random subset, before
+paying for a selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
+embed="pass" a forward pass of all samples. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training
+Neural Networks", NeurIPS 2022; observed residuals and exploration are ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import ranks
+from ..batch import Embedding
+from .embed import Passing
+from .facility_location import FacilityLocation
+from .pick import Classes, Criterion, chosen, clipped, explored, explorers_of, random_subset, split
+from .remembered import Remembered
+from .samples import Embed, Model, Samples
+from .schedule import Fraction, Schedule
+
+_APPLY = ("train", "augment", "append")
+_CLIP = 4.0  # largest weight under weights=True, in multiples of the mean
+
+
+class Chosen(NamedTuple):
+    """What serves ``every`` epochs. name: number of the selection, budget, dataset size, seed; indices (k,) int64
+    increasing; weights (k,) float64, (0,) for none; explorers (m, 2) int64: (label, samples to add in each epoch)."""
+
+    name: tuple[int, ...]
+    indices: Tensor
+    weights: Tensor
+    explorers: Tensor
+
+
+class Coreset:
+    """Train on, or augment, a part of the data: ``coreset=smartaug.Coreset(0.3)``.
+
+    fraction: a float in (0, 1] of the dataset, an int number of samples, or a schedule ``epoch -> either``; a schedule
+    changes the number of batches (see `DataLoader.steps`). The budget is split over the classes in proportion to their
+    sizes, by largest remainder, or equally with balanced=True, where a class smaller than its share gives the rest to
+    the others. Labels are the dataset's own (``targets``, ``labels``, ``tensors``), else those seen in training;
+    without any there is one class. With balanced=True, samples whose label is not known yet (or below 0) get a share in
+    proportion, rounded up; where labels can never become known (``select`` reads no embedding) it is an error. every:
+    epochs between two selections. select: the criterion ``(embedding, budget, generator) -> (indices, weights)``,
+    called for each class; None is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no embedding,
+    and no warm-up.
+
+    apply: what is done with the selection. "train": only these samples are drawn. "augment": all data are drawn, and
+    only these are augmented; the others pass plain (normalised, and resized where a crop resizes). "append": all data
+    pass plain, and augmented copies of the selected rows (drawn as view 1) are appended to each batch. warmup: epochs
+    at the start with a fresh random subset of the same budget in place of a selection.
+
+    embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most 128
+    bytes a sample. Rows whose label was mixed with another class, or whose outputs are not finite, are not recorded.
+    The criterion chooses among the samples seen so far. explore: under apply="train" the least share of each epoch's
+    budget that goes to the samples not seen for longest; while some of a class were never seen, their part of it.
+    "pass" runs ``model`` (a module, a callable returning one, or None until `bind`) over all samples as the dataset
+    gives them, in eval mode: batch_size, device (None: the model's), dtype (of the pass under autocast), transform (a
+    callable on its batches, such as `smartaug.Normalize`: what augment= or lift=True do to the images is not done
+    here), features (r ⊗ φ in place of r), progress (a bar).
+
+    weights: under apply="train", whether the criterion's weights reach ``Target.weight``: False, True (none above 4
+    times the mean), or the largest multiple of the mean. memory: bytes above which the record is mapped from a file in
+    ``folder`` (None: the system's temporary folder).
+
+    Where `smartaug.Loss` is called several times on a batch, the last outputs count. Under `torch.distributed` records
+    are merged, rank 0 selects, and all ranks use that; they wait for it, at most as long as their process group does.
+    """
+
+    varies = False  # whether the number of samples differs between epochs
+
+    def __init__(
+        self,
+        fraction: Fraction,
+        *,
+        every: int = 1,
+        select: Criterion | None = None,
+        embed: str = "observed",
+        model: Model = None,
+        apply: str = "train",
+        warmup: int = 1,
+        balanced: bool = False,
+        weights: bool | float = False,
+        explore: float = 0.2,
+        memory: int = 1 << 28,
+        folder: str | None = None,
+        batch_size: int = 256,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        features: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.schedule = Schedule(fraction, every, warmup)
+        passing = Passing(batch_size, device, dtype, transform, features, progress)
+        for name, given, known in (("embed", embed, ("observed", "pass")), ("apply", apply, _APPLY)):
+            if given not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}; write {name}={known[0]!r}")
+        if isinstance(select, Coreset):
+            raise TypeError(f"{type(select).__name__} is a coreset of its own: coreset={select!r}")
+        if isinstance(select, type) or (select is not None and not callable(select)):
+            raise TypeError(f"select must be a criterion such as smartaug.coreset.Uniform(), got {select!r}")
+        if not isinstance(explore, (int, float)) or not 0.0 <= explore <= 1.0:
+            raise ValueError(f"explore must be a share of the budget in [0, 1], got {explore!r}; write explore=0.2")
+        if not isinstance(weights, (bool, int, float)) or not weights >= 0 or (weights and weights < 1):
+            raise ValueError(f"weights must be False, True or a multiple of the mean ≥ 1, got {weights!r}")
+        if weights and apply != "train":
+            raise ValueError(f'weights are for apply="train", got apply={apply!r}; leave weights out')
+        self.embed, self.apply, self.balanced = embed, apply, bool(balanced)
+        self.select: Criterion = FacilityLocation() if select is None else select
+        self.weights, self.explore = weights, float(explore)
+        self.varies = self.schedule.varies
+        self._samples = Samples(self.observes, model, passing, memory=memory, folder=folder)
+        self._epoch = 0  # the running one: what is observed is of this epoch
+        self._since: int | None = None  # the first epoch of the warm-up
+        self._block: Chosen | None = None
+        self._made = Remembered()
+        self._told = {"selections": 0, "seconds": 0.0, "explored": 0}
+
+    def budget(self, size: int, epoch: int = 0) -> int:
+        """How many of ``size`` samples ``epoch`` selects; ValueError when more are asked for than there are."""
+        return self.schedule.budget(size, epoch)
+
+    # --- the data and the model --------------------------------------------------------------------------------------
+
+    def meet(self, dataset: Any, **reading: Any) -> None:
+        """The loader tells which data it draws from: their labels are read, and embed="pass" embeds them.
+
+        reading: collate_fn, inputs and target, as `embed_pass` takes them.
+        """
+        self._samples.meet(dataset, reading)
+        self._refuse_unknown()
+
+    def bind(self, model: Model) -> Coreset:
+        """Embed with this model from now on; returns self."""
+        self._samples.bind(model)
+        return self
+
+    @property
+    def model(self) -> nn.Module:
+        """The network of embed="pass"; raises RuntimeError before it is known."""
+        return self._samples.model
+
+    @property
+    def observes(self) -> bool:
+        """Whether it records outputs."""
+        return self.embed == "observed" and bool(reads_of(self.select))
+
+    def observe(self, index: Tensor, output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> None:
+        """Outputs (B, ...) of the samples index (B,), as `smartaug.Loss` sees them; unmixed (B,): rows to record."""
+        if self.observes:
+            self._samples.observe(index, output, target, unmixed, self._epoch)
+
+    # --- selections --------------------------------------------------------------------------------------------------
+
+    def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        """``(indices, weights)`` for ``epoch``: (k,) int64 in 0..size-1, increasing, and (k,) float or None.
+
+        Made when first asked for, then remembered. Under `torch.distributed` every rank must ask.
+        """
+        key = (epoch, size, seed)
+        if key not in self._made:
+            started = time.perf_counter()
+            if self._since is None:
+                self._since = epoch
+            self._samples.resize(size)
+            made = self._select(epoch, size, seed)
+            self._epoch = epoch
+            self._made.add(key, made)
+            self._told["selections"] += 1
+            self._told["seconds"] += time.perf_counter() - started
+        return self._made[key]
+
+    def membership(self, size: int) -> Tensor:
+        """A (size,) uint8 tensor in shared memory: 1 for the samples of the last selection, ones before the first.
+
+        The same tensor for the same size, written in place at each selection, so that workers see it.
+        """
+        return self._made.membership(size)
+
+    def _select(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
+        budget = self.budget(size, epoch)
+        number = self.schedule.number(epoch, (self._since or 0) if reads_of(self.select) else None)
+        if number is None:
+            subset = ranks.from_first(lambda: [random_subset(self._classes(size), budget, self.balanced, seed, epoch)])
+            return subset[0], None
+        name = (number, budget, size, seed)
+        block, seen = self._block, None
+        new = block is None or block.name != name
+        if self.observes:
+            _, seen = self._samples.merged(new)
+        if block is None or new:
+            block = self._block = Chosen(
+                name, *ranks.from_first(lambda: self._choose(number, budget, size, seed, seen))
+            )
+        if len(block.explorers) and seen is not None:
+            block = Chosen(name, *ranks.from_first(partial(self._explored, block, seed, epoch, seen)))
+        return block.indices, block.weights if len(block.weights) else None
+
+    def _classes(self, size: int) -> Classes:
+        self._refuse_unknown()
+        return self._samples.classes(size)
+
+    def _refuse_unknown(self) -> None:
+        """Raise a ValueError where classes are to be balanced and no label will ever be known."""
+        if self.balanced and not self._samples.labelled and not reads_of(self.select):
+            raise ValueError(
+                f"balanced=True needs the label of every sample, and {self._samples.name} has none in targets, labels "
+                "or tensors; set dataset.targets = [...], one class number a sample, or leave balanced out"
+            )
+
+    def _choose(self, number: int, budget: int, size: int, seed: int, seen: np.ndarray | None) -> list[Tensor]:
+        """The criterion's part of a selection, and how many samples of which class are to be explored beside it."""
+        if not reads_of(self.select):
+            embedding: Embed = _no_columns
+        elif self._samples.record is not None and seen is not None:
+            embedding = self._samples.record.embedding
+        else:
+            embedding = self._samples.passed(size)
+        groups = self._classes(size)
+        quota = split(budget, groups, self.balanced)
+        pool, explorers = np.ones(size, bool), np.zeros_like(quota)
+        if seen is not None:
+            pool = seen >= 0
+            explorers = explorers_of(groups, quota, pool, self.explore, draw_unseen=self.apply == "train")
+        indices, weights = chosen(self.select, groups, quota - explorers, pool, embedding, seed, number)
+        asked = explorers > 0
+        pairs = torch.from_numpy(np.stack([groups.names[asked], explorers[asked]], 1))
+        if not self.weights or weights is None:
+            return [indices.sort().values, torch.empty(0, dtype=torch.float64), pairs]
+        order = indices.argsort()
+        limit = _CLIP if self.weights is True else float(self.weights)
+        return [indices[order], clipped(weights, limit)[order], pairs]
+
+    def _explored(self, block: Chosen, seed: int, epoch: int, seen: np.ndarray) -> list[Tensor]:
+        """A block's selection with this epoch's explorers, whose weight is 1."""
+        groups = self._classes(len(seen))
+        asked = dict(block.explorers.tolist())
+        quota = np.array([asked.pop(name, 0) for name in groups.names.tolist()], np.int64)
+        quota[np.argmax(groups.counts)] += sum(asked.values())  # of classes whose labels have become known
+        taken = np.zeros(len(seen), bool)
+        taken[block.indices.numpy()] = True
+        more = torch.from_numpy(explored(groups, quota, taken, seen, seed, epoch))
+        self._told["explored"] += len(more)
+        order = (indices := torch.cat([block.indices, more])).argsort()
+        weights = block.weights
+        if len(weights):
+            weights = torch.cat([weights, torch.ones(len(more), dtype=weights.dtype)])[order]
+        return [indices[order], weights, block.explorers]
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """Selections made, seconds in them in all, samples explored; of the record: samples never seen, mean and
+        largest age in epochs of the others, bytes per sample, whether it is mapped, rows left out and why."""
+        return {**self._told, **self._samples.stats(self._epoch)}
+
+    def explain(self) -> list[tuple[str, str, str]]:
+        """Rows for the loader's table: what is selected, and from what."""
+        name = getattr(self.select, "__name__", type(self.select).__name__)
+        what = {
+            "train": ("sampler", "only selected samples are drawn"),
+            "augment": ("before augment", "only selected samples are augmented"),
+            "append": ("after augment", "augmented copies of the selected rows are appended"),
+        }[self.apply]
+        rows = [(f"coreset: {name}", *what)]
+        if reads_of(self.select):
+            free = "from the outputs that smartaug.Loss sees, no pass of its own"
+            why = free if self.embed == "observed" else "an eval pass over all samples at each selection"
+            rows.append((f"    embedding: {self.embed}", "main process", why))
+        return rows
+
+    def state_dict(self, record: bool = True) -> dict[str, Any]:
+        """Tensors and plain values. record=False leaves out the table of observed outputs: after loading such a state
+        the warm-up begins anew.
+
+        Under several ranks nothing is exchanged here, so that one rank may save alone. The table is this rank's: what
+        all ranks had seen when the last selection was made (they are merged only then), and what this rank has seen
+        since. Where every rank loads its own state, the run goes on as if it had not been interrupted. Where all load
+        rank 0's, as under Lightning, the ranks agree from then on, and what the others had seen since that selection
+        is as old as it was then, or not seen: it is explored again, and the criterion does not choose among it before.
+        """
+        state: dict[str, Any] = {
+            "epoch": self._epoch,
+            "size": self._samples.size,
+            "since": self._since,
+            "told": dict(self._told),
+        }
+        if self._block is not None:
+            state["block"] = {**self._block._asdict(), "name": list(self._block.name)}
+        state["made"] = self._made.state()
+        if record and self.observes:
+            table = self._samples.record
+            state["record"] = None if table is None else table.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self._epoch, self._since = state["epoch"], state["since"]
+        self._told = dict(state["told"])
+        block = state.get("block")
+        self._block = None if block is None else Chosen(**{**block, "name": tuple(block["name"])})
+        self._made.load(state["made"])
+        self._samples.load(state["size"], state.get("record"))
+        if self.observes and "record" not in state:
+            self._since = self._block = None
+
+    def __repr__(self) -> str:
+        schedule = self.schedule
+        settings = f"every={schedule.every}, select={self.select!r}, embed={self.embed!r}, apply={self.apply!r}"
+        return f"{type(self).__name__}({schedule.fraction!r}, {settings}, warmup={schedule.warmup})"
+
+
+def reads_of(select: Any) -> tuple[str, ...]:
+    """The fields of the embedding that a criterion reads; the residual where it does not say (``reads``)."""
+    return tuple(getattr(select, "reads", ("residual",)))
+
+
+def _no_columns(rows: np.ndarray) -> Embedding:
+    return Embedding(torch.empty(len(rows), 0, device="cpu"))

@@ -1,0 +1,196 @@
+"""What a coreset knows about each sample: its label, and what the model makes of it, as recorded or by a pass."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import ranks
+from ..batch import Embedding
+from ..labels import labels_of
+from ..logits import columns
+from .embed import Passing, passed
+from .pick import Classes, classes
+from .record import Record, pack
+
+Embed = Callable[[np.ndarray], Embedding]
+Model = nn.Module | Callable[[], nn.Module] | None
+
+_BY_REFERENCE = ("_model", "_dataset", "_reading")
+
+
+class Samples:
+    """Labels and embeddings of a dataset's samples.
+
+    observes: outputs are recorded, in a table that is mapped from a file in ``folder`` beyond ``memory`` bytes; else
+    ``model`` is run over the dataset as ``passing`` says. Copies keep the model and the dataset by reference, pickles
+    drop them.
+    """
+
+    def __init__(self, observes: bool, model: Model, passing: Passing, *, memory: int, folder: str | None) -> None:
+        self.observes, self.passing, self._memory, self._folder = observes, passing, memory, folder
+        self._model = checked_model(model)
+        self._dataset: Any = None
+        self._reading: dict[str, Any] = {}
+        self._labels: Tensor | None = None
+        self._record: Record | None = None
+        self.size: int | None = None
+
+    # --- the data and the model --------------------------------------------------------------------------------------
+
+    def meet(self, dataset: Any, reading: Mapping[str, Any]) -> None:
+        """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them."""
+        self._dataset, self._reading, self._labels = dataset, dict(reading), labels_of(dataset)
+
+    def bind(self, model: Model) -> None:
+        """Embed with this model from now on."""
+        self._model = checked_model(model)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network of a pass; raises RuntimeError before it is known."""
+        found = self._model
+        if found is not None and not isinstance(found, nn.Module):
+            found = found()
+        if found is None:
+            raise RuntimeError(
+                'embed="pass" has no model (pickling drops it); write Coreset(..., embed="pass", model=model), or '
+                "loader.coreset.bind(model)"
+            )
+        return found
+
+    def resize(self, size: int) -> None:
+        """The dataset has ``size`` samples; ValueError where others were recorded."""
+        if self.observes and self.size not in (None, size):
+            raise ValueError(
+                f"the coreset recorded a dataset of {self.size} samples and is asked about {size}; use one "
+                "Coreset for each dataset"
+            )
+        self.size = size
+
+    # --- labels ------------------------------------------------------------------------------------------------------
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the dataset's labels are known as a whole."""
+        return self._labels is not None
+
+    @property
+    def name(self) -> str:
+        """What errors call the dataset."""
+        return "the dataset" if self._dataset is None else type(self._dataset).__name__
+
+    def classes(self, size: int) -> Classes:
+        """Labels: the dataset's own, else those recorded (−1: unknown)."""
+        if self._labels is not None and len(self._labels) == size:
+            return classes(self._labels.numpy())
+        if self._record is not None:
+            return classes(self._record.labels.astype(np.int64))
+        return classes(np.full(size, -1, np.int64))
+
+    # --- what the model makes of them --------------------------------------------------------------------------------
+
+    def observe(self, index: Tensor, output: Tensor, target: Tensor, unmixed: Tensor | None, epoch: int) -> None:
+        """Record outputs (B, ...) of the samples index (B,), seen in ``epoch``; unmixed (B,): the rows to record."""
+        packed = pack(output, target, unmixed)
+        self._table(columns(output).shape[1]).add(index, packed, epoch)
+
+    @property
+    def record(self) -> Record | None:
+        """The table of outputs, with all that is on its way; None before the first."""
+        if self._record is not None:
+            self._record.flush()
+        return self._record
+
+    def _table(self, classes: int) -> Record:
+        if self._record is None:
+            if self.size is None:
+                raise RuntimeError(
+                    "the coreset saw an output before any selection, so it does not know how many samples there are; "
+                    "hand it to a loader: smartaug.DataLoader(..., coreset=coreset)"
+                )
+            self._record = Record(self.size, classes, memory=self._memory, folder=self._folder)
+        if self._record.classes != classes:
+            raise ValueError(
+                f"the coreset recorded outputs of {self._record.classes} classes and now sees {classes}; use one "
+                "Coreset for each model"
+            )
+        return self._record
+
+    def merged(self, new: bool) -> tuple[Record, np.ndarray]:
+        """The record, and the epoch in which each sample was last seen by any rank (−1: never).
+
+        For a new selection the ranks' records become one. Every rank must call it.
+        """
+        record = self.record
+        classes = torch.tensor([0 if record is None else record.classes], device="cpu")
+        known = int(ranks.largest(classes))
+        record = self._table(known) if known else None
+        seen = np.empty(0) if record is None else ranks.largest(torch.from_numpy(record.seen)).numpy()
+        if record is None or not bool((seen >= 0).any()):
+            raise RuntimeError(
+                "the coreset has to select, and no outputs were recorded: compute the loss with "
+                "criterion = smartaug.Loss(criterion) on finite logits (B, K), give it warmup=1 or more, and without "
+                'MixUp or CutMix; or use embed="pass", or select=smartaug.coreset.Uniform()'
+            )
+        if new:
+            record.merge()
+        return record, seen
+
+    def passed(self, size: int) -> Embed:
+        """Embeddings of all samples by one pass of the model, which also reads labels that are not known."""
+        if self._dataset is None or len(self._dataset) != size:
+            raise RuntimeError(
+                'embed="pass" has no dataset: hand the coreset to a loader, smartaug.DataLoader(..., coreset=coreset), '
+                "or write coreset.meet(dataset)"
+            )
+        whole, labels = passed(self.model, self._dataset, self.passing, **self._reading)
+        if self._labels is None:
+            self._labels = labels.cpu()
+
+        def embedding(rows: np.ndarray) -> Embedding:
+            of = torch.from_numpy(rows).to(whole.residual.device)
+            feature, loss = (None if part is None else part[of] for part in whole[1:])
+            return Embedding(whole.residual[of], feature, loss)
+
+        return embedding
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def stats(self, epoch: int) -> dict[str, Any]:
+        """Of the record, if there is one: samples never seen, ages at ``epoch``, bytes, rows left out and why."""
+        record = self.record
+        if record is None:
+            return {}
+        seen = record.seen
+        age = epoch - seen[seen >= 0]
+        mean, largest = (float(age.mean()), int(age.max())) if len(age) else (0.0, 0)
+        told = {"unseen": int((seen < 0).sum()), "age_mean": mean, "age_max": largest}
+        return {**told, "bytes_per_sample": record.bytes, "mapped": record.mapped, **record.skipped}
+
+    def load(self, size: int | None, record: Mapping[str, Any] | None) -> None:
+        """Put back a dataset's size and the state of a record, None: there is none."""
+        self.size = size
+        self._record = None if record is None else Record.from_state(record, memory=self._memory, folder=self._folder)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Samples:
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        for name, value in self.__dict__.items():
+            made.__dict__[name] = value if name in _BY_REFERENCE else copy.deepcopy(value, memo)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": None, "_dataset": None, "_reading": {}}  # the loader brings the data again
+
+
+def checked_model(model: Any) -> Model:
+    """``model`` if it is a module, a callable or None; else a TypeError."""
+    if model is None or (callable(model) and not isinstance(model, type)):
+        return model
+    raise TypeError(f"model must be a torch.nn.Module, a callable returning one or None, got {model!r}")
