@@ -3,9 +3,11 @@
 import itertools
 import math
 
+import albumentations
 import numpy as np
 import pytest
 import torch
+from albumentations.pytorch import ToTensorV2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -556,6 +558,10 @@ def test_stages_without_a_plan():
     images = torch.full((2, 1, 3, 3), 0.5)
     with pytest.raises(TypeError, match=r"shade has no plan.*draws=1000"):
         moments.of([augment.Flip(), shade], images)
+    noise = smartaug.lift(albumentations.Compose([albumentations.GaussNoise(p=1.0), ToTensorV2()])).augment
+    with pytest.raises(TypeError, match=r"noise for every pixel.*draws=1000"):
+        moments.of(noise, images)
+    assert float(moments.of(noise, images, draws=200).trace().min()) > 0
     made = moments.of([augment.Flip(), shade], images, draws=500, dtype=torch.float64)
     assert not made.exact
     assert (made.error.mean > 0.01).all()

@@ -12,6 +12,7 @@ from .. import draws
 from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images, on_cpu
 from ..augment.foreign import Foreign
+from ..augment.plan import Noise
 from ..stages import as_steps, name_of
 from .nodes import Nodes, nodes
 
@@ -136,13 +137,19 @@ def source(augment: Any, images: Tensor, limit: int, memory: int, count: int | N
         refuse_mixing(step, images)
     if count is not None:
         return Drawn(steps, images.detach(), count, seed, memory)
-    foreign = [step for step in steps if isinstance(step, Foreign)]
-    if foreign:
-        raise TypeError(
-            f"{name_of(foreign[0])} has no plan that could be integrated over; take random draws and read the error "
-            "bar: moments.of(augment, images, draws=1000).error, or loss_moments(..., draws=1000)"
-        )
+    for step in steps:
+        if isinstance(step, Foreign) or _noisy(step, images):
+            why = "has no plan" if isinstance(step, Foreign) else "draws noise for every pixel: it has no plan"
+            raise TypeError(
+                f"{name_of(step)} {why} that could be integrated over; take random draws and read the error bar: "
+                "moments.of(augment, images, draws=1000).error, or loss_moments(..., draws=1000)"
+            )
     return Planned(steps[0] if steps else Compose([]), images.detach(), limit, memory)
+
+
+def _noisy(step: Augmentation, images: Tensor) -> bool:
+    plan = step.plan((1, *images.shape[1:]), index=torch.zeros(1, dtype=torch.int64), seed=0)
+    return any(isinstance(segment, Noise) for segment in plan.segments)
 
 
 def refuse_mixing(step: Any, images: Tensor) -> None:
