@@ -15,12 +15,15 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, combinations
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import draws
 from .augmentation import Augmentation, Cuts, check_probability, equal_cuts
 from .plan import Branches, Call, Clahe, Erase, Filter, Lookup, Mix, Noise, Plan, Segment, Store, Tone, Trace, Warp
+
+_IDENTITY = np.eye(2, 3)
 
 
 def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
@@ -34,12 +37,14 @@ def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
             f"{'×'.join(map(str, segment.output_size(height, width)))}; put it outside"
         )
     if isinstance(segment, Warp):
-        identity = torch.eye(2, 3, dtype=torch.float64).expand_as(segment.matrix)
-        whole = torch.tensor([0.0, width - 1.0, 0.0, height - 1.0], dtype=torch.float64)
+        moved, matrix, bounds = rows.numpy(), segment.matrix.numpy(), segment.bounds
+        if bounds is not None:
+            whole = np.array([0.0, width - 1.0, 0.0, height - 1.0])
+            bounds = torch.from_numpy(np.where(moved[:, None], bounds.numpy(), whole))
         return dataclasses.replace(
             segment,
-            matrix=torch.where(rows[:, None, None], segment.matrix, identity),
-            bounds=None if segment.bounds is None else torch.where(rows[:, None], segment.bounds, whole),
+            matrix=torch.from_numpy(np.where(moved[:, None, None], matrix, _IDENTITY)),
+            bounds=bounds,
             active=rows if segment.active is None else segment.active & rows,
         )
     if isinstance(segment, (Tone, Filter)):
@@ -66,8 +71,9 @@ def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
 def gated_plan(plan: Plan, rows: Tensor) -> Plan:
     """``plan`` for the rows (B,) bool only; the trace of the others says Identity."""
     names = plan.trace.names if "Identity" in plan.trace.names else (*plan.trace.names, "Identity")
-    ops = torch.where(rows[:, None], plan.trace.ops, names.index("Identity"))
-    trace = Trace(ops, plan.trace.magnitudes * rows[:, None], names)
+    reached, trace = rows.numpy()[:, None], plan.trace
+    ops = np.where(reached, trace.ops.numpy(), names.index("Identity"))
+    trace = Trace(torch.from_numpy(ops), torch.from_numpy(trace.magnitudes.numpy() * reached), names)
     return Plan(plan.shape, tuple(gated(part, rows, *plan.shape[2:]) for part in plan.segments), trace)
 
 
@@ -152,10 +158,10 @@ class RandomApply(_Several):
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw which of the B samples are changed, and how."""
         rows = draws.uniform(draws.fold(key, 0)) < self.p
-        plan = Plan(tuple(shape), (), Trace.empty(shape[0]))
-        for number in range(len(self.augmentations)):
-            plan = plan.then(gated_plan(self._inner(number, shape, key), rows))
-        return plan
+        plans = [gated_plan(self._inner(number, shape, key), rows) for number in range(len(self.augmentations))]
+        if not plans:
+            return Plan(tuple(shape), (), Trace.empty(shape[0]))
+        return plans[0] if len(plans) == 1 else plans[0].then(*plans[1:])
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
         """Changed or not, and the choices inside."""
