@@ -138,9 +138,7 @@ def alike_rows(ours, theirs):
         "rand-m9-mstd101-inc1",
         "rand-m15-mmax20-mstd1-inc1-tweights",
         "original-mstd0.5",
-        "originalr",
         "v0",
-        "v0r",
     ],
 )
 def test_policy_draws_as_timm_does(config):
