@@ -184,13 +184,13 @@ DONE = {
 }
 
 
-def path(items):
-    """The names of the modules that a sequence of Kornia's has drawn to run on a single image."""
+def path(items, row):
+    """The names of the modules that a sequence of Kornia's has drawn to run on an image of a batch."""
     names = ()
     for item in items:
         if isinstance(item.data, list):
-            names += path(item.data)
-        elif item.data["batch_prob"][0] > 0:
+            names += path(item.data, row)
+        elif item.data["batch_prob"][row] > 0:
             names += (item.name.partition("_")[0],)
     return names
 
@@ -210,7 +210,10 @@ def path(items):
 def test_how_often(module):
     """Every way that a tiny picture can end up."""
     torch.manual_seed(0)
-    paths = [path(module.forward_parameters(torch.Size((1, 3, 4, 4)))) for _ in range(DRAWS)]
+    one_by_one = DRAWS if module.random_apply else 1  # the modules that run are one draw for a batch
+    shape = torch.Size((DRAWS // one_by_one, 3, 4, 4))
+    drawn = [module.forward_parameters(shape) for _ in range(one_by_one)]
+    paths = [path(items, row) for items in drawn for row in range(shape[0])]
     picture = as_batch(pictures("tensor", 1, 4, 4))
     ends = {}
     for names in set(paths):

@@ -354,7 +354,7 @@ def test_crop_pads_where_needed(T, size, monkeypatch):
         alike(plan.segments[0].matrix[:, axis, 2], column(places, axis))
 
 
-@pytest.mark.parametrize("settings", [{}, {"scale": (0.2, 0.9)}, {"scale": (0.8, 1.0), "ratio": (0.4, 2.5)}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"scale": (0.8, 1.0), "ratio": (0.4, 2.5)}], ids=str)
 @LIBRARIES
 def test_resized_crop_parts(T, settings, monkeypatch):
     transform = T.RandomResizedCrop((700, 600), **settings)
@@ -365,11 +365,10 @@ def test_resized_crop_parts(T, settings, monkeypatch):
     alike_boxes(ours, [column(rows, 0, 1 + place if T is v1 else name) for place, name in enumerate(names)])
 
 
-@pytest.mark.parametrize("settings", [{}, {"scale": (0.05, 0.9), "ratio": (0.2, 4.0)}], ids=str)
 @LIBRARIES
-def test_erased_boxes(T, settings, monkeypatch):
+def test_erased_boxes(T, monkeypatch):
     """Where no box fits, v1 erases with the image itself, v2 with None, and here the box is empty."""
-    transform = T.RandomErasing(1.0, **settings)
+    transform = T.RandomErasing(1.0, (0.05, 0.9), (0.2, 4.0))
     boxes = drawn(transform, LARGE).segments[0].boxes[:, 0]
     rows = [row[0] for row in recorded(T, transform, monkeypatch, LARGE)]
     found = [row[1:5] if T is v1 else [row[name] for name in "ijhw"] for row in rows]
