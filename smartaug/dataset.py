@@ -4,6 +4,8 @@ What: albumentations, torchvision or any callable in front of a data set, its ra
 differ, epochs differ, and a seed repeats everything whatever the number of workers. When: a pipeline that stays on the
 CPU, or one that only a coreset shall go through; where a pipeline can be lifted (``lift=True``) that is faster.
 Cost: about 0.02 ms a sample for albumentations, 0.1 ms for others, whose global generators are forked and put back.
+A sample that a sampler hands out several times in an epoch looks the same each time, since workers do not know of each
+other's samples; what the loader runs (``lift=True``, ``augment=``) is drawn anew.
 
 albumentations 2.0.8 by itself draws the same in all forked workers and, unless they persist, in all epochs; and
 ``Compose(seed=...)`` gives every transform the same seed, so that two flips always agree.

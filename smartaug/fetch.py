@@ -45,7 +45,7 @@ def origin() -> Origin | None:
     if fetcher is None:
         return None
     indexed = fetcher.auto_collation and not isinstance(fetcher, _IterableDatasetFetcher)
-    return Origin(_integers(keys) if indexed else None, _token(fetcher))
+    return Origin(integers(keys) if indexed else None, _token(fetcher))
 
 
 def token() -> Token | None:
@@ -69,7 +69,7 @@ def asker() -> Any:
     return sys._getframe(2).f_locals.get("self")
 
 
-def _integers(keys: Any) -> list[int] | None:
+def integers(keys: Any) -> list[int] | None:
     """A sampler's keys as a list of int; None for keys of another kind (strings, tuples)."""
     listed = keys.tolist() if hasattr(keys, "tolist") else list(keys)
     if set(map(type, listed)) <= {int}:
@@ -90,10 +90,26 @@ def _token(fetcher: _BaseDatasetFetcher) -> Token:
 
 
 class Running:
-    """A pass that has begun: its epoch, and how many samples it has handed out so far."""
+    """A pass that has begun: its epoch, how many samples it has handed out so far, and which how often."""
 
     def __init__(self, epoch: int, samples: int = 0) -> None:
         self.epoch, self.samples = epoch, samples
+        self._times: dict[int, int] = {}
+
+    def before(self, index: list[int]) -> list[int] | None:
+        """How often each of these samples came before in this pass; None where all come for the first time.
+
+        Samplers that draw with replacement, and those that repeat augmentations, hand a sample out several times.
+        """
+        new = set(index)
+        if len(new) == len(index) and self._times.keys().isdisjoint(new):
+            self._times.update(dict.fromkeys(index, 1))
+            return None
+        before = []
+        for number in index:
+            before.append(self._times.get(number, 0))
+            self._times[number] = before[-1] + 1
+        return before
 
 
 class Passes:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .collate import Pending
+from .fetch import integers
 from .order import Record
 from .pipeline import Pipeline
 from .side_stream import CopyAhead
@@ -36,7 +37,10 @@ class BatchIterator:
             self._count()
             raise
         self._count()
-        self._pass.epoch = self._pipeline.passes.of(pending.source.token).epoch
+        running = self._pipeline.passes.of(pending.source.token)
+        self._pass.epoch = running.epoch
+        while self._pass.skipped:  # of a pass that was resumed: its samples came before
+            running.before(integers(self._pass.skipped.pop()) or [])
         self._record.waiting = None
         batch = pending.open()
         self._pass.handed = self._taken

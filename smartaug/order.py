@@ -23,11 +23,13 @@ from .selection import Selections
 class Pass:
     """One pass over the sampler: generator states at its start, a running checksum of the order, batches handed out.
 
-    told: the epoch that the sampler itself had, or None where it has none.
+    told: the epoch that the sampler itself had, or None where it has none. skipped: the index lists of the batches that
+    were handed out before the pass was resumed, until somebody takes them.
     """
 
     def __init__(self, states: list[Tensor], told: int | None, handed: int = 0) -> None:
         self.states, self.told, self.handed = states, told, handed
+        self.skipped: list[Any] = []
         self.checksums = [0]  # checksums[k]: of the first k index lists
         self.epoch: int | None = None
         self.ended = False
@@ -104,6 +106,7 @@ class Recorded:
             lists = iter(self.sampler)
             for keys in itertools.islice(lists, state["batches"]):
                 latest.note(keys)
+                latest.skipped.append(keys)
         finally:
             torch.set_rng_state(untouched)
         # Lightning gives every rank the state of rank 0, whose order only rank 0 can check

@@ -20,6 +20,7 @@ from .augment.partly import check_fit, plain, plain_foreign, together, widened
 from .augment.plan import Plan, Trace
 from .stages import Seed, flattened, in_stage, name_of, refuse_followers
 
+_TIMES = 40  # bits of a dataset index, above which is how often a sample came before
 Followers = dict[leaves.Path, str]
 
 
@@ -32,10 +33,17 @@ class Augmented(NamedTuple):
 
 
 class _Rest(NamedTuple):
-    """Samples beside those that are augmented: their views and dataset indices."""
+    """Samples beside those that are augmented: their views, and what their draws are a function of."""
 
     views: list[Tensor]
-    samples: Tensor
+    streams: Tensor
+
+
+def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
+    """What draws are a function of: the sample, and how often it came before in this pass (None: never); (B,) int64."""
+    if before is None:
+        return index
+    return index + (torch.tensor(before, dtype=torch.int64, device="cpu") << _TIMES)
 
 
 class Augmenting:
@@ -53,17 +61,32 @@ class Augmenting:
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
 
     def all_rows(
-        self, views: list[Tensor], index: Tensor, epoch: int, followers: Followers, moving: dict[leaves.Path, Tensor]
+        self,
+        views: list[Tensor],
+        index: Tensor,
+        streams: Tensor,
+        epoch: int,
+        followers: Followers,
+        moving: dict[leaves.Path, Tensor],
     ) -> Augmented:
         """Augment every row of the views; the masks in ``moving`` are replaced by what becomes of them.
 
-        index: (B,) int64, of which the draws are a function. followers: what no step may move away from.
+        index: (B,) int64, the samples. streams: (B,) int64, of which the draws are a function, see `streams_of`.
+        followers: what no step may move away from.
         """
-        made, _ = self._run(views, index, epoch, followers, moving, None, 0)
+        made, _ = self._run(views, index, streams, epoch, followers, moving, None, 0)
         return made
 
     def some_rows(
-        self, views: list[Tensor], index: Tensor, epoch: int, followers: Followers, rows: Tensor, *, appends: bool
+        self,
+        views: list[Tensor],
+        index: Tensor,
+        streams: Tensor,
+        epoch: int,
+        followers: Followers,
+        rows: Tensor,
+        *,
+        appends: bool,
     ) -> tuple[Augmented, Tensor]:
         """Augment the ``rows`` (s,) alone, in place of the plain samples or, where it ``appends``, below all of them.
 
@@ -81,8 +104,8 @@ class Augmenting:
         picked, left = (
             [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views] for part in (rows, others)
         )
-        rest = _Rest(left, index[others])
-        made, passed = self._run(picked, index[rows], epoch, followers, {}, rest, len(views) if appends else 0)
+        rest, first = _Rest(left, streams[others]), len(views) if appends else 0
+        made, passed = self._run(picked, index[rows], streams[rows], epoch, followers, {}, rest, first)
         views = [together(*pair, place, others) for pair in zip(made.views, passed, strict=True)]
         wide = [widened(plan, place, len(taken)) for plan in made.plans]
         trace = Trace.empty(len(taken))
@@ -94,6 +117,7 @@ class Augmenting:
         self,
         views: list[Tensor],
         index: Tensor,
+        streams: Tensor,
         epoch: int,
         followers: Followers,
         moving: dict[leaves.Path, Tensor],
@@ -111,9 +135,9 @@ class Augmenting:
         seed = self.seed()
         done, passed = [], []
         for number, images in enumerate(views):
-            key = draws.key(seed, epoch, index, first + number)
+            key = draws.key(seed, epoch, streams, first + number)
             beside = None if rest is None else rest.views[number]
-            beside_key = None if rest is None else draws.key(seed, epoch, rest.samples, number)
+            beside_key = None if rest is None else draws.key(seed, epoch, rest.streams, number)
             for position, step in enumerate(self.steps):
                 own = self._own(key, position)
                 try:

@@ -63,6 +63,35 @@ def test_bit_identical_however_batched(plain, arguments):
         assert torch.equal(image, plain[place])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"batch_size": 1},
+        {"batch_size": 4},
+        {"batch_size": 3, "num_workers": 2},
+        {"batch_sampler": [[3, 3, 3], [7, 3], [0, 3], [3], [7, 7, 3]]},
+    ],
+    ids=["ones", "fours", "workers", "batch sampler"],
+)
+def test_a_sample_that_comes_again_is_drawn_anew(plain, arguments):
+    """Samplers with replacement and repeated augmentation; the first time is drawn as always."""
+    order = [3, 3, 3, 7, 3, 0, 3, 3, 7, 7, 3]
+    given = {**arguments} if "batch_sampler" in arguments else {**arguments, "sampler": order}
+    whole = smartaug.DataLoader(Photos(), augment=stages(), seed=3, batch_size=len(order), sampler=order)
+    loader = smartaug.DataLoader(Photos(), augment=stages(), seed=3, **given)
+    for epoch in range(2):
+        images = torch.cat([batch for batch, _ in loader])
+        assert torch.equal(images, next(iter(whole))[0])
+        for sample, drawn in ((3, images[[place for place, i in enumerate(order) if i == 3]]), (7, images[[3, 8, 9]])):
+            assert torch.equal(drawn[0], plain[epoch, sample])
+            assert len(drawn.flatten(1).unique(dim=0)) >= len(drawn) - 1
+
+
+def test_the_index_of_a_sample_that_comes_again_is_its_own():
+    loader = smartaug.DataLoader(Photos(), augment=smartaug.Flip(), batch_size=3, sampler=[2, 2, 5])
+    assert next(iter(loader))[1].index.tolist() == [2, 2, 5]
+
+
 def test_seeds_epochs_and_samples_differ(plain):
     other = augmented(batch_size=4, seed=4)
     assert sum(torch.equal(plain[place], other[place]) for place in plain) < 3
