@@ -81,7 +81,7 @@ def test_the_verdict_is_the_rule_on_slow_benefits(n, held, classes, form, traini
     weight, labels = made(smartaug.Batch(inputs, target, None, upstream if soft else None), None)
     order = made.validation.batch(0, torch.device("cpu"))
     was = model.training
-    model.eval()
+    model.train(was and held > 1)  # a single sample has no statistics of its own
     g = reference.direction(model, order[0], nn.functional.one_hot(order[1], classes).double())
     model.train(was)
     if "scope" in form:

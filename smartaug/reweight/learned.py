@@ -21,7 +21,7 @@ from ..batch import Batch, Target
 from ..head import Listener
 from ..logits import Criterion, distributions, logits_of
 from ..notices import NoEffectWarning
-from ..untouched import unwrapped
+from ..untouched import Mode, unwrapped
 from .memory import Memory
 from .protocols import Gradients, Rule, Verdict
 from .validation import ValidationBatches
@@ -230,9 +230,12 @@ class Reweighting(ABC):
             self._age += 1
             return self._direction
         model, (inputs, target) = self.model, self.validation.batch(self._drawn, device)
-        # running statistics and no dropout: the loss that is to fall is the deployed model's
+        # no dropout: the loss that is to fall is the deployed model's. But statistics of the batch where the coming
+        # step has them: running ones lag behind the weights, and the direction would be about that lag. Running ones
+        # at a pseudo step, as MetaAugment has them, and for a single sample, which has no statistics
+        mode: Mode = "statistics" if at is None and len(target) > 1 else False
         made = grads.direction(
-            model, inputs, target, self.criterion, scope=self.scope, head=self.head, training=False, at=at
+            model, inputs, target, self.criterion, scope=self.scope, head=self.head, training=mode, at=at
         )
         self._drawn += 1
         made = ranks.averaged(made)

@@ -5,7 +5,7 @@ CIFAR-10N in 12 epochs it was 14 points below plain training (benchmarks/results
 gradient and one forward-mode pass; see benchmarks/results/reweight.json. Reference: Ren et al., "Learning to Reweight
 Examples for Robust Deep Learning", ICML 2018, eq. 12–13. How this differs: the paper gets the same number from a
 second-order graph through a pseudo step; a batch in which no sample agrees keeps weight 1 (the paper skips it);
-validation batches are class-balanced, in evaluation mode.
+validation batches are class-balanced, without dropout.
 """
 
 from __future__ import annotations
