@@ -10,13 +10,21 @@ SAFLEX can be had less often: "every=4" uses a direction for 4 batches and weigh
 of 4, in the others each sample keeps its last weight and label; "plain between" weighs one batch of 4 and no other.
 Soft Augmentation needs something to go by: its rows erase up to a third of half the images.
 
+Rows in brackets are no rivals but bounds: "(wrong labels known)" gives them weight 0, the best that weights can do;
+"(SAFLEX of random benefits)" feeds its rule independent normal draws, so that all it has is what any softening and
+thinning gives; "(SAFLEX along random directions)" makes the benefits along directions without information, so that
+their noise is common to a batch, as that of a validation gradient is. diagnosis, in percent, where labels are wrong:
+effective: (Σ w)² / (n Σ w²) of a batch; zero_right and zero_wrong: samples at weight 0 among right and wrong labels;
+auroc_once: auroc of single verdicts instead of their sum over training; auroc_loss: of minus the loss in the same run,
+summed; memorised: wrong labels that the trained model gives. Each row has the day it was run.
+
 ``--data FOLDER`` adds pneumoniamnist.npz (MedMNIST, 28×28, its own splits; small CNN, 5 epochs) and three UCI tables
 (adult-train.csv, of it 4,000 rows, german.csv, pima-indians-diabetes.csv; 60/20/20 %, MLP, 10 epochs) where there.
 ``--cifar FOLDER`` (CIFAR-10 as JPEG files, train/CLASS/NAME and test/CLASS/NAME) with cifar10n.npz in the data folder
 adds CIFAR-10N: people's labels "random1" (17 % wrong) for 5,000 training images, 500 correctly labelled for validation,
 2,000 test images; small CNN, crop and flip, 12 epochs, learning rate falling linearly from 0.1; at most 3 seeds.
-``--only PART;PART`` runs the parts whose names begin so, ``--ways ROW;ROW`` these rows; others stay as they are in
-results/learning.json.
+``--only PART;PART`` runs the parts of that name or, where none has it, whose names begin so, ``--ways ROW;ROW`` these
+rows; others stay as they are in results/learning.json, with their own date.
 """
 
 from __future__ import annotations
@@ -25,7 +33,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +63,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Figures of one run, shares in percent; auroc: of finding wrong labels, None without any."""
+    """Figures of one run, shares in percent; auroc: of finding wrong labels, None without any, as is diagnosis."""
 
     accuracy: float
     nll: float
@@ -63,6 +71,7 @@ class Outcome:
     auc: float | None
     auroc: float | None
     seconds: float
+    diagnosis: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,38 @@ class Now:
         return self.stage(batch, trace) if self.step % self.k == 1 else (None, None)
 
 
+def known(model: nn.Module, data: Data) -> Any:
+    """Weight 0 for the labels that are wrong, and no other weights: what no method can know."""
+    right = (~data.flipped).float()
+
+    def weigh(batch: Any, trace: Any) -> Any:
+        weight = right[batch.index]
+        return weight / weight.mean().clamp_min(1e-6), None
+
+    return weigh
+
+
+def placebo(model: nn.Module, data: Data) -> Any:
+    """SAFLEX's rule on benefits that know nothing."""
+    draw = torch.Generator().manual_seed(0)
+
+    def weigh(batch: Any, trace: Any) -> Any:
+        given = nn.functional.one_hot(batch.target, data.classes).float()
+        return smartaug.SAFLEX.rule(torch.randn(given.shape, generator=draw), given, given)
+
+    return weigh
+
+
+class Astray(smartaug.SAFLEX):
+    """SAFLEX along random directions of the gradient's size: its noise is the same for the whole batch."""
+
+    def current_direction(self, device: torch.device, at: Any = None) -> dict[str, Tensor]:
+        """The next direction, drawn anew."""
+        draw, made = torch.Generator().manual_seed(self.step), super().current_direction(device, at)
+        drawn = {name: torch.randn(part.shape, generator=draw) for name, part in made.items()}
+        return {name: part.norm() / part.numel() ** 0.5 * drawn[name] for name, part in made.items()}
+
+
 def saflex(**settings: Any) -> Callable[[nn.Module, Data], Any]:
     return lambda model, data: smartaug.SAFLEX(model, data.validation, **settings)
 
@@ -98,6 +139,7 @@ WAYS = {
     "plain, epochs × 2": Way(longer=2),
     "plain + validation data": Way(validation_added=True),
     "label smoothing 0.1": Way(smoothing=0.1),
+    "label smoothing 0.4": Way(smoothing=0.4),
     "class weights": Way(class_weights=True),
     "erase": Way(erase=True),
     "SoftAugmentation, erase": Way(lambda model, data: smartaug.SoftAugmentation(data.classes), erase=True),
@@ -107,10 +149,17 @@ WAYS = {
     "SAFLEX, every=4": Way(saflex(every=4)),
     "SAFLEX, weigh_every=4": Way(saflex(weigh_every=4)),
     "SAFLEX, one batch of 4, plain between": Way(lambda model, data: Now(saflex()(model, data), 4)),
+    "SAFLEX, batch statistics": Way(saflex(statistics="batch")),
     "SAFLEX, head": Way(saflex(scope="head")),
     "SAFLEX, penalty 4, temperature 0.5": Way(saflex(penalty=4.0, temperature=0.5)),
     "MetaWeightNet": Way(lambda model, data: smartaug.MetaWeightNet(model, data.validation, lr=0.03)),
     "LearningToReweight": Way(lambda model, data: smartaug.LearningToReweight(model, data.validation)),
+    "LearningToReweight, batch statistics": Way(
+        lambda model, data: smartaug.LearningToReweight(model, data.validation, statistics="batch")
+    ),
+    "(wrong labels known)": Way(known),
+    "(SAFLEX of random benefits)": Way(placebo),
+    "(SAFLEX along random directions)": Way(lambda model, data: Astray(model, data.validation, statistics="batch")),
 }
 
 
@@ -274,12 +323,16 @@ def run(
     epochs *= way.longer
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0 if falling else 1.0, epochs * len(loader))
     trust = torch.zeros(len(train[0]))
+    wrong = torch.cat([data.flipped, torch.zeros(len(train[0]) - len(data.flipped), dtype=torch.bool)])
+    seen: list[tuple[Tensor, ...]] = []
     for _ in range(epochs):
         model.train()
         for inputs, target in loader:
             output = model(inputs)
             loss = criterion(output, target)
-            trust[target.index] += _trust(output, target, loader.reweight)
+            verdict = _verdict(output, target, loader.reweight)
+            trust[target.index] += verdict[1]
+            seen.append((target.index, *verdict))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -291,20 +344,45 @@ def run(
     model.eval()
     with torch.no_grad():
         log_p = model(data.test[0]).log_softmax(1)
-    return _outcome(log_p, data.test[1], auroc, seconds)
+        guess = model(train[0]).argmax(1)
+    diagnosis = {} if auroc is None else _diagnosis(seen, wrong, guess == train[1])
+    return _outcome(log_p, data.test[1], auroc, seconds, diagnosis)
 
 
-def _trust(output: Tensor, target: Any, stage: Any) -> Tensor:
-    """(B,) trust in the given labels: weight × soft mass on them, or minus the loss where it made neither."""
+def _verdict(output: Tensor, target: Any, stage: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """(B,) each: the weight; trust in the given labels: weight × soft mass on them, or minus the loss where the stage
+    made neither; minus the loss."""
     late = stage.settle(output, target) if hasattr(stage, "settle") else None  # what Loss was told
     target = target if late is None else smartaug.Target(target.plain, *late)
     given = target.plain[:, None]
-    if target.soft is None and bool((target.weight == 1).all()):
-        return output.detach().log_softmax(1).gather(1, given)[:, 0]
-    return target.weight if target.soft is None else target.weight * target.soft.gather(1, given)[:, 0]
+    weight = target.weight.clone()
+    minus_loss = output.detach().log_softmax(1).gather(1, given)[:, 0]
+    if target.soft is None and bool((weight == 1).all()):
+        return weight, minus_loss, minus_loss
+    return weight, weight if target.soft is None else weight * target.soft.gather(1, given)[:, 0], minus_loss
 
 
-def _outcome(log_p: Tensor, labels: Tensor, auroc: float | None, seconds: float) -> Outcome:
+def _diagnosis(seen: list[tuple[Tensor, ...]], wrong: Tensor, fitted: Tensor) -> dict[str, float]:
+    """Why a way wins or loses, in percent; see the method. fitted: (n,) whether the model gives the given label."""
+    from sklearn.metrics import roc_auc_score
+
+    index, weight, trust, minus_loss = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    at_zero, flipped = (weight == 0).float(), wrong[index]
+    losses = torch.zeros(len(wrong)).index_add_(0, index, minus_loss)
+    share = [float(w.sum().square() / w.square().sum() / len(w)) for _, w, _, _ in seen]
+    return {
+        "effective": 100 * statistics.mean(share),
+        "zero_right": 100 * float(at_zero[~flipped].mean()),
+        "zero_wrong": 100 * float(at_zero[flipped].mean()),
+        "auroc_once": 100 * float(roc_auc_score(~flipped, trust)),
+        "auroc_loss": 100 * float(roc_auc_score(~wrong, losses)),
+        "memorised": 100 * float(fitted[wrong].float().mean()),
+    }
+
+
+def _outcome(
+    log_p: Tensor, labels: Tensor, auroc: float | None, seconds: float, diagnosis: dict[str, float]
+) -> Outcome:
     from sklearn.metrics import roc_auc_score
 
     confidence, guess = log_p.exp().max(1)
@@ -313,7 +391,12 @@ def _outcome(log_p: Tensor, labels: Tensor, auroc: float | None, seconds: float)
     gaps = [abs(float((right - confidence)[bins == b].sum())) for b in bins.unique()]
     auc = 100 * float(roc_auc_score(labels, log_p[:, 1])) if log_p.shape[1] == 2 else None
     nll = float(-log_p.gather(1, labels[:, None]).mean())
-    return Outcome(100 * float(right.mean()), nll, 100 * sum(gaps) / len(labels), auc, auroc, seconds)
+    return Outcome(100 * float(right.mean()), nll, 100 * sum(gaps) / len(labels), auc, auroc, seconds, diagnosis)
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": round(statistics.mean(values), 3), "sd": round(deviation, 3), "n": len(values)}
 
 
 def table(data: Callable[[int], Data], seeds: int, epochs: int, ways: list[str], **settings: Any) -> dict[str, Any]:
@@ -330,17 +413,13 @@ def table(data: Callable[[int], Data], seeds: int, epochs: int, ways: list[str],
         }
         if plain:
             figures["cost"] = [mine / base for mine, base in zip(seconds, plain, strict=True)]
-        rows[name] = {
-            figure: {
-                "mean": round(statistics.mean(values), 3),
-                "sd": round(statistics.stdev(values) if len(values) > 1 else 0.0, 3),
-                "n": len(values),
-            }
-            for figure, values in figures.items()
-            if values[0] is not None
-        }
-        shown = (f"{key} {value['mean']:.2f} ± {value['sd']:.2f}" for key, value in rows[name].items())
-        print(f"{name:38}", "  ".join(shown), flush=True)
+        rows[name] = {figure: _spread(values) for figure, values in figures.items() if values[0] is not None}
+        shown = [f"{key} {value['mean']:.2f} ± {value['sd']:.2f}" for key, value in rows[name].items()]
+        diagnosis = {key: _spread([one.diagnosis[key] for one in outcomes]) for key in outcomes[0].diagnosis}
+        if diagnosis:
+            rows[name]["diagnosis"] = diagnosis
+        rows[name]["date"] = time.strftime("%Y-%m-%d")
+        print(f"{name:38}", *shown, *(f"{key} {value['mean']:.1f}" for key, value in diagnosis.items()), flush=True)
     return rows
 
 
@@ -350,9 +429,11 @@ Part = tuple[Callable[[int], Data], int, int, list[str], dict[str, Any]]
 def parts(options: Any) -> dict[str, Part]:
     """Name -> (data by seed, seeds, epochs, ways, further settings of `run`) of what there is data for."""
     seeds, epochs = options.seeds, options.epochs
+    bounds = [name for name in WAYS if name.startswith("(")]
+    without_norm = [name for name in WAYS if "statistics" not in name]
     clean = ["plain", "plain + validation data", "label smoothing 0.1", "erase", "SoftAugmentation, erase", "SAFLEX"]
     found: dict[str, Part] = {
-        "digits, 40 % flipped": (digits, seeds, epochs, list(WAYS), {}),
+        "digits, 40 % flipped": (digits, seeds, epochs, without_norm, {}),
         "digits, clean": (lambda seed: digits(seed, 0.0), seeds, epochs, clean, {}),
     }
     for held in (50, 100):
@@ -363,17 +444,20 @@ def parts(options: Any) -> dict[str, Part]:
             ["plain", "SAFLEX"],
             {},
         )
+    for short in (5, 10, 20):
+        ways = ["plain", "label smoothing 0.4", "SAFLEX", "LearningToReweight", *bounds]
+        found[f"digits, 40 % flipped, {short} epochs"] = (digits, seeds, short, ways, {})
     if options.data is None:
         return found
     folder = Path(options.data)
-    few = [name for name in WAYS if not any(word in name for word in ("of 4", "=4", "at loss", "erase", "×"))]
+    few = [name for name in WAYS if not any(word in name for word in ("of 4", "=4", "at loss", "erase", "×", "("))]
     made = pneumonia(folder)
     if made is not None:
         found["PneumoniaMNIST"] = (made, min(3, seeds), 5, few, {"net": small_cnn, "lr": 0.05})
     for name in ("adult-train.csv", "german.csv", "pima-indians-diabetes.csv"):
         made = tabular(folder, name)
         if made is not None:
-            found[name] = (made, seeds, 10, few, {"lr": 0.02})
+            found[name] = (made, seeds, 10, [way for way in few if way in without_norm], {"lr": 0.02})
     made = None if options.cifar is None else cifar_noisy(Path(options.cifar), folder / "cifar10n.npz")
     if made is not None:
         settings = {"net": lambda data: small_cnn(data, 32), "lr": 0.1, "falling": True}
@@ -388,9 +472,14 @@ def main() -> None:
     options = harness.arguments(__doc__, seeds=5, epochs=60, data=None, cifar=None, only="", ways="")
     path = harness.RESULTS / "learning.json"
     partly = (options.only or options.ways) and path.exists()
-    kept = json.loads(path.read_text())["results"] if partly else {}
-    for name, (data, seeds, epochs, ways, settings) in parts(options).items():
-        if name.startswith(tuple(options.only.split(";"))):
+    before = json.loads(path.read_text()) if partly else {"results": {}}
+    kept = before["results"]
+    for row in (row for rows in kept.values() for row in rows.values()):
+        row.setdefault("date", before["date"])
+    found, asked_for = parts(options), options.only.split(";")
+    prefixes = tuple(one for one in asked_for if one not in found)
+    for name, (data, seeds, epochs, ways, settings) in found.items():
+        if name in asked_for or name.startswith(prefixes):
             print(name)
             asked = [way for way in ways if not options.ways or way in options.ways.split(";")]
             kept[name] = {**kept.get(name, {}), **table(data, seeds, epochs, asked, **settings)}

@@ -36,7 +36,7 @@ from .grads_call import Direction, call_model, device_of, trainable_values
 from .grads_tangents import Method, push
 from .head import find_head, found_head, head_names, watched
 from .logits import Criterion, centred, columns, distributions, logits_of, mean_loss, wide
-from .untouched import untouched, unwrapped
+from .untouched import Mode, untouched, unwrapped
 
 __all__ = [
     "Direction",
@@ -66,7 +66,7 @@ def direction(
     *,
     scope: Scope = "full",
     head: str | None = None,
-    training: bool | None = None,
+    training: Mode = None,
     at: Mapping[str, Tensor] | None = None,
 ) -> Direction:
     """g = ∇_w L(z(inputs), target): parameter name -> gradient, for parameters that require one.
@@ -75,8 +75,10 @@ def direction(
     whatever ``criterion`` takes when one is given. criterion: ``(logits, target) -> loss``, a mean or (B,) values whose
     mean is taken; it sees what the model returns; None is cross entropy, and binary cross entropy for a single logit.
     scope: "head" is the gradient of the last linear layer alone, in closed form from one forward pass. training: the
-    mode of the pass, None is the model's own. at: values to use in place of the model's parameters, by name. Raises
-    ValueError for an empty batch, labels that the model has no output for, and models with nothing to train.
+    mode of the pass; None is the model's own, "statistics" is evaluation but for layers that normalise by the
+    statistics of their batch (BatchNorm in training mode), which go on doing so. at: values to use in place of the
+    model's parameters, by name. Raises ValueError for an empty batch, labels that the model has no output for, and
+    models with nothing to train.
     """
     if len(target) == 0:
         raise ValueError("direction needs at least one validation sample, got 0; pass validation data")
@@ -178,7 +180,7 @@ class Pass:
         model: nn.Module,
         inputs: Any,
         *,
-        training: bool | None = None,
+        training: Mode = None,
         at: Mapping[str, Tensor] | None = None,
         scope: Scope = "full",
         head: str | None = None,

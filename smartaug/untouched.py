@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
+
+Mode = bool | Literal["statistics"] | None
 
 
 def unwrapped(model: Any) -> nn.Module:
@@ -44,12 +46,13 @@ def unwrapped(model: Any) -> nn.Module:
 
 
 @contextmanager
-def untouched(module: nn.Module, training: bool | None, device: torch.device) -> Iterator[None]:
+def untouched(module: nn.Module, training: Mode, device: torch.device) -> Iterator[None]:
     """Call ``module`` inside; afterwards its attributes and modes, and the global generators, are what they were.
 
     Parameters and buffers are the caller's affair (functional_call on copies). training: the mode inside; None is the
-    module's own. Inside, attention is computed by plain matrix products, because the fused kernels have no
-    forward-mode derivative, and modules compiled in place run uncompiled.
+    module's own; "statistics" is evaluation, but layers in training mode that keep running statistics (BatchNorm) stay
+    in it: no dropout, and the normalisation of a training step. Inside, attention is computed by plain matrix products,
+    because the fused kernels have no forward-mode derivative, and modules compiled in place run uncompiled.
     """
     # shallow copies: weight_norm writes its product, models cache features, and train(False) writes ``training``
     before = [(part, dict(part.__dict__)) for part in module.modules()]
@@ -71,7 +74,10 @@ def untouched(module: nn.Module, training: bool | None, device: torch.device) ->
                 if part.__dict__.get("_compiled_call_impl") is not None:
                     part.__dict__["_compiled_call_impl"] = None
             if training is not None:
-                module.train(training)
+                normalising = [part for part, _ in before if part.training and hasattr(part, "running_mean")]
+                module.train(training is True)
+                for part in normalising if training == "statistics" else ():
+                    part.training = True
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -95,7 +95,7 @@ def test_the_model_is_untouched(name, training):
     model, inputs, held, labels, _ = problem(name, training)
     read(model(inputs)).sum().backward()
     before = everything(model)
-    for mode in (None, True, False):
+    for mode in (None, True, False, "statistics"):
         g = grads.direction(model, held, labels, training=mode)
         for method in ("jvp", "difference"):
             grads.benefit(model, inputs, g, method=method, training=mode)
@@ -110,6 +110,22 @@ def test_the_model_is_untouched_when_it_fails():
     with pytest.raises(RuntimeError):
         grads.direction(model, inputs, torch.zeros(3, dtype=torch.long), training=False)
     same(before, everything(model))
+
+
+def test_statistics_of_the_batch_without_dropout():
+    model = convolutional(nn.BatchNorm2d(4), dropout=0.5).double()
+    held, labels = images(5), torch.tensor([0, 1, 2, 0, 1])
+    slow = copy.deepcopy(model).eval()
+    for part in slow.modules():
+        part.training = isinstance(part, nn.BatchNorm2d)
+    wanted = reference.direction(slow, held, nn.functional.one_hot(labels, 3).double())
+    made = grads.direction(model, held, labels, training="statistics")
+    for part in made:
+        close(made[part], wanted[part])
+    running = grads.direction(model, held, labels, training=False)
+    assert any(not torch.allclose(made[part], running[part], rtol=0.1) for part in made)
+    frozen = grads.direction(model.eval(), held, labels, training="statistics")  # fine-tuning on running statistics
+    assert all(torch.equal(frozen[part], running[part]) for part in frozen)
 
 
 def test_old_weight_norm_keeps_its_weight():

@@ -384,6 +384,7 @@ def test_the_loaders_state_holds_the_reweighters():
         ({"warmup": -1}, ValueError, "warmup must be a number of batches ≥ 0"),
         ({"ema": 1.0}, ValueError, r"ema must be in \[0, 1\), got 1.0"),
         ({"scope": "half"}, ValueError, 'scope must be "full" or "head"'),
+        ({"statistics": "mean"}, ValueError, 'statistics must be "running" or "batch", got .mean.'),
         ({"method": "exact"}, ValueError, 'method must be "jvp" or "difference"'),
         ({"penalty": -1.0}, ValueError, "penalty must be a number ≥ 0"),
         ({"temperature": float("nan")}, ValueError, "temperature must be a number ≥ 0"),

@@ -67,21 +67,22 @@ def test_one_sample_one_label_and_a_thousand_classes(name, form, n, classes):
     classes=st.integers(2, 5),
     form=st.sampled_from(FORMS),
     training=st.booleans(),
+    statistics=st.sampled_from(["running", "batch"]),
     soft=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_the_verdict_is_the_rule_on_slow_benefits(n, held, classes, form, training, soft, seed):
+def test_the_verdict_is_the_rule_on_slow_benefits(n, held, classes, form, training, statistics, soft, seed):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, classes)).double()
     model.train(training and n > 1)  # BatchNorm wants two samples to train on
     inputs, target = rows(n), torch.randint(0, classes, (n,))
     upstream = rows(n, classes).softmax(1) if soft else nn.functional.one_hot(target, classes).double()
     validation = (rows(held), torch.randint(0, classes, (held,)))
-    made = smartaug.SAFLEX(model, validation, validation_batch=held, **form)
+    made = smartaug.SAFLEX(model, validation, validation_batch=held, statistics=statistics, **form)
     weight, labels = made(smartaug.Batch(inputs, target, None, upstream if soft else None), None)
     order = made.validation.batch(0, torch.device("cpu"))
     was = model.training
-    model.eval()
+    model.train(was and statistics == "batch" and held > 1)  # a single sample has no statistics of its own
     g = reference.direction(model, order[0], nn.functional.one_hot(order[1], classes).double())
     model.train(was)
     if "scope" in form:
