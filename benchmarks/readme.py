@@ -341,9 +341,7 @@ def lifted() -> str:
     ]
     for name in names:
         ratios = [speeds.get(f"{name}, {size} px", {}).get("ratio_to_best_per_sample_rival", {}) for size in (32, 224)]
-        best = [
-            max((r["median"] for k, r in ratio.items() if k.startswith("lifted")), default=None) for ratio in ratios
-        ]
+        best = [max((r["median"] for k, r in ratio.items() if "lifted" in k), default=None) for ratio in ratios]
         found = accuracies.get(name, {})
         if "lifted" not in found and not any(best):
             continue
