@@ -1,5 +1,6 @@
 """Lift as a whole: the cut, datasets and their copies, the loader, frameworks that rebuild it, masks."""
 
+import contextlib
 import copy
 import pickle
 import random
@@ -12,6 +13,7 @@ from albumentations.pytorch import ToTensorV2
 from PIL import Image
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, StackDataset, Subset
+from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import datasets as tvd
 from torchvision import transforms as v1
 from torchvision import tv_tensors
@@ -690,6 +692,52 @@ def test_tone_beside_a_second_image_that_could_be_taken_for_the_first_is_not_lif
 
     with pytest.warns(smartaug.NoEffectWarning, match="could be taken for its image"):
         smartaug.DataLoader(Reversed(v1.Compose([v1.ColorJitter(0.4), v1.ToTensor()])), 3, lift=True)
+
+
+class _Augmented(Dataset):
+    """Pairs of arrays for an `AugmentedDataset`; the second part has the image's size."""
+
+    def __init__(self, dtype=np.uint8):
+        self.images = np.stack([np.array(picture) for picture in pictures("pil")]).astype(dtype)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], self.images[index, ..., 0] // 128
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_an_augmented_dataset_moves_only_what_its_transform_is_given(joint):
+    class Named(_Augmented):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            return tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(mask))
+
+    flip = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True)])
+    dataset = smartaug.AugmentedDataset(Named(), flip, joint=joint)
+    lifted = smartaug.lift(dataset)
+    assert (lifted.augment is not None) == joint
+    assert joint or "a mask or a second image, which it is not given" in lifted.reason
+    with contextlib.nullcontext() if joint else pytest.warns(smartaug.NoEffectWarning):
+        loader = smartaug.DataLoader(dataset, 4, lift=True)
+    for mine, theirs in zip(next(iter(loader)), next(iter(TorchDataLoader(dataset, 4))), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_an_augmented_dataset_with_masks_for_albumentations_is_lifted():
+    dataset = smartaug.AugmentedDataset(_Augmented(), A.Compose([A.HorizontalFlip(p=1.0), ToTensorV2()]))
+    loader = smartaug.DataLoader(dataset, 4, lift=True)
+    assert smartaug.lift(dataset).augment is not None
+    for mine, theirs in zip(next(iter(loader)), next(iter(TorchDataLoader(dataset, 4))), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_an_augmented_dataset_of_floats_is_left_alone_by_albumentations():
+    dataset = smartaug.AugmentedDataset(_Augmented(np.float32), A.Compose([A.HorizontalFlip(p=1.0), ToTensorV2()]))
+    with pytest.warns(smartaug.NoEffectWarning, match="uint8 arrays .* got image=float32"):
+        loader = smartaug.DataLoader(dataset, 4, lift=True)
+    assert torch.equal(next(iter(loader))[0], next(iter(TorchDataLoader(dataset, 4)))[0])
 
 
 def test_mixing_and_foreign_stages_refuse_masks():

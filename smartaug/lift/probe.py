@@ -3,8 +3,8 @@
 What: the first sample is read with a recorder in place of the transform, and once more with other pixels coming out of
 it, under the same forked random numbers. When: before a transform is taken out of a dataset, and where the user's own
 collate function gets the samples. Cost: two samples when the loader is made; none for torchvision's own datasets, which
-are known. Streams are taken at
-their word, and a ``__getitem__`` that does something else for other samples than for the first is not found out.
+are known. Streams are taken at their word, and a ``__getitem__`` that does something else for other samples than for
+the first is not found out.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from torch.utils.data import IterableDataset, default_collate
 from .. import leaves
 from ..augment.foreign import forked_rng
 
-_KNOWN = ("torchvision", "smartaug")  # packages whose datasets call their transform once, and do no more
+_KNOWN = "torchvision"  # its datasets call their transform once, and do no more
 
 
 class Recorder:
-    """Stands for ``head`` and notes what it was given and what it made; changed: it makes other pixels."""
+    """Stands for ``head`` and notes what it was given and what it made; changed: it makes other pixels.
+
+    Other attributes are the head's, which say how it is called; a copy is the recorder itself.
+    """
 
     def __init__(self, head: Callable[..., Any], changed: bool = False) -> None:
         self.head, self.changed = head, changed
@@ -42,6 +45,14 @@ class Recorder:
         self.made.append([leaf for _, leaf in leaves.walk(made) if isinstance(leaf, Tensor)])
         return made
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "head":  # not there yet while a copy is made
+            raise AttributeError(name)
+        return getattr(self.head, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        return self
+
 
 def hindrance(
     dataset: Any,
@@ -57,7 +68,7 @@ def hindrance(
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if isinstance(dataset, IterableDataset):
         return None  # a stream cannot be looked into without being begun
-    if definer is None or definer.__module__.partition(".")[0] in _KNOWN or not len(dataset):
+    if definer is None or definer.__module__.partition(".")[0] == _KNOWN or not len(dataset):
         return None
     recorder, again = Recorder(head), Recorder(head, changed=True)
     try:
