@@ -138,6 +138,8 @@ class Pipeline:
         started, epoch = time.perf_counter(), running.epoch
         rows_known = None if index is None else len(index)
         where, views = found_inputs(data, self.inputs, rows_known, augmented=bool(self.steps))
+        if self.lifted is not None:
+            self.lifted.check(views)
         length = len(views[0])
         label_path = leaves.find_target(data, where, length, self.target, index)
         target = leaves.get(data, label_path) if label_path is not None else None

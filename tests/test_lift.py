@@ -893,3 +893,55 @@ def test_a_collate_function_that_works_on_the_images_sees_what_it_did():
     assert torch.equal(next(iter(loader))[0], expected[0])
     lifted = next(iter(smartaug.DataLoader(dataset, batch_size=3, lift=True, collate_fn=renamed)))
     assert torch.allclose(lifted["image"] * 2, expected[0], atol=1e-5)
+
+
+class _Falls(Own):
+    """Where a picture cannot be read there are zeros of a type."""
+
+    dtype = torch.float32
+
+    def __getitem__(self, index):
+        try:
+            if index == 5:
+                raise OSError("truncated")
+            return super().__getitem__(index)
+        except OSError:
+            return torch.zeros(3, SIZE, SIZE, dtype=self.dtype), 0
+
+
+class _FallsAlike(_Falls):
+    dtype = torch.uint8
+
+
+def _normalised():
+    return v1.Compose([v1.RandomHorizontalFlip(1.0), v1.ToTensor(), v1.Normalize(MEAN, STD)])
+
+
+@pytest.mark.parametrize("size", [4, 1], ids=["mixed", "alone"])
+def test_floats_that_did_not_go_through_the_transform_are_refused(size):
+    """Collating makes the whole batch floats of 0..255, which would be taken for [0, 1]."""
+    loader = smartaug.DataLoader(_Falls(_normalised()), size, lift=True)
+    with pytest.raises(TypeError, match=r"a batch of float32 came.*dtype=torch\.uint8"):
+        list(loader)
+    images, _ = everything(smartaug.DataLoader(_FallsAlike(_normalised()), size, lift=True))
+    plain, _ = everything(TorchDataLoader(_Falls(_normalised()), size))
+    rest = [n for n in range(12) if n != 5]
+    torch.testing.assert_close(images[rest], plain[rest])
+
+
+def test_datasets_of_floats_and_of_uint8_are_not_lifted_together():
+    class Floats(Own):
+        def __getitem__(self, index):
+            return self.transform(torch.from_numpy(photos(6, SIZE, SIZE)[index % 6]).permute(2, 0, 1) / 255), index % 3
+
+    class Bytes(Own):
+        def __getitem__(self, index):
+            return self.transform(torch.from_numpy(photos(6, SIZE, SIZE)[index % 6]).permute(2, 0, 1)), index % 3
+
+    flip = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True)])
+    floats, whole = Floats(flip), Bytes(flip)
+    assert smartaug.lift(floats).uint8 is False
+    assert smartaug.lift(ConcatDataset([whole, whole])).uint8 is True
+    assert "some floats" in smartaug.lift(ConcatDataset([whole, floats])).reason
+    images, _ = everything(smartaug.DataLoader(floats, 4, lift=True))
+    assert torch.equal(images, everything(TorchDataLoader(floats, 4))[0])

@@ -10,8 +10,8 @@ the first is not found out.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,28 +54,45 @@ class Recorder:
         return self
 
 
-def hindrance(
+class Looked(NamedTuple):
+    """hinders: why the transform cannot be taken out; None: it can. uint8: see `Lifted`."""
+
+    hinders: str | None
+    uint8: bool | None = None
+
+
+def looked(
     dataset: Any,
     placed: Callable[[Callable[..., Any]], Any],
     head: Callable[..., Any],
     moves: Callable[[Sequence[int]], bool],
-) -> str | None:
-    """Why the transform of ``dataset`` cannot be taken out of it; None: it can.
+) -> Looked:
+    """Whether the transform of ``dataset`` can be taken out of it, and what images it then gives.
 
     placed: gives a copy of the dataset with another transform. head: what would take the place of the transform. moves:
     whether what was taken out may change where things are in images (C, H, W) of a shape.
     """
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if isinstance(dataset, IterableDataset):
-        return None  # a stream cannot be looked into without being begun
+        return Looked(None)  # a stream cannot be looked into without being begun
     if definer is None or definer.__module__.partition(".")[0] == _KNOWN or not len(dataset):
-        return None
+        return Looked(None)
     recorder, again = Recorder(head), Recorder(head, changed=True)
     try:
         sample, other = first(placed(recorder)), first(placed(again))
     except Exception as error:  # whatever the user's code does with what it does not expect
-        return f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
-    return _does_more(type(dataset).__name__, sample, recorder, other, again, moves)
+        why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
+        return Looked(why)
+    hinders = _does_more(type(dataset).__name__, sample, recorder, other, again, moves)
+    return Looked(hinders, _are_uint8(leaf for made in recorder.made for leaf in made if leaf.ndim >= 3))
+
+
+def _are_uint8(made: Iterable[Tensor]) -> bool | None:
+    """Whether images among ``made`` are uint8; False where any is of floats, None where there are neither."""
+    types = {leaf.dtype for leaf in made}
+    if any(dtype.is_floating_point for dtype in types):
+        return False
+    return True if torch.uint8 in types else None
 
 
 def _does_more(
