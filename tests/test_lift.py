@@ -623,6 +623,26 @@ def test_masks_of_a_segmentation_preset():
     assert torch.allclose(images, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_what_masks_cannot_follow_stays_where_samples_have_masks(as_dict):
+    """A projective map is none of a plan's; what comes after it is lifted."""
+
+    class Dictionaries(Segmented):
+        def __getitem__(self, index):
+            image, mask = Segmented(None)[index]
+            return self.transforms({"mask": mask, "image": image})
+
+    transforms = v2.Compose([v2.RandomVerticalFlip(), v2.RandomPerspective(0.5, p=1.0), v2.RandomHorizontalFlip(1.0)])
+    dataset = (Dictionaries if as_dict else Segmented)(transforms)
+    lifted = smartaug.lift(dataset)
+    assert [step.where for step in lifted.steps] == ["worker", "worker", "device"]
+    assert "masks, which could not follow" in lifted.reason
+    batch = next(iter(smartaug.DataLoader(dataset, batch_size=8, lift=True)))
+    images, masks = (batch["image"], batch["mask"]) if as_dict else batch
+    assert float(((images[:, 0] > 100) == (masks > 0)).float().mean()) > 0.9  # one bilinear, the other nearest
+    assert smartaug.lift(Own(v2.Compose([v2.RandomPerspective(), v2.PILToTensor()]))).stays == ()
+
+
 def test_fill_of_masks_is_torchvisions():
     transforms = v2.Compose([v2.Pad(3, fill=7), v2.RandomRotation((90, 90), fill=9)])
     images, masks = next(iter(smartaug.DataLoader(Segmented(transforms), batch_size=8, lift=True)))

@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from . import registry
 from .lifted import Lifted, compiled
-from .probe import first, kind_given, looked
+from .probe import first, has_masks, kind_given, looked
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
@@ -139,9 +139,13 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     if any(step.tensors for step in lifted.steps):
         state = dataclasses.replace(state, kind=kind_given(dataset, partial(with_transform, dataset, name)))
         lifted = compiled(transform, state)
+    placed = partial(with_transform, dataset, name)
+    if any(map(registry.loses_masks, lifted.steps)) and has_masks(dataset, placed, lifted.head):
+        state = dataclasses.replace(state, masks=True)
+        lifted = compiled(transform, state)
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
-    seen = looked(dataset, partial(with_transform, dataset, name), lifted.head, lifted.moves_pixels)
+    seen = looked(dataset, placed, lifted.head, lifted.moves_pixels)
     if seen.hinders is not None:
         return _nothing(dataset, f"its {name} must stay: {seen.hinders}")
     alone = name == "transform" and type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform"

@@ -134,6 +134,24 @@ def _found(sample: Any, place: leaves.Path) -> bool:
         return False
 
 
+def has_masks(dataset: Any, placed: Callable[[Callable[..., Any]], Any], head: Callable[..., Any]) -> bool:
+    """Whether the first sample of ``dataset`` has more of the image's size than the image; see `looked`.
+
+    It cannot be known of streams, which may have some.
+    """
+    if isinstance(dataset, IterableDataset):
+        return True
+    recorder = Recorder(head)
+    try:
+        sample = first(placed(recorder)) if len(dataset) else None
+    except Exception:  # whatever the user's code does with what it does not expect
+        return False
+    images = [next((leaf for leaf in made if leaf.ndim >= 3), None) for made in recorder.made]
+    sizes = {tuple(image.shape[-2:]) for image in images if image is not None}
+    others = [leaf for _, leaf in leaves.walk(sample) if not any(leaf is image for image in images)]
+    return any(getattr(leaf, "ndim", 0) >= 2 and tuple(leaf.shape[-2:]) in sizes for leaf in others)
+
+
 class _Enough(Exception):
     """The transform was called: nothing more of the sample is needed."""
 
