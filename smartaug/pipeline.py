@@ -97,7 +97,8 @@ class Pipeline:
         self.seed = Seed(seed)
         self.inputs, self.target, self.returns = inputs, target, returns
         own = [] if lifted is None else flattened(listed(lifted.augment))
-        self.augmenting, self.weighing = Augmenting(steps, own, self.seed), Weighing(reweight)
+        names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
+        self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
         for part in flattened(self.steps):
             classes = getattr(part, "num_classes", None) or classes

@@ -965,3 +965,22 @@ def test_datasets_of_floats_and_of_uint8_are_not_lifted_together():
     assert "some floats" in smartaug.lift(ConcatDataset([whole, floats])).reason
     images, _ = everything(smartaug.DataLoader(floats, 4, lift=True))
     assert torch.equal(images, everything(TorchDataLoader(floats, 4))[0])
+
+
+@pytest.mark.parametrize(
+    ("transform", "scale", "says"),
+    [
+        (v2.Compose([v2.RandomVerticalFlip(), v2.ColorJitter(0.3)]), 1.0, "Brightness .* from .* to 25.*; lift=True"),
+        (v2.Compose([v2.RandAugment(4, fill=[50, 100, 150])]), 255.0, "to 150; lift=True runs RandAugment"),
+    ],
+    ids=["images", "fill"],
+)
+def test_tone_on_floats_that_are_no_shares_says_what_lifting_wants(transform, scale, says):
+    class Floats(Own):
+        def __getitem__(self, index):
+            return self.transform(torch.from_numpy(photos(6, SIZE, SIZE)[index % 6]).permute(2, 0, 1) / scale), 0
+
+    with pytest.raises(ValueError, match=says) as caught:
+        list(smartaug.DataLoader(Floats(transform, 64), 64, lift=True, seed=0))
+    assert "fill= in the same units, or write lift=False" in str(caught.value)
+    assert "write smartaug.DataLoader" not in str(caught.value)
