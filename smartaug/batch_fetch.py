@@ -334,7 +334,22 @@ def _augmented_hinders(dataset: Any) -> str | None:
         return "its transform is for some of the samples, or for more than the image"
     if not only_to_tensor(dataset.transform):
         return "its transform does more for each sample than make it a uint8 tensor"
+    takes_tensors = not isinstance(dataset.transform, AlbumentationsHead)
+    for storage in storages(dataset.dataset):
+        reader = _reader(storage)
+        if reader is not None and not _equals_its_tensors(storage, reader, takes_tensors):
+            return f"what {type(storage).__name__} gives is looked at image by image on its way to a tensor"
     return hinders(_bare(dataset.dataset))
+
+
+def _equals_its_tensors(storage: Any, reader: _Reader, takes_tensors: bool) -> bool:
+    """Whether the images of whole batches of ``storage`` are those that making each a tensor gives.
+
+    takes_tensors: it leaves tensors as they are; else it refuses them.
+    """
+    if reader.of_images:
+        return takes_tensors or storage.transform is None
+    return takes_tensors and reader.read is _tensors
 
 
 def _augmented(dataset: Any, rows: list[int]) -> Columns | None:

@@ -97,7 +97,8 @@ class Pipeline:
         self.seed = Seed(seed)
         self.inputs, self.target, self.returns = inputs, target, returns
         own = [] if lifted is None else flattened(listed(lifted.augment))
-        self.augmenting, self.weighing = Augmenting(steps, own, self.seed), Weighing(reweight)
+        names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
+        self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
         for part in flattened(self.steps):
             classes = getattr(part, "num_classes", None) or classes
@@ -138,6 +139,8 @@ class Pipeline:
         started, epoch = time.perf_counter(), running.epoch
         rows_known = None if index is None else len(index)
         where, views = found_inputs(data, self.inputs, rows_known, augmented=bool(self.steps))
+        if self.lifted is not None:
+            self.lifted.check(views)
         length = len(views[0])
         label_path = leaves.find_target(data, where, length, self.target, index)
         target = leaves.get(data, label_path) if label_path is not None else None

@@ -14,6 +14,7 @@ from torch import Tensor
 from . import draws, leaves
 from .augment import CutMix, MixUp, masks
 from .augment.augmentation import Augmentation, on_cpu
+from .augment.backends.torch import OutsideUnit
 from .augment.foreign import Foreign
 from .augment.partly import beside as beside_of
 from .augment.partly import check_fit, plain, plain_foreign, together, widened
@@ -50,11 +51,13 @@ class Augmenting:
     """Steps, as `as_steps` gives them, and what is known of how they run.
 
     lifted: what was taken out of the data set, which also runs on samples that a coreset leaves alone. seed: of all
-    draws.
+    draws. names: of the user's transforms that were lifted.
     """
 
-    def __init__(self, steps: Sequence[Augmentation | Foreign], lifted: Sequence[object], seed: Seed) -> None:
-        self.steps, self.seed = list(steps), seed
+    def __init__(
+        self, steps: Sequence[Augmentation | Foreign], lifted: Sequence[object], seed: Seed, names: Sequence[str] = ()
+    ) -> None:
+        self.steps, self.seed, self.names = list(steps), seed, tuple(names)
         # what samples that a coreset leaves alone get in place of a step; None: what is plain about it
         self._beside = [beside_of(step, lifted) if lifted else None for step in self.steps]
         self.mixes = any(isinstance(part, (MixUp, CutMix)) for part in flattened(self.steps))
@@ -157,7 +160,8 @@ class Augmenting:
                         other_key = self._own(beside_key, position)
                         beside = self._planned_beside(position, plan, beside, other_key, followers)
                 except Exception as error:
-                    raise in_stage(error, f"augment stage {name_of(step)}", index, images) from error
+                    told = self._where_lifted(error)
+                    raise in_stage(told, f"augment stage {name_of(step)}", index, images) from error
                 plans.append(plan)
                 trace = trace.then(plan.trace)
             done.append(images)
@@ -168,6 +172,15 @@ class Augmenting:
                 f"{len(done)} views; leave them out, or name one view: inputs=0"
             )
         return Augmented(done, plans, trace), passed
+
+    def _where_lifted(self, error: Exception) -> Exception:
+        """``error``, with advice that is of use where a transform was lifted."""
+        if not (isinstance(error, OutsideUnit) and self.names):
+            return error
+        return ValueError(
+            f"{error.found}; lift=True runs {', '.join(self.names)} on the batch, so let the dataset give uint8 images "
+            "or floats in [0, 1], with a fill= in the same units, or write lift=False"
+        )
 
     def _own(self, key: Tensor, position: int) -> Tensor:
         """The stream of a step: a single augmentation draws what aug(images, index=..., epoch=..., seed=...) would."""

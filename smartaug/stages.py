@@ -132,7 +132,7 @@ def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) ->
     rows = "unknown indices" if index is None else f"samples {index[:16].tolist()}{' ...' if len(index) > 16 else ''}"
     what = f"{str(inputs.dtype)[6:]} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
     message = f"{stage} failed on {rows}, inputs {what}: {error}"
-    kind = type(error) if type(error) in (TypeError, ValueError, RuntimeError) else RuntimeError
+    kind = next((kind for kind in (TypeError, ValueError) if isinstance(error, kind)), RuntimeError)
     return kind(message)
 
 

@@ -21,6 +21,7 @@ from torchvision.transforms import PILToTensor, v2
 import smartaug
 from smartaug import batch_fetch
 from smartaug.batch_fetch import batched, hinders, whole_batch
+from smartaug.lift.albumentations_head import Head as AlbumentationsHead
 from smartaug.lift.head import AsTensor, Head
 from tests.frameworks import SIZE as CODED
 from tests.frameworks import Coded, assert_epoch, net, read, read_pass, stages
@@ -747,6 +748,28 @@ def test_what_hinders_behind_an_augmented_dataset(stored):
     resized = copy.copy(bare)
     resized.transform = v2.Resize(40)
     assert "does more" in hinders(smartaug.AugmentedDataset(resized, head))
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_table_of_arrays_behind_an_augmented_dataset_goes_sample_by_sample(subset):
+    """Its images are (H, W, C), and the tensors of a whole column would be (B, H, W, C)."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Array3D((4, 5, 3), "uint8")})
+    images = pixels(4, 5, 3)
+    given = datasets.Dataset.from_dict({"image": list(images)}, features).with_format("numpy", dtype=np.uint8)
+    given = Subset(given, range(SIZE)) if subset else given
+    flip = albumentations.Compose([albumentations.HorizontalFlip(p=1.0), ToTensorV2()])
+    loader = smartaug.DataLoader(smartaug.AugmentedDataset(given, flip), batch_size=3, lift=True)
+    assert "looked at image by image" in loader.explain()
+    expected = torch.from_numpy(images[:3, :, ::-1].copy()).permute(0, 3, 1, 2)
+    assert torch.equal(next(iter(loader))["image"], expected)
+
+
+def test_tensors_behind_an_augmented_dataset():
+    """torchvision's transforms leave them as they are, albumentations' take none."""
+    head = AlbumentationsHead(albumentations.Compose([ToTensorV2()]), [], AsTensor())
+    assert hinders(smartaug.AugmentedDataset(tensors(), Head((), AsTensor()))) is None
+    assert "image by image" in hinders(smartaug.AugmentedDataset(tensors(), head))
 
 
 class Twice(Dataset):

@@ -1,5 +1,6 @@
 """Lift as a whole: the cut, datasets and their copies, the loader, frameworks that rebuild it, masks."""
 
+import contextlib
 import copy
 import pickle
 import random
@@ -12,6 +13,7 @@ from albumentations.pytorch import ToTensorV2
 from PIL import Image
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, StackDataset, Subset
+from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import datasets as tvd
 from torchvision import transforms as v1
 from torchvision import tv_tensors
@@ -621,6 +623,26 @@ def test_masks_of_a_segmentation_preset():
     assert torch.allclose(images, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_what_masks_cannot_follow_stays_where_samples_have_masks(as_dict):
+    """A projective map is none of a plan's; what comes after it is lifted."""
+
+    class Dictionaries(Segmented):
+        def __getitem__(self, index):
+            image, mask = Segmented(None)[index]
+            return self.transforms({"mask": mask, "image": image})
+
+    transforms = v2.Compose([v2.RandomVerticalFlip(), v2.RandomPerspective(0.5, p=1.0), v2.RandomHorizontalFlip(1.0)])
+    dataset = (Dictionaries if as_dict else Segmented)(transforms)
+    lifted = smartaug.lift(dataset)
+    assert [step.where for step in lifted.steps] == ["worker", "worker", "device"]
+    assert "masks, which could not follow" in lifted.reason
+    batch = next(iter(smartaug.DataLoader(dataset, batch_size=8, lift=True)))
+    images, masks = (batch["image"], batch["mask"]) if as_dict else batch
+    assert float(((images[:, 0] > 100) == (masks > 0)).float().mean()) > 0.9  # one bilinear, the other nearest
+    assert smartaug.lift(Own(v2.Compose([v2.RandomPerspective(), v2.PILToTensor()]))).stays == ()
+
+
 def test_fill_of_masks_is_torchvisions():
     transforms = v2.Compose([v2.Pad(3, fill=7), v2.RandomRotation((90, 90), fill=9)])
     images, masks = next(iter(smartaug.DataLoader(Segmented(transforms), batch_size=8, lift=True)))
@@ -690,6 +712,52 @@ def test_tone_beside_a_second_image_that_could_be_taken_for_the_first_is_not_lif
 
     with pytest.warns(smartaug.NoEffectWarning, match="could be taken for its image"):
         smartaug.DataLoader(Reversed(v1.Compose([v1.ColorJitter(0.4), v1.ToTensor()])), 3, lift=True)
+
+
+class _Augmented(Dataset):
+    """Pairs of arrays for an `AugmentedDataset`; the second part has the image's size."""
+
+    def __init__(self, dtype=np.uint8):
+        self.images = np.stack([np.array(picture) for picture in pictures("pil")]).astype(dtype)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], self.images[index, ..., 0] // 128
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_an_augmented_dataset_moves_only_what_its_transform_is_given(joint):
+    class Named(_Augmented):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            return tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(mask))
+
+    flip = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True)])
+    dataset = smartaug.AugmentedDataset(Named(), flip, joint=joint)
+    lifted = smartaug.lift(dataset)
+    assert (lifted.augment is not None) == joint
+    assert joint or "a mask or a second image, which it is not given" in lifted.reason
+    with contextlib.nullcontext() if joint else pytest.warns(smartaug.NoEffectWarning):
+        loader = smartaug.DataLoader(dataset, 4, lift=True)
+    for mine, theirs in zip(next(iter(loader)), next(iter(TorchDataLoader(dataset, 4))), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_an_augmented_dataset_with_masks_for_albumentations_is_lifted():
+    dataset = smartaug.AugmentedDataset(_Augmented(), A.Compose([A.HorizontalFlip(p=1.0), ToTensorV2()]))
+    loader = smartaug.DataLoader(dataset, 4, lift=True)
+    assert smartaug.lift(dataset).augment is not None
+    for mine, theirs in zip(next(iter(loader)), next(iter(TorchDataLoader(dataset, 4))), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_an_augmented_dataset_of_floats_is_left_alone_by_albumentations():
+    dataset = smartaug.AugmentedDataset(_Augmented(np.float32), A.Compose([A.HorizontalFlip(p=1.0), ToTensorV2()]))
+    with pytest.warns(smartaug.NoEffectWarning, match="uint8 arrays .* got image=float32"):
+        loader = smartaug.DataLoader(dataset, 4, lift=True)
+    assert torch.equal(next(iter(loader))[0], next(iter(TorchDataLoader(dataset, 4)))[0])
 
 
 def test_mixing_and_foreign_stages_refuse_masks():
@@ -845,3 +913,74 @@ def test_a_collate_function_that_works_on_the_images_sees_what_it_did():
     assert torch.equal(next(iter(loader))[0], expected[0])
     lifted = next(iter(smartaug.DataLoader(dataset, batch_size=3, lift=True, collate_fn=renamed)))
     assert torch.allclose(lifted["image"] * 2, expected[0], atol=1e-5)
+
+
+class _Falls(Own):
+    """Where a picture cannot be read there are zeros of a type."""
+
+    dtype = torch.float32
+
+    def __getitem__(self, index):
+        try:
+            if index == 5:
+                raise OSError("truncated")
+            return super().__getitem__(index)
+        except OSError:
+            return torch.zeros(3, SIZE, SIZE, dtype=self.dtype), 0
+
+
+class _FallsAlike(_Falls):
+    dtype = torch.uint8
+
+
+def _normalised():
+    return v1.Compose([v1.RandomHorizontalFlip(1.0), v1.ToTensor(), v1.Normalize(MEAN, STD)])
+
+
+@pytest.mark.parametrize("size", [4, 1], ids=["mixed", "alone"])
+def test_floats_that_did_not_go_through_the_transform_are_refused(size):
+    """Collating makes the whole batch floats of 0..255, which would be taken for [0, 1]."""
+    loader = smartaug.DataLoader(_Falls(_normalised()), size, lift=True)
+    with pytest.raises(TypeError, match=r"a batch of float32 came.*dtype=torch\.uint8"):
+        list(loader)
+    images, _ = everything(smartaug.DataLoader(_FallsAlike(_normalised()), size, lift=True))
+    plain, _ = everything(TorchDataLoader(_Falls(_normalised()), size))
+    rest = [n for n in range(12) if n != 5]
+    torch.testing.assert_close(images[rest], plain[rest])
+
+
+def test_datasets_of_floats_and_of_uint8_are_not_lifted_together():
+    class Floats(Own):
+        def __getitem__(self, index):
+            return self.transform(torch.from_numpy(photos(6, SIZE, SIZE)[index % 6]).permute(2, 0, 1) / 255), index % 3
+
+    class Bytes(Own):
+        def __getitem__(self, index):
+            return self.transform(torch.from_numpy(photos(6, SIZE, SIZE)[index % 6]).permute(2, 0, 1)), index % 3
+
+    flip = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True)])
+    floats, whole = Floats(flip), Bytes(flip)
+    assert smartaug.lift(floats).uint8 is False
+    assert smartaug.lift(ConcatDataset([whole, whole])).uint8 is True
+    assert "some floats" in smartaug.lift(ConcatDataset([whole, floats])).reason
+    images, _ = everything(smartaug.DataLoader(floats, 4, lift=True))
+    assert torch.equal(images, everything(TorchDataLoader(floats, 4))[0])
+
+
+@pytest.mark.parametrize(
+    ("transform", "scale", "says"),
+    [
+        (v2.Compose([v2.RandomVerticalFlip(), v2.ColorJitter(0.3)]), 1.0, "Brightness .* from .* to 25.*; lift=True"),
+        (v2.Compose([v2.RandAugment(4, fill=[50, 100, 150])]), 255.0, "to 150; lift=True runs RandAugment"),
+    ],
+    ids=["images", "fill"],
+)
+def test_tone_on_floats_that_are_no_shares_says_what_lifting_wants(transform, scale, says):
+    class Floats(Own):
+        def __getitem__(self, index):
+            return self.transform(torch.from_numpy(photos(6, SIZE, SIZE)[index % 6]).permute(2, 0, 1) / scale), 0
+
+    with pytest.raises(ValueError, match=says) as caught:
+        list(smartaug.DataLoader(Floats(transform, 64), 64, lift=True, seed=0))
+    assert "fill= in the same units, or write lift=False" in str(caught.value)
+    assert "write smartaug.DataLoader" not in str(caught.value)

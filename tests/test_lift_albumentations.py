@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import itertools
 import pickle
 import random
 import warnings
@@ -18,6 +19,7 @@ import smartaug
 from smartaug import draws
 from smartaug.augment.plan import Erase, Warp
 from smartaug.lift import opencv_geometry, opencv_tone
+from smartaug.lift.opencv_geometry import nearest_map
 from smartaug.lift.registry import translate
 from smartaug.lift.steps import State
 from tests.lifting import DRAWS, alike, alike_boxes, alike_kinds, as_often, reached
@@ -222,6 +224,28 @@ def test_other_maps(transform):
 def test_whole_pixels(transform):
     arrays = photos()
     assert torch.equal(ours(lifted(transform), arrays), theirs(transform, arrays))
+
+
+@pytest.mark.parametrize("sizes", [((27, 28), (21, 36)), ((14, 35), (18, 45)), ((6, 9), (34, 51))], ids=str)
+def test_nearest_resize_where_pixels_tie(sizes):
+    transform = A.Resize(*sizes[1], interpolation=0)
+    arrays = photos(3, *sizes[0])
+    assert torch.equal(ours(lifted(transform, size=sizes[0]), arrays), theirs(transform, arrays))
+
+
+def test_nearest_pixels_are_opencvs():
+    stays = []
+    for length, wanted in itertools.product(range(1, 71), range(1, 71, 3)):
+        row = np.arange(length, dtype=np.uint8)[None]
+        expected = cv2.resize(row, (wanted, 1), interpolation=cv2.INTER_NEAREST)[0]
+        found = nearest_map(length, wanted)
+        if found is None:
+            stays.append((length, wanted))
+        else:  # a warp rounds to 2**-32 pixels, and these are such numbers
+            step, start = (int(number * 2**32) for number in found)
+            assert np.array_equal((step * np.arange(wanted) + start + 2**31) >> 32, expected)
+    assert stays == [(45, 25), (45, 55), (45, 70), (63, 49), (63, 70)]
+    assert "12 to 68" in smartaug.lift(pipeline(A.Resize(68, 24, interpolation=0)), size=(12, 24)).reason
 
 
 @pytest.mark.parametrize("size", [(24, 32), (96, 128), (31, 47), (17, 101)])
@@ -499,6 +523,9 @@ def outcomes(images):
         [A.SomeOf([A.Transpose(p=0.9), A.HorizontalFlip(p=0.9)], n=3, replace=True, p=0.8)],
         [A.RandomOrder([A.Transpose(p=1.0), A.HorizontalFlip(p=0.7)], n=2)],
         [A.OneOrOther(A.Transpose(), A.HorizontalFlip(p=0.1), p=0.2)],
+        [A.OneOrOther(A.Transpose(), A.HorizontalFlip(p=0.0), p=0.4)],
+        [A.OneOrOther(A.Transpose(), A.Sequential([A.HorizontalFlip(p=1.0)], p=0.0), p=0.4)],
+        [A.OneOf([A.Transpose(p=0.0), A.HorizontalFlip(p=0.5)], p=0.5)],
         [A.Sequential([A.HorizontalFlip(p=0.5), A.Transpose(p=1.0)], p=0.4)],
         [A.Compose([A.HorizontalFlip(p=0.5), A.InvertImg(p=1.0)], p=0.4), A.VerticalFlip(p=0.5)],
         [A.Compose([A.HorizontalFlip(p=0.5), A.Sequential([A.Transpose(p=0.5)], p=1.0)])],

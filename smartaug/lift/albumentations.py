@@ -108,11 +108,11 @@ def _one_or_other(t: Any, state: State) -> Step:
 
 
 def _forced(t: Any) -> list[Any]:
-    """The transforms inside as they are once chosen: their p does not count again."""
+    """The transforms inside as they are once chosen: their p does not count again; a transform with p=0 never runs."""
     made = []
     for part in t.transforms:
         always = copy.copy(part)
-        if not is_container(part) or type(part).__name__ in _FORCED:
+        if type(part).__name__ in _FORCED if is_container(part) else part.p > 0:
             always.p = 1.0
         made.append(always)
     return made

@@ -147,7 +147,13 @@ def _resampled(t: Any, state: State, nearest: A.Augmentation | None, linear: A.A
 
 
 def _resize(t: Any, state: State) -> Step:
-    return _resampled(t, state, geometry.ResizeNearest(_size(t)), A.Resize(_size(t)))
+    size = _size(t)
+    if t.interpolation == 0 and state.size is not None:
+        pairs = zip(state.size, size, strict=True)
+        lost = next((pair for pair in pairs if geometry.nearest_map(*pair) is None), None)
+        if lost is not None:
+            return worker(t, state, f"OpenCV's nearest pixels of {lost[0]} to {lost[1]} are no affine map's", size=size)
+    return _resampled(t, state, geometry.ResizeNearest(size), A.Resize(size))
 
 
 def _resized_crop(t: Any, state: State) -> Step:

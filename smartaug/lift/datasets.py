@@ -12,7 +12,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 
 from . import registry
 from .lifted import Lifted, compiled
-from .probe import first, hindrance, kind_given
+from .probe import first, has_masks, kind_given, looked
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
@@ -139,13 +139,18 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     if any(step.tensors for step in lifted.steps):
         state = dataclasses.replace(state, kind=kind_given(dataset, partial(with_transform, dataset, name)))
         lifted = compiled(transform, state)
+    placed = partial(with_transform, dataset, name)
+    if any(map(registry.loses_masks, lifted.steps)) and has_masks(dataset, placed, lifted.head):
+        state = dataclasses.replace(state, masks=True)
+        lifted = compiled(transform, state)
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
-    hindered = hindrance(dataset, partial(with_transform, dataset, name), lifted.head, lifted.moves_pixels)
-    if hindered is not None:
-        return _nothing(dataset, f"its {name} must stay: {hindered}")
+    seen = looked(dataset, placed, lifted.head, lifted.moves_pixels)
+    if seen.hinders is not None:
+        return _nothing(dataset, f"its {name} must stay: {seen.hinders}")
     alone = name == "transform" and type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform"
-    return _marked(with_transform(dataset, name, lifted.head), dataclasses.replace(lifted, follows=not alone))
+    lifted = dataclasses.replace(lifted, follows=not alone, uint8=True if state.uint8 else seen.uint8)
+    return _marked(with_transform(dataset, name, lifted.head), lifted)
 
 
 def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) -> Lifted:
@@ -161,12 +166,15 @@ def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) 
         return dataclasses.replace(without, augment=None, dataset=dataset)
     if any(_signature(one) != _signature(first) for one in every):
         return _nothing(dataset, "the datasets in it have different pipelines, and a batch mixes them")
+    types = {one.uint8 for one in every} - {None}
+    if len(types) > 1:
+        return _nothing(dataset, "some of the datasets in it have uint8 images, some floats, and a batch mixes them")
     outer = copy.copy(dataset)
     if isinstance(outer, Subset):
         outer.dataset = first.dataset
     else:
         outer.datasets = [one.dataset for one in every]
-    return _marked(outer, first)
+    return _marked(outer, dataclasses.replace(first, uint8=next(iter(types), None)))
 
 
 def _signature(lifted: Lifted) -> list[Any]:

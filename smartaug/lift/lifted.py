@@ -65,7 +65,8 @@ class Lifted:
     lifted. steps: one record per transform. dataset: where a dataset was given, a shallow copy of it with head in place
     of its transform; the given one is unchanged. note: why a dataset has nothing to lift. follows: whether the masks of
     a batch were given to the pipeline, so that they move with the images; a torchvision dataset's ``transform`` sees
-    the image alone.
+    the image alone. uint8: whether head gives uint8 images, as far as the dataset's first sample shows; False: floats,
+    None: not known.
     """
 
     head: Any
@@ -74,6 +75,7 @@ class Lifted:
     dataset: Any = None
     note: str = ""
     follows: bool = True
+    uint8: bool | None = None
 
     @property
     def stays(self) -> tuple[Any, ...]:
@@ -87,6 +89,17 @@ class Lifted:
             if step.where == "worker":
                 return f"{step.name} stays in the worker: {step.why}"
         return self.note
+
+    def check(self, views: Sequence[Tensor]) -> None:
+        """Raise TypeError for views of floats where head gives uint8: [0, 255] would be taken for [0, 1]."""
+        came = next((view.dtype for view in views if view.is_floating_point()), None)
+        if self.uint8 and came is not None:
+            raise TypeError(
+                f"the transform that lift=True took out of the dataset left uint8 images there, and a batch of "
+                f"{str(came)[6:]} came: a sample did not go through it (an image made in an except clause?), and "
+                "collating made all of the batch floats; let the dataset return uint8 images of 0..255 there, as in "
+                "torch.zeros(shape, dtype=torch.uint8), or put them through the transform, or write lift=False"
+            )
 
     def moves_pixels(self, shape: Sequence[int]) -> bool:
         """Whether what runs batched may change where things are in images (C, H, W) of ``shape``."""

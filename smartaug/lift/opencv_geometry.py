@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from ..augment.checks import check_fill
 from ..augment.plan import Erase, Plan, Trace, Warp
 
 Span = tuple[float, float]
+_ONE = 1 << 32  # a pixel in the units of a warp
+_MARGIN = 4  # of these units, to either side of the pixels that a map has to hit
 
 # a pixel of the result reads (x, y) = (a x + b y + c (W − 1), d x + e y + f (H − 1)), as a b c d e f
 SYMMETRIES = {
@@ -215,17 +218,45 @@ class Holes(Augmentation):
 
 
 class ResizeNearest(Augmentation):
-    """OpenCV's INTER_NEAREST: output pixel x is input pixel ⌊x · W / w⌋. size: (height, width) in pixels."""
+    """OpenCV's INTER_NEAREST, see `nearest_map`. size: (height, width) in pixels."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """Nothing is drawn: the same map for all B samples."""
-        down, across = shape[2] / self.size[0], shape[3] / self.size[1]
-        # the nearest pixel is ⌊x + ½⌋; a little more, so that rounding the matrix does not fall short of an integer
-        place = 1e-6 - 0.5
-        matrix = torch.tensor([[across, 0.0, place], [0.0, down, place]], dtype=torch.float64).repeat(shape[0], 1, 1)
-        bounds = torch.tensor([0.0, shape[3] - 1.0, 0.0, shape[2] - 1.0], dtype=torch.float64).repeat(shape[0], 1)
-        warp = Warp(matrix, self.size, padding="edge", bounds=bounds)
+        """Nothing is drawn: the same map for all B samples. Raises ValueError where there is none."""
+        maps = [nearest_map(*lengths) for lengths in zip(shape[2:], self.size, strict=True)]
+        if None in maps:
+            raise ValueError(f"no affine map resizes {tuple(shape[2:])} to {self.size} as OpenCV; write lift=False")
+        (down, top), (across, left) = (found for found in maps if found is not None)
+        matrix = torch.tensor([[across, 0.0, left], [0.0, down, top]], dtype=torch.float64).repeat(shape[0], 1, 1)
+        warp = Warp(matrix, self.size, padding="edge")
         return Plan(tuple(shape), (warp,), Trace.empty(shape[0]))
+
+
+@cache
+def nearest_map(length: int, wanted: int) -> tuple[float, float] | None:
+    """Step and start, in pixels, of the affine map from ``wanted`` pixels whose nearest ones are OpenCV's; or None.
+
+    OpenCV (4 and 5) reads pixel ⌊x · (1 / (wanted / length))⌋ in double precision, which where x · length / wanted is
+    an integer may be one less than that. Not all such rows of pixels are those of an affine map.
+    """
+    place = np.arange(wanted)
+    low = np.floor(place * (1.0 / (wanted / length))).astype(np.int64) * _ONE - _ONE // 2
+
+    def starts(step: int) -> tuple[int, int]:
+        """The smallest start that fits, and the largest, in units of a warp."""
+        return int((low - step * place).max()), int((low - step * place).min()) + _ONE - 1
+
+    def room(step: int) -> int:
+        least, most = starts(step)
+        return most - least
+
+    middle, reach = length * _ONE // wanted, _ONE // wanted + 1
+    first, last = middle - reach, middle + reach
+    while first < last:  # the room is a concave function of the step
+        step = (first + last) // 2
+        first, last = (step + 1, last) if room(step) < room(step + 1) else (first, step)
+    if room(first) < _MARGIN:
+        return None
+    return first / _ONE, sum(starts(first)) // 2 / _ONE

@@ -3,15 +3,15 @@
 What: the first sample is read with a recorder in place of the transform, and once more with other pixels coming out of
 it, under the same forked random numbers. When: before a transform is taken out of a dataset, and where the user's own
 collate function gets the samples. Cost: two samples when the loader is made; none for torchvision's own datasets, which
-are known. Streams are taken at
-their word, and a ``__getitem__`` that does something else for other samples than for the first is not found out.
+are known. Streams are taken at their word, and a ``__getitem__`` that does something else for other samples than for
+the first is not found out.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +21,14 @@ from torch.utils.data import IterableDataset, default_collate
 from .. import leaves
 from ..augment.foreign import forked_rng
 
-_KNOWN = ("torchvision", "smartaug")  # packages whose datasets call their transform once, and do no more
+_KNOWN = "torchvision"  # its datasets call their transform once, and do no more
 
 
 class Recorder:
-    """Stands for ``head`` and notes what it was given and what it made; changed: it makes other pixels."""
+    """Stands for ``head`` and notes what it was given and what it made; changed: it makes other pixels.
+
+    Other attributes are the head's, which say how it is called; a copy is the recorder itself.
+    """
 
     def __init__(self, head: Callable[..., Any], changed: bool = False) -> None:
         self.head, self.changed = head, changed
@@ -42,29 +45,54 @@ class Recorder:
         self.made.append([leaf for _, leaf in leaves.walk(made) if isinstance(leaf, Tensor)])
         return made
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "head":  # not there yet while a copy is made
+            raise AttributeError(name)
+        return getattr(self.head, name)
 
-def hindrance(
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
+        return self
+
+
+class Looked(NamedTuple):
+    """hinders: why the transform cannot be taken out; None: it can. uint8: see `Lifted`."""
+
+    hinders: str | None
+    uint8: bool | None = None
+
+
+def looked(
     dataset: Any,
     placed: Callable[[Callable[..., Any]], Any],
     head: Callable[..., Any],
     moves: Callable[[Sequence[int]], bool],
-) -> str | None:
-    """Why the transform of ``dataset`` cannot be taken out of it; None: it can.
+) -> Looked:
+    """Whether the transform of ``dataset`` can be taken out of it, and what images it then gives.
 
     placed: gives a copy of the dataset with another transform. head: what would take the place of the transform. moves:
     whether what was taken out may change where things are in images (C, H, W) of a shape.
     """
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if isinstance(dataset, IterableDataset):
-        return None  # a stream cannot be looked into without being begun
-    if definer is None or definer.__module__.partition(".")[0] in _KNOWN or not len(dataset):
-        return None
+        return Looked(None)  # a stream cannot be looked into without being begun
+    if definer is None or definer.__module__.partition(".")[0] == _KNOWN or not len(dataset):
+        return Looked(None)
     recorder, again = Recorder(head), Recorder(head, changed=True)
     try:
         sample, other = first(placed(recorder)), first(placed(again))
     except Exception as error:  # whatever the user's code does with what it does not expect
-        return f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
-    return _does_more(type(dataset).__name__, sample, recorder, other, again, moves)
+        why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
+        return Looked(why)
+    hinders = _does_more(type(dataset).__name__, sample, recorder, other, again, moves)
+    return Looked(hinders, _are_uint8(leaf for made in recorder.made for leaf in made if leaf.ndim >= 3))
+
+
+def _are_uint8(made: Iterable[Tensor]) -> bool | None:
+    """Whether images among ``made`` are uint8; False where any is of floats, None where there are neither."""
+    types = {leaf.dtype for leaf in made}
+    if any(dtype.is_floating_point for dtype in types):
+        return False
+    return True if torch.uint8 in types else None
 
 
 def _does_more(
@@ -104,6 +132,24 @@ def _found(sample: Any, place: leaves.Path) -> bool:
         return leaves.find_inputs(default_collate([sample])) == place
     except (TypeError, ValueError, RuntimeError):  # samples that only the user's own collate function can take
         return False
+
+
+def has_masks(dataset: Any, placed: Callable[[Callable[..., Any]], Any], head: Callable[..., Any]) -> bool:
+    """Whether the first sample of ``dataset`` has more of the image's size than the image; see `looked`.
+
+    It cannot be known of streams, which may have some.
+    """
+    if isinstance(dataset, IterableDataset):
+        return True
+    recorder = Recorder(head)
+    try:
+        sample = first(placed(recorder)) if len(dataset) else None
+    except Exception:  # whatever the user's code does with what it does not expect
+        return False
+    images = [next((leaf for leaf in made if leaf.ndim >= 3), None) for made in recorder.made]
+    sizes = {tuple(image.shape[-2:]) for image in images if image is not None}
+    others = [leaf for _, leaf in leaves.walk(sample) if not any(leaf is image for image in images)]
+    return any(getattr(leaf, "ndim", 0) >= 2 and tuple(leaf.shape[-2:]) in sizes for leaf in others)
 
 
 class _Enough(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..augment import Augmentation, Compose
+from ..augment.foreign import Foreign
 from .steps import State, Step, device, in_order, unknown, worker
 
 # the package that a transform's class comes from, to the module here that knows it
@@ -53,7 +54,17 @@ def translate(transform: Any, state: State) -> Step:
     """What becomes of one transform that is no container."""
     library = library_of(transform)
     step = None if library is None else library.translate(transform, state)
-    return unknown(transform, state) if step is None else step
+    if step is None:
+        return unknown(transform, state)
+    if state.masks and loses_masks(step):
+        same = step.after.size == state.size
+        return worker(transform, state, "samples have masks, which could not follow it", keeps_size=same)
+    return step
+
+
+def loses_masks(step: Step) -> bool:
+    """Whether a step would move pixels without a plan, which is what masks follow."""
+    return isinstance(step.stage, Foreign) and step.stage.moves_pixels
 
 
 def several(

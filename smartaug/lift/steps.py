@@ -52,7 +52,7 @@ class State:
     scale: (mean, std), one value or one a channel: the user's picture is (t − mean) / std of what travels, t being
     scaled to [0, 1] if it is uint8; None: what travels is the user's picture. dtype: of the user's picture where scale
     is given; None: floats keep theirs, uint8 becomes torch's default type. normalised: the user's picture is in neither
-    grey levels nor [0, 1].
+    grey levels nor [0, 1]. masks: samples have masks, which would have to move with the picture.
     """
 
     size: tuple[int, int] | None = None
@@ -62,6 +62,7 @@ class State:
     scale: Scale | None = None
     dtype: torch.dtype | None = None
     normalised: bool = False
+    masks: bool = False
 
     @property
     def tonal(self) -> bool:
@@ -169,7 +170,7 @@ def worker(
 
 def unknown(transform: Any, state: State) -> Step:
     """A transform that nobody here knows: it may change anything."""
-    after = State(normalised=state.normalised)
+    after = State(normalised=state.normalised, masks=state.masks)
     why = "not covered, so it keeps its place"
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 

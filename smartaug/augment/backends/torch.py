@@ -114,16 +114,24 @@ def _by_operation(
     return images
 
 
+class OutsideUnit(ValueError):
+    """An operation on grey levels got floats outside [0, 1]; found: which one, and what came."""
+
+    def __init__(self, name: str, low: float, high: float) -> None:
+        self.found = f"{name} needs uint8 images or floats in [0, 1], got floats from {low:.3g} to {high:.3g}"
+        super().__init__(
+            f"{self.found}; put Normalize last, or where the dataset normalises write "
+            "smartaug.DataLoader(..., lift=True)"
+        )
+
+
 def check_unit(part: Tensor, name: str) -> None:
-    """Raise a ValueError naming the operation unless floats lie in [0, 1]; only looked at on the CPU."""
+    """Raise `OutsideUnit` naming the operation unless floats lie in [0, 1]; only looked at on the CPU."""
     if part.device.type != "cpu" or not part.numel():
         return
     low, high = (float(value) for value in torch.aminmax(part))
     if not (low >= -1e-4 and high <= 1.0 + 1e-4):
-        raise ValueError(
-            f"{name} needs uint8 images or floats in [0, 1], got floats from {low:.3g} to {high:.3g}; put Normalize "
-            "last, or where the dataset normalises write smartaug.DataLoader(..., lift=True)"
-        )
+        raise OutsideUnit(name, low, high)
 
 
 def _tone(images: Tensor, tone: Tone, owned: bool) -> Tensor:
