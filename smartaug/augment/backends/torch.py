@@ -214,7 +214,7 @@ def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
     for piece in _pieces(rows, images):
         there = _on(piece, images)
         arguments = (_on(argument[piece], images) for argument in call.arguments)
-        out.index_copy_(0, there, call.function(images.index_select(0, there), *arguments))
+        _put(out, piece, there, call.function(images.index_select(0, there), *arguments))
     return out
 
 
