@@ -193,6 +193,15 @@ def bits(key: Tensor, slots: int, start: int = 0) -> Tensor:
     return _tensor(out)
 
 
+def bits_at(key: Tensor, slot: Tensor) -> Tensor:
+    """Raw 64-bit draws of any slots: (B,) keys and (B, ...) int64 slots to (B, ...) int64, on the same device."""
+    words = _words(slot)
+    made = words + _number(1, words)
+    made *= _number(_GOLDEN, made)
+    made += _words(key).reshape(-1, *[1] * (slot.ndim - 1))
+    return _tensor(_mix_(made))
+
+
 @lru_cache(maxsize=64)
 def _steps(slots: int, start: int) -> np.ndarray:
     """What is added to a key for each slot."""

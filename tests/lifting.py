@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import stats
 from sklearn.datasets import load_sample_images
 
-from smartaug.augment.plan import Erase, Filter, Tone, Warp
+from smartaug.augment.plan import Erase, EraseNoise, Filter, Tone, Warp
 
 DRAWS = 20_000  # on each side of a comparison
 FALSE_ALARM = 1e-4
@@ -68,7 +68,7 @@ def reached(plan):
             here = here if segment.active is None else segment.active
         elif isinstance(segment, (Tone, Filter)):
             here = segment.op > 0
-        elif isinstance(segment, Erase):
+        elif isinstance(segment, (Erase, EraseNoise)):
             here = (segment.boxes[..., 2] > 0).any(1)
         else:
             here = torch.ones_like(rows) if segment.active is None else segment.active

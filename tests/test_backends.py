@@ -26,6 +26,7 @@ from smartaug.augment.plan import (
     Branches,
     Clahe,
     Erase,
+    EraseNoise,
     Filter,
     Lookup,
     Mix,
@@ -321,6 +322,11 @@ def plans(draw):
         boxes = torch.randint(0, 12, (batch, draw(st.integers(0, 3)), 4), generator=generator)
         return Erase(boxes, (draw(numbers(0, 255)),))
 
+    def erase_noise():
+        boxes = erase().boxes - torch.tensor([3, 3, 0, 0])
+        key = torch.randint(-(2**62), 2**62, (batch,), generator=generator)
+        return EraseNoise(boxes, key, draw(st.booleans()))
+
     def some():
         return None if draw(st.booleans()) else torch.rand(batch, generator=generator) < 0.7
 
@@ -350,7 +356,8 @@ def plans(draw):
         size = segments[-1].output_size(*size)
     if draw(st.booleans()):
         segments.append(Store((0.3,) * channels, (0.5,) * channels, draw(st.sampled_from(DTYPES))))
-        segments += [dataclasses.replace(erase(), value=(-0.25,)) for _ in range(draw(st.integers(0, 2)))]
+        late = st.sampled_from([lambda: dataclasses.replace(erase(), value=(-0.25,)), erase_noise])
+        segments += [draw(late)() for _ in range(draw(st.integers(0, 2)))]
     return Plan(shape, tuple(segments), Trace.empty(batch))
 
 

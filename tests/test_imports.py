@@ -42,7 +42,7 @@ AUGMENT_LAYERS = [
     ["partly"],
 ]
 LIFT_LAYERS = [
-    ["steps", "head", "noise"],
+    ["steps", "head", "noise", "opencv_rows"],
     ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
     ["albumentations_geometry", "albumentations_head", "albumentations_values", "torchvision_geometry"],
     ["torchvision_values"],

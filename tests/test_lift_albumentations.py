@@ -6,19 +6,22 @@ import itertools
 import pickle
 import random
 import warnings
+from functools import partial
 
 import albumentations as A
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 import torch
 from albumentations.augmentations.pixel import functional as pixel
 from albumentations.pytorch import ToTensorV2
+from hypothesis import strategies as st
 
 import smartaug
 from smartaug import draws
 from smartaug.augment.plan import Erase, Warp
-from smartaug.lift import opencv_geometry, opencv_tone
+from smartaug.lift import opencv_geometry, opencv_rows, opencv_tone
 from smartaug.lift.opencv_geometry import nearest_map
 from smartaug.lift.registry import translate
 from smartaug.lift.steps import State
@@ -133,6 +136,39 @@ def test_jitter_in_every_order():
     assert (difference <= 1).double().mean() >= 0.995
     assert difference.mean() <= 0.25
     assert len({tuple(order) for order in orders.tolist()}) > 10
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**31))
+def test_opencv_and_torch_compute_the_same(height, width, seed):
+    """On the CPU OpenCV is called, and gives albumentations' bytes; torch, elsewhere, is a grey level away at most."""
+    generator = np.random.default_rng(seed)
+    array = cv2.blur(generator.integers(0, 256, (height, width, 3), dtype=np.uint8), (3, 1))
+    images = torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
+    f, shift = float(generator.choice([0.0, generator.uniform(0.0, 2.0)])), generator.uniform(-30.0, 30.0, 3).round(1)
+    (recolour,) = opencv_tone.hue_saturation_value(torch.from_numpy(shift)[None], KEYS[:1], images.shape)
+    kernel = opencv_tone.gaussian_weights(torch.tensor([0.3 + f]), torch.tensor([7]))
+    factor, turned = (
+        torch.tensor([f], dtype=torch.float64),
+        opencv_tone._turned(180.0 * torch.tensor([0.2 * f], dtype=torch.float64)),
+    )
+    cases = (
+        (opencv_tone.contrasted, (factor,), pixel.adjust_contrast_torchvision(array, f)),
+        (opencv_tone.saturated, (factor,), pixel.adjust_saturation_torchvision(array, f)),
+        (opencv_tone.hue_turned, (turned,), pixel.adjust_hue_torchvision(array, 0.2 * f) if f else None),
+        (opencv_tone.recoloured, recolour.arguments, pixel.shift_hsv(array, *shift)),
+        (opencv_tone.blurred, (kernel,), pixel.separable_convolve(array, kernel[0].numpy())),
+        (partial(opencv_tone.greyed, method="weighted_average"), (), pixel.to_gray_weighted_average(array)),
+    )
+    for function, arguments, expected in cases:
+        by_opencv = function(images, *arguments)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(opencv_rows, "serves", lambda given: False)
+            by_torch = function(images, *arguments)
+        assert differences(by_opencv, by_torch).max() <= 1
+        if expected is not None:
+            plane = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, 2)
+            assert np.array_equal(by_opencv[0].permute(1, 2, 0).numpy(), plane)
 
 
 AFFINE = {"scale": 1.2, "rotate": 25.0, "shear": 8.0, "translate_px": 3}

@@ -7,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+import smartaug
 from smartaug import draws
-from smartaug.augment import gauss
+from smartaug.augment import backends, gauss
+from smartaug.augment.backends.torch import noisy_where_covered
+from smartaug.augment.plan import EraseNoise, Plan
+from smartaug.lift.noise import EraseNoise as LiftedEraseNoise
 
 
 def keys(count):
@@ -58,3 +62,34 @@ def test_the_words_are_those_of_draws(count):
             word = int(words[row, n % half]) >> (24 if n >= half else 0)
             expected = gauss.FIRST * table[word & 4095] + gauss.SECOND * table[(word >> 12) & 4095]
             assert float(found[row, n]) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 3), st.sampled_from([1, 3]), st.integers(0, 2), st.booleans(), st.integers(0, 2**31))
+def test_boxes_of_noise(batch, channels, count, flat, seed):
+    """The slow twin, pixel by pixel, of both ways to fill boxes, some of which lie outside or over each other."""
+    generator = torch.Generator().manual_seed(seed)
+    boxes = torch.randint(-4, 10, (batch, count, 4), generator=generator)
+    boxes[..., 2:].clamp_(min=0)
+    images, key = torch.rand(batch, channels, 7, 6, generator=generator), keys(batch)
+    segment, expected = EraseNoise(boxes, key, flat), images.clone()
+    for row in range(batch):
+        for n, (top, left, tall, wide) in enumerate(boxes[row].tolist()):
+            field = gauss.field(draws.fold(key, n)[row : row + 1], (channels,) if flat else (channels, tall, wide))[0]
+            for y in range(tall):
+                for x in range(wide):
+                    if 0 <= top + y < 7 and 0 <= left + x < 6:
+                        expected[row, :, top + y, left + x] = field if flat else field[:, y, x]
+    before = images.clone()
+    plan = Plan(tuple(images.shape), (segment,))
+    for made in (backends.execute(plan, images), noisy_where_covered(images, segment)):
+        assert torch.equal(made, expected)
+    assert torch.equal(images, before)
+
+
+def test_noise_in_grey_levels_is_refused():
+    segment = EraseNoise(torch.tensor([[[0, 0, 2, 2]]]), keys(1))
+    with pytest.raises(TypeError, match="does not fit uint8"):
+        backends.execute(Plan((1, 3, 4, 4), (segment,)), torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match='per must be "pixel" or "channel"'):
+        LiftedEraseNoise(smartaug.Erase(), "row")

@@ -21,7 +21,23 @@ from torch import Tensor
 
 from .. import draws
 from .augmentation import Augmentation, Cuts, check_probability, equal_cuts
-from .plan import Branches, Call, Clahe, Erase, Filter, Lookup, Mix, Noise, Plan, Segment, Store, Tone, Trace, Warp
+from .plan import (
+    Branches,
+    Call,
+    Clahe,
+    Erase,
+    EraseNoise,
+    Filter,
+    Lookup,
+    Mix,
+    Noise,
+    Plan,
+    Segment,
+    Store,
+    Tone,
+    Trace,
+    Warp,
+)
 
 _IDENTITY = np.eye(2, 3)
 
@@ -51,7 +67,7 @@ def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
         return dataclasses.replace(segment, op=segment.op * rows)
     if isinstance(segment, (Lookup, Clahe, Noise, Call)):
         return dataclasses.replace(segment, active=rows if segment.active is None else segment.active & rows)
-    if isinstance(segment, Erase):
+    if isinstance(segment, (Erase, EraseNoise)):
         return dataclasses.replace(segment, boxes=segment.boxes * rows[:, None, None])
     if isinstance(segment, Mix):
         return Mix(

@@ -42,5 +42,17 @@ def field(key: Tensor, shape: Sequence[int]) -> Tensor:
     return made[:, :count].reshape(len(key), *shape)
 
 
+def values(key: Tensor, number: Tensor, count: Tensor) -> Tensor:
+    """Values ``number`` (B, ...) int64 of the fields of ``count`` (B, ...) values: what `field` has there, float32.
+
+    Shapes broadcast; numbers outside 0..count-1 give noise that no field has.
+    """
+    half = (count + 1) // 2
+    later = number >= half
+    words = draws.bits_at(key, torch.where(later, number - half, number))
+    words = torch.where(later, words >> 2 * BITS, words) & 0xFFFFFF
+    return _value(torch.from_numpy(quantiles()).to(key.device), words, (1 << BITS) - 1)
+
+
 def _value(table: Tensor, word: Tensor, mask: int) -> Tensor:
     return table[word & mask] * float(FIRST) + table[word >> BITS] * float(SECOND)

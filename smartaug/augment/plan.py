@@ -183,6 +183,20 @@ class Erase(Segment):
 
 
 @dataclass(frozen=True)
+class EraseNoise(Segment):
+    """Rectangles filled with standard normal noise; floats only.
+
+    boxes: (B, n, 4) int64 top, left, height, width in pixels; height 0: none. key: (B,) int64 stream keys; box n of a
+    row holds ``gauss.field(fold(key, n), (C, height, width))``, cut where it lies outside. flat: one value a channel
+    for a whole box, ``gauss.field(fold(key, n), (C,))``.
+    """
+
+    boxes: Tensor
+    key: Tensor
+    flat: bool = False
+
+
+@dataclass(frozen=True)
 class Mix(Segment):
     """Each sample blended with, or pasted into by, another of the batch.
 

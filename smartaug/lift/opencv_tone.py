@@ -19,6 +19,7 @@ from .. import draws
 from ..augment import Augmentation
 from ..augment.backends.torch_warp import within
 from ..augment.plan import Call, Clahe, Lookup, Noise, Plan, Segment, Trace
+from . import opencv_rows
 
 Span = tuple[float, float]
 _LEVELS = 256
@@ -116,6 +117,8 @@ def greyed(images: Tensor, *, method: str) -> Tensor:
     if images.shape[1] == 1:
         return images
     if method == "weighted_average":
+        if opencv_rows.serves(images):
+            return opencv_rows.greyed(images)
         made = grey(images)
     elif method == "average":
         made = images.int().sum(1, keepdim=True) // images.shape[1]
@@ -167,6 +170,8 @@ def recoloured(images: Tensor, tables: Tensor) -> Tensor:
     """Hue, saturation and value replaced by way of tables (n, 3, 256) uint8; grey images by that of the value."""
     if images.shape[1] == 1:
         return tables[:, 2].gather(1, images.flatten(1).long()).view_as(images)
+    if opencv_rows.serves(images):
+        return opencv_rows.recoloured(images, tables)
     parts = [
         table.gather(1, part.flatten(1).long()).view_as(part)
         for table, part in zip(tables.unbind(1), to_hsv(images), strict=True)
@@ -198,6 +203,8 @@ def hue_saturation_value(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> 
 
 def contrasted(images: Tensor, factor: Tensor) -> Tensor:
     """v · factor + (1 − factor) · mean of the grey picture, cut off; factor (n,) float32."""
+    if opencv_rows.serves(images):
+        return opencv_rows.contrasted(images, factor)
     luma = grey(images)
     pixels = max(1, luma[0].numel())
     mean = luma.flatten(1).sum(1, dtype=torch.int64).double() / pixels
@@ -212,6 +219,8 @@ def saturated(images: Tensor, factor: Tensor) -> Tensor:
     """factor · v + (1 − factor) · grey, rounded; one channel stays."""
     if images.shape[1] == 1:
         return images
+    if opencv_rows.serves(images):
+        return opencv_rows.saturated(images, factor)
     share = factor.float()[:, None, None, None]
     made = images * share + grey(images) * (1.0 - factor).float()[:, None, None, None]
     return made.round_().clamp_(0.0, 255.0).to(torch.uint8)
@@ -221,6 +230,9 @@ def hue_turned(images: Tensor, table: Tensor) -> Tensor:
     """Hues replaced by way of table (n, 256) uint8; one channel stays."""
     if images.shape[1] == 1:
         return images
+    if opencv_rows.serves(images):
+        others = torch.arange(_LEVELS, dtype=torch.uint8).expand(len(table), 2, -1)
+        return opencv_rows.recoloured(images, torch.cat([table[:, None], others], 1))
     hue, saturation, value = to_hsv(images)
     return from_hsv(table.gather(1, hue.flatten(1).long()).view_as(hue), saturation, value)
 
@@ -290,6 +302,8 @@ def gaussian_weights(sigma: Tensor, size: Tensor) -> Tensor:
 
 def blurred(images: Tensor, weights: Tensor) -> Tensor:
     """Rows and columns weighted by weights (n, K) around each pixel, the border reflected, rounded."""
+    if opencv_rows.serves(images):
+        return opencv_rows.blurred(images, weights)
     count, channels, height, width = images.shape
     reach = weights.shape[1] // 2
     planes = images.float().reshape(1, count * channels, height, width)

@@ -12,7 +12,7 @@ from .. import draws
 from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images, on_cpu
 from ..augment.foreign import Foreign
-from ..augment.plan import Noise
+from ..augment.plan import EraseNoise, Noise
 from ..stages import as_steps, name_of
 from .nodes import Nodes, nodes
 
@@ -149,7 +149,7 @@ def source(augment: Any, images: Tensor, limit: int, memory: int, count: int | N
 
 def _noisy(step: Augmentation, images: Tensor) -> bool:
     plan = step.plan((1, *images.shape[1:]), index=torch.zeros(1, dtype=torch.int64), seed=0)
-    return any(isinstance(segment, Noise) for segment in plan.segments)
+    return any(isinstance(segment, (Noise, EraseNoise)) for segment in plan.segments)
 
 
 def refuse_mixing(step: Any, images: Tensor) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch as _torch
 from torch import Tensor
 
-from ..plan import Branches, Erase, Plan, Segment, Store, Warp
+from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Store, Warp
 from . import numba as numba_backend
 from . import torch as torch_backend
 from . import triton as triton_backend
@@ -166,12 +166,14 @@ def _triton_choices(segments: Sequence[Segment], images: Tensor, refused: str | 
 
 
 def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
-    """Raise a ValueError when a fill or erase value cannot be a uint8 while the images are."""
+    """Raise unless what is filled in can be a uint8 while the images are: ValueError, for noise TypeError."""
     if images.dtype != _torch.uint8:
         return
     for segment in segments:
         if isinstance(segment, Store):
             return
+        if isinstance(segment, EraseNoise):
+            raise TypeError("normal noise does not fit uint8 images; convert them before: ToTensor or Normalize")
         if isinstance(segment, (Warp, Erase)):
             name, values = ("fill", segment.fill) if isinstance(segment, Warp) else ("value", segment.value)
             if not all(0 <= value <= 255 for value in values):

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, Clahe, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
+from ... import draws
+from ..plan import FILTERS, Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from . import buffers
 from . import torch as torch_backend
 
@@ -32,7 +33,8 @@ _log = logging.getLogger("smartaug")
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
 # the codes of `numba_run`, which is only imported when it is run
 _SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE, _BICUBIC = range(32, 39)
-_LOOKUP, _CLAHE, _NOISE = range(39, 42)
+_LOOKUP, _CLAHE, _NOISE, _NEAREST_PADDED, _BILINEAR_PADDED = range(39, 44)
+_BOUNDED = _NEAREST_SEPARABLE, _BILINEAR_SEPARABLE, _NEAREST_PADDED, _BILINEAR_PADDED
 _HELD = (Warp, Tone, Lookup, Clahe, Noise, Filter, Erase, Mix, Store)
 _first, _ready = threading.Lock(), set[int]()  # has this process loaded the compiled code
 _NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
@@ -43,7 +45,13 @@ _NO_NUMBERS = (
     np.empty((0, 0, 2)),
     np.empty((0, 2), np.int64),
 )
-_NO_LATE = np.empty((0, 0, 0, 4), np.int64), np.empty((0, 0), np.float32)
+_NO_LATE = (
+    np.empty((0, 0, 0, 4), np.int64),
+    np.empty((0, 0), np.float32),
+    np.empty((0, 0, 0), np.int64),
+    np.empty(0, np.int64),
+)
+_CONSTANT, _FLAT, _NOISY = range(3)  # how a box behind the store is filled
 _own = threading.local()
 _SMALL = 1 << 18  # values below which handing rows to threads costs more than it saves
 
@@ -66,11 +74,6 @@ def lacks(segment: Segment) -> str | None:
         if segment.padding != "constant" or segment.bounds is not None:
             return "bicubic bounds or padding are not compiled"
         return None
-    if isinstance(segment, Warp) and not (segment.padding == "constant" and segment.bounds is None):
-        if not _separable(segment):
-            return f"padding {segment.padding!r} with rotation or shear is not compiled"
-        if segment.padding == "constant" and segment.interpolation == "bilinear":
-            return "bilinear bounds with constant padding are not compiled"
     if isinstance(segment, Store) and segment.dtype == torch.float64:
         return "float64 results are not compiled"
     if not isinstance(segment, _HELD):
@@ -92,7 +95,7 @@ def run(segments: Sequence[Segment], images: Tensor) -> Tensor:
 
 def holds_behind_store(segment: Segment) -> bool:
     """Whether ``segment`` can follow a `Store` in one pass: nothing else is compiled for floats."""
-    return isinstance(segment, Erase)
+    return isinstance(segment, (Erase, EraseNoise))
 
 
 def _stages(segments: Sequence[Segment]) -> list[list[Segment]]:
@@ -175,7 +178,7 @@ def _encoded(middle: Sequence[Segment], batch: int, channels: int, sizes: list[t
             np.rint(fixed, out=matrices[warp_at], casting="unsafe")
             if segment.bounds is not None:
                 bounds[warp_at] = segment.bounds.numpy() * float(1 << 32)
-            elif code in (_NEAREST_SEPARABLE, _BILINEAR_SEPARABLE):
+            elif code in _BOUNDED:
                 bounds[warp_at] = (-(1 << 62), 1 << 62, -(1 << 62), 1 << 62)
             fills[s] = _rounded(segment.fill)
             slot[s], paddings[s] = warp_at, _PADDINGS.index(segment.padding)
@@ -240,9 +243,12 @@ def _rounded(values: tuple[float, ...]) -> np.ndarray:
 def _warp_code(warp: Warp) -> int:
     if warp.interpolation == "bicubic" and not warp.grid:
         return _BICUBIC
+    plain = warp.padding == "constant" and warp.bounds is None
     if warp.interpolation == "nearest" or warp.grid:
-        return _NEAREST if warp.padding == "constant" and warp.bounds is None else _NEAREST_SEPARABLE
-    return _BILINEAR_SEPARABLE if warp.padding != "constant" and _separable(warp) else _BILINEAR
+        return _NEAREST if plain else _NEAREST_SEPARABLE if _separable(warp) else _NEAREST_PADDED
+    if plain:
+        return _BILINEAR
+    return _BILINEAR_SEPARABLE if warp.padding != "constant" and _separable(warp) else _BILINEAR_PADDED
 
 
 def _encoded_mix(mix: Mix | None, batch: int) -> tuple[Any, ...]:
@@ -267,16 +273,25 @@ def _scales(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> t
     return scale.astype(np.float32), shift.astype(np.float32)
 
 
-def _encoded_late(late: Sequence[Segment], batch: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (E, B, n, 4) int64 and values (E, C) float32 of what is erased behind the store."""
-    erased = [segment for segment in late if isinstance(segment, Erase)]
+def _encoded_late(late: Sequence[Segment], batch: int, channels: int) -> tuple[np.ndarray, ...]:
+    """Boxes (E, B, n, 4) int64, values (E, C) float32, keys (E, n, B) int64 and how (E,) of what is erased last."""
+    erased = [segment for segment in late if isinstance(segment, (Erase, EraseNoise))]
     if not erased:
         return _NO_LATE
-    boxes = np.zeros((len(erased), batch, max(segment.boxes.shape[1] for segment in erased), 4), np.int64)
-    values = np.empty((len(erased), channels), np.float32)
+    most = max(segment.boxes.shape[1] for segment in erased)
+    boxes = np.zeros((len(erased), batch, most, 4), np.int64)
+    values, keys = np.zeros((len(erased), channels), np.float32), np.zeros((len(erased), most, batch), np.int64)
+    how = np.full(len(erased), _CONSTANT)
     for n, segment in enumerate(erased):
-        boxes[n, :, : segment.boxes.shape[1]], values[n] = segment.boxes.numpy(), segment.value
-    return boxes, values
+        count = segment.boxes.shape[1]
+        boxes[n, :, :count] = segment.boxes.numpy()
+        if isinstance(segment, Erase):
+            values[n] = segment.value
+        else:
+            for place, key in enumerate(draws.folds(segment.key, count)):
+                keys[n, place] = key.numpy()
+            how[n] = _FLAT if segment.flat else _NOISY
+    return boxes, values, keys, how
 
 
 @lru_cache(maxsize=1)

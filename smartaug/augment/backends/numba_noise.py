@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from ..gauss import BITS, FIRST, SECOND, quantiles
-from .numba_memory import OPTIONS
+from .numba_memory import OPTIONS, U
 
 TABLE = quantiles()
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -20,6 +20,28 @@ _BLOCK = 1024
 @njit(**OPTIONS)
 def _value(word):
     return TABLE[word & _MASK] * FIRST + TABLE[(word >> _DROP) & _MASK] * SECOND
+
+
+@njit(**OPTIONS)
+def _word(key, slot):
+    word = np.uint64(key) + np.uint64(slot + 1) * _GOLDEN
+    word = (word ^ (word >> _SHIFTS[0])) * _FACTORS[0]
+    word = (word ^ (word >> _SHIFTS[1])) * _FACTORS[1]
+    return word ^ (word >> _SHIFTS[2])
+
+
+@njit(**OPTIONS)
+def one(key, number, count):
+    """Value ``number`` of a field of ``count``."""
+    half = (count + 1) // 2
+    return _value(_word(key, number) if number < half else _word(key, number - half) >> _HALF)
+
+
+@njit(**OPTIONS)
+def line(dst, first, step, key, number, length, count):
+    """``length`` values of a field of ``count``, from ``number`` on, to every step-th place of dst (float32)."""
+    for i in range(length):
+        dst[U(first + i * step)] = one(key, number + i, count)
 
 
 @njit(**OPTIONS)
@@ -41,10 +63,7 @@ def noise(src, dst, channels, key, spread, centre, shared):
     for start in range(0, half, _BLOCK):
         length = min(_BLOCK, half - start)
         for i in range(length):
-            word = np.uint64(key) + np.uint64(start + i + 1) * _GOLDEN
-            word = (word ^ (word >> _SHIFTS[0])) * _FACTORS[0]
-            word = (word ^ (word >> _SHIFTS[1])) * _FACTORS[1]
-            words[i] = word ^ (word >> _SHIFTS[2])
+            words[i] = _word(key, start + i)
         for part in range(2):
             for i in range(length):
                 made[i] = _value(words[i])

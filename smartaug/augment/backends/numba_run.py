@@ -17,11 +17,11 @@ from . import numba_clahe, numba_cubic, numba_noise, numba_tone, numba_warp
 from .numba_memory import OPTIONS, U, borrowed, copy
 
 # codes below this are tones
-SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC, LOOKUP, CLAHE, NOISE = range(
-    32, 42
-)
+SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC = range(32, 39)
+LOOKUP, CLAHE, NOISE, NEAREST_PADDED, BILINEAR_PADDED = range(39, 44)
 PLANAR, INTERLEAVED = 0, 1
 COPY, PASTE, BLEND = 0, 1, 2
+CONSTANT, FLAT, NOISY = 0, 1, 2
 
 
 @njit(**OPTIONS)
@@ -93,6 +93,14 @@ def _step(
         numba_warp.bilinear_separable(
             src, dst, channels, height, width, tall, wide, matrices[w, b], paddings[s], bounds[w, b]
         )
+    elif code == NEAREST_PADDED:
+        numba_warp.nearest_padded(
+            src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
+        )
+    elif code == BILINEAR_PADDED:
+        numba_warp.bilinear_padded(
+            src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
+        )
     elif code == BICUBIC:
         numba_cubic.bicubic(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s])
     elif code == ERASE:
@@ -122,8 +130,8 @@ def _store(src, out, b, channels, plane, layout, scale, shift):
 
 
 @njit(**OPTIONS)
-def _erase_stored(out, b, boxes, value, channels, height, width, layout):
-    """Rectangles of a stored result, whose values are floats."""
+def _erase_stored(out, b, boxes, value, keys, how, channels, height, width, layout):
+    """Rectangles of a stored result, whose values are floats; keys: (n, B), those of each box's noise."""
     plane = height * width
     into = out[b * channels * plane : (b + 1) * channels * plane]
     by_channel, by_pixel = (plane, 1) if layout == PLANAR else (1, channels)
@@ -131,9 +139,16 @@ def _erase_stored(out, b, boxes, value, channels, height, width, layout):
         top, left = max(boxes[n, 0], 0), max(boxes[n, 1], 0)
         bottom, right = min(boxes[n, 0] + boxes[n, 2], height), min(boxes[n, 1] + boxes[n, 3], width)
         for c in range(channels):
+            one = numba_noise.one(keys[n, b], c, channels) if how == FLAT else value[c]
             for y in range(top, bottom):
-                for x in range(left, right):
-                    into[U(c * by_channel + (y * width + x) * by_pixel)] = value[c]
+                first = c * by_channel + (y * width + left) * by_pixel
+                if how == NOISY:
+                    tall, wide = boxes[n, 2], boxes[n, 3]
+                    number = (c * tall + y - boxes[n, 0]) * wide + left - boxes[n, 1]
+                    numba_noise.line(into, first, by_pixel, keys[n, b], number, right - left, channels * tall * wide)
+                    continue
+                for x in range(right - left):
+                    into[U(first + x * by_pixel)] = one
 
 
 @njit(**OPTIONS)
@@ -189,6 +204,8 @@ def compiled(digest: int) -> Callable[..., None]:
         shift,
         late_boxes,
         late_values,
+        late_keys,
+        late_how,
         scratch,
         packed,
     ):
@@ -198,7 +215,8 @@ def compiled(digest: int) -> Callable[..., None]:
         boxes (E, B, n, 4), of tables (L, B, C or 1, 256) uint8 and of keys (N, B) int64 and numbers (N, B, 2) float64.
         sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. grids: (S, 2) int64. how, partner,
         share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat, in which
-        late_boxes (E, B, n, 4) are set to late_values (E, C) float32. scratch: (2, n) uint8 and packed: (m,) uint32,
+        late_boxes (E, B, n, 4) are filled as late_how (E,) says: with late_values (E, C) float32, or with the noise of
+        late_keys (E, n, B) int64. scratch: (2, n) uint8 and packed: (m,) uint32,
         for a sample of the largest size and for its pixels and one more.
         """
         if digest < 0:
@@ -209,6 +227,7 @@ def compiled(digest: int) -> Callable[..., None]:
         fills, boxes, packed = borrowed(fills), borrowed(boxes), borrowed(packed)
         tables, keys, numbers, grids = borrowed(tables), borrowed(keys), borrowed(numbers), borrowed(grids)
         late_boxes, late_values = borrowed(late_boxes), borrowed(late_values)
+        late_keys, late_how = borrowed(late_keys), borrowed(late_how)
         first_buffer, second_buffer = borrowed(scratch[0]), borrowed(scratch[1])
         segments = codes.shape[0]
         in_size = channels * sizes[0, 0] * sizes[0, 1]
@@ -253,7 +272,10 @@ def compiled(digest: int) -> Callable[..., None]:
                 _store(current, out_float, b, channels, out_plane, layout, scale, shift)
                 tall, wide = sizes[segments, 0], sizes[segments, 1]
                 for e in range(late_boxes.shape[0]):
-                    _erase_stored(out_float, b, late_boxes[e, b], late_values[e], channels, tall, wide, layout)
+                    _erase_stored(
+                        out_float, b, late_boxes[e, b], late_values[e], late_keys[e], late_how[e], channels, tall,
+                        wide, layout,
+                    )  # fmt: skip
             elif layout == INTERLEAVED:
                 _unload(current, out, b, channels, out_plane)
 

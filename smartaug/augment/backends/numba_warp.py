@@ -302,3 +302,59 @@ def bilinear_separable(src, dst, channels, height, width, tall, wide, m, padding
             for x in range(wide):
                 near, far = blended[left[x]], blended[right[x]]
                 dst[U(line + x)] = (near * (2048 - across[U(x)]) + far * across[U(x)] + (1 << 21)) >> 22
+
+
+@njit(**OPTIONS)
+def nearest_padded(src, dst, channels, height, width, tall, wide, m, fill, padding, bounds):
+    """Any affine map with any padding, within bounds."""
+    plane, out_plane = height * width, tall * wide
+    places = np.empty(wide, np.int64)
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
+        for x in range(wide):
+            column = (min(max(xs + m[0] * x, bounds[0]), bounds[1]) + HALF) >> 32
+            row = (min(max(ys + m[3] * x, bounds[2]), bounds[3]) + HALF) >> 32
+            column, row = _resolve(column, width, padding), _resolve(row, height, padding)
+            places[U(x)] = row * width + column if row >= 0 and column >= 0 else -1
+        for c in range(channels):
+            first, line = c * plane, c * out_plane + y * wide
+            for x in range(wide):
+                place = places[U(x)]
+                dst[U(line + x)] = src[U(first + place)] if place >= 0 else fill[c]
+
+
+@njit(**OPTIONS)
+def bilinear_padded(src, dst, channels, height, width, tall, wide, m, fill, padding, bounds):
+    """Any affine map with four taps and any padding, within bounds."""
+    plane, out_plane = height * width, tall * wide
+    across, down = np.empty(wide, np.int32), np.empty(wide, np.int32)
+    places = np.empty((4, wide), np.int64)
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
+        for x in range(wide):
+            column = min(max(xs + m[0] * x, bounds[0]), bounds[1])
+            row = min(max(ys + m[3] * x, bounds[2]), bounds[3])
+            across[U(x)], down[U(x)] = _weight(column), _weight(row)
+            column, row = column >> 32, row >> 32
+            left, right = _resolve(column, width, padding), _resolve(column + 1, width, padding)
+            top, bottom = _resolve(row, height, padding), _resolve(row + 1, height, padding)
+            places[0, U(x)] = top * width + left if top >= 0 and left >= 0 else -1
+            places[1, U(x)] = top * width + right if top >= 0 and right >= 0 else -1
+            places[2, U(x)] = bottom * width + left if bottom >= 0 and left >= 0 else -1
+            places[3, U(x)] = bottom * width + right if bottom >= 0 and right >= 0 else -1
+        for c in range(channels):
+            first, line, value = c * plane, c * out_plane + y * wide, np.int32(fill[c])
+            for x in range(wide):
+                dst[U(line + x)] = _mixed(
+                    _tap(src, first, places[0, U(x)], value),
+                    _tap(src, first, places[1, U(x)], value),
+                    _tap(src, first, places[2, U(x)], value),
+                    _tap(src, first, places[3, U(x)], value),
+                    across[U(x)],
+                    down[U(x)],
+                )
+
+
+@njit(**OPTIONS)
+def _tap(src, first, place, value):
+    return np.int32(src[U(first + place)]) if place >= 0 else value

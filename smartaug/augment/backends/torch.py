@@ -19,8 +19,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ... import draws
 from .. import gauss
-from ..plan import FILTERS, TONES, Call, Clahe, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
+from ..plan import (
+    FILTERS,
+    TONES,
+    Call,
+    Clahe,
+    Erase,
+    EraseNoise,
+    Filter,
+    Lookup,
+    Mix,
+    Noise,
+    Segment,
+    Store,
+    Tone,
+    Warp,
+)
 from . import torch_clahe, torch_filter, torch_tone, torch_warp
 
 _CACHED = 1 << 18  # values worked on at a time on the CPU
@@ -206,7 +222,7 @@ def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
     for piece in _pieces(rows, images):
         there = _on(piece, images)
         arguments = (_on(argument[piece], images) for argument in call.arguments)
-        out.index_copy_(0, there, call.function(images.index_select(0, there), *arguments))
+        _put(out, piece, there, call.function(images.index_select(0, there), *arguments))
     return out
 
 
@@ -231,6 +247,42 @@ def _erase(images: Tensor, erase: Erase, owned: bool) -> Tensor:
         return images
     covered = _covered(_on(erase.boxes, images), *images.shape[2:])
     return torch.where(covered, _values(erase.value, images), images)
+
+
+def _erase_noise(images: Tensor, erase: EraseNoise, owned: bool) -> Tensor:
+    channels = images.shape[1]
+    if images.device.type == "cpu":
+        rows, places = (erase.boxes[:, :, 2:] > 0).all(2).nonzero(as_tuple=True)
+        if len(rows) and not owned:
+            images = images.clone()
+        keys = draws.folds(erase.key, erase.boxes.shape[1])
+        corners = erase.boxes[rows, places].tolist()
+        for row, place, (top, left, tall, wide) in zip(rows.tolist(), places.tolist(), corners, strict=True):
+            noise = gauss.field(keys[place][row : row + 1], (channels, 1, 1) if erase.flat else (channels, tall, wide))
+            part = images[row, :, max(top, 0) : max(top + tall, 0), max(left, 0) : max(left + wide, 0)]
+            low, high = max(-top, 0), max(-left, 0)
+            made = noise[0] if erase.flat else noise[0, :, low : low + part.shape[1], high : high + part.shape[2]]
+            part.copy_(made.expand_as(part))
+        return images
+    return noisy_where_covered(images, erase)
+
+
+def noisy_where_covered(images: Tensor, erase: EraseNoise) -> Tensor:
+    """`EraseNoise` without a look at the boxes: noise for every pixel and box, kept where the box covers."""
+    channels, height, width = images.shape[1:]
+    boxes, keys = _on(erase.boxes, images), draws.folds(_on(erase.key, images), erase.boxes.shape[1])
+    channel = torch.arange(channels, device=images.device)[:, None, None]
+    y, x = (torch.arange(length, device=images.device) for length in (height, width))
+    for place, key in enumerate(keys):
+        box = boxes[:, place : place + 1]
+        top, left, tall, wide = (part[..., None, None] for part in box.unbind(-1))
+        number, count = channel.expand(len(images), -1, 1, 1), torch.full_like(tall, channels)
+        if not erase.flat:
+            number = (channel * tall + y[:, None] - top) * wide + x - left
+            count = channels * tall * wide
+        noise = gauss.values(key, number, count).to(images.dtype)
+        images = torch.where(_covered(box, height, width), noise, images)
+    return images
 
 
 def _mix(images: Tensor, mix: Mix, owned: bool) -> Tensor:
@@ -270,6 +322,7 @@ _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     Noise: _noise,
     Filter: _filter,
     Erase: _erase,
+    EraseNoise: _erase_noise,
     Call: _call,
     Mix: _mix,
     Store: _store,

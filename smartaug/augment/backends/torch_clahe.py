@@ -20,13 +20,14 @@ from .torch_warp import within
 
 def clahe(images: Tensor, limit: Tensor, *, grid: tuple[int, int]) -> Tensor:
     """Rows (n, 1 or 3, H, W) uint8 with the clip limits (n,); grid: tiles across and down."""
-    if images.device.type == "cpu" and _opencv_installed():
+    if images.device.type == "cpu" and opencv_installed():
         return by_opencv(images, limit, grid=grid)
     return computed(images, limit, grid=grid)
 
 
 @lru_cache(maxsize=1)
-def _opencv_installed() -> bool:
+def opencv_installed() -> bool:
+    """Whether OpenCV can be imported, without importing it."""
     return importlib.util.find_spec("cv2") is not None
 
 
