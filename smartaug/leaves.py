@@ -98,10 +98,14 @@ def find_inputs(batch: Any, spec: Spec = None, *, images: bool = True) -> Path:
     if found is None and not images:
         found = next((path for path, leaf in leaves if leaf.ndim >= 1), None)
     if found is None:
+        others = (str(leaf.dtype)[6:] for _, leaf in walk(batch) if _is_plain(leaf) and leaf.ndim == 4)
+        dtype = next(others, None)
+        what = "Name the one to augment: inputs=0, inputs='key' or inputs=lambda batch: ..."
+        if dtype is not None:
+            what = f"{dtype} images are not augmented; let the dataset give uint8 or floats: image.to(torch.uint8)"
         raise ValueError(
             "no images found in the batch: no leaf is a float or uint8 tensor (B, C, H, W) or named "
-            f"{', '.join(INPUT_NAMES)}. Its leaves are {describe(batch)}. "
-            "Name the one to augment: inputs=0, inputs='key' or inputs=lambda batch: ..."
+            f"{', '.join(INPUT_NAMES)}. Its leaves are {describe(batch)}. {what}"
         )
     # ([view, view], label): the views are augmented one by one; at the top level two images may be image and mask
     parent = get(batch, found[:-1]) if len(found) > 1 else None

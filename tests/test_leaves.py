@@ -259,3 +259,9 @@ def test_move_keeps_what_a_packed_sequence_holds_on_the_cpu():
     moved = leaves.move({"sequence": packed}, "meta")["sequence"]
     assert moved.data.device.type == "meta"
     assert moved.batch_sizes.device.type == "cpu"
+
+
+def test_images_of_another_type_say_so():
+    with pytest.raises(ValueError, match=r"no images found .*; let the dataset give uint8 or floats") as caught:
+        leaves.find_inputs((IMAGES.to(torch.int16), LABELS))
+    assert "int16 images are not augmented" in str(caught.value)

@@ -984,3 +984,50 @@ def test_tone_on_floats_that_are_no_shares_says_what_lifting_wants(transform, sc
         list(smartaug.DataLoader(Floats(transform, 64), 64, lift=True, seed=0))
     assert "fill= in the same units, or write lift=False" in str(caught.value)
     assert "write smartaug.DataLoader" not in str(caught.value)
+
+
+class _Tensors(Own):
+    """Tensors of so many channels and of a type."""
+
+    def __init__(self, transform, channels=3, dtype=torch.uint8):
+        super().__init__(transform)
+        self.channels, self.dtype = channels, dtype
+
+    def __getitem__(self, index):
+        array = np.concatenate([photos(6, SIZE, SIZE)[index % 6]] * 2, -1)[..., : self.channels]
+        return self.transform(torch.from_numpy(array).permute(2, 0, 1).to(self.dtype)), index % 3
+
+
+def test_what_takes_only_colours_stays_where_images_have_other_channels():
+    class Transparent(Own):
+        def __getitem__(self, index):
+            return self.transform(Image.fromarray(photos(6, SIZE, SIZE)[index % 6]).convert("RGBA")), index % 3
+
+    dataset = Transparent(
+        v1.Compose([v1.RandomVerticalFlip(), v1.ColorJitter(0.3), v1.RandomHorizontalFlip(1.0), v1.ToTensor()])
+    )
+    lifted = smartaug.lift(dataset)
+    assert [step.where for step in lifted.steps] == ["worker", "worker", "device", "folded"]
+    assert "1 (grey) or 3 (RGB) channels, got 4" in lifted.reason
+    images, _ = everything(smartaug.DataLoader(dataset, 4, lift=True))
+    assert images.shape == (12, 4, SIZE, SIZE)
+    assert torch.equal(images[:, 3], torch.ones(12, SIZE, SIZE))
+    assert "got 2" in smartaug.lift(_Tensors(v2.RandomApply([v2.ColorJitter(0.3)]), 2)).reason
+
+
+def test_numbers_for_three_channels_of_grey_images_stay():
+    """torchvision's second generation makes three channels of one there."""
+    chain = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.RandomHorizontalFlip(1.0)]
+    for channels, where in ((1, "worker"), (3, "folded")):
+        dataset = _Tensors(v2.Compose(chain), channels)
+        assert [step.where for step in smartaug.lift(dataset).steps] == [where, where, "device"]
+        images, _ = everything(smartaug.DataLoader(dataset, 4, lift=True))
+        torch.testing.assert_close(images, everything(TorchDataLoader(dataset, 4))[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int64, torch.bool, torch.uint16])
+def test_images_of_other_types_are_left_alone(dtype):
+    dataset = _Tensors(v2.RandomHorizontalFlip(1.0), dtype=dtype)
+    with pytest.warns(smartaug.NoEffectWarning, match=f"its images are {str(dtype)[6:]}, and .* uint8 or floats"):
+        loader = smartaug.DataLoader(dataset, 4, lift=True)
+    assert torch.equal(next(iter(loader))[0], next(iter(TorchDataLoader(dataset, 4)))[0])

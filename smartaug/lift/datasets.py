@@ -146,6 +146,13 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
     seen = looked(dataset, placed, lifted.head, lifted.moves_pixels)
+    if seen.hinders is None and seen.channels is not None:  # what takes only RGB stays
+        fewer = compiled(transform, state, (len(lifted.stays), seen.channels))
+        if fewer.augment is None:
+            return dataclasses.replace(fewer, dataset=dataset)
+        if len(fewer.stays) > len(lifted.stays):
+            lifted = fewer
+            seen = looked(dataset, placed, lifted.head, lifted.moves_pixels)
     if seen.hinders is not None:
         return _nothing(dataset, f"its {name} must stay: {seen.hinders}")
     alone = name == "transform" and type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform"
@@ -252,4 +259,5 @@ def state_of(dataset: Any, size: tuple[int, int] | None) -> State:
         known = shape[1:]
     else:
         known = shape[1:3] if shape[3] in (1, 3, 4) else shape[2:]
-    return State(size=(int(known[0]), int(known[1])), kind="pil", uint8=True)
+    grey = 1 if len(shape) == 3 else None
+    return State(size=(int(known[0]), int(known[1])), channels=grey, kind="pil", uint8=True)

@@ -118,10 +118,12 @@ class Lifted:
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
 
 
-def compiled(transform: Any, state: State) -> Lifted:
-    """``transform`` in two halves, for samples like ``state``."""
+def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) -> Lifted:
+    """``transform`` in two halves, for samples like ``state``; seen: a position and the channels of images there."""
     steps, now = [], state
-    for single in registry.flat(transform):
+    for position, single in enumerate(registry.flat(transform)):
+        if seen is not None and position == seen[0]:
+            now = dataclasses.replace(now, channels=seen[1])
         step = registry.translate(single, now)
         steps.append(step)
         now = step.after

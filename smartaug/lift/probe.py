@@ -10,7 +10,7 @@ the first is not found out.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,10 +55,14 @@ class Recorder:
 
 
 class Looked(NamedTuple):
-    """hinders: why the transform cannot be taken out; None: it can. uint8: see `Lifted`."""
+    """hinders: why the transform cannot be taken out; None: it can. uint8: see `Lifted`.
+
+    channels: of the images that stay without it, where they are not RGB; None: they are, or it is not known.
+    """
 
     hinders: str | None
     uint8: bool | None = None
+    channels: int | None = None
 
 
 def looked(
@@ -79,20 +83,42 @@ def looked(
         return Looked(None)
     recorder, again = Recorder(head), Recorder(head, changed=True)
     try:
-        sample, other = first(placed(recorder)), first(placed(again))
+        sample = first(placed(recorder))
+        images = _images(recorder)
+        if images and _are_uint8(images) is None:
+            return Looked(_other_type(images[0].dtype))
+        other = first(placed(again))
     except Exception as error:  # whatever the user's code does with what it does not expect
         why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
         return Looked(why)
     hinders = _does_more(type(dataset).__name__, sample, recorder, other, again, moves)
-    return Looked(hinders, _are_uint8(leaf for made in recorder.made for leaf in made if leaf.ndim >= 3))
+    return Looked(hinders, _are_uint8(images), _channels(images))
 
 
-def _are_uint8(made: Iterable[Tensor]) -> bool | None:
-    """Whether images among ``made`` are uint8; False where any is of floats, None where there are neither."""
-    types = {leaf.dtype for leaf in made}
+def _other_type(dtype: torch.dtype) -> str:
+    return (
+        f"its images are {str(dtype)[6:]}, and lifted transforms take uint8 or floats in [0, 1]; let the dataset give "
+        "these, as in image.to(torch.uint8)"
+    )
+
+
+def _images(recorder: Recorder) -> list[Tensor]:
+    """What was made that may be images (C, H, W)."""
+    return [leaf for made in recorder.made for leaf in made if leaf.ndim >= 3]
+
+
+def _are_uint8(images: Sequence[Tensor]) -> bool | None:
+    """Whether ``images`` are uint8; False where any is of floats, None where there are neither."""
+    types = {leaf.dtype for leaf in images}
     if any(dtype.is_floating_point for dtype in types):
         return False
     return True if torch.uint8 in types else None
+
+
+def _channels(images: Sequence[Tensor]) -> int | None:
+    """How many channels ``images`` have where none of them has three, which masks beside an image do not."""
+    found = [leaf.shape[-3] for leaf in images]
+    return None if 3 in found or not found else found[0]
 
 
 def _does_more(

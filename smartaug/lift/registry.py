@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
-from .steps import State, Step, device, in_order, unknown, worker
+from .steps import UNIT, State, Step, device, in_order, unknown, worker
 
 # the package that a transform's class comes from, to the module here that knows it
 LIBRARIES = {
@@ -20,6 +21,9 @@ LIBRARIES = {
     "albumentations": "albumentations",
     "kornia": "kornia",
 }
+
+
+_ANY_SIZE = (32, 32)  # what is lifted where the size is not known can do with any
 
 
 def library_of(transform: Any) -> ModuleType | None:
@@ -59,7 +63,25 @@ def translate(transform: Any, state: State) -> Step:
     if state.masks and loses_masks(step):
         same = step.after.size == state.size
         return worker(transform, state, "samples have masks, which could not follow it", keeps_size=same)
+    refused = None if state.channels is None else _refuses(step, state, state.channels)
+    if refused is not None:
+        size, normalised = step.after.size, step.after.normalised
+        return worker(transform, state, refused, size=size, keeps_size=False, channels=None, normalised=normalised)
     return step
+
+
+def _refuses(step: Step, state: State, channels: int) -> str | None:
+    """Why a step cannot take images of so many channels; None: it can."""
+    mean, _ = step.after.scale or UNIT
+    if step.where == "folded" and len(mean) not in (1, channels):
+        return f"it has numbers for {len(mean)} channels, and the images have {channels}"
+    if step.where == "device" and isinstance(step.stage, Augmentation):
+        shape = (1, channels, *(state.size or _ANY_SIZE))
+        try:
+            step.stage.sample(shape, torch.zeros(1, dtype=torch.int64, device="cpu"))
+        except ValueError as error:
+            return str(error).partition(";")[0]
+    return None
 
 
 def loses_masks(step: Step) -> bool:
