@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 S = TypeVar("S", bound="Segment")
+_NESTED = ("branches", "arguments", "host")  # fields that are tuples of what has rows
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Segment:
         taken = {
             f.name: _rows(value, index)
             for f in dataclasses.fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor) or f.name == "branches"
+            if isinstance(value := getattr(self, f.name), Tensor) or f.name in _NESTED
         }
         return dataclasses.replace(self, **taken)
 
@@ -223,16 +224,18 @@ class Branches(Segment):
 
 @dataclass(frozen=True)
 class Call(Segment):
-    """What the other segments do not hold: ``function(images (n, C, H, W), *arguments)`` on the rows that are active.
+    """What the other segments do not hold: ``function(images, *arguments, *host)`` on the n rows that are active.
 
-    It gives images like those it gets, depends on its arguments alone and keeps pixels in place. arguments: tensors of
-    B rows, of which it gets those of its n images. active: (B,) bool, None: all. name: what tables call it.
+    It gives images (n, C, H, W) like those it gets, depends on its arguments alone and keeps pixels in place.
+    arguments: tensors of B rows, of which it gets those of its n images, beside the images; host: likewise, but on the
+    CPU, for what it branches by. active: (B,) bool, None: all. name: what tables call it.
     """
 
     function: Callable[..., Tensor]
     arguments: tuple[Tensor, ...]
     name: str
     active: Tensor | None = None
+    host: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Call:
         """The same with its tensors, the arguments too, on ``device``."""

@@ -166,10 +166,15 @@ def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     return (torch.stack(made, 1) * 255.0).clamp_(0.0, 255.0).to(torch.uint8)
 
 
+def looked_up(images: Tensor, table: Tensor) -> Tensor:
+    """Values replaced by way of table (n, 256) uint8."""
+    return table.gather(1, images.flatten(1).long()).view_as(images)
+
+
 def recoloured(images: Tensor, tables: Tensor) -> Tensor:
     """Hue, saturation and value replaced by way of tables (n, 3, 256) uint8; grey images by that of the value."""
     if images.shape[1] == 1:
-        return tables[:, 2].gather(1, images.flatten(1).long()).view_as(images)
+        return looked_up(images, tables[:, 2])
     if opencv_rows.serves(images):
         return opencv_rows.recoloured(images, tables)
     parts = [
@@ -231,8 +236,7 @@ def hue_turned(images: Tensor, table: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
     if opencv_rows.serves(images):
-        others = torch.arange(_LEVELS, dtype=torch.uint8).expand(len(table), 2, -1)
-        return opencv_rows.recoloured(images, torch.cat([table[:, None], others], 1))
+        return opencv_rows.recoloured(images, table[:, None])
     hue, saturation, value = to_hsv(images)
     return from_hsv(table.gather(1, hue.flatten(1).long()).view_as(hue), saturation, value)
 
@@ -244,18 +248,37 @@ def color_jitter(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence
 
 def jittered(numbers: Tensor, order: Tensor) -> Sequence[Segment]:
     """The four operations in the order (B, 4)."""
-    zero = torch.zeros(len(numbers), dtype=torch.float64)
-    tables = linear(numbers[:, 0], zero), _turned(180.0 * numbers[:, 3])
-    made: list[Segment] = []
-    for place in range(4):
-        here = [order[:, place] == n for n in range(4)]
-        made += [
-            Lookup(tables[0], here[0]),
-            Call(contrasted, (numbers[:, 1],), "Contrast", here[1]),
-            Call(saturated, (numbers[:, 2],), "Saturation", here[2]),
-            Call(hue_turned, (tables[1],), "Hue", here[3] & (numbers[:, 3] != 0)),
-        ]
-    return made
+    brightness = linear(numbers[:, 0], torch.zeros(len(numbers), dtype=torch.float64)).to(torch.uint8)
+    arguments = brightness, numbers[:, 1], numbers[:, 2], _turned(180.0 * numbers[:, 3])
+    return (Call(jitter, arguments, "ColorJitter", host=(order, numbers[:, 3] != 0)),)
+
+
+def jitter(
+    images: Tensor,
+    brightness: Tensor,
+    contrast: Tensor,
+    saturation: Tensor,
+    hue: Tensor,
+    order: Tensor,
+    turns: Tensor,
+) -> Tensor:
+    """Brightness and hue by tables (n, 256) uint8, contrast and saturation by factors (n,), in each row's order.
+
+    order: (n, 4) the operations, 0 to 3, and turns: (n,) bool whether the hue changes; both on the CPU.
+    """
+    if opencv_rows.serves(images):
+        return opencv_rows.jittered(images, brightness, contrast, saturation, hue, order, turns)
+    operations = (looked_up, brightness), (contrasted, contrast), (saturated, saturation), (hue_turned, hue)
+    images = images.clone()
+    for place in range(len(operations)):
+        for number, (function, argument) in enumerate(operations):
+            reached = order[:, place] == number
+            rows = (reached & turns if function is hue_turned else reached).nonzero()[:, 0]
+            if len(rows):
+                there = rows.to(images.device, non_blocking=True)
+                made = function(images.index_select(0, there), argument.index_select(0, there))
+                images.index_copy_(0, there, made)
+    return images
 
 
 # --- histograms ------------------------------------------------------------------------------------------------------

@@ -222,7 +222,8 @@ def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
     for piece in _pieces(rows, images):
         there = _on(piece, images)
         arguments = (_on(argument[piece], images) for argument in call.arguments)
-        _put(out, piece, there, call.function(images.index_select(0, there), *arguments))
+        host = (argument[piece] for argument in call.host)
+        _put(out, piece, there, call.function(images.index_select(0, there), *arguments, *host))
     return out
 
 
