@@ -12,6 +12,7 @@ import sys
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher, _IterableDatasetFetcher
 
@@ -70,8 +71,11 @@ def asker() -> Any:
 
 
 def integers(keys: Any) -> list[int] | None:
-    """A sampler's keys as a list of int; None for keys of another kind (strings, tuples)."""
-    listed = keys.tolist() if hasattr(keys, "tolist") else list(keys)
+    """A sampler's keys as a list of int; None for keys of another kind (strings, tuples), and for a single key."""
+    listed = keys.tolist() if hasattr(keys, "tolist") else keys
+    if not hasattr(listed, "__iter__"):
+        return None
+    listed = list(listed)
     if set(map(type, listed)) <= {int}:
         return listed
     return [int(key) for key in listed] if all(hasattr(key, "__index__") for key in listed) else None
@@ -94,22 +98,42 @@ class Running:
 
     def __init__(self, epoch: int, samples: int = 0) -> None:
         self.epoch, self.samples = epoch, samples
-        self._times: dict[int, int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Give back the memory of which samples came: nobody asks again."""
+        self._times = np.zeros(0, np.uint32)
+        self._odd: dict[int, int] = {}  # of indices that are no place in an array
 
     def before(self, index: list[int]) -> list[int] | None:
         """How often each of these samples came before in this pass; None where all come for the first time.
 
         Samplers that draw with replacement, and those that repeat augmentations, hand a sample out several times.
         """
-        new = set(index)
-        if len(new) == len(index) and self._times.keys().isdisjoint(new):
-            self._times.update(dict.fromkeys(index, 1))
+        if not index:
             return None
-        before = []
-        for number in index:
-            before.append(self._times.get(number, 0))
-            self._times[number] = before[-1] + 1
-        return before
+        rows, once = np.array(index), len(set(index)) == len(index)
+        if rows.min() < 0 or rows.max() >= _DENSE:
+            before = _counted(self._odd, index)
+            return before if any(before) else None
+        if rows.max() >= len(self._times):
+            self._times = np.append(self._times, np.zeros(int(rows.max()) + 1, np.uint32))
+        if once and not self._times[rows].any():
+            self._times[rows] = 1
+            return None
+        return _counted(self._times, index)
+
+
+_DENSE = 1 << 26
+
+
+def _counted(times: Any, index: list[int]) -> list[int]:
+    """What ``times`` has for each number, and one more each time."""
+    before = []
+    for number in index:
+        before.append(int(times.get(number, 0) if isinstance(times, dict) else times[number]))
+        times[number] = before[-1] + 1
+    return before
 
 
 class Passes:
@@ -120,6 +144,7 @@ class Passes:
     """
 
     _KEPT = 64  # passes remembered, so that several live iterators keep their own epoch
+    _COUNTED = 3  # and beside the newest those that know which samples came
 
     def __init__(self) -> None:
         self.epoch = -1
@@ -147,6 +172,8 @@ class Passes:
             return known[0]
         begun = self.begin()
         self._live.pop(token.loader, None)
+        for earlier, _ in list(self._live.values())[: -self._COUNTED]:
+            earlier.forget()
         self._live[token.loader] = (begun, {token.worker: token.fetcher})
         if len(self._live) > self._KEPT:
             del self._live[next(iter(self._live))]

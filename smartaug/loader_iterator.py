@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .collate import Pending
-from .fetch import integers
+from .fetch import Running, integers
 from .order import Record
 from .pipeline import Pipeline
 from .side_stream import CopyAhead
@@ -17,6 +17,7 @@ class BatchIterator:
 
     def __init__(self, batches: Any, pipeline: Pipeline, record: Record, ahead: bool) -> None:
         self._batches, self._pipeline, self._record = batches, pipeline, record
+        self._running: Running | None = None
         self._taken: int | None = None  # batches asked for in this pass, also those whose stages failed
         self._source: Iterator[Any] = batches
         if ahead and (pipeline.steps or pipeline.reweight is not None):
@@ -32,18 +33,23 @@ class BatchIterator:
         except StopIteration:
             if self._pass is not None:
                 self._pass.ended = True
+            if self._running is not None:
+                self._running.forget()
             raise
         except Exception:  # a worker's error: its batch is gone, the pass goes on
             self._count()
             raise
         self._count()
-        running = self._pipeline.passes.of(pending.source.token)
+        running = self._running = self._pipeline.passes.of(pending.source.token)
         self._pass.epoch = running.epoch
-        while self._pass.skipped:  # of a pass that was resumed: its samples came before
-            running.before(integers(self._pass.skipped.pop()) or [])
+        if running.samples == 0:  # a pass that was resumed goes on counting
+            running.samples = self._pass.samples
+            for keys in self._pass.skipped:
+                running.before(integers(keys) or [])
+            self._pass.skipped = []
         self._record.waiting = None
         batch = pending.open()
-        self._pass.handed = self._taken
+        self._pass.handed, self._pass.samples = self._taken, running.samples
         return batch
 
     @property

@@ -28,6 +28,7 @@ def saved(loader: DataLoader, index_sampler: Any, pipeline: Pipeline, order: Rec
         "ranks": ranks,
         "epoch": pipeline.passes.upcoming,
         "batches": 0,
+        "samples": 0,
         "checksum": 0,
         "generators": order.own_states(),
         "sampler_epoch": told_epoch(index_sampler),
@@ -53,7 +54,7 @@ def saved(loader: DataLoader, index_sampler: Any, pipeline: Pipeline, order: Rec
             "mid-epoch, or call state_dict() at the end of an epoch"
         )
     state["epoch"] = pipeline.passes.upcoming if current.epoch is None else current.epoch
-    state["batches"] = current.handed
+    state["batches"], state["samples"] = current.handed, current.samples
     state["checksum"], state["generators"] = current.checksums[current.handed], list(current.states)
     state["sampler_epoch"] = current.told
     return state

@@ -23,12 +23,12 @@ from .selection import Selections
 class Pass:
     """One pass over the sampler: generator states at its start, a running checksum of the order, batches handed out.
 
-    told: the epoch that the sampler itself had, or None where it has none. skipped: the index lists of the batches that
-    were handed out before the pass was resumed, until somebody takes them.
+    told: the epoch that the sampler itself had, or None where it has none. samples: as many as the batches had.
+    skipped: the index lists of the batches handed out before the pass was resumed, until somebody takes them.
     """
 
-    def __init__(self, states: list[Tensor], told: int | None, handed: int = 0) -> None:
-        self.states, self.told, self.handed = states, told, handed
+    def __init__(self, states: list[Tensor], told: int | None, handed: int = 0, samples: int = 0) -> None:
+        self.states, self.told, self.handed, self.samples = states, told, handed, samples
         self.skipped: list[Any] = []
         self.checksums = [0]  # checksums[k]: of the first k index lists
         self.epoch: int | None = None
@@ -93,7 +93,8 @@ class Recorded:
             self.latest = record.latest = Pass(states, told_epoch(self.sampler))
             lists = iter(self.sampler)
         else:
-            self.latest = record.latest = Pass(list(resume["generators"]), told_epoch(self.sampler), resume["batches"])
+            handed, samples = resume["batches"], resume.get("samples", 0)
+            self.latest = record.latest = Pass(list(resume["generators"]), told_epoch(self.sampler), handed, samples)
             lists = self._replay(resume, self.latest)
         for keys in lists:
             self.latest.note(keys)

@@ -149,7 +149,7 @@ class Pipeline:
         count = range(running.samples, running.samples + length)
         keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
         running.samples += length
-        streams = keyed if index is None else streams_of(keyed, running.before(index))
+        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
 
         if self.steps or self.reweight is not None:
             device = device or self.resolve_device()

@@ -25,14 +25,15 @@ class Wrapped:
         self._resumed = 0  # samples that a resumed pass has handed out already
 
     def __iter__(self) -> Iterator[Any]:
-        self._running = None
+        self._running = running = None
         for data in self.loader:
             if isinstance(data, Pending):
                 raise TypeError("wrap got a loader that already is smartaug's; pass its stages to one of the two")
-            if self._running is None:  # the pass begins with its first batch, as in DataLoader
-                self._running = self._pipeline.passes.begin()
-                self._running.samples, self._resumed = self._resumed, 0
-            yield self._pipeline.run(data, None, self._running)
+            if running is None:  # the pass begins with its first batch, as in DataLoader
+                running = self._pipeline.passes.begin()
+                running.samples, self._resumed = self._resumed, 0
+            self._running = running  # the latest of several live ones
+            yield self._pipeline.run(data, None, running)
         self._running = None
 
     def __len__(self) -> int:

@@ -448,7 +448,7 @@ def test_compiled_code_is_cached_under_all_of_its_sources():
     from smartaug.augment.backends import numba_run
 
     assert numba_run._source_digest() == numba_run._source_digest() > 0
-    assert numba_run.compiled(1).py_func.__closure__[0].cell_contents == 1
+    assert numba_run.compiled(1, 0).py_func.__closure__[0].cell_contents == 1
 
 
 @pytest.mark.parametrize("make", CASES)

@@ -33,10 +33,11 @@ _log = logging.getLogger("smartaug")
 _PADDINGS = ("constant", "edge", "reflect", "symmetric")
 # the codes of `numba_run`, which is only imported when it is run
 _SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE, _BICUBIC = range(32, 39)
-_LOOKUP, _CLAHE, _NOISE, _NEAREST_PADDED, _BILINEAR_PADDED = range(39, 44)
+_LOOKUP, _RARE = 39, 40
+_CLAHE, _NOISE, _NEAREST_PADDED, _BILINEAR_PADDED = range(_RARE, 44)
 _BOUNDED = _NEAREST_SEPARABLE, _BILINEAR_SEPARABLE, _NEAREST_PADDED, _BILINEAR_PADDED
 _HELD = (Warp, Tone, Lookup, Clahe, Noise, Filter, Erase, Mix, Store)
-_first, _ready = threading.Lock(), set[int]()  # has this process loaded the compiled code
+_first, _ready = threading.Lock(), set[bool]()  # what this process has loaded of the compiled code
 _NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
 _NO_MIX = (0, np.zeros(1, np.int64), np.zeros(1, np.float32), np.zeros((1, 4), np.int64))
 _NO_NUMBERS = (
@@ -127,11 +128,13 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
     shape, largest = (batch, channels, *sizes[-1]), max([tall * wide for tall, wide in sizes])
     values = math.prod(shape)
     result = buffers.flat(values, torch.uint8 if store is None else torch.float32)
+    encoded = _encoded(middle, batch, channels, sizes)
+    rare = bool((encoded[0] >= _RARE).any()) or any(isinstance(segment, EraseNoise) for segment in late)
     arguments = (
         _flat(given),
         int(interleaved),
         channels,
-        *_encoded(middle, batch, channels, sizes),
+        *encoded,
         *_encoded_mix(mix, batch),
         result.numpy() if store is None else _NO_BYTES,
         _NO_FLOATS if store is None else result.numpy(),
@@ -139,7 +142,7 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
         *_encoded_store(store, channels),
         *_encoded_late(late, batch, channels),
     )
-    _over_rows(_compiled(), batch, given.numel(), arguments, (channels, largest))
+    _over_rows(rare, batch, given.numel(), arguments, (channels, largest))
     result = result if store is None else result.to(store.dtype)
     if interleaved:
         return result.view(batch, *sizes[-1], channels).permute(0, 3, 1, 2)
@@ -294,30 +297,30 @@ def _encoded_late(late: Sequence[Segment], batch: int, channels: int) -> tuple[n
     return boxes, values, keys, how
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Callable[..., None]:
-    """The compiled interpreter; the first call imports numba."""
+@lru_cache(maxsize=2)
+def _compiled(rare: bool) -> Callable[..., None]:
+    """The compiled interpreter, with the rare codes or without; the first call imports numba."""
     from . import numba_run
 
-    return numba_run.run
+    return numba_run.run_all if rare else numba_run.run
 
 
-def _over_rows(
-    kernel: Callable[..., None], batch: int, values: int, arguments: tuple[Any, ...], largest: tuple[int, int]
-) -> None:
+def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], largest: tuple[int, int]) -> None:
     """The rows of the batch over torch's number of threads; largest: channels, and the most pixels a sample has."""
+    kernel = _compiled(rare)
 
     def run(first: int, last: int) -> None:
         kernel(first, last, *arguments, *_scratch(*largest))
 
-    if not _ready:
+    if rare not in _ready:
         with _first:
-            if not _ready:
+            if rare not in _ready:
+                what, seconds = ("augmentations, the rare ones too", 60) if rare else ("augmentations", 20)
                 _log.info(
-                    "smartaug: loading compiled augmentations; the first time on a machine this compiles (≈ 20 s)"
+                    f"smartaug: loading compiled {what}; the first time on a machine this compiles (≈ {seconds} s)"
                 )
                 run(0, 0)
-                _ready.add(1)
+                _ready.add(rare)
     threads = min(torch.get_num_threads(), batch)
     if threads == 1 or values < _SMALL:
         run(0, batch)

@@ -18,7 +18,9 @@ from .numba_memory import OPTIONS, U, borrowed, copy
 
 # codes below this are tones
 SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC = range(32, 39)
-LOOKUP, CLAHE, NOISE, NEAREST_PADDED, BILINEAR_PADDED = range(39, 44)
+LOOKUP = 39
+RARE = 40  # codes from here on, and noise behind the store, are compiled when they are first met
+CLAHE, NOISE, NEAREST_PADDED, BILINEAR_PADDED = range(RARE, 44)
 PLANAR, INTERLEAVED = 0, 1
 COPY, PASTE, BLEND = 0, 1, 2
 CONSTANT, FLAT, NOISY = 0, 1, 2
@@ -71,8 +73,7 @@ def _erase(data, boxes, value, channels, height, width):
 
 @njit(**OPTIONS)
 def _step(
-    code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills, boxes, tables, keys,
-    numbers, grids, packed,
+    code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills, boxes, tables, packed
 ):  # fmt: skip
     """Segment ``s`` of sample ``b``. What a code does not need is not touched: a slice costs as much as 50 pixels."""
     if code < SHARPNESS:
@@ -93,14 +94,6 @@ def _step(
         numba_warp.bilinear_separable(
             src, dst, channels, height, width, tall, wide, matrices[w, b], paddings[s], bounds[w, b]
         )
-    elif code == NEAREST_PADDED:
-        numba_warp.nearest_padded(
-            src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
-        )
-    elif code == BILINEAR_PADDED:
-        numba_warp.bilinear_padded(
-            src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
-        )
     elif code == BICUBIC:
         numba_cubic.bicubic(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s])
     elif code == ERASE:
@@ -108,6 +101,22 @@ def _step(
         _erase(dst, boxes[w, b], fills[s], channels, height, width)
     elif code == LOOKUP:
         numba_tone.lookup(src, dst, channels, tables[w, b])
+
+
+@njit(**OPTIONS)
+def _rare_step(
+    code, src, dst, b, s, channels, slot, sizes, matrices, bounds, paddings, fills, keys, numbers, grids, packed
+):
+    """The same for the codes that are RARE."""
+    height, width, tall, wide, w = sizes[s, 0], sizes[s, 1], sizes[s + 1, 0], sizes[s + 1, 1], slot[s]
+    if code == NEAREST_PADDED:
+        numba_warp.nearest_padded(
+            src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
+        )
+    elif code == BILINEAR_PADDED:
+        numba_warp.bilinear_padded(
+            src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
+        )
     elif code == CLAHE:
         numba_clahe.clahe(src, dst, channels, height, width, numbers[w, b, 0], grids[s, 0], grids[s, 1], packed)
     elif code == NOISE:
@@ -130,8 +139,24 @@ def _store(src, out, b, channels, plane, layout, scale, shift):
 
 
 @njit(**OPTIONS)
+def _erase_plainly(out, b, boxes, value, channels, height, width, layout):
+    """Rectangles of a stored result, whose values are floats."""
+    plane = height * width
+    into = out[b * channels * plane : (b + 1) * channels * plane]
+    by_channel, by_pixel = (plane, 1) if layout == PLANAR else (1, channels)
+    for n in range(boxes.shape[0]):
+        top, left = max(boxes[n, 0], 0), max(boxes[n, 1], 0)
+        bottom, right = min(boxes[n, 0] + boxes[n, 2], height), min(boxes[n, 1] + boxes[n, 3], width)
+        for c in range(channels):
+            for y in range(top, bottom):
+                first = c * by_channel + (y * width + left) * by_pixel
+                for x in range(right - left):
+                    into[U(first + x * by_pixel)] = value[c]
+
+
+@njit(**OPTIONS)
 def _erase_stored(out, b, boxes, value, keys, how, channels, height, width, layout):
-    """Rectangles of a stored result, whose values are floats; keys: (n, B), those of each box's noise."""
+    """The same, or filled with noise, as ``how`` says; keys: (n, B), those of each box's noise."""
     plane = height * width
     into = out[b * channels * plane : (b + 1) * channels * plane]
     by_channel, by_pixel = (plane, 1) if layout == PLANAR else (1, channels)
@@ -167,10 +192,11 @@ def _source_digest() -> int:
     return int.from_bytes(hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=7).digest(), "big")
 
 
-def compiled(digest: int) -> Callable[..., None]:
+def compiled(digest: int, rare: int) -> Callable[..., None]:
     """`run`, cached on disk under ``digest``: numba itself looks at this file alone, not at those it calls into.
 
-    What it calls is not cached apart, or an old copy of it could end up in a new `run`.
+    What it calls is not cached apart, or an old copy of it could end up in a new `run`. rare: 1 for all codes, which
+    take twice as long to compile; 0 for those below RARE.
     """
 
     @njit(cache=True, **OPTIONS)
@@ -216,8 +242,8 @@ def compiled(digest: int) -> Callable[..., None]:
         sizes: (S + 1, 2) height and width before each segment. fills: (S, C) uint8. grids: (S, 2) int64. how, partner,
         share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat, in which
         late_boxes (E, B, n, 4) are filled as late_how (E,) says: with late_values (E, C) float32, or with the noise of
-        late_keys (E, n, B) int64. scratch: (2, n) uint8 and packed: (m,) uint32,
-        for a sample of the largest size and for its pixels and one more.
+        late_keys (E, n, B) int64. scratch: (2, n) uint8 and packed: (m,) uint32, for a sample of the largest size and
+        for its pixels and one more.
         """
         if digest < 0:
             return
@@ -263,23 +289,32 @@ def compiled(digest: int) -> Callable[..., None]:
                 else:
                     into = first_buffer[:size]
                 use_second = not use_second
-                _step(
-                    code, current, into, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills,
-                    boxes, tables, keys, numbers, grids, packed,
-                )  # fmt: skip
+                if rare == 1 and code >= RARE:
+                    _rare_step(
+                        code, current, into, b, s, channels, slot, sizes, matrices, bounds, paddings, fills, keys,
+                        numbers, grids, packed,
+                    )  # fmt: skip
+                else:
+                    _step(
+                        code, current, into, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills,
+                        boxes, tables, packed,
+                    )  # fmt: skip
                 current = into
             if stores:
                 _store(current, out_float, b, channels, out_plane, layout, scale, shift)
                 tall, wide = sizes[segments, 0], sizes[segments, 1]
                 for e in range(late_boxes.shape[0]):
-                    _erase_stored(
-                        out_float, b, late_boxes[e, b], late_values[e], late_keys[e], late_how[e], channels, tall,
-                        wide, layout,
-                    )  # fmt: skip
+                    boxes_here, value = late_boxes[e, b], late_values[e]
+                    if rare == 1:
+                        _erase_stored(
+                            out_float, b, boxes_here, value, late_keys[e], late_how[e], channels, tall, wide, layout
+                        )
+                    else:
+                        _erase_plainly(out_float, b, boxes_here, value, channels, tall, wide, layout)
             elif layout == INTERLEAVED:
                 _unload(current, out, b, channels, out_plane)
 
     return run
 
 
-run = compiled(_source_digest())
+run, run_all = (compiled(_source_digest(), rare) for rare in (0, 1))
