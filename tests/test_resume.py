@@ -8,7 +8,7 @@ import random
 
 import pytest
 import torch
-from torch.utils.data import DistributedSampler, RandomSampler, Sampler, WeightedRandomSampler
+from torch.utils.data import DistributedSampler, RandomSampler, Sampler, TensorDataset, WeightedRandomSampler
 
 import smartaug
 from tests.data import Numbered, Stream, add_constant
@@ -371,3 +371,60 @@ def test_a_wrapped_loader_that_keeps_its_place_resumes():
     fresh.load_state_dict(state)
     for a, b in zip(iterator, fresh, strict=True):
         assert torch.equal(a, b)
+
+
+def doubled(samples):
+    """Twice as many rows as samples: no row is a sample any more."""
+    images = torch.stack([image for image, _ in samples])
+    labels = torch.stack([torch.as_tensor(label) for _, label in samples])
+    return torch.cat([images, images]), torch.cat([labels, labels])
+
+
+class Ready(torch.utils.data.Dataset):
+    """Gives whole batches."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        images = torch.arange(4 * 3 * 6 * 6).reshape(4, 3, 6, 6)
+        return (images % 200 + index).to(torch.uint8), torch.arange(4)
+
+
+@pytest.mark.parametrize("kind", ["merged rows", "ready batches"])
+def test_draws_that_count_samples_go_on_counting(kind):
+    """Where rows are no samples, draws are keyed by how many came before, which a state holds."""
+
+    def loader():
+        if kind == "ready batches":
+            return smartaug.DataLoader(Ready(), batch_size=None, augment=smartaug.Erase(1.0), seed=1)
+        images = TensorDataset(
+            torch.randint(0, 256, (12, 3, 6, 6), dtype=torch.uint8, generator=seeded), torch.arange(12)
+        )
+        return smartaug.DataLoader(images, batch_size=3, collate_fn=doubled, augment=smartaug.Erase(1.0), seed=1)
+
+    seeded = torch.Generator().manual_seed(0)
+    whole = [images.clone() for images, _ in loader()]
+    begun = loader()
+    iterator = iter(begun)
+    next(iterator), next(iterator)
+    state = through_a_file(begun.state_dict())
+    assert state["samples"] > 0
+    resumed = loader()
+    resumed.load_state_dict(state)
+    rest = [images for images, _ in resumed]
+    assert len(rest) == len(whole) - 2
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(rest, whole[2:], strict=True))
+
+
+def test_a_pass_that_ended_forgets_which_samples_came():
+    loader = make(shuffled, {})
+    for _ in range(6):
+        record(loader)
+    iterators = [iter(loader) for _ in range(6)]
+    for iterator in iterators:
+        next(iterator)
+    remembered = [len(running._times) for running, _ in loader._pipeline.passes._live.values()]
+    assert len(remembered) == 12
+    assert remembered[:-4] == [0] * 8
+    assert min(remembered[-3:]) > 0
