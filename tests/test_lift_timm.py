@@ -282,7 +282,7 @@ def test_training_transform_is_lifted_behind_its_crop():
     found = lifted_batch(lifted, images, index=torch.arange(6), epoch=1, seed=3)
     assert found.dtype == torch.float32
     assert torch.isfinite(found).all()
-    assert "bicubic" in {mode for group in lifted.augment.stages[0].augmentations[1].ops.modes for mode in group}
+    assert "bicubic" in {mode for group in lifted.augment.augmentations[1].ops.modes for mode in group}
 
 
 def test_evaluation_transform_equals_timms():

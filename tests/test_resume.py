@@ -398,12 +398,10 @@ def test_draws_that_count_samples_go_on_counting(kind):
     def loader():
         if kind == "ready batches":
             return smartaug.DataLoader(Ready(), batch_size=None, augment=smartaug.Erase(1.0), seed=1)
-        images = TensorDataset(
-            torch.randint(0, 256, (12, 3, 6, 6), dtype=torch.uint8, generator=seeded), torch.arange(12)
-        )
-        return smartaug.DataLoader(images, batch_size=3, collate_fn=doubled, augment=smartaug.Erase(1.0), seed=1)
+        arrays = TensorDataset(pictures, torch.arange(12))
+        return smartaug.DataLoader(arrays, batch_size=3, collate_fn=doubled, augment=smartaug.Erase(1.0), seed=1)
 
-    seeded = torch.Generator().manual_seed(0)
+    pictures = torch.randint(0, 256, (12, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = [images.clone() for images, _ in loader()]
     begun = loader()
     iterator = iter(begun)
