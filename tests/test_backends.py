@@ -396,7 +396,7 @@ def test_rows_are_put_back_one_by_one_as_together(monkeypatch):
     same(backends.execute(plan, images, "torch"), expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans(), st.booleans())
 def test_any_plan_gives_the_same_bytes(plan, channels_last):
     images = pictures(plan.shape)

@@ -222,7 +222,7 @@ def test_whole_policies_on_floats(dtype):
 
 
 @conforms
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(plans())
 def test_any_plan_gives_the_same_bytes(plan):
     segments = [
