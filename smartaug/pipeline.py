@@ -31,7 +31,7 @@ from .batch import READ, Batch, Target
 from .fetch import Passes, Running
 from .lift import Lifted
 from .notices import NoEffectWarning
-from .pipeline_augment import Augmenting, streams_of
+from .pipeline_augment import Augmenting, Samples, streams_of
 from .pipeline_inputs import followers_of, found_inputs, masks_among, repeated
 from .pipeline_reweight import Weighing
 from .selection import CoresetLike, Selections
@@ -150,6 +150,7 @@ class Pipeline:
         keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
         running.samples += length
         streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
+        samples = Samples(keyed, streams, epoch)
 
         if self.steps or self.reweight is not None:
             device = device or self.resolve_device()
@@ -160,14 +161,14 @@ class Pipeline:
         if rows is None:
             moving = masks_among(data, followers, device) if self._masks_follow(len(views)) else {}
             refused = {path: what for path, what in followers.items() if path not in moving}
-            made = self.augmenting.all_rows(views, keyed, streams, epoch, refused, moving)
+            made = self.augmenting.all_rows(views, samples, refused, moving)
             for path, mask in moving.items():
                 data = leaves.put(data, path, mask)
             if label_path is not None and label_path in moving:
                 target = moving[label_path]
         else:
             appends = getattr(self.coreset, "apply", "train") == "append"
-            made, taken = self.augmenting.some_rows(views, keyed, streams, epoch, followers, rows, appends=appends)
+            made, taken = self.augmenting.some_rows(views, samples, followers, rows, appends=appends)
             if len(taken) > length:
                 data, keyed = repeated(data, where, label_path, rows, length), keyed[taken]
                 target = None if label_path is None else leaves.get(data, label_path)

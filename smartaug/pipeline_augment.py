@@ -6,6 +6,7 @@ All rows are augmented, or some of them beside the others (``Coreset(apply="augm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,19 @@ class Augmented(NamedTuple):
     views: list[Tensor]
     plans: list[Plan]
     trace: Trace
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Which samples the rows of a batch are, index (B,) int64; streams (B,) int64 and epoch: what draws depend on."""
+
+    index: Tensor
+    streams: Tensor
+    epoch: int
+
+    def rows(self, chosen: Tensor) -> Samples:
+        """Those of the rows ``chosen`` (R,) int64."""
+        return Samples(self.index[chosen], self.streams[chosen], self.epoch)
 
 
 class _Rest(NamedTuple):
@@ -66,26 +80,21 @@ class Augmenting:
     def all_rows(
         self,
         views: list[Tensor],
-        index: Tensor,
-        streams: Tensor,
-        epoch: int,
+        samples: Samples,
         followers: Followers,
         moving: dict[leaves.Path, Tensor],
     ) -> Augmented:
         """Augment every row of the views; the masks in ``moving`` are replaced by what becomes of them.
 
-        index: (B,) int64, the samples. streams: (B,) int64, of which the draws are a function, see `streams_of`.
         followers: what no step may move away from.
         """
-        made, _ = self._run(views, index, streams, epoch, followers, moving, None, 0)
+        made, _ = self._run(views, samples, followers, moving, None, 0)
         return made
 
     def some_rows(
         self,
         views: list[Tensor],
-        index: Tensor,
-        streams: Tensor,
-        epoch: int,
+        samples: Samples,
         followers: Followers,
         rows: Tensor,
         *,
@@ -96,7 +105,7 @@ class Augmenting:
         Appended copies are view 1 of their samples (after all views, where there are several). Also the sample of each
         row of the result.
         """
-        batch = len(index)
+        batch = len(samples.index)
         others = torch.arange(batch, device="cpu")
         taken = torch.cat([others, rows]) if appends else others
         if not appends:
@@ -107,8 +116,8 @@ class Augmenting:
         picked, left = (
             [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views] for part in (rows, others)
         )
-        rest, first = _Rest(left, streams[others]), len(views) if appends else 0
-        made, passed = self._run(picked, index[rows], streams[rows], epoch, followers, {}, rest, first)
+        rest, first = _Rest(left, samples.streams[others]), len(views) if appends else 0
+        made, passed = self._run(picked, samples.rows(rows), followers, {}, rest, first)
         views = [together(*pair, place, others) for pair in zip(made.views, passed, strict=True)]
         wide = [widened(plan, place, len(taken)) for plan in made.plans]
         trace = Trace.empty(len(taken))
@@ -119,9 +128,7 @@ class Augmenting:
     def _run(
         self,
         views: list[Tensor],
-        index: Tensor,
-        streams: Tensor,
-        epoch: int,
+        samples: Samples,
         followers: Followers,
         moving: dict[leaves.Path, Tensor],
         rest: _Rest | None,
@@ -132,6 +139,7 @@ class Augmenting:
         first: the number of the first view, of which draws are a function.
         """
         plans: list[Plan] = []
+        index, streams, epoch = samples.index, samples.streams, samples.epoch
         trace = Trace.empty(len(index))
         if not self.steps:
             return Augmented(views, plans, trace), [] if rest is None else rest.views

@@ -170,7 +170,7 @@ def has_masks(dataset: Any, placed: Callable[[Callable[..., Any]], Any], head: C
     recorder = Recorder(head)
     try:
         sample = first(placed(recorder)) if len(dataset) else None
-    except Exception:  # whatever the user's code does with what it does not expect
+    except Exception:  # of the user's code; `looked` reads the sample again and says why nothing is lifted
         return False
     images = [next((leaf for leaf in made if leaf.ndim >= 3), None) for made in recorder.made]
     sizes = {tuple(image.shape[-2:]) for image in images if image is not None}

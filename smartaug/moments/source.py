@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ NODES = 1024
 _CACHED = 1 << 25  # bytes of one block: more gains nothing and leaves the cache
 
 
-class Source:
+class Source(ABC):
     """S versions of every image, weighted: what all moments are sums over.
 
     weights (S,) float64, sum to 1. check: weights of a coarser rule on the same versions; None: there is none. exact:
@@ -55,13 +56,13 @@ class Source:
         for first in range(0, len(self.images), count):
             yield first, min(first + count, len(self.images))
 
+    @abstractmethod
     def made(self, images: Tensor, first: int, block: slice) -> Tensor:
         """The versions ``block`` of ``images``, the first of which is number ``first``: (b · s, C, H, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self, version: int) -> str:
         """What version number ``version`` is, in words."""
-        raise NotImplementedError
 
 
 class Planned(Source):

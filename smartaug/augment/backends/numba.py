@@ -315,7 +315,7 @@ def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], 
     if rare not in _ready:
         with _first:
             if rare not in _ready:
-                what, seconds = ("augmentations, the rare ones too", 60) if rare else ("augmentations", 20)
+                what, seconds = ("augmentations, the rare ones too", 35) if rare else ("augmentations", 20)
                 _log.info(
                     f"smartaug: loading compiled {what}; the first time on a machine this compiles (≈ {seconds} s)"
                 )

@@ -23,7 +23,7 @@ RARE = 40  # codes from here on, and noise behind the store, are compiled when t
 CLAHE, NOISE, NEAREST_PADDED, BILINEAR_PADDED = range(RARE, 44)
 PLANAR, INTERLEAVED = 0, 1
 COPY, PASTE, BLEND = 0, 1, 2
-CONSTANT, FLAT, NOISY = 0, 1, 2
+CONSTANT, FLAT = 0, 1  # how a box behind the store is filled; else: noise for every value
 
 
 @njit(**OPTIONS)
@@ -60,10 +60,15 @@ def _mixed(src, b, other, how, share, box, channels, height, width, into):
 
 
 @njit(**OPTIONS)
+def _inside(box, height, width):
+    """Top, left, bottom and right of what of a box lies in the picture."""
+    return max(box[0], 0), max(box[1], 0), min(box[0] + box[2], height), min(box[1] + box[3], width)
+
+
+@njit(**OPTIONS)
 def _erase(data, boxes, value, channels, height, width):
     for n in range(boxes.shape[0]):
-        top, left = max(boxes[n, 0], 0), max(boxes[n, 1], 0)
-        bottom, right = min(boxes[n, 0] + boxes[n, 2], height), min(boxes[n, 1] + boxes[n, 3], width)
+        top, left, bottom, right = _inside(boxes[n], height, width)
         for c in range(channels):
             for y in range(top, bottom):
                 line = (c * height + y) * width
@@ -139,14 +144,13 @@ def _store(src, out, b, channels, plane, layout, scale, shift):
 
 
 @njit(**OPTIONS)
-def _erase_plainly(out, b, boxes, value, channels, height, width, layout):
+def _erase_stored(out, b, boxes, value, channels, height, width, layout):
     """Rectangles of a stored result, whose values are floats."""
     plane = height * width
     into = out[b * channels * plane : (b + 1) * channels * plane]
     by_channel, by_pixel = (plane, 1) if layout == PLANAR else (1, channels)
     for n in range(boxes.shape[0]):
-        top, left = max(boxes[n, 0], 0), max(boxes[n, 1], 0)
-        bottom, right = min(boxes[n, 0] + boxes[n, 2], height), min(boxes[n, 1] + boxes[n, 3], width)
+        top, left, bottom, right = _inside(boxes[n], height, width)
         for c in range(channels):
             for y in range(top, bottom):
                 first = c * by_channel + (y * width + left) * by_pixel
@@ -155,25 +159,24 @@ def _erase_plainly(out, b, boxes, value, channels, height, width, layout):
 
 
 @njit(**OPTIONS)
-def _erase_stored(out, b, boxes, value, keys, how, channels, height, width, layout):
-    """The same, or filled with noise, as ``how`` says; keys: (n, B), those of each box's noise."""
+def _noise_stored(out, b, boxes, keys, flat, channels, height, width, layout):
+    """Rectangles filled with noise, of one value a channel where ``flat``; keys: (n, B), those of each box."""
     plane = height * width
     into = out[b * channels * plane : (b + 1) * channels * plane]
     by_channel, by_pixel = (plane, 1) if layout == PLANAR else (1, channels)
     for n in range(boxes.shape[0]):
-        top, left = max(boxes[n, 0], 0), max(boxes[n, 1], 0)
-        bottom, right = min(boxes[n, 0] + boxes[n, 2], height), min(boxes[n, 1] + boxes[n, 3], width)
+        top, left, bottom, right = _inside(boxes[n], height, width)
+        tall, wide, key = boxes[n, 2], boxes[n, 3], keys[n, b]
         for c in range(channels):
-            one = numba_noise.one(keys[n, b], c, channels) if how == FLAT else value[c]
+            one = numba_noise.one(key, c, channels)
             for y in range(top, bottom):
                 first = c * by_channel + (y * width + left) * by_pixel
-                if how == NOISY:
-                    tall, wide = boxes[n, 2], boxes[n, 3]
+                if flat:
+                    for x in range(right - left):
+                        into[U(first + x * by_pixel)] = one
+                else:
                     number = (c * tall + y - boxes[n, 0]) * wide + left - boxes[n, 1]
-                    numba_noise.line(into, first, by_pixel, keys[n, b], number, right - left, channels * tall * wide)
-                    continue
-                for x in range(right - left):
-                    into[U(first + x * by_pixel)] = one
+                    numba_noise.line(into, first, by_pixel, key, number, right - left, channels * tall * wide)
 
 
 @njit(**OPTIONS)
@@ -304,13 +307,12 @@ def compiled(digest: int, rare: int) -> Callable[..., None]:
                 _store(current, out_float, b, channels, out_plane, layout, scale, shift)
                 tall, wide = sizes[segments, 0], sizes[segments, 1]
                 for e in range(late_boxes.shape[0]):
-                    boxes_here, value = late_boxes[e, b], late_values[e]
-                    if rare == 1:
-                        _erase_stored(
-                            out_float, b, boxes_here, value, late_keys[e], late_how[e], channels, tall, wide, layout
-                        )
+                    here, how_filled = late_boxes[e, b], late_how[e]
+                    if rare == 1 and how_filled != CONSTANT:
+                        flat = how_filled == FLAT
+                        _noise_stored(out_float, b, here, late_keys[e], flat, channels, tall, wide, layout)
                     else:
-                        _erase_plainly(out_float, b, boxes_here, value, channels, tall, wide, layout)
+                        _erase_stored(out_float, b, here, late_values[e], channels, tall, wide, layout)
             elif layout == INTERLEAVED:
                 _unload(current, out, b, channels, out_plane)
 
