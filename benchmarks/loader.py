@@ -39,7 +39,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from benchmarks import harness, recipes, rivals
-from smartaug.batch_fetch import whole_batch
+from smartaug.loading.whole_batches import whole_batch
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 

@@ -16,13 +16,15 @@ from .augment import (
     TrivialAugment,
 )
 from .batch import Batch, Embedding, Target
-from .collate import Collate
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
-from .dataset import AugmentedDataset
 from .lift import Lifted, lift
-from .loader import DataLoader
+from .loading import renamed
+from .loading.augmented_dataset import AugmentedDataset
+from .loading.collate import Collate
+from .loading.dataloader import DataLoader
+from .loading.sampler import CoresetSampler
+from .loading.wrap import wrap
 from .loss import Loss
-from .notices import NoEffectWarning
 from .reweight import (
     SAFLEX,
     LearningToReweight,
@@ -32,8 +34,9 @@ from .reweight import (
     Uniform,
     split_validation,
 )
-from .sampler import CoresetSampler
-from .wrapped import wrap
+from .warnings import NoEffectWarning
+
+renamed.install()
 
 __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AugMix",

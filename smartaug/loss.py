@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .batch import Target
-from .pipeline import pipeline_of
+from .pipeline.pipeline import pipeline_of
 
 _CLASSIFYING: tuple[Any, ...] = (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)
 _ELEMENTWISE: tuple[Any, ...] = (

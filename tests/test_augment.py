@@ -10,9 +10,9 @@ from torchvision.transforms import v2
 
 import smartaug
 from smartaug import draws
+from smartaug.augment.ops.rectangles import TRIES, rectangles
 from smartaug.augment.plan import Erase as EraseSegment
 from smartaug.augment.plan import Warp
-from smartaug.augment.rectangles import TRIES, rectangles
 
 KINDS = {
     "Flip": lambda: smartaug.Flip(),

@@ -17,9 +17,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
-from smartaug.per_sample import Albumentations, is_albumentations
-from smartaug.shared_epoch import SharedEpoch
-from smartaug.stages import classes_of
+from smartaug import _leaves
+from smartaug.loading.per_sample import Albumentations, is_albumentations
+from smartaug.loading.shared_epoch import SharedEpoch
+from smartaug.pipeline.stages import classes_of
 from tests.data import SamePicture, blank, shifted
 
 SIZE = 11
@@ -226,16 +227,16 @@ def test_albumentations_moves_what_belongs_together(sample, image, mask):
     seen = set()
     for made in (dataset[i] for i in range(8)):
         assert type(made) is type(sample)
-        moved = smartaug.leaves.get(made, image)
+        moved = _leaves.get(made, image)
         assert moved.shape == (4, 4)
         seen.add(int(moved[0, 0]))
         if mask is not None:
-            assert np.array_equal(moved, smartaug.leaves.get(made, mask))
+            assert np.array_equal(moved, _leaves.get(made, mask))
         if isinstance(sample, dict):
             assert made.keys() == sample.keys()
             assert made.get("label") == sample.get("label")
     assert len(seen) > 1
-    assert np.asarray(smartaug.leaves.get(sample, image)).shape == (12, 12), "the given sample stays"
+    assert np.asarray(_leaves.get(sample, image)).shape == (12, 12), "the given sample stays"
 
 
 def test_boxes_follow():

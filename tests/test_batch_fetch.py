@@ -19,10 +19,10 @@ from torchvision import datasets as tv
 from torchvision.transforms import PILToTensor, v2
 
 import smartaug
-from smartaug import batch_fetch
-from smartaug.batch_fetch import batched, hinders, whole_batch
-from smartaug.lift.albumentations_head import Head as AlbumentationsHead
+from smartaug.lift.albumentations.head import Head as AlbumentationsHead
 from smartaug.lift.head import AsTensor, Head
+from smartaug.loading import whole_batches as batch_fetch
+from smartaug.loading.whole_batches import batched, hinders, whole_batch
 from tests.frameworks import SIZE as CODED
 from tests.frameworks import Coded, assert_epoch, net, read, read_pass, stages
 

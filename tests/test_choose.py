@@ -14,7 +14,7 @@ import smartaug
 import smartaug.augment as A
 from smartaug import draws
 from smartaug.augment.backends import execute
-from smartaug.augment.choose import gated, gated_plan
+from smartaug.augment.ops.combinators import gated, gated_plan
 from smartaug.augment.plan import Lookup, Plan, Store, Trace, Warp
 from tests.lifting import chi2, photos
 

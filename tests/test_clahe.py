@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smartaug.augment.backends.torch_clahe import by_opencv, clahe, computed, from_lab, to_lab
+from smartaug.augment.backends.torch.clahe import by_opencv, clahe, computed, from_lab, to_lab
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 import smartaug
+from smartaug._labels import labels_of
 from smartaug.coreset.record import Record, pack, unpack
-from smartaug.labels import labels_of
 
 N, K = 60, 5
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smartaug import cli
+from smartaug.cli import main as cli
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_mistakes_are_told_in_one_line(tmp_path, capsys):
 
 
 def test_ctrl_c_leaves_cleanly(folder, tmp_path):
-    command = [sys.executable, "-m", "smartaug.cli", "demo", "--epochs", "5000", "--out", str(tmp_path / "a.png")]
+    command = [sys.executable, "-m", "smartaug", "demo", "--epochs", "5000", "--out", str(tmp_path / "a.png")]
     command += ["--data", str(folder), "--workers", "2"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -5,95 +5,75 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import smartaug
 
 ROOT = Path(smartaug.__file__).parent
-# lowest first; modules of one layer do not import each other, but for the files inside a package
+# lowest first; rooms of one row do not import each other
 LAYERS = [
-    ["notices", "draws", "leaves", "fetch", "head", "labels", "logits", "ranks"],
-    ["batch", "untouched"],
-    ["grads_call"],
-    ["grads_tangents"],
+    ["warnings", "draws", "_leaves", "_labels", "_ranks", "_torch_fetch"],
+    ["batch"],
     ["grads"],
     ["augment", "reweight", "coreset"],
-    ["shared_epoch", "per_sample"],
-    ["lift", "dataset"],
-    ["stages", "batch_fetch", "selection"],
-    ["pipeline_inputs", "pipeline_augment", "pipeline_reweight"],
+    ["lift"],
     ["pipeline"],
-    ["collate", "sampler", "loss", "order"],
-    ["moments"],
-    ["side_stream"],
-    ["loader_coreset", "loader_iterator", "loader_lift", "loader_state"],
-    ["loader"],
-    ["wrapped"],
-    ["plots"],
-    ["demo"],
-    ["inspect"],
+    ["loss"],
+    ["moments", "loading"],
     ["cli"],
 ]
-AUGMENT_LAYERS = [
-    ["plan", "autoaugment", "cubic", "gauss", "lab"],
-    ["backends", "checks", "rectangles", "space"],
-    ["labels"],
-    ["augmentation"],
-    ["ops", "crops", "geometry", "tone", "mix", "policies", "foreign", "choose", "masks"],
-    ["augmix", "compose"],
-    ["partly"],
-]
-LIFT_LAYERS = [
-    ["steps", "head", "noise", "opencv_rows"],
-    ["opencv_geometry", "opencv_tone", "perspective", "timm_ops"],
-    ["albumentations_geometry", "albumentations_head", "albumentations_values", "torchvision_geometry"],
-    ["torchvision_values"],
-    ["registry"],
-    ["torchvision", "timm", "albumentations", "kornia"],
-    ["lifted", "probe"],
-    ["datasets"],
-]
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def module_of(path):
+    """The module's name below the package, as a tuple; a folder's `__init__` is the folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+MODULES = {module_of(path): path for path in FILES}
 
 
 def imported(path):
-    """Names of the package's own modules that the file imports, as paths below the package."""
+    """The package's own modules that the file imports, wherever in it, as tuples below the package."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1]
-            if node.module:
-                yield (*base, *node.module.split("."))
-            else:
-                yield from ((*base, alias.name) for alias in node.names)
+            module = (*base, *node.module.split(".")) if node.module else base
+            for alias in node.names:
+                name = (*module, alias.name)
+                yield name if name in MODULES else module
 
 
-def rank(layers, name):
-    found = [number for number, layer in enumerate(layers) if name in layer]
-    assert found, f"{name} has no place in the layers of tests/test_imports.py: give it one"
+def rank(room):
+    found = [number for number, layer in enumerate(LAYERS) if room in layer]
+    assert found, f"{room} has no place in the layers of tests/test_imports.py: give it one"
     return found[0]
 
 
-def check(layers, folder):
-    for path in sorted(folder.rglob("*.py")):
-        parts = path.relative_to(folder).with_suffix("").parts
-        if parts[0] in ("__init__", "__main__"):
-            continue
-        for target in imported(path):
-            inside = target[len(folder.relative_to(ROOT).parts) :]
-            if target[: len(folder.relative_to(ROOT).parts)] != folder.relative_to(ROOT).parts or not inside:
-                continue
-            if inside[0] != parts[0]:
-                assert rank(layers, inside[0]) < rank(layers, parts[0]), f"{path.name} imports {'.'.join(inside)}"
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downward(path):
+    room = module_of(path)[:1]
+    if not room or room[0] == "__main__":
+        return
+    for target in imported(path):
+        assert target, f"{path} imports from the package's root; name the module"
+        if target[0] != room[0]:
+            assert rank(target[0]) < rank(room[0]), f"{path} imports {'.'.join(target)}, which is not below it"
 
 
-def test_imports_go_downward():
-    check(LAYERS, ROOT)
+def test_no_module_imports_itself_over_others():
+    graph = {name: set(imported(path)) - {name} for name, path in MODULES.items()}
+    while leaves := [name for name, targets in graph.items() if not targets & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert not graph, f"import cycle among {sorted('.'.join(name) for name in graph)}"
 
 
-def test_imports_of_augmentations_go_downward():
-    check(AUGMENT_LAYERS, ROOT / "augment")
-
-
-def test_imports_of_lift_go_downward():
-    check(LIFT_LAYERS, ROOT / "lift")
+def test_the_root_stays_small():
+    entries = [entry for entry in ROOT.iterdir() if entry.name != "__pycache__"]
+    assert len(entries) <= 20, "a new concept belongs into one of the rooms"
 
 
 def test_importing_smartaug_imports_nothing_optional():

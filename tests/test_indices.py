@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import BatchSampler, RandomSampler, Subset
 
 import smartaug
-from smartaug.fetch import Passes, Token
+from smartaug._torch_fetch import Token
+from smartaug.pipeline.passes import Passes
 from tests.data import ADDED, Numbered, Stream, WithGetItems, add_constant, numbers
 
 DATASETS = {

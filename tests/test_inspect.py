@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smartaug import augment, cli
-from smartaug.inspect import pipeline
+from smartaug import augment
+from smartaug.cli import main as cli
+from smartaug.cli.inspect import pipeline
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

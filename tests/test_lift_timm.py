@@ -17,7 +17,7 @@ from smartaug import draws
 from smartaug.augment.backends import execute
 from smartaug.augment.plan import Warp
 from smartaug.lift.timm import from_string
-from smartaug.lift.timm_ops import COVERED, TimmRandAugment
+from smartaug.lift.timm.ops import COVERED, TimmRandAugment
 from tests.lifting import (
     DRAWS,
     alike,

@@ -20,8 +20,8 @@ from torchvision.transforms import functional as F
 import smartaug
 from smartaug import draws
 from smartaug.augment.backends import execute
+from smartaug.augment.ops.space import SIGNED
 from smartaug.augment.plan import Plan, Trace, Warp
-from smartaug.augment.space import SIGNED
 from tests.lifting import (
     DRAWS,
     alike,

@@ -9,8 +9,9 @@ from scipy import stats
 
 import smartaug
 from smartaug import draws
-from smartaug.augment import backends, gauss
-from smartaug.augment.backends.torch import noisy_where_covered
+from smartaug.augment import backends
+from smartaug.augment.backends.tables import gauss
+from smartaug.augment.backends.torch.run import noisy_where_covered
 from smartaug.augment.plan import EraseNoise, Plan
 from smartaug.lift.noise import EraseNoise as LiftedEraseNoise
 

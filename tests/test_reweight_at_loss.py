@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
 import smartaug
-from smartaug import grads, grads_call
-from smartaug.notices import NoEffectWarning
+from smartaug import grads
+from smartaug.grads import model_call as grads_call
+from smartaug.warnings import NoEffectWarning
 from tests import reference
 from tests.models import MODELS, convolutional, images, make, read
 

@@ -19,7 +19,7 @@ from test_backends import CASES, in_unit, pictures, planned, plans, same
 import smartaug.augment as A
 from smartaug import draws
 from smartaug.augment import backends
-from smartaug.augment.backends import triton as triton_backend
+from smartaug.augment.backends.triton import run as triton_backend
 from smartaug.augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
 
 INTERPRETED = triton_backend.interpreted()
@@ -351,7 +351,7 @@ def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     made = {}
     for module, names in KERNELS.items():
-        there = importlib.import_module(f"smartaug.augment.backends.{module}")
+        there = importlib.import_module(f"smartaug.augment.backends.triton.{module}")
         for name in names:
             monkeypatch.setattr(there, name, Compiler(getattr(there, name), made))
     augmentations = [

@@ -17,61 +17,21 @@
 | `Compose` | several of these, in order | |
 | `RandomApply`, `OneOf`, `SomeOf`, `RandomOrder` | some of these, drawn per sample | torchvision, albumentations |
 
-| file | holds |
+| file or folder | holds |
 |---|---|
 | `plan` | what will happen to a batch, as a value |
 | `augmentation` | the base class: sample, plan, apply |
-| `ops` | flips, padded crops, erasing, normalising |
-| `crops` | pads and cuts by whole pixels |
-| `geometry`, `tone` | affine maps, resized crops, blur; operations on values |
-| `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
-| `space` | the operations that policies draw from, as a table |
-| `mix`, `labels`, `masks` | MixUp and CutMix; labels after mixing; masks that move with the images |
-| `compose`, `choose`, `checks` | several as one; some of several; argument checks |
+| `ops` | the operations, one concept a file |
+| `backends` | one folder per way to execute a plan |
+| `labels`, `masks` | labels after mixing; masks that move with the images |
 | `foreign` | Kornia modules and callables as stages of their own |
-| `backends` | one module per way to execute a plan |
+| `partly` | augmenting some samples of a batch beside the others |
+| `checks` | argument checks |
 """
 
+from . import ops
 from .augmentation import Augmentation
-from .augmix import AugMix
-from .choose import OneOf, RandomApply, RandomOrder, SomeOf
-from .compose import Compose
-from .crops import Crop, Pad
-from .geometry import Affine, GaussianBlur, RandomResizedCrop, Resize
-from .mix import CutMix, MixUp
-from .ops import Erase, Flip, Normalize, PadCrop
-from .policies import AutoAugment, RandAugment, TrivialAugment
-from .tone import AutoContrast, ColorJitter, Equalize, Grayscale, Invert, Posterize, Sharpness, Solarize
+from .ops import *  # noqa: F403 - one list of operations, in `ops`
 
-__all__ = [
-    "Affine",
-    "AugMix",
-    "Augmentation",
-    "AutoAugment",
-    "AutoContrast",
-    "ColorJitter",
-    "Compose",
-    "Crop",
-    "CutMix",
-    "Equalize",
-    "Erase",
-    "Flip",
-    "GaussianBlur",
-    "Grayscale",
-    "Invert",
-    "MixUp",
-    "Normalize",
-    "OneOf",
-    "Pad",
-    "PadCrop",
-    "Posterize",
-    "RandAugment",
-    "RandomApply",
-    "RandomOrder",
-    "RandomResizedCrop",
-    "Resize",
-    "Sharpness",
-    "Solarize",
-    "SomeOf",
-    "TrivialAugment",
-]
+__all__ = ["Augmentation"]
+__all__ += ops.__all__

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from .backends import torch as torch_backend
+from .backends.torch import run as torch_backend
 from .plan import Branches, Mix, Plan, Warp
 
 

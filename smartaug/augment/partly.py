@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .augmentation import Augmentation
-from .compose import Compose
 from .foreign import Foreign
+from .ops.compose import Compose
 from .plan import Mix, Plan, Segment, Store, Trace, Warp
 
 _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "ConvertImageDtype", "ToPureTensor")

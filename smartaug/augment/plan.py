@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 S = TypeVar("S", bound="Segment")
+PADDINGS = ("constant", "edge", "reflect", "symmetric")  # what lies outside an image: see `Warp`
 _NESTED = ("branches", "arguments", "host")  # fields that are tuples of what has rows
 
 

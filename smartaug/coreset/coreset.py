@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import ranks
+from .. import _ranks as ranks
 from ..batch import Embedding
 from .embed import Passing
 from .facility_location import FacilityLocation

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .. import grads, leaves
+from .. import _leaves as leaves
+from .. import grads
 from ..batch import Embedding
-from ..logits import distributions
-from ..untouched import generator_state, set_generator_state, unwrapped
+from ..grads.logits import distributions
+from ..grads.untouched import generator_state, set_generator_state, unwrapped
 from .schedule import checked_count
 
 _DTYPES = (None, torch.float32, torch.bfloat16, torch.float16)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import draws, ranks
+from .. import _ranks as ranks
+from .. import draws
 from ..batch import Embedding
 from .coreset import Coreset
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import ranks
+from .. import _ranks as ranks
 from ..batch import Embedding
-from ..logits import columns
+from ..grads.logits import columns
 
 ENTRIES = 29  # of the residual
 _FEW = 19  # where a class needs four bytes

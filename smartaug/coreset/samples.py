@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import ranks
+from .. import _ranks as ranks
+from .._labels import labels_of
 from ..batch import Embedding
-from ..labels import labels_of
-from ..logits import columns
+from ..grads.logits import columns
 from .embed import Passing, passed
 from .pick import Classes, classes
 from .record import Record, pack

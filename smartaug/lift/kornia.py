@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from .. import augment as A
 from .. import draws
 from ..augment.augmentation import Cuts
-from ..augment.choose import gated_plan
 from ..augment.foreign import Foreign
+from ..augment.ops.combinators import gated_plan
 from ..augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
 from .registry import several
 from .steps import State, Step, device, folded, worker

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
-from .. import leaves
+from .. import _leaves as leaves
 from ..augment.foreign import forked_rng
 
 _KNOWN = "torchvision"  # its datasets call their transform once, and do no more

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .. import grads
 from ..batch import Target
-from ..logits import columns, distributions
+from ..grads.logits import columns, distributions
 from ..loss import Loss
 from .image import Moments, summed
 from .source import MEMORY, NODES, Source, source

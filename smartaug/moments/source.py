@@ -14,7 +14,7 @@ from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images, on_cpu
 from ..augment.foreign import Foreign
 from ..augment.plan import EraseNoise, Noise
-from ..stages import as_steps, name_of
+from ..pipeline.stages import as_steps, name_of
 from .nodes import Nodes, nodes
 
 MEMORY = 1 << 30  # bytes

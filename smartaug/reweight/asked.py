@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .. import grads, ranks
+from .. import _ranks as ranks
+from .. import grads
 from ..batch import Batch
-from ..logits import distributions
+from ..grads.logits import distributions
 from .waiting import Shown
 
 

@@ -16,12 +16,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .. import grads, ranks
+from .. import _ranks as ranks
+from .. import grads
 from ..batch import Batch, Target
-from ..head import Listener
-from ..logits import Criterion, distributions, logits_of
-from ..notices import NoEffectWarning
-from ..untouched import Mode, unwrapped
+from ..grads.last_layer import Listener
+from ..grads.logits import Criterion, distributions, logits_of
+from ..grads.untouched import Mode, unwrapped
+from ..warnings import NoEffectWarning
 from .asked import Asked
 from .figures import Figures
 from .memory import Memory

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import ranks
+from .. import _ranks as ranks
 from ..batch import Batch
 from ..grads import Pass
 from .meta import MetaLearner

@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import draws, ranks
+from .. import _ranks as ranks
+from .. import draws
 from ..batch import Batch
 from .learned import Model, Reweighting
 from .protocols import Gradients

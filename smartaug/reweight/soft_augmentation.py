@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..logits import distributions
+from ..grads.logits import distributions
 from .weights import normalised
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, default_collate
 
-from .. import draws, leaves, ranks
+from .. import _leaves as leaves
+from .. import _ranks as ranks
+from .. import draws
 
 _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyond it they are read for every batch
 

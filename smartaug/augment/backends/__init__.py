@@ -20,9 +20,9 @@ import torch as _torch
 from torch import Tensor
 
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Store, Warp
-from . import numba as numba_backend
-from . import torch as torch_backend
-from . import triton as triton_backend
+from .numba import run as numba_backend
+from .torch import run as torch_backend
+from .triton import run as triton_backend
 
 NAMES = ("torch", "numba")  # those that run on the CPU; "triton" is the one beside them
 _ADDS_UP = "adds up its branches, which are executed as plans of their own"

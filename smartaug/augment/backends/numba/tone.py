@@ -1,0 +1,238 @@
+"""Compiled tone operations and sharpening of one uint8 sample, planar: src and dst (C·H·W) uint8.
+
+Same integers and float32 steps, hence same bytes, as `torch.tone` and `torch.filter`. Plain arithmetic vectorises and
+beats 256-entry tables except where the table is the operation (Equalize).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from ...plan import TONES
+from .memory import OPTIONS, U, copy
+
+INVERT, POSTERIZE, SOLARIZE, BRIGHTNESS, CONTRAST, AUTOCONTRAST, EQUALIZE, COLOR, GRAYSCALE, HUE = range(1, len(TONES))
+_TOP = np.float32(255.0)
+_ZERO = np.float32(0.0)
+_RED, _GREEN, _BLUE = np.uint32(19589), np.uint32(38470), np.uint32(7471)
+_RUN = 1 << 16  # pixels whose luma is summed in 32 bits, which vectorise better than 64
+
+
+@njit(**OPTIONS)
+def tone(code, src, dst, channels, amount):
+    """Operation ``code`` (index into TONES) with ``amount`` float32."""
+    if code == INVERT:
+        for i in range(src.size):
+            dst[i] = src[i] ^ np.uint8(255)
+    elif code == POSTERIZE:
+        mask = np.uint8((0xFF00 >> np.int64(amount)) & 255)
+        for i in range(src.size):
+            dst[i] = src[i] & mask
+    elif code == SOLARIZE:
+        _solarize(src, dst, amount)
+    elif code == BRIGHTNESS:
+        for i in range(src.size):
+            dst[i] = np.int32(min(np.float32(src[i]) * amount, _TOP))
+    elif code == CONTRAST:
+        _contrast(src, dst, channels, amount)
+    elif code == AUTOCONTRAST:
+        plane = src.size // channels
+        for c in range(channels):
+            _stretch(src[c * plane : (c + 1) * plane], dst[c * plane : (c + 1) * plane])
+    elif code == EQUALIZE:
+        plane = src.size // channels
+        for c in range(channels):
+            _equalize(src[c * plane : (c + 1) * plane], dst[c * plane : (c + 1) * plane])
+    elif code in (COLOR, GRAYSCALE, HUE):
+        if channels == 1:
+            copy(src, dst)
+        elif code == COLOR:
+            _color(src, dst, amount)
+        elif code == GRAYSCALE:
+            _grayscale(src, dst)
+        else:
+            _hue(src, dst, amount)
+
+
+@njit(**OPTIONS)
+def _solarize(src, dst, amount):
+    if amount > 255:
+        copy(src, dst)
+        return
+    threshold = np.uint8(np.ceil(amount))
+    for i in range(src.size):
+        value = src[i]
+        dst[i] = value ^ np.uint8(255) if value >= threshold else value
+
+
+@njit(**OPTIONS)
+def _luma(red, green, blue):
+    # numba makes every sum and product 64 bits wide; what is cut to 32 at once is computed in 32
+    total = np.uint32(np.uint32(red) * _RED) + np.uint32(np.uint32(green) * _GREEN)
+    return np.int32(np.uint32(total + np.uint32(np.uint32(blue) * _BLUE)) >> np.uint32(16))
+
+
+@njit(**OPTIONS)
+def _contrast(src, dst, channels, amount):
+    plane = src.size // channels
+    total = np.int64(0)
+    if channels == 3:
+        red, green, blue = src[:plane], src[plane : 2 * plane], src[2 * plane :]
+        for first in range(0, plane, _RUN):
+            part = np.int32(0)
+            for i in range(first, min(plane, first + _RUN)):
+                part = np.int32(part + _luma(red[U(i)], green[U(i)], blue[U(i)]))
+            total += part
+    else:
+        for i in range(plane):
+            total += np.int64(src[i])
+    mean = np.float32(np.float64(total) / max(1, plane))
+    shift = (np.float32(1.0) - amount) * mean
+    for i in range(src.size):
+        dst[i] = np.int32(min(max(np.float32(src[i]) * amount + shift, _ZERO), _TOP))
+
+
+@njit(**OPTIONS)
+def _color(src, dst, amount):
+    plane = src.size // 3
+    red, green, blue = src[:plane], src[plane : 2 * plane], src[2 * plane :]
+    out_red, out_green, out_blue = dst[:plane], dst[plane : 2 * plane], dst[2 * plane :]
+    rest = np.float32(1.0) - amount
+    for i in range(plane):
+        r, g, b = red[i], green[i], blue[i]
+        grey = rest * np.float32(_luma(r, g, b))
+        out_red[i] = np.int32(min(max(np.float32(r) * amount + grey, _ZERO), _TOP))
+        out_green[i] = np.int32(min(max(np.float32(g) * amount + grey, _ZERO), _TOP))
+        out_blue[i] = np.int32(min(max(np.float32(b) * amount + grey, _ZERO), _TOP))
+
+
+@njit(**OPTIONS)
+def _grayscale(src, dst):
+    plane = src.size // 3
+    for i in range(plane):
+        dst[i] = _luma(src[i], src[U(plane + i)], src[U(2 * plane + i)])
+    copy(dst[:plane], dst[plane : 2 * plane])
+    copy(dst[:plane], dst[2 * plane :])
+
+
+@njit(**OPTIONS)
+def _stretch(src, dst):
+    low, high = np.uint8(255), np.uint8(0)
+    for i in range(src.size):
+        low, high = min(low, src[i]), max(high, src[i])
+    if low >= high:
+        copy(src, dst)
+        return
+    # ⌊255 (x − low) / spread⌋; the ½ keeps rounding of the reciprocal away from the next integer
+    scale = np.float32(1.0) / np.float32(np.int32(high) - np.int32(low))
+    shift, half = np.float32(low), np.float32(0.5)
+    for i in range(src.size):
+        dst[i] = np.int32(((np.float32(src[i]) - shift) * _TOP + half) * scale)
+
+
+@njit(**OPTIONS)
+def _equalize(src, dst):
+    # four histograms, so that runs of one value do not wait for each other's store
+    counts = np.zeros((4, 256), np.int32)
+    whole = src.size - src.size % 4
+    for i in range(0, whole, 4):
+        counts[0, src[i]] += 1
+        counts[1, src[i + 1]] += 1
+        counts[2, src[i + 2]] += 1
+        counts[3, src[i + 3]] += 1
+    for i in range(whole, src.size):
+        counts[0, src[i]] += 1
+    highest = 0
+    for level in range(256):
+        counts[0, level] += counts[1, level] + counts[2, level] + counts[3, level]
+        if counts[0, level]:
+            highest = level
+    step = (src.size - counts[0, highest]) // 255
+    if step == 0:
+        copy(src, dst)
+        return
+    table = np.empty(256, np.uint8)
+    below = np.empty(256, np.float64)
+    total = step // 2
+    for level in range(256):
+        below[level] = total
+        total += counts[0, level]
+    reciprocal = 1.0 / step
+    for level in range(256):  # ⌊below / step⌋; the ½ keeps rounding away from the next integer
+        table[level] = np.int32(min((below[level] + 0.5) * reciprocal, 255.0))
+    for i in range(src.size):
+        dst[i] = table[src[i]]
+
+
+@njit(**OPTIONS)
+def lookup(src, dst, channels, tables):
+    """What tables (C or 1, 256) uint8 have for each value."""
+    plane = src.size // channels
+    for c in range(channels):
+        table, part, into = (
+            tables[min(c, len(tables) - 1)],
+            src[c * plane : (c + 1) * plane],
+            dst[c * plane : (c + 1) * plane],
+        )
+        for i in range(plane):
+            into[i] = table[part[i]]
+
+
+@njit(**OPTIONS)
+def _hue(src, dst, amount):
+    plane = src.size // 3
+    unit = np.float32(255.0)
+    for i in range(plane):
+        red = np.float32(src[i]) / unit
+        green = np.float32(src[U(plane + i)]) / unit
+        blue = np.float32(src[U(2 * plane + i)]) / unit
+        high, low = max(red, green, blue), min(red, green, blue)
+        spread = high - low
+        safe = spread if spread > 0 else np.float32(1.0)
+        if high == red:
+            angle = (green - blue) / safe
+        elif high == green:
+            angle = np.float32(2.0) + (blue - red) / safe
+        else:
+            angle = np.float32(4.0) + (red - green) / safe
+        turned = angle / np.float32(6.0) + amount
+        turned = (turned - np.floor(turned)) * np.float32(6.0)
+        for c, corner in ((0, np.float32(5.0)), (1, np.float32(3.0)), (2, np.float32(1.0))):
+            k = turned + corner
+            k = k - np.float32(6.0) if k >= np.float32(6.0) else k
+            share = min(max(min(k, np.float32(4.0) - k), _ZERO), np.float32(1.0))
+            dst[U(c * plane + i)] = np.int32((high - spread * share) * np.float32(255.999))
+
+
+@njit(**OPTIONS)
+def sharpness(src, dst, channels, height, width, factor):
+    """factor · x + (1 − factor) · (3×3 mean with weight 5 in the middle); the outermost pixels stay."""
+    if height <= 2 or width <= 2:
+        copy(src, dst)
+        return
+    rest = np.float32(1.0) - factor
+    rows = max(1, 4096 // width)  # as one long line, since short rows leave loops that do not vectorise
+    column = np.empty(rows * width + 2, np.uint16)
+    for c in range(channels):
+        part, out = (
+            src[c * height * width : (c + 1) * height * width],
+            dst[c * height * width : (c + 1) * height * width],
+        )
+        copy(part[:width], out[:width])
+        copy(part[(height - 1) * width :], out[(height - 1) * width :])
+        for y in range(1, height - 1, rows):
+            first, count = y * width, (min(y + rows, height - 1) - y) * width
+            above, here, under = part[first - width :], part[first:], part[first + width :]
+            into = out[first : first + count]
+            column[0] = column[U(count + 1)] = 0  # only the outermost pixels see these
+            for i in range(count):
+                column[U(i + 1)] = np.uint16(above[i]) + np.uint16(here[i]) + np.uint16(under[i])
+            for i in range(count):
+                middle = np.uint16(here[i])
+                total = np.uint16(column[i] + column[U(i + 1)] + column[U(i + 2)] + np.uint16(4) * middle)
+                smooth = np.uint16((np.uint32(np.uint16(total + 6)) * np.uint32(5042)) >> 16)  # ⌊total / 13 + ½⌋
+                change = np.float32(np.int16(smooth - middle))
+                into[i] = np.int32(min(max(np.float32(middle) + rest * change, _ZERO), _TOP))
+            for i in range(0, count, width):
+                into[i], into[U(i + width - 1)] = here[i], here[U(i + width - 1)]

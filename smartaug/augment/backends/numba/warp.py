@@ -1,0 +1,360 @@
+"""Compiled affine resampling of one uint8 sample, planar, with coordinates in units of 2**-32 pixels.
+
+Same integers, hence same bytes, as `torch.warp`. A row of an affine map meets the image in one interval, so what lies
+outside is filled without looking at pixels, and the inside is read without checks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .memory import OPTIONS, U, copy, move
+
+ONE = 1 << 32
+HALF = 1 << 31
+CONSTANT, EDGE, REFLECT, SYMMETRIC = range(4)
+
+
+@njit(**OPTIONS)
+def _fill(dst, first, last, value):
+    for i in range(first, last):
+        dst[U(i)] = value
+
+
+@njit(**OPTIONS)
+def _quotient(a, b, reciprocal):
+    """⌊a / b⌋ for b > 0 by the float64 reciprocal and one correction, a third of an integer division's time."""
+    q = np.int64(np.floor(np.float64(a) * reciprocal))
+    rest = a - q * b
+    if rest < 0:
+        return q - 1
+    return q + 1 if rest >= b else q
+
+
+@njit(**OPTIONS)
+def _interval(start, step, reciprocal, limit, count):
+    """The x in [low, high) of 0..count-1 with 0 ≤ start + step · x < limit; reciprocal: 1 / |step|."""
+    end = start + step * (count - 1)
+    low, high = 0, count
+    if step >= 0:
+        if start >= limit or end < 0:
+            return 0, 0
+        if start < 0:
+            low = -_quotient(start, step, reciprocal)
+        if end >= limit:
+            high = _quotient(limit - 1 - start, step, reciprocal) + 1
+    else:
+        if start < 0 or end >= limit:
+            return 0, 0
+        if start >= limit:
+            low = _quotient(start - limit, -step, reciprocal) + 1
+        if end < 0:
+            high = _quotient(start, -step, reciprocal) + 1
+    return low, high
+
+
+@njit(**OPTIONS)
+def _both(xs, ys, a, d, inverse_a, inverse_d, width, height, count):
+    """The x in [low, high) whose x and y coordinates, starts xs and ys and steps a and d, both lie inside."""
+    low, high = _interval(xs, a, inverse_a, width, count)
+    from_rows, to_rows = _interval(ys, d, inverse_d, height, count)
+    low, high = max(low, from_rows), min(high, to_rows)
+    return (low, high) if low < high else (0, 0)
+
+
+@njit(**OPTIONS)
+def _reciprocal(step):
+    return 1.0 / np.float64(abs(step)) if step != 0 else 0.0
+
+
+@njit(**OPTIONS)
+def _pack(src, plane, packed):
+    """Three planes to one word a pixel, so that a tap is one read."""
+    red, green, blue = src[:plane], src[plane : 2 * plane], src[2 * plane : 3 * plane]
+    for i in range(plane):
+        packed[i] = np.uint32(red[i]) | (np.uint32(green[i]) << np.uint32(8)) | (np.uint32(blue[i]) << np.uint32(16))
+
+
+@njit(**OPTIONS)
+def _resolve(position, length, padding):
+    """``position`` brought into 0..length-1, or -1 where it is filled."""
+    if 0 <= position < length:
+        return position
+    if padding == CONSTANT:
+        return -1
+    if padding == REFLECT:
+        period = max(1, 2 * (length - 1))
+        position = (length - 1) - abs(position % period - (length - 1))
+    elif padding == SYMMETRIC:
+        position = position % (2 * length)
+        position = min(position, 2 * length - 1 - position)
+    return min(max(position, 0), length - 1)
+
+
+@njit(**OPTIONS)
+def _unpack(packed, count, dst, first, plane):
+    """``count`` packed pixels to the three planes of dst, from pixel ``first`` on."""
+    red = dst[first : first + count]
+    green = dst[plane + first : plane + first + count]
+    blue = dst[2 * plane + first : 2 * plane + first + count]
+    for i in range(count):
+        red[i] = np.uint8(packed[i])
+        green[i] = np.uint8(packed[i] >> np.uint32(8))
+        blue[i] = np.uint8(packed[i] >> np.uint32(16))
+
+
+@njit(**OPTIONS)
+def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
+    """Any affine map, constant fill: src (C·height·width) to dst (C·tall·wide); m six int64.
+
+    Pixels are widened to one word, three channels at a time, with the fill as one more word behind them: then outside
+    is a place like any other, and looking places up, gathering and narrowing are long loops without branches.
+    """
+    plane, out_plane = height * width, tall * wide
+    if m[3] == 0 and (m[0] == ONE or m[0] == -ONE):
+        _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill)
+        return
+    rows = max(1, min(tall, 2048 // max(1, wide)))
+    places = np.empty(rows * wide, np.int32)
+    taken = np.empty(rows * wide, np.uint32)
+    together = 3 if channels == 3 else 1
+    for c in range(0, channels, together):
+        if together == 3:
+            _pack(src, plane, packed)
+            packed[plane] = np.uint32(fill[0]) | (np.uint32(fill[1]) << 8) | (np.uint32(fill[2]) << 16)
+        else:
+            copy(src[c * plane : (c + 1) * plane], packed[:plane])
+            packed[plane] = fill[c]
+        for top in range(0, tall, rows):
+            count = (min(top + rows, tall) - top) * wide
+            for y in range(top, min(top + rows, tall)):
+                _places(m, y, height, width, places, (y - top) * wide, wide)
+            for i in range(count):
+                taken[i] = packed[U(places[i])]
+            if together == 3:
+                _unpack(taken, count, dst, top * wide, out_plane)
+            else:
+                copy(taken[:count], dst[c * out_plane + top * wide : c * out_plane + top * wide + count])
+
+
+@njit(**OPTIONS)
+def _places(m, y, height, width, places, first, wide):
+    """Where the pixels of row y are taken from, height · width for those from outside; to places[first:]."""
+    a, d = m[0], m[3]
+    xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
+    right, bottom = U(width * ONE), U(height * ONE)
+    outside, length = np.int32(height * width), np.int32(width)
+    for x in range(wide):
+        column, row = xs + a * x, ys + d * x
+        place = np.int32(np.int32(row >> 32) * length + np.int32(column >> 32))
+        places[U(first + x)] = place if (U(column) < right) & (U(row) < bottom) else outside
+
+
+@njit(**OPTIONS)
+def _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill):
+    """Pixels of a row stay neighbours (shifts, flips, shears along rows): rows are copied, forwards or backwards."""
+    plane, out_plane = height * width, tall * wide
+    a, inverse_a = m[0], _reciprocal(m[0])
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
+        low, high = _both(xs, ys, a, m[3], inverse_a, 0.0, width * ONE, height * ONE, wide)
+        start = (ys >> 32) * width + ((xs + a * low) >> 32)
+        for c in range(channels):
+            line = c * out_plane + y * wide
+            _fill(dst, line, line + low, fill[c])
+            _fill(dst, line + high, line + wide, fill[c])
+            into, first = line + low, c * plane + start
+            if a == ONE:
+                move(dst, into, src, first, high - low)
+            else:
+                for x in range(high - low):
+                    dst[U(into + x)] = src[U(first - x)]
+
+
+@njit(**OPTIONS)
+def nearest_separable(src, dst, channels, height, width, tall, wide, m, fill, padding, bounds):
+    """Columns depend on x alone and rows on y alone: flips, crops, shifts and zooms with any padding."""
+    plane, out_plane = height * width, tall * wide
+    columns = np.empty(wide, np.int64)
+    for x in range(wide):
+        position = min(max(m[0] * x + m[2], bounds[0]), bounds[1])
+        columns[x] = _resolve((position + HALF) >> 32, width, padding)
+    for y in range(tall):
+        position = min(max(m[4] * y + m[5], bounds[2]), bounds[3])
+        row = _resolve((position + HALF) >> 32, height, padding)
+        for c in range(channels):
+            line = c * out_plane + y * wide
+            if row < 0:
+                dst[line : line + wide] = fill[c]
+                continue
+            first = c * plane + row * width
+            for x in range(wide):
+                dst[U(line + x)] = src[U(first + columns[x])] if columns[x] >= 0 else fill[c]
+
+
+@njit(**OPTIONS)
+def _weight(position):
+    """The fraction of a coordinate in units of 1/2048."""
+    return ((position & (ONE - 1)) + (1 << 20)) >> 21
+
+
+@njit(**OPTIONS)
+def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
+    upper = upper_left * (2048 - across) + upper_right * across
+    lower = lower_left * (2048 - across) + lower_right * across
+    return (upper * (2048 - down) + lower * down + (1 << 21)) >> 22
+
+
+@njit(**OPTIONS)
+def _bordering(src, dst, channels, y, first, last, m, height, width, tall, wide, fill):
+    """Pixels of row y of which some taps lie outside."""
+    for x in range(first, last):
+        column, row = m[1] * y + m[2] + m[0] * x, m[4] * y + m[5] + m[3] * x
+        left, top, across, down = column >> 32, row >> 32, _weight(column), _weight(row)
+        has_left, has_right = 0 <= left < width, 0 <= left + 1 < width
+        has_top, has_bottom = 0 <= top < height, 0 <= top + 1 < height
+        for c in range(channels):
+            at, value = (c * height + top) * width + left, np.int32(fill[c])
+            dst[U((c * tall + y) * wide + x)] = _mixed(
+                np.int32(src[U(at)]) if has_top and has_left else value,
+                np.int32(src[U(at + 1)]) if has_top and has_right else value,
+                np.int32(src[U(at + width)]) if has_bottom and has_left else value,
+                np.int32(src[U(at + width + 1)]) if has_bottom and has_right else value,
+                across,
+                down,
+            )
+
+
+@njit(**OPTIONS)
+def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
+    """Any affine map with four taps, constant fill."""
+    plane, out_plane = height * width, tall * wide
+    a, d = m[0], m[3]
+    inverse_a, inverse_d = _reciprocal(a), _reciprocal(d)
+    if channels == 3:
+        _pack(src, plane, packed)
+    across, down = np.empty(wide, np.int32), np.empty(wide, np.int32)
+    taps = np.empty((4, wide), np.uint32)
+    first_tap, second_tap, third_tap, fourth_tap = taps[0], taps[1], taps[2], taps[3]
+    one, under = U(1), U(width)
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
+        low, high = _both(xs, ys, a, d, inverse_a, inverse_d, (width - 1) * ONE, (height - 1) * ONE, wide)
+        # from first to last some tap is inside, from low to high all four are
+        first, last = _both(xs + ONE, ys + ONE, a, d, inverse_a, inverse_d, (width + 1) * ONE, (height + 1) * ONE, wide)
+        if low == high:
+            low = high = last
+        for x in range(low, high):
+            across[U(x)], down[U(x)] = _weight(xs + a * x), _weight(ys + d * x)
+        for c in range(channels):
+            part, line = src[c * plane : (c + 1) * plane], c * out_plane + y * wide
+            if channels != 3 or c == 0:
+                for x in range(low, high):
+                    at = U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))
+                    if channels == 3:
+                        first_tap[U(x)], second_tap[U(x)] = packed[at], packed[at + one]
+                        third_tap[U(x)], fourth_tap[U(x)] = packed[at + under], packed[at + under + one]
+                    else:
+                        first_tap[U(x)], second_tap[U(x)] = part[at], part[at + one]
+                        third_tap[U(x)], fourth_tap[U(x)] = part[at + under], part[at + under + one]
+            drop = np.uint32(8 * c if channels == 3 else 0)
+            for x in range(low, high):
+                dst[U(line + x)] = _mixed(
+                    np.int32((first_tap[U(x)] >> drop) & np.uint32(255)),
+                    np.int32((second_tap[U(x)] >> drop) & np.uint32(255)),
+                    np.int32((third_tap[U(x)] >> drop) & np.uint32(255)),
+                    np.int32((fourth_tap[U(x)] >> drop) & np.uint32(255)),
+                    across[U(x)],
+                    down[U(x)],
+                )
+            _fill(dst, line, line + first, fill[c])
+            _fill(dst, line + last, line + wide, fill[c])
+        _bordering(src, dst, channels, y, first, low, m, height, width, tall, wide, fill)
+        _bordering(src, dst, channels, y, high, last, m, height, width, tall, wide, fill)
+
+
+@njit(**OPTIONS)
+def bilinear_separable(src, dst, channels, height, width, tall, wide, m, padding, bounds):
+    """Zooms and resized crops with four taps; padding other than constant. Rows are blended first, in one run."""
+    plane, out_plane = height * width, tall * wide
+    left, right = np.empty(wide, np.uint32), np.empty(wide, np.uint32)
+    across = np.empty(wide, np.int32)
+    lowest, highest = width - 1, 0
+    for x in range(wide):
+        position = min(max(m[0] * x + m[2], bounds[0]), bounds[1])
+        left[x] = _resolve(position >> 32, width, padding)
+        right[x] = _resolve((position >> 32) + 1, width, padding)
+        across[U(x)] = _weight(position)
+        lowest, highest = min(lowest, left[x], right[x]), max(highest, left[x], right[x])
+    blended = np.empty(width, np.int32)
+    for y in range(tall):
+        position = min(max(m[4] * y + m[5], bounds[2]), bounds[3])
+        top = _resolve(position >> 32, height, padding)
+        bottom = _resolve((position >> 32) + 1, height, padding)
+        down = np.int32(_weight(position))
+        up = np.int32(2048) - down
+        for c in range(channels):
+            upper, lower = c * plane + top * width, c * plane + bottom * width
+            for x in range(lowest, highest + 1):
+                blended[U(x)] = np.int32(src[U(upper + x)]) * up + np.int32(src[U(lower + x)]) * down
+            line = c * out_plane + y * wide
+            for x in range(wide):
+                near, far = blended[left[x]], blended[right[x]]
+                dst[U(line + x)] = (near * (2048 - across[U(x)]) + far * across[U(x)] + (1 << 21)) >> 22
+
+
+@njit(**OPTIONS)
+def nearest_padded(src, dst, channels, height, width, tall, wide, m, fill, padding, bounds):
+    """Any affine map with any padding, within bounds."""
+    plane, out_plane = height * width, tall * wide
+    places = np.empty(wide, np.int64)
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
+        for x in range(wide):
+            column = (min(max(xs + m[0] * x, bounds[0]), bounds[1]) + HALF) >> 32
+            row = (min(max(ys + m[3] * x, bounds[2]), bounds[3]) + HALF) >> 32
+            column, row = _resolve(column, width, padding), _resolve(row, height, padding)
+            places[U(x)] = row * width + column if row >= 0 and column >= 0 else -1
+        for c in range(channels):
+            first, line = c * plane, c * out_plane + y * wide
+            for x in range(wide):
+                place = places[U(x)]
+                dst[U(line + x)] = src[U(first + place)] if place >= 0 else fill[c]
+
+
+@njit(**OPTIONS)
+def bilinear_padded(src, dst, channels, height, width, tall, wide, m, fill, padding, bounds):
+    """Any affine map with four taps and any padding, within bounds."""
+    plane, out_plane = height * width, tall * wide
+    across, down = np.empty(wide, np.int32), np.empty(wide, np.int32)
+    places = np.empty((4, wide), np.int64)
+    for y in range(tall):
+        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
+        for x in range(wide):
+            column = min(max(xs + m[0] * x, bounds[0]), bounds[1])
+            row = min(max(ys + m[3] * x, bounds[2]), bounds[3])
+            across[U(x)], down[U(x)] = _weight(column), _weight(row)
+            column, row = column >> 32, row >> 32
+            left, right = _resolve(column, width, padding), _resolve(column + 1, width, padding)
+            top, bottom = _resolve(row, height, padding), _resolve(row + 1, height, padding)
+            places[0, U(x)] = top * width + left if top >= 0 and left >= 0 else -1
+            places[1, U(x)] = top * width + right if top >= 0 and right >= 0 else -1
+            places[2, U(x)] = bottom * width + left if bottom >= 0 and left >= 0 else -1
+            places[3, U(x)] = bottom * width + right if bottom >= 0 and right >= 0 else -1
+        for c in range(channels):
+            first, line, value = c * plane, c * out_plane + y * wide, np.int32(fill[c])
+            for x in range(wide):
+                dst[U(line + x)] = _mixed(
+                    _tap(src, first, places[0, U(x)], value),
+                    _tap(src, first, places[1, U(x)], value),
+                    _tap(src, first, places[2, U(x)], value),
+                    _tap(src, first, places[3, U(x)], value),
+                    across[U(x)],
+                    down[U(x)],
+                )
+
+
+@njit(**OPTIONS)
+def _tap(src, first, place, value):
+    return np.int32(src[U(first + place)]) if place >= 0 else value

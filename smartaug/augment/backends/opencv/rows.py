@@ -1,0 +1,128 @@
+"""Colour and blur by OpenCV itself, row by row on the CPU: the calls albumentations makes, hence its bytes.
+
+When: images are on the CPU and OpenCV is installed; elsewhere `opencv_tone` computes the same with torch. Each function
+differs from torch's by one grey level at most, and hardly ever but for hues: OpenCV's HSV2RGB cuts fractions off in the
+whole vectors of a line, as torch does, and rounds in the rest of it. Cost: less than a sixth of torch's time.
+
+Functions take rows (n, C, H, W) uint8 of 1 or 3 channels on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..torch.clahe import opencv_installed
+
+_LEVELS = np.arange(256, dtype=np.float32)
+
+
+def serves(images: Tensor) -> bool:
+    """Whether OpenCV can be called for ``images``."""
+    return images.device.type == "cpu" and opencv_installed()
+
+
+def each(images: Tensor, make: Callable[..., Any], *arguments: Any) -> Tensor:
+    """``make(picture, *arguments of its row)`` of every row, a picture being (H, W, C), or (H, W) for one channel."""
+    import cv2
+
+    made = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for planes, into, *own in zip(images.contiguous().numpy(), made.numpy(), *arguments, strict=True):
+        if len(planes) == 1:
+            into[0] = make(planes[0], *own)
+            continue
+        cv2.split(make(cv2.merge(list(planes)), *own), list(into))
+    return made
+
+
+def greyed(images: Tensor) -> Tensor:
+    """Grey in all of three channels, by OpenCV's weights."""
+    import cv2
+
+    made = [cv2.cvtColor(cv2.merge(list(planes)), cv2.COLOR_RGB2GRAY) for planes in images.contiguous().numpy()]
+    return torch.from_numpy(np.stack(made))[:, None].expand_as(images)
+
+
+def recoloured(images: Tensor, tables: Tensor) -> Tensor:
+    """Hue, saturation and value of three channels replaced by way of tables (n, up to 3, 256) uint8."""
+    return each(images, _recoloured, tables.numpy())
+
+
+def _recoloured(picture: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    import cv2
+
+    parts = list(cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)))
+    for place, table in enumerate(tables):
+        parts[place] = cv2.LUT(parts[place], table)
+    return cv2.cvtColor(cv2.merge(parts), cv2.COLOR_HSV2RGB)
+
+
+def contrasted(images: Tensor, factor: Tensor) -> Tensor:
+    """v · factor + (1 − factor) · mean of the grey picture, cut off; factor (n,)."""
+    return each(images, _contrasted, factor.tolist())
+
+
+def _contrasted(picture: np.ndarray, factor: float) -> np.ndarray:
+    import cv2
+
+    mean = float((picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)).mean())
+    if factor == 0:
+        return np.full_like(picture, int(mean + 0.5))
+    table = _LEVELS * np.float32(factor) + np.float32(mean * (1.0 - factor))
+    return cv2.LUT(picture, np.clip(table, 0.0, 255.0).astype(np.uint8))
+
+
+def saturated(images: Tensor, factor: Tensor) -> Tensor:
+    """factor · v + (1 − factor) · grey of three channels, rounded; factor (n,)."""
+    return each(images, _saturated, factor.tolist())
+
+
+def _saturated(picture: np.ndarray, factor: float) -> np.ndarray:
+    import cv2
+
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(picture, factor, grey, 1.0 - factor, 0.0)
+
+
+def jittered(
+    images: Tensor,
+    brightness: Tensor,
+    contrast: Tensor,
+    saturation: Tensor,
+    hue: Tensor,
+    order: Tensor,
+    turns: Tensor,
+) -> Tensor:
+    """`opencv_tone.jitter`, a picture going through its four operations at once."""
+    import cv2
+
+    def one(
+        picture: np.ndarray, light: Any, contrast: float, saturation: float, hue: Any, order: Any, turns: bool
+    ) -> Any:
+        for number in order:
+            if number == 0:
+                picture = cv2.LUT(picture, light)
+            elif number == 1:
+                picture = _contrasted(picture, contrast)
+            elif picture.ndim == 3 and number == 2:
+                picture = _saturated(picture, saturation)
+            elif picture.ndim == 3 and turns:
+                picture = _recoloured(picture, hue[None])
+        return picture
+
+    factors = contrast.tolist(), saturation.tolist()
+    return each(images, one, brightness.numpy(), *factors, hue.numpy(), order.tolist(), turns.tolist())
+
+
+def blurred(images: Tensor, weights: Tensor) -> Tensor:
+    """Rows and columns weighted by weights (n, K) around each pixel, the border reflected, rounded."""
+    import cv2
+
+    def one(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+        return cv2.sepFilter2D(picture, -1, kernel, kernel)
+
+    return each(images, one, weights.numpy())

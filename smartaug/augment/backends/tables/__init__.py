@@ -1,0 +1,1 @@
+"""Tables that several backends are made from: one fact, one place."""

@@ -1,0 +1,133 @@
+"""Affine resampling in Triton: any matrix, nearest or bilinear, every padding; coordinates as `plan.Warp` fixes them.
+
+The same integers, hence for uint8 the same bytes, as `torch.warp`. A program works out the coordinates of a block of
+output pixels once and gathers every channel there.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .memory import buffer, channel_step, finish, pixel_step, read, record
+
+CONSTANT = tl.constexpr(0)
+EDGE = tl.constexpr(1)
+REFLECT = tl.constexpr(2)
+SYMMETRIC = tl.constexpr(3)
+HALF = tl.constexpr(1 << 31)
+FRACTION = tl.constexpr((1 << 32) - 1)
+
+
+@triton.jit
+def _modulo(a, b):
+    """a mod b in 0..b-1 for b > 0, also for negative a."""
+    rest = a % b
+    return tl.where(rest < 0, rest + b, rest)
+
+
+@triton.jit
+def within(position, length, PADDING: tl.constexpr):
+    """Positions brought into 0..length-1."""
+    if PADDING == REFLECT:
+        last = length - 1
+        position = last - tl.abs(_modulo(position, tl.maximum(2 * last, 1)) - last)
+    elif PADDING == SYMMETRIC:
+        position = _modulo(position, 2 * length)
+        position = tl.minimum(position, 2 * length - 1 - position)
+    return tl.minimum(tl.maximum(position, 0), length - 1)
+
+
+@triton.jit
+def _seen(position, length):
+    return (position >= 0) & (position < length)
+
+
+@triton.jit
+def _tap(part, row_at, column_at, mask, seen, fill, FLOAT: tl.constexpr, PADDING: tl.constexpr):
+    """One channel at the given places, or the fill."""
+    values = read(part + (row_at + column_at), mask, FLOAT)
+    if PADDING == CONSTANT:
+        values = tl.where(seen, values, fill.to(values.dtype))
+    return values
+
+
+@triton.jit
+def warp(
+    given,
+    first,
+    second,
+    to_first,
+    to_second,
+    info,
+    matrices,
+    bounds,
+    fill,
+    scale,
+    shift,
+    blocks,
+    height,
+    width,
+    tall,
+    wide,
+    C: tl.constexpr,
+    LAST: tl.constexpr,
+    FLOAT: tl.constexpr,
+    STORE: tl.constexpr,
+    BILINEAR: tl.constexpr,
+    PADDING: tl.constexpr,
+    BOUNDED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Samples of height × width resampled to tall × wide.
+
+    matrices (n, 6) and bounds (n, 4), low and high x, low and high y: int64 in units of 2**-32 pixels. fill (C,).
+    """
+    k = tl.program_id(0) // blocks
+    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
+    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
+    plane, out_plane = height * width, tall * wide
+    part = buffer(given, first, second, source, row, C * plane)
+    out = buffer(to_first, to_first, to_second, target, row, C * out_plane)
+    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
+    mask = pixel < out_plane
+    m = matrices + k * 6
+    down, across = (pixel // wide).to(tl.int64), (pixel % wide).to(tl.int64)
+    xs = tl.load(m) * across + (tl.load(m + 1) * down + tl.load(m + 2))
+    ys = tl.load(m + 3) * across + (tl.load(m + 4) * down + tl.load(m + 5))
+    if BOUNDED:
+        b = bounds + k * 4
+        xs = tl.minimum(tl.maximum(xs, tl.load(b)), tl.load(b + 1))
+        ys = tl.minimum(tl.maximum(ys, tl.load(b + 2)), tl.load(b + 3))
+    if BILINEAR:
+        left, top = (xs >> 32).to(tl.int32), (ys >> 32).to(tl.int32)
+        left_in, right_in = _seen(left, width), _seen(left + 1, width)
+        top_in, bottom_in = _seen(top, height), _seen(top + 1, height)
+        near, far = within(left, width, PADDING) * step, within(left + 1, width, PADDING) * step
+        upper, lower = within(top, height, PADDING) * width * step, within(top + 1, height, PADDING) * width * step
+        for c in tl.static_range(C):
+            value = tl.load(fill + c)
+            channel = part + c * jump
+            a = _tap(channel, upper, near, mask, top_in & left_in, value, FLOAT, PADDING)
+            b = _tap(channel, upper, far, mask, top_in & right_in, value, FLOAT, PADDING)
+            d = _tap(channel, lower, near, mask, bottom_in & left_in, value, FLOAT, PADDING)
+            e = _tap(channel, lower, far, mask, bottom_in & right_in, value, FLOAT, PADDING)
+            if FLOAT:
+                u = (xs & FRACTION).to(tl.float32) * (1.0 / 4294967296.0)
+                v = (ys & FRACTION).to(tl.float32) * (1.0 / 4294967296.0)
+                a += (b - a) * u
+                d += (e - d) * u
+                mixed = a + (d - a) * v
+            else:
+                s = (((xs & FRACTION) + 1048576) >> 21).to(tl.int32)
+                t = (((ys & FRACTION) + 1048576) >> 21).to(tl.int32)
+                mixed = (a * (2048 - s) + b * s) * (2048 - t) + (d * (2048 - s) + e * s) * t
+                mixed = (mixed + 2097152) >> 22
+            finish(out + pixel + c * out_plane, mixed, tl.load(scale + c), tl.load(shift + c), mask, STORE)
+    else:
+        column, line = ((xs + HALF) >> 32).to(tl.int32), ((ys + HALF) >> 32).to(tl.int32)
+        seen = _seen(column, width) & _seen(line, height)
+        column_at, row_at = within(column, width, PADDING) * step, within(line, height, PADDING) * width * step
+        for c in tl.static_range(C):
+            taken = _tap(part + c * jump, row_at, column_at, mask, seen, tl.load(fill + c), FLOAT, PADDING)
+            finish(out + pixel + c * out_plane, taken, tl.load(scale + c), tl.load(shift + c), mask, STORE)

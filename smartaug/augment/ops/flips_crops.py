@@ -1,0 +1,190 @@
+"""Moving whole pixels: mirrored, padded, cut. Nothing is interpolated, and neighbours join into one warp.
+
+What: `Flip` mirrors a sample, `Pad` puts a frame around it, `Crop` cuts a window out of it, `PadCrop` does both at a
+random place. When: the usual augmentation of small images; batches of images of one size. Cost: one copy of the batch.
+Reference: torchvision's RandomHorizontalFlip, RandomVerticalFlip, Pad, RandomCrop and CenterCrop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ... import draws
+from ..augmentation import Augmentation, Cuts, check_probability, equal_cuts
+from ..checks import check_fill
+from ..plan import PADDINGS, Plan, Trace, Warp, per_channel
+
+
+class Flip(Augmentation):
+    """Mirror each sample with probability ``p``: left–right, or upside down with ``vertical=True``."""
+
+    def __init__(self, p: float = 0.5, *, vertical: bool = False) -> None:
+        self.p = check_probability(p)
+        self.vertical = vertical
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw which of the B samples are mirrored."""
+        batch, _, height, width = shape
+        flipped = (draws.uniform(key).numpy() < self.p).astype(np.int64)
+        matrix = _mirrors(self.vertical, height if self.vertical else width).take(flipped, 0)
+        names = ("Identity", "VerticalFlip" if self.vertical else "HorizontalFlip")
+        trace = Trace(torch.from_numpy(flipped[:, None]), torch.zeros(batch, 1), names)
+        return Plan(tuple(shape), (Warp(torch.from_numpy(matrix), (height, width), grid=True, inside=True),), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """As it is, or mirrored."""
+        return {((), 0): [self.p]}
+
+
+@lru_cache(maxsize=64)
+def _mirrors(vertical: bool, length: int) -> np.ndarray:
+    """The matrices (2, 2, 3) of the picture as it is and mirrored, ``length`` pixels along the axis concerned."""
+    as_it_is, mirrored = np.eye(2, 3), np.eye(2, 3)
+    mirrored[int(vertical), int(vertical)], mirrored[int(vertical), 2] = -1.0, length - 1.0
+    return np.stack([as_it_is, mirrored])
+
+
+class PadCrop(Augmentation):
+    """Pad each side by ``padding`` pixels, then cut a window at a uniformly random place.
+
+    padding: pixels; size: (height, width) of the window in pixels, None for the image's own. fill: value of the
+    padding in the image's own units (0–255 for uint8), one or one per channel. mode: "constant", "edge", "reflect" or
+    "symmetric". Raises ValueError when the window does not fit the padded image.
+    """
+
+    def __init__(
+        self,
+        padding: int = 4,
+        *,
+        size: int | tuple[int, int] | None = None,
+        fill: float | Sequence[float] = 0,
+        mode: str = "constant",
+    ) -> None:
+        if not isinstance(padding, int) or padding < 0:
+            raise ValueError(f"padding must be a number of pixels ≥ 0, got {padding!r}")
+        if mode not in PADDINGS:
+            raise ValueError(f"mode must be one of {', '.join(PADDINGS)}, got {mode!r}")
+        self.padding, self.mode = padding, mode
+        self.size = (size, size) if isinstance(size, int) else size
+        self.fill = per_channel(fill, "fill")
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw where each of the B windows lies."""
+        batch, channels, height, width = shape
+        check_fill(self.fill, channels)
+        size = self.size or (height, width)
+        room = height + 2 * self.padding - size[0], width + 2 * self.padding - size[1]
+        if min(room) < 0:
+            raise ValueError(
+                f"PadCrop cannot cut {size[0]}×{size[1]} out of {height}×{width} padded by {self.padding}; "
+                f"use a padding of at least {-(min(room) // 2)}"
+            )
+        drawn = draws.uniform(key, (2,), dtype=torch.float64).numpy()
+        down, across = np.floor(drawn[:, 0] * (room[0] + 1)), np.floor(drawn[:, 1] * (room[1] + 1))
+        matrix = np.zeros((batch, 2, 3))
+        matrix[:, 0, 0] = matrix[:, 1, 1] = 1.0
+        matrix[:, 0, 2], matrix[:, 1, 2] = across - self.padding, down - self.padding
+        off_centre = np.hypot(down - room[0] / 2, across - room[1] / 2).astype(np.float32)
+        warp = Warp(
+            torch.from_numpy(matrix),
+            size,
+            fill=self.fill,
+            padding=self.mode,
+            grid=True,
+            inside=self.padding == 0,
+        )
+        trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(off_centre[:, None]), ("PadCrop",))
+        return Plan(tuple(shape), (warp,), trace)
+
+    def cuts(self, shape: Sequence[int]) -> Cuts:
+        """Every place of the window, down and across."""
+        size = self.size or (shape[2], shape[3])
+        places = [length + 2 * self.padding - side + 1 for length, side in zip(shape[2:], size, strict=True)]
+        return {((), axis): equal_cuts(count) for axis, count in enumerate(places)}
+
+
+def shifts(top: Tensor, left: Tensor) -> Tensor:
+    """Matrices (B, 2, 3) float64 that read ``top`` rows further down and ``left`` columns further right."""
+    matrix = torch.eye(2, 3, dtype=torch.float64).repeat(len(top), 1, 1)
+    matrix[:, 0, 2], matrix[:, 1, 2] = left, top
+    return matrix
+
+
+class Pad(Augmentation):
+    """Pixels added around each sample: left, top, right, bottom; a negative number cuts off.
+
+    fill: value of the padding in the image's own units (0–255 for uint8), one or one per channel; mask_fill: that of a
+    mask. mode: "constant", "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated).
+    """
+
+    def __init__(
+        self,
+        padding: tuple[int, int, int, int],
+        *,
+        fill: float | Sequence[float] = 0,
+        mode: str = "constant",
+        mask_fill: float = 0,
+    ) -> None:
+        if len(padding) != 4 or not all(isinstance(side, int) for side in padding):
+            raise ValueError(f"padding must be pixels (left, top, right, bottom), got {padding!r}")
+        if mode not in PADDINGS:
+            raise ValueError(f"mode must be one of {', '.join(PADDINGS)}, got {mode!r}")
+        self.padding, self.mode, self.fill = tuple(padding), mode, per_channel(fill, "fill")
+        self.mask_fill = float(mask_fill)
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Nothing is drawn: the same frame for all B samples."""
+        batch, channels, height, width = shape
+        check_fill(self.fill, channels)
+        left, top, right, bottom = self.padding
+        size = height + top + bottom, width + left + right
+        if min(size) < 1:
+            raise ValueError(f"Pad leaves nothing of {height}×{width} images with padding={self.padding}")
+        rows = torch.ones(batch, dtype=torch.float64)
+        warp = Warp(
+            shifts(-top * rows, -left * rows),
+            size,
+            fill=self.fill,
+            padding=self.mode,
+            grid=True,
+            inside=max(self.padding) <= 0,
+            mask_fill=self.mask_fill,
+        )
+        return Plan(tuple(shape), (warp,), Trace.empty(batch))
+
+
+class Crop(Augmentation):
+    """A window of ``size`` (height, width) pixels cut out of each sample.
+
+    place: "random" (uniform) or "center" (torchvision's: rounded half to even). Raises ValueError when the window does
+    not fit; put `Pad` before it.
+    """
+
+    def __init__(self, size: tuple[int, int], *, place: str = "random") -> None:
+        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+            raise ValueError(f"size must be pixels (height, width), got {size!r}; write size=(224, 224)")
+        if place not in ("random", "center"):
+            raise ValueError(f'place must be "random" or "center", got {place!r}')
+        self.size, self.place = (size[0], size[1]), place
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw where each of the B windows lies."""
+        batch, _, height, width = shape
+        room = height - self.size[0], width - self.size[1]
+        if min(room) < 0:
+            raise ValueError(f"Crop cannot cut {self.size[0]}×{self.size[1]} out of {height}×{width}; pad before it")
+        if self.place == "center":
+            drawn = torch.tensor([round(side / 2) for side in room], dtype=torch.float64).expand(batch, 2)
+            trace = Trace.empty(batch)
+        else:
+            choices = torch.tensor([room[0] + 1.0, room[1] + 1.0], dtype=torch.float64)
+            drawn = (draws.uniform(key, (2,), dtype=torch.float64) * choices).floor_()
+            off_centre = torch.hypot(drawn[:, 0] - room[0] / 2, drawn[:, 1] - room[1] / 2).float()
+            trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), off_centre[:, None], ("Crop",))
+        warp = Warp(shifts(drawn[:, 0], drawn[:, 1]), self.size, grid=True, inside=True)
+        return Plan(tuple(shape), (warp,), trace)

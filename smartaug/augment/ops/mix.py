@@ -1,0 +1,77 @@
+"""MixUp and CutMix with a partner and a share drawn per sample.
+
+What: each sample is blended with (MixUp), or gets a rectangle of (CutMix), another sample of the batch; labels become
+soft in the same shares. When: classification with enough epochs; a strong regulariser, usual on CIFAR and ImageNet.
+Cost: one extra read of the batch. Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Yun
+et al., "CutMix", ICCV 2019. Difference: both papers draw one share λ for the whole batch, here each sample has its
+own, and partners form one random cycle, so no sample meets itself (in a batch of one it does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ... import draws
+from ..augmentation import Augmentation, check_probability
+from ..plan import Mix, Plan, Trace
+
+
+class _Mixing(Augmentation):
+    def __init__(self, alpha: float = 1.0, *, p: float = 1.0, num_classes: int | None = None) -> None:
+        if not isinstance(alpha, (int, float)) or not alpha > 0:
+            raise ValueError(f"alpha must be positive, got {alpha!r}; for no mixing leave {type(self).__name__} out")
+        if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+            raise ValueError(f"num_classes must be a positive integer or None, got {num_classes!r}")
+        self.alpha, self.p, self.num_classes = float(alpha), check_probability(p), num_classes
+
+    def _shares(self, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Partner (B,) int64, own share λ (B,) float64 (1 where p leaves the sample alone), mixed (B,) bool."""
+        order = draws.permutation(draws.fold(key, 0))
+        partner = torch.empty_like(order)
+        partner[order] = order.roll(-1)
+        mixed = draws.uniform(draws.fold(key, 1)) < self.p
+        share = draws.symmetric_beta(draws.fold(key, 2), self.alpha)
+        return partner, torch.where(mixed, share, 1.0), mixed
+
+    def _trace(self, mixed: Tensor, share: Tensor) -> Trace:
+        names = ("Identity", type(self).__name__)
+        return Trace(mixed.long()[:, None], (share.float() * mixed)[:, None], names)
+
+
+class MixUp(_Mixing):
+    """λ x_i + (1 − λ) x_j with λ ~ Beta(alpha, alpha) per sample, with probability ``p``; labels likewise.
+
+    num_classes: width of the soft labels; None: the dataset's classes, else the largest label seen plus one.
+    """
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw partners and shares of the B samples."""
+        partner, share, mixed = self._shares(key)
+        return Plan(tuple(shape), (Mix(partner, share.float()),), self._trace(mixed, share))
+
+
+class CutMix(_Mixing):
+    """A rectangle of another sample pasted in, its area 1 − λ with λ ~ Beta(alpha, alpha) per sample.
+
+    The rectangle's centre is uniform and it is cut off at the border; λ is then the area that stayed, exactly.
+    num_classes: width of the soft labels; None: the dataset's classes, else the largest label seen plus one.
+    """
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """Draw partners and rectangles of the B samples."""
+        _, _, height, width = shape
+        partner, share, mixed = self._shares(key)
+        side = (1.0 - share).sqrt()
+        centre = draws.uniform(draws.fold(key, 3), (2,), dtype=torch.float64)
+        spans = []
+        for place, length in ((centre[:, 0], height), (centre[:, 1], width)):
+            middle, half = (place * length).floor(), (side * length / 2).floor()
+            low = (middle - half).clamp(0, length)
+            spans.append((low.long(), ((middle + half).clamp(0, length) - low).long()))
+        (top, tall), (left, wide) = spans
+        kept = 1.0 - (tall * wide).double() / max(1, height * width)
+        boxes = torch.stack([top, left, tall, wide], -1)
+        return Plan(tuple(shape), (Mix(partner, kept.float(), boxes),), self._trace(mixed, kept))

@@ -1,0 +1,43 @@
+"""First-order effects of training samples on the validation loss; the only code that calls the user's model.
+
+| file | holds |
+|---|---|
+| `first_order` | `direction`, `benefit`, `embeddings`, `Pass`: what reweighters and users call |
+| `model_call` | the call of the model with other parameter values |
+| `tangents` | the derivative of its logits along a direction |
+| `untouched` | parameters, buffers, generators and modes put back, bit for bit |
+| `last_layer` | the model's last linear layer and its features |
+| `logits` | logits, log-probabilities and label distributions from what a model returns |
+"""
+
+from .first_order import (
+    Pass,
+    Scope,
+    benefit,
+    call,
+    direction,
+    embeddings,
+    input_gradients,
+    outputs,
+    push_inputs,
+    pushed,
+    stepped,
+)
+from .model_call import Direction
+from .tangents import Method
+
+__all__ = [
+    "Direction",
+    "Method",
+    "Pass",
+    "Scope",
+    "benefit",
+    "call",
+    "direction",
+    "embeddings",
+    "input_gradients",
+    "outputs",
+    "push_inputs",
+    "pushed",
+    "stepped",
+]

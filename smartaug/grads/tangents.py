@@ -1,0 +1,172 @@
+"""The derivative of a model's logits along a direction: forward mode, two reverse passes, or a difference.
+
+Forward mode costs least and is exact; two reverse passes stand in where an operation has no forward-mode rule or a
+wrapper drops tangents; a difference needs no derivative at all. See `grads.benefit`.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+
+from .logits import wide
+from .model_call import Direction, call_model, device_of
+from .untouched import generator_state, same_state, set_generator_state, untouched
+
+Method = Literal["jvp", "difference"]
+
+_log = logging.getLogger("smartaug")
+_reverse_only: WeakSet[nn.Module] = WeakSet()  # models without forward mode: two VJPs instead
+_checked: WeakSet[nn.Module] = WeakSet()  # models whose forward mode agreed with reverse mode once
+_given_logits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often logits came with the call
+_other_logits: WeakSet[nn.Module] = WeakSet()  # models whose given logits were not their own
+
+
+def push(
+    module: nn.Module,
+    inputs: Any,
+    values: Direction,
+    direction: Mapping[str, Tensor],
+    method: Method,
+    training: bool | None,
+    logits: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Raw logits z and their derivative along ``direction``; names it lacks do not move."""
+    device = device_of(inputs)
+    tangents = {name: part.to(values[name].dtype) for name, part in direction.items()}
+    if method == "difference":
+        return _difference(module, inputs, values, tangents, training, device, logits)
+    if module not in _reverse_only:
+        try:
+            with untouched(module, training, device):
+                z, h = _forward_mode(module, inputs, values, tangents)
+        except (NotImplementedError, RuntimeError) as error:
+            if not any(words in str(error) for words in ("forward AD", "forward mode AD", "jvp")):
+                raise
+            _fall_back(module, str(error).splitlines()[0])
+        else:
+            if module in _checked or _agrees(module, inputs, values, tangents, h, training, device):
+                _checked.add(module)
+                return z, h
+            _fall_back(module, "its forward mode disagrees with reverse mode (a reentrant checkpoint?)")
+    with untouched(module, training, device), torch.enable_grad():
+        return _two_reverse(module, inputs, values, tangents)
+
+
+def _fall_back(module: nn.Module, why: str) -> None:
+    _reverse_only.add(module)
+    _log.warning("benefit of %s uses two reverse passes, about twice the cost: %s", type(module).__name__, why)
+
+
+def _forward_mode(module: nn.Module, inputs: Any, values: Direction, tangents: Direction) -> tuple[Tensor, Tensor]:
+    with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
+        # torch scripts its own forward-mode rules when they are first met, and warns that scripting is deprecated
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+        duals = {name: forward_ad.make_dual(values[name], part) for name, part in tangents.items()}
+        unpacked = forward_ad.unpack_dual(call_model(module, {**values, **duals}, inputs))
+        z, h = unpacked.primal.detach(), unpacked.tangent
+        return z, torch.zeros_like(z) if h is None else h.detach()
+
+
+def _two_reverse(module: nn.Module, inputs: Any, values: Direction, tangents: Direction) -> tuple[Tensor, Tensor]:
+    """J t as the derivative of ⟨Jᵀu, t⟩ in u: the double-backward trick."""
+    leaves = {name: values[name].detach().requires_grad_() for name in tangents}
+    z = call_model(module, {**values, **leaves}, inputs)
+    u = torch.zeros_like(z, requires_grad=True)
+    pulled = torch.autograd.grad(z, list(leaves.values()), u, create_graph=True, allow_unused=True)
+    pairs = [(part, tangents[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
+    inner = sum(((part * tangent).sum() for part, tangent in pairs), torch.zeros((), device=z.device))
+    (h,) = torch.autograd.grad(inner, u) if pairs else (torch.zeros_like(z),)
+    return z.detach(), h.detach()
+
+
+def _agrees(
+    module: nn.Module,
+    inputs: Any,
+    values: Direction,
+    tangents: Direction,
+    h: Tensor,
+    training: bool | None,
+    device: torch.device,
+) -> bool:
+    """Once a model: ⟨u, J t⟩ = ⟨Jᵀu, t⟩ for one u. Some wrappers drop tangents without an error."""
+    if not bool(torch.isfinite(h).all()) or h.numel() == 0:
+        return True  # says nothing about the rules; the caller sees the NaN
+    leaves = {name: values[name].detach().requires_grad_() for name in tangents}
+    with untouched(module, training, device), torch.enable_grad():
+        z = call_model(module, {**values, **leaves}, inputs)
+        u = h / h.norm() if bool(h.norm() > 0) else torch.ones_like(h)
+        pulled = torch.autograd.grad(z, list(leaves.values()), u.to(z.dtype), allow_unused=True)
+    pairs = [(part, tangents[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
+    reverse = sum(float((part * tangent).sum()) for part, tangent in pairs)
+    forward = float((u * h).sum())
+    scale = sum(float(part.norm() * tangent.norm()) for part, tangent in pairs)
+    near = 1e-3 if h.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(device.type) else 0.1
+    return abs(reverse - forward) <= near * max(abs(forward), 1e-3 * scale)
+
+
+def _difference(
+    module: nn.Module,
+    inputs: Any,
+    values: Direction,
+    tangents: Direction,
+    training: bool | None,
+    device: torch.device,
+    logits: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    eps = max(torch.finfo(values[name].dtype).eps for name in tangents)
+    if eps > torch.finfo(torch.float32).eps:
+        raise ValueError(
+            'method="difference" needs parameters of at least float32, in which a small step can be seen; write '
+            'method="jvp"'
+        )
+    size = _norm(values[name] for name in tangents) / _norm(tangents.values()).clamp_min(1e-30)
+    step = eps**0.5 / 5 * size
+    with untouched(module, training, device), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        state = generator_state(device)
+
+        def moved(sign: float) -> Tensor:
+            set_generator_state(device, state)
+            there = {
+                name: torch.addcmul(values[name], part, (sign * step).to(part.dtype)) for name, part in tangents.items()
+            }
+            made = call_model(module, {**values, **there}, inputs)
+            return made.to(wide(made.dtype))
+
+        up = moved(1.0)
+        if logits is not None and same_state(state, generator_state(device)):
+            z = logits.detach().to(up.dtype)
+            if _are_own(module, z, up, logits, lambda: moved(0.0)):
+                return z, (up - z) / step
+        down = moved(-1.0)
+    return (up + down) / 2, (up - down) / (2 * step)
+
+
+def _are_own(module: nn.Module, z: Tensor, up: Tensor, logits: Tensor, own: Callable[[], Tensor]) -> bool:
+    """Whether z are the model's logits, to within a tenth of what the step changed; looked at ever more rarely."""
+    if module in _other_logits or logits.shape != up.shape or logits.dtype != up.dtype:
+        return False
+    calls = _given_logits[module] = _given_logits.get(module, 0) + 1
+    if calls & (calls - 1):
+        return True
+    made = own()
+    if not bool(torch.isfinite(z).all()) or float((z - made).norm()) <= 0.1 * float((up - made).norm()):
+        return True  # what is not finite says nothing; the caller sees it
+    _other_logits.add(module)
+    _log.warning(
+        "the logits given for %s are not its own to the precision that a difference needs (autocast? a softmax or a "
+        "scale behind the model?); two passes of our own stand in",
+        type(module).__name__,
+    )
+    return False
+
+
+def _norm(parts: Any) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part.float()) for part in parts]))

@@ -1,0 +1,176 @@
+"""albumentations' transforms (2.0.8, and its successor as far as names and attributes agree), read, never imported.
+
+What: containers (Compose, Sequential, OneOf, OneOrOther, SomeOf, RandomOrder), each ``p``, and the transforms in
+`_TRANSLATORS`, with the library's own parameters and distribution, as it computes them on uint8 images. When: a
+pipeline that ends in ToTensorV2. What stays in the worker, with all before it: cubic, area and wrapping resampling,
+crops of images whose size is not known to be equal, inpainting and random fills, Lambda, whatever is not in the table;
+and whole pipelines with boxes, keypoints or additional targets. Cost: values by tables, geometry by warps, on the
+device; noise and blur cost most.
+
+Masks move with the image by the geometric segments, to the nearest pixel, filled with ``fill_mask``; a transform with
+another ``mask_interpolation`` stays. Where a mask is resized the pixel under the centre is taken, OpenCV takes ⌊x⌋.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ... import augment as A
+from ..head import AsTensor
+from ..registry import several
+from ..steps import State, Step, folded, worker
+from . import geometry as albumentations_geometry
+from . import values as albumentations_values
+from .head import Head, is_container
+
+_FORCED = ("Compose", "Sequential", "OneOf")  # containers whose p a OneOf around them sets aside
+
+
+def parts(transform: Any) -> Sequence[Any] | None:
+    """The transforms of a pipeline that always runs and ends in a tensor, or of one inside it."""
+    if type(transform).__name__ not in ("Compose", "Sequential") or transform.p < 1 or _whole(transform) is not None:
+        return None
+    return list(transform.transforms)
+
+
+def _whole(transform: Any) -> str | None:
+    """Why a pipeline stays as it is, or None."""
+    if getattr(transform, "processors", None):
+        return "it moves boxes or keypoints with the image"
+    if getattr(transform, "additional_targets", None):
+        return "it transforms more than one image of a sample"
+    if getattr(transform, "save_applied_params", False):
+        return "it reports its parameters (save_applied_params)"
+    inside = list(transform.transforms)
+    outermost = type(transform).__name__ == "Compose" and getattr(transform, "main_compose", True)
+    if outermost and (not inside or type(inside[-1]).__name__ not in ("ToTensorV2", "ToTensor")):
+        return "its images are arrays (H, W, C), and only tensors are batched: put ToTensorV2 at its end"
+    return None
+
+
+def translate(transform: Any, state: State) -> Step | None:
+    """What becomes of an albumentations transform, its ``p`` included; every one of them is known or stays by name."""
+    name = type(transform).__name__
+    if name in _CONTAINERS:
+        return _CONTAINERS[name](transform, state)
+    known = _TRANSLATORS.get(name)
+    if known is None:
+        return worker(transform, state, "not covered, so it keeps its place", keeps_size=False, channels=None)
+    if transform.p <= 0:
+        return folded(transform, state, state, "p=0: it never runs")
+    step = known(transform, state)
+    if transform.p >= 1 or step.where == "worker" or (step.where == "folded" and step.after == state):
+        return step
+    same = step.after.size == state.size and step.after.scale == state.scale
+    if not same or step.where == "folded":
+        return worker(
+            transform,
+            state,
+            f"p={transform.p:g}: it changes the size or the units of some samples",
+            keeps_size=step.after.size == state.size,
+            normalised=step.after.normalised,
+        )
+    assert isinstance(step.stage, A.Augmentation)
+    return dataclasses.replace(step, stage=A.RandomApply([step.stage], float(transform.p)))
+
+
+def head(given: Any, kept: Sequence[Any], last: AsTensor) -> Head:
+    """What stays in the workers of the pipeline ``given``."""
+    return Head(given, kept, last)
+
+
+# --- containers ------------------------------------------------------------------------------------------------------
+
+
+def _sequence(t: Any, state: State) -> Step:
+    """A Compose or Sequential that `parts` does not take apart."""
+    why = _whole(t)
+    if why is not None:
+        return worker(t, state, why, keeps_size=False, channels=None, uint8=False)
+    return several(t, list(t.transforms), state, lambda stages: A.RandomApply(stages, float(t.p)))
+
+
+def _one_of(t: Any, state: State) -> Step:
+    weights = [float(part.p) for part in t.transforms]
+    return several(t, _forced(t), state, lambda stages: A.OneOf(stages, weights=weights, p=float(t.p)))
+
+
+def _one_or_other(t: Any, state: State) -> Step:
+    inside = _forced(t)
+    weights = [float(t.p), 1.0 - float(t.p)]
+    return several(t, [inside[0], inside[-1]], state, lambda stages: A.OneOf(stages, weights=weights))
+
+
+def _forced(t: Any) -> list[Any]:
+    """The transforms inside as they are once chosen: their p does not count again; a transform with p=0 never runs."""
+    made = []
+    for part in t.transforms:
+        always = copy.copy(part)
+        if type(part).__name__ in _FORCED if is_container(part) else part.p > 0:
+            always.p = 1.0
+        made.append(always)
+    return made
+
+
+def _some_of(ordered: bool, t: Any, state: State) -> Step:
+    inside = list(t.transforms)
+    settings: dict[str, Any] = {"replace": bool(t.replace), "ordered": ordered, "p": float(t.p)}
+    return several(t, inside, state, lambda stages: A.SomeOf(stages, int(t.n), **settings))
+
+
+# --- conversions -----------------------------------------------------------------------------------------------------
+
+
+def _normalize(t: Any, state: State) -> Step:
+    if t.normalization != "standard":
+        return worker(t, state, f"normalization={t.normalization!r} needs the image's own statistics", normalised=True)
+    if state.scale is not None or state.kind == "float":
+        return worker(t, state, "it is given floats", normalised=True)
+    mean, std = ([float(v) for v in np.atleast_1d(part)] for part in (t.mean, t.std))
+    if min(std) <= 0:
+        return worker(t, state, "std must be positive", normalised=True)
+    unit = float(t.max_pixel_value) / 255.0
+    after = state.converted([m * unit for m in mean], [s * unit for s in std], torch.float32)
+    return folded(t, state, dataclasses.replace(after, kind="float", normalised=True))
+
+
+def _to_float(t: Any, state: State) -> Step:
+    if state.scale is not None or state.kind == "float":
+        return worker(t, state, "it is given floats")
+    unit = 1.0 if t.max_value is None else float(t.max_value) / 255.0
+    after = state.converted((0.0,), (unit,), torch.float32)
+    return folded(t, state, dataclasses.replace(after, kind="float"))
+
+
+def _to_tensor(t: Any, state: State) -> Step:
+    return folded(t, state, dataclasses.replace(state, kind="tensor"), "the head ends in a tensor")
+
+
+def _nothing(t: Any, state: State) -> Step:
+    return folded(t, state, state, "changes nothing")
+
+
+_TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
+    **albumentations_geometry.TRANSLATORS,
+    **albumentations_values.TRANSLATORS,
+    "Normalize": _normalize,
+    "ToFloat": _to_float,
+    "ToTensorV2": _to_tensor,
+    "NoOp": _nothing,
+}
+
+_CONTAINERS: dict[str, Callable[[Any, State], Step]] = {
+    "Compose": _sequence,
+    "Sequential": _sequence,
+    "OneOf": _one_of,
+    "OneOrOther": _one_or_other,
+    "SomeOf": partial(_some_of, True),
+    "RandomOrder": partial(_some_of, False),
+}

@@ -1,0 +1,15 @@
+"""Around torch's loader: `DataLoader`, `wrap`, `Collate`, samplers and `AugmentedDataset`.
+
+| file | holds |
+|---|---|
+| `dataloader` | `DataLoader`, a thin shell around torch's loader and the `Pipeline` |
+| `wrap` | `wrap`: the same around any iterable of batches |
+| `collate` | `Collate` and `Pending`: the hand-over of a batch to the stages |
+| `iterator`, `copy_ahead` | batches, opened as they are handed out; the next one copied to the device meanwhile |
+| `order`, `resume` | which samples come when; saving a position and going on from it |
+| `lift_keyword`, `coreset_keyword` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
+| `whole_batches` | datasets whose batches can be fetched by one indexing operation |
+| `sampler` | `CoresetSampler` |
+| `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
+| `shared_epoch` | the epoch, agreed on by all worker processes |
+"""

@@ -1,0 +1,189 @@
+"""`AugmentedDataset`: transforms that run per sample in the workers, drawn by (seed, epoch, index).
+
+What: albumentations, torchvision or any callable in front of a data set, its randomness set for each sample: workers
+differ, epochs differ, and a seed repeats everything whatever the number of workers. When: a pipeline that stays on the
+CPU, or one that only a coreset shall go through; where a pipeline can be lifted (``lift=True``) that is faster.
+Cost: about 0.02 ms a sample for albumentations, 0.1 ms for others, whose global generators are forked and put back.
+A sample that a sampler hands out several times in an epoch looks the same each time, since workers do not know of each
+other's samples; what the loader runs (``lift=True``, ``augment=``) is drawn anew.
+
+albumentations 2.0.8 by itself draws the same in all forked workers and, unless they persist, in all epochs; and
+``Compose(seed=...)`` gives every transform the same seed, so that two flips always agree.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Sequence
+from multiprocessing.context import get_spawning_popen
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from .. import draws
+from .per_sample import bound
+from .shared_epoch import SharedEpoch
+
+
+class AugmentedDataset(Dataset):
+    """``dataset`` with ``transform`` applied to its samples, in whatever process loads them.
+
+    dataset: map-style; its samples are images, tuples whose first part is the image, or dicts with a key such as
+    "image". transform: a callable on the image; or an albumentations pipeline, which gets ``image=`` as an array
+    (H, W, C), PIL images too, and what moves with it: from a dict the keys that it knows (mask, masks, bboxes, ...),
+    from a tuple the part that has the image's height and width, as ``mask=``.
+
+    only: augment a part of the data: a coreset, which is asked once for ``membership(size)``, a shared uint8 tensor
+    (size,) that it updates with each selection (1: selected), or such a mask (uint8 or bool; share_memory_() it if
+    workers that persist shall see it change). plain: the transform of the others; None leaves them as they are.
+    joint: call ``transform`` and ``plain`` with the whole sample, as torchvision's v2 takes (image, mask).
+    seed: an integer; None reads `torch.initial_seed()` now.
+
+    A draw is a function of (seed, epoch, index). The epoch is the number of passes of torch loaders begun, counted in
+    shared memory, or what ``set_epoch`` said last; `smartaug.DataLoader` and Accelerate say it. Other attributes are
+    those of ``dataset``. albumentations pipelines are copied at first use: the given one keeps its generators.
+
+    Raises TypeError for a data set without indices, a transform that cannot be called, a mask of another type;
+    ValueError for a mask of another length.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        transform: Callable[..., Any],
+        *,
+        only: Any = None,
+        plain: Callable[..., Any] | None = None,
+        joint: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        if isinstance(dataset, IterableDataset) or not all(hasattr(dataset, n) for n in ("__getitem__", "__len__")):
+            raise TypeError(
+                "AugmentedDataset draws by index, so dataset must have __getitem__ and __len__, got "
+                f"{type(dataset).__name__}; transform inside the stream, or batches: smartaug.DataLoader(augment=...)"
+            )
+        for name, given in (("transform", transform), ("plain", plain)):
+            if isinstance(given, type) or not (callable(given) or (name == "plain" and given is None)):
+                raise TypeError(f"{name} must be a callable on an image or an albumentations pipeline, got {given!r}")
+        if plain is not None and only is None:
+            raise ValueError("plain is the transform of samples that only= leaves out; write only=coreset, or no plain")
+        try:
+            self.seed = torch.initial_seed() if seed is None else operator.index(seed)
+        except TypeError:
+            raise TypeError(f"seed must be an integer or None, got {seed!r}; write seed=0") from None
+        self.dataset, self.transform, self.only, self.plain, self.joint = dataset, transform, only, plain, joint
+        self._epoch = SharedEpoch()
+        self._selected = None if only is None else membership(only, len(dataset))
+        self._bound: dict[str, Callable[[Any, Tensor], Any]] = {}
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``, also in workers that are already there."""
+        self._epoch.tell(epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is drawn for: that of the running pass; outside of one what was told, else the latest."""
+        return self._epoch.current()
+
+    @property
+    def why_not_lifted(self) -> str | None:
+        """Why `lift` leaves the transform here, or None: the device cannot tell which samples are to be augmented."""
+        return None if self.only is None else "only= says which samples are augmented, so the transform stays with it"
+
+    @property
+    def feeds_transform(self) -> Any:
+        """The data set whose samples the transform is given, for `lift`, which looks up what images these are."""
+        return self.dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        number = self._number(index)
+        return self._augmented([number], [self.dataset[number]])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """The samples of a batch, fetched at once where ``dataset`` can."""
+        numbers = [self._number(index) for index in indices]
+        fetch = getattr(self.dataset, "__getitems__", None)
+        return self._augmented(numbers, fetch(numbers) if fetch else [self.dataset[number] for number in numbers])
+
+    def _number(self, index: int) -> int:
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise TypeError(f"AugmentedDataset is indexed by integers, got {index!r}") from None
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"index {number} is out of range for {len(self)} samples")
+        return number % len(self)
+
+    def _augmented(self, numbers: list[int], samples: Sequence[Any]) -> list[Any]:
+        index = torch.tensor(numbers, dtype=torch.int64, device="cpu")
+        keys = draws.key(self.seed, self._epoch.current(), index)
+        chosen = [True] * len(numbers) if self._selected is None else self._selected[index].tolist()
+        made = []
+        for sample, key, selected in zip(samples, keys[:, None], chosen, strict=True):
+            name = "transform" if selected else "plain"
+            made.append(sample if getattr(self, name) is None else self._call(name)(sample, key))
+        return made
+
+    def _call(self, name: str) -> Callable[[Any, Tensor], Any]:
+        if name not in self._bound:
+            self._bound[name] = bound(getattr(self, name), self.joint)
+        return self._bound[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "dataset":  # not there yet while unpickling
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.dataset, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "_bound": {}}
+        if get_spawning_popen() is not None:
+            state["only"] = None  # a worker reads the shared mask; the coreset stays where it selects
+        elif self.only is not None:
+            state["_selected"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.only is not None:
+            self._selected = membership(self.only, len(self.dataset))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AugmentedDataset:
+        twin = copy.copy(self)
+        for name in ("dataset", "transform", "plain", "_epoch"):
+            setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+        return twin  # with the same coreset, which goes on selecting for all copies
+
+    def __repr__(self) -> str:
+        only = "" if self.only is None else f", only={type(self.only).__name__}"
+        return f"AugmentedDataset({self.dataset!r}, {type(self.transform).__name__}{only}, seed={self.seed})"
+
+
+def membership(only: Any, size: int) -> Tensor:
+    """The mask (size,) of ``only=``: what it says for that size, or itself; errors say what is wrong with it."""
+    ask = getattr(only, "membership", None)
+    mask = ask(size) if callable(ask) else only
+    if not isinstance(mask, Tensor) or mask.dtype not in (torch.uint8, torch.bool) or mask.device.type != "cpu":
+        what = f"a {mask.dtype} tensor on {mask.device}" if isinstance(mask, Tensor) else f"{type(mask).__name__}"
+        raise TypeError(
+            "only must be a coreset, which has membership(size), or a mask of the samples to augment, uint8 or bool on "
+            f"the CPU, got {what}; of indices make a mask: mask = torch.zeros({size}, dtype=torch.uint8); "
+            "mask[indices] = 1"
+        )
+    if mask.shape != (size,):
+        raise ValueError(f"only has a mask of shape {tuple(mask.shape)} for {size} samples; it must be ({size},)")
+    return mask
+
+
+def tell_epoch(dataset: Any, epoch: int) -> None:
+    """Say the epoch to every `AugmentedDataset` in ``dataset``, through Subset, ConcatDataset and the like."""
+    if isinstance(dataset, AugmentedDataset):
+        dataset.set_epoch(epoch)
+    if isinstance(dataset, Dataset):
+        for inner in (getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())):
+            tell_epoch(inner, epoch)

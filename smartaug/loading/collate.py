@@ -1,0 +1,188 @@
+"""The hand-over of a batch from torch's loader to the stages: `Collate` and `Pending`.
+
+A batch is collated by the user's own function, in a worker or in the main process, and put into a `Pending` with its
+indices. The main process opens it once: on our own iteration, on ``.to(device)`` (Accelerate, HF Trainer) or on first
+use. Opening runs the stages.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from .. import _leaves as leaves
+from .._torch_fetch import Origin, origin
+from ..pipeline.pipeline import Pipeline, live
+from .whole_batches import Fetched
+
+_DISPATCHER = (
+    "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), in TrainingArguments "
+    "accelerator_config={'dispatch_batches': False}, or smartaug.wrap(accelerator.prepare(loader))"
+)
+
+
+class _SaysWhatToDo(type):
+    """Frameworks that do not know what to do with a batch print its type: then the type says what to type."""
+
+    def __repr__(cls) -> str:
+        if cls.__module__ != __name__:
+            return super().__repr__()
+        return (
+            "<class 'smartaug.Pending'> (a batch not yet handed over: call .to(device) on it or unpack it. "
+            f"{_DISPATCHER})"
+        )
+
+
+class Pending(metaclass=_SaysWhatToDo):
+    """A collated batch on its way to the main process; opens once, on ``.to(device)`` or on first use.
+
+    Opened, it stands for the user's batch: unpack it, index it, ask for ``items()`` or an attribute.
+    """
+
+    def __init__(self, data: Any, source: Origin, key: str) -> None:
+        self.data, self.source, self._key = data, source, key
+        self._opened: Any = None
+        self._is_open = False
+
+    def open(self, device: torch.device | str | None = None) -> Any:
+        """Run the stages (the first time) and return the user's batch."""
+        if not self._is_open:
+            pipeline = live(self._key)
+            if pipeline is None:
+                raise RuntimeError(
+                    "this batch outlived its loader, whose stages should run on it: keep the smartaug.DataLoader or "
+                    "Collate alive while its batches are used. Or it came from another process, whose stages are not "
+                    f"here. {_DISPATCHER}"
+                )
+            running = pipeline.passes.of(self.source.token)
+            where = None if device is None or pipeline.device is not None else torch.device(device)
+            self._opened, self._is_open = pipeline.run(self.data, self.source.index, running, where), True
+            self.data = None
+        return self._opened
+
+    def to(self, device: torch.device | str, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Any:
+        """The opened batch with all its tensors on ``device``."""
+        return leaves.move(self.open(device), device, non_blocking)
+
+    def pin_memory(self, device: Any = None) -> Pending:
+        """The same, still closed, with its tensors in pinned memory."""
+        self.data = pin_memory(self.data, device)
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.open())
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.open()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.open()[key] = value
+
+    def __len__(self) -> int:
+        return len(self.open())
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self.open()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # pickle, copy and deepcopy ask for these; they must not open the batch
+            raise AttributeError(name)
+        return getattr(self.open(), name)
+
+
+class Collate:
+    """The hand-over for frameworks that build the loader themselves and only take a collate function.
+
+    ``Trainer(data_collator=smartaug.Collate(default_data_collator, augment=...))``, or a stock DataLoader under
+    Accelerate or Lightning. collate_fn: the user's own (None: torch's default). The keywords are `DataLoader`'s.
+
+    What it returns opens itself on ``.to(device)`` or first use in the main process. Called outside a torch loader it
+    is the inner collate function and nothing else.
+    """
+
+    def __init__(
+        self,
+        collate_fn: Callable[[Any], Any] | None = None,
+        *,
+        augment: Any = None,
+        reweight: Any = None,
+        seed: int | None = None,
+        inputs: leaves.Spec = None,
+        target: leaves.Spec = None,
+        pipeline: Pipeline | None = None,
+    ) -> None:
+        if pipeline is None:
+            pipeline = Pipeline(augment=augment, reweight=reweight, seed=seed, inputs=inputs, target=target)
+        self.inner = default_collate if collate_fn is None else collate_fn
+        self.pipeline: Pipeline | None = None
+        self.attach(pipeline)
+
+    def attach(self, pipeline: Pipeline) -> None:
+        """Hand batches over to ``pipeline`` from now on, and keep it alive."""
+        self.pipeline, self._key = pipeline, pipeline.key
+
+    @property
+    def takes_fetched(self) -> bool:
+        """Whether a batch may come already collated: only torch's own function is known to see nothing but samples."""
+        return self.inner is default_collate
+
+    def __call__(self, samples: Any) -> Any:
+        """Collate ``samples``; a `Pending` inside a torch loader, the plain batch elsewhere."""
+        try:
+            data = samples.batch if isinstance(samples, Fetched) else self.inner(samples)
+        except RuntimeError as error:
+            if "equal size" not in str(error):
+                raise
+            raise RuntimeError(f"{error}. {_unequal(samples)}") from error
+        source = origin()
+        return data if source is None else Pending(data, source, self._key)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``; for resumed runs, whose framework cannot tell a collate function."""
+        self._own().passes.tell(epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "pipeline": None}  # workers collate; stages run in the main process
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Collate:
+        return Collate(copy.deepcopy(self.inner, memo), pipeline=copy.deepcopy(self.pipeline, memo))
+
+    def stats(self) -> dict[str, Any]:
+        """See `DataLoader.stats`."""
+        return self._own().stats()
+
+    def explain(self) -> str:
+        """See `DataLoader.explain`."""
+        return self._own().explain()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch begun last, and the stages' states; the framework keeps the position in the data.
+
+        A state from between two epochs has the one that ended: after loading it, say ``set_epoch(epoch + 1)``.
+        """
+        return {"epoch": max(self._own().passes.epoch, 0), "stages": self._own().state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave; the next pass has its epoch."""
+        self._own().load_state_dict(state["stages"])
+        self._own().passes.tell(state["epoch"])
+
+    def _own(self) -> Pipeline:
+        if self.pipeline is None:
+            raise RuntimeError("this Collate is a worker's copy, without its stages; ask the one in the main process")
+        return self.pipeline
+
+
+def _unequal(samples: Any) -> str:
+    sizes = {tuple(leaf.shape) for sample in samples for _, leaf in leaves.walk(sample) if isinstance(leaf, Tensor)}
+    shown = ", ".join(map(str, sorted(sizes)[:6]))
+    return (
+        f"The samples of this batch have tensors of the sizes {shown}; make the images equal in the dataset's "
+        "transform: torchvision.transforms.RandomResizedCrop(224) or Resize((224, 224))"
+    )

@@ -1,0 +1,285 @@
+"""`DataLoader`: a thin shell around torch's loader and the `Pipeline`.
+
+| file | holds |
+|---|---|
+| `loader` | the shell |
+| `loader_lift`, `loader_coreset` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
+| `loader_iterator` | batches, opened as they are handed out |
+| `loader_state` | saving and resuming |
+| `wrapped` | `wrap`: the same around any iterable of batches |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import BatchSampler, Dataset, Sampler
+from torch.utils.data import DataLoader as TorchDataLoader
+
+from .._leaves import Spec
+from ..lift.datasets import Watched
+from ..lift.lifted import Lifted
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.stages import classes_of
+from .augmented_dataset import tell_epoch
+from .collate import Collate
+from .coreset_keyword import coreset_sampler, coreset_selections
+from .iterator import BatchIterator
+from .lift_keyword import lifted_dataset
+from .order import Listening, Record, Recorded, forward_epoch
+from .resume import restore, saved
+from .sampler import CoresetSampler, Share
+
+T = TypeVar("T")
+
+_KEYWORDS = ("lift", "augment", "reweight", "coreset", "device", "seed", "inputs", "target", "returns")
+
+
+class DataLoader(TorchDataLoader[T]):
+    """torch's DataLoader, and stages that run on each batch when it is handed over.
+
+    All of torch's arguments keep their meaning. Without a keyword below it is torch's loader: same iterator, values,
+    draws and errors. With one, the order and the global generators are still torch's.
+
+    lift: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and run
+    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; where
+    another transform is assigned to either, the next pass raises RuntimeError. Where a sample then needs no more work
+    and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
+    an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
+    reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
+    `smartaug.Loss` applies them. coreset: an object that selects the samples that each epoch draws, or augments
+    (`Coreset`); under several ranks each draws its part. device: where stages run; None is the current accelerator,
+    else the CPU. seed: of all augmentations; None is `torch.initial_seed()`, read at the first batch. inputs, target:
+    key, position or callable naming the images and the labels in a batch; None finds them by name and shape. returns:
+    "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
+
+    Augmentation is a pure function of (seed, epoch, dataset index): it does not depend on batch size, shuffling,
+    workers or ranks, but for the partners in MixUp and CutMix and for foreign stages, which see the batch. The epoch is
+    the number of passes begun, or what `set_epoch` said last.
+    """
+
+    _pipeline: Pipeline | None = None
+    _record: Record | None = None
+    _watched: Watched | None = None
+
+    def __init__(
+        self,
+        dataset: Dataset[T],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Sampler | Iterable | None = None,
+        batch_sampler: Sampler[list] | Iterable[list] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[list[T]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: torch.Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        lift: bool = False,
+        augment: Any = None,
+        reweight: Any = None,
+        coreset: Any = None,
+        device: torch.device | str | None = None,
+        seed: int | None = None,
+        inputs: Spec = None,
+        target: Spec = None,
+        returns: str = "same",
+    ) -> None:
+        given_dataset = dataset
+        lifted, dataset, fetching = lifted_dataset(
+            lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
+        )
+        # what is assigned to the given data set is not seen by its copy, and the other way round
+        watched = None if lifted is None else Watched(given_dataset, *([] if lifted.augment is None else [dataset]))
+        given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
+        weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
+        active = (
+            lifted is not None
+            or augment is not None
+            or reweight is not None
+            or coreset is not None
+            or returns != "same"
+            or weighted
+        )
+        settings = dict(zip(_KEYWORDS, given, strict=True))
+        earlier = collate_fn if isinstance(collate_fn, Collate) else None
+        if earlier is not None:  # a framework builds us again from our own attributes
+            collate_fn = earlier.inner
+        pipeline = _shared(earlier, settings, lifted) if active else None
+        if active and pipeline is None:
+            pipeline = Pipeline(**settings, classes=classes_of(dataset), lifted=lifted, fetching=fetching)
+        if pipeline is not None and coreset is not None:
+            reading = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
+            if getattr(coreset, "apply", "train") == "train":
+                sampler = coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
+                shuffle = None
+            elif pipeline.selections is None:
+                pipeline.selections = coreset_selections(coreset, pipeline, dataset, reading)
+
+        super().__init__(
+            dataset,
+            batch_size,
+            shuffle,
+            sampler,
+            batch_sampler,
+            num_workers,
+            collate_fn,
+            pin_memory,
+            drop_last,
+            timeout,
+            worker_init_fn,
+            multiprocessing_context,
+            generator,
+            prefetch_factor=prefetch_factor,
+            persistent_workers=persistent_workers,
+            pin_memory_device=pin_memory_device,
+            in_order=in_order,
+        )
+        self.lift, self.augment, self.reweight, self.coreset = lift, augment, reweight, coreset
+        self.device, self.seed, self.inputs, self.target, self.returns = device, seed, inputs, target, returns
+        self._watched = watched
+        if pipeline is not None:
+            self._activate(pipeline, batch_sampler)
+
+    def _activate(self, pipeline: Pipeline, batch_sampler: Any) -> None:
+        self._pipeline = pipeline
+        meet = getattr(pipeline.reweight, "meet", None)
+        if meet is not None:
+            meet(self.dataset)
+        self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
+        if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
+            pipeline.weight_of = self.sampler.weight_of
+        own_batches: Any = self.batch_sampler
+        if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
+            own_batches.sampler = Listening(own_batches.sampler, pipeline.passes, pipeline.selections)
+            own_batches.set_epoch = pipeline.passes.tell  # Accelerate's seedable sampler replaces the one just set
+        sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
+        self._record = Record(getattr(source, "generator", None) for source in sources)
+
+    @property
+    def _index_sampler(self) -> Any:
+        sampler = super()._index_sampler
+        if self._record is None:
+            return sampler
+        share = self._share()
+        if share is not None:
+            own: Any = self.batch_sampler
+            sampler = share if own is None else BatchSampler(share, own.batch_size, own.drop_last)
+        return Recorded(sampler, self._record)
+
+    def _share(self) -> Share | None:
+        """This rank's part of a subset; None in a single process, and for samplers of the user's."""
+        if not isinstance(self.sampler, CoresetSampler):
+            return None
+        share = self.sampler.part()
+        if share.world == 1:
+            return None
+        share.whole = getattr(self.batch_sampler, "sampler", self.sampler)  # the stand-in that hears the epoch
+        return share
+
+    def __iter__(self) -> Any:
+        if self._pipeline is None or self._record is None:
+            return super().__iter__()
+        if self._watched is not None:
+            self._watched.check()
+        if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
+            self._pipeline.selections.of(self._pipeline.passes.upcoming)
+        tell_epoch(self.dataset, self._pipeline.passes.upcoming)
+        self._record.waiting = None
+        if self._record.resume is None:
+            self._record.waiting = self._record.own_states()
+            batches = super().__iter__()
+        else:  # the interrupted pass has drawn its worker seed already
+            untouched = torch.get_rng_state()
+            batches = super().__iter__()
+            torch.set_rng_state(untouched)
+        return BatchIterator(batches, self._pipeline, self._record, ahead=self.num_workers > 0 and self.pin_memory)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _KEYWORDS and self._pipeline is not None:
+            raise ValueError(f"{name} cannot be changed once the loader is made; build a new one with {name}=...")
+        super().__setattr__(name, value)
+
+    # --- epochs, figures, state --------------------------------------------------------------------------------------
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``, for the stages, and for a sampler or data set that wants to know."""
+        tell_epoch(self.dataset, epoch)
+        for listener in (self.sampler, self.batch_sampler):
+            forward_epoch(listener, epoch)
+        if self._pipeline is not None:
+            self._pipeline.passes.tell(epoch)
+
+    def steps(self, epochs: int) -> int:
+        """The number of batches in the first ``epochs`` epochs, for learning-rate schedules.
+
+        An upper bound where it depends on the losses to come (`coreset.InfoBatch`).
+        """
+        if not isinstance(self.sampler, CoresetSampler) or not self.sampler.varies:
+            return epochs * len(self)
+        share = self._share()
+        total = 0
+        for epoch in range(epochs):
+            samples = self.sampler.length(epoch)
+            samples = samples if share is None else share.of(samples)
+            size = self.batch_size or 1
+            total += samples // size if self.drop_last else -(-samples // size)
+        return total
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the loader was made: epoch, batches, samples, augmented, weighted, fallbacks (batches whose
+        weights were not finite), seconds spent in the stages; and what the stages report. Empty without stages."""
+        return {} if self._pipeline is None else self._pipeline.stats()
+
+    def explain(self) -> str:
+        """A table of the stages: where each runs, and why."""
+        return "no stages: torch's own loader" if self._pipeline is None else self._pipeline.explain()
+
+    def __getattr__(self, name: str) -> Any:
+        # Lightning saves whatever has state_dict; without stages we have as little of it as torch's loader
+        if name in ("state_dict", "load_state_dict") and self._pipeline is not None:
+            return getattr(self, f"_{name}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _state_dict(self, record: bool = True) -> dict[str, Any]:
+        """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming.
+
+        record=False leaves out records of the size of the dataset (what a coreset observed).
+        """
+        return saved(self, super()._index_sampler, *self._own(), record=record)
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was called: the next pass goes on after the batches already handed out."""
+        restore(self, state, *self._own())
+
+    def _own(self) -> tuple[Pipeline, Record]:
+        if self._pipeline is None or self._record is None:
+            raise AttributeError("state_dict needs one of lift=, augment=, reweight=, coreset=")
+        return self._pipeline, self._record
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._pipeline is not None:  # pickling a Collate drops its stages, and a coreset its data; the loader brings
+            self.collate_fn.attach(self._pipeline)
+            if hasattr(self.coreset, "meet"):
+                reading = {"collate_fn": self.collate_fn.inner, "inputs": self.inputs, "target": self.target}
+                self.coreset.meet(self.dataset, **reading)
+
+
+def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | None) -> Pipeline | None:
+    """The pipeline of a loader that is being rebuilt with the same settings, so that its figures stay in one place."""
+    pipeline = None if earlier is None else earlier.pipeline
+    if pipeline is None or any(pipeline.settings[name] is not value for name, value in settings.items()):
+        return None
+    if (None if pipeline.lifted is None else pipeline.lifted.augment) is not (lifted and lifted.augment):
+        return None
+    return pipeline

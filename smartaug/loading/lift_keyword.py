@@ -1,0 +1,90 @@
+"""`lift=` of a loader: what is taken out of its dataset, and how what is left of it is fetched."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch.utils.data import IterableDataset, default_collate
+
+from ..lift.datasets import lift as lift_dataset
+from ..lift.datasets import taken_out
+from ..lift.lifted import Lifted
+from ..lift.probe import collate_hinders
+from ..pipeline.stages import listed
+from ..warnings import NoEffectWarning
+from .collate import Collate
+from .whole_batches import batched, hinders, storages
+
+
+def lifted_dataset(
+    lift: Any, dataset: Any, augment: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any, workers: int
+) -> tuple[Lifted | None, Any, tuple[str, str, str] | None]:
+    """What lift= takes out of ``dataset``, the dataset to load from, and a row for `explain` on how it is fetched.
+
+    Without lift=True they are None, ``dataset``, None; where nothing can be taken out, a warning says why.
+    """
+    lifted = _lifted(lift, dataset, augment)
+    if lifted is not None and lifted.augment is not None:
+        lifted = _through_collate(lifted, dataset, collate_fn)
+    if lifted is None:
+        return None, dataset, None
+    dataset, hindrance = _fetched_whole(lifted.dataset, batch_size, batch_sampler, collate_fn)
+    fetching = _fetching(dataset, hindrance, workers)
+    if lifted.augment is None and hindrance is not None:
+        why = f"{lifted.reason}; and fetches sample by sample: {hindrance}"
+        warnings.warn(f"lift=True lifted nothing: {why}", NoEffectWarning, stacklevel=3)
+        lifted = None
+    return lifted, dataset, fetching
+
+
+def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
+    """What lift=True takes out of ``dataset``, maybe nothing; None without it."""
+    if not isinstance(lift, bool):
+        raise TypeError(
+            f"lift must be True or False, got {lift!r}; to compile a transform by itself write smartaug.lift(transform)"
+        )
+    before = taken_out(dataset)
+    given = before is not None and any(stage is before.augment for stage in listed(augment))
+    if not lift:
+        if before is not None and not given:
+            raise ValueError(
+                "this dataset is a lifted copy, without the transforms that were taken out of it; pass lift=True, or "
+                "the original dataset, or what was taken out: augment=lifted.augment"
+            )
+        return None
+    if given:
+        raise ValueError("lift=True runs lifted.augment by itself; leave it out of augment=, or leave lift=True out")
+    return lift_dataset(dataset)
+
+
+def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
+    """``lifted``, or nothing lifted of ``dataset`` where the user's own collate function works on the images."""
+    inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
+    if inner is None or inner is default_collate or isinstance(dataset, IterableDataset):
+        return lifted
+    hindered = collate_hinders(lifted.dataset, inner)
+    return lifted if hindered is None else Lifted(None, None, (), dataset, hindered)
+
+
+def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any) -> tuple[Any, str | None]:
+    """The dataset answering with whole batches, and None; or the dataset as it is, and what hinders it."""
+    if batch_size is None and batch_sampler is None:
+        return dataset, "batch_size=None asks for single samples"
+    inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
+    if inner is not None and inner is not default_collate:
+        return dataset, "the collate function is your own and sees samples"
+    hindrance = hinders(dataset)
+    return (batched(dataset), None) if hindrance is None else (dataset, hindrance)
+
+
+def _fetching(dataset: Any, hindrance: str | None, workers: int) -> tuple[str, str, str]:
+    """A row of the table that `explain` gives: how samples are fetched, where, and why."""
+    where = f"{workers} worker{'s' * (workers > 1)}" if workers else "main process"
+    why = f"sample by sample: {hindrance}"
+    if hindrance is None:
+        slower = "; num_workers=0 is faster, since nothing is left for workers to do" if workers else ""
+        arrays = len(storages(dataset))
+        each = "one indexing operation each" if arrays == 1 else f"an indexing operation in each of {arrays} arrays"
+        why = f"whole batches, {each}{slower}"
+    return f"fetch: {type(dataset).__name__}", where, why

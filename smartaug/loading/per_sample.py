@@ -1,0 +1,145 @@
+"""How a transform is called on one sample, with its randomness set from a key. No library is imported for it.
+
+| transform | gets | its draws |
+|---|---|---|
+| albumentations' | ``image=`` and what moves with it | its own generators, shared by all its children |
+| any other | the image, or the whole sample | torch, `random` and NumPy, forked and put back |
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import _leaves as leaves
+from .. import draws
+from ..augment.foreign import forked_rng
+
+ROOTS = ("albumentations", "albumentationsx")
+_CPU = torch.device("cpu")
+_TARGETS = {"image", "mask", "masks", "bboxes", "keypoints"}
+
+
+def bound(transform: Callable[..., Any], joint: bool = False) -> Callable[[Any, Tensor], Any]:
+    """``(sample, key (1,)) -> sample``: how ``transform`` is applied; joint: to the whole sample."""
+    if is_albumentations(transform):
+        return Albumentations(transform)
+    return Other(transform, joint)
+
+
+def is_albumentations(transform: Any) -> bool:
+    """Whether it is called as albumentations pipelines are: ``transform(image=..., mask=...)``."""
+    return callable(getattr(transform, "set_random_state", None)) or _is_of_albumentations(transform)
+
+
+def _is_of_albumentations(transform: Any) -> bool:
+    return any(kind.__module__.partition(".")[0] in ROOTS for kind in type(transform).__mro__)
+
+
+class Other:
+    """torchvision transforms and any callable."""
+
+    def __init__(self, transform: Callable[..., Any], joint: bool) -> None:
+        self.transform, self.joint = transform, joint
+
+    def __call__(self, sample: Any, key: Tensor) -> Any:
+        """The sample after the transform."""
+        place: leaves.Path = () if self.joint else image_place(sample)
+        with forked_rng(key, _CPU):
+            return leaves.put(sample, place, self.transform(leaves.get(sample, place)))
+
+
+class Albumentations:
+    """A copy of an albumentations pipeline, or one of its transforms."""
+
+    def __init__(self, transform: Any) -> None:
+        self.transform = copy.deepcopy(transform)
+        self.seeds = callable(getattr(transform, "set_random_state", None))
+        self.forks = not (self.seeds and all(map(_draws_from_its_own, _parts(transform))))
+        self.keys = _TARGETS | set(getattr(transform, "available_keys", ()))
+
+    def __call__(self, sample: Any, key: Tensor) -> Any:
+        """The sample with its image, and what moves with it, replaced by the pipeline's results."""
+        word = int(key)
+        if self.seeds:
+            generator = np.random.Generator(np.random.PCG64(draws.mix(word)))
+            self.transform.set_random_state(generator, random.Random(draws.mix(word + 1)))
+        places = self._places(sample)
+        given = {name: _array(leaves.get(sample, place), name) for name, place in places.items()}
+        with forked_rng(key, _CPU) if self.forks else nullcontext():
+            made = self.transform(**given)
+        for name, place in places.items():
+            sample = leaves.put(sample, place, made[name])
+        return sample
+
+    def _places(self, sample: Any) -> dict[str, leaves.Path]:
+        """What the pipeline gets, by its names, and where in the sample it is."""
+        image = image_place(sample)
+        if isinstance(sample, Mapping):
+            others = {name: (name,) for name in sample if name in self.keys and sample[name] is not None}
+            return {**others, "image": image}
+        if not isinstance(sample, (tuple, list)):
+            return {"image": image}
+        size = _size(sample[0])
+        masks = [place for place in range(1, len(sample)) if _size(sample[place]) == size]
+        if len(masks) > 1:
+            raise ValueError(
+                f"the sample's parts {', '.join(map(str, masks))} all have the image's height and width; let the data "
+                'set give a dict that says what they are: {"image": ..., "mask": ..., "masks": [...]}'
+            )
+        return {"image": image, "mask": (masks[0],)} if masks else {"image": image}
+
+
+def image_place(sample: Any) -> leaves.Path:
+    """Where the image is: the sample itself, its first part, or the value of a key such as "image".
+
+    Raises TypeError for a dict without such a key.
+    """
+    if isinstance(sample, Mapping):
+        for name in leaves.INPUT_NAMES:
+            if name in sample:
+                return (name,)
+        raise TypeError(
+            f"no image found in a sample with the keys {', '.join(map(repr, sample))}; call it "
+            f"{', '.join(leaves.INPUT_NAMES)}, or pass a transform of the whole sample with joint=True"
+        )
+    return (0,) if isinstance(sample, (tuple, list)) else ()
+
+
+def _array(value: Any, name: str) -> Any:
+    """A PIL image as an array; what already is one, or a list (of masks, boxes), as it is."""
+    if isinstance(value, Tensor):
+        raise TypeError(
+            f"albumentations takes {name} as a NumPy array (H, W, C), got a tensor {tuple(value.shape)}; write "
+            "image.permute(1, 2, 0).numpy() in the data set"
+        )
+    return np.asarray(value) if hasattr(value, "__array_interface__") else value
+
+
+def _size(value: Any) -> tuple[int, ...] | None:
+    """Height and width of an array or a PIL image; None for anything else."""
+    if isinstance(value, np.ndarray) or not hasattr(value, "getbands"):
+        return value.shape[:2] if isinstance(value, np.ndarray) and value.ndim >= 2 else None
+    return value.height, value.width
+
+
+def _parts(transform: Any) -> Iterator[Any]:
+    """A pipeline's transforms, without the pipelines they are in."""
+    inner = getattr(transform, "transforms", None)
+    if isinstance(inner, (list, tuple)) and not hasattr(transform, "apply"):  # ColorJitter has functions there
+        for part in inner:
+            yield from _parts(part)
+    else:
+        yield transform
+
+
+def _draws_from_its_own(transform: Any) -> bool:
+    """The library's own transforms do; functions (Lambda) and those of the user may draw from anywhere."""
+    return type(transform).__module__.partition(".")[0] in ROOTS and type(transform).__name__ != "Lambda"

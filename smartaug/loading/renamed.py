@@ -1,0 +1,128 @@
+"""Where the modules of earlier versions are now, so that pickles and checkpoints that name them still load.
+
+Pickle finds a class by its module's name. `install` adds a finder to `sys.meta_path` that answers to the old names with
+a stand-in module, which looks names up in the module that holds them today. It imports nothing before it is asked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_PACKAGE = __name__.partition(".")[0]
+RENAMED = {  # the old name, to the modules that share its contents now
+    "augment.augmix": "augment.ops.augmix",
+    "augment.autoaugment": "augment.ops.autoaugment",
+    "augment.backends.numba_clahe": "augment.backends.numba.clahe",
+    "augment.backends.numba_cubic": "augment.backends.numba.cubic",
+    "augment.backends.numba_memory": "augment.backends.numba.memory",
+    "augment.backends.numba_noise": "augment.backends.numba.noise",
+    "augment.backends.numba_run": "augment.backends.numba.program",
+    "augment.backends.numba_tone": "augment.backends.numba.tone",
+    "augment.backends.numba_warp": "augment.backends.numba.warp",
+    "augment.backends.torch_clahe": "augment.backends.torch.clahe",
+    "augment.backends.torch_filter": "augment.backends.torch.filter",
+    "augment.backends.torch_tone": "augment.backends.torch.tone",
+    "augment.backends.torch_warp": "augment.backends.torch.warp",
+    "augment.backends.triton_launch": "augment.backends.triton.launch",
+    "augment.backends.triton_memory": "augment.backends.triton.memory",
+    "augment.backends.triton_pixels": "augment.backends.triton.pixels",
+    "augment.backends.triton_program": "augment.backends.triton.program",
+    "augment.backends.triton_tone": "augment.backends.triton.tone",
+    "augment.backends.triton_warp": "augment.backends.triton.warp",
+    "augment.choose": "augment.ops.combinators",
+    "augment.compose": "augment.ops.compose",
+    "augment.crops": "augment.ops.flips_crops",
+    "augment.cubic": "augment.backends.tables.cubic",
+    "augment.gauss": "augment.backends.tables.gauss",
+    "augment.geometry": "augment.ops.geometry",
+    "augment.lab": "augment.backends.tables.lab",
+    "augment.mix": "augment.ops.mix",
+    "augment.policies": "augment.ops.policies",
+    "augment.rectangles": "augment.ops.rectangles",
+    "augment.space": "augment.ops.space",
+    "augment.tone": "augment.ops.tone",
+    "batch_fetch": "loading.whole_batches",
+    "collate": "loading.collate",
+    "dataset": "loading.augmented_dataset",
+    "demo": "cli.demo",
+    "fetch": "_torch_fetch pipeline.passes",
+    "grads.model_call": "grads.call",
+    "grads_tangents": "grads.tangents",
+    "head": "grads.last_layer",
+    "inspect": "cli.inspect",
+    "labels": "_labels",
+    "leaves": "_leaves",
+    "lift.albumentations_geometry": "lift.albumentations.geometry",
+    "lift.albumentations_head": "lift.albumentations.head",
+    "lift.albumentations_values": "lift.albumentations.values",
+    "lift.opencv_geometry": "lift.albumentations.geometry_ops",
+    "lift.opencv_rows": "augment.backends.opencv.rows",
+    "lift.opencv_tone": "lift.albumentations.tone_ops",
+    "lift.perspective": "lift.torchvision.perspective",
+    "lift.timm_ops": "lift.timm.ops",
+    "lift.torchvision_geometry": "lift.torchvision.geometry",
+    "lift.torchvision_values": "lift.torchvision.values",
+    "loader": "loading.dataloader",
+    "loader_coreset": "loading.coreset_keyword",
+    "loader_iterator": "loading.iterator",
+    "loader_lift": "loading.lift_keyword",
+    "loader_state": "loading.resume",
+    "logits": "grads.logits",
+    "notices": "warnings",
+    "order": "loading.order",
+    "per_sample": "loading.per_sample",
+    "pipeline_augment": "pipeline.augmenting",
+    "pipeline_inputs": "pipeline.inputs",
+    "pipeline_reweight": "pipeline.weighing",
+    "plots": "cli.plots",
+    "ranks": "_ranks",
+    "sampler": "loading.sampler",
+    "selection": "pipeline.selection",
+    "shared_epoch": "loading.shared_epoch",
+    "side_stream": "loading.copy_ahead",
+    "stages": "pipeline.stages",
+    "untouched": "grads.untouched",
+    "wrapped": "loading.wrap",
+}
+
+
+class _StandIn(ModuleType):
+    """A module under its old name: every attribute is that of the modules that hold them now."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("__"):
+            for new in RENAMED[self.__name__.removeprefix(f"{_PACKAGE}.")].split():
+                module = importlib.import_module(f"{_PACKAGE}.{new}")
+                if hasattr(module, name):
+                    return getattr(module, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class _Finder(MetaPathFinder, Loader):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The stand-in for an old name; None for every other."""
+        package, _, name = fullname.partition(".")
+        return ModuleSpec(fullname, self) if package == _PACKAGE and name in RENAMED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """A module that looks its names up elsewhere."""
+        return _StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is to be run."""
+
+
+def install() -> None:
+    """Answer to the old names from now on; once, however often it is called."""
+    if not any(
+        type(finder).__name__ == _Finder.__name__ and type(finder).__module__ == __name__ for finder in sys.meta_path
+    ):
+        sys.meta_path.append(_Finder())

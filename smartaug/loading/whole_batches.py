@@ -1,0 +1,379 @@
+"""Fetches whole batches from data sets that keep their samples in arrays.
+
+What: where a sample needs no work of its own, a batch is one indexing operation on the storage instead of one fetch and
+one collate per sample. Values, dtypes, label transforms and errors are those of the sample-by-sample path, which is
+taken whenever anything is out of the ordinary: a negative or missing index, a changed transform, another storage.
+When: ``lift=True``, torch's own collate function, and storage in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
+USPS, SVHN and STL10 whose transform is only "to uint8 tensor", `TensorDataset`, Hugging Face data sets in NumPy or
+torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. A subclass with a ``__getitem__`` of its
+own is never passed by. Without ``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user
+passed, and nothing may be hung on it. Cost: one gather per batch and array; worker processes cost more than they save.
+
+How: torch's fetcher prefers a data set's ``__getitems__`` where there is one. A `BatchFetch` is hung on the loader's
+own shallow copy of the data set under that name, so it survives every rebuild that keeps data set and collate function
+(Accelerate, Lightning, Fabric), copies and pickling. It gives a `Fetched` only to a fetcher whose collate function
+takes one; everybody else who asks gets a list of samples, as torch's contract has it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset, default_collate
+
+from .._torch_fetch import asker
+from ..lift.albumentations.head import Head as AlbumentationsHead
+from ..lift.head import AsTensor, Head
+
+_AT = "__getitems__"
+
+
+class Fetched(NamedTuple):
+    """A batch that needs no collate function any more."""
+
+    batch: Any
+
+
+class _Each(NamedTuple):
+    """What samples have at one place, one value each, and what is still to be done to each before they are collated."""
+
+    values: list[Any]
+    transforms: Sequence[Callable[[Any], Any] | None]
+
+
+Column = Tensor | _Each
+Columns = dict[Any, Column]  # by name, or by position from 0 where the batch is a list
+
+
+class BatchFetch:
+    """What stands for ``__getitems__`` on the loader's copy of a data set.
+
+    It looks at the data set at each call, so changes to it (another transform, other arrays) are seen.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __call__(self, indices: Any) -> Any:
+        """A `Fetched` for a fetcher that takes one and indices that are in range, else the list of samples."""
+        asking = asker()
+        dataset: Any = getattr(asking, "dataset", None)
+        if getattr(dataset, _AT, None) is not self:  # nobody's, or a wrapper's own
+            dataset = self.dataset
+        if getattr(getattr(asking, "collate_fn", None), "takes_fetched", False):
+            batch = whole_batch(dataset, indices)
+            if batch is not None:
+                return Fetched(batch)
+        own = getattr(type(dataset), _AT, None)
+        return [dataset[index] for index in indices] if own is None else own(dataset, indices)
+
+
+def batched(dataset: Any) -> Any:
+    """A shallow copy of ``dataset`` that answers with whole batches; one that does already is given back."""
+    present = vars(dataset).get(_AT)
+    if isinstance(present, BatchFetch) and present.dataset is dataset:
+        return dataset
+    copied = copy.copy(dataset)
+    setattr(copied, _AT, BatchFetch(copied))
+    return copied
+
+
+def hinders(dataset: Any) -> str | None:
+    """Why batches of ``dataset`` cannot be fetched whole; None when they can."""
+    for storage in storages(dataset):
+        reader = _reader(storage)
+        if reader is None:
+            return f"{type(storage).__name__} is no array, or has a __getitem__ of its own"
+        if (reason := reader.hinders(storage)) is not None:
+            return reason
+    return None
+
+
+def storages(dataset: Any) -> list[Any]:
+    """The data sets that hold the samples of ``dataset``, in order."""
+    if _plain_subset(dataset):
+        return storages(dataset.dataset)
+    if _plain_concatenation(dataset):
+        return [storage for part in dataset.datasets for storage in storages(part)]
+    return [dataset]
+
+
+def whole_batch(dataset: Any, indices: Any) -> Any:
+    """The collated batch of these samples by one indexing operation for each array that holds some of them.
+
+    None when only the samples themselves will do.
+    """
+    columns = _columns(dataset, _integers(indices))
+    if columns is None:
+        return None
+    made = {name: _collated(column) for name, column in columns.items()}
+    return list(made.values()) if 0 in made else made
+
+
+def _columns(dataset: Any, rows: list[int] | None) -> Columns | None:
+    """The parts of these samples, each for all of them; None when only the samples themselves will do."""
+    if not rows:
+        return None
+    if _plain_subset(dataset):
+        return _columns(dataset.dataset, _chosen(dataset.indices, rows))
+    if min(rows) < 0 or max(rows) >= len(dataset):
+        return None
+    if _plain_concatenation(dataset):
+        return _joined(dataset, rows)
+    reader = _reader(dataset)
+    if reader is None or reader.hinders(dataset) is not None:
+        return None
+    return reader.read(dataset, rows)
+
+
+def _joined(dataset: Any, rows: list[int]) -> Columns | None:
+    """The rows of a `ConcatDataset`, read from each data set in it and put back into their order."""
+    ends = np.asarray(dataset.cumulative_sizes)
+    holder = np.searchsorted(ends, rows, side="right")
+    places = [np.flatnonzero(holder == part) for part in range(len(ends))]
+    parts = []
+    for part, own in enumerate(places):
+        if len(own):
+            start = int(ends[part - 1]) if part else 0
+            parts.append(_columns(dataset.datasets[part], [rows[place] - start for place in own.tolist()]))
+    names = None if parts[0] is None else list(parts[0])
+    made: Columns = {}
+    back = np.argsort(np.concatenate(places), kind="stable")
+    for name in names or ():
+        if any(part is None or list(part) != names for part in parts):
+            return None
+        column = _in_order([part[name] for part in parts if part is not None], back)
+        if column is None:
+            return None
+        made[name] = column
+    return made or None
+
+
+def _in_order(parts: Sequence[Column], back: np.ndarray) -> Column | None:
+    """One column of several that follow each other, its row i being row ``back[i]`` of them; None where they differ."""
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    lists = [part for part in parts if not isinstance(part, Tensor)]
+    if not tensors:
+        values = [pair for part in lists for pair in zip(part.values, part.transforms, strict=True)]
+        chosen = [values[row] for row in back.tolist()]
+        return _Each([value for value, _ in chosen], [transform for _, transform in chosen])
+    if lists or len({(part.dtype, part.shape[1:], part.device) for part in tensors}) > 1:
+        return None
+    return torch.cat(tensors).index_select(0, torch.from_numpy(back).to(tensors[0].device))
+
+
+def _collated(column: Column) -> Any:
+    if isinstance(column, Tensor):
+        return column
+    pairs = zip(column.values, column.transforms, strict=True)
+    return default_collate([value if transform is None else transform(value) for value, transform in pairs])
+
+
+def _integers(keys: Any) -> list[int] | None:
+    """Keys as a list of int; None for keys of another kind."""
+    if isinstance(keys, (Tensor, np.ndarray)) and keys.ndim == 1:
+        keys = keys.tolist()
+    if not isinstance(keys, (list, tuple, range)):
+        return None
+    if _are_int(keys):
+        return list(keys)
+    made: list[Any] = [key.item() if isinstance(key, (Tensor, np.generic)) and key.ndim == 0 else key for key in keys]
+    return made if _are_int(made) else None
+
+
+def _are_int(keys: Sequence[Any]) -> bool:
+    return set(map(type, keys)) <= {int}  # no bool among them
+
+
+def _chosen(chosen: Any, rows: list[int]) -> list[int] | None:
+    """What a `Subset` with the indices ``chosen`` calls ``rows``."""
+    if min(rows, default=0) < 0 or max(rows, default=-1) >= len(chosen):
+        return None
+    if isinstance(chosen, (Tensor, np.ndarray)):
+        return _integers(chosen[rows])
+    return _integers([chosen[row] for row in rows])
+
+
+def _plain_subset(dataset: Any) -> bool:
+    kind = type(dataset)
+    return (
+        isinstance(dataset, Subset)
+        and kind.__getitem__ is Subset.__getitem__
+        and kind.__getitems__ is Subset.__getitems__
+    )
+
+
+def _plain_concatenation(dataset: Any) -> bool:
+    kind = type(dataset)
+    return (
+        isinstance(dataset, ConcatDataset)
+        and kind.__getitem__ is ConcatDataset.__getitem__
+        and getattr(kind, _AT, None) is getattr(ConcatDataset, _AT, None)
+    )
+
+
+# --- storages ------------------------------------------------------------------------------------------------------
+
+
+class _Reader(NamedTuple):
+    """hinders: why this data set cannot be read whole, or None. read: rows, all in range, to the columns of a batch."""
+
+    hinders: Callable[[Any], str | None]
+    read: Callable[[Any, list[int]], Columns | None]
+    of_images: bool = False  # whether it gives PIL images where it has no transform
+
+
+def _reader(dataset: Any) -> _Reader | None:
+    """The reader of the class whose ``__getitem__`` this data set has; torchvision need not be imported for it."""
+    definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
+    if definer is None or getattr(vars(definer)["__getitem__"], "__module__", None) != definer.__module__:
+        return None
+    reader = _READERS.get(f"{definer.__module__}.{definer.__qualname__}")
+    batched = next((kind for kind in type(dataset).__mro__ if _AT in vars(kind)), definer)
+    return reader if batched is definer else None
+
+
+def _tensors_hinder(dataset: Any) -> str | None:
+    for tensor in dataset.tensors:
+        if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized:
+            return "a tensor of it is of a special kind"
+        if tensor.requires_grad:
+            return "a tensor of it requires gradients"
+    return None
+
+
+def _tensors(dataset: Any, rows: list[int]) -> Columns:
+    index = torch.tensor(rows, dtype=torch.int64, device="cpu")
+    return {n: tensor.index_select(0, index.to(tensor.device)) for n, tensor in enumerate(dataset.tensors)}
+
+
+def _images_hinder(labels: str, layout: str) -> Callable[[Any], str | None]:
+    def hinders(dataset: Any) -> str | None:
+        data, targets = dataset.data, getattr(dataset, labels)
+        if not only_to_tensor(dataset.transform):
+            return "its transform does more for each sample than make it a uint8 tensor"
+        if isinstance(data, Tensor) and not (data.device.type == "cpu" and data.layout is torch.strided):
+            return "its images are not in the main memory"
+        shape = tuple(data.shape) if isinstance(data, (Tensor, np.ndarray)) else ()
+        if str(getattr(data, "dtype", "")).removeprefix("torch.") != "uint8" or len(shape) != 1 + len(layout):
+            return "its images are no uint8 array"
+        if "C" in layout and shape[1 + layout.index("C")] != 3:
+            return "its images do not have three channels"
+        if targets is None or len(targets) != len(data) or not getattr(dataset, "compat", True):
+            return "its labels are no list of classes"
+        if isinstance(targets, (Tensor, np.ndarray)) and targets.ndim != (2 if hasattr(dataset, "compat") else 1):
+            return "its labels are no list of classes"
+        return None
+
+    return hinders
+
+
+def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], Columns]:
+    def read(dataset: Any, rows: list[int]) -> Columns:
+        data = dataset.data.numpy() if isinstance(dataset.data, Tensor) else dataset.data
+        images = torch.from_numpy(np.asarray(data[rows]))
+        images = images.unsqueeze(1) if layout == "HW" else images.permute(0, *(1 + layout.index(d) for d in "CHW"))
+        targets = getattr(dataset, labels)
+        if isinstance(targets, Tensor) and cast:
+            kept = targets[rows]
+            chosen = (kept if kept.ndim == 1 else kept[:, 0]).tolist()
+        else:
+            chosen = [targets[row] for row in rows]
+        if cast:
+            chosen = [int(label) for label in chosen]
+        return {0: images.contiguous(), 1: _Each(chosen, [dataset.target_transform] * len(chosen))}
+
+    return read
+
+
+def _stored(labels: str, layout: str, cast: bool) -> _Reader:
+    """Arrays of images beside labels. cast: whether ``__getitem__`` makes the label an int."""
+    return _Reader(_images_hinder(labels, layout), _images(labels, layout, cast), of_images=True)
+
+
+def _table_hinders(dataset: Any) -> str | None:
+    return None if dataset.format["type"] in ("numpy", "torch") else "its format is neither NumPy's nor torch's"
+
+
+def _table(dataset: Any, rows: list[int]) -> Columns:
+    """A column of numbers, one array an entry, is the collated column; any other is collated from its entries."""
+    made: Columns = {}
+    for name, column in dataset[rows].items():
+        if isinstance(column, np.ndarray) and column.ndim > 1 and column.dtype.kind in "biuf":
+            column = torch.as_tensor(column)
+        made[name] = column if isinstance(column, Tensor) else _Each(list(column), [None] * len(column))
+    return made
+
+
+def _bare(dataset: Any) -> Any:
+    """``dataset``, also in `Subset` and `ConcatDataset`, giving tensors where it has no transform and gives images."""
+    if _plain_subset(dataset):
+        copied = copy.copy(dataset)
+        copied.dataset = _bare(dataset.dataset)
+        return copied
+    if _plain_concatenation(dataset):
+        copied = copy.copy(dataset)
+        copied.datasets = [_bare(part) for part in dataset.datasets]
+        return copied
+    if getattr(dataset, "transform", None) is None:
+        reader = _reader(dataset)
+        if reader is not None and reader.of_images:
+            copied = copy.copy(dataset)
+            copied.transform = _IMAGES
+            return copied
+    return dataset
+
+
+def _augmented_hinders(dataset: Any) -> str | None:
+    if dataset.only is not None or dataset.joint:
+        return "its transform is for some of the samples, or for more than the image"
+    if not only_to_tensor(dataset.transform):
+        return "its transform does more for each sample than make it a uint8 tensor"
+    takes_tensors = not isinstance(dataset.transform, AlbumentationsHead)
+    for storage in storages(dataset.dataset):
+        reader = _reader(storage)
+        if reader is not None and not _equals_its_tensors(storage, reader, takes_tensors):
+            return f"what {type(storage).__name__} gives is looked at image by image on its way to a tensor"
+    return hinders(_bare(dataset.dataset))
+
+
+def _equals_its_tensors(storage: Any, reader: _Reader, takes_tensors: bool) -> bool:
+    """Whether the images of whole batches of ``storage`` are those that making each a tensor gives.
+
+    takes_tensors: it leaves tensors as they are; else it refuses them.
+    """
+    if reader.of_images:
+        return takes_tensors or storage.transform is None
+    return takes_tensors and reader.read is _tensors
+
+
+def _augmented(dataset: Any, rows: list[int]) -> Columns | None:
+    return _columns(_bare(dataset.dataset), rows)
+
+
+_IMAGES = Head((), AsTensor())
+_READERS: Mapping[str, _Reader] = {
+    "smartaug.loading.augmented_dataset.AugmentedDataset": _Reader(_augmented_hinders, _augmented),
+    "torch.utils.data.dataset.TensorDataset": _Reader(_tensors_hinder, _tensors),
+    "torchvision.datasets.cifar.CIFAR10": _stored("targets", "HWC", cast=False),
+    "torchvision.datasets.mnist.MNIST": _stored("targets", "HW", cast=True),
+    "torchvision.datasets.mnist.QMNIST": _stored("targets", "HW", cast=True),
+    "torchvision.datasets.usps.USPS": _stored("targets", "HW", cast=True),
+    "torchvision.datasets.svhn.SVHN": _stored("labels", "CHW", cast=True),
+    "torchvision.datasets.stl10.STL10": _stored("labels", "CHW", cast=True),
+    "datasets.arrow_dataset.Dataset": _Reader(_table_hinders, _table),
+}
+
+_TO_TENSOR = ("torchvision.transforms.transforms.PILToTensor", "torchvision.transforms.v2._type_conversion.PILToTensor")
+
+
+def only_to_tensor(transform: Any) -> bool:
+    """Whether ``transform`` does nothing but make a PIL image a uint8 tensor (C, H, W)."""
+    if isinstance(transform, (Head, AlbumentationsHead)):
+        return transform.only_to_tensor
+    return f"{type(transform).__module__}.{type(transform).__qualname__}" in _TO_TENSOR

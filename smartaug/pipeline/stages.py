@@ -1,0 +1,187 @@
+"""What users hand over as stages, checked and turned into what the pipeline runs; errors say what to type."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import warnings
+from collections.abc import Iterable, Mapping, Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _leaves as leaves
+from .._labels import label_column
+from .._ranks import here
+from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
+from ..augment.foreign import Foreign
+from ..lift.lifted import Stages
+
+
+def flattened(steps: Iterable[Any]) -> list[Any]:
+    """Augmentations one by one, in the user's order, those inside `Compose` too."""
+    return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
+
+
+class Seed:
+    """The seed of all draws: the one given, else `torch.initial_seed`, read once when first asked for."""
+
+    def __init__(self, given: int | None) -> None:
+        if given is not None:
+            try:
+                given = operator.index(given)
+            except TypeError:
+                raise TypeError(f"seed must be an integer or None, got {given!r}; write seed=0") from None
+        self.value = given
+
+    def __call__(self) -> int:
+        """The seed; a warning when several ranks would each read their own."""
+        if self.value is None:
+            self.value = torch.initial_seed()
+            if here()[1] > 1:
+                warnings.warn(
+                    "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
+                    "ranks changes the augmentations; pass seed=0",
+                    stacklevel=2,
+                )
+        return self.value
+
+
+def listed(augment: Any) -> list[Any]:
+    """``augment=`` as a list of what the user wrote."""
+    if augment is None:
+        return []
+    return list(augment) if isinstance(augment, (tuple, list, Stages)) else [augment]
+
+
+def behind(lifted: Any, augment: Any) -> list[Any]:
+    """The stages of a lifted pipeline and of ``augment=``, in the order in which they run.
+
+    ``augment=`` comes after what was lifted, but its plans and Kornia modules see the images before Normalize, so the
+    lifted conversion waits for them: for all where nothing follows it, else up to the first MixUp or CutMix. Other
+    callables see what the dataset would have given them.
+    """
+    own = [part for stage in listed(lifted) for part in flattened([stage])]
+    first = next((number for number, stage in enumerate(own) if isinstance(stage, Normalize)), len(own))
+    before, conversion = own[:first], own[first:]
+    stages = [part for stage in listed(augment) for part in flattened([stage])]
+    waits = 0
+    for stage in stages:
+        planned = isinstance(stage, Augmentation) and not isinstance(stage, Normalize)
+        if not (planned or type(stage).__module__.partition(".")[0] == "kornia"):
+            break
+        if isinstance(stage, (MixUp, CutMix)) and len(conversion) > 1:
+            break
+        waits += 1
+    return [*before, *stages[:waits], *conversion, *stages[waits:]]
+
+
+def as_steps(augment: Any) -> list[Augmentation | Foreign]:
+    """``augment=`` as stages: neighbouring smartaug augmentations become one plan, everything else a foreign stage."""
+    stages = listed(augment)
+    steps: list[Augmentation | Foreign] = []
+    group: list[Augmentation] = []
+    for stage in stages:
+        if inspect.isclass(stage) or not (isinstance(stage, (Augmentation, Foreign)) or callable(stage)):
+            raise TypeError(not_a_stage("augment", stage, "an augmentation, a Kornia module or a callable on a batch"))
+        if isinstance(stage, Augmentation):
+            group.append(stage)
+            continue
+        steps += _grouped(group)
+        group = []
+        steps.append(stage if isinstance(stage, Foreign) else Foreign(stage))
+    return steps + _grouped(group)
+
+
+def _grouped(group: list[Augmentation]) -> list[Augmentation]:
+    """One plan for neighbours; a backend that one of them asks for is used for all."""
+    if len(group) < 2:
+        return group
+    asked = sorted({step.backend for step in group if step.backend is not None})
+    if len(asked) > 1:
+        raise ValueError(f"neighbouring augmentations ask for the backends {' and '.join(asked)}; give them one")
+    return [Compose(group, backend=asked[0] if asked else None)]
+
+
+def not_a_stage(argument: str, given: Any, wanted: str) -> str:
+    """The error for something that is no stage; a class gets its own."""
+    if inspect.isclass(given):
+        return f"{argument} got the class {given.__name__}; make an object of it: {argument}={given.__name__}(...)"
+    return f"{argument} must be {wanted}, got {type(given).__name__}: {given!r}"
+
+
+def checked_device(device: torch.device | str) -> torch.device:
+    """``device`` if this machine has it, else a ValueError that names what there is."""
+    try:
+        made = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r} is no device; write device='cpu' or device='cuda:0'") from error
+    if made.type in ("cpu", "meta"):
+        return made
+    current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = torch.accelerator.device_count() if current is not None and current.type == made.type else 0
+    if (made.index or 0) >= count:
+        there = f"{current.type} with {torch.accelerator.device_count()} devices" if current else "only the CPU"
+        raise ValueError(f"device={str(device)!r} does not exist here: this machine has {there}; leave device= out")
+    return made
+
+
+def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) -> Exception:
+    """``error`` again, with the stage, the sample indices and the input's shape and dtype put before its message."""
+    rows = "unknown indices" if index is None else f"samples {index[:16].tolist()}{' ...' if len(index) > 16 else ''}"
+    what = f"{str(inputs.dtype)[6:]} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
+    message = f"{stage} failed on {rows}, inputs {what}: {error}"
+    kind = next((kind for kind in (TypeError, ValueError) if isinstance(error, kind)), RuntimeError)
+    return kind(message)
+
+
+def name_of(stage: Any) -> str:
+    """What errors and tables call a stage."""
+    return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
+
+
+def refuse_followers(stage: str, followers: Mapping[leaves.Path, str]) -> None:
+    """Raise a ValueError when something in the batch would have to move with the pixels that ``stage`` may move."""
+    for path, what in followers.items():
+        shown = "".join(f"[{step!r}]" for step in path)
+        raise ValueError(
+            f"{stage} may move pixels, but batch{shown} is {what} that would not follow; use only stages that "
+            "leave pixels in place (Erase, Normalize), augment both in the dataset, or name what moves alone: inputs="
+        )
+
+
+def checked_results(made: Any, length: int) -> tuple[Tensor | None, Tensor | None]:
+    """What a reweighter returned, if it is ``(weight, soft)`` for ``length`` rows; else an error naming the part."""
+    if not isinstance(made, tuple) or len(made) != 2:
+        raise TypeError(f"it must return (weight, soft), each a tensor or None, and returned {type(made).__name__}")
+    for name, part, ndim in (("weight", made[0], 1), ("soft", made[1], 2)):
+        if part is None:
+            continue
+        if not isinstance(part, Tensor) or not part.is_floating_point():
+            what = str(part.dtype) if isinstance(part, Tensor) else type(part).__name__
+            raise TypeError(f"{name} must be a floating-point tensor or None, it returned {what}")
+        if part.ndim != ndim or len(part) != length:
+            wanted = "(B,)" if ndim == 1 else "(B, K)"
+            raise ValueError(f"{name} has shape {tuple(part.shape)} for a batch of {length}; it must be {wanted}")
+    return made
+
+
+def rows_not_finite(view: Tensor) -> list[int]:
+    """Rows of (B, ...) that hold NaN or Inf."""
+    return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()
+
+
+def classes_of(dataset: Any) -> int | None:
+    """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets."""
+    for _ in range(8):
+        classes, number = getattr(dataset, "classes", None), getattr(dataset, "num_classes", None)
+        if isinstance(classes, Sized) and not isinstance(classes, (str, bytes)):
+            return len(classes) or None
+        if isinstance(number, int):
+            return number
+        labels = label_column(dataset)
+        if labels is not None:
+            return int(labels.max()) + 1 or None
+        dataset = getattr(dataset, "dataset", None)
+    return None
