@@ -334,9 +334,9 @@ class Compiler:
 
 
 KERNELS = {
-    "triton_warp": ["warp"],
-    "triton_tone": ["tone", "statistics"],
-    "triton_pixels": ["lookup", "noise", "sharpness", "blur_columns", "blur_rows", "erase", "mix", "store"],
+    "warp": ["warp"],
+    "tone": ["tone", "statistics"],
+    "pixels": ["lookup", "noise", "sharpness", "blur_columns", "blur_rows", "erase", "mix", "store"],
 }
 
 

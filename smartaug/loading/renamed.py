@@ -59,7 +59,7 @@ RENAMED = {  # the old name, to the modules that share its contents now
     "labels": "_labels",
     "leaves": "_leaves",
     "lift.albumentations_geometry": "lift.albumentations.geometry",
-    "lift.albumentations_head": "lift.albumentations.head",
+    "lift.albumentations_head": "lift.albumentations.worker_half",
     "lift.albumentations_values": "lift.albumentations.values",
     "lift.opencv_geometry": "lift.albumentations.geometry_ops",
     "lift.opencv_rows": "augment.backends.opencv.rows",

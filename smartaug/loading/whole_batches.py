@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, default_collate
 
 from .._torch_fetch import asker
-from ..lift.albumentations.head import Head as AlbumentationsHead
+from ..lift.albumentations.worker_half import Head as AlbumentationsHead
 from ..lift.head import AsTensor, Head
 
 _AT = "__getitems__"

@@ -28,7 +28,7 @@ from ..registry import several
 from ..steps import State, Step, folded, worker
 from . import geometry as albumentations_geometry
 from . import values as albumentations_values
-from .head import Head, is_container
+from .worker_half import Head, is_container
 
 _FORCED = ("Compose", "Sequential", "OneOf")  # containers whose p a OneOf around them sets aside
 
