@@ -1,4 +1,4 @@
-"""Writes the README's tables from the committed results: ``python -m benchmarks.readme``; ``--check`` only compares."""
+"""Writes the tables of README and docs from the committed results: ``python -m benchmarks.tables``; ``--check`` compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 NOT_MEASURED = "not measured"
-MEAN = "data set's mean"
+MEAN = "data set's mean"  # the key in the results
 BATCHES = {32: 256, 224: 64}
 
 
@@ -110,7 +110,7 @@ def subset_gain(contender: str) -> str:
 
 
 def selecting() -> str:
-    """Seconds for a data set of CIFAR-10's size."""
+    """Seconds for a dataset of CIFAR-10's size."""
     figure = result("coreset").get("results", {}).get("50,000, 10 classes, 10 %", {}).get("seconds, sum over classes")
     return f"{figure['median']:g} s for 10 % of 50,000 samples in 10 classes" if figure else NOT_MEASURED
 
@@ -129,13 +129,13 @@ def moments_gain() -> str:
 
 
 def draws() -> str:
-    """How many draws a 1 % estimate of the loss takes, for each data set and augmentation."""
+    """How many draws a 1 % estimate of the loss takes, for each dataset and augmentation."""
     rows = [
         (
             "data",
             "augmentation",
             "one image: median (quartiles)",
-            "data set's mean",
+            "dataset's mean",
             "accuracy, mean loss",
             "exact / linearised variance, median (quartiles)",
         )
@@ -178,7 +178,7 @@ def methods() -> str:
             ),
             (
                 "`lift=True`, `lift`",
-                "the data set's own transforms, taken out of a copy of it and run batched, same distribution",
+                "the dataset's own transforms, taken out of a copy of it and run batched, same distribution",
                 "a pipeline exists already",
                 "that of what it lifts",
                 "the pipelines below",
@@ -320,7 +320,7 @@ def speeds() -> str:
 
 
 def fetch() -> str:
-    """Getting uint8 images out of a data set in an array, and nothing else."""
+    """Getting uint8 images out of a dataset in an array, and nothing else."""
     speeds = result("loader").get("results", {}).get("fetch", {}).get("images_per_second", {})
     rows = [("CIFAR-10 in memory, uint8, batches of 256", "images per second")]
     rows += [(name, f"{figure['median']:,.0f}") for name, figure in speeds.items()]
@@ -406,7 +406,38 @@ def parts() -> str:
     return table([("at equal cost", "accuracy, %, best first"), *rows])
 
 
+def adopted() -> str:
+    """What people have, what of it is lifted, and how much faster the epoch became."""
+    found = result("loader").get("results", {}).get("recipes", {})
+    rows = [("your data", "what is lifted", "speed, × your own loader with 2 workers")]
+    for written, lifted, name in ADOPTED:
+        ratio = found.get(name, {}).get("ratio_to_best_per_sample_rival", {})
+        best = max((row for key, row in ratio.items() if "lifted" in key), key=lambda row: row["median"], default=None)
+        shown = NOT_MEASURED if best is None else f"{best['median']:g} ({best['min']:g}–{best['max']:g})"
+        rows.append((written, lifted, shown))
+    return table(rows)
+
+
+ADOPTED = [
+    (
+        "CIFAR-10 from torchvision, 32 px, RandAugment",
+        "everything; batches come from the array whole",
+        "torchvision preset, RandAugment, 32 px",
+    ),
+    ("the same with timm's RandAugment", "everything", "timm rand-m9-mstd0.5-inc1, 32 px"),
+    (
+        "arrays with an albumentations pipeline, 32 px",
+        "all but what makes images of unequal size",
+        "albumentations, medical, 32 px",
+    ),
+    (
+        "a folder of JPEGs, 224 px, RandAugment",
+        "RandAugment, flips, normalising; decoding and cropping stay in the workers",
+        "torchvision preset, RandAugment, 224 px",
+    ),
+]
 TABLES = {
+    "adopted": adopted,
     "methods": methods,
     "speeds": speeds,
     "fetch": fetch,
@@ -415,26 +446,27 @@ TABLES = {
     "draws": draws,
     "parts": parts,
 }
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
+_MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str) -> str:
     """``text`` with the tables between its markers made anew."""
-    for name, make in TABLES.items():
-        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(pattern, rf"\g<1>{make()}\n\g<2>", text, flags=re.DOTALL)
-        if count != 1:
-            raise SystemExit(f"README.md must have the markers of the table {name} once, found {count}")
-    return text
+    return _MARKED.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}", text)
 
 
 def main() -> None:
-    """Write the README, or with --check exit 1 when it differs from the results."""
-    path = ROOT / "README.md"
-    before = path.read_text()
-    after = filled(before)
+    """Write README and pages, or with --check exit 1 where one differs from the results."""
+    before = {path: path.read_text() for path in PAGES}
+    missing = set(TABLES) - {match[2] for text in before.values() for match in _MARKED.finditer(text)}
+    if missing:
+        raise SystemExit(f"no page has the markers of the tables {', '.join(sorted(missing))}")
+    differing = [path for path, text in before.items() if filled(text) != text]
     if "--check" in sys.argv:
-        sys.exit(0 if after == before else "README.md differs from the results; run python -m benchmarks.readme")
-    path.write_text(after)
+        names = ", ".join(path.name for path in differing)
+        sys.exit(f"{names} differ from the results; run python -m benchmarks.tables" if differing else 0)
+    for path in differing:
+        path.write_text(filled(before[path]))
 
 
 if __name__ == "__main__":
