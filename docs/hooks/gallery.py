@@ -15,31 +15,33 @@ from mkdocs.structure.files import File, Files
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-import smartaug
 from smartaug import augment
 
 SIDE = 160  # pixels
 DRAWS = 6  # pictures of each augmentation
 SPECIAL = {  # what needs arguments, or shows more with others than its defaults
     "Affine": "Affine(degrees=25, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=10, interpolation='bilinear')",
+    "AutoContrast": "AutoContrast(1.0)",
     "ColorJitter": "ColorJitter(0.5, 0.5, 0.5, 0.2)",
     "Compose": "Compose([PadCrop(20), Flip(), ColorJitter(0.4, 0.4, 0.4)])",
     "Crop": "Crop((120, 120))",
     "CutMix": "CutMix()",
+    "Equalize": "Equalize(1.0)",
     "Erase": "Erase(1.0)",
     "GaussianBlur": "GaussianBlur((15, 15), (0.5, 5.0))",
     "Grayscale": "Grayscale(0.5)",
+    "Invert": "Invert(1.0)",
     "MixUp": "MixUp(1.0)",
     "OneOf": "OneOf([Flip(1.0), Invert(1.0), Grayscale(1.0)])",
     "Pad": "Pad((20, 20, 20, 20), mode='reflect')",
     "PadCrop": "PadCrop(40)",
-    "Posterize": "Posterize(2)",
+    "Posterize": "Posterize(2, p=1.0)",
     "RandomApply": "RandomApply([Invert(1.0)], p=0.5)",
     "RandomOrder": "RandomOrder([Flip(0.5), Solarize(128), Grayscale(0.5)])",
     "RandomResizedCrop": "RandomResizedCrop(160)",
     "Resize": "Resize((160, 160))",
-    "Sharpness": "Sharpness(8.0)",
-    "Solarize": "Solarize(128)",
+    "Sharpness": "Sharpness(8.0, p=1.0)",
+    "Solarize": "Solarize(128, p=1.0)",
     "SomeOf": "SomeOf([Flip(1.0), Invert(1.0), Posterize(2), Grayscale(1.0)], 2)",
 }
 HIDDEN = {"Augmentation", "Normalize"}  # the base class; values that no screen can show
@@ -88,7 +90,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "",
         "Under each the draws of the first three pictures, as `plan.trace.describe(row)` tells them.",
         "",
-        f"![the photographs as they are](gallery/plain.jpg)",
+        "![the photographs as they are](gallery/plain.jpg)",
     ]
     files.append(File.generated(config, "gallery/plain.jpg", content=strip(images)))
     for name in augment.__all__:
