@@ -1,4 +1,4 @@
-"""Writes the tables of README and docs from the committed results: ``python -m benchmarks.tables``; ``--check`` compares."""
+"""Writes the tables of README and docs from the committed results: ``python -m benchmarks.tables`` (``--check``)."""
 
 from __future__ import annotations
 

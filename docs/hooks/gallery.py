@@ -80,13 +80,13 @@ def summary(name: str) -> str:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the gallery's page and pictures to the site."""
-    images, target = photographs(), torch.arange(DRAWS) % 2
+    images = photographs()
     names = {name: getattr(augment, name) for name in augment.__all__}
     page = [
         "# Gallery",
         "",
-        "Every augmentation on scikit-learn's two photographs: six rows of one batch, each drawn by itself. The pictures "
-        "are made by the package when this site is built.",
+        "Every augmentation on scikit-learn's two photographs: six rows of one batch, each drawn by itself. The "
+        "pictures are made by the package when this site is built.",
         "",
         "Under each the draws of the first three pictures, as `plan.trace.describe(row)` tells them.",
         "",
