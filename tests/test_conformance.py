@@ -6,6 +6,7 @@ import random
 import re
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def module(tmp_path, monkeypatch):
 def test_an_operation_of_the_guide(module):
     band = module("smartaug/augment/ops/band.py").Band
     conformance.augmentation(band)
-    conformance.augmentation(lambda: band(5, p=1.0))
+    conformance.augmentation(lambda: band(5, p=0.5))
     images = torch.full((500, 1, 4, 9), 7, dtype=torch.uint8)
     shown = band(2, p=0.4)(images, seed=0)
     bands = (shown == 0).all(2)[:, 0]
@@ -130,9 +131,14 @@ def test_an_operation_of_the_guide(module):
     assert torch.allclose(found.mean[0, 0, 0].double(), 1 - 0.4 * torch.tensor([1.0] + [2.0] * 7 + [1.0]).double() / 8)
 
 
+def on_labels(function, B, log_p, batch):
+    """A function of (B, log_p, labels) as a `Rule`."""
+    return function(B, log_p, batch.soft)
+
+
 def test_a_rule_of_the_guide(module):
     confidence = module("smartaug/reweight/confidence.py").Confidence
-    conformance.rule(confidence.rule)
+    conformance.rule(partial(on_labels, confidence.rule))
     conformance.reweighter(lambda model, held: confidence(model, held, **SHORT))
     assert issubclass(confidence, Learner)
 
