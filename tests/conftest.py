@@ -1,21 +1,38 @@
+"""What every test finds: a seed, one thread, workers started without a fork from a server, code compiled once."""
+
+import fcntl
+import importlib.util
+import multiprocessing
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: waking a second thread costs more than a test's steps
+
 import pytest
 import torch
 
+# what each worker process started by "forkserver" would import for itself in 3 s, as one started by "spawn" does
+multiprocessing.set_forkserver_preload(["torch", "smartaug", "smartaug.loading.dataloader", "pytest", "hypothesis"])
+
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _as_found():
+    """The seed and the number of threads that each test starts with."""
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def one_thread():
-    """For steps of a millisecond, where a second thread only waits."""
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads():
-    torch.set_num_threads(2)
+def _compiled_once(tmp_path_factory, worker_id):
+    """Of the processes of `pytest -n 2` each compiles one part of the code, and then loads the other's from the disk.
+
+    Alone (``-n 0``) there is nothing to share: what a test needs is compiled when it is met.
+    """
+    if worker_id == "master" or importlib.util.find_spec("numba") is None:
+        return
+    from tests import compiled
+
+    parts = list(enumerate(compiled.PARTS))
+    for number, compile_or_load in parts if worker_id == "gw0" else reversed(parts):
+        with open(tmp_path_factory.getbasetemp().parent / f"compiled{number}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            compile_or_load()

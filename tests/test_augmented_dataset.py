@@ -99,14 +99,16 @@ def test_whatever_loads_it(make, settings, expected):
     assert_same(passes(make(augmented(), **settings)), expected)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_spawned_workers(workers):
+@pytest.mark.parametrize(
+    ("context", "workers"), [("forkserver", 1), ("forkserver", 2), pytest.param("spawn", 2, marks=pytest.mark.slow)]
+)
+def test_workers_that_are_not_forked(context, workers):
     """They share the count of epochs and the mask; two of them persist."""
     mask = torch.ones(SIZE, dtype=torch.uint8)
     dataset = smartaug.AugmentedDataset(SamePicture(), shifted, only=mask, plain=blank, seed=5)
     wanted = direct(copy.deepcopy(dataset))
     loader = TorchDataLoader(
-        dataset, 4, num_workers=workers, persistent_workers=workers > 1, multiprocessing_context="spawn"
+        dataset, 4, num_workers=workers, persistent_workers=workers > 1, multiprocessing_context=context
     )
     found = passes(loader, 1)
     mask[:5] = 0

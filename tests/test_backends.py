@@ -518,7 +518,7 @@ class _Augmenting:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_inside_loader_workers(context):
     loader = torch.utils.data.DataLoader(
         range(12), batch_size=4, num_workers=2, collate_fn=_Augmenting(), multiprocessing_context=context

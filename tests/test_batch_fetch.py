@@ -588,11 +588,12 @@ def test_one_sample_at_a_time_is_left_alone():
     same(list(loader), list(TorchDataLoader(dataset, batch_size=None)))
 
 
-def test_spawned_workers(stored):
+@pytest.mark.parametrize("context", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_that_are_not_forked(stored, context):
     dataset = copy.copy(stored["FashionMNIST"])
     dataset.transform = pipeline()
-    spawned = lifted_epochs(dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn", epochs=1)
-    same(spawned, lifted_epochs(dataset, batch_size=4, epochs=1))
+    started = lifted_epochs(dataset, batch_size=4, num_workers=1, multiprocessing_context=context, epochs=1)
+    same(started, lifted_epochs(dataset, batch_size=4, epochs=1))
 
 
 def test_every_stage_runs_once(counted):

@@ -156,24 +156,6 @@ def test_bad_selections(arguments, match):
         smartaug.CoresetSampler(**arguments)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in coreset.__all__ if name not in ("Coreset", "InfoBatch", "embed_pass")]
-)
-@pytest.mark.parametrize("size", [0, 1, 10])
-def test_every_criterion_keeps_its_contract(name, size):
-    given = [torch.rand(size)] if name == "AugmentationVariance" else []
-    criterion = getattr(coreset, name)(*given)
-    embedding = smartaug.Embedding(torch.randn(size, 3))
-    for budget in {0, size // 2, size}:
-        draws = [criterion(embedding, budget, torch.Generator().manual_seed(4)) for _ in range(2)]
-        (indices, weights), (again, _) = draws
-        assert torch.equal(indices, again)
-        assert len(set(indices.tolist())) == budget
-        assert weights is None or (len(weights) == budget and abs(float(weights.mean()) - 1) < 1e-6)
-    with pytest.raises(ValueError, match="budget"):
-        criterion(embedding, size + 1, None)
-
-
 def test_uniform_is_uniform():
     criterion, generator = coreset.Uniform(), torch.Generator().manual_seed(1)
     embedding = smartaug.Embedding(torch.empty(10, 0))

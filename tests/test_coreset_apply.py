@@ -200,7 +200,7 @@ def test_the_users_own_sampler_and_order_stay():
                 assert torch.equal(image, images_of()[index]) != (index in chosen.selection(1, SIZE, 5)[0].tolist())
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_the_membership_mask_is_one_shared_tensor_and_known_before_workers_load(context):
     chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply="augment")
     mask = chosen.membership(20)
@@ -212,7 +212,7 @@ def test_the_membership_mask_is_one_shared_tensor_and_known_before_workers_load(
         batch_size=5,
         coreset=chosen,
         seed=3,
-        num_workers=2 if context == "fork" else 1,
+        num_workers=1 if context == "spawn" else 2,
         persistent_workers=True,
         multiprocessing_context=context,
     )

@@ -325,7 +325,8 @@ def test_binary_classifiers_are_recorded():
 WORKERS = {
     "2": {"num_workers": 2},
     "persistent": {"num_workers": 2, "persistent_workers": True},
-    "spawn": {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "spawn"},
+    "not forked": {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "forkserver"},
+    "spawn": pytest.param({"num_workers": 1, "multiprocessing_context": "spawn"}, marks=pytest.mark.slow),
 }
 
 

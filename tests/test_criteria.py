@@ -14,9 +14,6 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_co
 import smartaug
 from smartaug.coreset import embed_pass
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # --- MaxLoss ---------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,6 @@ import smartaug
 from smartaug.coreset import facility_location
 from tests import reference_coreset as reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 BACKENDS = ("numba", "torch")
 SIMILARITIES = ("distance", "exp")
 
@@ -141,7 +140,7 @@ def test_the_first_picks_are_those_of_a_smaller_budget(backend):
     assert select(embedding, 100)[0][:30].tolist() == select(embedding, 30)[0].tolist()
 
 
-def test_backends_and_threads_agree(one_thread):
+def test_backends_and_threads_agree():
     embedding = residuals(2500, classes=10)
     alone = smartaug.FacilityLocation()(embedding, 250)
     for other, threads in ((smartaug.FacilityLocation(), 2), (smartaug.FacilityLocation(backend="torch"), 1)):

@@ -17,8 +17,6 @@ from smartaug import grads
 from tests import reference
 from tests.models import MODELS, Attention, convolutional, images, make, read
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def problem(name, training, n=3, m=5):
     model = make(name, training)

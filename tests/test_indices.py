@@ -21,7 +21,8 @@ WORKERS = {
     "2": {"num_workers": 2},
     "persistent": {"num_workers": 2, "persistent_workers": True},
     "out of order": {"num_workers": 2, "in_order": False},
-    "spawn": {"num_workers": 2, "multiprocessing_context": "spawn"},
+    "not forked": {"num_workers": 2, "multiprocessing_context": "forkserver"},
+    "spawn": pytest.param({"num_workers": 2, "multiprocessing_context": "spawn"}, marks=pytest.mark.slow),
 }
 ORDERS = {
     "shuffle": lambda size: {"batch_size": 3, "shuffle": True},

@@ -8,8 +8,6 @@ from smartaug import augment
 from smartaug.cli import main as cli
 from smartaug.cli.inspect import pipeline
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -126,7 +126,7 @@ def alike_rows(ours, theirs):
                 found[name] += argument
     for name in given:
         if given[name]:
-            alike(mine[name], given[name], least=50)
+            alike(mine[name], given[name], least=DRAWS // 400)
     alike_signs(mine, given, GEOMETRIC)
 
 

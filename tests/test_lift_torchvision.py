@@ -539,7 +539,7 @@ def test_policies_draw_as_torchvision_does(T, name, monkeypatch):
         alike_kinds(*names)
     mine, given = by_operation(ours), by_operation(theirs)
     for operation in given:
-        alike(mine[operation], given[operation], least=100)
+        alike(mine[operation], given[operation], least=DRAWS // 200)
     alike_signs(mine, given, SIGNED)
     if shares:
         own, mixed = torch.cat(shares[::2]), torch.cat(shares[1::2])

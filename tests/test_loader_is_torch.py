@@ -119,9 +119,10 @@ def test_single_samples_pass_through(extra):
     assert values == [i + (10.0 if extra else 0.0) for i in range(4)]
 
 
-def test_spawned_workers_and_out_of_order():
+@pytest.mark.parametrize("context", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_that_are_not_forked_and_out_of_order(context):
     loaders = [
-        kind(Numbered(), batch_size=3, num_workers=2, multiprocessing_context="spawn", in_order=False, **extra)
+        kind(Numbered(), batch_size=3, num_workers=2, multiprocessing_context=context, in_order=False, **extra)
         for kind, extra in ((TorchDataLoader, {}), (smartaug.DataLoader, {}), (smartaug.DataLoader, {"augment": abs}))
     ]
     seen = [sorted(torch.cat([images.flatten(1)[:, 0] for images, _ in loader]).tolist()) for loader in loaders]

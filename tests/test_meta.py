@@ -17,7 +17,6 @@ from tests import reference
 from tests.models import images, make
 from tests.test_reweight import data, net, shell, train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ("Identity", "Flip", "Swap")
 
 

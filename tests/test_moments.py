@@ -20,7 +20,6 @@ from smartaug.moments.nodes import _Sampler, fingerprint
 from smartaug.moments.source import source
 from tests import reference_moments as reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 PHOTOS = reference.photographs()
 DRAWS = 100_000
 FINITE = {

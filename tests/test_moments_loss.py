@@ -14,7 +14,6 @@ from smartaug import augment, moments
 from smartaug.coreset import AugmentationVariance
 from tests import reference_moments as reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 PHOTOS = reference.photographs()
 LABELS = torch.tensor([1, 0])
 STAGES = [augment.PadCrop(2), augment.Flip(), augment.Normalize(0.5, 0.25)]

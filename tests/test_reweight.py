@@ -19,7 +19,6 @@ from smartaug.reweight.memory import Memory
 from smartaug.reweight.validation import ValidationBatches
 from tests import reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SHELLS = ["SAFLEX", "LearningToReweight"]
 
 

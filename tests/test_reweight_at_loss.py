@@ -17,8 +17,6 @@ from smartaug.warnings import NoEffectWarning
 from tests import reference
 from tests.models import MODELS, convolutional, images, make, read
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def problem(name, training):
     model = make(name, training)

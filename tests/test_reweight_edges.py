@@ -14,7 +14,6 @@ from smartaug import grads
 from smartaug.augment.plan import Trace
 from tests import reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 LEARNED = ["SAFLEX", "LearningToReweight", "MetaAugment", "MetaWeightNet"]
 FORMS = [{"method": "jvp"}, {"method": "difference"}, {"scope": "head"}]
 

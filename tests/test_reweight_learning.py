@@ -1,10 +1,7 @@
 """Learned weights do what they are for, in a short run on handwritten digits."""
 
-import pytest
-
 from benchmarks import learning, policy
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 BENIGN = ("Identity", "Twin", "Shift", "Darker", "Noise", "Erase")
 
 

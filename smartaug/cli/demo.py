@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +166,41 @@ def small_cnn(channels: int, classes: int) -> nn.Module:
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
 
 
+@contextmanager
+def _interrupted_between_batches() -> Iterator[Callable[[], None]]:
+    """Yields a function that raises KeyboardInterrupt once Ctrl-C was pressed; call it at every batch.
+
+    Left alone, Python raises KeyboardInterrupt wherever the program is, and drops it inside a destructor, of which
+    torch's loaders have several: the program would go on. Workers forked meanwhile inherit the handler, so they finish
+    their batch rather than die. A second Ctrl-C raises at once, for a batch that never comes.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # the program around us handles Ctrl-C
+        return
+    pressed = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    def check() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield check
+    except Exception:
+        check()  # a worker that the same Ctrl-C ended is reported as an error of the loader
+        raise
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    check()
+
+
 def train(
     name: str,
     loader: Any,
@@ -179,36 +217,40 @@ def train(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=epochs * len(loader))
     epoch_seconds, loader_seconds, samples = [], [], 0
-    for epoch in range(epochs):
-        started, waited = time.perf_counter(), 0.0
-        model.train()
-        with tqdm(total=len(loader), desc=f"{name}, epoch {epoch + 1}/{epochs}", leave=False) as bar:
-            batches = iter(loader)
-            while True:
-                asked = time.perf_counter()
-                batch = next(batches, None)
-                waited += time.perf_counter() - asked
-                if batch is None:
-                    break
-                images, target = batch
-                images, target = images.to(device), target.to(device)
-                loss = criterion(model(images), target)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                samples += len(images)
-                bar.update()
-        epoch_seconds.append(time.perf_counter() - started)
-        loader_seconds.append(waited)
-    return Result(name, model, epoch_seconds, loader_seconds, _accuracy(model, test, device), samples)
+    with _interrupted_between_batches() as check:
+        for epoch in range(epochs):
+            started, waited = time.perf_counter(), 0.0
+            model.train()
+            with tqdm(total=len(loader), desc=f"{name}, epoch {epoch + 1}/{epochs}", leave=False) as bar:
+                batches = iter(loader)
+                while True:
+                    check()
+                    asked = time.perf_counter()
+                    batch = next(batches, None)
+                    waited += time.perf_counter() - asked
+                    if batch is None:
+                        break
+                    images, target = batch
+                    images, target = images.to(device), target.to(device)
+                    loss = criterion(model(images), target)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    samples += len(images)
+                    bar.update()
+            epoch_seconds.append(time.perf_counter() - started)
+            loader_seconds.append(waited)
+        accuracy = _accuracy(model, test, device, check)
+    return Result(name, model, epoch_seconds, loader_seconds, accuracy, samples)
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, test: Iterable, device: torch.device) -> float:
+def _accuracy(model: nn.Module, test: Iterable, device: torch.device, check: Callable[[], None]) -> float:
     model.eval()
     right = total = 0
     for images, target in test:
+        check()
         right += int((model(images.to(device)).argmax(1).cpu() == target).sum())
         total += len(target)
     return right / max(1, total)

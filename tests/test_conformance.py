@@ -1,0 +1,192 @@
+"""The suites of `conformance` over each family, and over the examples of CONTRIBUTING, which are run as they stand."""
+
+import ast
+import importlib.util
+import random
+import re
+import sys
+import types
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import transforms as v1
+from torchvision.transforms import v2
+
+import smartaug
+from smartaug import coreset, reweight
+from smartaug.lift import registry
+from smartaug.reweight import Learner
+from tests import conformance
+from tests.lifting import as_often, pictures
+
+GUIDE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+
+
+def half(B, log_p, batch):
+    """A rule that halves the weight of samples whose label is not the likeliest."""
+    right = log_p.argmax(1) == batch.soft.argmax(1) if log_p.numel() else torch.ones(len(log_p), dtype=torch.bool)
+    return 0.5 + 0.5 * right.to(log_p.dtype), None
+
+
+SHORT = {"validation_batch": 6}
+REWEIGHTERS = {
+    "SAFLEX": [
+        lambda model, held: reweight.SAFLEX(model, held, **SHORT),
+        lambda model, held: reweight.SAFLEX(model, held, every=2, ema=0.5, method="difference", **SHORT),
+        lambda model, held: reweight.SAFLEX(model, held, scope="head", statistics="batch", **SHORT),
+    ],
+    "ByRule": [lambda model, held: reweight.ByRule(half, model, held, **SHORT)],
+    "LearningToReweight": [lambda model, held: reweight.LearningToReweight(model, held, **SHORT)],
+    "MetaAugment": [
+        lambda model, held: reweight.MetaAugment(model, held, operations=("Identity", "Erase"), num_ops=1, **SHORT)
+    ],
+    "MetaWeightNet": [lambda model, held: reweight.MetaWeightNet(model, held, **SHORT)],
+    "SoftAugmentation": [lambda model, held: reweight.SoftAugmentation(3)],
+    "Uniform": [lambda model, held: reweight.Uniform()],
+}
+PROTOCOLS_AND_SHELLS = {"Gradients", "Learner", "MetaLearner", "Reweighting", "Rule", "split_validation"}
+CRITERIA = {
+    "AugmentationVariance": [lambda size: coreset.AugmentationVariance(torch.linspace(0, 1, size))],
+    "FacilityLocation": [
+        lambda size: coreset.FacilityLocation(),
+        lambda size: coreset.FacilityLocation("exp", method="stochastic", backend="torch"),
+    ],
+    "MaxLoss": [lambda size: coreset.MaxLoss(), lambda size: coreset.MaxLoss(smallest=True)],
+    "Uniform": [lambda size: coreset.Uniform()],
+}
+
+
+def cases(rows):
+    return [pytest.param(make, id=f"{name}{n}") for name, makers in rows.items() for n, make in enumerate(makers)]
+
+
+def test_every_method_has_a_row():
+    assert set(REWEIGHTERS) == set(reweight.__all__) - PROTOCOLS_AND_SHELLS
+    assert set(CRITERIA) == set(coreset.__all__) - {"Coreset", "InfoBatch", "embed_pass"}
+
+
+@pytest.mark.parametrize("make", cases(REWEIGHTERS))
+def test_reweighters(make):
+    conformance.reweighter(make)
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 33])
+@pytest.mark.parametrize("make", cases(CRITERIA))
+def test_criteria(make, size):
+    conformance.criterion(make, size)
+
+
+LIFTED = {
+    "torchvision v1": (v1.RandomInvert(1.0), v1.RandomInvert(0.5), pictures("pil")),
+    "torchvision v2": (v2.RandomSolarize(99, 1.0), v2.RandomRotation(30), pictures("tensor")),
+}
+
+
+@pytest.mark.parametrize("library", ["torchvision v1", "torchvision v2"])
+def test_lifted_transforms(library):
+    conformance.lifted(*LIFTED[library])
+
+
+# --- the examples of CONTRIBUTING ------------------------------------------------------------------------------------
+
+
+def example(name):
+    """The block of CONTRIBUTING whose first line names the file ``name``."""
+    return next(
+        block for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if block.startswith(f"# {name}\n")
+    )
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A function from the file that an example names to a temporary module in that place of the package."""
+
+    def make(name):
+        path = tmp_path / Path(name).name
+        path.write_text(example(name))
+        full = name.removesuffix(".py").replace("/", ".")
+        spec = importlib.util.spec_from_file_location(full, path)
+        made = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, full, made)
+        spec.loader.exec_module(made)
+        return made
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:.*not writable.*:UserWarning")
+def test_an_operation_of_the_guide(module):
+    band = module("smartaug/augment/ops/band.py").Band
+    conformance.augmentation(band)
+    conformance.augmentation(lambda: band(5, p=0.5))
+    images = torch.full((500, 1, 4, 9), 7, dtype=torch.uint8)
+    shown = band(2, p=0.4)(images, seed=0)
+    bands = (shown == 0).all(2)[:, 0]
+    assert set(bands.sum(1).tolist()) == {0, 2}
+    assert bands.any(0).all()
+    found = smartaug.moments.of(band(2, p=0.4), images[:1].float() / 7)
+    assert found.exact
+    assert torch.allclose(found.mean[0, 0, 0].double(), 1 - 0.4 * torch.tensor([1.0] + [2.0] * 7 + [1.0]).double() / 8)
+
+
+def on_labels(function, B, log_p, batch):
+    """A function of (B, log_p, labels) as a `Rule`."""
+    return function(B, log_p, batch.soft)
+
+
+def test_a_rule_of_the_guide(module):
+    confidence = module("smartaug/reweight/confidence.py").Confidence
+    conformance.rule(partial(on_labels, confidence.rule))
+    conformance.reweighter(lambda model, held: confidence(model, held, **SHORT))
+    assert issubclass(confidence, Learner)
+
+
+def test_a_criterion_of_the_guide(module):
+    surest = module("smartaug/coreset/surest.py").Surest
+    for size in (0, 1, 10, 33):
+        conformance.criterion(lambda size: surest(), size)
+    residual = torch.tensor([[0.1, -0.1], [-0.9, 0.9], [0.5, -0.5]])
+    assert surest()(smartaug.Embedding(residual), 2)[0].tolist() == [1, 2]
+    chosen = smartaug.Coreset(0.5, select=surest(), embed="observed")
+    assert chosen.budget(10) == 5
+
+
+class Negative:
+    """A library's transform: 255 − x with probability ``p``, drawn from `random`."""
+
+    def __init__(self, p):
+        self.p = p
+
+    def __call__(self, image):
+        return 255 - image if random.random() < self.p else image
+
+
+def test_a_translator_of_the_guide(module, monkeypatch):
+    toylib = types.ModuleType("toylib")
+    toylib.Negative = Negative
+    monkeypatch.setattr(Negative, "__module__", "toylib")
+    monkeypatch.setitem(sys.modules, "toylib", toylib)
+    monkeypatch.setitem(registry.LIBRARIES, "toylib", "toylib")
+    module("smartaug/lift/toylib.py")
+    images = pictures("tensor")
+    conformance.lifted(Negative(1.0), Negative(0.5), images)
+    plan = smartaug.lift(Negative(0.3)).augment.plan((2000, 3, 4, 4), index=torch.arange(2000), seed=0)
+    random.seed(0)
+    theirs = sum(not torch.equal(Negative(0.3)(images[0]), images[0]) for _ in range(2000))
+    as_often((plan.trace.ops[:, 0] > 0).sum(), theirs, 0.3, 2000)
+    behind = smartaug.lift(
+        v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.2]), Negative(1.0)])
+    )
+    assert "behind Normalize" in behind.explain()
+
+
+def test_the_guide_names_files_that_are_there():
+    for name in re.findall(r"`((?:smartaug|tests)/[\w/.]+)`", GUIDE):
+        assert (Path(__file__).parent.parent / name).exists(), name
+    examples = re.findall(r"```python\n# (\S+)\n", GUIDE)
+    assert len(examples) == 4
+    assert all(ast.get_docstring(ast.parse(example(name))) for name in examples)
+    words = GUIDE.partition("## Glossary")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\| [a-z]", words, re.MULTILINE)) <= 26  # 25, and the heading
