@@ -19,8 +19,10 @@ from test_backends import CASES, in_unit, pictures, planned, plans, same
 import smartaug.augment as A
 from smartaug import draws
 from smartaug.augment import backends
+from smartaug.augment.backends.tables.filters import FILTERS
+from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.backends.triton import run as triton_backend
-from smartaug.augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
+from smartaug.augment.plan import Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
 
 INTERPRETED = triton_backend.interpreted()
 CUDA = torch.cuda.is_available() and not INTERPRETED

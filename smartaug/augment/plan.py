@@ -12,20 +12,25 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 S = TypeVar("S", bound="Segment")
-PADDINGS = ("constant", "edge", "reflect", "symmetric")  # what lies outside an image: see `Warp`
 _NESTED = ("branches", "arguments", "host")  # fields that are tuples of what has rows
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One step of a plan, for all samples at once; tensors have one row per sample."""
+    """One step of a plan, for all samples at once; tensors have one row per sample.
+
+    A new kind of segment needs a row in `backends.torch.run.RUNS`; other backends leave it to torch until it has one
+    there. It also says in `ops.combinators.gated` how single rows are left out.
+    """
+
+    moves_pixels: ClassVar[bool] = False  # whether it changes where things are, so that a mask would have to follow
 
     def to(self: S, device: torch.device | str, non_blocking: bool = True) -> S:
         """The same segment with its tensors on ``device``."""
@@ -74,6 +79,8 @@ class Warp(Segment):
     the nearest pixel is floor(x + ½), and uint8 is interpolated with weights in units of 1/2048.
     """
 
+    moves_pixels: ClassVar[bool] = True
+
     matrix: Tensor
     size: tuple[int, int]
     interpolation: str = "nearest"
@@ -90,28 +97,12 @@ class Warp(Segment):
         return self.size
 
 
-TONES = (
-    "Identity",
-    "Invert",
-    "Posterize",
-    "Solarize",
-    "Brightness",
-    "Contrast",
-    "AutoContrast",
-    "Equalize",
-    "Color",
-    "Grayscale",
-    "Hue",
-)
-FILTERS = ("Identity", "Sharpness", "GaussianBlur")
-
-
 @dataclass(frozen=True)
 class Tone(Segment):
-    """Each pixel recoloured where it is. op: (B,) int64 into `TONES`; amount: (B,) float32 in the operation's own unit.
+    """Each pixel gets another value or colour where it is; uint8, or floats in [0, 1].
 
-    Posterize: bits kept, 0–8. Solarize: threshold in grey levels, 0–255. Brightness, Contrast, Color: factor ≥ 0, 1
-    changes nothing. Hue: shift in turns, −0.5–0.5. The others have none. uint8, or floats in [0, 1].
+    op: (B,) int64 codes of `backends.tables.tones`, which also has the unit and range of each operation's amount;
+    0 leaves a sample as it is. amount: (B,) float32.
     """
 
     op: Tensor
@@ -162,10 +153,11 @@ class Noise(Segment):
 
 @dataclass(frozen=True)
 class Filter(Segment):
-    """Each pixel from its neighbours. op: (B,) int64 into `FILTERS`; amount: (B,) float32.
+    """Each pixel computed from its neighbours.
 
-    Sharpness: factor ≥ 0, 1 changes nothing; the outermost pixels stay. GaussianBlur: standard deviation in pixels,
-    with a window of kernel_size (height, width) pixels, reflected at the border.
+    op: (B,) int64 codes of `backends.tables.filters`; 0 leaves a sample as it is. amount: (B,) float32. Sharpness:
+    factor ≥ 0, 1 changes nothing; the outermost pixels stay. GaussianBlur: standard deviation in pixels, with a window
+    of kernel_size (height, width) pixels, reflected at the border.
     """
 
     op: Tensor
@@ -177,11 +169,11 @@ class Filter(Segment):
 class Erase(Segment):
     """Rectangles set to a value. boxes: (B, n, 4) int64 top, left, height, width in pixels; height 0: none.
 
-    value: one number or one per channel, in the image's own units.
+    fill: one number or one per channel, in the image's own units.
     """
 
     boxes: Tensor
-    value: tuple[float, ...] = (0.0,)
+    fill: tuple[float, ...] = (0.0,)
 
 
 @dataclass(frozen=True)
@@ -207,6 +199,8 @@ class Mix(Segment):
     rectangle (CutMix), or None for a blend (MixUp).
     """
 
+    moves_pixels: ClassVar[bool] = True
+
     partner: Tensor
     share: Tensor
     boxes: Tensor | None = None
@@ -218,6 +212,8 @@ class Branches(Segment):
 
     branches: K sequences of segments that keep the size; weights: (B, K + 1) float32.
     """
+
+    moves_pixels: ClassVar[bool] = True
 
     branches: tuple[tuple[Segment, ...], ...]
     weights: Tensor
@@ -327,7 +323,7 @@ class Plan:
     @property
     def moves_pixels(self) -> bool:
         """Whether a segment changes where things are, so that a mask would have to follow."""
-        return any(isinstance(segment, (Warp, Mix, Branches)) for segment in self.segments)
+        return any(segment.moves_pixels for segment in self.segments)
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the samples ``index`` (R,) int64, which may repeat."""

@@ -23,10 +23,10 @@ from .rectangles import rectangles, slots
 
 
 class Erase(Augmentation):
-    """Set a random rectangle of each sample to ``value`` with probability ``p``.
+    """Set a random rectangle of each sample to ``fill`` with probability ``p``.
 
     scale: range of the rectangle's area as a fraction of the image; ratio: range of its height / width, drawn
-    log-uniformly; value: in the image's own units, one or one per channel; count: rectangles a sample. As in
+    log-uniformly; fill: in the image's own units, one or one per channel; count: rectangles a sample. As in
     torchvision's RandomErasing a rectangle that does not fit is drawn again, up to 10 times, then left out. With
     ``scale=(a, a), ratio=(1, 1)`` this is Cutout whose square stays inside the image.
     """
@@ -37,7 +37,7 @@ class Erase(Augmentation):
         *,
         scale: tuple[float, float] = (0.02, 0.33),
         ratio: tuple[float, float] = (0.3, 3.3),
-        value: float | Sequence[float] = 0,
+        fill: float | Sequence[float] = 0,
         count: int = 1,
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
@@ -48,12 +48,12 @@ class Erase(Augmentation):
             raise ValueError(f"count must be at least 1 rectangle a sample, got {count!r}")
         self.p, self.count = check_probability(p), count
         self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
-        self.value = per_channel(value, "value")
+        self.fill = per_channel(fill, "fill")
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the rectangles of the B samples."""
         _, channels, height, width = shape
-        check_fill(self.value, channels, "value")
+        check_fill(self.fill, channels)
         # a rectangle as large as the image is refused, as torchvision does, unless nothing smaller can be asked for
         largest = (height - 1, width - 1) if self.scale[0] < 1 else (height, width)
         boxes, found = rectangles(key, (height, width), self.scale, self.ratio, self.count, largest=largest)
@@ -62,7 +62,7 @@ class Erase(Augmentation):
         boxes *= erased[..., None]
         share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
         trace = Trace(torch.from_numpy(erased.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
-        return Plan(tuple(shape), (EraseSegment(torch.from_numpy(boxes), self.value),), trace)
+        return Plan(tuple(shape), (EraseSegment(torch.from_numpy(boxes), self.fill),), trace)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
         """Which rectangles are there; and where, when all are of one size."""

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability, equal_cuts
+from ..backends.tables.paddings import PADDINGS
 from ..checks import check_fill
-from ..plan import PADDINGS, Plan, Trace, Warp, per_channel
+from ..plan import Plan, Trace, Warp, per_channel
 
 
 class Flip(Augmentation):

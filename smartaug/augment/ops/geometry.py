@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability
+from ..backends.tables.filters import FILTERS
 from ..checks import check_fill, check_number, interpolation_name
-from ..plan import FILTERS, Filter, Plan, Trace, Warp, per_channel
+from ..plan import Filter, Plan, Trace, Warp, per_channel
 from .rectangles import rectangles
 
 

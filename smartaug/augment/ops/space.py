@@ -25,7 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Filter, Plan, Segment, Tone, Trace, Warp, chain
+from ..backends.tables.filters import FILTERS
+from ..backends.tables.tones import TONES
+from ..plan import Filter, Plan, Segment, Tone, Trace, Warp, chain
 
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability
+from ..backends.tables.filters import FILTERS
+from ..backends.tables.tones import TONES
 from ..checks import check_colours, check_number
-from ..plan import FILTERS, TONES, Filter, Plan, Segment, Tone, Trace
+from ..plan import Filter, Plan, Segment, Tone, Trace
 
 
 class _OneTone(Augmentation):

@@ -63,7 +63,7 @@ def _erasing(t: Any, state: State) -> Step:
     numbers = list(t.value) if isinstance(t.value, (tuple, list)) else [t.value]
     values, floats = state.values(numbers)
     why = "batched, drawn per sample" + (", after the conversion: its value is no grey level" if floats else "")
-    return device(t, state, A.Erase(float(t.p), scale=scale, ratio=ratio, value=values), why, floats=floats)
+    return device(t, state, A.Erase(float(t.p), scale=scale, ratio=ratio, fill=values), why, floats=floats)
 
 
 TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {

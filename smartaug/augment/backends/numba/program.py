@@ -18,16 +18,29 @@ from . import cubic as numba_cubic
 from . import noise as numba_noise
 from . import tone as numba_tone
 from . import warp as numba_warp
+from .codes import (
+    BICUBIC,
+    BILINEAR,
+    BILINEAR_PADDED,
+    BILINEAR_SEPARABLE,
+    BLEND,
+    CLAHE,
+    CONSTANT,
+    COPY,
+    ERASE,
+    FLAT,
+    INTERLEAVED,
+    LOOKUP,
+    NEAREST,
+    NEAREST_PADDED,
+    NEAREST_SEPARABLE,
+    NOISE,
+    PLANAR,
+    RARE,
+    SHARPNESS,
+    TONES,
+)
 from .memory import OPTIONS, U, borrowed, copy
-
-# codes below this are tones
-SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC = range(32, 39)
-LOOKUP = 39
-RARE = 40  # codes from here on, and noise behind the store, are compiled when they are first met
-CLAHE, NOISE, NEAREST_PADDED, BILINEAR_PADDED = range(RARE, 44)
-PLANAR, INTERLEAVED = 0, 1
-COPY, PASTE, BLEND = 0, 1, 2
-CONSTANT, FLAT = 0, 1  # how a box behind the store is filled; else: noise for every value
 
 
 @njit(**OPTIONS)
@@ -85,7 +98,7 @@ def _step(
     code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills, boxes, tables, packed
 ):  # fmt: skip
     """Segment ``s`` of sample ``b``. What a code does not need is not touched: a slice costs as much as 50 pixels."""
-    if code < SHARPNESS:
+    if code < TONES:
         numba_tone.tone(code, src, dst, channels, amounts[s, b])
         return
     height, width, tall, wide, w = sizes[s, 0], sizes[s, 1], sizes[s + 1, 0], sizes[s + 1, 1], slot[s]
@@ -110,6 +123,8 @@ def _step(
         _erase(dst, boxes[w, b], fills[s], channels, height, width)
     elif code == LOOKUP:
         numba_tone.lookup(src, dst, channels, tables[w, b])
+    else:  # no such code; the host refuses it, and nothing may be read that was not written
+        copy(src, dst)
 
 
 @njit(**OPTIONS)
@@ -131,6 +146,8 @@ def _rare_step(
     elif code == NOISE:
         spread, centre = np.float32(numbers[w, b, 0]), np.float32(numbers[w, b, 1])
         numba_noise.noise(src, dst, channels, keys[w, b], spread, centre, grids[s, 0])
+    else:
+        copy(src, dst)
 
 
 @njit(**OPTIONS)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ..tables.paddings import PADDINGS
 from .memory import OPTIONS, U, copy, move
 
 ONE = 1 << 32
 HALF = 1 << 31
-CONSTANT, EDGE, REFLECT, SYMMETRIC = range(4)
+CONSTANT, REFLECT, SYMMETRIC = (PADDINGS.index(name) for name in ("constant", "reflect", "symmetric"))
 
 
 @njit(**OPTIONS)

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from .... import draws
 from ...plan import (
-    FILTERS,
-    TONES,
+    Branches,
     Call,
     Clahe,
     Erase,
@@ -36,12 +35,14 @@ from ...plan import (
     Tone,
     Warp,
 )
-from ..tables import gauss
+from ..tables import filters, gauss, tones
+from ..tables.codes import checked
 from . import clahe as torch_clahe
 from . import filter as torch_filter
 from . import tone as torch_tone
 from . import warp as torch_warp
 
+Operation = Callable[[Tensor, Tensor], Tensor]
 _CACHED = 1 << 18  # values worked on at a time on the CPU
 
 
@@ -49,7 +50,7 @@ def run(segments: tuple[Segment, ...], given: Tensor) -> Tensor:
     """The segments in order; ``given`` is left as it is, and returned itself when nothing changes it."""
     images = given
     for segment in segments:
-        images = _RUN[type(segment)](images, segment, images is not given)
+        images = RUNS[type(segment)](images, segment, images is not given)
     return images
 
 
@@ -117,8 +118,9 @@ def _by_operation(
     segment: Tone | Filter,
     owned: bool,
     names: tuple[str, ...],
-    operations: dict[str, Callable[[Tensor, Tensor], Tensor]],
+    operations: dict[str, Operation],
 ) -> Tensor:
+    checked(segment.op, names, type(segment).__name__)
     for kind, rows in _groups(segment.op):
         if not owned:
             images, owned = images.clone(), True
@@ -154,7 +156,7 @@ def check_unit(part: Tensor, name: str) -> None:
 
 
 def _tone(images: Tensor, tone: Tone, owned: bool) -> Tensor:
-    return _by_operation(images, tone, owned, TONES, torch_tone.OPERATIONS)
+    return _by_operation(images, tone, owned, tones.TONES, torch_tone.OPERATIONS)
 
 
 def _reached(images: Tensor, active: Tensor | None, owned: bool) -> tuple[Tensor, Tensor]:
@@ -217,7 +219,8 @@ def _noise(images: Tensor, noise: Noise, owned: bool) -> Tensor:
 
 def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
     blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
-    return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
+    operations: dict[str, Operation] = {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur}
+    return _by_operation(images, segment, owned, filters.FILTERS, operations)
 
 
 def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
@@ -245,12 +248,12 @@ def _erase(images: Tensor, erase: Erase, owned: bool) -> Tensor:
         rows, places = (erase.boxes[:, :, 2:] > 0).all(2).nonzero(as_tuple=True)
         if len(rows) and not owned:
             images = images.clone()
-        value = _values(erase.value, images)[0]
+        value = _values(erase.fill, images)[0]
         for row, (top, left, tall, wide) in zip(rows.tolist(), erase.boxes[rows, places].tolist(), strict=True):
             images[row, :, max(top, 0) : max(top + tall, 0), max(left, 0) : max(left + wide, 0)] = value
         return images
     covered = _covered(_on(erase.boxes, images), *images.shape[2:])
-    return torch.where(covered, _values(erase.value, images), images)
+    return torch.where(covered, _values(erase.fill, images), images)
 
 
 def _erase_noise(images: Tensor, erase: EraseNoise, owned: bool) -> Tensor:
@@ -308,6 +311,10 @@ def _store(images: Tensor, store: Store, owned: bool) -> Tensor:
     return torch.addcmul(shift, images.to(work), scale).to(store.dtype)
 
 
+def _branches(images: Tensor, segment: Branches, owned: bool) -> Tensor:
+    return add_up(images, (run(branch, images) for branch in segment.branches), segment.weights)
+
+
 def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
     """w_0 · images + Σ_k w_k · part_k with weights (B, K + 1); uint8 is cut off."""
     work = torch.float32 if images.dtype == torch.uint8 else images.dtype
@@ -318,7 +325,7 @@ def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
     return total.clamp_(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else total
 
 
-_RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
+RUNS: dict[type[Segment], Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
     Tone: _tone,
     Lookup: _lookup,
@@ -329,5 +336,7 @@ _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     EraseNoise: _erase_noise,
     Call: _call,
     Mix: _mix,
+    Branches: _branches,
     Store: _store,
 }
+"""Every kind of segment, and what executes it: (images, segment, whether images may be written to) -> images."""

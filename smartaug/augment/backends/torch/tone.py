@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# luma weights 0.2989, 0.587 and 0.114 in units of 1/65536
-RED, GREEN, BLUE = 19589, 38470, 7471
+from ..tables import tones
+from ..tables.tones import LUMA, LUMA_SHIFT, LUMA_WHOLE
 
 
 def grey(part: Tensor) -> Tensor:
@@ -22,11 +22,12 @@ def grey(part: Tensor) -> Tensor:
         return part.int() if part.dtype == torch.uint8 else part
     red, green, blue = part.unbind(1)
     if part.dtype == torch.uint8:
-        luma = red.int() * RED
-        luma += green.int() * GREEN
-        luma += blue.int() * BLUE
-        return (luma >> 16)[:, None]
-    return (red * 0.2989 + green * 0.587 + blue * 0.114)[:, None]
+        # whole weights in int32, since sums of floats would depend on their order; 255 · 65530 fits
+        luma = red.int() * LUMA_WHOLE[0]
+        luma += green.int() * LUMA_WHOLE[1]
+        luma += blue.int() * LUMA_WHOLE[2]
+        return (luma >> LUMA_SHIFT)[:, None]
+    return (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2])[:, None]
 
 
 def _blend(part: Tensor, other: Tensor, factor: Tensor) -> Tensor:
@@ -138,15 +139,4 @@ def _work(part: Tensor) -> torch.dtype:
     return part.dtype if part.is_floating_point() else torch.float32
 
 
-OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "Invert": invert,
-    "Posterize": posterize,
-    "Solarize": solarize,
-    "Brightness": brightness,
-    "Contrast": contrast,
-    "AutoContrast": autocontrast,
-    "Equalize": equalize,
-    "Color": color,
-    "Grayscale": grayscale,
-    "Hue": hue,
-}
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = tones.functions(globals(), "torch/tone.py")

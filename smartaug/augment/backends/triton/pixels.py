@@ -6,7 +6,20 @@ import triton
 import triton.language as tl
 
 from ..tables import gauss
-from .memory import buffer, channel_step, clip, finish, half_even, pixel_step, read, record, write
+from .memory import (
+    buffer,
+    channel_step,
+    clip,
+    finish,
+    half_even,
+    own_pixels,
+    pixel_step,
+    read,
+    read_from,
+    record,
+    write,
+    write_to,
+)
 from .warp import REFLECT, within
 
 FIRST, SECOND = tl.constexpr(float(gauss.FIRST)), tl.constexpr(float(gauss.SECOND))
@@ -35,13 +48,9 @@ def lookup(
     BLOCK: tl.constexpr,
 ):
     """What tables (n, TABLES, 256) float32 have for each grey level; TABLES: C, or 1 for all channels alike."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     for c in tl.static_range(C):
         values = read(part + pixel * step + c * jump, mask, FLOAT)
         level = values
@@ -75,13 +84,9 @@ def noise(
     BLOCK: tl.constexpr,
 ):
     """Normal noise from keys (n,) int64, see `gauss`. numbers (n, 2): standard deviation and mean in grey levels."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     spread, centre = tl.load(numbers + k * 2), tl.load(numbers + k * 2 + 1)
     key = tl.load(keys + k).to(tl.uint64, bitcast=True)
     half = (plane + 1) // 2 if SHARED else (C * plane + 1) // 2
@@ -121,14 +126,10 @@ def sharpness(
     BLOCK: tl.constexpr,
 ):
     """x + (1 − amount) · (3×3 mean with weight 5 in the middle − x); the outermost pixels stay. amounts (n,)."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     y, x = pixel // width, pixel % width
     inner = mask & (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
     rest = 1.0 - tl.load(amounts + k)
@@ -168,14 +169,10 @@ def blur_columns(
 
     weights (n, TAPS) float32.
     """
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source = record(info, k, 0), record(info, k, 1)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
     out = blurred + k.to(tl.int64) * (C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
     y, x = pixel // width, pixel % width
     for c in tl.static_range(C):
         total = tl.zeros((BLOCK,), tl.float32)
@@ -202,13 +199,10 @@ def blur_rows(
     BLOCK: tl.constexpr,
 ):
     """Each row of blurred (n, C, H, W) float32 weighted over TAPS columns; rounded for uint8. weights (n, TAPS)."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, target = record(info, k, 0), record(info, k, 2)
     plane = height * width
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
     part = blurred + k.to(tl.int64) * (C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    mask = pixel < plane
+    out = write_to(to_first, to_second, info, k, plane, C)
     y, x = pixel // width, pixel % width
     for c in tl.static_range(C):
         total = tl.zeros((BLOCK,), tl.float32)
@@ -248,14 +242,10 @@ def erase(
     BLOCK: tl.constexpr,
 ):
     """Rectangles set to fill (C,). boxes (n, count, 4) int32."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     y, x = pixel // width, pixel % width
     covered = pixel < 0
     for n in range(count):
@@ -288,17 +278,13 @@ def mix(
     BLOCK: tl.constexpr,
 ):
     """Each sample with a part of its partner in boxes (n, 4) int32 (PASTE), or blended with it by shares (n,)."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    partner, partner_source = record(info, k, 3), record(info, k, 4)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
+    partner, partner_source = record(info, k, 3), record(info, k, 4)
     other = buffer(given, first, second, partner_source, partner, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
     other_step, other_jump = pixel_step(partner_source, C, LAST), channel_step(partner_source, plane, LAST)
-    mask = pixel < plane
     if PASTE:
         pasted = _covered(boxes + k * 4, pixel // width, pixel % width)
     else:
@@ -348,22 +334,18 @@ def store(
 
     A channels_last result is written in the order of its memory, so that neighbouring lanes write neighbouring values.
     """
-    k = tl.program_id(0) // blocks
-    block = tl.program_id(0) % blocks
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     if OUT_LAST:
+        place = tl.program_id(0) % blocks
         for piece in tl.static_range(C):
-            at = (block * C + piece) * BLOCK + tl.arange(0, BLOCK)
-            mask = at < C * plane
+            at = (place * C + piece) * BLOCK + tl.arange(0, BLOCK)
+            there = at < C * plane
             c = at % C
-            values = read(part + (at // C) * step + c * jump, mask, FLOAT)
-            finish(out + at, values, _of_channel(scale, c, C), _of_channel(shift, c, C), mask, STORE)
+            values = read(part + (at // C) * step + c * jump, there, FLOAT)
+            finish(out + at, values, _of_channel(scale, c, C), _of_channel(shift, c, C), there, STORE)
     else:
-        pixel = block * BLOCK + tl.arange(0, BLOCK)
-        mask = pixel < plane
         for c in tl.static_range(C):
             values = read(part + pixel * step + c * jump, mask, FLOAT)
             finish(out + pixel + c * plane, values, tl.load(scale + c), tl.load(shift + c), mask, STORE)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .memory import buffer, channel_step, finish, pixel_step, read, record
+from ..tables.paddings import PADDINGS
+from .memory import finish, own_pixels, read, read_from, write_to
 
-CONSTANT = tl.constexpr(0)
-EDGE = tl.constexpr(1)
-REFLECT = tl.constexpr(2)
-SYMMETRIC = tl.constexpr(3)
+CONSTANT = tl.constexpr(PADDINGS.index("constant"))
+REFLECT = tl.constexpr(PADDINGS.index("reflect"))
+SYMMETRIC = tl.constexpr(PADDINGS.index("symmetric"))
 HALF = tl.constexpr(1 << 31)
 FRACTION = tl.constexpr((1 << 32) - 1)
 
@@ -83,14 +83,10 @@ def warp(
 
     matrices (n, 6) and bounds (n, 4), low and high x, low and high y: int64 in units of 2**-32 pixels. fill (C,).
     """
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    plane, out_plane = height * width, tall * wide
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * out_plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < out_plane
+    out_plane = tall * wide
+    k, pixel, mask = own_pixels(blocks, out_plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, height * width, C, LAST)
+    out = write_to(to_first, to_second, info, k, out_plane, C)
     m = matrices + k * 6
     down, across = (pixel // wide).to(tl.int64), (pixel % wide).to(tl.int64)
     xs = tl.load(m) * across + (tl.load(m + 1) * down + tl.load(m + 2))
