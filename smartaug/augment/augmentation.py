@@ -78,7 +78,16 @@ class Augmentation(Batched):
     """
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
-    backend: str | None = None  # "torch", "numba", "triton", or None for the fastest there is
+    backend: str | None = None
+
+    def __init__(self, *, backend: str | None = None) -> None:
+        """backend: "torch", "numba" or "triton" to execute plans with, or None for the fastest there is.
+
+        It counts for the augmentation that is called: of one inside `Compose` or a combinator, that of the outermost.
+        Raises ValueError on another name, ImportError for what is not installed.
+        """
+        if backend is not None:
+            self.backend = backends.check_backend(backend)
 
     @abstractmethod
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -150,7 +159,7 @@ def on_cpu() -> AbstractContextManager[Any]:
     return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
-def check_images(images: Any) -> None:
+def check_images(images: object) -> None:
     """Raise a TypeError or ValueError that says what is wanted unless images are (B, C, H, W) uint8 or float."""
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a torch.Tensor (B, C, H, W), got {type(images).__name__}")

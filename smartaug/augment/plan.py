@@ -364,7 +364,7 @@ def chain(first: Tensor, second: Tensor) -> Tensor:
     return torch.from_numpy(product)
 
 
-def per_channel(value: Any, name: str) -> tuple[float, ...]:
+def per_channel(value: object, name: str) -> tuple[float, ...]:
     """A number or a sequence of numbers as a tuple; ``name`` is the argument that an error speaks of."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability, equal_cuts
-from ..checks import check_fill
+from ..checks import Fill, check_fill, renamed
 from ..plan import Erase as EraseSegment
 from ..plan import Plan, Trace, per_channel
 from .rectangles import rectangles, slots
@@ -37,9 +37,12 @@ class Erase(Augmentation):
         *,
         scale: tuple[float, float] = (0.02, 0.33),
         ratio: tuple[float, float] = (0.3, 3.3),
-        fill: float | Sequence[float] = 0,
+        fill: Fill = 0,
         count: int = 1,
+        backend: str | None = None,
+        value: Fill | None = None,
     ) -> None:
+        super().__init__(backend=backend)
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale must be two area fractions 0 < low ≤ high ≤ 1, got {scale!r}")
         if not 0 < ratio[0] <= ratio[1]:
@@ -48,7 +51,7 @@ class Erase(Augmentation):
             raise ValueError(f"count must be at least 1 rectangle a sample, got {count!r}")
         self.p, self.count = check_probability(p), count
         self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
-        self.fill = per_channel(fill, "fill")
+        self.fill = per_channel(renamed("value", value, "fill", fill, "Erase"), "fill")
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the rectangles of the B samples."""

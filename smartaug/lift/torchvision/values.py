@@ -20,7 +20,7 @@ def _tone(t: Any, state: State, stage: Callable[[], Any]) -> Step:
 
 
 def _color_jitter(t: Any, state: State) -> Step:
-    spans = {
+    spans: dict[str, Any] = {
         name: getattr(t, name) or (0 if name == "hue" else (1.0, 1.0))
         for name in ("brightness", "contrast", "saturation", "hue")
     }

@@ -261,7 +261,7 @@ def sharpness(src, dst, channels, height, width, factor):
                 into[i], into[U(i + width - 1)] = here[i], here[U(i + width - 1)]
 
 
-def _dispatch():
+def dispatch():
     """``tone(code, src, dst, channels, amount)``: a chain of comparisons with the codes of `tables.tones`."""
 
     @njit(**OPTIONS)
@@ -286,4 +286,4 @@ def _branch(wanted, function, otherwise):
     return branch
 
 
-tone = _dispatch()
+tone = dispatch()
