@@ -1,6 +1,7 @@
-"""`Augmentation`: what every plan-based augmentation is. Subclasses say how to sample; the rest is here.
+"""`Augmentation`, the base class: a subclass draws a plan in `sample`, and everything else is done here.
 
-`Batched` is the call on a batch alone, which `lift.lifted.Stages` shares: its steps have no common plan.
+`Batched` holds the part that needs no plan, which is drawing for each sample from a stream of its own and the call on a
+batch; `lift.lifted.Stages` uses it for a chain of steps whose plans cannot be one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def equal_cuts(outcomes: int) -> list[float]:
 
 
 class Batched(ABC):
-    """What is called on a batch of images, and draws for each row from a stream of its own (see `draws`)."""
+    """A callable on a batch of images that draws for each sample from a random stream of its own (see `draws`)."""
 
     _calls = 0  # rows seen without an index
 
@@ -36,7 +37,7 @@ class Batched(ABC):
     def _keyed(
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Images and labels (None: none are given) after it, drawn from the stream keys (B,) of the rows."""
+        """The augmented images and labels (None where none are given), drawn from the stream keys (B,)."""
 
     def _keys(self, rows: int, index: Tensor | None, epoch: int, seed: int | None, view: int) -> Tensor:
         """The stream keys (rows,); raises ValueError when index does not have as many entries."""
@@ -94,11 +95,12 @@ class Augmentation(Batched):
         """Draw a plan for images of ``shape`` (B, C, H, W) from the stream keys (B,) of their rows (see `draws`)."""
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Which uniform draws of `sample` only choose among finitely many outcomes, and where their ranges are cut.
+        """The uniform draws of `sample` that choose among finitely many outcomes, for `moments`.
 
-        For images of ``shape`` (B, C, H, W): slot -> the points in (0, 1) between the outcomes; with all other draws
-        held, plans are the same between two neighbouring points. `draws.integers` need not be named. `moments`
-        enumerates what is named and integrates over the rest.
+        For images of ``shape`` (B, C, H, W): slot -> the points in (0, 1) that separate the outcomes. Between two
+        neighbouring points the plan must not change while all other draws stay the same. `moments` enumerates the
+        outcomes of these draws and integrates over all others. Draws by `draws.integers` are known and need not be
+        listed.
         """
         return {}
 

@@ -1,7 +1,9 @@
-"""What will be done to a batch, as a value: segments per sample, and the trace a person or a policy can read.
+"""`Plan`: everything that will be done to a batch, as a value.
 
-Sampling an augmentation gives a `Plan`; a backend executes it. A plan is made of small CPU tensors with one row per
-sample, so it can be logged, replayed, moved, learned from and integrated over, and making one never waits for a device.
+Sampling an augmentation gives a plan, and a backend executes it. A plan consists of segments, which are executed one
+after the other and say for each sample what to do, and of a trace, which names the operations for people and for
+learned policies. Its tensors are small, lie on the CPU and have one row per sample; so plans can be logged, replayed,
+learned from and integrated over, and making one never waits for a device.
 
 Coordinates are pixel indices: x is the column, y the row, and (0, 0) is the centre of the first pixel.
 """
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 S = TypeVar("S", bound="Segment")
-_NESTED = ("branches", "arguments", "host")  # fields that are tuples of what has rows
+_NESTED = ("branches", "arguments", "host")  # fields that hold tuples of tensors or segments
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Warp(Segment):
     channel, in the image's own units (0–255 for uint8). interpolation: "nearest", "bilinear" or "bicubic" (PIL's cubic,
     which has a = −1). padding: what lies outside, "constant" (fill), "edge",
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
-    (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
+    (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input,
+    so nothing is filled.
     active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
     float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image. mask_fill: what
     a mask that moves with the image has outside.
@@ -221,11 +224,11 @@ class Branches(Segment):
 
 @dataclass(frozen=True)
 class Call(Segment):
-    """What the other segments do not hold: ``function(images, *arguments, *host)`` on the n rows that are active.
+    """Any other operation: ``function(images, *arguments, *host)`` on the n samples that are active.
 
-    It gives images (n, C, H, W) like those it gets, depends on its arguments alone and keeps pixels in place.
-    arguments: tensors of B rows, of which it gets those of its n images, beside the images; host: likewise, but on the
-    CPU, for what it branches by. active: (B,) bool, None: all. name: what tables call it.
+    The function returns images (n, C, H, W) of the type it gets, depends on its arguments alone and moves no pixels.
+    arguments: tensors of B rows, of which it gets the n rows of its images, on the images' device. host: the same on
+    the CPU, for values that it branches on in Python. active: (B,) bool, None: all. name: what tables call it.
     """
 
     function: Callable[..., Tensor]
@@ -242,7 +245,9 @@ class Call(Segment):
 
 @dataclass(frozen=True)
 class Store(Segment):
-    """The last write: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first. mean, std: one value a channel.
+    """Normalisation and cast: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first.
+
+    mean, std: one value a channel, or one for all.
 
     dtype: None keeps the type of floats, and makes uint8 torch's default type.
     """

@@ -1,10 +1,13 @@
-"""One module per way to execute a plan; `torch` is the reference that runs everywhere.
+"""Backends, one folder each: they execute the same plans. `torch` is the reference, which runs everywhere.
 
 | backend | runs | needs |
 |---|---|---|
 | `torch` | every segment, every dtype, every device | nothing |
-| `numba` | uint8 batches on the CPU; what it does not hold is left to torch, segment by segment | ``smartaug[fast]`` |
-| `triton` | uint8 and float batches of 1 or 3 channels on CUDA; likewise | triton, which CUDA builds of torch bring |
+| `numba` | uint8 batches on the CPU; segments that it cannot run are left to torch | ``smartaug[fast]`` |
+| `triton` | uint8 and float batches of 1 or 3 channels on CUDA; likewise | triton (in CUDA builds of torch) |
+
+A backend declares in ``run.RUNS`` which kinds of segments it runs; `explain` says for each segment of a plan which
+backend that is. The same names in two folders do the same: ``run`` executes, ``tone`` and ``warp`` hold the operations.
 """
 
 from __future__ import annotations

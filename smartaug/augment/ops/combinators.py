@@ -1,10 +1,12 @@
-"""Which rows an augmentation reaches: apply with a probability, one of several, some of them, a random order.
+"""Combinators: apply augmentations with a probability, one of several, some of them, or in a random order.
 
-What: the combinators that pipelines are written with, drawn per sample: every row takes its own way through the same
-batched segments. When: a stage that only some samples should get. Cost: that of the rows reached; OneOf of k stages
-plans all k. Reference: torchvision's RandomApply, RandomChoice and RandomOrder, albumentations' OneOf and SomeOf.
+What: each sample draws for itself which of the augmentations inside it gets. All are planned for the whole batch, then
+every segment is restricted to the samples that drew it. When: an augmentation that only some samples should get. Cost:
+executing is paid for the samples concerned, planning for all: OneOf of k augmentations plans k of them. Reference:
+torchvision's RandomApply, RandomChoice and RandomOrder; albumentations' OneOf and SomeOf.
 
-Stages inside must keep the image size and dtype (`Normalize`, a resizing crop and Kornia modules cannot be inside).
+Augmentations inside must keep the size and dtype of images, since a batch has but one of each: `Normalize` and a
+resizing crop cannot be inside, nor can Kornia modules, which have no plan.
 """
 
 from __future__ import annotations
@@ -141,7 +143,8 @@ def drawn_by_weight(key: Tensor, weights: Sequence[float], count: int, *, replac
     for number in range(count):
         steps = left.cumsum(1)
         whole = steps[:, -1:]
-        place = torch.minimum(places[:, number, None] * whole, whole * (1 - 2.0**-52))  # below the end, also rounded
+        # a product that rounds up to the end of the range would lie behind the last number
+        place = torch.minimum(places[:, number, None] * whole, whole * (1 - 2.0**-52))
         picked[:, number] = (steps <= place).sum(1)
         if not replace:
             left.scatter_(1, picked[:, number, None], 0.0)
@@ -149,9 +152,9 @@ def drawn_by_weight(key: Tensor, weights: Sequence[float], count: int, *, replac
 
 
 def cuts_by_weight(weights: Sequence[float], count: int, *, replace: bool, start: int = 0) -> dict[int, list[float]]:
-    """Where the draws of `drawn_by_weight` are cut: slot -> points in (0, 1), whatever was drawn before.
+    """The `Augmentation.cuts` of `drawn_by_weight`: slot -> points in (0, 1), for every outcome of earlier draws.
 
-    Draws whose cuts depend on too many earlier choices are left out.
+    A draw whose points depend on more than `_COMBINED` earlier outcomes is left out, and integrated over.
     """
     possible = [number for number, weight in enumerate(weights) if weight > 0]
     found: dict[int, list[float]] = {}

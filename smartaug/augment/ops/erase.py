@@ -1,8 +1,8 @@
 """Erasing rectangles.
 
-What: random rectangles of a sample get one value. When: a regulariser beside flips and crops. Cost: a write of the
-erased pixels. Reference: torchvision's RandomErasing; Zhong et al. 2020, "Random Erasing"; DeVries & Taylor 2017,
-"Cutout".
+What: random rectangles of a sample are filled with one value. When: a regulariser beside flips and crops. Cost: a write
+of the erased pixels. Reference: torchvision's RandomErasing; Zhong et al. 2020, "Random Erasing"; DeVries & Taylor
+2017, "Cutout".
 """
 
 from __future__ import annotations

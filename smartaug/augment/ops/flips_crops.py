@@ -1,4 +1,4 @@
-"""Moving whole pixels: mirrored, padded, cut. Nothing is interpolated, and neighbours join into one warp.
+"""Flips, padding and crops, which move whole pixels: nothing is interpolated, and several in a row run as one warp.
 
 What: `Flip` mirrors a sample, `Pad` puts a frame around it, `Crop` cuts a window out of it, `PadCrop` does both at a
 random place. When: the usual augmentation of small images; batches of images of one size. Cost: one copy of the batch.

@@ -1,4 +1,4 @@
-"""Single geometric operations with interpolation: an affine map, a resized crop, a blur. One class an operation.
+"""Operations that interpolate or filter: affine maps, resized crops, resizing, Gaussian blur.
 
 What: torchvision's RandomAffine, RandomResizedCrop and GaussianBlur, drawn per sample. When: label-preserving movement;
 RandomResizedCrop is how ImageNet models are usually trained. Cost: one gather per tap (one tap nearest, four bilinear).

@@ -1,7 +1,7 @@
-"""Random rectangles of a drawn area and aspect ratio: what `Erase` sets and `RandomResizedCrop` keeps.
+"""Random rectangles of a drawn area and aspect ratio, which `Erase` fills and `RandomResizedCrop` keeps.
 
-As in torchvision a rectangle that does not fit is drawn again, up to `TRIES` times. Every try has slots of its own in
-the sample's stream, so only samples that lack a rectangle after the first try draw the others.
+As in torchvision a rectangle that does not fit is drawn again, up to `TRIES` times. Every try has its own slots in the
+random stream of the sample, so that further tries can be drawn for those samples alone whose first one did not fit.
 """
 
 from __future__ import annotations

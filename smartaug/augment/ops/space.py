@@ -1,8 +1,8 @@
-"""The operations that policies draw from, as a table: one row an (operation, magnitude), one gather a batch.
+"""The operations that policies draw from, as a table with one row per (operation, signed magnitude).
 
-A policy's draws are finite: so many operations, so many magnitudes, two signs. All of them are worked out once per
-image size; a batch then only picks rows. Reference: Cubuk et al., "AutoAugment", CVPR 2019; units and geometry are
-torchvision's.
+A policy draws from finitely many operations, magnitudes and signs. The segments for all of them are worked out once per
+image size; drawing for a batch then only gathers rows of the table. Reference: Cubuk et al., "AutoAugment", CVPR 2019;
+units and geometry are torchvision's.
 
 | name | magnitude |
 |---|---|

@@ -1,4 +1,4 @@
-"""Single operations on values: every pixel is recoloured where it is. One class an operation.
+"""Single operations on colours and grey levels: pixels change their values and stay where they are.
 
 What: torchvision's colour transforms, drawn per sample, on uint8 or floats in [0, 1]. When: photometric variation that
 must not change the label; before `Normalize`. Cost: one pass over the rows that are changed, two for Equalize,

@@ -1,12 +1,12 @@
-"""Runs plans on uint8 batches on the CPU with compiled code, sample by sample.
+"""Executes plans on uint8 batches on the CPU with compiled code, sample by sample.
 
-What: every sample goes through its own operations in a scratch that stays in the cache; memory is read and written
-once. When: numba is installed, images are uint8 on the CPU. Cost: the first call in a new environment compiles for
-about half a minute, later ones load the result from numba's cache on disk in about a second.
+What: every sample goes through its own operations in memory that stays in the cache; the batch is read and the result
+written once. When: numba is installed, images are uint8 on the CPU. Cost: the first call in a new environment compiles
+for about half a minute, later programs load the result from numba's cache on disk in about a second.
 
-Rows are split over as many threads as `torch.get_num_threads` says (one inside DataLoader workers); the compiled code
-holds no lock. The threads are Python's own, because numba's layers either break in forked workers or may not be entered
-from two threads at once.
+Samples are split over as many threads as `torch.get_num_threads` says (one inside DataLoader workers); compiled code
+does not hold Python's lock. The threads are Python's own, because numba's threading layers either break in forked
+workers or may not be entered from two threads at once.
 """
 
 from __future__ import annotations

@@ -248,13 +248,14 @@ def sharpness(src, dst, channels, height, width, factor):
             first, count = y * width, (min(y + rows, height - 1) - y) * width
             above, here, under = part[first - width :], part[first:], part[first + width :]
             into = out[first : first + count]
-            column[0] = column[U(count + 1)] = 0  # only the outermost pixels see these
+            column[0] = column[U(count + 1)] = 0  # only read for the outermost pixels, which are put back below
             for i in range(count):
                 column[U(i + 1)] = np.uint16(above[i]) + np.uint16(here[i]) + np.uint16(under[i])
             for i in range(count):
                 middle = np.uint16(here[i])
                 total = np.uint16(column[i] + column[U(i + 1)] + column[U(i + 2)] + np.uint16(4) * middle)
-                smooth = np.uint16((np.uint32(np.uint16(total + 6)) * np.uint32(5042)) >> 16)  # ⌊total / 13 + ½⌋
+                # ⌊total / 13 + ½⌋ = ⌊(total + 6) / 13⌋; 5042 / 2**16 is 1/13 from above, near enough up to 255 · 13
+                smooth = np.uint16((np.uint32(np.uint16(total + 6)) * np.uint32(5042)) >> 16)
                 change = np.float32(np.int16(smooth - middle))
                 into[i] = np.int32(min(max(np.float32(middle) + rest * change, _ZERO), _TOP))
             for i in range(0, count, width):
@@ -274,7 +275,7 @@ def dispatch():
 
 
 def _branch(wanted, function, otherwise):
-    """Each link is compiled with its code and its function as constants; LLVM makes one switch of the chain."""
+    """One link of the chain, compiled with its code and its function as constants."""
 
     @njit(**OPTIONS)
     def branch(code, src, dst, channels, amount):

@@ -1,8 +1,9 @@
-"""Colour and blur by OpenCV itself, row by row on the CPU: the calls albumentations makes, hence its bytes.
+"""Colour operations and blur by OpenCV, image by image on the CPU, hence with the bytes of albumentations.
 
-When: images are on the CPU and OpenCV is installed; elsewhere `opencv_tone` computes the same with torch. Each function
-differs from torch's by one grey level at most, and hardly ever but for hues: OpenCV's HSV2RGB cuts fractions off in the
-whole vectors of a line, as torch does, and rounds in the rest of it. Cost: less than a sixth of torch's time.
+When: images are on the CPU and OpenCV is installed; elsewhere `lift.albumentations.tone_ops` computes the same with
+torch. Results differ from torch's by one grey level at most, and almost only in hues: OpenCV's HSV2RGB cuts fractions
+off where it works on whole vectors, as torch does everywhere, and rounds in the rest of a line. Cost: less than a sixth
+of torch's time.
 
 Functions take rows (n, C, H, W) uint8 of 1 or 3 channels on the CPU.
 """
@@ -97,7 +98,7 @@ def jittered(
     order: Tensor,
     turns: Tensor,
 ) -> Tensor:
-    """`opencv_tone.jitter`, a picture going through its four operations at once."""
+    """`lift.albumentations.tone_ops.jitter`, a picture going through its four operations at once."""
     import cv2
 
     def one(

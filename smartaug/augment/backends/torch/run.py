@@ -1,8 +1,9 @@
-"""Executes a plan with torch operations: the reference, on every device, without waiting for it.
+"""The reference backend: executes a plan with torch operations, on every device, without waiting for the device.
 
-What: each segment becomes a few batched tensor operations; rows are grouped by operation, so that a row only pays for
-the operation it drew. When: always available; other backends agree with it. Cost: about two reads and one write of the
-rows concerned per segment. Row numbers are worked out on the CPU, where plans live, so nothing waits for a device.
+What: each segment becomes a few batched tensor operations. Samples are grouped by operation, so that only those are
+computed that drew it. When: always available; other backends must agree with it. Cost: about two reads and one write of
+the samples concerned per segment. Which samples these are is worked out on the CPU, where plans live, so that no value
+has to come back from the device.
 
 Kornia's functional kernels are not used here: they take floats only, so uint8 would be cast there and back, and the
 rounding on the way is not such that another backend could give the same bytes.
@@ -84,9 +85,10 @@ def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
 
 
 def _put(images: Tensor, rows: Tensor, there: Tensor, values: Tensor) -> None:
-    """``values`` to the rows (on the CPU, and where the images are) of images, which are ours to write to.
+    """Write ``values`` to ``rows`` of images, in place; ``there`` is ``rows`` on the images' device.
 
-    `index_copy_` goes value by value: large rows are copied one by one, small ones of uint8 eight values at a time.
+    On the CPU `index_copy_` copies value by value. So large rows are copied one after the other, each by one call, and
+    small ones of uint8 are seen as int64, which copies eight values at a time.
     """
     if images.device.type == "cpu" and images[:1].numel() >= torch_warp.LARGE:
         for row, value in zip(rows.tolist(), values, strict=True):
@@ -98,7 +100,7 @@ def _put(images: Tensor, rows: Tensor, there: Tensor, values: Tensor) -> None:
 
 
 def _pieces(rows: Tensor, images: Tensor) -> tuple[Tensor, ...]:
-    """Rows few enough at a time, on the CPU, for intermediate results to stay in its cache; all of them elsewhere."""
+    """``rows`` in parts so small that on a CPU intermediate results stay in its cache; in one part on other devices."""
     if images.device.type != "cpu":
         return (rows,)
     return rows.split(max(1, _CACHED // max(1, images[:1].numel()))) if len(rows) else ()
@@ -244,7 +246,7 @@ def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def _erase(images: Tensor, erase: Erase, owned: bool) -> Tensor:
-    if images.device.type == "cpu":  # no queue to stall: only what is covered is touched
+    if images.device.type == "cpu":  # values can be looked at without waiting, so only covered pixels are touched
         rows, places = (erase.boxes[:, :, 2:] > 0).all(2).nonzero(as_tuple=True)
         if len(rows) and not owned:
             images = images.clone()
@@ -275,7 +277,7 @@ def _erase_noise(images: Tensor, erase: EraseNoise, owned: bool) -> Tensor:
 
 
 def noisy_where_covered(images: Tensor, erase: EraseNoise) -> Tensor:
-    """`EraseNoise` without a look at the boxes: noise for every pixel and box, kept where the box covers."""
+    """`EraseNoise` without looking at the values of the boxes: noise for every pixel, kept where a box covers it."""
     channels, height, width = images.shape[1:]
     boxes, keys = _on(erase.boxes, images), draws.folds(_on(erase.key, images), erase.boxes.shape[1])
     channel = torch.arange(channels, device=images.device)[:, None, None]

@@ -23,6 +23,7 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     """Images (n, C, H, W) resampled by matrix (n, 2, 3) to (n, C, *how.size)."""
     if images.numel() == 0:
         return images.new_empty(*images.shape[:2], *how.size)
+    # from here on integers, whose sums are exact: floats would differ between devices at ties of two pixels
     fixed = (matrix * ONE).round_().long()
     if how.grid:
         return _rearranged(images, how, fixed)
@@ -40,6 +41,7 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     taps = _looked_up(images, how, top, left, 2)
     if images.dtype == torch.uint8:
         one, drop = 1 << WEIGHT_BITS, 32 - WEIGHT_BITS
+        # weights rounded to 11 bits: 255 · 2**22 is the largest product with two of them, and fits into int32
         across, down = (((weight + (1 << (drop - 1))) >> drop).int() for weight in (across, down))
         upper, lower = (a.int() * (one - across) + b.int() * across for a, b in (taps[:2], taps[2:]))
         mixed = upper * (one - down) + lower * down + (1 << (2 * WEIGHT_BITS - 1))
@@ -103,6 +105,7 @@ def _looked_up(images: Tensor, how: Warp, rows: Tensor, columns: Tensor, taps: i
         fill = _fill(how, images)
         framed[:, :, :: height + 1], framed[:, :, :, :: width + 1] = fill, fill
         framed[:, :, 1:-1, 1:-1] = images
+        # one pixel of fill around the image: whatever lies outside is clamped to it, and needs no mask
         below = [(rows + (1 + step)).clamp_(0, height + 1) for step in range(taps)]
         right = [(columns + (1 + step)).clamp_(0, width + 1) for step in range(taps)]
         return [_tap(framed, row, column) for row in below for column in right]

@@ -1,7 +1,7 @@
 """Segments as kernel launches: which kernel, on which samples, with which parameters.
 
-All parameters of a plan go to the device as one tensor of bytes, pinned so that the copy waits for nothing; a launch
-knows its parameters by their number.
+All parameters of a plan are packed into one tensor of bytes and copied to the device once; it is pinned, so that the
+copy does not wait for the device. A launch refers to its parameters by their number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BLOCK = 1024  # pixels a program works on
 _GATHERED_BLOCK = 512  # and where it reads several others for each, so that registers last
 _MEASURED_BLOCK = 4096  # and reads at a time for statistics, where one program sees a whole channel
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}  # a fused multiply-add would round otherwise than torch does
-_ALIGNED = 16
+_ALIGNED = 16  # bytes; Triton compiles wide loads for pointers that are multiples of it
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Records:
         return Records(self.rows[chosen], self.source[chosen], self.target[chosen])
 
     def packed(self, *more: np.ndarray) -> np.ndarray:
-        """As the kernels read them, see `triton_memory`."""
+        """As the kernels read them, see `memory`."""
         info = np.zeros((len(self.rows), 6), np.int32)
         for column, values in enumerate((self.rows, self.source, self.target, *more)):
             info[:, column] = values
@@ -120,7 +120,7 @@ class Writer:
     def warp(self, warp: Warp, records: Records, layout: Layout, store: Store | None, *, closes: bool) -> None:
         """A warp of the samples, into the stage's new batch when it closes the stage."""
         matrix = np.rint(warp.matrix.numpy()[records.rows].reshape(-1, 6) * _ONE).astype(np.int64)
-        if warp.grid:
+        if warp.grid:  # no shear: what rounding left there must not move anything
             matrix[:, [1, 3]] = 0
         bounded = warp.bounds is not None and not warp.grid
         bounds = np.zeros((1, 4)) if warp.bounds is None else warp.bounds.numpy()[records.rows] * _ONE
@@ -140,7 +140,8 @@ class Writer:
             closes=closes,
             STORE=store is not None,
             BILINEAR=warp.interpolation == "bilinear" and not warp.grid,
-            PADDING=1 if warp.inside and warp.padding == "constant" else PADDINGS.index(warp.padding),
+            # where nothing is filled, clamping to the edge is quicker than asking for every tap whether it is inside
+            PADDING=PADDINGS.index("edge" if warp.inside and warp.padding == "constant" else warp.padding),
             BOUNDED=bounded,
         )
 

@@ -1,10 +1,10 @@
-"""Where the Triton kernels find and put a sample's values, and how they round.
+"""How Triton kernels find, read and write the values of a sample, and how they round.
 
-A sample lies in one of three buffers of the same type: 0 the batch as given, 1 and 2 scratch, each (B, C, H, W) dense.
-The given batch may be channels_last (LAST), scratch never is. Every kernel starts with the same arguments: given,
-first, second (buffers 0, 1, 2), to_first, to_second (what targets 1 and 2 mean), and info (n, 6) int32, a record for
-each sample it works on: row, source buffer, target, operation or partner, the partner's buffer or whether the
-operation mixes channels, and one to spare.
+A sample lies in one of three buffers of the same type, each (B, C, H, W) dense: 0 is the batch as given, 1 and 2 are
+scratch. The given batch may be channels_last (LAST); scratch is planar. Every kernel starts with the same arguments:
+given, first, second (buffers 0, 1, 2), to_first, to_second (the buffers that targets 1 and 2 stand for), and info (n,
+6) int32, with a record for each sample that the launch works on: row, source buffer, target, operation or partner, the
+partner's buffer or whether the operation mixes channels, and one to spare.
 
 FLOAT: values are floats, worked on in float32; else uint8, worked on in int32 and float32 as the torch backend does.
 """

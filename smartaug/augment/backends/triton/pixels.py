@@ -1,4 +1,8 @@
-"""The Triton kernels that are neither warps nor tones: lookup, noise, sharpness, blur, erase, mix, the final store."""
+"""The Triton kernels that are neither warps nor tones: lookup, noise, sharpness, blur, erase, mix, the final store.
+
+Every kernel finds its pixels, its sample and where to write it by the same three calls of `memory`; one program works
+on a block of pixels of one sample, in all channels.
+"""
 
 from __future__ import annotations
 
@@ -93,6 +97,7 @@ def noise(
     for c in tl.static_range(C):
         number = pixel if SHARED else pixel + c * plane
         slot = tl.where(number < half, number, number - half)
+        # 64 bits a slot, of which values n and n + half take 24 each, see `tables.gauss`
         word = key + (slot + 1).to(tl.uint64) * GOLDEN
         word = (word ^ (word >> 30)) * FIRST_FACTOR
         word = (word ^ (word >> 27)) * SECOND_FACTOR
@@ -136,14 +141,14 @@ def sharpness(
     for c in tl.static_range(C):
         channel = part + c * jump
         middle = read(channel + pixel * step, mask, FLOAT)
-        total = middle * 4
+        total = middle * 4  # the loop adds the middle once more: weight 5
         for dy in tl.static_range(-1, 2):
             for dx in tl.static_range(-1, 2):
                 total += read(channel + (pixel + dy * width + dx) * step, inner, FLOAT)
         if FLOAT:
             values = clip(middle + rest * (tl.div_rn(total, 13.0) - middle), 1.0)
         else:
-            smooth = (total * 2 + 13) // 26
+            smooth = (total * 2 + 13) // 26  # total / 13 rounded to nearest, in whole numbers
             values = clip(middle.to(tl.float32) + rest * (smooth - middle).to(tl.float32), 255.0).to(tl.int32)
         write(out + pixel + c * plane, tl.where(inner, values, middle), mask)
 
@@ -210,7 +215,7 @@ def blur_rows(
             near = within(x + (tap - TAPS // 2), width, REFLECT)
             values = tl.load(part + y * width + near + c * plane, mask=mask, other=0)
             total += values * tl.load(weights + k * TAPS + tap)
-        if not FLOAT:
+        if not FLOAT:  # `write` would cut the fraction off
             total = half_even(clip(total, 255.0))
         write(out + pixel + c * plane, total, mask)
 
@@ -247,7 +252,7 @@ def erase(
     part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
     out = write_to(to_first, to_second, info, k, plane, C)
     y, x = pixel // width, pixel % width
-    covered = pixel < 0
+    covered = pixel < 0  # nowhere, as a block of bool
     for n in range(count):
         covered = covered | _covered(boxes + (k * count + n) * 4, y, x)
     for c in tl.static_range(C):
@@ -304,7 +309,7 @@ def mix(
 
 @triton.jit
 def _of_channel(numbers, c, C: tl.constexpr):
-    """The channel's number for each lane, chosen among registers."""
+    """numbers[c] for each lane, whose channels c differ: C scalars are loaded and chosen from, not gathered."""
     chosen = tl.load(numbers)
     for other in tl.static_range(1, C):
         chosen = tl.where(c == other, tl.load(numbers + other), chosen)
@@ -337,7 +342,7 @@ def store(
     k, pixel, mask = own_pixels(blocks, plane, BLOCK)
     part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
     out = write_to(to_first, to_second, info, k, plane, C)
-    if OUT_LAST:
+    if OUT_LAST:  # C blocks of the result's memory for each block of pixels
         place = tl.program_id(0) % blocks
         for piece in tl.static_range(C):
             at = (place * C + piece) * BLOCK + tl.arange(0, BLOCK)

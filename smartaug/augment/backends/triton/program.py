@@ -1,10 +1,11 @@
 """A plan as a list of kernel launches with their parameters on the device.
 
-The plan is cut into stages. Within a stage samples go their own ways, from buffer to buffer (0: the batch as given, 1
-and 2: scratch): work in place stays in a buffer, anything else alternates, and a sample's last write goes to 1, so the
-route is found going backwards. A stage closes when all samples go to a new batch: by a warp of every sample, a mix, a
-store, or a copy into another layout. Where nothing closes it buffer 1 is the result, completed by the samples that
-nothing was done to.
+The plan is cut into stages. Within a stage each sample is read from and written to one of three buffers (0: the batch
+as given; 1 and 2: scratch), and different samples may be in different buffers. A step that works in place leaves a
+sample in its buffer; any other step moves it from 1 to 2 or back. Every sample must end in buffer 1, so the buffers are
+assigned from the last step to the first. A stage ends where all samples are written to a new batch: by a warp of every
+sample, a mix, a store, or a copy into another memory format. Where none of these ends it, buffer 1 is the result, and
+the samples that no step changed are copied to it.
 """
 
 from __future__ import annotations
