@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import overload
 
 import numpy as np
 import torch
@@ -52,6 +52,30 @@ class Batched(ABC):
         with on_cpu():
             return draws.key(seed, epoch, index.cpu(), view)
 
+    @overload
+    def __call__(
+        self,
+        images: Tensor,
+        target: None = None,
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        images: Tensor,
+        target: Tensor,
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> tuple[Tensor, Tensor]: ...
+
     def __call__(
         self,
         images: Tensor,
@@ -61,7 +85,7 @@ class Batched(ABC):
         epoch: int = 0,
         seed: int | None = None,
         view: int = 0,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
         check_images(images)
         images, mixed = self._keyed(images, target, self._keys(len(images), index, epoch, seed, view), index)
@@ -84,7 +108,7 @@ class Augmentation(Batched):
     def __init__(self, *, backend: str | None = None) -> None:
         """backend: "torch", "numba" or "triton" to execute plans with, or None for the fastest there is.
 
-        It counts for the augmentation that is called: of one inside `Compose` or a combinator, that of the outermost.
+        One backend executes a plan, so inside `Compose` and the combinators that of the outermost counts.
         Raises ValueError on another name, ImportError for what is not installed.
         """
         if backend is not None:
@@ -156,7 +180,7 @@ def augmented(
     return images, None if target is None else mix_labels(target, plan, num_classes=step.num_classes, index=index)
 
 
-def on_cpu() -> AbstractContextManager[Any]:
+def on_cpu() -> AbstractContextManager[object]:
     """Plans are made on the CPU, whatever `torch.set_default_device` says."""
     return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 

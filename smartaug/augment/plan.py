@@ -353,7 +353,7 @@ class Plan:
 def join(first: Segment, second: Segment) -> Segment | None:
     """One segment that does the work of two neighbours with the same pixels, or None.
 
-    Two warps join when the second only rearranges pixels and looks nowhere outside the first's picture.
+    Two warps join when the second only rearranges pixels and looks nowhere outside the first's image.
     """
     if not (isinstance(first, Warp) and isinstance(second, Warp) and second.grid and second.inside):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,13 @@ class Erase(Augmentation):
         self.p, self.count = check_probability(p), count
         self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
         self.fill = per_channel(renamed("value", value, "fill", fill, "Erase"), "fill")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of former versions have the fill as ``value``."""
+        if "value" in state:
+            state = {**state, "fill": state["value"]}
+            del state["value"]
+        self.__dict__.update(state)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the rectangles of the B samples."""

@@ -45,7 +45,7 @@ class Flip(Augmentation):
 
 @lru_cache(maxsize=64)
 def _mirrors(vertical: bool, length: int) -> np.ndarray:
-    """The matrices (2, 2, 3) of the picture as it is and mirrored, ``length`` pixels along the axis concerned."""
+    """The matrices (2, 2, 3) of the image as it is and mirrored, ``length`` pixels along the axis concerned."""
     as_it_is, mirrored = np.eye(2, 3), np.eye(2, 3)
     mirrored[int(vertical), int(vertical)], mirrored[int(vertical), 2] = -1.0, length - 1.0
     return np.stack([as_it_is, mirrored])
@@ -59,6 +59,8 @@ class PadCrop(Augmentation):
     mask. mode: "constant", "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated). Raises ValueError when
     the window does not fit the padded image.
     """
+
+    mask_fill: float = 0.0  # also where a pickle of a former version has none
 
     def __init__(
         self,

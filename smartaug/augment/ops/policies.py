@@ -2,7 +2,7 @@
 
 What: each sample receives its own operations from torchvision's tables, run batched. When: image classification; put
 them after crops and flips and before `Normalize`, on uint8 or floats in [0, 1]. RandAugment has two numbers to tune,
-TrivialAugment none, AutoAugment was tuned on the data set it is named after. Cost: about one pass over the batch per
+TrivialAugment none, AutoAugment was tuned on the dataset it is named after. Cost: about one pass over the batch per
 operation; see benchmarks/results. Reference: Cubuk et al., "RandAugment", NeurIPS 2020; Müller & Hutter,
 "TrivialAugment", ICCV 2021; Cubuk et al., "AutoAugment", CVPR 2019. Operations, ranges and defaults are torchvision's
 (there are other tables: Kornia's and timm's differ); what differs is that the draw is per sample on a batch.
@@ -60,6 +60,8 @@ class Policy(Augmentation):
     about every fifth sample at N = 2, M = 9, by 3 to 4 grey levels in the mean (0.6 to 0.8 over all samples, on
     photographs), and saves up to a tenth of the time. backend: "torch", "numba", "triton" or None for the fastest.
     """
+
+    mask_fill: float = 0.0  # also where a pickle of a former version has none
 
     def __init__(
         self, interpolation: Interpolation, fill: Fill | None, exact: bool, backend: str | None, mask_fill: float

@@ -7,7 +7,7 @@ units and geometry are torchvision's.
 | name | magnitude |
 |---|---|
 | ShearX, ShearY | pixels moved per pixel, about the top-left corner |
-| TranslateX, TranslateY | pixels, the fraction cut off; positive moves the picture right or down |
+| TranslateX, TranslateY | pixels, the fraction cut off; positive moves the image right or down |
 | Rotate | degrees, counter-clockwise, about the centre |
 | Brightness, Color, Contrast, Sharpness | factor − 1 |
 | Posterize | bits kept |

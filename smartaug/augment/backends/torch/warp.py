@@ -136,13 +136,13 @@ def shifts(images: Tensor, how: Warp) -> list[list[int]] | None:
 def shifted(images: Tensor, how: Warp, maps: list[list[int]], out: Tensor) -> None:
     """Warp by ``maps`` (see `shifts`): a slice of each sample is copied to ``out``, the rest filled."""
     fill = _fill(how, images)[0]
-    for picture, result, (a, _, left, _, d, top) in zip(images, out, maps, strict=True):
+    for image, result, (a, _, left, _, d, top) in zip(images, out, maps, strict=True):
         rows, columns = (
             _overlap(step, (start + ONE // 2) >> 32, length, count)
-            for step, start, length, count in zip((d, a), (top, left), picture.shape[1:], how.size, strict=True)
+            for step, start, length, count in zip((d, a), (top, left), image.shape[1:], how.size, strict=True)
         )
         mirrored = [axis for axis, step in ((1, d), (2, a)) if step < 0]
-        part = picture[:, rows[1], columns[1]]
+        part = image[:, rows[1], columns[1]]
         if part.shape[1:] != how.size:
             result.copy_(fill.expand_as(result))
         result[:, rows[0], columns[0]] = part.flip(mirrored) if mirrored else part

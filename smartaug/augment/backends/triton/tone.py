@@ -127,7 +127,7 @@ def statistics(
             pixel = start + tl.arange(0, BLOCK)
             counts += tl.histogram(_level(read(channel + pixel * step, pixel < plane, FLOAT), FLOAT), 256)
         levels = tl.arange(0, 256)
-        # lanes beyond the picture read 0, so `histogram` counted them as level 0
+        # lanes beyond the image read 0, so `histogram` counted them as level 0
         counts -= tl.where(levels == 0, (plane + BLOCK - 1) // BLOCK * BLOCK - plane, 0)
         highest = tl.max(tl.where(counts > 0, levels, 0), 0)
         stride = (plane - tl.sum(tl.where(levels == highest, counts, 0), 0)) // 255
@@ -139,7 +139,7 @@ def statistics(
         for start in range(0, plane, BLOCK):
             pixel = start + tl.arange(0, BLOCK)
             values = read(channel + pixel * step, pixel < plane, FLOAT).to(tl.float32)
-            # lanes beyond the picture hold what no comparison prefers
+            # lanes beyond the image hold what no comparison prefers
             low = tl.minimum(low, tl.where(pixel < plane, values, 65535.0))
             high = tl.maximum(high, tl.where(pixel < plane, values, -65535.0))
         tl.store(ranges + tl.program_id(0) * 2, tl.min(low, 0))
