@@ -19,7 +19,7 @@ KINDS = {
     "Flip vertical": lambda: smartaug.Flip(vertical=True),
     "PadCrop": lambda: smartaug.PadCrop(2, fill=7),
     "PadCrop reflect": lambda: smartaug.PadCrop(2, mode="reflect"),
-    "Erase": lambda: smartaug.Erase(0.7, count=2, value=3),
+    "Erase": lambda: smartaug.Erase(0.7, count=2, fill=3),
     "MixUp": lambda: smartaug.MixUp(0.4),
     "CutMix": lambda: smartaug.CutMix(),
     "Normalize": lambda: smartaug.Normalize(0.5, 0.25),
@@ -155,7 +155,7 @@ def test_rectangles_are_the_first_that_fit_of_ten_tries(count, least, size):
 
 def test_erase_sets_its_value_and_nothing_else():
     images = photos((16, 3, 12, 10)) // 2
-    erase = smartaug.Erase(1.0, value=(200, 210, 220))
+    erase = smartaug.Erase(1.0, fill=(200, 210, 220))
     plan = erase.plan(images.shape, seed=5)
     result = erase.apply(images, plan)
     for row, (top, left, height, width) in enumerate(plan.segments[0].boxes[:, 0].tolist()):

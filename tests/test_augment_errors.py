@@ -68,7 +68,7 @@ def test_two_channels(make):
         augmentation(UINT8[:, :2])
 
 
-@pytest.mark.parametrize("make", [A.RandAugment, A.PadCrop, lambda: A.Affine(9), lambda: A.Erase(value=(1, 2))])
+@pytest.mark.parametrize("make", [A.RandAugment, A.PadCrop, lambda: A.Affine(9), lambda: A.Erase(fill=(1, 2))])
 def test_fill_of_other_channels(make):
     augmentation = make()
     if hasattr(augmentation, "fill"):
@@ -109,8 +109,8 @@ def test_uint16():
 def test_values_that_are_no_uint8():
     with pytest.raises(ValueError, match=r"fill must lie in 0\.\.255 for uint8 images, got \(-1.0,\)"):
         A.PadCrop(2, fill=-1)(UINT8)
-    with pytest.raises(ValueError, match=r"value must lie in 0\.\.255"):
-        A.Erase(value=300)(UINT8)
+    with pytest.raises(ValueError, match=r"fill must lie in 0\.\.255"):
+        A.Erase(fill=300)(UINT8)
     A.PadCrop(2, fill=-1)(UINT8.float())
 
 

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 
 import smartaug.augment as A
 from smartaug.augment import backends
+from smartaug.augment.backends.tables.filters import FILTERS
+from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.plan import (
-    FILTERS,
-    TONES,
     Branches,
     Clahe,
     Erase,
@@ -55,7 +55,7 @@ ROWS = {
     "Crop": [lambda: A.Crop((1, 1)), lambda: A.Crop((1, 1), place="center")],
     "CutMix": [A.CutMix],
     "Equalize": [A.Equalize],
-    "Erase": [A.Erase, lambda: A.Erase(1.0, scale=(0.2, 0.9), value=200, count=3)],
+    "Erase": [A.Erase, lambda: A.Erase(1.0, scale=(0.2, 0.9), fill=200, count=3)],
     "Flip": [A.Flip, lambda: A.Flip(vertical=True)],
     "GaussianBlur": [lambda: A.GaussianBlur(3), lambda: A.GaussianBlur((5, 9), (0.3, 4.0), p=0.5)],
     "Grayscale": [lambda: A.Grayscale(0.5)],
@@ -183,7 +183,7 @@ def in_unit(segment):
     if isinstance(segment, Warp):
         return Warp(**{**vars(segment), "fill": tuple(v / 255 for v in segment.fill)})
     if isinstance(segment, Erase):
-        return Erase(segment.boxes, tuple(v / 255 for v in segment.value))
+        return Erase(segment.boxes, tuple(v / 255 for v in segment.fill))
     if isinstance(segment, Branches):
         return Branches(tuple(tuple(in_unit(s) for s in branch) for branch in segment.branches), segment.weights)
     return segment
@@ -356,7 +356,7 @@ def plans(draw):
         size = segments[-1].output_size(*size)
     if draw(st.booleans()):
         segments.append(Store((0.3,) * channels, (0.5,) * channels, draw(st.sampled_from(DTYPES))))
-        late = st.sampled_from([lambda: dataclasses.replace(erase(), value=(-0.25,)), erase_noise])
+        late = st.sampled_from([lambda: dataclasses.replace(erase(), fill=(-0.25,)), erase_noise])
         segments += [draw(late)() for _ in range(draw(st.integers(0, 2)))]
     return Plan(shape, tuple(segments), Trace.empty(batch))
 

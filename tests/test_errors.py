@@ -381,7 +381,7 @@ def test_read_only_arrays_and_the_users_tensors_are_not_written_to():
             return torch.tensor(array[index]), 0
 
     loader = smartaug.DataLoader(
-        Rows(), batch_size=4, augment=[smartaug.Erase(1.0, value=9), smartaug.PadCrop(1, fill=5)]
+        Rows(), batch_size=4, augment=[smartaug.Erase(1.0, fill=9), smartaug.PadCrop(1, fill=5)]
     )
     images, _ = next(iter(loader))
     assert int(images.max()) == 9

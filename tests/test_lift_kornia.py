@@ -7,8 +7,9 @@ from scipy import stats
 
 import smartaug
 from smartaug import draws
+from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.foreign import Foreign
-from smartaug.augment.plan import TONES, Plan, Warp
+from smartaug.augment.plan import Plan, Warp
 from smartaug.lift.kornia import Planned, keyed_parameters
 from smartaug.lift.registry import translate
 from smartaug.lift.steps import State

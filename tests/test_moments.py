@@ -28,7 +28,7 @@ FINITE = {
     "PadCrop": augment.PadCrop(2),
     "PadCrop, size": augment.PadCrop(1, size=(6, 7), fill=9),
     "PadCrop, reflect": augment.PadCrop(2, mode="reflect"),
-    "Cutout": augment.Erase(0.4, scale=(0.2, 0.2), ratio=(1.0, 1.0), value=7),
+    "Cutout": augment.Erase(0.4, scale=(0.2, 0.2), ratio=(1.0, 1.0), fill=7),
     "Invert": augment.Invert(0.2),
     "Posterize": augment.Posterize(3),
     "Solarize": augment.Solarize(100),
@@ -283,7 +283,7 @@ CLOSED = {
     "crop, filled with fractions": [augment.PadCrop(2, fill=(0.5, 200.7, 31.5))],
     "flips": [augment.Flip(0.3), augment.Flip(0.6, vertical=True)],
     "invert": [augment.Invert(0.3)],
-    "cutout": [augment.Erase(0.4, scale=(0.2, 0.2), ratio=(1.0, 1.0), value=(1, 2, 3))],
+    "cutout": [augment.Erase(0.4, scale=(0.2, 0.2), ratio=(1.0, 1.0), fill=(1, 2, 3))],
     "all": [
         augment.PadCrop(1),
         augment.Flip(),

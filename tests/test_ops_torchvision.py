@@ -18,10 +18,12 @@ from torchvision.transforms.v2 import functional as v2
 import smartaug.augment as A
 from smartaug import draws
 from smartaug.augment.backends import execute
+from smartaug.augment.backends.tables.filters import FILTERS
+from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.ops import policies
 from smartaug.augment.ops.geometry import affine_matrix
 from smartaug.augment.ops.space import GEOMETRIC, SIGNED, space
-from smartaug.augment.plan import FILTERS, TONES, Filter, Plan, Tone, Trace, Warp
+from smartaug.augment.plan import Filter, Plan, Tone, Trace, Warp
 
 BACKENDS = ("torch", "numba")
 

@@ -11,16 +11,21 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from test_augment_tables import tone_agrees
 from test_backends import CASES, in_unit, pictures, planned, plans, same
 
 import smartaug.augment as A
 from smartaug import draws
 from smartaug.augment import backends
+from smartaug.augment.backends.tables import tones
+from smartaug.augment.backends.tables.filters import FILTERS
+from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.backends.triton import run as triton_backend
-from smartaug.augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
+from smartaug.augment.plan import Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
 
 INTERPRETED = triton_backend.interpreted()
 CUDA = torch.cuda.is_available() and not INTERPRETED
@@ -266,6 +271,39 @@ def test_what_has_no_kernel_is_left_to_torch():
     ):
         with pytest.raises(ValueError, match=f"triton.* but {reason}; .*leave backend=None"):
             backends.explain(plan, refused, "triton")
+
+
+@conforms
+@pytest.mark.parametrize("row", tones.TABLE, ids=lambda row: row.name)
+def test_every_tone_of_the_table(row):
+    tone_agrees(row, "triton", run=lambda plan, images, _: by_triton(plan.segments, images))
+
+
+@conforms
+def test_a_tone_without_a_branch_is_found(monkeypatch):
+    """Its samples stay as they are, whether it mixes channels, measures, or neither."""
+    from smartaug.augment.backends.triton import launch
+
+    images, code = pictures((4, 3, 7, 6)), len(tones.TONES)
+    monkeypatch.setattr(tones, "TONES", (*tones.TONES, "Toy"))
+    for mixes, measures in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(launch, "_MIXES_CHANNELS", np.append(launch._MIXES_CHANNELS[:code], mixes))
+        monkeypatch.setattr(launch, "_MEASURED", np.append(launch._MEASURED[:code], measures))
+        assert torch.equal(by_triton([Tone(torch.full((4,), code), torch.ones(4))], images), images)
+
+
+@conforms
+def test_an_unknown_code_is_refused():
+    for segment in (Tone(torch.tensor([-1]), torch.ones(1)), Filter(torch.tensor([3]), torch.ones(1))):
+        with pytest.raises(ValueError, match=r"op has the codes \[(-1|3)\]"):
+            by_triton([segment], pictures((1, 3, 4, 4)))
+
+
+@conforms
+def test_the_declared_kinds_are_those_with_kernels():
+    from smartaug.augment.backends.triton import launch
+
+    assert {*launch.STEPS, Mix, Store} == triton_backend.RUNS
 
 
 @compiles

@@ -7,7 +7,7 @@
 | `AutoAugment` | one of 25 learned pairs of operations | Cubuk et al. 2019, torchvision's three policies |
 | `AugMix` | a mixture of chains of operations | Hendrycks et al. 2020 |
 | `PadCrop`, `RandomResizedCrop`, `Resize`, `Flip`, `Affine` | another place, size or pose | torchvision |
-| `Erase` | rectangles of one value | Zhong et al. 2020; DeVries & Taylor 2017 |
+| `Erase` | rectangles filled with one value | Zhong et al. 2020; DeVries & Taylor 2017 |
 | `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample | Zhang et al. 2018; Yun et al. 2019 |
 | `ColorJitter`, `Grayscale` | other colours | torchvision |
 | `Invert`, `Posterize`, `Solarize`, `AutoContrast`, `Equalize` | other values | torchvision |
@@ -16,6 +16,17 @@
 | `Pad`, `Crop` | a frame around it, a window of it | torchvision |
 | `Compose` | several of these, in order | |
 | `RandomApply`, `OneOf`, `SomeOf`, `RandomOrder` | some of these, drawn per sample | torchvision, albumentations |
+
+Arguments mean the same everywhere:
+
+* ``p``: the probability that a sample is changed, drawn for each sample. Its default is that of torchvision's transform
+  of that kind, and 1 where torchvision's has no ``p``.
+* ``fill``: the value of pixels that do not come from the image, in its own units (0–255 for uint8), one number or one
+  per channel; ``mask_fill``: that of a mask that moves with the image.
+* ``size``, ``kernel_size``: (height, width) in pixels, or one number for both.
+* ``interpolation``: "nearest" or "bilinear", or torchvision's InterpolationMode.
+* ``backend``: "torch", "numba" or "triton", None for the fastest there is. A plan is executed by one backend: inside
+  `Compose` and the combinators it counts for all, and different ones are an error.
 
 | file or folder | holds |
 |---|---|

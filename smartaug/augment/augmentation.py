@@ -1,6 +1,7 @@
-"""`Augmentation`: what every plan-based augmentation is. Subclasses say how to sample; the rest is here.
+"""`Augmentation`, the base class: a subclass draws a plan in `sample`, and everything else is done here.
 
-`Batched` is the call on a batch alone, which `lift.lifted.Stages` shares: its steps have no common plan.
+`Batched` holds the part that needs no plan, which is drawing for each sample from a stream of its own and the call on a
+batch; `lift.lifted.Stages` uses it for a chain of steps whose plans cannot be one.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import overload
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def equal_cuts(outcomes: int) -> list[float]:
 
 
 class Batched(ABC):
-    """What is called on a batch of images, and draws for each row from a stream of its own (see `draws`)."""
+    """A callable on a batch of images that draws for each sample from a random stream of its own (see `draws`)."""
 
     _calls = 0  # rows seen without an index
 
@@ -36,7 +37,7 @@ class Batched(ABC):
     def _keyed(
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Images and labels (None: none are given) after it, drawn from the stream keys (B,) of the rows."""
+        """The augmented images and labels (None where none are given), drawn from the stream keys (B,)."""
 
     def _keys(self, rows: int, index: Tensor | None, epoch: int, seed: int | None, view: int) -> Tensor:
         """The stream keys (rows,); raises ValueError when index does not have as many entries."""
@@ -51,6 +52,30 @@ class Batched(ABC):
         with on_cpu():
             return draws.key(seed, epoch, index.cpu(), view)
 
+    @overload
+    def __call__(
+        self,
+        images: Tensor,
+        target: None = None,
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        images: Tensor,
+        target: Tensor,
+        *,
+        index: Tensor | None = None,
+        epoch: int = 0,
+        seed: int | None = None,
+        view: int = 0,
+    ) -> tuple[Tensor, Tensor]: ...
+
     def __call__(
         self,
         images: Tensor,
@@ -60,7 +85,7 @@ class Batched(ABC):
         epoch: int = 0,
         seed: int | None = None,
         view: int = 0,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
         check_images(images)
         images, mixed = self._keyed(images, target, self._keys(len(images), index, epoch, seed, view), index)
@@ -78,18 +103,28 @@ class Augmentation(Batched):
     """
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
-    backend: str | None = None  # "torch", "numba", "triton", or None for the fastest there is
+    backend: str | None = None
+
+    def __init__(self, *, backend: str | None = None) -> None:
+        """backend: "torch", "numba" or "triton" to execute plans with, or None for the fastest there is.
+
+        One backend executes a plan, so inside `Compose` and the combinators that of the outermost counts.
+        Raises ValueError on another name, ImportError for what is not installed.
+        """
+        if backend is not None:
+            self.backend = backends.check_backend(backend)
 
     @abstractmethod
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw a plan for images of ``shape`` (B, C, H, W) from the stream keys (B,) of their rows (see `draws`)."""
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Which uniform draws of `sample` only choose among finitely many outcomes, and where their ranges are cut.
+        """The uniform draws of `sample` that choose among finitely many outcomes, for `moments`.
 
-        For images of ``shape`` (B, C, H, W): slot -> the points in (0, 1) between the outcomes; with all other draws
-        held, plans are the same between two neighbouring points. `draws.integers` need not be named. `moments`
-        enumerates what is named and integrates over the rest.
+        For images of ``shape`` (B, C, H, W): slot -> the points in (0, 1) that separate the outcomes. Between two
+        neighbouring points the plan must not change while all other draws stay the same. `moments` enumerates the
+        outcomes of these draws and integrates over all others. Draws by `draws.integers` are known and need not be
+        listed.
         """
         return {}
 
@@ -145,12 +180,12 @@ def augmented(
     return images, None if target is None else mix_labels(target, plan, num_classes=step.num_classes, index=index)
 
 
-def on_cpu() -> AbstractContextManager[Any]:
+def on_cpu() -> AbstractContextManager[object]:
     """Plans are made on the CPU, whatever `torch.set_default_device` says."""
     return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
-def check_images(images: Any) -> None:
+def check_images(images: object) -> None:
     """Raise a TypeError or ValueError that says what is wanted unless images are (B, C, H, W) uint8 or float."""
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a torch.Tensor (B, C, H, W), got {type(images).__name__}")

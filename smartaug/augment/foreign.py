@@ -1,11 +1,12 @@
 """Kornia modules, torchvision v2 transforms and any callable on a batch, as stages of their own.
 
-What: runs what has no place in a plan between plans. When: an augmentation that smartaug has no op for. Cost: the
-module's own, plus about 0.05 ms for forking the random generators. Kornia modules get floats in [0, 1] and return
-floats; other callables get the batch as it is.
+What: runs a callable on the whole batch, between two plans. When: for an augmentation that smartaug has no operation
+for. Cost: that of the callable, plus about 0.05 ms for forking the random generators. Kornia modules get floats in
+[0, 1] and return floats; other callables get the batch as it is.
 
-Its randomness (torch on CPU and on the batch's device, `random`, NumPy) is forked and seeded from (seed, epoch, view,
-indices), so nothing global moves and a replay gives the same batch.
+While the callable runs, the random generators (torch's of the CPU and of the batch's device, `random`, NumPy's) are
+seeded from (seed, epoch, view, indices), and they are put back afterwards: the program's own random numbers do not
+change, and a replay gives the same batch.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Augment only some rows of a batch: what becomes of the others, and of labels and trace.
+"""Augmenting only some samples of a batch: what happens to the others, to labels and to the trace.
 
-What: the selected rows are augmented as a batch of their own; the others pass plain, which is: resized whole where a
-step changes the size, normalised and cast; what was lifted out of the data set runs on all. When:
-``Coreset(apply="augment")`` and "append". Cost: the augmentation of the selected rows, a copy of the batch, and what is
-plain about the others.
+What: the selected samples are augmented as a batch of their own. The others are not augmented but must still fit into
+the same batch, so they are resized where a step changes the size, normalised and cast; transforms that `lift` took out
+of the dataset run on all samples, since the dataset always applied them. When: ``Coreset(apply="augment")`` and
+``apply="append"``. Cost: the augmentation of the selected samples, resizing and casting the others, one copy of the
+batch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "Conv
 
 
 def plain(plan: Plan, rows: int) -> Plan:
-    """The plan of ``rows`` samples that are not augmented beside those of ``plan``: same sizes, types and values."""
+    """A plan for ``rows`` samples that are not augmented, so that they get the size and type that ``plan`` makes.
+
+    Of ``plan`` it keeps the changes of size, as a plain resizing of the whole image, and every `Store`.
+    """
     height, width = plan.shape[2:]
     segments: list[Segment] = []
     for segment in plan.segments:
@@ -36,19 +40,22 @@ def plain(plan: Plan, rows: int) -> Plan:
 
 
 class Plain(Augmentation):
-    """What ``step`` leaves of samples that are not augmented."""
+    """The counterpart of ``step`` for samples that are not augmented: its sizes and types, none of its operations."""
 
     def __init__(self, step: Augmentation) -> None:
         self.step, self.backend = step, step.backend
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """The plain plan: sizes and values of the step's own, none of its operations."""
+        """The plan that only resizes, normalises and casts as the step's plan does."""
         return plain(self.step.sample(shape, key), shape[0])
 
 
 def beside(step: Augmentation | Foreign, lifted: Sequence[object]) -> Augmentation | Foreign | None:
-    """The stage for samples beside those that ``step`` augments: parts that are among ``lifted`` as they are, drawn as
-    in ``step``, the others plain. None: a foreign stage that was not lifted."""
+    """The stage for the samples of a batch that ``step`` does not augment.
+
+    Parts of ``step`` that are in ``lifted`` stay, with the draws that they have in ``step``; every other part is
+    replaced by its `Plain` counterpart. None for a foreign stage that was not lifted, which has no counterpart.
+    """
     if isinstance(step, Foreign):
         return step if any(step is one for one in lifted) else None
     if isinstance(step, Compose):
@@ -58,7 +65,7 @@ def beside(step: Augmentation | Foreign, lifted: Sequence[object]) -> Augmentati
 
 
 def _resized(rows: int, height: int, width: int, size: tuple[int, int]) -> Warp:
-    """The whole picture at another size."""
+    """The whole image resampled to ``size``, bilinearly."""
     across, down = width / size[1], height / size[0]
     matrix = torch.tensor(
         [[across, 0.0, across / 2 - 0.5], [0.0, down, down / 2 - 0.5]], dtype=torch.float64, device="cpu"
@@ -67,7 +74,11 @@ def _resized(rows: int, height: int, width: int, size: tuple[int, int]) -> Warp:
 
 
 def plain_foreign(stage: Foreign, images: Tensor, key: Tensor) -> Tensor:
-    """Images (B, C, H, W) beside those that a foreign stage gets: it runs on all if it only prepares (``Resize``)."""
+    """Images (B, C, H, W) that are not augmented by a foreign stage, after it.
+
+    A stage that only prepares images (``Resize``, ``Normalize`` and the like, by name) runs on them too; of any other
+    only the conversion to floats in [0, 1], which a Kornia stage does, is repeated.
+    """
     if stage.name in _FOR_ALL:
         return stage(images, key) if len(images) else images
     unit = stage.wants_unit_floats and images.dtype == torch.uint8
@@ -95,8 +106,11 @@ def together(images: Tensor, others: Tensor, rows: Tensor, other_rows: Tensor) -
 
 
 def widened(plan: Plan, rows: Tensor, batch: int) -> Plan:
-    """What labels and policies read of ``plan``, made for the rows (s,) int64 alone, for the ``batch`` rows they are
-    among; the others show no operation, those of a lifted pipeline neither."""
+    """The plan of a whole batch as far as labels and policies need it: mixes and trace.
+
+    ``plan`` was made for the samples at ``rows`` (s,) int64 of ``batch``. The others are not mixed, and their trace
+    says Identity, also where a lifted pipeline changed them.
+    """
     mixes = []
     for mix in plan.mixes:
         partner, share = torch.arange(batch, device="cpu"), torch.ones(batch, dtype=mix.share.dtype, device="cpu")

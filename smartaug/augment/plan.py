@@ -1,7 +1,9 @@
-"""What will be done to a batch, as a value: segments per sample, and the trace a person or a policy can read.
+"""`Plan`: everything that will be done to a batch, as a value.
 
-Sampling an augmentation gives a `Plan`; a backend executes it. A plan is made of small CPU tensors with one row per
-sample, so it can be logged, replayed, moved, learned from and integrated over, and making one never waits for a device.
+Sampling an augmentation gives a plan, and a backend executes it. A plan consists of segments, which are executed one
+after the other and say for each sample what to do, and of a trace, which names the operations for people and for
+learned policies. Its tensors are small, lie on the CPU and have one row per sample; so plans can be logged, replayed,
+learned from and integrated over, and making one never waits for a device.
 
 Coordinates are pixel indices: x is the column, y the row, and (0, 0) is the centre of the first pixel.
 """
@@ -12,20 +14,25 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 S = TypeVar("S", bound="Segment")
-PADDINGS = ("constant", "edge", "reflect", "symmetric")  # what lies outside an image: see `Warp`
-_NESTED = ("branches", "arguments", "host")  # fields that are tuples of what has rows
+_NESTED = ("branches", "arguments", "host")  # fields that hold tuples of tensors or segments
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One step of a plan, for all samples at once; tensors have one row per sample."""
+    """One step of a plan, for all samples at once; tensors have one row per sample.
+
+    A new kind of segment needs a row in `backends.torch.run.RUNS`; other backends leave it to torch until it has one
+    there. It also says in `ops.combinators.gated` how single rows are left out.
+    """
+
+    moves_pixels: ClassVar[bool] = False  # whether it changes where things are, so that a mask would have to follow
 
     def to(self: S, device: torch.device | str, non_blocking: bool = True) -> S:
         """The same segment with its tensors on ``device``."""
@@ -65,7 +72,8 @@ class Warp(Segment):
     channel, in the image's own units (0–255 for uint8). interpolation: "nearest", "bilinear" or "bicubic" (PIL's cubic,
     which has a = −1). padding: what lies outside, "constant" (fill), "edge",
     "reflect" (edge not repeated) or "symmetric" (edge repeated). grid: every output pixel falls on one input pixel
-    (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input.
+    (flips, integer shifts; no shear), so nothing is interpolated. inside: no output pixel falls outside the input,
+    so nothing is filled.
     active: (B,) bool, the rows that move (the others hold the identity and keep their size), None: all. bounds: (B, 4)
     float64 lowest x, highest x, lowest y, highest y that may be read, in pixels; None: the whole image. mask_fill: what
     a mask that moves with the image has outside.
@@ -73,6 +81,8 @@ class Warp(Segment):
     Coordinates are integers in units of 2**-32 pixels (the matrix rounded to them), so that backends agree to the bit;
     the nearest pixel is floor(x + ½), and uint8 is interpolated with weights in units of 1/2048.
     """
+
+    moves_pixels: ClassVar[bool] = True
 
     matrix: Tensor
     size: tuple[int, int]
@@ -90,28 +100,12 @@ class Warp(Segment):
         return self.size
 
 
-TONES = (
-    "Identity",
-    "Invert",
-    "Posterize",
-    "Solarize",
-    "Brightness",
-    "Contrast",
-    "AutoContrast",
-    "Equalize",
-    "Color",
-    "Grayscale",
-    "Hue",
-)
-FILTERS = ("Identity", "Sharpness", "GaussianBlur")
-
-
 @dataclass(frozen=True)
 class Tone(Segment):
-    """Each pixel recoloured where it is. op: (B,) int64 into `TONES`; amount: (B,) float32 in the operation's own unit.
+    """Each pixel gets another value or colour where it is; uint8, or floats in [0, 1].
 
-    Posterize: bits kept, 0–8. Solarize: threshold in grey levels, 0–255. Brightness, Contrast, Color: factor ≥ 0, 1
-    changes nothing. Hue: shift in turns, −0.5–0.5. The others have none. uint8, or floats in [0, 1].
+    op: (B,) int64 codes of `backends.tables.tones`, which also has the unit and range of each operation's amount;
+    0 leaves a sample as it is. amount: (B,) float32.
     """
 
     op: Tensor
@@ -162,10 +156,11 @@ class Noise(Segment):
 
 @dataclass(frozen=True)
 class Filter(Segment):
-    """Each pixel from its neighbours. op: (B,) int64 into `FILTERS`; amount: (B,) float32.
+    """Each pixel computed from its neighbours.
 
-    Sharpness: factor ≥ 0, 1 changes nothing; the outermost pixels stay. GaussianBlur: standard deviation in pixels,
-    with a window of kernel_size (height, width) pixels, reflected at the border.
+    op: (B,) int64 codes of `backends.tables.filters`; 0 leaves a sample as it is. amount: (B,) float32. Sharpness:
+    factor ≥ 0, 1 changes nothing; the outermost pixels stay. GaussianBlur: standard deviation in pixels, with a window
+    of kernel_size (height, width) pixels, reflected at the border.
     """
 
     op: Tensor
@@ -177,11 +172,11 @@ class Filter(Segment):
 class Erase(Segment):
     """Rectangles set to a value. boxes: (B, n, 4) int64 top, left, height, width in pixels; height 0: none.
 
-    value: one number or one per channel, in the image's own units.
+    fill: one number or one per channel, in the image's own units.
     """
 
     boxes: Tensor
-    value: tuple[float, ...] = (0.0,)
+    fill: tuple[float, ...] = (0.0,)
 
 
 @dataclass(frozen=True)
@@ -207,6 +202,8 @@ class Mix(Segment):
     rectangle (CutMix), or None for a blend (MixUp).
     """
 
+    moves_pixels: ClassVar[bool] = True
+
     partner: Tensor
     share: Tensor
     boxes: Tensor | None = None
@@ -219,17 +216,19 @@ class Branches(Segment):
     branches: K sequences of segments that keep the size; weights: (B, K + 1) float32.
     """
 
+    moves_pixels: ClassVar[bool] = True
+
     branches: tuple[tuple[Segment, ...], ...]
     weights: Tensor
 
 
 @dataclass(frozen=True)
 class Call(Segment):
-    """What the other segments do not hold: ``function(images, *arguments, *host)`` on the n rows that are active.
+    """Any other operation: ``function(images, *arguments, *host)`` on the n samples that are active.
 
-    It gives images (n, C, H, W) like those it gets, depends on its arguments alone and keeps pixels in place.
-    arguments: tensors of B rows, of which it gets those of its n images, beside the images; host: likewise, but on the
-    CPU, for what it branches by. active: (B,) bool, None: all. name: what tables call it.
+    The function returns images (n, C, H, W) of the type it gets, depends on its arguments alone and moves no pixels.
+    arguments: tensors of B rows, of which it gets the n rows of its images, on the images' device. host: the same on
+    the CPU, for values that it branches on in Python. active: (B,) bool, None: all. name: what tables call it.
     """
 
     function: Callable[..., Tensor]
@@ -246,7 +245,9 @@ class Call(Segment):
 
 @dataclass(frozen=True)
 class Store(Segment):
-    """The last write: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first. mean, std: one value a channel.
+    """Normalisation and cast: (x − mean) / std in ``dtype``, uint8 scaled to [0, 1] first.
+
+    mean, std: one value a channel, or one for all.
 
     dtype: None keeps the type of floats, and makes uint8 torch's default type.
     """
@@ -327,7 +328,7 @@ class Plan:
     @property
     def moves_pixels(self) -> bool:
         """Whether a segment changes where things are, so that a mask would have to follow."""
-        return any(isinstance(segment, (Warp, Mix, Branches)) for segment in self.segments)
+        return any(segment.moves_pixels for segment in self.segments)
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the samples ``index`` (R,) int64, which may repeat."""
@@ -352,7 +353,7 @@ class Plan:
 def join(first: Segment, second: Segment) -> Segment | None:
     """One segment that does the work of two neighbours with the same pixels, or None.
 
-    Two warps join when the second only rearranges pixels and looks nowhere outside the first's picture.
+    Two warps join when the second only rearranges pixels and looks nowhere outside the first's image.
     """
     if not (isinstance(first, Warp) and isinstance(second, Warp) and second.grid and second.inside):
         return None
@@ -368,7 +369,7 @@ def chain(first: Tensor, second: Tensor) -> Tensor:
     return torch.from_numpy(product)
 
 
-def per_channel(value: Any, name: str) -> tuple[float, ...]:
+def per_channel(value: object, name: str) -> tuple[float, ...]:
     """A number or a sequence of numbers as a tuple; ``name`` is the argument that an error speaks of."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):

@@ -26,9 +26,11 @@ from torch import Tensor, nn
 from .. import augment as A
 from .. import draws
 from ..augment.augmentation import Cuts
+from ..augment.backends.tables.filters import FILTERS
+from ..augment.backends.tables.tones import TONES
 from ..augment.foreign import Foreign
 from ..augment.ops.combinators import gated_plan
-from ..augment.plan import FILTERS, TONES, Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
+from ..augment.plan import Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
 from .registry import several
 from .steps import State, Step, device, folded, worker
 

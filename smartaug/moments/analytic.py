@@ -121,7 +121,7 @@ def _erase(step: Erase, pair: Pair, unit: float) -> Pair | None:
     covered = _covered(step, shape[2], shape[3])
     if covered is None:
         return None
-    value = _constant(step.value, unit, pair[0].device)
+    value = _constant(step.fill, unit, pair[0].device)
     covered = covered.to(pair[0].device)
     m, q = (_mixed(covered, part, value**power) for power, part in enumerate(pair, 1))
     return m, q
@@ -129,7 +129,7 @@ def _erase(step: Erase, pair: Pair, unit: float) -> Pair | None:
 
 def _covered(step: Erase, height: int, width: int) -> Tensor | None:
     """The probability (H, W) that a pixel is erased; None when there are too many places."""
-    listed = nodes(step, (len(step.value), height, width), _PLACED)
+    listed = nodes(step, (len(step.fill), height, width), _PLACED)
     segment = listed.plan.segments[0]
     if not listed.exact or not isinstance(segment, EraseSegment):
         return None

@@ -1,17 +1,20 @@
-"""One module per way to execute a plan; `torch` is the reference that runs everywhere.
+"""Backends, one folder each: they execute the same plans. `torch` is the reference, which runs everywhere.
 
 | backend | runs | needs |
 |---|---|---|
 | `torch` | every segment, every dtype, every device | nothing |
-| `numba` | uint8 batches on the CPU; what it does not hold is left to torch, segment by segment | ``smartaug[fast]`` |
-| `triton` | uint8 and float batches of 1 or 3 channels on CUDA; likewise | triton, which CUDA builds of torch bring |
+| `numba` | uint8 batches on the CPU; segments that it cannot run are left to torch | ``smartaug[fast]`` |
+| `triton` | uint8 and float batches of 1 or 3 channels on CUDA; likewise | triton (in CUDA builds of torch) |
+
+A backend declares in ``run.RUNS`` which kinds of segments it runs; `explain` says for each segment of a plan which
+backend that is. The same names in two folders do the same: ``run`` executes, ``tone`` and ``warp`` hold the operations.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -68,30 +71,34 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
     """
     given, images = images, images.detach() if images.dtype == _torch.uint8 else images
     channels_last = images.is_contiguous(memory_format=_torch.channels_last) and not images.is_contiguous()
-    for name, choices in groupby(explain(plan, images, backend), key=lambda choice: choice.backend):
+    for (name, adds_up), choices in groupby(explain(plan, images, backend), key=_runs_with):
         segments = tuple(choice.segment for choice in choices)
         check_fills(segments, images)
-        if any(isinstance(segment, Branches) for segment in segments):
-            for segment in segments:
-                images = _branches(segment, images, backend)
-        elif name == "numba":
-            images = numba_backend.run(segments, images)
-        elif name == "triton":
-            images = triton_backend.run(segments, images)
-        else:
-            images = torch_backend.run(segments, images)
+        images = _branches(segments, images, backend) if adds_up else _RUN[name](segments, images)
     if not plan.segments:
         return given
     return images.contiguous(memory_format=_torch.channels_last) if channels_last else images
 
 
-def _branches(segment: Segment, images: Tensor, backend: str | None) -> Tensor:
-    """A `Branches` with each branch executed as a plan of its own, or any other segment by torch."""
-    if not isinstance(segment, Branches):
-        return torch_backend.run((segment,), images)
-    shape = tuple(images.shape)
-    parts = (execute(Plan(shape, branch), images, backend) for branch in segment.branches)
-    return torch_backend.add_up(images, parts, segment.weights)
+_RUN: dict[str, Callable[[tuple[Segment, ...], Tensor], Tensor]] = {
+    "torch": torch_backend.run,
+    "numba": numba_backend.run,
+    "triton": triton_backend.run,
+}
+
+
+def _runs_with(choice: Choice) -> tuple[str, bool]:
+    """Neighbouring segments with the same key are executed by one call."""
+    return choice.backend, isinstance(choice.segment, Branches)
+
+
+def _branches(segments: Sequence[Any], images: Tensor, backend: str | None) -> Tensor:
+    """`Branches`, each branch executed as a plan of its own, by whatever backend is the fastest for it."""
+    for segment in segments:
+        shape = tuple(images.shape)
+        parts = (execute(Plan(shape, branch), images, backend) for branch in segment.branches)
+        images = torch_backend.add_up(images, parts, segment.weights)
+    return images
 
 
 def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Choice, ...]:
@@ -170,11 +177,19 @@ def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
     if images.dtype != _torch.uint8:
         return
     for segment in segments:
-        if isinstance(segment, Store):
+        if isinstance(segment, Store):  # what comes behind it is a float
             return
-        if isinstance(segment, EraseNoise):
-            raise TypeError("normal noise does not fit uint8 images; convert them before: ToTensor or Normalize")
-        if isinstance(segment, (Warp, Erase)):
-            name, values = ("fill", segment.fill) if isinstance(segment, Warp) else ("value", segment.value)
-            if not all(0 <= value <= 255 for value in values):
-                raise ValueError(f"{name} must lie in 0..255 for uint8 images, got {values}; write {name}=0")
+        if (check := _FITS_UINT8.get(type(segment))) is not None:
+            check(segment)
+
+
+def _fill_fits(segment: Warp | Erase) -> None:
+    if not all(0 <= value <= 255 for value in segment.fill):
+        raise ValueError(f"fill must lie in 0..255 for uint8 images, got {segment.fill}; write fill=0")
+
+
+def _noise_fits(segment: EraseNoise) -> None:
+    raise TypeError("normal noise does not fit uint8 images; convert them before: ToTensor or Normalize")
+
+
+_FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {Warp: _fill_fits, Erase: _fill_fits, EraseNoise: _noise_fits}

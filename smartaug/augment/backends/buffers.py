@@ -1,9 +1,9 @@
-"""Memory for results, used again once nobody holds the result any more.
+"""Memory for results that is used again once no tensor refers to it any more.
 
-What: large results come out of a few kept arrays. When: CPU batches of a quarter of a megabyte and more. Why: fresh
-memory of that size comes from the system page by page, which takes as long as the work itself (flip and crop of 64
-images of 224 × 224, 21.5k images/s into fresh memory and 38.3k/s into kept memory). Cost: up to `KEPT` results stay
-allocated.
+What: large results are written to one of a few arrays that are kept between batches. When: CPU batches of a quarter of
+a megabyte and more. Why: the system hands out fresh memory of that size page by page, which takes as long as the work
+itself (flip and crop of 64 images of 224 × 224: 21.5k images/s into fresh memory, 38.3k/s into kept memory). Cost: up
+to `KEPT` results stay allocated.
 
 A tensor made by `torch.from_numpy` holds a reference to its array for as long as any view of it lives, so the array's
 reference count says whether it is free.

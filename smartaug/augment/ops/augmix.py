@@ -16,8 +16,7 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation
-from ..backends import check_backend
-from ..checks import check_colours, check_count, check_fill, interpolation_name
+from ..checks import Fill, Interpolation, check_colours, check_count, check_fill, interpolation_name
 from ..plan import Branches, Plan, Trace, per_channel
 from .policies import magnitude_at, pixels_at
 from .space import SIGNED, Entry, Space, space
@@ -43,10 +42,11 @@ class AugMix(Augmentation):
         chain_depth: int = -1,
         alpha: float = 1.0,
         all_ops: bool = True,
-        interpolation: Any = "bilinear",
-        fill: float | Sequence[float] | None = 0,
+        interpolation: Interpolation = "bilinear",
+        fill: Fill | None = 0,
         backend: str | None = None,
     ) -> None:
+        super().__init__(backend=backend)
         if not isinstance(severity, int) or not 1 <= severity <= _BINS:
             raise ValueError(f"severity must be an integer in 1..{_BINS}, got {severity!r}; write severity=3")
         if not isinstance(alpha, (int, float)) or not alpha > 0:
@@ -57,7 +57,6 @@ class AugMix(Augmentation):
         self.chain_depth, self.alpha, self.all_ops = chain_depth, float(alpha), bool(all_ops)
         self.interpolation = interpolation_name(interpolation)
         self.fill = per_channel(0 if fill is None else fill, "fill")
-        self.backend = check_backend(backend)
         self._tables: dict[tuple[Any, ...], Space] = {}
 
     def entries(self, height: int, width: int) -> tuple[Entry, ...]:

@@ -1,19 +1,21 @@
-"""Which rows an augmentation reaches: apply with a probability, one of several, some of them, a random order.
+"""Combinators: apply augmentations with a probability, one of several, some of them, or in a random order.
 
-What: the combinators that pipelines are written with, drawn per sample: every row takes its own way through the same
-batched segments. When: a stage that only some samples should get. Cost: that of the rows reached; OneOf of k stages
-plans all k. Reference: torchvision's RandomApply, RandomChoice and RandomOrder, albumentations' OneOf and SomeOf.
+What: each sample draws for itself which of the augmentations inside it gets. All are planned for the whole batch, then
+every segment is restricted to the samples that drew it. When: an augmentation that only some samples should get. Cost:
+executing is paid for the samples concerned, planning for all: OneOf of k augmentations plans k of them. Reference:
+torchvision's RandomApply, RandomChoice and RandomOrder; albumentations' OneOf and SomeOf.
 
-Stages inside must keep the image size and dtype (`Normalize`, a resizing crop and Kornia modules cannot be inside).
+Augmentations inside must keep the size and dtype of images, since a batch has but one of each: `Normalize` and a
+resizing crop cannot be inside, nor can Kornia modules, which have no plan.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import singledispatch
 from itertools import accumulate, combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,7 @@ from ..plan import (
     Trace,
     Warp,
 )
+from .compose import Several
 
 _IDENTITY = np.eye(2, 3)
 
@@ -52,36 +55,68 @@ def gated(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
             f"a stage inside a combinator must keep the size, {height}×{width}, and this one makes "
             f"{'×'.join(map(str, segment.output_size(height, width)))}; put it outside"
         )
-    if isinstance(segment, Warp):
-        moved, matrix, bounds = rows.numpy(), segment.matrix.numpy(), segment.bounds
-        if bounds is not None:
-            whole = np.array([0.0, width - 1.0, 0.0, height - 1.0])
-            bounds = torch.from_numpy(np.where(moved[:, None], bounds.numpy(), whole))
-        return dataclasses.replace(
-            segment,
-            matrix=torch.from_numpy(np.where(moved[:, None, None], matrix, _IDENTITY)),
-            bounds=bounds,
-            active=rows if segment.active is None else segment.active & rows,
-        )
-    if isinstance(segment, (Tone, Filter)):
-        return dataclasses.replace(segment, op=segment.op * rows)
-    if isinstance(segment, (Lookup, Clahe, Noise, Call)):
-        return dataclasses.replace(segment, active=rows if segment.active is None else segment.active & rows)
-    if isinstance(segment, (Erase, EraseNoise)):
-        return dataclasses.replace(segment, boxes=segment.boxes * rows[:, None, None])
-    if isinstance(segment, Mix):
-        return Mix(
-            torch.where(rows, segment.partner, torch.arange(len(rows))),
-            torch.where(rows, segment.share, 1.0),
-            None if segment.boxes is None else segment.boxes * rows[:, None],
-        )
-    if isinstance(segment, Branches):
-        untouched = torch.zeros_like(segment.weights)
-        untouched[:, 0] = 1.0
-        return dataclasses.replace(segment, weights=torch.where(rows[:, None], segment.weights, untouched))
-    if isinstance(segment, Store):
-        raise ValueError("Normalize cannot be inside a combinator: all rows of a batch have one dtype; put it last")
-    raise TypeError(f"no way to leave rows out of {type(segment).__name__}")
+    return only(segment, rows, height, width)
+
+
+@singledispatch
+def only(segment: Segment, rows: Tensor, height: int, width: int) -> Segment:
+    """`gated`, for each kind of segment by its own rule; a kind without one raises TypeError."""
+    raise TypeError(f"no way to leave rows out of {type(segment).__name__}; register one with combinators.only")
+
+
+@only.register
+def _(segment: Warp, rows: Tensor, height: int, width: int) -> Warp:
+    moved, matrix, bounds = rows.numpy(), segment.matrix.numpy(), segment.bounds
+    if bounds is not None:
+        whole = np.array([0.0, width - 1.0, 0.0, height - 1.0])
+        bounds = torch.from_numpy(np.where(moved[:, None], bounds.numpy(), whole))
+    return dataclasses.replace(
+        segment,
+        matrix=torch.from_numpy(np.where(moved[:, None, None], matrix, _IDENTITY)),
+        bounds=bounds,
+        active=rows if segment.active is None else segment.active & rows,
+    )
+
+
+@only.register(Tone)
+@only.register(Filter)
+def _(segment: Tone | Filter, rows: Tensor, height: int, width: int) -> Tone | Filter:
+    return dataclasses.replace(segment, op=segment.op * rows)  # code 0 leaves a sample as it is
+
+
+@only.register(Lookup)
+@only.register(Clahe)
+@only.register(Noise)
+@only.register(Call)
+def _(segment: Lookup | Clahe | Noise | Call, rows: Tensor, height: int, width: int) -> Segment:
+    return dataclasses.replace(segment, active=rows if segment.active is None else segment.active & rows)
+
+
+@only.register(Erase)
+@only.register(EraseNoise)
+def _(segment: Erase | EraseNoise, rows: Tensor, height: int, width: int) -> Segment:
+    return dataclasses.replace(segment, boxes=segment.boxes * rows[:, None, None])  # a box of height 0 is none
+
+
+@only.register
+def _(segment: Mix, rows: Tensor, height: int, width: int) -> Mix:
+    return Mix(
+        torch.where(rows, segment.partner, torch.arange(len(rows))),
+        torch.where(rows, segment.share, 1.0),
+        None if segment.boxes is None else segment.boxes * rows[:, None],
+    )
+
+
+@only.register
+def _(segment: Branches, rows: Tensor, height: int, width: int) -> Branches:
+    untouched = torch.zeros_like(segment.weights)
+    untouched[:, 0] = 1.0
+    return dataclasses.replace(segment, weights=torch.where(rows[:, None], segment.weights, untouched))
+
+
+@only.register
+def _(segment: Store, rows: Tensor, height: int, width: int) -> Store:
+    raise ValueError("Normalize cannot be inside a combinator: all rows of a batch have one dtype; put it last")
 
 
 def gated_plan(plan: Plan, rows: Tensor) -> Plan:
@@ -108,7 +143,8 @@ def drawn_by_weight(key: Tensor, weights: Sequence[float], count: int, *, replac
     for number in range(count):
         steps = left.cumsum(1)
         whole = steps[:, -1:]
-        place = torch.minimum(places[:, number, None] * whole, whole * (1 - 2.0**-52))  # below the end, also rounded
+        # a product that rounds up to the end of the range would lie behind the last number
+        place = torch.minimum(places[:, number, None] * whole, whole * (1 - 2.0**-52))
         picked[:, number] = (steps <= place).sum(1)
         if not replace:
             left.scatter_(1, picked[:, number, None], 0.0)
@@ -116,9 +152,9 @@ def drawn_by_weight(key: Tensor, weights: Sequence[float], count: int, *, replac
 
 
 def cuts_by_weight(weights: Sequence[float], count: int, *, replace: bool, start: int = 0) -> dict[int, list[float]]:
-    """Where the draws of `drawn_by_weight` are cut: slot -> points in (0, 1), whatever was drawn before.
+    """The `Augmentation.cuts` of `drawn_by_weight`: slot -> points in (0, 1), for every outcome of earlier draws.
 
-    Draws whose cuts depend on too many earlier choices are left out.
+    A draw whose points depend on more than `_COMBINED` earlier outcomes is left out, and integrated over.
     """
     possible = [number for number, weight in enumerate(weights) if weight > 0]
     found: dict[int, list[float]] = {}
@@ -135,16 +171,8 @@ def cuts_by_weight(weights: Sequence[float], count: int, *, replace: bool, start
     return found
 
 
-class _Several(Augmentation):
-    """What combinators share: the stages inside, and how to sample one of them."""
-
-    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
-        self.augmentations = list(augmentations)
-        for step in self.augmentations:
-            if not isinstance(step, Augmentation):
-                raise TypeError(f"{type(self).__name__} takes smartaug augmentations, got {step!r}")
-        given = [step.num_classes for step in self.augmentations if step.num_classes is not None]
-        self.num_classes = given[0] if given else None
+class _Combinator(Several):
+    """What combinators share: how to sample one of the augmentations inside."""
 
     def _inner(self, number: int, shape: Sequence[int], key: Tensor) -> Plan:
         return self.augmentations[number].sample(shape, draws.fold(key, number + 1))
@@ -157,18 +185,12 @@ class _Several(Augmentation):
             for (inner, slot), points in stage.cuts(shape).items()
         }
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.augmentations)
 
-    def __len__(self) -> int:
-        return len(self.augmentations)
-
-
-class RandomApply(_Several):
+class RandomApply(_Combinator):
     """All of ``augmentations``, in order, with probability ``p`` per sample; none of them otherwise."""
 
-    def __init__(self, augmentations: Sequence[Augmentation], p: float = 0.5) -> None:
-        super().__init__(augmentations)
+    def __init__(self, augmentations: Sequence[Augmentation], p: float = 0.5, *, backend: str | None = None) -> None:
+        super().__init__(augmentations, backend=backend)
         self.p = check_probability(p)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -184,7 +206,7 @@ class RandomApply(_Several):
         return {((0,), 0): [self.p]} | self._inner_cuts(shape)
 
 
-class SomeOf(_Several):
+class SomeOf(_Combinator):
     """``count`` of ``augmentations``, each by its weight, with probability ``p`` per sample.
 
     count: an integer, or (low, high) for a number drawn per sample, both included. weights: one number ≥ 0 a stage, in
@@ -201,8 +223,9 @@ class SomeOf(_Several):
         replace: bool = False,
         ordered: bool = False,
         p: float = 1.0,
+        backend: str | None = None,
     ) -> None:
-        super().__init__(augmentations)
+        super().__init__(augmentations, backend=backend)
         size = len(self.augmentations)
         low, high = (count, count) if isinstance(count, int) else count
         if not 0 <= low <= high or (high > size and not replace):
@@ -265,13 +288,18 @@ class OneOf(SomeOf):
     """One of ``augmentations`` by its weight, with probability ``p`` per sample."""
 
     def __init__(
-        self, augmentations: Sequence[Augmentation], *, weights: Sequence[float] | None = None, p: float = 1.0
+        self,
+        augmentations: Sequence[Augmentation],
+        *,
+        weights: Sequence[float] | None = None,
+        p: float = 1.0,
+        backend: str | None = None,
     ) -> None:
-        super().__init__(augmentations, 1, weights=weights, p=p)
+        super().__init__(augmentations, 1, weights=weights, p=p, backend=backend)
 
 
 class RandomOrder(SomeOf):
     """All of ``augmentations`` in an order drawn per sample, with probability ``p``."""
 
-    def __init__(self, augmentations: Sequence[Augmentation], *, p: float = 1.0) -> None:
-        super().__init__(augmentations, len(augmentations), p=p)
+    def __init__(self, augmentations: Sequence[Augmentation], *, p: float = 1.0, backend: str | None = None) -> None:
+        super().__init__(augmentations, len(augmentations), p=p, backend=backend)

@@ -1,38 +1,56 @@
-"""`Compose`: several plan-based augmentations as one, in order."""
+"""`Compose`: several plan-based augmentations as one, in order; `Several`, what it shares with the combinators."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts
-from ..backends import check_backend
 from ..plan import Plan, Trace
 
 
-class Compose(Augmentation):
-    """Augmentations in order, sampled into one plan: ``Compose([PadCrop(4), Flip()])``.
+class Several(Augmentation):
+    """Augmentations inside one augmentation, which is executed as one plan.
 
-    Each step draws from its own stream, so adding one leaves the draws of those before it as they were. Kornia modules
-    and callables have no plan: hand those to the loader in a list, ``augment=[Flip(), kornia_module]``. backend:
-    "torch", "numba", "triton" or None for the fastest there is; it counts for all steps.
+    backend: for all of them; None takes the one that those inside name, if any does.
     """
 
     def __init__(self, augmentations: Sequence[Augmentation], *, backend: str | None = None) -> None:
         self.augmentations = list(augmentations)
-        self.backend = check_backend(backend)
+        owner = type(self).__name__
         for step in self.augmentations:
             if not isinstance(step, Augmentation):
                 raise TypeError(
-                    f"Compose takes smartaug augmentations, got {step!r}; "
-                    "pass Kornia modules and callables to the loader beside them: augment=[Compose([...]), module]"
+                    f"{owner} takes smartaug augmentations, got {step!r}; "
+                    f"pass Kornia modules and callables to the loader beside them: augment=[{owner}([...]), module]"
                 )
+        asked = sorted({step.backend for step in self.augmentations if step.backend is not None})
+        if backend is None and len(asked) > 1:
+            raise ValueError(
+                f"one plan is executed by one backend, but augmentations inside {owner} ask for "
+                f"{' and '.join(asked)}; write {owner}([...], backend={asked[0]!r})"
+            )
+        super().__init__(backend=backend if backend is not None or not asked else asked[0])
         given = [step.num_classes for step in self.augmentations if step.num_classes is not None]
         self.num_classes = given[0] if given else None
+
+    def __iter__(self) -> Iterator[Augmentation]:
+        return iter(self.augmentations)
+
+    def __len__(self) -> int:
+        return len(self.augmentations)
+
+
+class Compose(Several):
+    """Augmentations in order, sampled into one plan: ``Compose([PadCrop(4), Flip()])``.
+
+    Each step draws from its own stream, so adding one leaves the draws of those before it as they were. Kornia modules
+    and callables have no plan: hand those to the loader in a list, ``augment=[Flip(), kornia_module]``. backend: for
+    all steps; None takes the one that steps name, if any does. Raises ValueError when they name different ones.
+    """
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""
@@ -51,9 +69,3 @@ class Compose(Augmentation):
             found |= {((position, *path), slot): points for (path, slot), points in made.items()}
             plan = plan.then(step.sample(plan.output_shape, keys))
         return found
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.augmentations)
-
-    def __len__(self) -> int:
-        return len(self.augmentations)

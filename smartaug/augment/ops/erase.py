@@ -1,14 +1,15 @@
 """Erasing rectangles.
 
-What: random rectangles of a sample get one value. When: a regulariser beside flips and crops. Cost: a write of the
-erased pixels. Reference: torchvision's RandomErasing; Zhong et al. 2020, "Random Erasing"; DeVries & Taylor 2017,
-"Cutout".
+What: random rectangles of a sample are filled with one value. When: a regulariser beside flips and crops. Cost: a write
+of the erased pixels. Reference: torchvision's RandomErasing; Zhong et al. 2020, "Random Erasing"; DeVries & Taylor
+2017, "Cutout".
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +17,17 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability, equal_cuts
-from ..checks import check_fill
+from ..checks import Fill, check_fill, renamed
 from ..plan import Erase as EraseSegment
 from ..plan import Plan, Trace, per_channel
 from .rectangles import rectangles, slots
 
 
 class Erase(Augmentation):
-    """Set a random rectangle of each sample to ``value`` with probability ``p``.
+    """Set a random rectangle of each sample to ``fill`` with probability ``p``.
 
     scale: range of the rectangle's area as a fraction of the image; ratio: range of its height / width, drawn
-    log-uniformly; value: in the image's own units, one or one per channel; count: rectangles a sample. As in
+    log-uniformly; fill: in the image's own units, one or one per channel; count: rectangles a sample. As in
     torchvision's RandomErasing a rectangle that does not fit is drawn again, up to 10 times, then left out. With
     ``scale=(a, a), ratio=(1, 1)`` this is Cutout whose square stays inside the image.
     """
@@ -37,9 +38,12 @@ class Erase(Augmentation):
         *,
         scale: tuple[float, float] = (0.02, 0.33),
         ratio: tuple[float, float] = (0.3, 3.3),
-        value: float | Sequence[float] = 0,
+        fill: Fill = 0,
         count: int = 1,
+        backend: str | None = None,
+        value: Fill | None = None,
     ) -> None:
+        super().__init__(backend=backend)
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale must be two area fractions 0 < low ≤ high ≤ 1, got {scale!r}")
         if not 0 < ratio[0] <= ratio[1]:
@@ -48,12 +52,19 @@ class Erase(Augmentation):
             raise ValueError(f"count must be at least 1 rectangle a sample, got {count!r}")
         self.p, self.count = check_probability(p), count
         self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
-        self.value = per_channel(value, "value")
+        self.fill = per_channel(renamed("value", value, "fill", fill, "Erase"), "fill")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of former versions have the fill as ``value``."""
+        if "value" in state:
+            state = {**state, "fill": state["value"]}
+            del state["value"]
+        self.__dict__.update(state)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the rectangles of the B samples."""
         _, channels, height, width = shape
-        check_fill(self.value, channels, "value")
+        check_fill(self.fill, channels)
         # a rectangle as large as the image is refused, as torchvision does, unless nothing smaller can be asked for
         largest = (height - 1, width - 1) if self.scale[0] < 1 else (height, width)
         boxes, found = rectangles(key, (height, width), self.scale, self.ratio, self.count, largest=largest)
@@ -62,7 +73,7 @@ class Erase(Augmentation):
         boxes *= erased[..., None]
         share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
         trace = Trace(torch.from_numpy(erased.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
-        return Plan(tuple(shape), (EraseSegment(torch.from_numpy(boxes), self.value),), trace)
+        return Plan(tuple(shape), (EraseSegment(torch.from_numpy(boxes), self.fill),), trace)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
         """Which rectangles are there; and where, when all are of one size."""

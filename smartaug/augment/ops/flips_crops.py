@@ -1,4 +1,4 @@
-"""Moving whole pixels: mirrored, padded, cut. Nothing is interpolated, and neighbours join into one warp.
+"""Flips, padding and crops, which move whole pixels: nothing is interpolated, and several in a row run as one warp.
 
 What: `Flip` mirrors a sample, `Pad` puts a frame around it, `Crop` cuts a window out of it, `PadCrop` does both at a
 random place. When: the usual augmentation of small images; batches of images of one size. Cost: one copy of the batch.
@@ -16,14 +16,16 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability, equal_cuts
-from ..checks import check_fill
-from ..plan import PADDINGS, Plan, Trace, Warp, per_channel
+from ..backends.tables.paddings import PADDINGS
+from ..checks import Fill, Size, check_fill, height_and_width
+from ..plan import Plan, Trace, Warp, per_channel
 
 
 class Flip(Augmentation):
     """Mirror each sample with probability ``p``: left–right, or upside down with ``vertical=True``."""
 
-    def __init__(self, p: float = 0.5, *, vertical: bool = False) -> None:
+    def __init__(self, p: float = 0.5, *, vertical: bool = False, backend: str | None = None) -> None:
+        super().__init__(backend=backend)
         self.p = check_probability(p)
         self.vertical = vertical
 
@@ -43,7 +45,7 @@ class Flip(Augmentation):
 
 @lru_cache(maxsize=64)
 def _mirrors(vertical: bool, length: int) -> np.ndarray:
-    """The matrices (2, 2, 3) of the picture as it is and mirrored, ``length`` pixels along the axis concerned."""
+    """The matrices (2, 2, 3) of the image as it is and mirrored, ``length`` pixels along the axis concerned."""
     as_it_is, mirrored = np.eye(2, 3), np.eye(2, 3)
     mirrored[int(vertical), int(vertical)], mirrored[int(vertical), 2] = -1.0, length - 1.0
     return np.stack([as_it_is, mirrored])
@@ -52,26 +54,30 @@ def _mirrors(vertical: bool, length: int) -> np.ndarray:
 class PadCrop(Augmentation):
     """Pad each side by ``padding`` pixels, then cut a window at a uniformly random place.
 
-    padding: pixels; size: (height, width) of the window in pixels, None for the image's own. fill: value of the
-    padding in the image's own units (0–255 for uint8), one or one per channel. mode: "constant", "edge", "reflect" or
-    "symmetric". Raises ValueError when the window does not fit the padded image.
+    padding: pixels. size: height and width of the window in pixels, or one number for both; None: the image's own.
+    fill: value of the padding in the image's own units (0–255 for uint8), one or one per channel; mask_fill: that of a
+    mask. mode: "constant", "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated). Raises ValueError when
+    the window does not fit the padded image.
     """
+
+    mask_fill: float = 0.0  # also where a pickle of a former version has none
 
     def __init__(
         self,
         padding: int = 4,
         *,
-        size: int | tuple[int, int] | None = None,
-        fill: float | Sequence[float] = 0,
+        size: Size | None = None,
+        fill: Fill = 0,
         mode: str = "constant",
+        mask_fill: float = 0,
+        backend: str | None = None,
     ) -> None:
+        super().__init__(backend=backend)
         if not isinstance(padding, int) or padding < 0:
             raise ValueError(f"padding must be a number of pixels ≥ 0, got {padding!r}")
-        if mode not in PADDINGS:
-            raise ValueError(f"mode must be one of {', '.join(PADDINGS)}, got {mode!r}")
-        self.padding, self.mode = padding, mode
-        self.size = (size, size) if isinstance(size, int) else size
-        self.fill = per_channel(fill, "fill")
+        self.padding, self.mode = padding, _padding_mode(mode)
+        self.size = None if size is None else height_and_width(size)
+        self.fill, self.mask_fill = per_channel(fill, "fill"), float(mask_fill)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw where each of the B windows lies."""
@@ -97,6 +103,7 @@ class PadCrop(Augmentation):
             padding=self.mode,
             grid=True,
             inside=self.padding == 0,
+            mask_fill=self.mask_fill,
         )
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(off_centre[:, None]), ("PadCrop",))
         return Plan(tuple(shape), (warp,), trace)
@@ -108,6 +115,12 @@ class PadCrop(Augmentation):
         return {((), axis): equal_cuts(count) for axis, count in enumerate(places)}
 
 
+def _padding_mode(mode: str) -> str:
+    if mode not in PADDINGS:
+        raise ValueError(f'mode must be one of {", ".join(PADDINGS)}, got {mode!r}; write mode="reflect"')
+    return mode
+
+
 def shifts(top: Tensor, left: Tensor) -> Tensor:
     """Matrices (B, 2, 3) float64 that read ``top`` rows further down and ``left`` columns further right."""
     matrix = torch.eye(2, 3, dtype=torch.float64).repeat(len(top), 1, 1)
@@ -116,25 +129,27 @@ def shifts(top: Tensor, left: Tensor) -> Tensor:
 
 
 class Pad(Augmentation):
-    """Pixels added around each sample: left, top, right, bottom; a negative number cuts off.
+    """Pixels added around each sample; a negative number cuts off.
 
-    fill: value of the padding in the image's own units (0–255 for uint8), one or one per channel; mask_fill: that of a
-    mask. mode: "constant", "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated).
+    padding: pixels (left, top, right, bottom), in torchvision's order, or one number for all sides. fill: value of the
+    padding in the image's own units (0–255 for uint8), one or one per channel; mask_fill: that of a mask. mode:
+    "constant", "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated).
     """
 
     def __init__(
         self,
-        padding: tuple[int, int, int, int],
+        padding: int | tuple[int, int, int, int],
         *,
-        fill: float | Sequence[float] = 0,
+        fill: Fill = 0,
         mode: str = "constant",
         mask_fill: float = 0,
+        backend: str | None = None,
     ) -> None:
-        if len(padding) != 4 or not all(isinstance(side, int) for side in padding):
-            raise ValueError(f"padding must be pixels (left, top, right, bottom), got {padding!r}")
-        if mode not in PADDINGS:
-            raise ValueError(f"mode must be one of {', '.join(PADDINGS)}, got {mode!r}")
-        self.padding, self.mode, self.fill = tuple(padding), mode, per_channel(fill, "fill")
+        super().__init__(backend=backend)
+        sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
+        if len(sides) != 4 or not all(isinstance(side, int) for side in sides):
+            raise ValueError(f"padding must be pixels (left, top, right, bottom), got {padding!r}; write padding=4")
+        self.padding, self.mode, self.fill = sides, _padding_mode(mode), per_channel(fill, "fill")
         self.mask_fill = float(mask_fill)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -159,18 +174,17 @@ class Pad(Augmentation):
 
 
 class Crop(Augmentation):
-    """A window of ``size`` (height, width) pixels cut out of each sample.
+    """A window cut out of each sample.
 
-    place: "random" (uniform) or "center" (torchvision's: rounded half to even). Raises ValueError when the window does
-    not fit; put `Pad` before it.
+    size: height and width of the window in pixels, or one number for both. place: "random" (uniform) or "center"
+    (torchvision's: rounded half to even). Raises ValueError when the window does not fit; put `Pad` before it.
     """
 
-    def __init__(self, size: tuple[int, int], *, place: str = "random") -> None:
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(f"size must be pixels (height, width), got {size!r}; write size=(224, 224)")
+    def __init__(self, size: Size, *, place: str = "random", backend: str | None = None) -> None:
+        super().__init__(backend=backend)
         if place not in ("random", "center"):
             raise ValueError(f'place must be "random" or "center", got {place!r}')
-        self.size, self.place = (size[0], size[1]), place
+        self.size, self.place = height_and_width(size), place
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw where each of the B windows lies."""

@@ -1,4 +1,4 @@
-"""Single geometric operations with interpolation: an affine map, a resized crop, a blur. One class an operation.
+"""Operations that interpolate or filter: affine maps, resized crops, resizing, Gaussian blur.
 
 What: torchvision's RandomAffine, RandomResizedCrop and GaussianBlur, drawn per sample. When: label-preserving movement;
 RandomResizedCrop is how ImageNet models are usually trained. Cost: one gather per tap (one tap nearest, four bilinear).
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,9 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability
-from ..checks import check_fill, check_number, interpolation_name
-from ..plan import FILTERS, Filter, Plan, Trace, Warp, per_channel
+from ..backends.tables.filters import FILTERS
+from ..checks import Fill, Interpolation, Size, check_fill, check_number, height_and_width, interpolation_name
+from ..plan import Filter, Plan, Trace, Warp, per_channel
 from .rectangles import rectangles
 
 
@@ -39,11 +39,14 @@ class Affine(Augmentation):
         translate: tuple[float, float] = (0.0, 0.0),
         scale: tuple[float, float] = (1.0, 1.0),
         shear: float | tuple[float, ...] = 0,
-        interpolation: Any = "nearest",
-        fill: float | Sequence[float] = 0,
+        interpolation: Interpolation = "nearest",
+        fill: Fill = 0,
         center: tuple[float, float] | None = None,
         mask_fill: float = 0,
+        *,
+        backend: str | None = None,
     ) -> None:
+        super().__init__(backend=backend)
         self.mask_fill = float(mask_fill)
         self.degrees = _range(degrees, "degrees")
         both = isinstance(shear, (tuple, list)) and len(shear) == 4
@@ -114,27 +117,27 @@ def affine_matrix(
 class RandomResizedCrop(Augmentation):
     """A random part of each sample, resized to ``size``.
 
-    size: (height, width) of the result in pixels, or one number for both. scale: range of the part's area as a fraction
-    of the image; ratio: range of its width / height, drawn log-uniformly. As in torchvision a part that does not fit is
-    drawn again, up to 10 times, then the central part of the nearest allowed ratio is taken. interpolation: see
-    `Policy`.
+    size: height and width of the result in pixels, or one number for both. scale: range of the part's area as a
+    fraction of the image; ratio: range of its width / height, drawn log-uniformly. As in torchvision a part that does
+    not fit is drawn again, up to 10 times, then the central part of the nearest allowed ratio is taken. interpolation:
+    see `Policy`.
     """
 
     def __init__(
         self,
-        size: int | tuple[int, int],
+        size: Size,
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        interpolation: Any = "bilinear",
+        interpolation: Interpolation = "bilinear",
+        *,
+        backend: str | None = None,
     ) -> None:
-        sizes = (size, size) if isinstance(size, int) else tuple(size)
-        if len(sizes) != 2 or not all(isinstance(side, int) and side > 0 for side in sizes):
-            raise ValueError(f"size must be one or two numbers of pixels, got {size!r}; write size=224")
+        super().__init__(backend=backend)
         if not 0 < scale[0] <= scale[1]:
             raise ValueError(f"scale must be two area fractions 0 < low ≤ high, got {scale!r}")
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"ratio must be two aspect ratios 0 < low ≤ high, got {ratio!r}")
-        self.size = (sizes[0], sizes[1])
+        self.size = height_and_width(size)
         self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
         self.interpolation = interpolation_name(interpolation)
 
@@ -170,12 +173,15 @@ class RandomResizedCrop(Augmentation):
 
 
 class Resize(Augmentation):
-    """Each sample resized to ``size`` (height, width) pixels, without antialiasing. interpolation: see `Policy`."""
+    """Each sample resized to ``size``, without antialiasing.
 
-    def __init__(self, size: tuple[int, int], interpolation: Any = "bilinear") -> None:
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(f"size must be pixels (height, width), got {size!r}; write size=(224, 224)")
-        self.size, self.interpolation = (size[0], size[1]), interpolation_name(interpolation)
+    size: height and width in pixels, or one number for both: the result is then square, whereas torchvision's Resize
+    reads one number as the shorter side and keeps the aspect ratio. interpolation: see `Policy`.
+    """
+
+    def __init__(self, size: Size, interpolation: Interpolation = "bilinear", *, backend: str | None = None) -> None:
+        super().__init__(backend=backend)
+        self.size, self.interpolation = height_and_width(size), interpolation_name(interpolation)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Nothing is drawn: the same map for all B samples."""
@@ -197,17 +203,20 @@ class GaussianBlur(Augmentation):
 
     def __init__(
         self,
-        kernel_size: int | tuple[int, int],
+        kernel_size: Size,
         sigma: float | tuple[float, float] = (0.1, 2.0),
         p: float = 1.0,
+        *,
+        backend: str | None = None,
     ) -> None:
-        sizes = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-        if len(sizes) != 2 or not all(isinstance(side, int) and side > 0 and side % 2 for side in sizes):
+        super().__init__(backend=backend)
+        sizes = height_and_width(kernel_size, "kernel_size")
+        if not all(side % 2 for side in sizes):
             raise ValueError(f"kernel_size must be odd numbers of pixels, got {kernel_size!r}; write kernel_size=5")
         spread = (sigma, sigma) if isinstance(sigma, (int, float)) else tuple(sigma)
         if len(spread) != 2 or not 0 < spread[0] <= spread[1]:
             raise ValueError(f"sigma must be pixels 0 < low ≤ high, got {sigma!r}; write sigma=(0.1, 2.0)")
-        self.kernel_size, self.sigma = (sizes[0], sizes[1]), (float(spread[0]), float(spread[1]))
+        self.kernel_size, self.sigma = sizes, (float(spread[0]), float(spread[1]))
         self.p = check_probability(p)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -225,7 +234,7 @@ class GaussianBlur(Augmentation):
         return {**found, ((), 1): []} if self.sigma[0] == self.sigma[1] else found
 
 
-def _range(value: Any, name: str) -> tuple[float, float]:
+def _range(value: object, name: str) -> tuple[float, float]:
     if isinstance(value, (tuple, list)):
         if len(value) != 2 or not value[0] <= value[1]:
             raise ValueError(f"{name} must be a number or (low, high), got {value!r}; write {name}=(-10, 10)")

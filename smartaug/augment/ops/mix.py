@@ -20,7 +20,10 @@ from ..plan import Mix, Plan, Trace
 
 
 class _Mixing(Augmentation):
-    def __init__(self, alpha: float = 1.0, *, p: float = 1.0, num_classes: int | None = None) -> None:
+    def __init__(
+        self, alpha: float = 1.0, *, p: float = 1.0, num_classes: int | None = None, backend: str | None = None
+    ) -> None:
+        super().__init__(backend=backend)
         if not isinstance(alpha, (int, float)) or not alpha > 0:
             raise ValueError(f"alpha must be positive, got {alpha!r}; for no mixing leave {type(self).__name__} out")
         if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):

@@ -28,7 +28,9 @@ class Normalize(Augmentation):
         std: float | Sequence[float] = 1.0,
         *,
         dtype: torch.dtype | None = torch.float32,
+        backend: str | None = None,
     ) -> None:
+        super().__init__(backend=backend)
         self.mean, self.std = per_channel(mean, "mean"), per_channel(std, "std")
         if any(s <= 0 for s in self.std):
             raise ValueError(f"std must be positive, got {std!r}")

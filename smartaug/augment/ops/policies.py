@@ -2,7 +2,7 @@
 
 What: each sample receives its own operations from torchvision's tables, run batched. When: image classification; put
 them after crops and flips and before `Normalize`, on uint8 or floats in [0, 1]. RandAugment has two numbers to tune,
-TrivialAugment none, AutoAugment was tuned on the data set it is named after. Cost: about one pass over the batch per
+TrivialAugment none, AutoAugment was tuned on the dataset it is named after. Cost: about one pass over the batch per
 operation; see benchmarks/results. Reference: Cubuk et al., "RandAugment", NeurIPS 2020; Müller & Hutter,
 "TrivialAugment", ICCV 2021; Cubuk et al., "AutoAugment", CVPR 2019. Operations, ranges and defaults are torchvision's
 (there are other tables: Kornia's and timm's differ); what differs is that the draw is per sample on a batch.
@@ -19,8 +19,16 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, equal_cuts
-from ..backends import check_backend
-from ..checks import check_colours, check_count, check_fill, check_magnitude, interpolation_name
+from ..checks import (
+    Fill,
+    Interpolation,
+    Named,
+    check_colours,
+    check_count,
+    check_fill,
+    check_magnitude,
+    interpolation_name,
+)
 from ..plan import Plan, per_channel
 from .autoaugment import POLICIES
 from .space import SIGNED, Entry, Space, space
@@ -47,17 +55,22 @@ class Policy(Augmentation):
     """What policies share: a table of entries, which of them each sample draws, and how warps are done.
 
     interpolation: "nearest" or "bilinear", or torchvision's InterpolationMode. fill: value outside the image in its own
-    units (0–255 for uint8), one or one per channel; None is 0. exact: keep operations in the order drawn; False
-    composes a sample's geometric operations into one warp behind its other operations, which changes about every fifth
-    sample at N = 2, M = 9, by 3 to 4 grey levels in the mean (0.6 to 0.8 over all samples, on photographs), and saves
-    up to a tenth of the time. backend: "torch", "numba", "triton" or None for the fastest.
+    units (0–255 for uint8), one or one per channel; None is 0. mask_fill: that of a mask. exact: keep operations in the
+    order drawn; False composes a sample's geometric operations into one warp behind its other operations, which changes
+    about every fifth sample at N = 2, M = 9, by 3 to 4 grey levels in the mean (0.6 to 0.8 over all samples, on
+    photographs), and saves up to a tenth of the time. backend: "torch", "numba", "triton" or None for the fastest.
     """
 
-    def __init__(self, interpolation: Any, fill: Any, exact: bool, backend: str | None) -> None:
+    mask_fill: float = 0.0  # also where a pickle of a former version has none
+
+    def __init__(
+        self, interpolation: Interpolation, fill: Fill | None, exact: bool, backend: str | None, mask_fill: float
+    ) -> None:
+        super().__init__(backend=backend)
         self.interpolation = interpolation_name(interpolation)
         self.fill = per_channel(0 if fill is None else fill, "fill")
         self.exact = bool(exact)
-        self.backend = check_backend(backend)
+        self.mask_fill = float(mask_fill)
         self._tables: dict[tuple[Any, ...], Space] = {}
 
     _SETTINGS = ("magnitude", "num_magnitude_bins", "policy")  # what entries depend on
@@ -82,7 +95,14 @@ class Policy(Augmentation):
         check_colours(shape[1], type(self).__name__)
         check_fill(self.fill, shape[1])
         table = self.table(shape[2], shape[3])
-        return table.plan(shape, self.draw(key), interpolation=self.interpolation, fill=self.fill, exact=self.exact)
+        return table.plan(
+            shape,
+            self.draw(key),
+            interpolation=self.interpolation,
+            fill=self.fill,
+            mask_fill=self.mask_fill,
+            exact=self.exact,
+        )
 
 
 class RandAugment(Policy):
@@ -98,12 +118,14 @@ class RandAugment(Policy):
         num_ops: int = 2,
         magnitude: int = 9,
         num_magnitude_bins: int = 31,
-        interpolation: Any = "nearest",
-        fill: float | Sequence[float] | None = 0,
+        interpolation: Interpolation = "nearest",
+        fill: Fill | None = 0,
         exact: bool = True,
         backend: str | None = None,
+        *,
+        mask_fill: float = 0,
     ) -> None:
-        super().__init__(interpolation, fill, exact, backend)
+        super().__init__(interpolation, fill, exact, backend, mask_fill)
         self.num_ops = check_count(num_ops, "num_ops", 0)
         self.num_magnitude_bins = check_count(num_magnitude_bins, "num_magnitude_bins", 2)
         self.magnitude = check_magnitude(magnitude, num_magnitude_bins)
@@ -164,12 +186,14 @@ class TrivialAugment(Policy):
     def __init__(
         self,
         num_magnitude_bins: int = 31,
-        interpolation: Any = "nearest",
-        fill: float | Sequence[float] | None = 0,
+        interpolation: Interpolation = "nearest",
+        fill: Fill | None = 0,
         exact: bool = True,
         backend: str | None = None,
+        *,
+        mask_fill: float = 0,
     ) -> None:
-        super().__init__(interpolation, fill, exact, backend)
+        super().__init__(interpolation, fill, exact, backend, mask_fill)
         self.num_magnitude_bins = check_count(num_magnitude_bins, "num_magnitude_bins", 2)
 
     def entries(self, height: int, width: int) -> tuple[Entry, ...]:
@@ -195,13 +219,15 @@ class AutoAugment(Policy):
 
     def __init__(
         self,
-        policy: Any = "imagenet",
-        interpolation: Any = "nearest",
-        fill: float | Sequence[float] | None = 0,
+        policy: str | Named = "imagenet",
+        interpolation: Interpolation = "nearest",
+        fill: Fill | None = 0,
         exact: bool = True,
         backend: str | None = None,
+        *,
+        mask_fill: float = 0,
     ) -> None:
-        super().__init__(interpolation, fill, exact, backend)
+        super().__init__(interpolation, fill, exact, backend, mask_fill)
         plain = getattr(policy, "value", policy)
         if plain not in POLICIES:
             raise ValueError(f'policy must be one of {", ".join(POLICIES)}, got {policy!r}; write policy="imagenet"')

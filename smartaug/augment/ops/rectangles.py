@@ -1,7 +1,7 @@
-"""Random rectangles of a drawn area and aspect ratio: what `Erase` sets and `RandomResizedCrop` keeps.
+"""Random rectangles of a drawn area and aspect ratio, which `Erase` fills and `RandomResizedCrop` keeps.
 
-As in torchvision a rectangle that does not fit is drawn again, up to `TRIES` times. Every try has slots of its own in
-the sample's stream, so only samples that lack a rectangle after the first try draw the others.
+As in torchvision a rectangle that does not fit is drawn again, up to `TRIES` times. Every try has its own slots in the
+random stream of the sample, so that further tries can be drawn for those samples alone whose first one did not fit.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def rectangles(
     least: int = 0,
     largest: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` rectangles a sample inside pictures of ``size``: boxes (B, count, 4) int64 and found (B, count) bool.
+    """``count`` rectangles a sample inside images of ``size``: boxes (B, count, 4) int64 and found (B, count) bool.
 
     boxes: top, left, height, width in pixels, zeros where none was found. scale: range of the area as a fraction of the
-    picture; ratio: range of height / width, drawn log-uniformly. least: shortest side in pixels; largest: greatest
-    height and width in pixels, None: the picture's.
+    image; ratio: range of height / width, drawn log-uniformly. least: shortest side in pixels; largest: greatest
+    height and width in pixels, None: the image's.
     """
     limits = least, largest or size
     boxes, found = _tries(key, size, scale, ratio, (0, 1, count), limits)

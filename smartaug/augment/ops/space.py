@@ -1,13 +1,13 @@
-"""The operations that policies draw from, as a table: one row an (operation, magnitude), one gather a batch.
+"""The operations that policies draw from, as a table with one row per (operation, signed magnitude).
 
-A policy's draws are finite: so many operations, so many magnitudes, two signs. All of them are worked out once per
-image size; a batch then only picks rows. Reference: Cubuk et al., "AutoAugment", CVPR 2019; units and geometry are
-torchvision's.
+A policy draws from finitely many operations, magnitudes and signs. The segments for all of them are worked out once per
+image size; drawing for a batch then only gathers rows of the table. Reference: Cubuk et al., "AutoAugment", CVPR 2019;
+units and geometry are torchvision's.
 
 | name | magnitude |
 |---|---|
 | ShearX, ShearY | pixels moved per pixel, about the top-left corner |
-| TranslateX, TranslateY | pixels, the fraction cut off; positive moves the picture right or down |
+| TranslateX, TranslateY | pixels, the fraction cut off; positive moves the image right or down |
 | Rotate | degrees, counter-clockwise, about the centre |
 | Brightness, Color, Contrast, Sharpness | factor − 1 |
 | Posterize | bits kept |
@@ -17,6 +17,7 @@ torchvision's.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..plan import FILTERS, TONES, Filter, Plan, Segment, Tone, Trace, Warp, chain
+from ..backends.tables.filters import FILTERS
+from ..backends.tables.tones import CODES
+from ..plan import Filter, Plan, Segment, Tone, Trace, Warp, chain
 
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
@@ -48,7 +51,12 @@ class Space:
     amount: np.ndarray  # (E,) float32, the tone's or the filter's
 
     def segments(
-        self, entries: Tensor, size: tuple[int, int], interpolation: str, fill: tuple[float, ...]
+        self,
+        entries: Tensor,
+        size: tuple[int, int],
+        interpolation: str,
+        fill: tuple[float, ...],
+        mask_fill: float = 0.0,
     ) -> tuple[Segment, ...]:
         """The operations ``entries`` (B, N), column by column; each row is active in one segment of its column."""
         segments: list[Segment] = []
@@ -58,7 +66,7 @@ class Space:
                 for column in (self.matrix, self.moves, self.tone, self.filter, self.amount)
             )
             segments += [
-                Warp(matrix, size, interpolation, fill, active=moves),
+                Warp(matrix, size, interpolation, fill, active=moves, mask_fill=mask_fill),
                 Tone(tone, amount),
                 Filter(filtered, amount),
             ]
@@ -76,10 +84,11 @@ class Space:
         *,
         interpolation: str = "nearest",
         fill: tuple[float, ...] = (0.0,),
+        mask_fill: float = 0.0,
         exact: bool = True,
     ) -> Plan:
         """The plan of ``entries`` (B, N) for images (B, C, H, W); exact=False: warps composed and moved to the end."""
-        segments = self.segments(entries, (shape[2], shape[3]), interpolation, fill)
+        segments = self.segments(entries, (shape[2], shape[3]), interpolation, fill, mask_fill)
         return Plan(tuple(shape), segments if exact else commuted(segments), self.trace(entries))
 
 
@@ -94,7 +103,7 @@ def commuted(segments: Sequence[Segment]) -> tuple[Segment, ...]:
         matrix = chain(matrix, warp.matrix)
         active = None if active is None or warp.active is None else active | warp.active
     last = warps[-1]
-    return (*others, Warp(matrix, last.size, last.interpolation, last.fill, active=active))
+    return (*others, dataclasses.replace(last, matrix=matrix, active=active))
 
 
 def space(entries: tuple[Entry, ...], height: int, width: int) -> Space:
@@ -108,7 +117,7 @@ def space(entries: tuple[Entry, ...], height: int, width: int) -> Space:
         magnitude=np.array([m for _, m in pairs], np.float32),
         matrix=np.array([matrix_of(name, m, height, width) for name, m in pairs], np.float64),
         moves=np.array([name in GEOMETRIC and m != 0 for name, m in pairs]),
-        tone=np.array([TONES.index(name) if name in TONES else 0 for name, _ in pairs], np.int64),
+        tone=np.array([CODES.get(name, 0) for name, _ in pairs], np.int64),
         filter=np.array([FILTERS.index(name) if name in FILTERS else 0 for name, _ in pairs], np.int64),
         amount=np.array([1.0 + m if name in _FACTORS else m for name, m in pairs], np.float32),
     )

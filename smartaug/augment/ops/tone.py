@@ -1,4 +1,4 @@
-"""Single operations on values: every pixel is recoloured where it is. One class an operation.
+"""Single operations on colours and grey levels: pixels change their values and stay where they are.
 
 What: torchvision's colour transforms, drawn per sample, on uint8 or floats in [0, 1]. When: photometric variation that
 must not change the label; before `Normalize`. Cost: one pass over the rows that are changed, two for Equalize,
@@ -9,15 +9,16 @@ RandomSolarize, RandomAutocontrast, RandomEqualize, RandomGrayscale, RandomAdjus
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability
+from ..backends.tables.filters import FILTERS
+from ..backends.tables.tones import TONES
 from ..checks import check_colours, check_number
-from ..plan import FILTERS, TONES, Filter, Plan, Segment, Tone, Trace
+from ..plan import Filter, Plan, Segment, Tone, Trace
 
 
 class _OneTone(Augmentation):
@@ -27,7 +28,8 @@ class _OneTone(Augmentation):
     _segment: type[Tone] | type[Filter] = Tone
     _needs_colours = False
 
-    def __init__(self, p: float = 0.5, *, _amount: float = 0.0) -> None:
+    def __init__(self, p: float = 0.5, *, backend: str | None = None, _amount: float = 0.0) -> None:
+        super().__init__(backend=backend)
         self.p = check_probability(p)
         self._amount = _amount
 
@@ -49,22 +51,22 @@ class _OneTone(Augmentation):
 class Invert(_OneTone):
     """255 − x (1 − x for floats) with probability ``p``."""
 
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(p)
+    def __init__(self, p: float = 0.5, *, backend: str | None = None) -> None:
+        super().__init__(p, backend=backend)
 
 
 class AutoContrast(_OneTone):
     """Each channel stretched linearly to the full range with probability ``p``; a flat channel stays."""
 
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(p)
+    def __init__(self, p: float = 0.5, *, backend: str | None = None) -> None:
+        super().__init__(p, backend=backend)
 
 
 class Equalize(_OneTone):
     """Each channel's histogram flattened with probability ``p``; floats by way of 256 levels."""
 
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(p)
+    def __init__(self, p: float = 0.5, *, backend: str | None = None) -> None:
+        super().__init__(p, backend=backend)
 
 
 class Grayscale(_OneTone):
@@ -72,25 +74,25 @@ class Grayscale(_OneTone):
 
     _needs_colours = True
 
-    def __init__(self, p: float = 0.1) -> None:
-        super().__init__(p)
+    def __init__(self, p: float = 0.1, *, backend: str | None = None) -> None:
+        super().__init__(p, backend=backend)
 
 
 class Posterize(_OneTone):
     """Only the highest ``bits`` (0–8) of each value kept, with probability ``p``."""
 
-    def __init__(self, bits: int, p: float = 0.5) -> None:
+    def __init__(self, bits: int, p: float = 0.5, *, backend: str | None = None) -> None:
         if not isinstance(bits, int) or isinstance(bits, bool) or not 0 <= bits <= 8:
             raise ValueError(f"bits must be an integer in 0..8, got {bits!r}; write bits=4")
-        super().__init__(p, _amount=float(bits))
+        super().__init__(p, backend=backend, _amount=float(bits))
         self.bits = bits
 
 
 class Solarize(_OneTone):
     """Values from ``threshold`` (grey levels, 0–255, also for floats) on inverted, with probability ``p``."""
 
-    def __init__(self, threshold: float, p: float = 0.5) -> None:
-        super().__init__(p, _amount=check_number(threshold, "threshold", 0.0, 255.0))
+    def __init__(self, threshold: float, p: float = 0.5, *, backend: str | None = None) -> None:
+        super().__init__(p, backend=backend, _amount=check_number(threshold, "threshold", 0.0, 255.0))
         self.threshold = threshold
 
 
@@ -100,8 +102,8 @@ class Sharpness(_OneTone):
     _kinds = FILTERS
     _segment = Filter
 
-    def __init__(self, factor: float, p: float = 0.5) -> None:
-        super().__init__(p, _amount=check_number(factor, "factor", 0.0, float("inf")))
+    def __init__(self, factor: float, p: float = 0.5, *, backend: str | None = None) -> None:
+        super().__init__(p, backend=backend, _amount=check_number(factor, "factor", 0.0, float("inf")))
         self.factor = factor
 
 
@@ -120,7 +122,10 @@ class ColorJitter(Augmentation):
         contrast: float | tuple[float, float] = 0,
         saturation: float | tuple[float, float] = 0,
         hue: float | tuple[float, float] = 0,
+        *,
+        backend: str | None = None,
     ) -> None:
+        super().__init__(backend=backend)
         self.brightness = _span(brightness, "brightness", 1.0, 0.0, float("inf"))
         self.contrast = _span(contrast, "contrast", 1.0, 0.0, float("inf"))
         self.saturation = _span(saturation, "saturation", 1.0, 0.0, float("inf"))
@@ -141,7 +146,7 @@ class ColorJitter(Augmentation):
         return Plan(tuple(shape), tuple(segments), Trace(operations, amounts, TONES))
 
 
-def _span(value: Any, name: str, centre: float, low: float, high: float) -> tuple[float, float]:
+def _span(value: object, name: str, centre: float, low: float, high: float) -> tuple[float, float]:
     if isinstance(value, (tuple, list)):
         if len(value) != 2 or not low <= value[0] <= value[1] <= high:
             raise ValueError(f"{name} must be a number or (low, high) within [{low:g}, {high:g}], got {value!r}")

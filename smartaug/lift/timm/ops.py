@@ -17,10 +17,12 @@ from torch import Tensor
 from ... import draws
 from ...augment import Augmentation
 from ...augment.augmentation import Cuts, equal_cuts
+from ...augment.backends.tables.filters import FILTERS
+from ...augment.backends.tables.tones import TONES
 from ...augment.checks import check_colours, check_fill
 from ...augment.ops.augmix import dirichlet
 from ...augment.ops.combinators import cuts_by_weight, drawn_by_weight
-from ...augment.plan import FILTERS, TONES, Branches, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
+from ...augment.plan import Branches, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
 
 _DENOMINATOR = 10.0
 _TONE_OF = {

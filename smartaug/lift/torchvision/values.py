@@ -20,7 +20,7 @@ def _tone(t: Any, state: State, stage: Callable[[], Any]) -> Step:
 
 
 def _color_jitter(t: Any, state: State) -> Step:
-    spans = {
+    spans: dict[str, Any] = {
         name: getattr(t, name) or (0 if name == "hue" else (1.0, 1.0))
         for name in ("brightness", "contrast", "saturation", "hue")
     }
@@ -63,7 +63,7 @@ def _erasing(t: Any, state: State) -> Step:
     numbers = list(t.value) if isinstance(t.value, (tuple, list)) else [t.value]
     values, floats = state.values(numbers)
     why = "batched, drawn per sample" + (", after the conversion: its value is no grey level" if floats else "")
-    return device(t, state, A.Erase(float(t.p), scale=scale, ratio=ratio, value=values), why, floats=floats)
+    return device(t, state, A.Erase(float(t.p), scale=scale, ratio=ratio, fill=values), why, floats=floats)
 
 
 TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {

@@ -1,1 +1,16 @@
-"""Compiled for the CPU: `run` lays out the parameters, `program` is the compiled loop, one file a kind of segment."""
+"""Compiled for the CPU.
+
+| file | holds |
+|---|---|
+| `run` | what the backend takes, and running it |
+| `encode` | a plan's segments as arrays |
+| `codes` | what the numbers in those arrays mean |
+| `program` | the compiled loop over samples and segments |
+| `warp`, `cubic`, `tone`, `clahe`, `noise` | what the loop calls for each kind of segment |
+| `memory` | compiler options, and arrays without the costs that numba adds to them |
+
+Only `program` and what it calls are compiled; they are imported when a plan is first executed. Two things keep their
+loops fast, and are done throughout: indices are unsigned (`memory.U`), since numba checks signed ones for being
+negative, which stops a loop from being vectorised; and sums in int32 are cast at every step, since numba widens them to
+64 bits, which halves the values a vector instruction holds.
+"""

@@ -1,7 +1,8 @@
-"""Compiled contrast-limited adaptive histogram equalisation of one uint8 sample, planar; the bytes of `torch.clahe`.
+"""Compiled contrast-limited adaptive histogram equalisation of one uint8 sample, planar.
 
-Histograms and tables lie level by level, the tiles of one level side by side, so that cutting, adding up and scaling
-run over all tiles at once.
+It gives the bytes of the torch backend. Histograms and tables are arrays (256, tiles): with the tiles of one grey level
+side by side, clipping, accumulating and scaling are loops over tiles that vectorise, though each tile's levels depend
+on each other.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def _to_lab(src, plane, packed):
 
 @njit(**OPTIONS)
 def _cubed(root):
+    """A cube root in units of 1/16384 back to what it is the root of; the quotient's fraction is cut off."""
     line = np.int32(np.float32(root * np.int32(108)) / np.float32(841.0)) - _LINE
     cube = np.int32(np.int32(np.int32(root * root) >> np.int32(14)) * root) >> np.int32(14)
     return line if root <= _KNEE else np.int32(cube)

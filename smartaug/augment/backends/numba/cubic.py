@@ -10,8 +10,8 @@ from .memory import OPTIONS, U
 from .warp import ONE
 
 WEIGHTS = table()
-_DROP = 32 - BITS
-_ROUND = 1 << (2 * BITS - 1)
+_DROP = 32 - BITS  # bits of a coordinate's fraction that the weights do not tell apart
+_ROUND = 1 << (2 * BITS - 1)  # half a grey level, after two products with weights of BITS bits
 
 
 @njit(**OPTIONS)
@@ -35,6 +35,7 @@ def bicubic(src, dst, channels, height, width, tall, wide, m, fill):
                     dst[U(c * out_plane + to)] = fill[c]
                 continue
             across, down = WEIGHTS[_place(column)], WEIGHTS[_place(row)]
+            # where all 16 taps are inside they are read without checks
             inside = left >= 0 and top >= 0 and left + 3 < width and top + 3 < height
             for c in range(channels):
                 total = np.int32(_ROUND)

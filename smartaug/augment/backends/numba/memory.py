@@ -1,4 +1,4 @@
-"""What the compiled files share: options, indices that do not wrap around, arrays without reference counts, copying."""
+"""What the compiled files share: compiler options, unsigned indices, arrays without reference counts, copying."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}  # cached as part of `program.run`, which calls everything
+# nogil: other threads run meanwhile. numpy: division by zero is not checked for, which would stop vectorising.
+# No cache: everything is compiled into `program.run`, which is cached as a whole.
+OPTIONS = {"nogil": True, "error_model": "numpy"}
 
-U = np.uint64  # an index of unknown sign would be checked for wrapping around, which keeps loops from vectorising
+U = np.uint64  # negative indices count from the end, so signed ones are checked, which keeps loops from vectorising
 
 
 @intrinsic

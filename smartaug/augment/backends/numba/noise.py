@@ -1,4 +1,7 @@
-"""Compiled normal noise on one uint8 sample, planar; the draws, hence the bytes, of `gauss.field`."""
+"""Compiled normal noise on one uint8 sample, planar: the draws, hence the bytes, of `tables.gauss.field`.
+
+Value n and value n + half of a field come from the same 64-bit word, of slot n: bits 0–23 and bits 24–47.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,24 @@ from ..tables.gauss import BITS, FIRST, SECOND, quantiles
 from .memory import OPTIONS, U
 
 TABLE = quantiles()
+# SplitMix64, as in `draws`: the golden ratio in 64 bits, two odd factors, three shifts
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 _MASK, _DROP, _HALF = np.uint64((1 << BITS) - 1), np.uint64(BITS), np.uint64(2 * BITS)
 _TOP, _ZERO = np.int32(255), np.int32(0)
-_BLOCK = 1024
+_BLOCK = 1024  # words at a time, which stay in the cache for their second half
 
 
 @njit(**OPTIONS)
 def _value(word):
+    """A normal value from the lowest 24 bits of a word."""
     return TABLE[word & _MASK] * FIRST + TABLE[(word >> _DROP) & _MASK] * SECOND
 
 
 @njit(**OPTIONS)
 def _word(key, slot):
+    """The 64 random bits of a slot; products and sums of uint64 wrap around, as they must."""
     word = np.uint64(key) + np.uint64(slot + 1) * _GOLDEN
     word = (word ^ (word >> _SHIFTS[0])) * _FACTORS[0]
     word = (word ^ (word >> _SHIFTS[1])) * _FACTORS[1]

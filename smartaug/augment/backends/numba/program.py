@@ -1,7 +1,8 @@
-"""Compiled interpreter: runs the rows [start, stop) of an encoded plan, one sample at a time in a small scratch.
+"""The compiled interpreter: executes an encoded plan for the samples [start, stop) of a batch, one after the other.
 
-A sample goes through its own operations only, back and forth between two buffers that stay in the cache; the first
-operation reads the batch and the last one writes the result, so memory is read once and written once.
+A sample goes through the operations it drew and no others, back and forth between two buffers that are small enough to
+stay in the cache. The first operation reads the batch and the last one writes the result, so memory is read and written
+once, however many operations there are.
 """
 
 from __future__ import annotations
@@ -18,16 +19,29 @@ from . import cubic as numba_cubic
 from . import noise as numba_noise
 from . import tone as numba_tone
 from . import warp as numba_warp
+from .codes import (
+    BICUBIC,
+    BILINEAR,
+    BILINEAR_PADDED,
+    BILINEAR_SEPARABLE,
+    BLEND,
+    CLAHE,
+    CONSTANT,
+    COPY,
+    ERASE,
+    FLAT,
+    INTERLEAVED,
+    LOOKUP,
+    NEAREST,
+    NEAREST_PADDED,
+    NEAREST_SEPARABLE,
+    NOISE,
+    PLANAR,
+    RARE,
+    SHARPNESS,
+    TONES,
+)
 from .memory import OPTIONS, U, borrowed, copy
-
-# codes below this are tones
-SHARPNESS, NEAREST, NEAREST_SEPARABLE, BILINEAR, BILINEAR_SEPARABLE, ERASE, BICUBIC = range(32, 39)
-LOOKUP = 39
-RARE = 40  # codes from here on, and noise behind the store, are compiled when they are first met
-CLAHE, NOISE, NEAREST_PADDED, BILINEAR_PADDED = range(RARE, 44)
-PLANAR, INTERLEAVED = 0, 1
-COPY, PASTE, BLEND = 0, 1, 2
-CONSTANT, FLAT = 0, 1  # how a box behind the store is filled; else: noise for every value
 
 
 @njit(**OPTIONS)
@@ -84,8 +98,11 @@ def _erase(data, boxes, value, channels, height, width):
 def _step(
     code, src, dst, b, s, channels, amounts, slot, sizes, matrices, bounds, paddings, fills, boxes, tables, packed
 ):  # fmt: skip
-    """Segment ``s`` of sample ``b``. What a code does not need is not touched: a slice costs as much as 50 pixels."""
-    if code < SHARPNESS:
+    """Segment ``s`` of sample ``b``, from src to dst.
+
+    Arrays are only indexed in the branch that needs them: making a slice costs as much as working on 50 pixels.
+    """
+    if code < TONES:
         numba_tone.tone(code, src, dst, channels, amounts[s, b])
         return
     height, width, tall, wide, w = sizes[s, 0], sizes[s, 1], sizes[s + 1, 0], sizes[s + 1, 1], slot[s]
@@ -110,13 +127,15 @@ def _step(
         _erase(dst, boxes[w, b], fills[s], channels, height, width)
     elif code == LOOKUP:
         numba_tone.lookup(src, dst, channels, tables[w, b])
+    else:  # no such code; the host refuses it, and nothing may be read that was not written
+        copy(src, dst)
 
 
 @njit(**OPTIONS)
 def _rare_step(
     code, src, dst, b, s, channels, slot, sizes, matrices, bounds, paddings, fills, keys, numbers, grids, packed
 ):
-    """The same for the codes that are RARE."""
+    """`_step` for the codes that are RARE, which are compiled only when a plan has one of them."""
     height, width, tall, wide, w = sizes[s, 0], sizes[s, 1], sizes[s + 1, 0], sizes[s + 1, 1], slot[s]
     if code == NEAREST_PADDED:
         numba_warp.nearest_padded(
@@ -131,6 +150,8 @@ def _rare_step(
     elif code == NOISE:
         spread, centre = np.float32(numbers[w, b, 0]), np.float32(numbers[w, b, 1])
         numba_noise.noise(src, dst, channels, keys[w, b], spread, centre, grids[s, 0])
+    else:
+        copy(src, dst)
 
 
 @njit(**OPTIONS)
@@ -252,7 +273,7 @@ def compiled(digest: int, rare: int) -> Callable[..., None]:
         late_keys (E, n, B) int64. scratch: (2, n) uint8 and packed: (m,) uint32, for a sample of the largest size and
         for its pixels and one more.
         """
-        if digest < 0:
+        if digest < 0:  # never; but only what is read here is part of the key of numba's cache
             return
         src, out, out_float = borrowed(src), borrowed(out), borrowed(out_float)
         codes, amounts, slot, sizes = borrowed(codes), borrowed(amounts), borrowed(slot), borrowed(sizes)
@@ -266,9 +287,9 @@ def compiled(digest: int, rare: int) -> Callable[..., None]:
         in_size = channels * sizes[0, 0] * sizes[0, 1]
         out_plane = sizes[segments, 0] * sizes[segments, 1]
         out_size = channels * out_plane
-        direct = layout == PLANAR and not stores  # the last operation can write the result itself
+        direct = layout == PLANAR and not stores  # then the last operation writes the result itself
         for b in range(start, stop):
-            left = 0
+            left = 0  # operations still to do; where it is 0, what is written is the result
             for s in range(segments):
                 left += codes[s, b] != 0
             result = out[b * out_size : (b + 1) * out_size] if direct else first_buffer[:out_size]

@@ -1,7 +1,10 @@
-"""Compiled tone operations and sharpening of one uint8 sample, planar: src and dst (C·H·W) uint8.
+"""Compiled tone operations and sharpening of one uint8 sample.
 
-Same integers and float32 steps, hence same bytes, as `torch.tone` and `torch.filter`. Plain arithmetic vectorises and
-beats 256-entry tables except where the table is the operation (Equalize).
+Every operation takes (src, dst, channels, amount): src and dst (C·H·W) uint8, planar, which do not overlap, and amount
+float32; it has the name of its row in `tables.tones`, in lower case. They repeat the integers and float32 steps of the
+torch backend, hence give the same bytes.
+
+Plain arithmetic vectorises and is quicker than a table of 256 entries, but where the table is the operation (Equalize).
 """
 
 from __future__ import annotations
@@ -9,72 +12,62 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ...plan import TONES
+from ..tables import tones
+from ..tables.tones import LUMA_SHIFT, LUMA_WHOLE
 from .memory import OPTIONS, U, copy
 
-INVERT, POSTERIZE, SOLARIZE, BRIGHTNESS, CONTRAST, AUTOCONTRAST, EQUALIZE, COLOR, GRAYSCALE, HUE = range(1, len(TONES))
 _TOP = np.float32(255.0)
 _ZERO = np.float32(0.0)
-_RED, _GREEN, _BLUE = np.uint32(19589), np.uint32(38470), np.uint32(7471)
-_RUN = 1 << 16  # pixels whose luma is summed in 32 bits, which vectorise better than 64
+_LEVELS = np.float32(255.999)  # 256 levels of equal width, and 1 still in the last of them
+_RED, _GREEN, _BLUE = (np.uint32(weight) for weight in LUMA_WHOLE)
+_SHIFT = np.uint32(LUMA_SHIFT)
+_RUN = 1 << 16  # pixels whose luma is summed in 32 bits, which vectorise better than 64; 65536 · 255 fits
 
 
 @njit(**OPTIONS)
-def tone(code, src, dst, channels, amount):
-    """Operation ``code`` (index into TONES) with ``amount`` float32."""
-    if code == INVERT:
-        for i in range(src.size):
-            dst[i] = src[i] ^ np.uint8(255)
-    elif code == POSTERIZE:
-        mask = np.uint8((0xFF00 >> np.int64(amount)) & 255)
-        for i in range(src.size):
-            dst[i] = src[i] & mask
-    elif code == SOLARIZE:
-        _solarize(src, dst, amount)
-    elif code == BRIGHTNESS:
-        for i in range(src.size):
-            dst[i] = np.int32(min(np.float32(src[i]) * amount, _TOP))
-    elif code == CONTRAST:
-        _contrast(src, dst, channels, amount)
-    elif code == AUTOCONTRAST:
-        plane = src.size // channels
-        for c in range(channels):
-            _stretch(src[c * plane : (c + 1) * plane], dst[c * plane : (c + 1) * plane])
-    elif code == EQUALIZE:
-        plane = src.size // channels
-        for c in range(channels):
-            _equalize(src[c * plane : (c + 1) * plane], dst[c * plane : (c + 1) * plane])
-    elif code in (COLOR, GRAYSCALE, HUE):
-        if channels == 1:
-            copy(src, dst)
-        elif code == COLOR:
-            _color(src, dst, amount)
-        elif code == GRAYSCALE:
-            _grayscale(src, dst)
-        else:
-            _hue(src, dst, amount)
+def invert(src, dst, channels, amount):
+    """255 − x."""
+    for i in range(src.size):
+        dst[i] = src[i] ^ np.uint8(255)  # a subtraction would be widened to 64 bits
 
 
 @njit(**OPTIONS)
-def _solarize(src, dst, amount):
+def posterize(src, dst, channels, amount):
+    """The highest ``amount`` bits of each value."""
+    mask = np.uint8((0xFF00 >> np.int64(amount)) & 255)
+    for i in range(src.size):
+        dst[i] = src[i] & mask
+
+
+@njit(**OPTIONS)
+def solarize(src, dst, channels, amount):
+    """Values from ``amount`` on inverted."""
     if amount > 255:
         copy(src, dst)
         return
-    threshold = np.uint8(np.ceil(amount))
+    threshold = np.uint8(np.ceil(amount))  # whole values ≥ amount are those ≥ its ceiling, and bytes compare in vectors
     for i in range(src.size):
         value = src[i]
         dst[i] = value ^ np.uint8(255) if value >= threshold else value
 
 
 @njit(**OPTIONS)
-def _luma(red, green, blue):
-    # numba makes every sum and product 64 bits wide; what is cut to 32 at once is computed in 32
-    total = np.uint32(np.uint32(red) * _RED) + np.uint32(np.uint32(green) * _GREEN)
-    return np.int32(np.uint32(total + np.uint32(np.uint32(blue) * _BLUE)) >> np.uint32(16))
+def brightness(src, dst, channels, amount):
+    """Values times ``amount``, the fraction cut off."""
+    for i in range(src.size):
+        dst[i] = np.int32(min(np.float32(src[i]) * amount, _TOP))  # by way of int32: float to uint8 is not a vector
 
 
 @njit(**OPTIONS)
-def _contrast(src, dst, channels, amount):
+def _luma(red, green, blue):
+    # numba makes every sum and product 64 bits wide; what is cut to 32 at once is computed in 32
+    total = np.uint32(np.uint32(red) * _RED) + np.uint32(np.uint32(green) * _GREEN)
+    return np.int32(np.uint32(total + np.uint32(np.uint32(blue) * _BLUE)) >> _SHIFT)
+
+
+@njit(**OPTIONS)
+def contrast(src, dst, channels, amount):
+    """Blended with the mean grey of the sample."""
     plane = src.size // channels
     total = np.int64(0)
     if channels == 3:
@@ -87,14 +80,18 @@ def _contrast(src, dst, channels, amount):
     else:
         for i in range(plane):
             total += np.int64(src[i])
-    mean = np.float32(np.float64(total) / max(1, plane))
+    mean = np.float32(np.float64(total) / max(1, plane))  # rounded once, as torch does
     shift = (np.float32(1.0) - amount) * mean
     for i in range(src.size):
         dst[i] = np.int32(min(max(np.float32(src[i]) * amount + shift, _ZERO), _TOP))
 
 
 @njit(**OPTIONS)
-def _color(src, dst, amount):
+def color(src, dst, channels, amount):
+    """Each pixel blended with its own grey; one channel stays."""
+    if channels == 1:
+        copy(src, dst)
+        return
     plane = src.size // 3
     red, green, blue = src[:plane], src[plane : 2 * plane], src[2 * plane :]
     out_red, out_green, out_blue = dst[:plane], dst[plane : 2 * plane], dst[2 * plane :]
@@ -108,12 +105,24 @@ def _color(src, dst, amount):
 
 
 @njit(**OPTIONS)
-def _grayscale(src, dst):
+def grayscale(src, dst, channels, amount):
+    """Grey in all channels; one channel stays."""
+    if channels == 1:
+        copy(src, dst)
+        return
     plane = src.size // 3
     for i in range(plane):
         dst[i] = _luma(src[i], src[U(plane + i)], src[U(2 * plane + i)])
     copy(dst[:plane], dst[plane : 2 * plane])
     copy(dst[:plane], dst[2 * plane :])
+
+
+@njit(**OPTIONS)
+def autocontrast(src, dst, channels, amount):
+    """Each channel stretched to 0–255."""
+    plane = src.size // channels
+    for c in range(channels):
+        _stretch(src[c * plane : (c + 1) * plane], dst[c * plane : (c + 1) * plane])
 
 
 @njit(**OPTIONS)
@@ -124,11 +133,20 @@ def _stretch(src, dst):
     if low >= high:
         copy(src, dst)
         return
-    # ⌊255 (x − low) / spread⌋; the ½ keeps rounding of the reciprocal away from the next integer
+    # ⌊255 (x − low) / spread⌋: a product with the reciprocal is quicker than a division but may fall short of a whole
+    # number; the ½ lifts it over, and is too little to reach the next one
     scale = np.float32(1.0) / np.float32(np.int32(high) - np.int32(low))
     shift, half = np.float32(low), np.float32(0.5)
     for i in range(src.size):
         dst[i] = np.int32(((np.float32(src[i]) - shift) * _TOP + half) * scale)
+
+
+@njit(**OPTIONS)
+def equalize(src, dst, channels, amount):
+    """Each channel's histogram flattened."""
+    plane = src.size // channels
+    for c in range(channels):
+        _equalize(src[c * plane : (c + 1) * plane], dst[c * plane : (c + 1) * plane])
 
 
 @njit(**OPTIONS)
@@ -159,10 +177,41 @@ def _equalize(src, dst):
         below[level] = total
         total += counts[0, level]
     reciprocal = 1.0 / step
-    for level in range(256):  # ⌊below / step⌋; the ½ keeps rounding away from the next integer
+    for level in range(256):  # ⌊below / step⌋ by the reciprocal, which vectorises; the ½ as in `_stretch`
         table[level] = np.int32(min((below[level] + 0.5) * reciprocal, 255.0))
     for i in range(src.size):
         dst[i] = table[src[i]]
+
+
+@njit(**OPTIONS)
+def hue(src, dst, channels, amount):
+    """The hue turned by ``amount`` of a full circle; one channel stays."""
+    if channels == 1:
+        copy(src, dst)
+        return
+    plane = src.size // 3
+    unit = np.float32(255.0)
+    for i in range(plane):
+        red = np.float32(src[i]) / unit
+        green = np.float32(src[U(plane + i)]) / unit
+        blue = np.float32(src[U(2 * plane + i)]) / unit
+        high, low = max(red, green, blue), min(red, green, blue)
+        spread = high - low
+        safe = spread if spread > 0 else np.float32(1.0)  # grey has no hue, and keeps its value whatever it is given
+        if high == red:
+            angle = (green - blue) / safe
+        elif high == green:
+            angle = np.float32(2.0) + (blue - red) / safe
+        else:
+            angle = np.float32(4.0) + (red - green) / safe
+        turned = angle / np.float32(6.0) + amount
+        turned = (turned - np.floor(turned)) * np.float32(6.0)
+        # a channel of HSV's hexagon at corner n: high − spread · clamp(min(k, 4 − k), 0, 1), k = (n + 6h) mod 6
+        for c, corner in ((0, np.float32(5.0)), (1, np.float32(3.0)), (2, np.float32(1.0))):
+            k = turned + corner
+            k = k - np.float32(6.0) if k >= np.float32(6.0) else k
+            share = min(max(min(k, np.float32(4.0) - k), _ZERO), np.float32(1.0))
+            dst[U(c * plane + i)] = np.int32((high - spread * share) * _LEVELS)
 
 
 @njit(**OPTIONS)
@@ -177,32 +226,6 @@ def lookup(src, dst, channels, tables):
         )
         for i in range(plane):
             into[i] = table[part[i]]
-
-
-@njit(**OPTIONS)
-def _hue(src, dst, amount):
-    plane = src.size // 3
-    unit = np.float32(255.0)
-    for i in range(plane):
-        red = np.float32(src[i]) / unit
-        green = np.float32(src[U(plane + i)]) / unit
-        blue = np.float32(src[U(2 * plane + i)]) / unit
-        high, low = max(red, green, blue), min(red, green, blue)
-        spread = high - low
-        safe = spread if spread > 0 else np.float32(1.0)
-        if high == red:
-            angle = (green - blue) / safe
-        elif high == green:
-            angle = np.float32(2.0) + (blue - red) / safe
-        else:
-            angle = np.float32(4.0) + (red - green) / safe
-        turned = angle / np.float32(6.0) + amount
-        turned = (turned - np.floor(turned)) * np.float32(6.0)
-        for c, corner in ((0, np.float32(5.0)), (1, np.float32(3.0)), (2, np.float32(1.0))):
-            k = turned + corner
-            k = k - np.float32(6.0) if k >= np.float32(6.0) else k
-            share = min(max(min(k, np.float32(4.0) - k), _ZERO), np.float32(1.0))
-            dst[U(c * plane + i)] = np.int32((high - spread * share) * np.float32(255.999))
 
 
 @njit(**OPTIONS)
@@ -225,14 +248,43 @@ def sharpness(src, dst, channels, height, width, factor):
             first, count = y * width, (min(y + rows, height - 1) - y) * width
             above, here, under = part[first - width :], part[first:], part[first + width :]
             into = out[first : first + count]
-            column[0] = column[U(count + 1)] = 0  # only the outermost pixels see these
+            column[0] = column[U(count + 1)] = 0  # only read for the outermost pixels, which are put back below
             for i in range(count):
                 column[U(i + 1)] = np.uint16(above[i]) + np.uint16(here[i]) + np.uint16(under[i])
             for i in range(count):
                 middle = np.uint16(here[i])
                 total = np.uint16(column[i] + column[U(i + 1)] + column[U(i + 2)] + np.uint16(4) * middle)
-                smooth = np.uint16((np.uint32(np.uint16(total + 6)) * np.uint32(5042)) >> 16)  # ⌊total / 13 + ½⌋
+                # ⌊total / 13 + ½⌋ = ⌊(total + 6) / 13⌋; 5042 / 2**16 is 1/13 from above, near enough up to 255 · 13
+                smooth = np.uint16((np.uint32(np.uint16(total + 6)) * np.uint32(5042)) >> 16)
                 change = np.float32(np.int16(smooth - middle))
                 into[i] = np.int32(min(max(np.float32(middle) + rest * change, _ZERO), _TOP))
             for i in range(0, count, width):
                 into[i], into[U(i + width - 1)] = here[i], here[U(i + width - 1)]
+
+
+def dispatch():
+    """``tone(code, src, dst, channels, amount)``: a chain of comparisons with the codes of `tables.tones`."""
+
+    @njit(**OPTIONS)
+    def tone(code, src, dst, channels, amount):
+        copy(src, dst)  # Identity, or no such code: what follows reads dst, so it must be written
+
+    for name, function in tones.functions(globals(), "numba/tone.py").items():
+        tone = _branch(tones.CODES[name], function, tone)
+    return tone
+
+
+def _branch(wanted, function, otherwise):
+    """One link of the chain, compiled with its code and its function as constants."""
+
+    @njit(**OPTIONS)
+    def branch(code, src, dst, channels, amount):
+        if code == wanted:
+            function(src, dst, channels, amount)
+        else:
+            otherwise(code, src, dst, channels, amount)
+
+    return branch
+
+
+tone = dispatch()

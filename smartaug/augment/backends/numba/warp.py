@@ -1,7 +1,11 @@
 """Compiled affine resampling of one uint8 sample, planar, with coordinates in units of 2**-32 pixels.
 
-Same integers, hence same bytes, as `torch.warp`. A row of an affine map meets the image in one interval, so what lies
-outside is filled without looking at pixels, and the inside is read without checks.
+It computes the same integers, hence the same bytes, as the torch backend. Along a row of output pixels the coordinates
+change by constant steps, so the pixels that read inside the image are one interval [low, high) of the row. It is
+computed first; then the rest is filled without looking at coordinates, and the interval is read without checking them.
+
+Functions take src (C·height·width) and dst (C·tall·wide) uint8, and m, the six int64 of the matrix: output pixel (x, y)
+reads column m[0] · x + m[1] · y + m[2] and row m[3] · x + m[4] · y + m[5].
 """
 
 from __future__ import annotations
@@ -9,11 +13,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ..tables.paddings import PADDINGS
 from .memory import OPTIONS, U, copy, move
 
-ONE = 1 << 32
-HALF = 1 << 31
-CONSTANT, EDGE, REFLECT, SYMMETRIC = range(4)
+ONE = 1 << 32  # a pixel
+HALF = 1 << 31  # added before a shift by 32, which cuts the fraction off: the nearest pixel is ⌊x + ½⌋
+CONSTANT, REFLECT, SYMMETRIC = (PADDINGS.index(name) for name in ("constant", "reflect", "symmetric"))
 
 
 @njit(**OPTIONS)
@@ -24,7 +29,11 @@ def _fill(dst, first, last, value):
 
 @njit(**OPTIONS)
 def _quotient(a, b, reciprocal):
-    """⌊a / b⌋ for b > 0 by the float64 reciprocal and one correction, a third of an integer division's time."""
+    """⌊a / b⌋ for b > 0, in a third of the time of an integer division.
+
+    The product with the float64 ``reciprocal`` of b is off by one at most, since quotients are far below 2**50; the
+    remainder shows in which direction.
+    """
     q = np.int64(np.floor(np.float64(a) * reciprocal))
     rest = a - q * b
     if rest < 0:
@@ -65,6 +74,7 @@ def _both(xs, ys, a, d, inverse_a, inverse_d, width, height, count):
 
 @njit(**OPTIONS)
 def _reciprocal(step):
+    """1 / |step|, once for all rows; 0 where there is no step, and then it is not used."""
     return 1.0 / np.float64(abs(step)) if step != 0 else 0.0
 
 
@@ -115,7 +125,7 @@ def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
     if m[3] == 0 and (m[0] == ONE or m[0] == -ONE):
         _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill)
         return
-    rows = max(1, min(tall, 2048 // max(1, wide)))
+    rows = max(1, min(tall, 2048 // max(1, wide)))  # at a time, about 2048 pixels: long loops, and still in the cache
     places = np.empty(rows * wide, np.int32)
     taken = np.empty(rows * wide, np.uint32)
     together = 3 if channels == 3 else 1
@@ -143,6 +153,7 @@ def _places(m, y, height, width, places, first, wide):
     """Where the pixels of row y are taken from, height · width for those from outside; to places[first:]."""
     a, d = m[0], m[3]
     xs, ys = m[1] * y + m[2] + HALF, m[4] * y + m[5] + HALF
+    # as unsigned numbers negative coordinates are the largest, so one comparison checks both ends
     right, bottom = U(width * ONE), U(height * ONE)
     outside, length = np.int32(height * width), np.int32(width)
     for x in range(wide):
@@ -195,12 +206,13 @@ def nearest_separable(src, dst, channels, height, width, tall, wide, m, fill, pa
 
 @njit(**OPTIONS)
 def _weight(position):
-    """The fraction of a coordinate in units of 1/2048."""
+    """The fraction of a coordinate, rounded to units of 1/2048: 11 of its 32 bits are kept, 21 dropped."""
     return ((position & (ONE - 1)) + (1 << 20)) >> 21
 
 
 @njit(**OPTIONS)
 def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
+    """Four taps weighted by units of 1/2048, rounded: two weights of 11 bits make 22, and 255 · 2**22 fits int32."""
     upper = upper_left * (2048 - across) + upper_right * across
     lower = lower_left * (2048 - across) + lower_right * across
     return (upper * (2048 - down) + lower * down + (1 << 21)) >> 22
@@ -208,7 +220,7 @@ def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
 
 @njit(**OPTIONS)
 def _bordering(src, dst, channels, y, first, last, m, height, width, tall, wide, fill):
-    """Pixels of row y of which some taps lie outside."""
+    """The pixels [first, last) of row y, of which some taps may lie outside and are filled."""
     for x in range(first, last):
         column, row = m[1] * y + m[2] + m[0] * x, m[4] * y + m[5] + m[3] * x
         left, top, across, down = column >> 32, row >> 32, _weight(column), _weight(row)
@@ -243,7 +255,7 @@ def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
         low, high = _both(xs, ys, a, d, inverse_a, inverse_d, (width - 1) * ONE, (height - 1) * ONE, wide)
         # from first to last some tap is inside, from low to high all four are
         first, last = _both(xs + ONE, ys + ONE, a, d, inverse_a, inverse_d, (width + 1) * ONE, (height + 1) * ONE, wide)
-        if low == high:
+        if low == high:  # no pixel has all four taps inside: all of [first, last) are bordering
             low = high = last
         for x in range(low, high):
             across[U(x)], down[U(x)] = _weight(xs + a * x), _weight(ys + d * x)
@@ -258,7 +270,7 @@ def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
                     else:
                         first_tap[U(x)], second_tap[U(x)] = part[at], part[at + one]
                         third_tap[U(x)], fourth_tap[U(x)] = part[at + under], part[at + under + one]
-            drop = np.uint32(8 * c if channels == 3 else 0)
+            drop = np.uint32(8 * c if channels == 3 else 0)  # channel c is byte c of a word
             for x in range(low, high):
                 dst[U(line + x)] = _mixed(
                     np.int32((first_tap[U(x)] >> drop) & np.uint32(255)),

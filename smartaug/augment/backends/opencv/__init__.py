@@ -1,1 +1,1 @@
-"""OpenCV itself, one picture after the other on the CPU: operations that the lift takes from albumentations."""
+"""OpenCV, called image by image on the CPU: operations that `lift.albumentations` takes from albumentations."""

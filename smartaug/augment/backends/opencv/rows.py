@@ -1,8 +1,9 @@
-"""Colour and blur by OpenCV itself, row by row on the CPU: the calls albumentations makes, hence its bytes.
+"""Colour operations and blur by OpenCV, image by image on the CPU, hence with the bytes of albumentations.
 
-When: images are on the CPU and OpenCV is installed; elsewhere `opencv_tone` computes the same with torch. Each function
-differs from torch's by one grey level at most, and hardly ever but for hues: OpenCV's HSV2RGB cuts fractions off in the
-whole vectors of a line, as torch does, and rounds in the rest of it. Cost: less than a sixth of torch's time.
+When: images are on the CPU and OpenCV is installed; elsewhere `lift.albumentations.tone_ops` computes the same with
+torch. Results differ from torch's by one grey level at most, and almost only in hues: OpenCV's HSV2RGB cuts fractions
+off where it works on whole vectors, as torch does everywhere, and rounds in the rest of a line. Cost: less than a sixth
+of torch's time.
 
 Functions take rows (n, C, H, W) uint8 of 1 or 3 channels on the CPU.
 """
@@ -27,7 +28,7 @@ def serves(images: Tensor) -> bool:
 
 
 def each(images: Tensor, make: Callable[..., Any], *arguments: Any) -> Tensor:
-    """``make(picture, *arguments of its row)`` of every row, a picture being (H, W, C), or (H, W) for one channel."""
+    """``make(image, *arguments of its row)`` of every row, a image being (H, W, C), or (H, W) for one channel."""
     import cv2
 
     made = torch.empty_like(images, memory_format=torch.contiguous_format)
@@ -52,28 +53,28 @@ def recoloured(images: Tensor, tables: Tensor) -> Tensor:
     return each(images, _recoloured, tables.numpy())
 
 
-def _recoloured(picture: np.ndarray, tables: np.ndarray) -> np.ndarray:
+def _recoloured(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
     import cv2
 
-    parts = list(cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)))
+    parts = list(cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV)))
     for place, table in enumerate(tables):
         parts[place] = cv2.LUT(parts[place], table)
     return cv2.cvtColor(cv2.merge(parts), cv2.COLOR_HSV2RGB)
 
 
 def contrasted(images: Tensor, factor: Tensor) -> Tensor:
-    """v · factor + (1 − factor) · mean of the grey picture, cut off; factor (n,)."""
+    """v · factor + (1 − factor) · mean of the grey image, cut off; factor (n,)."""
     return each(images, _contrasted, factor.tolist())
 
 
-def _contrasted(picture: np.ndarray, factor: float) -> np.ndarray:
+def _contrasted(image: np.ndarray, factor: float) -> np.ndarray:
     import cv2
 
-    mean = float((picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)).mean())
+    mean = float((image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).mean())
     if factor == 0:
-        return np.full_like(picture, int(mean + 0.5))
+        return np.full_like(image, int(mean + 0.5))
     table = _LEVELS * np.float32(factor) + np.float32(mean * (1.0 - factor))
-    return cv2.LUT(picture, np.clip(table, 0.0, 255.0).astype(np.uint8))
+    return cv2.LUT(image, np.clip(table, 0.0, 255.0).astype(np.uint8))
 
 
 def saturated(images: Tensor, factor: Tensor) -> Tensor:
@@ -81,11 +82,11 @@ def saturated(images: Tensor, factor: Tensor) -> Tensor:
     return each(images, _saturated, factor.tolist())
 
 
-def _saturated(picture: np.ndarray, factor: float) -> np.ndarray:
+def _saturated(image: np.ndarray, factor: float) -> np.ndarray:
     import cv2
 
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(picture, factor, grey, 1.0 - factor, 0.0)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, grey, 1.0 - factor, 0.0)
 
 
 def jittered(
@@ -97,22 +98,22 @@ def jittered(
     order: Tensor,
     turns: Tensor,
 ) -> Tensor:
-    """`opencv_tone.jitter`, a picture going through its four operations at once."""
+    """`lift.albumentations.tone_ops.jitter`, a image going through its four operations at once."""
     import cv2
 
     def one(
-        picture: np.ndarray, light: Any, contrast: float, saturation: float, hue: Any, order: Any, turns: bool
+        image: np.ndarray, light: Any, contrast: float, saturation: float, hue: Any, order: Any, turns: bool
     ) -> Any:
         for number in order:
             if number == 0:
-                picture = cv2.LUT(picture, light)
+                image = cv2.LUT(image, light)
             elif number == 1:
-                picture = _contrasted(picture, contrast)
-            elif picture.ndim == 3 and number == 2:
-                picture = _saturated(picture, saturation)
-            elif picture.ndim == 3 and turns:
-                picture = _recoloured(picture, hue[None])
-        return picture
+                image = _contrasted(image, contrast)
+            elif image.ndim == 3 and number == 2:
+                image = _saturated(image, saturation)
+            elif image.ndim == 3 and turns:
+                image = _recoloured(image, hue[None])
+        return image
 
     factors = contrast.tolist(), saturation.tolist()
     return each(images, one, brightness.numpy(), *factors, hue.numpy(), order.tolist(), turns.tolist())
@@ -122,7 +123,7 @@ def blurred(images: Tensor, weights: Tensor) -> Tensor:
     """Rows and columns weighted by weights (n, K) around each pixel, the border reflected, rounded."""
     import cv2
 
-    def one(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-        return cv2.sepFilter2D(picture, -1, kernel, kernel)
+    def one(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+        return cv2.sepFilter2D(image, -1, kernel, kernel)
 
     return each(images, one, weights.numpy())

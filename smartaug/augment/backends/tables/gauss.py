@@ -1,9 +1,10 @@
-"""Normal noise that every backend makes alike to the bit: two draws from a table of quantiles, added up.
+"""Standard normal noise from integers and a table, so that every backend computes the same values to the bit.
 
-What: 0.6 · q[i] + 0.8 · q[j] with 12 random bits for each of i and j, q the 4096 equally likely values of a normal
-variable. When: noise for every pixel, where the logarithms and sines of other methods would cost more than all else.
-Cost: a 64-bit draw for two values, and two reads of 16 KiB that stay in the cache. The distribution function is off by
-4e-5 at most and the kurtosis by 0.005; no value exceeds 5.14 standard deviations.
+What: a value is 0.6 · q[i] + 0.8 · q[j], where i and j are 12 random bits each and q holds 4096 quantiles of the normal
+distribution, all equally likely (0.6² + 0.8² = 1 keeps the variance). When: noise for every pixel; logarithms and sines
+of other methods cost more and differ between devices. Cost: one 64-bit draw for two values, and two reads from a table
+of 16 KiB that stays in the cache. The distribution function is off by 4e-5 at most and the kurtosis by 0.005; no value
+exceeds 5.14 standard deviations.
 """
 
 from __future__ import annotations

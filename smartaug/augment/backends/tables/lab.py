@@ -1,7 +1,9 @@
 """8-bit CIE Lab as OpenCV computes it: its tables, as integers, so that every backend gives the same bytes.
 
-RGB to XYZ in units of 1/4096 of linear light in 1/8 grey levels, its cube root in units of 1/32768; back with values
-in units of 1/16384. The white point is D65. Reference: OpenCV's documentation of `cvtColor` for 8-bit images.
+From RGB: sRGB values become linear light in units of 1/8 grey level (`linear`); a product with `TO_XYZ`, whose entries
+are in units of 1/4096, gives X, Y and Z over those of the white point D65; `root` has their cube roots in units of
+1/32768. Back: roots, X, Y and Z are in units of 1/16384 (`ONE`), and `gamma` makes sRGB values of linear light.
+Reference: OpenCV's documentation of `cvtColor` for 8-bit images.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ def sharpness(part: Tensor, factor: Tensor) -> Tensor:
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner
     out = part.clone()
     if part.dtype == torch.uint8:
-        smooth = total.float().mul_(1 / 13).add_(0.5).floor_()  # exact: thirteenths keep away from halves
+        # rounded to the nearest: n/13 is never nearer than 1/26 to a half, so the float32 product rounds as n/13 does
+        smooth = total.float().mul_(1 / 13).add_(0.5).floor_()
         inner = inner.float()
         sharp = smooth.sub_(inner).mul_(1.0 - factor).add_(inner).clamp_(0.0, 255.0)
     else:

@@ -1,8 +1,9 @@
-"""Executes a plan with torch operations: the reference, on every device, without waiting for it.
+"""The reference backend: executes a plan with torch operations, on every device, without waiting for the device.
 
-What: each segment becomes a few batched tensor operations; rows are grouped by operation, so that a row only pays for
-the operation it drew. When: always available; other backends agree with it. Cost: about two reads and one write of the
-rows concerned per segment. Row numbers are worked out on the CPU, where plans live, so nothing waits for a device.
+What: each segment becomes a few batched tensor operations. Samples are grouped by operation, so that only those are
+computed that drew it. When: always available; other backends must agree with it. Cost: about two reads and one write of
+the samples concerned per segment. Which samples these are is worked out on the CPU, where plans live, so that no value
+has to come back from the device.
 
 Kornia's functional kernels are not used here: they take floats only, so uint8 would be cast there and back, and the
 rounding on the way is not such that another backend could give the same bytes.
@@ -21,8 +22,7 @@ from torch import Tensor
 
 from .... import draws
 from ...plan import (
-    FILTERS,
-    TONES,
+    Branches,
     Call,
     Clahe,
     Erase,
@@ -36,12 +36,14 @@ from ...plan import (
     Tone,
     Warp,
 )
-from ..tables import gauss
+from ..tables import filters, gauss, tones
+from ..tables.codes import checked
 from . import clahe as torch_clahe
 from . import filter as torch_filter
 from . import tone as torch_tone
 from . import warp as torch_warp
 
+Operation = Callable[[Tensor, Tensor], Tensor]
 _CACHED = 1 << 18  # values worked on at a time on the CPU
 
 
@@ -49,7 +51,7 @@ def run(segments: tuple[Segment, ...], given: Tensor) -> Tensor:
     """The segments in order; ``given`` is left as it is, and returned itself when nothing changes it."""
     images = given
     for segment in segments:
-        images = _RUN[type(segment)](images, segment, images is not given)
+        images = RUNS[type(segment)](images, segment, images is not given)
     return images
 
 
@@ -83,9 +85,10 @@ def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
 
 
 def _put(images: Tensor, rows: Tensor, there: Tensor, values: Tensor) -> None:
-    """``values`` to the rows (on the CPU, and where the images are) of images, which are ours to write to.
+    """Write ``values`` to ``rows`` of images, in place; ``there`` is ``rows`` on the images' device.
 
-    `index_copy_` goes value by value: large rows are copied one by one, small ones of uint8 eight values at a time.
+    On the CPU `index_copy_` copies value by value. So large rows are copied one after the other, each by one call, and
+    small ones of uint8 are seen as int64, which copies eight values at a time.
     """
     if images.device.type == "cpu" and images[:1].numel() >= torch_warp.LARGE:
         for row, value in zip(rows.tolist(), values, strict=True):
@@ -97,7 +100,7 @@ def _put(images: Tensor, rows: Tensor, there: Tensor, values: Tensor) -> None:
 
 
 def _pieces(rows: Tensor, images: Tensor) -> tuple[Tensor, ...]:
-    """Rows few enough at a time, on the CPU, for intermediate results to stay in its cache; all of them elsewhere."""
+    """``rows`` in parts so small that on a CPU intermediate results stay in its cache; in one part on other devices."""
     if images.device.type != "cpu":
         return (rows,)
     return rows.split(max(1, _CACHED // max(1, images[:1].numel()))) if len(rows) else ()
@@ -117,8 +120,9 @@ def _by_operation(
     segment: Tone | Filter,
     owned: bool,
     names: tuple[str, ...],
-    operations: dict[str, Callable[[Tensor, Tensor], Tensor]],
+    operations: dict[str, Operation],
 ) -> Tensor:
+    checked(segment.op, names, type(segment).__name__)
     for kind, rows in _groups(segment.op):
         if not owned:
             images, owned = images.clone(), True
@@ -154,7 +158,7 @@ def check_unit(part: Tensor, name: str) -> None:
 
 
 def _tone(images: Tensor, tone: Tone, owned: bool) -> Tensor:
-    return _by_operation(images, tone, owned, TONES, torch_tone.OPERATIONS)
+    return _by_operation(images, tone, owned, tones.TONES, torch_tone.OPERATIONS)
 
 
 def _reached(images: Tensor, active: Tensor | None, owned: bool) -> tuple[Tensor, Tensor]:
@@ -217,7 +221,8 @@ def _noise(images: Tensor, noise: Noise, owned: bool) -> Tensor:
 
 def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
     blur = partial(torch_filter.gaussian_blur, kernel_size=segment.kernel_size)
-    return _by_operation(images, segment, owned, FILTERS, {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur})
+    operations: dict[str, Operation] = {"Sharpness": torch_filter.sharpness, "GaussianBlur": blur}
+    return _by_operation(images, segment, owned, filters.FILTERS, operations)
 
 
 def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
@@ -241,16 +246,16 @@ def _covered(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def _erase(images: Tensor, erase: Erase, owned: bool) -> Tensor:
-    if images.device.type == "cpu":  # no queue to stall: only what is covered is touched
+    if images.device.type == "cpu":  # values can be looked at without waiting, so only covered pixels are touched
         rows, places = (erase.boxes[:, :, 2:] > 0).all(2).nonzero(as_tuple=True)
         if len(rows) and not owned:
             images = images.clone()
-        value = _values(erase.value, images)[0]
+        value = _values(erase.fill, images)[0]
         for row, (top, left, tall, wide) in zip(rows.tolist(), erase.boxes[rows, places].tolist(), strict=True):
             images[row, :, max(top, 0) : max(top + tall, 0), max(left, 0) : max(left + wide, 0)] = value
         return images
     covered = _covered(_on(erase.boxes, images), *images.shape[2:])
-    return torch.where(covered, _values(erase.value, images), images)
+    return torch.where(covered, _values(erase.fill, images), images)
 
 
 def _erase_noise(images: Tensor, erase: EraseNoise, owned: bool) -> Tensor:
@@ -272,7 +277,7 @@ def _erase_noise(images: Tensor, erase: EraseNoise, owned: bool) -> Tensor:
 
 
 def noisy_where_covered(images: Tensor, erase: EraseNoise) -> Tensor:
-    """`EraseNoise` without a look at the boxes: noise for every pixel and box, kept where the box covers."""
+    """`EraseNoise` without looking at the values of the boxes: noise for every pixel, kept where a box covers it."""
     channels, height, width = images.shape[1:]
     boxes, keys = _on(erase.boxes, images), draws.folds(_on(erase.key, images), erase.boxes.shape[1])
     channel = torch.arange(channels, device=images.device)[:, None, None]
@@ -308,6 +313,10 @@ def _store(images: Tensor, store: Store, owned: bool) -> Tensor:
     return torch.addcmul(shift, images.to(work), scale).to(store.dtype)
 
 
+def _branches(images: Tensor, segment: Branches, owned: bool) -> Tensor:
+    return add_up(images, (run(branch, images) for branch in segment.branches), segment.weights)
+
+
 def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
     """w_0 · images + Σ_k w_k · part_k with weights (B, K + 1); uint8 is cut off."""
     work = torch.float32 if images.dtype == torch.uint8 else images.dtype
@@ -318,7 +327,7 @@ def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
     return total.clamp_(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else total
 
 
-_RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
+RUNS: dict[type[Segment], Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
     Tone: _tone,
     Lookup: _lookup,
@@ -329,5 +338,7 @@ _RUN: dict[type, Callable[[Tensor, Any, bool], Tensor]] = {
     EraseNoise: _erase_noise,
     Call: _call,
     Mix: _mix,
+    Branches: _branches,
     Store: _store,
 }
+"""Every kind of segment, and what executes it: (images, segment, whether images may be written to) -> images."""

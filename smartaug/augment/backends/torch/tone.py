@@ -1,8 +1,8 @@
-"""Tone operations with torch: part (n, C, H, W) uint8 or float in [0, 1] and amount (n, 1, 1, 1) to the same shape.
+"""Tone operations with torch: (part, amount) -> part, one function for each row of `tables.tones`.
 
-Reference: torchvision's functional operations. Statistics of uint8 images are exact integers, so that every backend
-gives the same bytes; a result may differ from torchvision's by one grey level where its float32 rounds past an
-integer.
+part: (n, C, H, W) uint8 or float in [0, 1]; amount: (n, 1, 1, 1) float32. Reference: torchvision's functional
+operations. Statistics of uint8 images are exact integers, so that every backend gives the same bytes; a result may
+differ from torchvision's by one grey level where torchvision's float32 rounds past an integer.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# luma weights 0.2989, 0.587 and 0.114 in units of 1/65536
-RED, GREEN, BLUE = 19589, 38470, 7471
+from ..tables import tones
+from ..tables.tones import LUMA, LUMA_SHIFT, LUMA_WHOLE
 
 
 def grey(part: Tensor) -> Tensor:
@@ -22,11 +22,12 @@ def grey(part: Tensor) -> Tensor:
         return part.int() if part.dtype == torch.uint8 else part
     red, green, blue = part.unbind(1)
     if part.dtype == torch.uint8:
-        luma = red.int() * RED
-        luma += green.int() * GREEN
-        luma += blue.int() * BLUE
-        return (luma >> 16)[:, None]
-    return (red * 0.2989 + green * 0.587 + blue * 0.114)[:, None]
+        # whole weights in int32, since sums of floats would depend on their order; 255 · 65530 fits
+        luma = red.int() * LUMA_WHOLE[0]
+        luma += green.int() * LUMA_WHOLE[1]
+        luma += blue.int() * LUMA_WHOLE[2]
+        return (luma >> LUMA_SHIFT)[:, None]
+    return (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2])[:, None]
 
 
 def _blend(part: Tensor, other: Tensor, factor: Tensor) -> Tensor:
@@ -86,7 +87,8 @@ def autocontrast(part: Tensor, amount: Tensor) -> Tensor:
     low, high = torch.aminmax(part.flatten(2), dim=2)
     low, high = low[..., None, None], high[..., None, None]
     if part.dtype == torch.uint8:
-        # ⌊255 (x − low) / spread⌋; the ½ keeps rounding of the reciprocal away from the next integer
+        # ⌊255 (x − low) / spread⌋ by the reciprocal, which may fall short of a whole number: the ½ lifts the product
+        # over it, and is too little to reach the next one
         scale = 1.0 / (high.float() - low).clamp_(min=1.0)
         stretched = ((part - low).float().mul_(255.0).add_(0.5)).mul_(scale).to(torch.uint8)
     else:
@@ -97,6 +99,7 @@ def autocontrast(part: Tensor, amount: Tensor) -> Tensor:
 
 def equalize(part: Tensor, amount: Tensor) -> Tensor:
     """Each channel's histogram flattened, with PIL's integer table; floats by way of 256 levels."""
+    # 255.999: 256 levels of equal width, and 1 still in the last of them
     levels = part if part.dtype == torch.uint8 else (part * 255.999).to(torch.uint8)
     flat = levels.flatten(2).long()
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.int64, device=part.device)
@@ -118,7 +121,7 @@ def hue(part: Tensor, amount: Tensor) -> Tensor:
     low, high = torch.aminmax(unit, dim=1)
     spread = high - low
     red, green, blue = unit.unbind(1)
-    safe = torch.where(spread > 0, spread, 1.0)
+    safe = torch.where(spread > 0, spread, 1.0)  # grey has no hue, and keeps its value whatever it is given
     angle = torch.where(
         high == red,
         (green - blue) / safe,
@@ -138,15 +141,4 @@ def _work(part: Tensor) -> torch.dtype:
     return part.dtype if part.is_floating_point() else torch.float32
 
 
-OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "Invert": invert,
-    "Posterize": posterize,
-    "Solarize": solarize,
-    "Brightness": brightness,
-    "Contrast": contrast,
-    "AutoContrast": autocontrast,
-    "Equalize": equalize,
-    "Color": color,
-    "Grayscale": grayscale,
-    "Hue": hue,
-}
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = tones.functions(globals(), "torch/tone.py")

@@ -23,6 +23,7 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     """Images (n, C, H, W) resampled by matrix (n, 2, 3) to (n, C, *how.size)."""
     if images.numel() == 0:
         return images.new_empty(*images.shape[:2], *how.size)
+    # from here on integers, whose sums are exact: floats would differ between devices at ties of two pixels
     fixed = (matrix * ONE).round_().long()
     if how.grid:
         return _rearranged(images, how, fixed)
@@ -40,6 +41,7 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     taps = _looked_up(images, how, top, left, 2)
     if images.dtype == torch.uint8:
         one, drop = 1 << WEIGHT_BITS, 32 - WEIGHT_BITS
+        # weights rounded to 11 bits: 255 · 2**22 is the largest product with two of them, and fits into int32
         across, down = (((weight + (1 << (drop - 1))) >> drop).int() for weight in (across, down))
         upper, lower = (a.int() * (one - across) + b.int() * across for a, b in (taps[:2], taps[2:]))
         mixed = upper * (one - down) + lower * down + (1 << (2 * WEIGHT_BITS - 1))
@@ -103,6 +105,7 @@ def _looked_up(images: Tensor, how: Warp, rows: Tensor, columns: Tensor, taps: i
         fill = _fill(how, images)
         framed[:, :, :: height + 1], framed[:, :, :, :: width + 1] = fill, fill
         framed[:, :, 1:-1, 1:-1] = images
+        # one pixel of fill around the image: whatever lies outside is clamped to it, and needs no mask
         below = [(rows + (1 + step)).clamp_(0, height + 1) for step in range(taps)]
         right = [(columns + (1 + step)).clamp_(0, width + 1) for step in range(taps)]
         return [_tap(framed, row, column) for row in below for column in right]
@@ -133,13 +136,13 @@ def shifts(images: Tensor, how: Warp) -> list[list[int]] | None:
 def shifted(images: Tensor, how: Warp, maps: list[list[int]], out: Tensor) -> None:
     """Warp by ``maps`` (see `shifts`): a slice of each sample is copied to ``out``, the rest filled."""
     fill = _fill(how, images)[0]
-    for picture, result, (a, _, left, _, d, top) in zip(images, out, maps, strict=True):
+    for image, result, (a, _, left, _, d, top) in zip(images, out, maps, strict=True):
         rows, columns = (
             _overlap(step, (start + ONE // 2) >> 32, length, count)
-            for step, start, length, count in zip((d, a), (top, left), picture.shape[1:], how.size, strict=True)
+            for step, start, length, count in zip((d, a), (top, left), image.shape[1:], how.size, strict=True)
         )
         mirrored = [axis for axis, step in ((1, d), (2, a)) if step < 0]
-        part = picture[:, rows[1], columns[1]]
+        part = image[:, rows[1], columns[1]]
         if part.shape[1:] != how.size:
             result.copy_(fill.expand_as(result))
         result[:, rows[0], columns[0]] = part.flip(mirrored) if mirrored else part

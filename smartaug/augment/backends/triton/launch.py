@@ -1,7 +1,7 @@
 """Segments as kernel launches: which kernel, on which samples, with which parameters.
 
-All parameters of a plan go to the device as one tensor of bytes, pinned so that the copy waits for nothing; a launch
-knows its parameters by their number.
+All parameters of a plan are packed into one tensor of bytes and copied to the device once; it is pinned, so that the
+copy does not wait for the device. A launch refers to its parameters by their number.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...plan import FILTERS, PADDINGS, TONES, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
-from ..tables import gauss
+from ...plan import Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
+from ..tables import filters, gauss, tones
+from ..tables.codes import checked
+from ..tables.paddings import PADDINGS
 from ..torch.filter import gaussian_weights
 from . import pixels as pixel_kernels
 from . import tone as tone_kernels
 from . import warp as warp_kernels
 
-_MEASURED = np.array([name in ("Contrast", "AutoContrast", "Equalize") for name in TONES])
+_MEASURED = np.array([row.measures for row in tones.TABLE])
+_MIXES_CHANNELS = np.array([row.mixes_channels for row in tones.TABLE])
 _TYPES = {np.dtype(np.int64): torch.int64, np.dtype(np.int32): torch.int32, np.dtype(np.float32): torch.float32}
 _ONE = float(1 << 32)  # coordinates are in units of 2**-32 pixels
 _BLOCK = 1024  # pixels a program works on
 _GATHERED_BLOCK = 512  # and where it reads several others for each, so that registers last
 _MEASURED_BLOCK = 4096  # and reads at a time for statistics, where one program sees a whole channel
 _OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}  # a fused multiply-add would round otherwise than torch does
-_ALIGNED = 16
+_ALIGNED = 16  # bytes; Triton compiles wide loads for pointers that are multiples of it
 
 
 @dataclass
@@ -56,7 +59,7 @@ class Records:
         return Records(self.rows[chosen], self.source[chosen], self.target[chosen])
 
     def packed(self, *more: np.ndarray) -> np.ndarray:
-        """As the kernels read them, see `triton_memory`."""
+        """As the kernels read them, see `memory`."""
         info = np.zeros((len(self.rows), 6), np.int32)
         for column, values in enumerate((self.rows, self.source, self.target, *more)):
             info[:, column] = values
@@ -114,28 +117,10 @@ class Writer:
             start += sum(sizes) * dtype.itemsize
         return parameters
 
-    def step(self, segment: Segment, op: np.ndarray, records: Records, layout: Layout) -> None:
-        """A segment on some samples, with their operations (n,)."""
-        if isinstance(segment, Warp):
-            self.warp(segment, records, layout, None, closes=False)
-        elif isinstance(segment, Tone):
-            self._tone(segment, op, records, layout)
-        elif isinstance(segment, Lookup):
-            self._lookup(segment, records, layout)
-        elif isinstance(segment, Noise):
-            self._noise(segment, records, layout)
-        elif isinstance(segment, Filter):
-            for kind, write in (("Sharpness", self._sharpness), ("GaussianBlur", self._blur)):
-                chosen = op == FILTERS.index(kind)
-                if chosen.any():
-                    write(segment, records.only(chosen), layout)
-        elif isinstance(segment, Erase):
-            self._erase(segment, records, layout)
-
     def warp(self, warp: Warp, records: Records, layout: Layout, store: Store | None, *, closes: bool) -> None:
         """A warp of the samples, into the stage's new batch when it closes the stage."""
         matrix = np.rint(warp.matrix.numpy()[records.rows].reshape(-1, 6) * _ONE).astype(np.int64)
-        if warp.grid:
+        if warp.grid:  # no shear: what rounding left there must not move anything
             matrix[:, [1, 3]] = 0
         bounded = warp.bounds is not None and not warp.grid
         bounds = np.zeros((1, 4)) if warp.bounds is None else warp.bounds.numpy()[records.rows] * _ONE
@@ -155,7 +140,8 @@ class Writer:
             closes=closes,
             STORE=store is not None,
             BILINEAR=warp.interpolation == "bilinear" and not warp.grid,
-            PADDING=1 if warp.inside and warp.padding == "constant" else PADDINGS.index(warp.padding),
+            # where nothing is filled, clamping to the edge is quicker than asking for every tap whether it is inside
+            PADDING=PADDINGS.index("edge" if warp.inside and warp.padding == "constant" else warp.padding),
             BOUNDED=bounded,
         )
 
@@ -193,11 +179,12 @@ class Writer:
             STORE=store is not None,
         )
 
-    def _tone(self, tone: Tone, op: np.ndarray, records: Records, layout: Layout) -> None:
+    def tone(self, tone: Tone, op: np.ndarray, records: Records, layout: Layout) -> None:
+        """Samples recoloured, with their operations (n,)."""
         order = np.argsort(~_MEASURED[op], kind="stable")  # those that need statistics first
         records, op = records.only(order), op[order]
         measured = int(_MEASURED[op].sum())
-        info = self._parameter(records.packed(op), np.int32)
+        info = self._parameter(records.packed(op, _MIXES_CHANNELS[op]), np.int32)
         amounts = self._parameter(tone.amount.numpy()[records.rows], np.float32)
         block = min(_MEASURED_BLOCK, max(_BLOCK, 1 << (layout.plane - 1).bit_length()))
         blocks, channels = -(-layout.plane // _BLOCK), self.channels
@@ -219,13 +206,15 @@ class Writer:
 
         self.launches.append(launch)
 
-    def _lookup(self, lookup: Lookup, records: Records, layout: Layout) -> None:
+    def lookup(self, lookup: Lookup, records: Records, layout: Layout) -> None:
+        """Samples' values replaced by what their tables have."""
         tables = np.clip(lookup.table.numpy()[records.rows], 0.0, 255.0)
         number = self._parameter(tables, np.float32)
         each = 1 if tables.ndim == 2 else tables.shape[1]
         self._add(pixel_kernels.lookup, records.packed(), [number], layout.plane, (layout.plane,), layout, TABLES=each)
 
-    def _noise(self, noise: Noise, records: Records, layout: Layout) -> None:
+    def noise(self, noise: Noise, records: Records, layout: Layout) -> None:
+        """Samples with noise added."""
         numbers = np.stack([noise.spread.numpy(), noise.centre.numpy()], 1)[records.rows]
         parameters = [
             self._parameter(noise.key.numpy()[records.rows], np.int64),
@@ -234,6 +223,13 @@ class Writer:
         ]
         sizes, shared = (layout.plane,), noise.shared
         self._add(pixel_kernels.noise, records.packed(), parameters, layout.plane, sizes, layout, SHARED=shared)
+
+    def filter(self, segment: Filter, op: np.ndarray, records: Records, layout: Layout) -> None:
+        """Samples filtered, with their operations (n,)."""
+        for name, write in (("Sharpness", self._sharpness), ("GaussianBlur", self._blur)):
+            chosen = op == filters.FILTERS.index(name)
+            if chosen.any():
+                write(segment, records.only(chosen), layout)
 
     def _sharpness(self, segment: Filter, records: Records, layout: Layout) -> None:
         amounts = self._parameter(segment.amount.numpy()[records.rows], np.float32)
@@ -268,10 +264,11 @@ class Writer:
 
         self.launches.append(launch)
 
-    def _erase(self, erase: Erase, records: Records, layout: Layout) -> None:
+    def erase(self, erase: Erase, records: Records, layout: Layout) -> None:
+        """Samples with boxes filled."""
         boxes = self._parameter(erase.boxes.numpy()[records.rows], np.int32)
         sizes = (erase.boxes.shape[1], *layout.size)
-        numbers = [boxes, self._fill(erase.value, layout)]
+        numbers = [boxes, self._fill(erase.fill, layout)]
         self._add(pixel_kernels.erase, records.packed(), numbers, layout.plane, sizes, layout)
 
     def _add(
@@ -321,3 +318,49 @@ class Writer:
         """A fill as the images hold it."""
         exact = torch.tensor(values, dtype=torch.float64)
         return self._per_channel((exact if layout.is_float else exact.round()).to(layout.dtype).tolist())
+
+
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a kind of segment runs on some of the samples.
+
+    concerned: (segment, shape) -> (B,) int64, the operation of each sample of a batch of ``shape`` (B, C, H, W), 1
+    where the segment has but one, 0 where nothing changes. write: the launches for the samples that are concerned,
+    with their operations (n,). in_place: whether a sample may be written where it is read.
+    """
+
+    concerned: Callable[[Any, Shape], np.ndarray]
+    write: Callable[[Writer, Any, np.ndarray, Records, Layout], None]
+    in_place: bool
+
+
+def _active(segment: Warp | Lookup | Noise, shape: Shape) -> np.ndarray:
+    return np.ones(shape[0], np.int64) if segment.active is None else segment.active.numpy().astype(np.int64)
+
+
+def _toned(tone: Tone, shape: Shape) -> np.ndarray:
+    op = checked(tone.op, tones.TONES, "Tone")
+    return np.where(_MIXES_CHANNELS[op], 0, op) if shape[1] == 1 else op
+
+
+def _filtered(segment: Filter, shape: Shape) -> np.ndarray:
+    op = checked(segment.op, filters.FILTERS, "Filter")
+    return np.where(op == filters.FILTERS.index("Sharpness"), 0, op) if min(shape[2:]) <= 2 else op
+
+
+def _erased(erase: Erase, shape: Shape) -> np.ndarray:
+    return (erase.boxes[:, :, 2:] > 0).all(2).any(1).numpy().astype(np.int64)
+
+
+STEPS: dict[type[Segment], Step] = {
+    Warp: Step(_active, lambda to, warp, op, *how: to.warp(warp, *how, None, closes=False), in_place=False),
+    Tone: Step(_toned, Writer.tone, in_place=True),
+    Filter: Step(_filtered, Writer.filter, in_place=False),
+    Lookup: Step(_active, lambda to, lookup, op, *how: to.lookup(lookup, *how), in_place=True),
+    Noise: Step(_active, lambda to, noise, op, *how: to.noise(noise, *how), in_place=True),
+    Erase: Step(_erased, lambda to, erase, op, *how: to.erase(erase, *how), in_place=True),
+}
+"""The kinds of segments that can run on some of the samples; `Mix` and `Store` always run on all."""

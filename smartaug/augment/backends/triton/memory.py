@@ -1,9 +1,10 @@
-"""Where the Triton kernels find and put a sample's values, and how they round.
+"""How Triton kernels find, read and write the values of a sample, and how they round.
 
-A sample lies in one of three buffers of the same type: 0 the batch as given, 1 and 2 scratch, each (B, C, H, W) dense.
-The given batch may be channels_last (LAST), scratch never is. Every kernel starts with the same arguments: given,
-first, second (buffers 0, 1, 2), to_first, to_second (what targets 1 and 2 mean), and info (n, 6) int32, a record for
-each sample it works on: row, source buffer, target, operation or partner, the partner's buffer, and one to spare.
+A sample lies in one of three buffers of the same type, each (B, C, H, W) dense: 0 is the batch as given, 1 and 2 are
+scratch. The given batch may be channels_last (LAST); scratch is planar. Every kernel starts with the same arguments:
+given, first, second (buffers 0, 1, 2), to_first, to_second (the buffers that targets 1 and 2 stand for), and info (n,
+6) int32, with a record for each sample that the launch works on: row, source buffer, target, operation or partner, the
+partner's buffer or whether the operation mixes channels, and one to spare.
 
 FLOAT: values are floats, worked on in float32; else uint8, worked on in int32 and float32 as the torch backend does.
 """
@@ -14,6 +15,7 @@ import triton
 import triton.language as tl
 
 FIELDS = tl.constexpr(6)
+ROW, SOURCE, TARGET = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
@@ -26,7 +28,33 @@ def record(info, k, field: tl.constexpr):
 def buffer(given, first, second, number, row, size):
     """Start of the sample ``row`` of ``size`` values in buffer 0, 1 or 2."""
     start = tl.where(number == 0, given, tl.where(number == 1, first, second))
-    return start + row.to(tl.int64) * size
+    return start + row.to(tl.int64) * size  # 64 bits: a batch may have more than 2**31 values
+
+
+@triton.jit
+def own_pixels(blocks, pixels, BLOCK: tl.constexpr):
+    """This program's part of the work: the number k of its record, its pixels (BLOCK,), and which of them there are.
+
+    A launch has ``blocks`` programs for each record, one after the other, which share its ``pixels``.
+    """
+    k = tl.program_id(0) // blocks
+    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
+    return k, pixel, pixel < pixels
+
+
+@triton.jit
+def read_from(given, first, second, info, k, plane, C: tl.constexpr, LAST: tl.constexpr):
+    """Where record k reads: the start of its sample, and the values from a pixel and from a channel to the next."""
+    source = record(info, k, SOURCE)
+    part = buffer(given, first, second, source, record(info, k, ROW), C * plane)
+    return part, pixel_step(source, C, LAST), channel_step(source, plane, LAST)
+
+
+@triton.jit
+def write_to(to_first, to_second, info, k, plane, C: tl.constexpr):
+    """Where record k writes: the start of its sample, which is planar."""
+    # a target is 1 or 2, never the given batch
+    return buffer(to_first, to_first, to_second, record(info, k, TARGET), record(info, k, ROW), C * plane)
 
 
 @triton.jit
@@ -74,7 +102,10 @@ def finish(pointers, values, scale, shift, mask, STORE: tl.constexpr):
 
 @triton.jit
 def half_even(values):
-    """float32 in 0..2**22 rounded to whole numbers, halves to even: adding 2**23 leaves no place for a fraction."""
+    """float32 in 0..2**22 rounded to whole numbers, halves to even, as torch's ``round`` does.
+
+    From 2**23 on neighbouring float32 are 1 apart, so the sum leaves no place for a fraction.
+    """
     return (values + 8388608.0) - 8388608.0
 
 

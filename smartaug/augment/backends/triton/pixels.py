@@ -1,4 +1,8 @@
-"""The Triton kernels that are neither warps nor tones: lookup, noise, sharpness, blur, erase, mix, the final store."""
+"""The Triton kernels that are neither warps nor tones: lookup, noise, sharpness, blur, erase, mix, the final store.
+
+Every kernel finds its pixels, its sample and where to write it by the same three calls of `memory`; one program works
+on a block of pixels of one sample, in all channels.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,20 @@ import triton
 import triton.language as tl
 
 from ..tables import gauss
-from .memory import buffer, channel_step, clip, finish, half_even, pixel_step, read, record, write
+from .memory import (
+    buffer,
+    channel_step,
+    clip,
+    finish,
+    half_even,
+    own_pixels,
+    pixel_step,
+    read,
+    read_from,
+    record,
+    write,
+    write_to,
+)
 from .warp import REFLECT, within
 
 FIRST, SECOND = tl.constexpr(float(gauss.FIRST)), tl.constexpr(float(gauss.SECOND))
@@ -35,13 +52,9 @@ def lookup(
     BLOCK: tl.constexpr,
 ):
     """What tables (n, TABLES, 256) float32 have for each grey level; TABLES: C, or 1 for all channels alike."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     for c in tl.static_range(C):
         values = read(part + pixel * step + c * jump, mask, FLOAT)
         level = values
@@ -75,19 +88,16 @@ def noise(
     BLOCK: tl.constexpr,
 ):
     """Normal noise from keys (n,) int64, see `gauss`. numbers (n, 2): standard deviation and mean in grey levels."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     spread, centre = tl.load(numbers + k * 2), tl.load(numbers + k * 2 + 1)
     key = tl.load(keys + k).to(tl.uint64, bitcast=True)
     half = (plane + 1) // 2 if SHARED else (C * plane + 1) // 2
     for c in tl.static_range(C):
         number = pixel if SHARED else pixel + c * plane
         slot = tl.where(number < half, number, number - half)
+        # 64 bits a slot, of which values n and n + half take 24 each, see `tables.gauss`
         word = key + (slot + 1).to(tl.uint64) * GOLDEN
         word = (word ^ (word >> 30)) * FIRST_FACTOR
         word = (word ^ (word >> 27)) * SECOND_FACTOR
@@ -121,28 +131,24 @@ def sharpness(
     BLOCK: tl.constexpr,
 ):
     """x + (1 − amount) · (3×3 mean with weight 5 in the middle − x); the outermost pixels stay. amounts (n,)."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     y, x = pixel // width, pixel % width
     inner = mask & (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
     rest = 1.0 - tl.load(amounts + k)
     for c in tl.static_range(C):
         channel = part + c * jump
         middle = read(channel + pixel * step, mask, FLOAT)
-        total = middle * 4
+        total = middle * 4  # the loop adds the middle once more: weight 5
         for dy in tl.static_range(-1, 2):
             for dx in tl.static_range(-1, 2):
                 total += read(channel + (pixel + dy * width + dx) * step, inner, FLOAT)
         if FLOAT:
             values = clip(middle + rest * (tl.div_rn(total, 13.0) - middle), 1.0)
         else:
-            smooth = (total * 2 + 13) // 26
+            smooth = (total * 2 + 13) // 26  # total / 13 rounded to nearest, in whole numbers
             values = clip(middle.to(tl.float32) + rest * (smooth - middle).to(tl.float32), 255.0).to(tl.int32)
         write(out + pixel + c * plane, tl.where(inner, values, middle), mask)
 
@@ -168,14 +174,10 @@ def blur_columns(
 
     weights (n, TAPS) float32.
     """
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source = record(info, k, 0), record(info, k, 1)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
     out = blurred + k.to(tl.int64) * (C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
     y, x = pixel // width, pixel % width
     for c in tl.static_range(C):
         total = tl.zeros((BLOCK,), tl.float32)
@@ -202,13 +204,10 @@ def blur_rows(
     BLOCK: tl.constexpr,
 ):
     """Each row of blurred (n, C, H, W) float32 weighted over TAPS columns; rounded for uint8. weights (n, TAPS)."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, target = record(info, k, 0), record(info, k, 2)
     plane = height * width
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
     part = blurred + k.to(tl.int64) * (C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    mask = pixel < plane
+    out = write_to(to_first, to_second, info, k, plane, C)
     y, x = pixel // width, pixel % width
     for c in tl.static_range(C):
         total = tl.zeros((BLOCK,), tl.float32)
@@ -216,7 +215,7 @@ def blur_rows(
             near = within(x + (tap - TAPS // 2), width, REFLECT)
             values = tl.load(part + y * width + near + c * plane, mask=mask, other=0)
             total += values * tl.load(weights + k * TAPS + tap)
-        if not FLOAT:
+        if not FLOAT:  # `write` would cut the fraction off
             total = half_even(clip(total, 255.0))
         write(out + pixel + c * plane, total, mask)
 
@@ -248,16 +247,12 @@ def erase(
     BLOCK: tl.constexpr,
 ):
     """Rectangles set to fill (C,). boxes (n, count, 4) int32."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < plane
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
     y, x = pixel // width, pixel % width
-    covered = pixel < 0
+    covered = pixel < 0  # nowhere, as a block of bool
     for n in range(count):
         covered = covered | _covered(boxes + (k * count + n) * 4, y, x)
     for c in tl.static_range(C):
@@ -288,17 +283,13 @@ def mix(
     BLOCK: tl.constexpr,
 ):
     """Each sample with a part of its partner in boxes (n, 4) int32 (PASTE), or blended with it by shares (n,)."""
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    partner, partner_source = record(info, k, 3), record(info, k, 4)
     plane = height * width
-    part = buffer(given, first, second, source, row, C * plane)
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
+    partner, partner_source = record(info, k, 3), record(info, k, 4)
     other = buffer(given, first, second, partner_source, partner, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
     other_step, other_jump = pixel_step(partner_source, C, LAST), channel_step(partner_source, plane, LAST)
-    mask = pixel < plane
     if PASTE:
         pasted = _covered(boxes + k * 4, pixel // width, pixel % width)
     else:
@@ -318,7 +309,7 @@ def mix(
 
 @triton.jit
 def _of_channel(numbers, c, C: tl.constexpr):
-    """The channel's number for each lane, chosen among registers."""
+    """numbers[c] for each lane, whose channels c differ: C scalars are loaded and chosen from, not gathered."""
     chosen = tl.load(numbers)
     for other in tl.static_range(1, C):
         chosen = tl.where(c == other, tl.load(numbers + other), chosen)
@@ -348,22 +339,18 @@ def store(
 
     A channels_last result is written in the order of its memory, so that neighbouring lanes write neighbouring values.
     """
-    k = tl.program_id(0) // blocks
-    block = tl.program_id(0) % blocks
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    if OUT_LAST:
+    k, pixel, mask = own_pixels(blocks, plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, plane, C, LAST)
+    out = write_to(to_first, to_second, info, k, plane, C)
+    if OUT_LAST:  # C blocks of the result's memory for each block of pixels
+        place = tl.program_id(0) % blocks
         for piece in tl.static_range(C):
-            at = (block * C + piece) * BLOCK + tl.arange(0, BLOCK)
-            mask = at < C * plane
+            at = (place * C + piece) * BLOCK + tl.arange(0, BLOCK)
+            there = at < C * plane
             c = at % C
-            values = read(part + (at // C) * step + c * jump, mask, FLOAT)
-            finish(out + at, values, _of_channel(scale, c, C), _of_channel(shift, c, C), mask, STORE)
+            values = read(part + (at // C) * step + c * jump, there, FLOAT)
+            finish(out + at, values, _of_channel(scale, c, C), _of_channel(shift, c, C), there, STORE)
     else:
-        pixel = block * BLOCK + tl.arange(0, BLOCK)
-        mask = pixel < plane
         for c in tl.static_range(C):
             values = read(part + pixel * step + c * jump, mask, FLOAT)
             finish(out + pixel + c * plane, values, tl.load(scale + c), tl.load(shift + c), mask, STORE)

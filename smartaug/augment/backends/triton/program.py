@@ -1,10 +1,11 @@
 """A plan as a list of kernel launches with their parameters on the device.
 
-The plan is cut into stages. Within a stage samples go their own ways, from buffer to buffer (0: the batch as given, 1
-and 2: scratch): work in place stays in a buffer, anything else alternates, and a sample's last write goes to 1, so the
-route is found going backwards. A stage closes when all samples go to a new batch: by a warp of every sample, a mix, a
-store, or a copy into another layout. Where nothing closes it buffer 1 is the result, completed by the samples that
-nothing was done to.
+The plan is cut into stages. Within a stage each sample is read from and written to one of three buffers (0: the batch
+as given; 1 and 2: scratch), and different samples may be in different buffers. A step that works in place leaves a
+sample in its buffer; any other step moves it from 1 to 2 or back. Every sample must end in buffer 1, so the buffers are
+assigned from the last step to the first. A stage ends where all samples are written to a new batch: by a warp of every
+sample, a mix, a store, or a copy into another memory format. Where none of these ends it, buffer 1 is the result, and
+the samples that no step changed are copied to it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...plan import FILTERS, TONES, Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
+from ...plan import Mix, Segment, Store, Warp
 from .device import on
-from .launch import Buffers, Layout, Records, Writer
-
-_COLOURS = np.array([name in ("Color", "Grayscale", "Hue") for name in TONES])
+from .launch import STEPS, Buffers, Layout, Records, Writer
 
 
 @dataclass
@@ -91,7 +90,8 @@ class _Pass:
         for (segment, op), source, target in zip(stage.steps, sources, targets, strict=True):
             rows = np.flatnonzero(op)
             if len(rows):
-                writer.step(segment, op[rows], Records(rows, source[rows], target[rows]), layout)
+                records = Records(rows, source[rows], target[rows])
+                STEPS[type(segment)].write(writer, segment, op[rows], records, layout)
         everything = Records(np.arange(batch), final, np.ones(batch))
         if isinstance(stage.close, Warp):
             writer.warp(stage.close, everything, layout, stage.store, closes=True)
@@ -134,28 +134,11 @@ def _stages(segments: Sequence[Segment], images: Tensor, last: bool) -> list[_St
         elif isinstance(segment, Mix) or (isinstance(segment, Warp) and segment.active is None):
             stage.close = segment
         else:
-            stage.steps.append((segment, _concerned(segment, batch, channels, height, width)))
+            stage.steps.append((segment, STEPS[type(segment)].concerned(segment, (batch, channels, height, width))))
         height, width = segment.output_size(height, width)
     if last and stages[-1].close is not None:
         stages.append(_Stage())
     return stages
-
-
-def _concerned(segment: Segment, batch: int, channels: int, height: int, width: int) -> np.ndarray:
-    """Per sample the operation, or 1 where a segment has but one; 0 where nothing changes."""
-    if isinstance(segment, Tone):
-        op = segment.op.numpy()
-        return np.where(_COLOURS[op], 0, op) if channels == 1 else op
-    if isinstance(segment, Filter):
-        op = segment.op.numpy()
-        return np.where(op == FILTERS.index("Sharpness"), 0, op) if height <= 2 or width <= 2 else op
-    if isinstance(segment, Erase):
-        return (segment.boxes[:, :, 2:] > 0).all(2).any(1).numpy().astype(np.int64)
-    if isinstance(segment, (Lookup, Noise)) and segment.active is None:
-        return np.ones(batch, np.int64)
-    if isinstance(segment, (Warp, Lookup, Noise)) and segment.active is not None:
-        return segment.active.numpy().astype(np.int64)
-    return np.zeros(batch, np.int64)
 
 
 def _routes(
@@ -170,7 +153,7 @@ def _routes(
     place = np.ones(batch, np.int64)
     sources, targets = [], []
     for (segment, op), first_time in zip(reversed(steps), reversed(first_times), strict=True):
-        before = place if isinstance(segment, (Tone, Lookup, Noise, Erase)) else 3 - place
+        before = place if STEPS[type(segment)].in_place else 3 - place
         source = np.where(first_time, 0, before)
         sources.append(source)
         targets.append(place)

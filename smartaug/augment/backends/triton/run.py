@@ -16,9 +16,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -78,15 +78,29 @@ def refuses_type(dtype: torch.dtype) -> str | None:
     return None if dtype in (torch.uint8, *_FLOATS) else f"images are {dtype}"
 
 
+RUNS = frozenset({Warp, Tone, Lookup, Noise, Filter, Erase, Mix, Store})
+"""The kinds of segments that have kernels: those of `launch.STEPS`, which cannot be imported without triton, and two
+that run on all samples. Of some not all of it, see `lacks`."""
+
+
 def lacks(segment: Segment) -> str | None:
     """What of ``segment`` this backend does not hold, or None."""
-    if isinstance(segment, Store) and segment.dtype not in _FLOATS:
-        return f"Normalize to {segment.dtype} has no kernel"
-    if isinstance(segment, Warp) and segment.interpolation == "bicubic" and not segment.grid:
-        return "bicubic interpolation has no kernel"
-    if not isinstance(segment, (Warp, Tone, Lookup, Noise, Filter, Erase, Mix, Store)):
+    if type(segment) not in RUNS:
         return f"{type(segment).__name__} has no kernel"
-    return None
+    limit = _LIMITS.get(type(segment))
+    return None if limit is None else limit(segment)
+
+
+def _warp_lacks(warp: Warp) -> str | None:
+    bicubic = warp.interpolation == "bicubic" and not warp.grid
+    return "bicubic interpolation has no kernel" if bicubic else None
+
+
+def _store_lacks(store: Store) -> str | None:
+    return None if store.dtype in _FLOATS else f"Normalize to {store.dtype} has no kernel"
+
+
+_LIMITS: dict[type[Segment], Callable[[Any], str | None]] = {Warp: _warp_lacks, Store: _store_lacks}
 
 
 def run(segments: Sequence[Segment], images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Affine resampling in Triton: any matrix, nearest or bilinear, every padding; coordinates as `plan.Warp` fixes them.
+"""Affine resampling in Triton: any matrix, nearest or bilinear, every padding; coordinates as `plan.Warp` defines them.
 
-The same integers, hence for uint8 the same bytes, as `torch.warp`. A program works out the coordinates of a block of
-output pixels once and gathers every channel there.
+It computes the same integers as the torch backend, hence for uint8 the same bytes. A program computes the coordinates
+of a block of output pixels once and reads every channel there.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .memory import buffer, channel_step, finish, pixel_step, read, record
+from ..tables.paddings import PADDINGS
+from .memory import finish, own_pixels, read, read_from, write_to
 
-CONSTANT = tl.constexpr(0)
-EDGE = tl.constexpr(1)
-REFLECT = tl.constexpr(2)
-SYMMETRIC = tl.constexpr(3)
-HALF = tl.constexpr(1 << 31)
-FRACTION = tl.constexpr((1 << 32) - 1)
+CONSTANT = tl.constexpr(PADDINGS.index("constant"))
+REFLECT = tl.constexpr(PADDINGS.index("reflect"))
+SYMMETRIC = tl.constexpr(PADDINGS.index("symmetric"))
+HALF = tl.constexpr(1 << 31)  # added before a shift by 32, which cuts the fraction off: the nearest pixel is ⌊x + ½⌋
+FRACTION = tl.constexpr((1 << 32) - 1)  # mask of the fraction; also right for negative numbers in two's complement
 
 
 @triton.jit
 def _modulo(a, b):
-    """a mod b in 0..b-1 for b > 0, also for negative a."""
+    """a mod b in 0..b-1 for b > 0, also for negative a, of which the device's remainder is negative."""
     rest = a % b
     return tl.where(rest < 0, rest + b, rest)
 
@@ -83,15 +83,12 @@ def warp(
 
     matrices (n, 6) and bounds (n, 4), low and high x, low and high y: int64 in units of 2**-32 pixels. fill (C,).
     """
-    k = tl.program_id(0) // blocks
-    pixel = (tl.program_id(0) % blocks) * BLOCK + tl.arange(0, BLOCK)
-    row, source, target = record(info, k, 0), record(info, k, 1), record(info, k, 2)
-    plane, out_plane = height * width, tall * wide
-    part = buffer(given, first, second, source, row, C * plane)
-    out = buffer(to_first, to_first, to_second, target, row, C * out_plane)
-    step, jump = pixel_step(source, C, LAST), channel_step(source, plane, LAST)
-    mask = pixel < out_plane
+    out_plane = tall * wide
+    k, pixel, mask = own_pixels(blocks, out_plane, BLOCK)
+    part, step, jump = read_from(given, first, second, info, k, height * width, C, LAST)
+    out = write_to(to_first, to_second, info, k, out_plane, C)
     m = matrices + k * 6
+    # 64 bits, as coordinates have 32 for the fraction alone
     down, across = (pixel // wide).to(tl.int64), (pixel % wide).to(tl.int64)
     xs = tl.load(m) * across + (tl.load(m + 1) * down + tl.load(m + 2))
     ys = tl.load(m + 3) * across + (tl.load(m + 4) * down + tl.load(m + 5))
@@ -113,16 +110,18 @@ def warp(
             d = _tap(channel, lower, near, mask, bottom_in & left_in, value, FLOAT, PADDING)
             e = _tap(channel, lower, far, mask, bottom_in & right_in, value, FLOAT, PADDING)
             if FLOAT:
+                # the whole fraction counts, in units of 2**-32
                 u = (xs & FRACTION).to(tl.float32) * (1.0 / 4294967296.0)
                 v = (ys & FRACTION).to(tl.float32) * (1.0 / 4294967296.0)
                 a += (b - a) * u
                 d += (e - d) * u
                 mixed = a + (d - a) * v
             else:
-                s = (((xs & FRACTION) + 1048576) >> 21).to(tl.int32)
-                t = (((ys & FRACTION) + 1048576) >> 21).to(tl.int32)
+                # weights rounded to 11 of the 32 bits: 255 · 2**22, the largest sum, fits into int32
+                s = (((xs & FRACTION) + (1 << 20)) >> 21).to(tl.int32)
+                t = (((ys & FRACTION) + (1 << 20)) >> 21).to(tl.int32)
                 mixed = (a * (2048 - s) + b * s) * (2048 - t) + (d * (2048 - s) + e * s) * t
-                mixed = (mixed + 2097152) >> 22
+                mixed = (mixed + (1 << 21)) >> 22  # rounded to nearest
             finish(out + pixel + c * out_plane, mixed, tl.load(scale + c), tl.load(shift + c), mask, STORE)
     else:
         column, line = ((xs + HALF) >> 32).to(tl.int32), ((ys + HALF) >> 32).to(tl.int32)

@@ -1,0 +1,63 @@
+"""The operations of a `plan.Tone`, which changes the value of each pixel where it is: the one table of them.
+
+To add an operation, append a row to `TABLE` and write, in each backend's ``tone.py``, a function of the row's name in
+lower case: ``torch/tone.py`` and ``numba/tone.py`` find it by that name; ``triton/tone.py`` also needs a branch in its
+kernel. A backend without the function fails on import, one without the branch in the conformance tests.
+
+An operation's code, by which plans and compiled backends name it, is its position in `TABLE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+class Operation(NamedTuple):
+    """One row of the table. low, high: range of the amount; both 0 where the operation takes none."""
+
+    name: str
+    mixes_channels: bool = False  # computes a pixel's channels from each other; a single channel stays as it is
+    measures: bool = False  # needs statistics of the whole sample before it can change a pixel
+    unit: str = "none"  # of the amount
+    low: float = 0.0
+    high: float = 0.0
+
+
+_ANY = float("inf")
+_FACTOR = "factor, 1 changes nothing"
+
+TABLE = (
+    Operation("Identity"),
+    Operation("Invert"),
+    Operation("Posterize", unit="bits kept", high=8.0),
+    Operation("Solarize", unit="threshold in grey levels", high=255.0),
+    Operation("Brightness", unit=_FACTOR, high=_ANY),
+    Operation("Contrast", measures=True, unit=_FACTOR, high=_ANY),
+    Operation("AutoContrast", measures=True),
+    Operation("Equalize", measures=True),
+    Operation("Color", mixes_channels=True, unit=_FACTOR, high=_ANY),
+    Operation("Grayscale", mixes_channels=True),
+    Operation("Hue", mixes_channels=True, unit="turns of the colour circle", low=-0.5, high=0.5),
+)
+TONES = tuple(row.name for row in TABLE)
+CODES = {name: code for code, name in enumerate(TONES)}
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601, with torchvision's four digits)."""
+LUMA_SHIFT = 16
+LUMA_WHOLE = tuple(round(weight * (1 << LUMA_SHIFT)) for weight in LUMA)
+"""The same as integers in units of 2**-16, so that every backend gets the same grey level of uint8; they sum to 65530,
+so that the grey of 255, 255, 255 is 254 after the shift, as in torchvision."""
+
+
+def functions(module: Mapping[str, Any], file: str) -> dict[str, Callable[..., Any]]:
+    """A backend's function for each operation but Identity, found in its ``module`` under the name in lower case.
+
+    Raises NotImplementedError naming ``file`` and what it lacks.
+    """
+    lacking = [row.name for row in TABLE[1:] if not callable(module.get(row.name.lower()))]
+    if lacking:
+        functions = ", ".join(f"{name.lower()}()" for name in lacking)
+        raise NotImplementedError(f"{file} lacks {', '.join(lacking)} of tables/tones.py; write {functions} there")
+    return {row.name: module[row.name.lower()] for row in TABLE[1:]}
