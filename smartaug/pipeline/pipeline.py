@@ -16,10 +16,8 @@ from __future__ import annotations
 import inspect
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -27,22 +25,21 @@ from torch import Tensor
 from .. import _leaves as leaves
 from ..augment.labels import mix_labels
 from ..augment.plan import Plan
-from ..batch import READ, Batch, Target
+from ..batch import Batch, Target, makers
 from ..lift import Lifted
-from ..warnings import NoEffectWarning
 from .augmenting import Augmenting, Samples, streams_of
 from .inputs import followers_of, found_inputs, masks_among, repeated
 from .passes import Passes, Running
+from .readers import Readers
 from .selection import CoresetLike, Selections
 from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, not_a_stage
 from .weighing import Weighing
 
-_live: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
-
 
 def live(key: str) -> Pipeline | None:
     """The pipeline of that key in this process; None when it is gone."""
-    return _live.get(key)
+    found = makers.get(key)
+    return found if isinstance(found, Pipeline) else None
 
 
 def pipeline_of(target: Any) -> Pipeline | None:
@@ -110,12 +107,12 @@ class Pipeline:
         self.passes = Passes()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
-        self._warned = False
+        self.readers = Readers()
         self._register()
 
     def _register(self) -> None:
         self.key = uuid.uuid4().hex
-        _live[self.key] = self
+        makers[self.key] = self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -258,7 +255,9 @@ class Pipeline:
                 None if part is None else part.to(target.device, non_blocking=True)
                 for part in (batch.weight, batch.soft, batch.index)
             )
-            batch = Batch(batch.inputs, Target(target.plain, weight, soft, index, self.key), weight, soft, index)
+            read = weight is not None or soft is not None or self.weighing.late
+            key = self.readers.ticket(self.key) if read and self.returns == "same" else self.key
+            batch = Batch(batch.inputs, Target(target.plain, weight, soft, index, key), weight, soft, index)
         elif batch.weight is not None and self.returns != "batch":
             raise TypeError(
                 "the batch has weights, but no target tensor to carry them; name it with target='key', target=1 or "
@@ -279,23 +278,18 @@ class Pipeline:
         self.counts["samples"] += length
         self.counts["augmented"] += augmented if self.steps else 0
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
-        unread = self.returns == "same" and self.key not in READ
-        if self.counts["weighted"] >= 20 and unread and not self._warned:
-            self._warned = True
-            warnings.warn(
-                "20 batches carried weights or soft labels that nobody has read, neither a smartaug.Loss nor by "
-                "target.weight or target.soft, so they had no effect; write criterion = smartaug.Loss(criterion) and "
-                "compute the loss outside the model",
-                NoEffectWarning,
-                stacklevel=2,
-            )
+        self.readers.look()
+
+    def was_read(self) -> None:
+        """Somebody read a weight or soft label of one of the targets; where they come with the loss, they are none."""
+        self.readers.met = self.readers.met or not self.weighing.late
 
     def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
         """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
 
         classifies: the outputs are logits of one class each; a coreset that records residuals p − y needs that.
         """
-        READ.add(self.key)
+        self.readers.met = True
         look = getattr(self.coreset, "observe", None)
         if look is None or index is None or not isinstance(output, Tensor):
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ..augment.plan import Trace
 from ..batch import Batch, Target
+from ..warnings import warn
 from .stages import checked_results, in_stage, name_of
 
 
@@ -35,6 +35,11 @@ class Weighing:
         self._begun: int | None = None  # the epoch that the reweighter was told last
         self._fallbacks = 0
         self._uncounted: Tensor | None = None  # fallbacks on an accelerator, read when asked for
+
+    @property
+    def late(self) -> bool:
+        """Whether weights and labels are made when `smartaug.Loss` shows the loop's own output."""
+        return getattr(self.reweight, "when", "batch") == "loss"
 
     def begin(self, epoch: int) -> None:
         """Tell the reweighter the epoch, once: a learned policy sets its probabilities before anything is drawn."""
@@ -111,16 +116,14 @@ class Weighing:
 
     def _warn_fallback(self) -> None:
         if self._fallbacks == 1:
-            warnings.warn(
+            warn(
                 f"{name_of(self.reweight)} made weights or labels that are not finite; such batches keep weight 1 and "
-                'their own labels. loader.stats()["fallbacks"] counts them; look for NaN in the model\'s outputs',
-                stacklevel=2,
+                'their own labels. loader.stats()["fallbacks"] counts them; look for NaN in the model\'s outputs'
             )
 
     def explain(self, device: str) -> list[tuple[str, str, str]]:
         """The reweighter's row in the table of stages, if there is one."""
         if self.reweight is None:
             return []
-        late = getattr(self.reweight, "when", "batch") == "loss"
-        why = "in smartaug.Loss, with the loop's logits" if late else "at hand-over, with the model as it is then"
+        why = "in smartaug.Loss, with the loop's logits" if self.late else "at hand-over, with the model as it is then"
         return [(f"reweight: {name_of(self.reweight)}", device, why)]

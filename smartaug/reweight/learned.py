@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -22,7 +21,6 @@ from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
 from ..grads.untouched import Mode, unwrapped
-from ..warnings import NoEffectWarning
 from .asked import Asked
 from .figures import Figures
 from .memory import Memory
@@ -112,7 +110,6 @@ class Reweighting(ABC):
         self._record = Figures()
         self._waiting: list[Waiting] = []
         self._listener = Listener()
-        self._unmet = 0  # batches handed over in a row that no loss has shown
 
     @abstractmethod
     def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
@@ -149,7 +146,7 @@ class Reweighting(ABC):
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_unmet": 0}
+        return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener()}
 
     def meet(self, dataset: Any) -> None:
         """The loader tells which data it trains on; a validation set out of it is warned about."""
@@ -182,7 +179,6 @@ class Reweighting(ABC):
                 f"of the loader, and Loss got {len(target)} other rows; give Loss the whole batch at once, or write "
                 'when="batch"'
             )
-        self._unmet = 0
         if found.verdict is None and found.batch is not None:
             logits = logits_of(output).detach()
             shown = Shown(logits, self._listener.feature(logits))  # before passes of our own are heard
@@ -201,14 +197,6 @@ class Reweighting(ABC):
         self._waiting = [*self._waiting[1 - _WAITING :], Waiting(batch, trace)]
         if self.scope == "head":
             self._listener.start(unwrapped(self.model), self.head)
-        self._unmet += 1
-        if self._unmet == 20:
-            warnings.warn(
-                f'{type(self).__name__} with when="loss" waits, and no smartaug.Loss has met 20 batches, so it has no '
-                "effect; write criterion = smartaug.Loss(criterion) and compute the loss outside the model",
-                NoEffectWarning,
-                stacklevel=2,
-            )
 
     def _judged(self, batch: Batch, trace: Any, shown: Shown | None) -> Verdict:
         """The verdict on a batch, of whose forward pass the training loop may have shown the end."""
