@@ -1,8 +1,8 @@
 """`Coreset`: how much of the data an epoch trains on or augments, how often that is chosen, and by which criterion.
 
 What: a budget split over the classes, a criterion that fills it, and what the criterion sees. When: an epoch over all
-data, or the augmentation of all data, costs too much. Compare with `coreset.Uniform`, a fresh random subset, before
-paying for a selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
+data, or the augmentation of all data, costs too much. Compare with `coreset.RandomSubset` before paying for a
+selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
 embed="pass" a forward pass of all samples. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training
 Neural Networks", NeurIPS 2022; observed residuals and exploration are ours.
 """
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ranks as ranks
+from .._protocols import refuse_other
 from ..batch import Embedding
 from .embed import Passing
 from .facility_location import FacilityLocation
@@ -105,10 +106,8 @@ class Coreset:
         for name, given, known in (("embed", embed, ("observed", "pass")), ("apply", apply, _APPLY)):
             if given not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}; write {name}={known[0]!r}")
-        if isinstance(select, Coreset):
-            raise TypeError(f"{type(select).__name__} is a coreset of its own: coreset={select!r}")
-        if isinstance(select, type) or (select is not None and not callable(select)):
-            raise TypeError(f"select must be a criterion such as smartaug.coreset.Uniform(), got {select!r}")
+        if select is not None:
+            refuse_other("select", select)
         if not isinstance(explore, (int, float)) or not 0.0 <= explore <= 1.0:
             raise ValueError(f"explore must be a share of the budget in [0, 1], got {explore!r}; write explore=0.2")
         if not isinstance(weights, (bool, int, float)) or not weights >= 0 or (weights and weights < 1):

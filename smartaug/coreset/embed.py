@@ -141,7 +141,7 @@ def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> lis
     if bool(((wanted < 0).any(1) | ((wanted.sum(1) - 1).abs() > 1e-3)).any()):
         raise ValueError(
             "targets must be classes or rows that sum to 1, and these are neither (regression, several labels a "
-            "sample?); select without gradients: select=smartaug.coreset.Uniform()"
+            "sample?); select without gradients: select=smartaug.coreset.RandomSubset()"
         )
     loss = -torch.where(wanted > 0, wanted * log_p, 0.0).sum(1)  # a masked class has log p = −∞
     parts = [log_p.exp() - wanted, loss, wanted.argmax(1)]

@@ -2,7 +2,7 @@
 
 What: greedily picks the samples S that maximise Σ_i max_{j∈S} sim(g_i, g_j) over last-layer gradients g = r ⊗ (φ, 1),
 which are never formed; a sample's weight is the number of samples it stands for. When: to cover a class evenly with few
-samples. Compare with `coreset.Uniform`, a fresh random subset, before paying for it: on a small CIFAR-10 it was as good
+samples. Compare with `coreset.RandomSubset` before paying for it: on a small CIFAR-10 that was as good
 within the noise, at 10 and 30 %, for training and for choosing what is augmented, and where an eval pass was paid for
 it, worse at equal cost (benchmarks/results/coreset_training.json). It is no denoiser: wrong labels have unusual
 gradients, and of 18.7 % wrong labels its selections had 20 to 22 %. Cost: see `greedy_numba` and `greedy_torch`;

@@ -48,7 +48,7 @@ def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packe
     if output.ndim not in (1, 2) or not output.is_floating_point() or len(output) != len(target):
         raise TypeError(
             f"recording needs logits (B, K) with one row a target, got {output.dtype} {tuple(output.shape)} for "
-            f'{len(target)} targets; use embed="pass" or select=smartaug.coreset.Uniform()'
+            f'{len(target)} targets; use embed="pass" or select=smartaug.coreset.RandomSubset()'
         )
     single = output.ndim == 1 or output.shape[1] == 1
     z = columns(output)
@@ -69,7 +69,7 @@ def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packe
     else:
         raise TypeError(
             f"recording needs class indices (B,) or distributions (B, {wide}), got a target {target.dtype} "
-            f"{tuple(target.shape)}; use select=smartaug.coreset.Uniform()"
+            f"{tuple(target.shape)}; use select=smartaug.coreset.RandomSubset()"
         )
     finite = torch.isfinite(loss) & torch.isfinite(residual).all(1)
     status = torch.where(finite, _SEEN, _NOT_FINITE)

@@ -136,7 +136,7 @@ class Samples:
             raise RuntimeError(
                 "the coreset has to select, and no outputs were recorded: compute the loss with "
                 "criterion = smartaug.Loss(criterion) on finite logits (B, K), give it warmup=1 or more, and without "
-                'MixUp or CutMix; or use embed="pass", or select=smartaug.coreset.Uniform()'
+                'MixUp or CutMix; or use embed="pass", or select=smartaug.coreset.RandomSubset()'
             )
         if new:
             record.merge()

@@ -13,7 +13,6 @@ Stages run in the main process when a batch is handed over, with the model as it
 
 from __future__ import annotations
 
-import inspect
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
+from .._protocols import refuse_other
 from ..augment.labels import mix_labels
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
@@ -31,8 +31,8 @@ from .augmenting import Augmenting, Samples, streams_of
 from .inputs import followers_of, found_inputs, masks_among, repeated
 from .passes import Passes, Running
 from .readers import Readers
-from .selection import CoresetLike, Selections
-from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, not_a_stage
+from .selection import Selections
+from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, refuse_another_policy
 from .weighing import Weighing
 
 
@@ -83,10 +83,9 @@ class Pipeline:
         }
         if returns not in ("same", "batch"):
             raise ValueError(f'returns must be "same" or "batch", got {returns!r}')
-        if inspect.isclass(reweight) or (reweight is not None and not callable(reweight)):
-            raise TypeError(not_a_stage("reweight", reweight, "a reweighter"))
-        if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
-            raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
+        for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
+            if stage is not None:
+                refuse_other(keyword, stage)
         self.lifted, self.fetching = lifted, fetching
         steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
@@ -97,6 +96,7 @@ class Pipeline:
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
+        refuse_another_policy(reweight, self.steps)
         for part in flattened(self.steps):
             classes = getattr(part, "num_classes", None) or classes
         self.classes = classes
@@ -296,7 +296,7 @@ class Pipeline:
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
                 "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
-                "cross entropy, or select=smartaug.coreset.Uniform()"
+                "cross entropy, or select=smartaug.coreset.RandomSubset()"
             )
         unmixed = None
         if target._soft is not None and self.augmenting.mixes:

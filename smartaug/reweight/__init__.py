@@ -8,7 +8,7 @@
 | `MetaWeightNet` | weights by a learned function of the loss |
 | `SAFLEX` | weights and soft labels that lower the validation loss most |
 | `SoftAugmentation` | labels softened by how much of the image is left; no model |
-| `Uniform` | leaves every batch as it is: the control |
+| `UniformWeights` (`Uniform`) | leaves every batch as it is: the control |
 
 | file | holds |
 |---|---|
@@ -27,7 +27,7 @@ from .meta_weight_net import MetaWeightNet
 from .protocols import Gradients, Learner, Rule
 from .saflex import SAFLEX
 from .soft_augmentation import SoftAugmentation
-from .uniform import Uniform
+from .uniform_weights import Uniform, UniformWeights
 from .validation import split_validation
 
 __all__ = [
@@ -43,5 +43,6 @@ __all__ = [
     "Rule",
     "SoftAugmentation",
     "Uniform",
+    "UniformWeights",
     "split_validation",
 ]

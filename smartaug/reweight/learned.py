@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from .. import grads
+from .._protocols import refuse_other
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
@@ -24,7 +25,7 @@ from ..grads.untouched import Mode, unwrapped
 from .asked import Asked
 from .figures import Figures
 from .memory import Memory
-from .protocols import Gradients, Rule, Verdict
+from .protocols import Gradients, Rule, Trace, Verdict
 from .validation import ValidationBatches
 from .waiting import Shown, Waiting
 from .weights import normalised
@@ -97,6 +98,8 @@ class Reweighting(ABC):
                 raise ValueError(f"{name} must be a number of batches ≥ {least}, got {value!r}; write {name}={least}")
         if not 0.0 <= ema < 1.0:
             raise ValueError(f"ema must be in [0, 1), got {ema!r}; ema=0.0 turns it off")
+        if criterion is not None:
+            refuse_other("criterion", criterion)
         self._model = _checked(model)
         self.validation = ValidationBatches(val_set, validation_batch, seed, transform)
         self.val_set, self.criterion, self.scope, self.head, self.method = val_set, criterion, scope, head, method
@@ -112,7 +115,7 @@ class Reweighting(ABC):
         self._listener = Listener()
 
     @abstractmethod
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
+    def weigh(self, grads: Gradients, batch: Batch, trace: Trace | None) -> Verdict:
         """Weights (B,) of any mean and soft labels (B, K) for a batch; None leaves them as they are."""
 
     # --- the model ---------------------------------------------------------------------------------------------------
@@ -154,7 +157,7 @@ class Reweighting(ABC):
 
     # --- a batch -----------------------------------------------------------------------------------------------------
 
-    def __call__(self, batch: Batch, trace: Any) -> Verdict:
+    def __call__(self, batch: Batch, trace: Trace | None) -> Verdict:
         """``(weight, soft)`` of a batch: weights have mean 1 over the batches of all ranks."""
         if self.when == "loss":
             self._wait(batch, trace)
@@ -188,7 +191,7 @@ class Reweighting(ABC):
                 self._listener.stop()
         return found.verdict
 
-    def _wait(self, batch: Batch, trace: Any) -> None:
+    def _wait(self, batch: Batch, trace: Trace | None) -> None:
         if batch.index is None:
             raise ValueError(
                 'when="loss" needs the dataset indices of a batch, and this one has none (an IterableDataset, or a '
@@ -198,7 +201,7 @@ class Reweighting(ABC):
         if self.scope == "head":
             self._listener.start(unwrapped(self.model), self.head)
 
-    def _judged(self, batch: Batch, trace: Any, shown: Shown | None) -> Verdict:
+    def _judged(self, batch: Batch, trace: Trace | None, shown: Shown | None) -> Verdict:
         """The verdict on a batch, of whose forward pass the training loop may have shown the end."""
         started = time.perf_counter()
         if self.step < self.warmup:
@@ -292,12 +295,11 @@ class ByRule(Reweighting):
     """A shell for any `Rule`: ``ByRule(rule, model, val_set, ...)``; the other arguments are `Reweighting`'s."""
 
     def __init__(self, rule: Rule, model: Model, val_set: Any, **settings: Any) -> None:
-        if not callable(rule):
-            raise TypeError(f"rule must be a callable (B, log_p, batch) -> (weight, soft), got {type(rule).__name__}")
+        refuse_other("rule", rule)
         super().__init__(model, val_set, **settings)
         self.rule = rule
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
+    def weigh(self, grads: Gradients, batch: Batch, trace: Trace | None) -> Verdict:
         """What the rule says about the batch's benefits."""
         log_p, benefits = grads.benefit()
         return self.rule(benefits, log_p, batch._replace(soft=grads.labels))

@@ -18,7 +18,7 @@ from .. import _ranks as ranks
 from ..batch import Batch
 from ..grads import Pass
 from .learned import Model, Reweighting
-from .protocols import Gradients
+from .protocols import Gradients, Trace
 
 
 class MetaLearner(Reweighting):
@@ -59,7 +59,7 @@ class MetaLearner(Reweighting):
         """The network for inputs of these widths; its output is (B,) in (0, 1)."""
 
     @abstractmethod
-    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Trace | None) -> tuple[Pass, tuple[Tensor, ...]]:
         """The batch's pass, with its graph if ``graph``, and what the network sees of the batch: tensors (B, width)."""
 
     @staticmethod
@@ -67,12 +67,12 @@ class MetaLearner(Reweighting):
     def shares(P: Tensor) -> Tensor:
         """c(P): (B,) shares of the losses in the pseudo step, differentiable in P; sums run over all ranks."""
 
-    def noted(self, P: Tensor, trace: Any) -> None:
+    def noted(self, P: Tensor, trace: Trace | None) -> None:
         """Called with every batch's weights P (B,) in (0, 1)."""
 
     # --- a batch -----------------------------------------------------------------------------------------------------
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, None]:
+    def weigh(self, grads: Gradients, batch: Batch, trace: Trace | None) -> tuple[Tensor, None]:
         """P of the network after its step, as weights."""
         learning = (self.step - self.warmup) % (self.every * self.weigh_every) == 0
         _, seen = self.look(grads, learning, batch, trace)

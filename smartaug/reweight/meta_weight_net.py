@@ -9,8 +9,6 @@ second-order graph; validation batches are class-balanced, in evaluation mode; l
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +16,7 @@ from .. import _ranks as ranks
 from ..batch import Batch
 from ..grads import Pass
 from .meta import MetaLearner
-from .protocols import Gradients
+from .protocols import Gradients, Trace
 
 
 class LossNet(nn.Module):
@@ -40,7 +38,7 @@ class MetaWeightNet(MetaLearner):
         """The paper's network."""
         return LossNet()
 
-    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Trace | None) -> tuple[Pass, tuple[Tensor, ...]]:
         """The losses of the batch (B, 1)."""
         done = grads.rows(graph=graph)
         return done, (-(grads.labels * done.log_p).sum(1, keepdim=True),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -11,6 +11,25 @@ from ..batch import Batch
 from ..grads import Direction, Pass
 
 Verdict = tuple[Tensor | None, Tensor | None]  # weight (B,), soft labels (B, K); None leaves them as they are
+
+
+class Trace(Protocol):
+    """Which operations a batch went through, as the plan of its augmentations says."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The operations' names."""
+        ...
+
+    @property
+    def ops(self) -> Tensor:
+        """(B, N) int64 positions in ``names``: the N operations of each sample, in their order."""
+        ...
+
+    @property
+    def magnitudes(self) -> Tensor:
+        """(B, N) what each was given, in its own unit; 0 where it takes nothing."""
+        ...
 
 
 @runtime_checkable
@@ -51,6 +70,6 @@ class Gradients(Protocol):
 class Learner(Protocol):
     """A method that owns parameters. It may offer ``probabilities``, which a policy reads at the next epoch."""
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
+    def weigh(self, grads: Gradients, batch: Batch, trace: Trace | None) -> Verdict:
         """Weights and soft labels of this batch; the learner's own parameters may take a step."""
         ...

@@ -33,7 +33,7 @@ from .. import _ranks as ranks
 from .. import draws
 from ..batch import Batch
 from .learned import Model, Reweighting
-from .protocols import Gradients
+from .protocols import Gradients, Trace
 from .weights import with_mean_one
 
 
@@ -94,7 +94,7 @@ class SAFLEX(Reweighting):
         weight = torch.where(torch.isfinite(gain), (gain >= 0).to(B.dtype), gain)
         return (with_mean_one(weight) if normalise else weight), soft
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, Tensor]:
+    def weigh(self, grads: Gradients, batch: Batch, trace: Trace | None) -> tuple[Tensor, Tensor]:
         """The rule on this batch's benefits, with the spread of the benefits taken over all ranks."""
         log_p, benefits = grads.benefit()
         one = torch.ones_like(benefits)

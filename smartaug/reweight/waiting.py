@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch
-from .protocols import Verdict
+from .protocols import Trace, Verdict
 
 
 class Shown(NamedTuple):
@@ -21,7 +21,7 @@ class Shown(NamedTuple):
 class Waiting:
     """A batch between the loader and the loss, then the verdict on it."""
 
-    def __init__(self, batch: Batch, trace: Any) -> None:
+    def __init__(self, batch: Batch, trace: Trace | None) -> None:
         self.batch: Batch | None = batch
         self.trace = trace
         self.index: Tensor = batch.index  # type: ignore[assignment]  # the shell looked
