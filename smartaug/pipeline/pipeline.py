@@ -284,6 +284,11 @@ class Pipeline:
         """Somebody read a weight or soft label of one of the targets; where they come with the loss, they are none."""
         self.readers.met = self.readers.met or not self.weighing.late
 
+    @property
+    def watches(self) -> bool:
+        """Whether a stage needs the outputs that `Loss` sees."""
+        return self.weighing.late or bool(getattr(self.coreset, "observes", False))
+
     def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
         """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
 
