@@ -281,6 +281,27 @@ def test_ema_mixes_directions():
         assert torch.allclose(part, (one[name] + two[name]) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("settings", [{"ema": 0.5}, {"every": 3}, {"every": 2, "ema": 0.5}, {}])
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_direction_that_is_not_finite_spoils_its_own_batch_alone(settings, bad):
+    """The first one as well, which nothing stands in for."""
+    model = net()
+    stage = shell(model=model, **settings)
+    drawn = stage.validation.batch
+
+    def once(step, device):
+        inputs, target = drawn(step, device)
+        return (inputs * torch.nan if step == bad else inputs), target
+
+    stage.validation.batch = once
+    finite = []
+    for _ in range(8):
+        weight, _ = stage(batch(), None)
+        finite.append(bool(torch.isfinite(weight).all()))
+    assert finite.count(False) == 1
+    assert all(bool(torch.isfinite(part).all()) for part in stage._direction.values())
+
+
 def test_validation_batches_are_class_balanced_and_repeatable():
     labels = torch.tensor([0] * 40 + [1] * 5 + [4] * 3)
     held = ValidationBatches((torch.arange(48.0)[:, None], labels), 9, seed=3)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ranks as ranks
-from .._protocols import refuse_other
+from .._base.protocols import refuse_other
 from ..batch import Embedding
 from .embed import Passing
 from .facility_location import FacilityLocation

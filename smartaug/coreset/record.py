@@ -9,10 +9,11 @@ last-layer gradient bound of Katharopoulos & Fleuret, "Not All Samples Are Creat
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from ..grads.logits import columns
 
 ENTRIES = 29  # of the residual
 _FEW = 19  # where a class needs four bytes
+_PIECE = 1 << 24  # bytes written at a time
 _SEEN, _MIXED, _UNUSABLE, _NOT_FINITE = range(4)
 
 
@@ -123,7 +125,8 @@ class Record:
         self.bytes, self.mapped = layout.itemsize, size * layout.itemsize > memory
         if self.mapped:
             with tempfile.TemporaryFile(dir=folder) as file:
-                self._table: np.ndarray = np.memmap(file, layout, "w+", shape=(size,))
+                _allocate(file, size, layout.itemsize)
+                self._table: np.ndarray = np.memmap(file, layout, "r+", shape=(size,))
         else:
             self._table = np.zeros(size, layout)
         self._table["seen"], self._table["label"] = -1, -1
@@ -222,3 +225,27 @@ class Record:
     def __getstate__(self) -> dict[str, Any]:
         self.flush()
         return {**self.__dict__, "_table": np.array(self._table), "mapped": False}
+
+
+def _allocate(file: IO[bytes], size: int, each: int) -> None:
+    """Give the file its blocks on the disk now: writing to a mapped page that finds no room kills the process.
+
+    Raises OSError where there is too little room.
+    """
+    wanted = size * each
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, wanted)
+        else:
+            for start in range(0, wanted, _PIECE):
+                file.write(bytes(min(_PIECE, wanted - start)))
+            file.flush()
+    except OSError as error:
+        free = os.fstatvfs(file.fileno()) if hasattr(os, "fstatvfs") else None
+        left = "" if free is None else f", of which {free.f_bavail * free.f_frsize:,} are free"
+        raise OSError(
+            error.errno,
+            f"the coreset's record of {size} samples needs {wanted:,} bytes on the disk of its folder{left} "
+            f"({error.strerror}); write folder= with a path that has room, or memory={wanted} to keep it in memory: "
+            "smartaug.Coreset(..., folder='/path')",
+        ) from error

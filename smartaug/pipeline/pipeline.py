@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
-from .._protocols import refuse_other
+from .._base.protocols import refuse_other
 from ..augment.labels import mix_labels
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
+from .._base.protocols import refuse_other
 from .._labels import label_column
-from .._protocols import refuse_other
 from .._ranks import here
 from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from ..augment.foreign import Foreign

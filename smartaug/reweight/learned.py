@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from .. import grads
-from .._protocols import refuse_other
+from .._base.protocols import refuse_other
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
@@ -256,10 +256,11 @@ class Reweighting(ABC):
         if self.ema and self._direction is not None:
             made = {name: part.lerp(self._direction[name], self.ema) for name, part in made.items()}
         self._age = 1
+        # one that is not finite spoils its own batch and no later one
+        fine = torch.stack([torch.isfinite(part).all() for part in made.values()]).all()
         if self._direction is None:
-            self._direction = made
-        else:  # one that is not finite spoils its own batch and no later one; no look at the device
-            fine = torch.stack([torch.isfinite(part).all() for part in made.values()]).all()
+            self._direction = made if bool(fine) else None  # one look at the device, at the start of a run
+        else:  # none any more
             self._direction = {name: torch.where(fine, part, self._direction[name]) for name, part in made.items()}
         return made
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ranks as ranks
-from .._protocols import refuse_other
+from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads import Pass
 from .learned import Model

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .._protocols import refuse_other
+from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads.logits import distributions
 from .protocols import Trace

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch as _torch
 from torch import Tensor
 
+from ..._base import compiled
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Store, Warp
 from .numba import run as numba_backend
 from .torch import run as torch_backend
@@ -75,7 +76,7 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
             for segment in segments:
                 images = _branches(segment, images, backend)
         elif name == "numba":
-            images = numba_backend.run(segments, images)
+            images = _by_numba(segments, images, asked=backend == "numba")
         elif name == "triton":
             images = triton_backend.run(segments, images)
         else:
@@ -83,6 +84,17 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
     if not plan.segments:
         return given
     return images.contiguous(memory_format=_torch.channels_last) if channels_last else images
+
+
+def _by_numba(segments: tuple[Segment, ...], images: Tensor, asked: bool) -> Tensor:
+    """By numba; by torch where that cannot compile and was not asked for by name."""
+    try:
+        return numba_backend.run(segments, images)
+    except compiled.CannotCompile as error:
+        if asked:
+            raise
+        compiled.give_up(error)
+        return torch_backend.run(segments, images)
 
 
 def _branches(segment: Segment, images: Tensor, backend: str | None) -> Tensor:
@@ -112,6 +124,8 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
         raise ValueError(
             f'backend="numba" runs uint8 images on the CPU, but {refused}; leave backend=None to choose per batch'
         )
+    if backend == "numba" and (against := compiled.refused()) is not None:
+        raise ValueError(f'backend="numba" cannot run here: {against}; leave backend=None')
     return tuple(_choices(segments, backend, refused))
 
 
@@ -134,8 +148,8 @@ def _choices(segments: Sequence[Segment], backend: str | None, refused: str | No
             yield Choice(segment, "numba", "behind Normalize, in the same pass")
         elif refused is not None:
             yield Choice(segment, "torch", f"numba runs uint8 images on the CPU; {refused}")
-        elif not numba_installed():
-            yield Choice(segment, "torch", 'numba is not installed: pip install "smartaug[fast]"')
+        elif (against := compiled.refused()) is not None:
+            yield Choice(segment, "torch", against)
         elif isinstance(segment, Branches):
             yield Choice(segment, "torch", _ADDS_UP)
         elif (lacking := numba_backend.lacks(segment)) is not None:

@@ -11,7 +11,6 @@ from two threads at once.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -25,11 +24,11 @@ import torch
 from torch import Tensor
 
 from .... import draws
+from ...._base.compiled import compiling
 from ...plan import FILTERS, PADDINGS, Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from .. import buffers
 from ..torch import run as torch_backend
 
-_log = logging.getLogger("smartaug")
 # the codes of `numba_run`, which is only imported when it is run
 _SHARPNESS, _NEAREST, _NEAREST_SEPARABLE, _BILINEAR, _BILINEAR_SEPARABLE, _ERASE, _BICUBIC = range(32, 39)
 _LOOKUP, _RARE = 39, 40
@@ -306,19 +305,16 @@ def _compiled(rare: bool) -> Callable[..., None]:
 
 def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], largest: tuple[int, int]) -> None:
     """The rows of the batch over torch's number of threads; largest: channels, and the most pixels a sample has."""
-    kernel = _compiled(rare)
 
     def run(first: int, last: int) -> None:
-        kernel(first, last, *arguments, *_scratch(*largest))
+        _compiled(rare)(first, last, *arguments, *_scratch(*largest))
 
     if rare not in _ready:
         with _first:
             if rare not in _ready:
                 what, seconds = ("augmentations, the rare ones too", 35) if rare else ("augmentations", 20)
-                _log.info(
-                    f"smartaug: loading compiled {what}; the first time on a machine this compiles (≈ {seconds} s)"
-                )
-                run(0, 0)
+                with compiling(what, seconds):
+                    run(0, 0)
                 _ready.add(rare)
     threads = min(torch.get_num_threads(), batch)
     if threads == 1 or values < _SMALL:
