@@ -38,7 +38,7 @@ class CannotCompile(RuntimeError):
 
 def refused() -> str | None:
     """Why compiled code is not used in this process, or None; numba is not imported for it."""
-    if not _installed():
+    if not installed():
         return 'numba is not installed: pip install "smartaug[fast]"'
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         say_once("NUMBA_DISABLE_JIT is set, so nothing is compiled and torch runs in numba's place; unset it")
@@ -57,7 +57,8 @@ def give_up(error: CannotCompile) -> None:
 
 
 @lru_cache(maxsize=1)
-def _installed() -> bool:
+def installed() -> bool:
+    """Whether numba can be imported, without importing it."""
     return importlib.util.find_spec("numba") is not None
 
 

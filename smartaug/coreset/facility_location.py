@@ -14,7 +14,6 @@ Unlike the released code, selection has the exact budget, and no n × n matrix.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -74,7 +73,7 @@ class FacilityLocation:
             raise ValueError(f"memory must be a number of bytes ≥ 1 MiB, got {memory!r}; write memory=128 << 20")
         if not 0.0 < epsilon < 1.0:
             raise ValueError(f"epsilon must lie in (0, 1), got {epsilon!r}; write epsilon=0.01")
-        if backend == "numba" and importlib.util.find_spec("numba") is None:
+        if backend == "numba" and not compiled.installed():
             raise ImportError('backend="numba" is not installed; run: pip install "smartaug[fast]"')
         self.similarity, self.method, self.memory = similarity, method, memory
         self.epsilon, self.backend = epsilon, backend

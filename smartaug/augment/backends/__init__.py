@@ -10,9 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -50,15 +48,9 @@ def check_backend(name: Any) -> str | None:
             f'backend must be None, "torch" or "numba", got {name!r}; or "triton" for images on CUDA; '
             "None takes the fastest there is"
         )
-    if not numba_installed():
+    if not compiled.installed():
         raise ImportError(f'backend={name!r} is not installed; run: pip install "smartaug[fast]"')
     return str(name)
-
-
-@lru_cache(maxsize=1)
-def numba_installed() -> bool:
-    """Whether numba can be imported, without importing it."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
