@@ -80,7 +80,7 @@ class Loss(nn.Module):
     infinite.
 
     A criterion of unknown make is checked: the mean (or sum) of its row-by-row values must be its value for the batch.
-    Raises TypeError when it is not (contrastive losses, Dice), and when soft labels meet a criterion that cannot
+    Raises TypeError when it is not (contrastive losses, Dice), and when soft labels come to a criterion that cannot
     take them.
     """
 
@@ -126,7 +126,7 @@ class Loss(nn.Module):
         else:
             weight = weight.to(output.device)
             # the same values; but the gradient of a sample of weight 0 is 0 there, never 0 times infinity
-            output = torch.where(beside(weight, output) != 0, output, output.detach())
+            output = torch.where(spread(weight, output) != 0, output, output.detach())
         if not len(output) and self._family() is None:
             return call.of(self.criterion, output, label if soft is None else soft)
         return joined(self._apart(output, label, soft, call), weight)
@@ -265,14 +265,14 @@ class Loss(nn.Module):
             if sure:
                 self._ways[soft is not None] = way
         else:
-            self._look_again(way, output, target, soft, call)
+            self._check_again(way, output, target, soft, call)
         losses = getattr(self, way.method)(output, target, call, way.by_row)
         return Rows(losses, _sizes(losses), way.reduction)
 
-    def _look_again(self, way: _Way, output: Tensor, target: Tensor, soft: Tensor | None, call: Call) -> None:
+    def _check_again(self, way: _Way, output: Tensor, target: Tensor, soft: Tensor | None, call: Call) -> None:
         """What held for the first batch may not hold for this one (ignored labels, class weights inside a callable).
 
-        On an accelerator looking stalls the queue, so there only batches 2, 4, 8, ... are looked at.
+        On an accelerator a check stalls the queue, so there only batches 2, 4, 8, ... are checked.
         """
         self._batches += 1
         if way.reduction == "none" or (output.device.type != "cpu" and self._batches & (self._batches - 1)):
@@ -380,7 +380,7 @@ def joined(rows: Rows, weight: Tensor) -> Tensor:
     if reduction != "none":
         wide = _per_sample(wide)
     # a weight of 0 takes a sample out even when its loss is infinite
-    own = beside(weight, wide).to(wide.dtype)
+    own = spread(weight, wide).to(wide.dtype)
     weighted = torch.where(own != 0, wide * own, 0.0)
     if reduction == "none":
         return weighted.to(losses.dtype)
@@ -406,7 +406,7 @@ def _wide(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def beside(weight: Tensor, values: Tensor) -> Tensor:
+def spread(weight: Tensor, values: Tensor) -> Tensor:
     """Weights (B,) in a shape that spreads over values (B, ...)."""
     return weight.reshape(-1, *[1] * (values.ndim - 1))
 

@@ -190,14 +190,14 @@ def test_a_pass_leaves_the_model_and_the_generators_alone():
     model.train()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     chosen = smartaug.Coreset(0.5, embed="pass", model=lambda: model, warmup=0, progress=False, transform=torch.neg)
-    chosen.meet(data())
+    chosen.attach(data())
     indices, _ = chosen.selection(0, N, 1)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     plain = smartaug.Coreset(0.5, embed="pass", model=model, warmup=0, progress=False)
-    plain.meet(data())
+    plain.attach(data())
     assert not torch.equal(indices, plain.selection(0, N, 1)[0])  # the transform counts
 
 

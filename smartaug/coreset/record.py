@@ -107,7 +107,7 @@ def unpack(values: Tensor, classes: Tensor | None, width: int) -> Tensor:
     return rest.expand(-1, width).scatter(1, classes.long(), values)
 
 
-class Record:
+class OutputRecord:
     """The table of ``size`` samples and ``classes`` classes; rows never seen have the epoch −1.
 
     memory: bytes above which the table lies in an unnamed temporary file in ``folder`` (None: the system's own) and is
@@ -215,7 +215,7 @@ class Record:
         return {"classes": self.classes, "table": self._raw().clone(), **self.skipped}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], **settings: Any) -> Record:
+    def from_state(cls, state: Mapping[str, Any], **settings: Any) -> OutputRecord:
         """The record that gave ``state``."""
         made = cls(len(state["table"]), state["classes"], **settings)
         made._raw().copy_(state["table"])
@@ -249,3 +249,6 @@ def _allocate(file: IO[bytes], size: int, each: int) -> None:
             f"({error.strerror}); write folder= with a path that has room, or memory={wanted} to keep it in memory: "
             "smartaug.Coreset(..., folder='/path')",
         ) from error
+
+
+Record = OutputRecord  # its name in pickles of earlier versions

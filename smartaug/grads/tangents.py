@@ -150,7 +150,7 @@ def _difference(
 
 
 def _are_own(module: nn.Module, z: Tensor, up: Tensor, logits: Tensor, own: Callable[[], Tensor]) -> bool:
-    """Whether z are the model's logits, to within a tenth of what the step changed; looked at ever more rarely."""
+    """Whether z are the model's logits, to within a tenth of what the step changed; checked ever more rarely."""
     if module in _other_logits or logits.shape != up.shape or logits.dtype != up.dtype:
         return False
     calls = _given_logits[module] = _given_logits.get(module, 0) + 1

@@ -60,8 +60,8 @@ def coreset_selections(coreset: Any, pipeline: Pipeline, dataset: Any, reading: 
             f"apply={coreset.apply!r} concerns augment= alone, and augment= is missing: what lift=True takes out of "
             "the dataset runs on all samples; write augment=RandAugment() and leave such transforms out of the dataset"
         )
-    if hasattr(coreset, "meet"):
-        coreset.meet(dataset, **reading)
+    if hasattr(coreset, "attach"):
+        coreset.attach(dataset, **reading)
     return Selections(coreset, len(dataset), pipeline.seed)
 
 

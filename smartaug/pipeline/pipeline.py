@@ -50,8 +50,8 @@ def pipeline_of(target: Any) -> Pipeline | None:
 class Pipeline:
     """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
 
-    The arguments are those of `DataLoader`; classes: number of classes of the data set, or None when unknown.
-    lifted: what was taken out of the data set. fetching: a row for `explain` on how samples are fetched.
+    The arguments are those of `DataLoader`; classes: number of classes of the dataset, or None when unknown.
+    lifted: what was taken out of the dataset. fetching: a row for `explain` on how samples are fetched.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Pipeline:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.readers = Readers()
         self._register()  # a copy is a pipeline of its own
 
     # --- running the stages ------------------------------------------------------------------------------------------
@@ -271,7 +272,7 @@ class Pipeline:
         result = leaves.put(data, where, inputs)
         return result if label_path is None else leaves.put(result, label_path, batch.target)
 
-    # --- what is counted and told ------------------------------------------------------------------------------------
+    # --- what is counted and reported --------------------------------------------------------------------------------
 
     def _count(self, batch: Batch, length: int, augmented: int) -> None:
         self.counts["batches"] += 1
@@ -312,12 +313,12 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counts = {**self.counts, "fallbacks": self.weighing.fallbacks()}
-        told: dict[str, Any] = {"epoch": max(self.passes.epoch, 0), **counts, "seconds": self.seconds}
+        figures: dict[str, Any] = {"epoch": max(self.passes.epoch, 0), **counts, "seconds": self.seconds}
         for name in ("reweight", "coreset"):
             own = getattr(getattr(self, name), "stats", None)
             if own is not None:
-                told[name] = own()
-        return told
+                figures[name] = own()
+        return figures
 
     def explain(self) -> str:
         """A table: every stage in order, where it runs, and why; below a plan's stages its segments and backends."""

@@ -14,7 +14,7 @@
 |---|---|
 | `protocols` | what a method is: a `Rule` or a `Learner` |
 | `learned`, `meta` | the shell around any method; the shell of those that own a network |
-| `asked`, `waiting` | what a method may ask about a batch; batches between the loader and the loss |
+| `batch_gradients`, `waiting` | what a method may ask about a batch; batches between the loader and the loss |
 | `validation` | batches of validation data, and the split that keeps some |
 | `memory`, `figures`, `weights` | last weights of samples; what weights came to; their scaling to mean 1 |
 """

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from ..batch import Batch
-from ..grads import Pass
+from ..grads import ForwardPass
 from .meta import MetaLearner
-from .protocols import Gradients, Trace
+from .protocols import Gradients, OperationTrace
 
 
 class LossNet(nn.Module):
@@ -38,7 +38,9 @@ class MetaWeightNet(MetaLearner):
         """The paper's network."""
         return LossNet()
 
-    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Trace | None) -> tuple[Pass, tuple[Tensor, ...]]:
+    def network_inputs(
+        self, grads: Gradients, graph: bool, batch: Batch, trace: OperationTrace | None
+    ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
         """The losses of the batch (B, 1)."""
         done = grads.rows(graph=graph)
         return done, (-(grads.labels * done.log_p).sum(1, keepdim=True),)

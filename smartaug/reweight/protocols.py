@@ -8,12 +8,12 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from ..batch import Batch
-from ..grads import Direction, Pass
+from ..grads import Direction, ForwardPass
 
-Verdict = tuple[Tensor | None, Tensor | None]  # weight (B,), soft labels (B, K); None leaves them as they are
+WeightsAndLabels = tuple[Tensor | None, Tensor | None]  # weight (B,), soft labels (B, K); None leaves them as they are
 
 
-class Trace(Protocol):
+class OperationTrace(Protocol):
     """Which operations a batch went through, as the plan of its augmentations says."""
 
     @property
@@ -36,7 +36,7 @@ class Trace(Protocol):
 class Rule(Protocol):
     """A pure function of benefits; it never sees the model, so it can be tried with ``torch.randn``."""
 
-    def __call__(self, B: Tensor, log_p: Tensor, batch: Batch) -> Verdict:
+    def __call__(self, B: Tensor, log_p: Tensor, batch: Batch) -> WeightsAndLabels:
         """B, log_p: (B, K), see `smartaug.grads.benefit`; ``batch.soft`` (B, K) holds the upstream labels."""
         ...
 
@@ -49,8 +49,8 @@ class Gradients(Protocol):
         """(B, K) upstream labels as distributions."""
         ...
 
-    def rows(self, features: bool = False, graph: bool = True) -> Pass:
-        """One forward pass of the batch, made once: log-probabilities, `Pass.pull`, features where asked for."""
+    def rows(self, features: bool = False, graph: bool = True) -> ForwardPass:
+        """One forward pass of the batch, made once: log-probabilities, `ForwardPass.pull`, features where asked for."""
         ...
 
     def pseudo_step(self, weight: Tensor, lr: float) -> Direction:
@@ -70,6 +70,6 @@ class Gradients(Protocol):
 class Learner(Protocol):
     """A method that owns parameters. It may offer ``probabilities``, which a policy reads at the next epoch."""
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Trace | None) -> Verdict:
+    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
         """Weights and soft labels of this batch; the learner's own parameters may take a step."""
         ...

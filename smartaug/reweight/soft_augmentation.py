@@ -16,7 +16,7 @@ from torch import Tensor
 from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads.logits import distributions
-from .protocols import Trace
+from .protocols import OperationTrace
 from .weights import normalised
 
 
@@ -33,7 +33,7 @@ class SoftAugmentation:
         *,
         p_min: float | None = None,
         k: float = 2.0,
-        visible: Callable[[Batch, Trace], Tensor] | None = None,
+        visible: Callable[[Batch, OperationTrace], Tensor] | None = None,
         reweight: bool = True,
     ) -> None:
         if not isinstance(num_classes, int) or num_classes < 2:
@@ -54,14 +54,14 @@ class SoftAugmentation:
         others = (1 - soft_upstream) / (soft_upstream.shape[1] - 1)
         return p, p[:, None] * soft_upstream + (1 - p)[:, None] * others
 
-    def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor]:
+    def __call__(self, batch: Batch, trace: OperationTrace) -> tuple[Tensor | None, Tensor]:
         """``(weight, soft)``: weights of mean 1, or None with reweight=False."""
         upstream = distributions(batch.target if batch.soft is None else batch.soft, self.num_classes)
         seen = self._left_by_erase(trace) if self.visible is None else self.visible(batch, trace)
         p, soft = self.rule(seen.to(upstream.device, upstream.dtype), upstream, self.p_min, self.k)
         return (normalised(p) if self.reweight else None), soft
 
-    def _left_by_erase(self, trace: Trace) -> Tensor:
+    def _left_by_erase(self, trace: OperationTrace) -> Tensor:
         if "Erase" not in trace.names:
             raise ValueError(
                 "SoftAugmentation reads the visible fraction from Erase, which is not among the stages "

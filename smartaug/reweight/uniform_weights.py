@@ -7,13 +7,13 @@ the rest of the run is the same. Cost: none. Reference: none needed.
 from __future__ import annotations
 
 from ..batch import Batch
-from .protocols import Trace
+from .protocols import OperationTrace
 
 
 class UniformWeights:
     """Leaves weights and labels as they are: ``reweight=smartaug.Uniform()`` is plain training, bit for bit."""
 
-    def __call__(self, batch: Batch, trace: Trace | None) -> tuple[None, None]:
+    def __call__(self, batch: Batch, trace: OperationTrace | None) -> tuple[None, None]:
         """``(None, None)``: no weight, no soft label."""
         return None, None
 
