@@ -316,6 +316,22 @@ def test_validation_batches_are_class_balanced_and_repeatable():
     assert torch.equal(other.batch(5, torch.device("cpu"))[0], held.batch(5, torch.device("cpu"))[0])
 
 
+def test_only_samples_that_are_in_both_sets_are_warned_about():
+    """Views of one tensor share its memory, and not all of its rows."""
+    inputs, labels = torch.randn(64, 5), torch.arange(64) % 3
+    whole = TensorDataset(inputs, labels)
+    for held, training, shared in (
+        ((inputs[:10], labels[:10]), whole, "10 of the 10"),
+        ((inputs[54:], labels[54:]), TensorDataset(inputs[:60], labels[:60]), "6 of the 10"),
+        ((inputs[54:], labels[54:]), torch.utils.data.Subset(whole, range(50, 56)), "2 of the 10"),
+        (torch.utils.data.Subset(whole, range(5)), whole, "5 of the 5"),
+    ):
+        with pytest.warns(UserWarning, match=f"{shared} samples of SAFLEX's val_set are in the training set"):
+            shell(val_set=held).attach(training)
+    shell(val_set=(inputs[54:], labels[54:])).attach(TensorDataset(inputs[:54], labels[:54]))  # warnings are errors
+    shell(val_set=torch.utils.data.Subset(whole, range(5))).attach(torch.utils.data.Subset(whole, range(5, 64)))
+
+
 def test_split_validation_is_class_balanced():
     labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
     dataset = TensorDataset(torch.randn(100, 2), labels)

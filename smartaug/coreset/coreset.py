@@ -52,14 +52,14 @@ class Coreset:
     the others. Labels are the dataset's own (``targets``, ``labels``, ``tensors``), else those seen in training;
     without any there is one class. With balanced=True, samples whose label is not known yet (or below 0) get a share in
     proportion, rounded up; where labels can never become known (``select`` reads no embedding) it is an error. every:
-    epochs between two selections. select: the criterion ``(embedding, budget, generator) -> (indices, weights)``,
-    called for each class; None is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no embedding,
-    and no warm-up.
+    epochs (not batches) between two selections. select: the criterion ``(embedding, budget, generator) -> (indices,
+    weights)``, called for each class; None is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no
+    embedding, and no warm-up.
 
     apply: what is done with the selection. "train": only these samples are drawn. "augment": all data are drawn, and
     only these are augmented; the others pass plain (normalised, and resized where a crop resizes). "append": all data
     pass plain, and augmented copies of the selected rows (drawn as view 1) are appended to each batch. warmup: epochs
-    at the start with a fresh random subset of the same budget in place of a selection.
+    (not batches) at the start with a fresh random subset of the same budget in place of a selection.
 
     embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most 128
     bytes a sample. Rows whose label was mixed with another class, or whose outputs are not finite, are not recorded.
@@ -325,7 +325,7 @@ class Coreset:
         return f"{type(self).__name__}({schedule.fraction!r}, {settings}, warmup={schedule.warmup})"
 
 
-def reads_of(select: Any) -> tuple[str, ...]:
+def reads_of(select: Criterion) -> tuple[str, ...]:
     """The fields of the embedding that a criterion reads; the residual where it does not say (``reads``)."""
     return tuple(getattr(select, "reads", ("residual",)))
 

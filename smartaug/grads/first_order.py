@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from ..batch import Embedding
 from .last_layer import find_head, found_head, head_names, watched
 from .logits import Criterion, centred, columns, distributions, logits_of, mean_loss, wide
-from .model_call import Direction, call_model, device_of, trainable_values
+from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
 
@@ -61,7 +61,7 @@ Scope = Literal["full", "head"]
 @torch.inference_mode(False)
 def direction(
     model: nn.Module,
-    inputs: Any,
+    inputs: ModelInputs,
     target: Tensor,
     criterion: Criterion | None = None,
     *,
@@ -94,7 +94,7 @@ def direction(
 @torch.inference_mode(False)
 def benefit(
     model: nn.Module,
-    inputs: Any,
+    inputs: ModelInputs,
     direction: Mapping[str, Tensor],
     method: Method = "jvp",
     *,
@@ -152,7 +152,7 @@ def benefit(
 
 @torch.inference_mode(False)
 def embeddings(
-    model: nn.Module, inputs: Any, target: Tensor, *, head: str | None = None, training: bool | None = None
+    model: nn.Module, inputs: ModelInputs, target: Tensor, *, head: str | None = None, training: bool | None = None
 ) -> Embedding:
     """Last-layer gradients of the samples, factored: residual (B, K) = p − y and feature (B, d); and loss (B,), the
     cross entropy. All in float32 or wider.
@@ -179,7 +179,7 @@ class ForwardPass:
     def __init__(
         self,
         model: nn.Module,
-        inputs: Any,
+        inputs: ModelInputs,
         *,
         training: Mode = None,
         at: Mapping[str, Tensor] | None = None,
@@ -260,7 +260,7 @@ def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Dir
 
 
 @torch.inference_mode(False)
-def outputs(model: nn.Module, inputs: Any, *, training: bool | None = False) -> Tensor:
+def outputs(model: nn.Module, inputs: ModelInputs, *, training: bool | None = False) -> Tensor:
     """The raw logits (B, K) or (B,) of ``inputs``, detached; training: the mode, None is the model's own."""
     module = unwrapped(model)
     with untouched(module, training, device_of(inputs)), torch.no_grad():

@@ -30,7 +30,7 @@ class Reweighter(Protocol):
 class Weighing:
     """A reweighter, or None, and the batches whose weights or labels it made were not finite."""
 
-    def __init__(self, reweight: Any) -> None:
+    def __init__(self, reweight: Reweighter | None) -> None:
         self.reweight = reweight
         self._begun: int | None = None  # the epoch that the reweighter began last
         self._fallbacks = 0
@@ -50,11 +50,12 @@ class Weighing:
 
     def weighed(self, batch: Batch, trace: Trace) -> Batch:
         """The batch with the reweighter's weights and labels; as it is without a reweighter."""
-        if self.reweight is None:
+        reweight = self.reweight
+        if reweight is None:
             return batch
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
-        result = self._called(lambda: checked_results(self.reweight(given, trace), length), batch.index, batch.inputs)
+        result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
         return self._with(result, batch)
 
     def settled(self, output: Any, target: Target) -> Batch | None:

@@ -25,7 +25,7 @@ from ..grads.untouched import Mode, unwrapped
 from .batch_gradients import BatchGradients
 from .figures import Figures
 from .memory import Memory
-from .protocols import Gradients, OperationTrace, Rule, WeightsAndLabels
+from .protocols import Gradients, OperationTrace, Rule, ValidationSet, WeightsAndLabels
 from .validation import ValidationBatches
 from .waiting import Shown, Waiting
 from .weights import normalised
@@ -51,20 +51,21 @@ class Reweighting(ABC):
 
     scope: "full", or "head" for the last linear layer alone (cheap, and no stand-in: its cosine to the full benefits
     was 0.2 and 0.7 in the median of two runs, and negative at worst). head: that layer's name, None finds it. method:
-    "jvp" or "difference", see `smartaug.grads.benefit`. every: batches that share a direction; all of them are weighed
-    (directions 4 and 8 steps old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative at worst;
-    training lost little on digits and 9 points on CIFAR-10N, see benchmarks/results). weigh_every: batches of which one
-    is weighed; in the others each sample keeps its last weight and label. when: "batch" weighs a batch as the loader
-    hands it over; "loss" waits for `smartaug.Loss` to show the loop's own logits, which saves one of the two passes of
-    method="difference" and the only one of scope="head". `Loss` then needs the whole batch at once, and
+    "jvp" or "difference", see `smartaug.grads.benefit`. every: batches (not epochs) that share a direction; all of them
+    are weighed (directions 4 and 8 steps old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative
+    at worst; training lost little on digits and 9 points on CIFAR-10N, see benchmarks/results). weigh_every: batches of
+    which one is weighed; in the others each sample keeps its last weight and label. when: "batch" weighs a batch as the
+    loader hands it over; "loss" waits for `smartaug.Loss` to show the loop's own logits, which saves one of the two
+    passes of method="difference" and the only one of scope="head". `Loss` then needs the whole batch at once, and
     ``target.weight`` stays 1: only `Loss` sees the weights. ema: share of the old direction in the new one, in [0, 1).
-    warmup: batches at the start that are left as they are. seed: of validation batches and noise.
+    warmup: batches at the start that are left as they are (an epoch has len(loader) of them). seed: of validation
+    batches and noise.
     """
 
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
         validation_batch: int = 64,
         transform: Callable[[Tensor], Tensor] | None = None,
@@ -142,7 +143,7 @@ class Reweighting(ABC):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener()}
 
-    def attach(self, dataset: Any) -> None:
+    def attach(self, dataset: object) -> None:
         """The loader tells which data it trains on; a validation set out of it is warned about."""
         self.validation.warn_if_shared(dataset, type(self).__name__)
 
@@ -286,7 +287,7 @@ class Reweighting(ABC):
 class ByRule(Reweighting):
     """A shell for any `Rule`: ``ByRule(rule, model, val_set, ...)``; the other arguments are `Reweighting`'s."""
 
-    def __init__(self, rule: Rule, model: Model, val_set: Any, **settings: Any) -> None:
+    def __init__(self, rule: Rule, model: Model, val_set: ValidationSet, **settings: Any) -> None:
         refuse_other("rule", rule)
         super().__init__(model, val_set, **settings)
         self.rule = rule

@@ -19,21 +19,21 @@ from ..batch import Batch
 from ..grads import ForwardPass
 from ..grads.model_reference import Model
 from .learned import Reweighting
-from .protocols import Gradients, OperationTrace
+from .protocols import Gradients, OperationTrace, ValidationSet
 
 
 class MetaLearner(Reweighting):
     """A `Reweighting` that owns a network; subclasses say what it sees and how its outputs share the loss.
 
     lr: α of the pseudo step; optimizer: read α from this optimiser's first group instead, at every step. policy_lr: of
-    the network's Adam. every: batches per policy step; the others are weighed by the network as it is. The other
-    arguments are `Reweighting`'s.
+    the network's Adam. every: batches (not epochs) per policy step; the others are weighed by the network as it is. The
+    other arguments are `Reweighting`'s.
     """
 
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
         lr: float = 0.1,
         optimizer: torch.optim.Optimizer | None = None,

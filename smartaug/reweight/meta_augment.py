@@ -28,7 +28,7 @@ from ..batch import Batch
 from ..grads import ForwardPass
 from ..grads.model_reference import Model
 from .meta import MetaLearner
-from .protocols import Gradients, OperationTrace
+from .protocols import Gradients, OperationTrace, PolicyLike, ValidationSet
 
 
 class PolicyNet(nn.Module):
@@ -90,9 +90,9 @@ class MetaAugment(MetaLearner):
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
-        policy: Any = None,
+        policy: PolicyLike | None = None,
         operations: Sequence[str] | None = None,
         num_ops: int | None = None,
         ranges: Mapping[str, tuple[float, float]] | None = None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -29,6 +29,28 @@ class OperationTrace(Protocol):
     @property
     def magnitudes(self) -> Tensor:
         """(B, N) what each was given, in its own unit; 0 where it takes nothing."""
+        ...
+
+
+class MapStyle(Protocol):
+    """A dataset that is read by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+ValidationSet = MapStyle | tuple[Tensor, Tensor]  # a dataset of (input, label) samples, or both as tensors
+
+
+class PolicyLike(Protocol):
+    """An augmentation whose operations are drawn with probabilities that somebody else may set."""
+
+    probabilities: Tensor | None
+    num_ops: int
+
+    def entries(self, height: int, width: int) -> Sequence[tuple[str, Any]]:
+        """The operations that it draws from on images of that size: their names, and what they are given."""
         ...
 
 

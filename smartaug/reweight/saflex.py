@@ -34,7 +34,7 @@ from .. import draws
 from ..batch import Batch
 from ..grads.model_reference import Model
 from .learned import Reweighting
-from .protocols import Gradients, OperationTrace
+from .protocols import Gradients, OperationTrace, ValidationSet
 from .weights import with_mean_one
 
 
@@ -50,7 +50,7 @@ class SAFLEX(Reweighting):
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
         temperature: float = 1.0,
         penalty: float = 3.0,
