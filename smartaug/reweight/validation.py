@@ -161,11 +161,12 @@ def _members(data: Any) -> tuple[set[int], Sequence[int]]:
         used = indices if used is None else [indices[place] for place in used]
         data = data.dataset
     parts = data if isinstance(data, tuple) else getattr(data, "tensors", None)
-    stored = (
-        {parts[0].untyped_storage().data_ptr()} if isinstance(parts, tuple) and isinstance(parts[0], Tensor) else set()
-    )
-    count = len(parts[0]) if stored else len(data) if hasattr(data, "__len__") else 0
-    start = parts[0].storage_offset() // max(1, parts[0].stride(0)) if stored and parts[0].ndim else 0
+    first = parts[0] if isinstance(parts, tuple) and parts else None
+    if isinstance(first, Tensor) and first.ndim:
+        stored, count = {first.untyped_storage().data_ptr()}, len(first)
+        start = first.storage_offset() // max(1, first.stride(0))  # of a view: where its rows begin
+    else:
+        stored, count, start = set(), len(data) if hasattr(data, "__len__") else 0, 0
     rows = range(start, start + count) if used is None else [start + row for row in used]
     return {id(data), *stored}, rows
 
