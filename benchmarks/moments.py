@@ -34,7 +34,7 @@ import smartaug
 from smartaug import augment, moments
 from smartaug.cli.demo import digits_task, folder_task, small_cnn
 from smartaug.moments.image import summed
-from smartaug.moments.source import MEMORY, Planned
+from smartaug.moments.source import MEMORY, PlannedSource
 
 if __package__:
     from benchmarks import harness
@@ -74,7 +74,7 @@ def worst(made: moments.Moments, best: moments.Moments) -> float:
 
 def enumerated(aug: Any, images: Tensor, nodes: int) -> moments.Moments:
     """The moments from every transform, closed forms left aside."""
-    found = Planned(augment.Compose(aug), images, nodes, MEMORY)
+    found = PlannedSource(augment.Compose(aug), images, nodes, MEMORY)
     return summed(found, [lambda batch: batch], torch.float32)  # what is not known has no closed form
 
 

@@ -62,20 +62,20 @@ def from_first(make: Callable[[], list[Tensor]]) -> list[Tensor]:
     if world == 1:
         return make()
     made: list[Tensor] = []
-    told: list[object] = [None]
+    sent: list[object] = [None]
     failed: Exception | None = None
     if rank == 0:
         try:
             made = make()
-            told = [[(tuple(part.shape), part.dtype) for part in made]]
+            sent = [[(tuple(part.shape), part.dtype) for part in made]]
         except Exception as error:
-            failed, told = error, [f"{type(error).__name__}: {error}"]
-    dist.broadcast_object_list(told, src=0, device=exchanged())
+            failed, sent = error, [f"{type(error).__name__}: {error}"]
+    dist.broadcast_object_list(sent, src=0, device=exchanged())
     if failed is not None:
         raise failed
-    if isinstance(told[0], str):
-        raise RuntimeError(f"rank 0 failed with {told[0]}")
-    shapes: list[tuple[tuple[int, ...], torch.dtype]] = told[0]  # type: ignore[assignment]
+    if isinstance(sent[0], str):
+        raise RuntimeError(f"rank 0 failed with {sent[0]}")
+    shapes: list[tuple[tuple[int, ...], torch.dtype]] = sent[0]  # type: ignore[assignment]
     result = []
     for number, (shape, dtype) in enumerate(shapes):
         part = (made[number] if rank == 0 else torch.empty(shape, dtype=dtype, device="cpu")).to(exchanged())

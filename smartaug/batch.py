@@ -6,13 +6,24 @@ import copy
 import itertools
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
-READ: set[str] = set()  # keys of the pipelines whose weights or soft labels somebody has read
+
+class Maker(Protocol):
+    """What makes targets; a `Target` carries its key."""
+
+    def was_read(self) -> None:
+        """Called whenever a weight or soft label of one of its targets is read."""
+        ...
+
+
+# the one registry of the process: those that live, by key. A target may outlive its maker, and then finds nothing
+makers: WeakValueDictionary[str, Maker] = WeakValueDictionary()
 
 
 class Batch(NamedTuple):
@@ -97,8 +108,9 @@ class Target(Tensor):
         return self._soft
 
     def _was_read(self) -> None:
-        if self._key is not None:
-            READ.add(self._key)
+        maker = None if self._key is None else makers.get(self._key)
+        if maker is not None:
+            maker.was_read()
 
     @property
     def index(self) -> Tensor | None:  # type: ignore[override]  # Tensor.index is undocumented
@@ -129,7 +141,8 @@ class Target(Tensor):
         return _rebuild, self._parts()
 
     def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, str | None]:
-        return _plain(self), self._weight, self._soft, self._index, self._key
+        key = None if self._key is None else str(self._key)  # the pipeline may have given an object of its own
+        return _plain(self), self._weight, self._soft, self._index, key
 
 
 def _rebuild(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .batch import Target
+from .pipeline.criterion_arguments import Call, by_place, call_without, places_of
 from .pipeline.pipeline import pipeline_of
 
 _CLASSIFYING: tuple[Any, ...] = (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)
@@ -60,13 +61,6 @@ class Rows(NamedTuple):
         return Rows(losses, self.counts, self.reduction)
 
 
-class _Call(NamedTuple):
-    """One call of the criterion but for its output and target: the further arguments."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
 class _Way(NamedTuple):
     """How a criterion of unknown make is taken apart, once checked."""
 
@@ -78,37 +72,48 @@ class _Way(NamedTuple):
 class Loss(nn.Module):
     """``criterion = smartaug.Loss(nn.CrossEntropyLoss())``; call it as the criterion: ``criterion(output, target)``.
 
-    criterion: a loss module or functional of torch or timm, or any callable ``(output, target, ...) -> loss``. A plain
-    target, and one without weights or soft labels, goes to the criterion untouched. Dense predictions are summed per
-    sample first, so w_i weighs the sample. A criterion with reduction="sum" gives Σ w_i ℓ_i, "none" w_i ℓ_i. A sample
-    of weight 0 adds nothing to the loss or its gradient, even where its own loss is infinite.
+    criterion: a loss module or functional of torch or timm, or any callable ``(output, target, ...) -> loss``, called
+    by position or by keyword, as the criterion itself. Without a `Target` among the arguments, all of them go to the
+    criterion untouched, and what it returns comes back; so they do where the target has no weights or soft labels.
+    Dense predictions are summed per sample first, so w_i weighs the sample. A criterion with reduction="sum" gives
+    Σ w_i ℓ_i, "none" w_i ℓ_i. A sample of weight 0 adds nothing to the loss or its gradient, even where its own loss is
+    infinite.
 
     A criterion of unknown make is checked: the mean (or sum) of its row-by-row values must be its value for the batch.
-    Raises TypeError when it is not (contrastive losses, Dice), and when soft labels meet a criterion that cannot
+    Raises TypeError when it is not (contrastive losses, Dice), and when soft labels come to a criterion that cannot
     take them.
     """
 
     def __init__(self, criterion: Callable[..., Tensor]) -> None:
         super().__init__()
         if inspect.isclass(criterion):
-            raise TypeError(f"Loss got the class {criterion.__name__}; write Loss({criterion.__name__}())")
+            raise TypeError(
+                f"Loss got the class {criterion.__name__}; write Loss({criterion.__name__}()), around the object that "
+                "computes the loss, made with its own arguments"
+            )
         if not callable(criterion):
             raise TypeError(f"Loss needs a criterion to call, got {type(criterion).__name__}")
         self.criterion = criterion
         self._ways: dict[bool, _Way] = {}  # by whether it was given soft labels
         self._batches = 0
 
-    def forward(self, output: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
-        """The loss of ``output`` (B, ...) against ``target`` (B, ...); further arguments go to the criterion."""
-        if not isinstance(target, Target):
-            return self.criterion(output, target, *args, **kwargs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The criterion's value for these arguments: ``(output, target, ...)``, both (B, ...), or by keyword."""
+        places = places_of(self.criterion, args, kwargs)
+        if places is None:
+            return self.criterion(*args, **kwargs)
+        given = by_place(args, kwargs)
+        target: Target = given[places.target]
+        if places.output is None:
+            return self._without_output(target, args, kwargs)
+        output, call = given[places.output], call_without(args, kwargs, places.output, places.target)
         pipeline = pipeline_of(target)
         if pipeline is not None:
             pipeline.observe(target.index, output, target, self._classifies(output))
             target = pipeline.settle(output, target)
         label, weight, soft = target.plain, target._weight, target._soft
         if soft is None and (weight is None or _all_ones(weight)):
-            return self.criterion(output, label, *args, **kwargs)
+            return call.of(self.criterion, output, label)
         if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != len(label):
             what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise TypeError(
@@ -121,10 +126,24 @@ class Loss(nn.Module):
         else:
             weight = weight.to(output.device)
             # the same values; but the gradient of a sample of weight 0 is 0 there, never 0 times infinity
-            output = torch.where(beside(weight, output) != 0, output, output.detach())
+            output = torch.where(spread(weight, output) != 0, output, output.detach())
         if not len(output) and self._family() is None:
-            return self.criterion(output, label if soft is None else soft, *args, **kwargs)
-        return joined(self._apart(output, label, soft, _Call(args, kwargs)), weight)
+            return call.of(self.criterion, output, label if soft is None else soft)
+        return joined(self._apart(output, label, soft, call), weight)
+
+    def _without_output(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of which it is not known which argument the weights are for: right where there are none."""
+        pipeline = pipeline_of(target)
+        weighted = target._soft is not None or not (target._weight is None or _all_ones(target._weight))
+        if weighted or (pipeline is not None and pipeline.watches):
+            raise TypeError(
+                f"{_title(self.criterion)} was called with {len(args) + len(kwargs)} arguments, and which of them is "
+                "the model's output cannot be told; call it as criterion(output, target, ...), or name the output's "
+                "parameter of your criterion `output` or `logits`"
+            )
+        if pipeline is not None:
+            pipeline.readers.met = True
+        return self.criterion(*args, **kwargs)
 
     def apart(self, output: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Rows:
         """The criterion taken apart on this batch: output (B, ...) against target (B, ...), as in a call.
@@ -133,7 +152,9 @@ class Loss(nn.Module):
         criteria that are not a mean or sum over samples, or cannot take soft labels.
         """
         label, soft = (target.plain, target._soft) if isinstance(target, Target) else (target, None)
-        return self._apart(output, label, None if soft is None else soft.to(output.device), _Call(args, kwargs))
+        return self._apart(
+            output, label, None if soft is None else soft.to(output.device), Call((None, None, *args), kwargs)
+        )
 
     def rows(self, output: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The losses (B,) of the samples, each as the criterion has it for that sample alone; see `apart`.
@@ -143,7 +164,7 @@ class Loss(nn.Module):
         losses, counts, reduction = self.apart(output, target, *args, **kwargs).by_sample()
         return losses if reduction == "sum" else losses / torch.where(counts > 0, counts, 1.0)
 
-    def _apart(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
+    def _apart(self, output: Tensor, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         made = {"classify": self._classified, "compare": self._compared}.get(self._family() or "", self._unknown)
         return made(output, label, soft, call)
 
@@ -171,30 +192,31 @@ class Loss(nn.Module):
         function = _function(self.criterion)
         return single and (function is binary[1] or isinstance(function, binary[0]))
 
-    def _settings(self, output: Tensor, target: Tensor, call: _Call) -> dict[str, Any]:
+    def _settings(self, output: Tensor, target: Tensor, call: Call) -> dict[str, Any]:
         """The settings of a criterion of torch: a module's attributes, or a functional's arguments with defaults."""
         if isinstance(self.criterion, nn.Module):
             names = ("weight", "ignore_index", "label_smoothing", "reduction")
             return {name: getattr(self.criterion, name, None) for name in names}
-        bound = inspect.signature(self.criterion).bind(output, target, *call.args, **call.kwargs)
+        args, kwargs = call.filled(output, target)
+        bound = inspect.signature(self.criterion).bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
 
-    def _unreduced(self, output: Tensor, target: Tensor, call: _Call) -> Tensor:
+    def _unreduced(self, output: Tensor, target: Tensor, call: Call) -> Tensor:
         """The criterion's values before reduction."""
         if hasattr(self.criterion, "reduction"):
             single: Any = copy.copy(self.criterion)  # shares its buffers; only the reduction differs
             single.reduction = "none"
-            return single(output, target, *call.args, **call.kwargs)
+            return call.of(single, output, target)
         return _function(self.criterion)(**{**self._settings(output, target, call), "reduction": "none"})
 
-    def _compared(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
+    def _compared(self, output: Tensor, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         """Criteria that compare element by element: c_i counts the sample's elements."""
         target = label if soft is None else _as_output(soft, output, self.criterion)
         losses = self._unreduced(output, target, call)
         return Rows(losses, _sizes(losses), self._settings(output, target, call)["reduction"])
 
-    def _classified(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
+    def _classified(self, output: Tensor, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         """Cross entropy and NLL: c_i counts the positions that are not ignored, each with its class weight."""
         settings = self._settings(output, label, call)
         weight, ignored, reduction = settings["weight"], settings["ignore_index"], settings["reduction"]
@@ -233,7 +255,7 @@ class Loss(nn.Module):
 
     # --- criteria of unknown make ------------------------------------------------------------------------------------
 
-    def _unknown(self, output: Tensor, label: Tensor, soft: Tensor | None, call: _Call) -> Rows:
+    def _unknown(self, output: Tensor, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         target = label
         if soft is not None:
             target = (_as_wide(soft, output) if output.ndim == 2 else soft).to(output.dtype)
@@ -243,14 +265,14 @@ class Loss(nn.Module):
             if sure:
                 self._ways[soft is not None] = way
         else:
-            self._look_again(way, output, target, soft, call)
+            self._check_again(way, output, target, soft, call)
         losses = getattr(self, way.method)(output, target, call, way.by_row)
         return Rows(losses, _sizes(losses), way.reduction)
 
-    def _look_again(self, way: _Way, output: Tensor, target: Tensor, soft: Tensor | None, call: _Call) -> None:
+    def _check_again(self, way: _Way, output: Tensor, target: Tensor, soft: Tensor | None, call: Call) -> None:
         """What held for the first batch may not hold for this one (ignored labels, class weights inside a callable).
 
-        On an accelerator looking stalls the queue, so there only batches 2, 4, 8, ... are looked at.
+        On an accelerator a check stalls the queue, so there only batches 2, 4, 8, ... are checked.
         """
         self._batches += 1
         if way.reduction == "none" or (output.device.type != "cpu" and self._batches & (self._batches - 1)):
@@ -261,12 +283,12 @@ class Loss(nn.Module):
             if not _agree(rows, whole, way.reduction):
                 raise TypeError(self._not_a_mean())
 
-    def _tried(self, output: Tensor, target: Tensor, soft: Tensor | None, call: _Call) -> Any:
+    def _tried(self, output: Tensor, target: Tensor, soft: Tensor | None, call: Call) -> Any:
         """The criterion's value for the batch; TypeError when it cannot take soft labels."""
         if soft is None:
-            return self.criterion(output, target, *call.args, **call.kwargs)
+            return call.of(self.criterion, output, target)
         try:
-            return self.criterion(output, target, *call.args, **call.kwargs)
+            return call.of(self.criterion, output, target)
         except (TypeError, RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise TypeError(
                 f"{_title(self.criterion)} cannot take the soft labels {tuple(soft.shape)} that a stage made: {error}. "
@@ -274,13 +296,15 @@ class Loss(nn.Module):
                 "SoftTargetCrossEntropy()"
             ) from error
 
-    def _checked(self, whole: Any, output: Tensor, target: Tensor, call: _Call) -> tuple[_Way, bool]:
+    def _checked(self, whole: Any, output: Tensor, target: Tensor, call: Call) -> tuple[_Way, bool]:
         """The cheapest way that gives the criterion's value for the batch, and whether this batch could tell."""
+        if isinstance(whole, (Mapping, tuple, list)):
+            raise TypeError(self._several(whole))
         size, reduction = len(output), getattr(self.criterion, "reduction", None)
         if isinstance(whole, Tensor) and whole.ndim > 0 and len(whole) == size:
             return _Way("_as_it_is", False, "none"), size > 1
         joins = {"sum": ("sum",), None: ("mean", "sum")}.get(reduction, ("mean",))
-        for by_row in (False, True) if _has_rows(call, size) else (False,):
+        for by_row in (False, True) if call.row_arguments(size)[0] else (False,):
             for method in ("_without_reduction", "_vectorised", "_one_by_one"):
                 try:
                     rows = getattr(self, method)(output, target, call, by_row)
@@ -296,6 +320,15 @@ class Loss(nn.Module):
                         return _Way(method, by_row, join), size > 1 and bool(torch.isfinite(whole))
         raise TypeError(self._not_a_mean())
 
+    def _several(self, losses: Mapping[str, Any] | tuple[Any, ...] | list[Any]) -> str:
+        keys = losses if isinstance(losses, Mapping) else range(len(losses))
+        shown, first = ", ".join(map(repr, keys)), repr(next(iter(keys), 0))
+        return (
+            f"{_title(self.criterion)} returns a {type(losses).__name__} ({shown}), and weights and soft labels need "
+            "one loss; wrap what the loop minimises: criterion = smartaug.Loss(lambda output, target: "
+            f"{_title(self.criterion).lower()}(output, target)[{first}]), or their sum"
+        )
+
     def _not_a_mean(self) -> str:
         return (
             f"{_title(self.criterion)} is not the mean of per-sample losses (its rows alone do not give its value for "
@@ -304,10 +337,10 @@ class Loss(nn.Module):
             "leave out the stage that makes weights or soft labels"
         )
 
-    def _as_it_is(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
-        return self.criterion(output, target, *call.args, **call.kwargs)
+    def _as_it_is(self, output: Tensor, target: Tensor, call: Call, by_row: bool) -> Tensor:
+        return call.of(self.criterion, output, target)
 
-    def _without_reduction(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
+    def _without_reduction(self, output: Tensor, target: Tensor, call: Call, by_row: bool) -> Tensor:
         if not hasattr(self.criterion, "reduction"):
             raise AttributeError("reduction")
         losses = self._unreduced(output, target, call)
@@ -315,21 +348,20 @@ class Loss(nn.Module):
             return losses
         return losses.flatten(1).sum(1) if self.criterion.reduction == "sum" else losses.flatten(1).mean(1)
 
-    def _vectorised(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
-        names, further = _further(call, len(output), by_row)
+    def _vectorised(self, output: Tensor, target: Tensor, call: Call, by_row: bool) -> Tensor:
+        names, further = call.row_arguments(len(output)) if by_row else ([], [])
 
         def one(row: Tensor, label: Tensor, *values: Tensor) -> Tensor:
-            args, kwargs = _filled(call, names, [value[None] for value in values])
-            return self.criterion(row[None], label[None], *args, **kwargs).reshape(())
+            row_call = call.with_arguments(names, [value[None] for value in values])
+            return row_call.of(self.criterion, row[None], label[None]).reshape(())
 
         return torch.vmap(one)(output, target, *further)
 
-    def _one_by_one(self, output: Tensor, target: Tensor, call: _Call, by_row: bool) -> Tensor:
-        names, further = _further(call, len(output), by_row)
+    def _one_by_one(self, output: Tensor, target: Tensor, call: Call, by_row: bool) -> Tensor:
+        names, further = call.row_arguments(len(output)) if by_row else ([], [])
         losses = []
         for row, label, *values in zip(*(part.split(1) for part in (output, target, *further)), strict=True):
-            args, kwargs = _filled(call, names, values)
-            losses.append(self.criterion(row, label, *args, **kwargs).reshape(()))
+            losses.append(call.with_arguments(names, values).of(self.criterion, row, label).reshape(()))
         return torch.stack(losses)
 
 
@@ -348,7 +380,7 @@ def joined(rows: Rows, weight: Tensor) -> Tensor:
     if reduction != "none":
         wide = _per_sample(wide)
     # a weight of 0 takes a sample out even when its loss is infinite
-    own = beside(weight, wide).to(wide.dtype)
+    own = spread(weight, wide).to(wide.dtype)
     weighted = torch.where(own != 0, wide * own, 0.0)
     if reduction == "none":
         return weighted.to(losses.dtype)
@@ -374,7 +406,7 @@ def _wide(values: Tensor) -> torch.dtype:
     return torch.promote_types(values.dtype, torch.float32)
 
 
-def beside(weight: Tensor, values: Tensor) -> Tensor:
+def spread(weight: Tensor, values: Tensor) -> Tensor:
     """Weights (B,) in a shape that spreads over values (B, ...)."""
     return weight.reshape(-1, *[1] * (values.ndim - 1))
 
@@ -386,31 +418,6 @@ def _per_sample(values: Tensor) -> Tensor:
 def _sizes(losses: Tensor) -> Tensor:
     """(B,) elements of each sample's losses (B, ...)."""
     return torch.full((len(losses),), losses[:1].numel(), dtype=_wide(losses), device=losses.device)
-
-
-def _is_row(value: Any, size: int) -> bool:
-    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == size
-
-
-def _has_rows(call: _Call, size: int) -> bool:
-    return any(_is_row(value, size) for value in (*call.args, *call.kwargs.values()))
-
-
-def _further(call: _Call, size: int, by_row: bool) -> tuple[list[int | str], list[Tensor]]:
-    """The further arguments that are taken row by row: their positions or names, and their values (B, ...)."""
-    if not by_row:
-        return [], []
-    given: dict[int | str, Any] = dict(enumerate(call.args))
-    given.update(call.kwargs)
-    names = [name for name, value in given.items() if _is_row(value, size)]
-    return names, [given[name] for name in names]
-
-
-def _filled(call: _Call, names: list[int | str], values: list[Tensor]) -> _Call:
-    """``call`` with one row's values in the places ``names``."""
-    row = dict(zip(names, values, strict=True))
-    args = tuple(row.get(position, value) for position, value in enumerate(call.args))
-    return _Call(args, {name: row.get(name, value) for name, value in call.kwargs.items()})
 
 
 def _as_wide(soft: Tensor, output: Tensor) -> Tensor:

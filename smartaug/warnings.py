@@ -1,5 +1,20 @@
-"""Warnings that are smartaug's own."""
+"""Warnings that are smartaug's own, and where they point."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+_NOT_THE_USERS = ("smartaug", "torch")
 
 
 class NoEffectWarning(UserWarning):
     """Something was asked for and nothing came of it: weights no loss read, a coreset of everything."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the innermost line outside smartaug and torch: the user's own, or their framework's."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -1,4 +1,4 @@
-"""Small data sets and stages whose values tell what happened to each sample."""
+"""Small datasets and stages whose values tell what happened to each sample."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Stream(IterableDataset):
 
 
 class Noisy(Numbered):
-    """Draws from the global generator in ``__getitem__``, as transforms in a data set do."""
+    """Draws from the global generator in ``__getitem__``, as transforms in a dataset do."""
 
     def __getitem__(self, index):
         return torch.full((1, 4, 4), index / 1000.0) + torch.rand(1), index % 4

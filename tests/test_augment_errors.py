@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import smartaug.augment as A
-from smartaug.augment import backends
+from smartaug._base import compiled
 
 UINT8 = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
 
@@ -120,7 +120,7 @@ def test_backend_that_cannot_take_the_batch():
 
 
 def test_backend_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(backends, "numba_installed", lambda: False)
+    monkeypatch.setattr(compiled, "installed", lambda: False)
     with pytest.raises(ImportError, match=r'pip install "smartaug\[fast\]"'):
         A.RandAugment(backend="numba")
 

@@ -19,6 +19,7 @@ import torch
 from hypothesis import given, settings
 
 import smartaug.augment as A
+from smartaug._base import compiled
 from smartaug.augment import backends
 from smartaug.augment.backends.tables.filters import FILTERS
 from smartaug.augment.backends.tables.tones import TONES
@@ -418,7 +419,7 @@ def test_explain_says_which_and_why(monkeypatch):
     floats = backends.explain(plan, images.float())
     assert {c.backend for c in floats} == {"torch"}
     assert "float32" in floats[0].reason
-    monkeypatch.setattr(backends, "numba_installed", lambda: False)
+    monkeypatch.setattr(compiled, "installed", lambda: False)
     assert "smartaug[fast]" in A.Flip().explain(planned(A.Flip(), images.shape), images)[0].reason
 
 

@@ -110,7 +110,7 @@ def test_selections_have_the_exact_budget_and_shares(labels, fraction, balanced,
     dataset = TensorDataset(torch.zeros(len(labels), 2), torch.tensor(labels))
     for select in (coreset.Uniform(), smartaug.FacilityLocation(backend="torch")):
         chosen = smartaug.Coreset(fraction, select=select, balanced=balanced)
-        chosen.meet(dataset)
+        chosen.attach(dataset)
         indices, weights = chosen.selection(epoch, len(labels), 3)
         assert weights is None
         assert indices.tolist() == sorted(set(indices.tolist()))
@@ -119,7 +119,7 @@ def test_selections_have_the_exact_budget_and_shares(labels, fraction, balanced,
         wanted = (equal if balanced else proportional)(len(indices), groups.counts)
         assert np.bincount(groups.code[indices.numpy()], minlength=len(wanted)).tolist() == wanted.tolist()
         again = smartaug.Coreset(fraction, select=select, balanced=balanced)
-        again.meet(dataset)
+        again.attach(dataset)
         assert torch.equal(again.selection(epoch, len(labels), 3)[0], indices)
 
 
@@ -230,11 +230,11 @@ def test_a_pass_needs_a_model_and_data():
     chosen = smartaug.Coreset(0.5, embed="pass", warmup=0)
     with pytest.raises(RuntimeError, match="has no dataset"):
         chosen.selection(0, 10, 0)
-    chosen.meet(TensorDataset(torch.zeros(10, 2), torch.arange(10) % 2))
+    chosen.attach(TensorDataset(torch.zeros(10, 2), torch.arange(10) % 2))
     with pytest.raises(RuntimeError, match=r"has no model.*loader\.coreset\.bind\(model\)"):
         chosen.selection(0, 10, 0)
     assert len(chosen.bind(nn.Linear(2, 2)).selection(0, 10, 0)[0]) == 5
-    chosen.meet(TensorDataset(torch.full((10, 2), torch.nan), torch.arange(10) % 2))
+    chosen.attach(TensorDataset(torch.full((10, 2), torch.nan), torch.arange(10) % 2))
     with pytest.raises(ValueError, match="not finite"):
         chosen.selection(1, 10, 0)
 
@@ -304,7 +304,7 @@ def test_balancing_classes_that_nobody_will_know_is_refused():
         smartaug.Coreset(0.5, balanced=True, select=coreset.Uniform()).selection(0, 60, 0)
     model = nn.Linear(4, 3)
     passing = smartaug.Coreset(24, balanced=True, embed="pass", model=model, warmup=0, progress=False)
-    passing.meet(Unlabelled())
+    passing.attach(Unlabelled())
     labels = np.array(Unlabelled().hidden)  # the pass reads them
     assert np.bincount(labels[passing.selection(0, 60, 0)[0]]).tolist() == [8, 8, 8]
 

@@ -120,7 +120,7 @@ def test_bad_settings(arguments, match):
 
 
 def test_it_is_no_criterion_of_a_coreset():
-    with pytest.raises(TypeError, match=r"coreset of its own: coreset=InfoBatch\(5"):
+    with pytest.raises(TypeError, match=r"is a coreset: write coreset=InfoBatch\(5"):
         smartaug.Coreset(0.5, select=smartaug.InfoBatch(5))
     kept, weights = smartaug.InfoBatch(5)(smartaug.Embedding(torch.zeros(9, 2), None, torch.arange(9.0)), 3)
     assert set(range(4, 9)) <= set(kept.tolist())

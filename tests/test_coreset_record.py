@@ -1,6 +1,9 @@
 """What is recorded of the user's own forward passes: 128 bytes a sample at most, and what selections make of it."""
 
 import copy
+import os
+import resource
+import tempfile
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 import smartaug
 from smartaug._labels import labels_of
-from smartaug.coreset.record import Record, pack, unpack
+from smartaug.coreset.record import Record, _allocate, pack, unpack
 
 N, K = 60, 5
 
@@ -187,14 +190,14 @@ def test_a_pass_leaves_the_model_and_the_generators_alone():
     model.train()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     chosen = smartaug.Coreset(0.5, embed="pass", model=lambda: model, warmup=0, progress=False, transform=torch.neg)
-    chosen.meet(data())
+    chosen.attach(data())
     indices, _ = chosen.selection(0, N, 1)
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     plain = smartaug.Coreset(0.5, embed="pass", model=model, warmup=0, progress=False)
-    plain.meet(data())
+    plain.attach(data())
     assert not torch.equal(indices, plain.selection(0, N, 1)[0])  # the transform counts
 
 
@@ -468,3 +471,22 @@ def test_where_labels_are_found():
     assert labels_of(Holding(targets=torch.rand(12))) is None
     assert labels_of(Holding()) is None
     assert labels_of(ConcatDataset([base, Holding()])) is None
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_a_mapped_record_takes_its_room_on_the_disk_at_once(tmp_path, monkeypatch, emulated):
+    """A mapped page that finds no room when it is written kills the process: the room is taken, or refused, before."""
+    if emulated:  # where the system has no call for it
+        monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    before, size = resource.getrlimit(resource.RLIMIT_FSIZE), 50_000
+    with tempfile.TemporaryFile(dir=tmp_path) as file:
+        _allocate(file, size, 28)
+        assert os.fstat(file.fileno()).st_size == size * 28
+        assert os.fstat(file.fileno()).st_blocks * 512 >= size * 28
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"of 50000 samples needs 1,400,000 bytes .* folder=.* memory=1400000"):
+            Record(size, 4, memory=100, folder=str(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Record(size, 4, memory=100, folder=str(tmp_path)).mapped

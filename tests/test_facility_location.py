@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import smartaug
-from smartaug.coreset import facility_location
+from smartaug._base import compiled
 from tests import reference_coreset as reference
 
 BACKENDS = ("numba", "torch")
@@ -344,7 +344,7 @@ def test_rows_that_are_not_finite_are_named(part, value):
         (smartaug.Embedding(torch.ones(4)), 1, ValueError, r"residual must have shape \(n, K\), got \(4,\)"),
         (smartaug.Embedding(torch.ones(4, 2), torch.ones(3, 2)), 1, ValueError, r"feature must have shape \(4, d\)"),
         (smartaug.Embedding(torch.ones(4, 2), None, torch.ones(4, 1)), 1, ValueError, r"loss must have shape \(4,\)"),
-        (smartaug.Embedding(torch.ones(4, 0)), 1, ValueError, r"no columns.*smartaug.coreset.Uniform\(\)"),
+        (smartaug.Embedding(torch.ones(4, 0)), 1, ValueError, r"no columns.*smartaug.coreset.RandomSubset\(\)"),
     ],
 )
 def test_embeddings_and_budgets_that_make_no_sense(embedding, budget, error, match):
@@ -372,7 +372,7 @@ def test_a_backend_is_never_changed_silently(monkeypatch):
     with pytest.raises(ValueError, match='backend="numba" does not take features'):
         select(with_features(residuals(5)), 2)
     picks = smartaug.FacilityLocation()(residuals(50), 5)[0]
-    monkeypatch.setattr(facility_location, "_numba_installed", lambda: False)
+    monkeypatch.setattr(compiled, "installed", lambda: False)
     with pytest.raises(ImportError, match=r'pip install "smartaug\[fast\]"'):
         smartaug.FacilityLocation(backend="numba")
     assert torch.equal(smartaug.FacilityLocation()(residuals(50), 5)[0], picks)

@@ -4,9 +4,12 @@ import copy
 import gc
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import weakref
+from collections.abc import Mapping, Sized
+from types import ModuleType
 
 import pytest
 import torch
@@ -72,6 +75,41 @@ def test_the_loader_and_its_pipeline_go_without_the_collector():
         assert [ref() for ref in gone] == [None, None]
     finally:
         gc.enable()
+
+
+def module_containers():
+    """How much every container at the top of a module of ours holds, by name."""
+    modules = {name: part for name, part in sys.modules.items() if name.partition(".")[0] == "smartaug"}
+    return {
+        (name, entry): len(held)
+        for name, part in modules.items()
+        for entry, held in vars(part).items()
+        if isinstance(held, (Sized, Mapping)) and not isinstance(held, (type, str, bytes, ModuleType))
+    }
+
+
+def test_ten_thousand_loaders_leave_nothing_behind():
+    """No registry grows, and no object stays: each loader hands a batch over, whose weights are read."""
+    data = [(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.arange(2))]
+
+    def weigh(batch, trace):
+        return torch.ones(2), None
+
+    def use(number):
+        ((_, target),) = list(smartaug.wrap(data, augment=smartaug.Flip(), reweight=weigh, seed=number, device="cpu"))
+        assert target.weight.shape == (2,)
+        return target
+
+    for number in range(20):
+        use(number)
+    gc.collect()
+    before, objects = module_containers(), len(gc.get_objects())
+    for number in range(10_000):
+        last = use(number)
+    gc.collect()
+    assert module_containers() == before
+    assert len(gc.get_objects()) < objects + 100
+    assert last.weight.shape == (2,)  # a target outlives the loader that made it
 
 
 def test_a_deep_copy_is_a_loader_of_its_own():

@@ -130,7 +130,7 @@ def test_probabilities_reach_randaugment_at_the_next_epoch():
     loader, stage, policy = with_policy(colour(), image_net(), colour())
     assert len(stage.operations) == 14
     uniform = torch.full((14, 14), 1 / 196, dtype=torch.float64)
-    list(loader)
+    assert all(target.weight.shape == (len(target),) for _, target in loader)
     assert torch.allclose(policy.probabilities, uniform)
     assert int(stage.table.now[1].sum()) == 32  # the policy's two columns, not PadCrop's or Erase's
     list(loader)
@@ -146,7 +146,7 @@ def test_a_resumed_run_draws_and_weighs_the_same():
     torch.manual_seed(1)
     dataset, held, model = colour(), colour(), image_net()
     loader, _, _ = with_policy(dataset, model, held)
-    list(loader)
+    assert all(target.weight.shape == (len(target),) for _, target in loader)
     batches = iter(loader)
     next(batches)
     file = io.BytesIO()

@@ -280,6 +280,27 @@ def test_ema_mixes_directions():
         assert torch.allclose(part, (one[name] + two[name]) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("settings", [{"ema": 0.5}, {"every": 3}, {"every": 2, "ema": 0.5}, {}])
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_direction_that_is_not_finite_spoils_its_own_batch_alone(settings, bad):
+    """The first one as well, which nothing stands in for."""
+    model = net()
+    stage = shell(model=model, **settings)
+    drawn = stage.validation.batch
+
+    def once(step, device):
+        inputs, target = drawn(step, device)
+        return (inputs * torch.nan if step == bad else inputs), target
+
+    stage.validation.batch = once
+    finite = []
+    for _ in range(8):
+        weight, _ = stage(batch(), None)
+        finite.append(bool(torch.isfinite(weight).all()))
+    assert finite.count(False) == 1
+    assert all(bool(torch.isfinite(part).all()) for part in stage._direction.values())
+
+
 def test_validation_batches_are_class_balanced_and_repeatable():
     labels = torch.tensor([0] * 40 + [1] * 5 + [4] * 3)
     held = ValidationBatches((torch.arange(48.0)[:, None], labels), 9, seed=3)
@@ -292,6 +313,22 @@ def test_validation_batches_are_class_balanced_and_repeatable():
     assert len({n for n in seen if n < 40}) == 24  # none of the common one twice before all
     other = ValidationBatches((torch.arange(48.0)[:, None], labels), 9, seed=3)
     assert torch.equal(other.batch(5, torch.device("cpu"))[0], held.batch(5, torch.device("cpu"))[0])
+
+
+def test_only_samples_that_are_in_both_sets_are_warned_about():
+    """Views of one tensor share its memory, and not all of its rows."""
+    inputs, labels = torch.randn(64, 5), torch.arange(64) % 3
+    whole = TensorDataset(inputs, labels)
+    for held, training, shared in (
+        ((inputs[:10], labels[:10]), whole, "10 of the 10"),
+        ((inputs[54:], labels[54:]), TensorDataset(inputs[:60], labels[:60]), "6 of the 10"),
+        ((inputs[54:], labels[54:]), torch.utils.data.Subset(whole, range(50, 56)), "2 of the 10"),
+        (torch.utils.data.Subset(whole, range(5)), whole, "5 of the 5"),
+    ):
+        with pytest.warns(UserWarning, match=f"{shared} samples of SAFLEX's val_set are in the training set"):
+            shell(val_set=held).attach(training)
+    shell(val_set=(inputs[54:], labels[54:])).attach(TensorDataset(inputs[:54], labels[:54]))  # warnings are errors
+    shell(val_set=torch.utils.data.Subset(whole, range(5))).attach(torch.utils.data.Subset(whole, range(5, 64)))
 
 
 def test_split_validation_is_class_balanced():

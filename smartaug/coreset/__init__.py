@@ -3,7 +3,7 @@
 | criterion | what it selects |
 |---|---|
 | `AugmentationVariance` | samples whose loss the augmentation moves most, more often: a diagnostic |
-| `Uniform` | a fresh random subset each time: the baseline that every other must beat |
+| `RandomSubset` (`Uniform`) | a fresh random subset each time: the baseline that every other must beat |
 | `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they stand for |
 | `MaxLoss` | the largest losses, or the smallest |
 | `InfoBatch` | a coreset of its own: all but a random part of the samples below the mean loss |
@@ -26,6 +26,15 @@ from .embed import embed_pass
 from .facility_location import FacilityLocation
 from .info_batch import InfoBatch
 from .max_loss import MaxLoss
-from .uniform import Uniform
+from .random_subset import RandomSubset, Uniform
 
-__all__ = ["AugmentationVariance", "Coreset", "FacilityLocation", "InfoBatch", "MaxLoss", "Uniform", "embed_pass"]
+__all__ = [
+    "AugmentationVariance",
+    "Coreset",
+    "FacilityLocation",
+    "InfoBatch",
+    "MaxLoss",
+    "RandomSubset",
+    "Uniform",
+    "embed_pass",
+]

@@ -2,7 +2,7 @@
 
 What: each sample is drawn with a probability proportional to the standard deviation of its loss under the augmentation
 (mixed with a uniform share), and weighted by the inverse of that probability, so weighted sums over the subset estimate
-those over the data set. When: to see whether training is hurt by what the augmentation does to single samples; it is a
+those over the dataset. When: to see whether training is hurt by what the augmentation does to single samples; it is a
 diagnostic rather than a way to train. Samples of large deviation are mostly those of large loss, outliers and wrong
 labels among them: taking the k largest fails as taking the k largest losses does, so that is not offered. The draw is
 unbiased for losses without augmentation; it is not the best design for them. Cost: one sort of n numbers, and
@@ -22,7 +22,7 @@ from ..batch import Embedding
 class AugmentationVariance:
     """``(embedding, budget, generator) -> (indices, weights)``: draws with a probability that grows with ``deviation``.
 
-    deviation: (n,) standard deviation of each sample's loss under the augmentation, in the order of the data set:
+    deviation: (n,) standard deviation of each sample's loss under the augmentation, in the order of the dataset:
     ``smartaug.moments.report(model, criterion, batches, augment).deviation()``. share: the part of the probability that
     is spread evenly, in [0, 1]. It keeps samples of deviation 0 in the draw and bounds weights by 1 / share before they
     are scaled to mean 1. Raises ValueError for deviations that are negative or not finite.
@@ -43,11 +43,11 @@ class AugmentationVariance:
 
     @property
     def size(self) -> int:
-        """The number of samples of the data set that the deviations are of."""
+        """The number of samples of the dataset that the deviations are of."""
         return len(self.deviation)
 
     def on(self, rows: Tensor) -> AugmentationVariance:
-        """The criterion for a part of the data set: its samples ``rows`` (m,) int64."""
+        """The criterion for a part of the dataset: its samples ``rows`` (m,) int64."""
         return AugmentationVariance(self.deviation[torch.as_tensor(rows)], self.share)
 
     def __call__(

@@ -46,6 +46,6 @@ def check_embedding(embedding: Embedding) -> int:
     if size and residual.shape[1] == 0:
         raise ValueError(
             "residual has no columns, so all samples look alike; give the criterion an embedding of the model "
-            "(smartaug.grads.embeddings), or select with smartaug.coreset.Uniform()"
+            "(smartaug.grads.embeddings), or select with smartaug.coreset.RandomSubset()"
         )
     return size

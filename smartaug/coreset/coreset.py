@@ -1,8 +1,8 @@
 """`Coreset`: how much of the data an epoch trains on or augments, how often that is chosen, and by which criterion.
 
 What: a budget split over the classes, a criterion that fills it, and what the criterion sees. When: an epoch over all
-data, or the augmentation of all data, costs too much. Compare with `coreset.Uniform`, a fresh random subset, before
-paying for a selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
+data, or the augmentation of all data, costs too much. Compare with `coreset.RandomSubset` before paying for a
+selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
 embed="pass" a forward pass of all samples. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training
 Neural Networks", NeurIPS 2022; observed residuals and exploration are ours.
 """
@@ -19,12 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ranks as ranks
+from .._base.protocols import refuse_other
 from ..batch import Embedding
+from ..grads.model_reference import Model
 from .embed import Passing
 from .facility_location import FacilityLocation
 from .pick import Classes, Criterion, chosen, clipped, explored, explorers_of, random_subset, split
 from .remembered import Remembered
-from .samples import Embed, Model, Samples
+from .samples import Embed, KnownSamples
 from .schedule import Fraction, Schedule
 
 _APPLY = ("train", "augment", "append")
@@ -50,14 +52,14 @@ class Coreset:
     the others. Labels are the dataset's own (``targets``, ``labels``, ``tensors``), else those seen in training;
     without any there is one class. With balanced=True, samples whose label is not known yet (or below 0) get a share in
     proportion, rounded up; where labels can never become known (``select`` reads no embedding) it is an error. every:
-    epochs between two selections. select: the criterion ``(embedding, budget, generator) -> (indices, weights)``,
-    called for each class; None is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no embedding,
-    and no warm-up.
+    epochs (not batches) between two selections. select: the criterion ``(embedding, budget, generator) -> (indices,
+    weights)``, called for each class; None is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no
+    embedding, and no warm-up.
 
     apply: what is done with the selection. "train": only these samples are drawn. "augment": all data are drawn, and
     only these are augmented; the others pass plain (normalised, and resized where a crop resizes). "append": all data
     pass plain, and augmented copies of the selected rows (drawn as view 1) are appended to each batch. warmup: epochs
-    at the start with a fresh random subset of the same budget in place of a selection.
+    (not batches) at the start with a fresh random subset of the same budget in place of a selection.
 
     embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most 128
     bytes a sample. Rows whose label was mixed with another class, or whose outputs are not finite, are not recorded.
@@ -105,10 +107,8 @@ class Coreset:
         for name, given, known in (("embed", embed, ("observed", "pass")), ("apply", apply, _APPLY)):
             if given not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}; write {name}={known[0]!r}")
-        if isinstance(select, Coreset):
-            raise TypeError(f"{type(select).__name__} is a coreset of its own: coreset={select!r}")
-        if isinstance(select, type) or (select is not None and not callable(select)):
-            raise TypeError(f"select must be a criterion such as smartaug.coreset.Uniform(), got {select!r}")
+        if select is not None:
+            refuse_other("select", select)
         if not isinstance(explore, (int, float)) or not 0.0 <= explore <= 1.0:
             raise ValueError(f"explore must be a share of the budget in [0, 1], got {explore!r}; write explore=0.2")
         if not isinstance(weights, (bool, int, float)) or not weights >= 0 or (weights and weights < 1):
@@ -119,12 +119,12 @@ class Coreset:
         self.select: Criterion = FacilityLocation() if select is None else select
         self.weights, self.explore = weights, float(explore)
         self.varies = self.schedule.varies
-        self._samples = Samples(self.observes, model, passing, memory=memory, folder=folder)
+        self._samples = KnownSamples(self.observes, model, passing, memory=memory, folder=folder)
         self._epoch = 0  # the running one: what is observed is of this epoch
         self._since: int | None = None  # the first epoch of the warm-up
         self._block: Chosen | None = None
         self._made = Remembered()
-        self._told = {"selections": 0, "seconds": 0.0, "explored": 0}
+        self._figures = {"selections": 0, "seconds": 0.0, "explored": 0}
 
     def budget(self, size: int, epoch: int = 0) -> int:
         """How many of ``size`` samples ``epoch`` selects; ValueError when more are asked for than there are."""
@@ -132,12 +132,12 @@ class Coreset:
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def meet(self, dataset: Any, **reading: Any) -> None:
+    def attach(self, dataset: Any, **reading: Any) -> None:
         """The loader tells which data it draws from: their labels are read, and embed="pass" embeds them.
 
         reading: collate_fn, inputs and target, as `embed_pass` takes them.
         """
-        self._samples.meet(dataset, reading)
+        self._samples.attach(dataset, reading)
         self._refuse_unknown()
 
     def bind(self, model: Model) -> Coreset:
@@ -176,8 +176,8 @@ class Coreset:
             made = self._select(epoch, size, seed)
             self._epoch = epoch
             self._made.add(key, made)
-            self._told["selections"] += 1
-            self._told["seconds"] += time.perf_counter() - started
+            self._figures["selections"] += 1
+            self._figures["seconds"] += time.perf_counter() - started
         return self._made[key]
 
     def membership(self, size: int) -> Tensor:
@@ -219,7 +219,7 @@ class Coreset:
             )
 
     def _choose(self, number: int, budget: int, size: int, seed: int, seen: np.ndarray | None) -> list[Tensor]:
-        """The criterion's part of a selection, and how many samples of which class are to be explored beside it."""
+        """The criterion's part of a selection, and how many samples of which class are to explore besides."""
         if not reads_of(self.select):
             embedding: Embed = _no_columns
         elif self._samples.record is not None and seen is not None:
@@ -250,7 +250,7 @@ class Coreset:
         taken = np.zeros(len(seen), bool)
         taken[block.indices.numpy()] = True
         more = torch.from_numpy(explored(groups, quota, taken, seen, seed, epoch))
-        self._told["explored"] += len(more)
+        self._figures["explored"] += len(more)
         order = (indices := torch.cat([block.indices, more])).argsort()
         weights = block.weights
         if len(weights):
@@ -262,7 +262,7 @@ class Coreset:
     def stats(self) -> dict[str, Any]:
         """Selections made, seconds in them in all, samples explored; of the record: samples never seen, mean and
         largest age in epochs of the others, bytes per sample, whether it is mapped, rows left out and why."""
-        return {**self._told, **self._samples.stats(self._epoch)}
+        return {**self._figures, **self._samples.stats(self._epoch)}
 
     def explain(self) -> list[tuple[str, str, str]]:
         """Rows for the loader's table: what is selected, and from what."""
@@ -293,7 +293,7 @@ class Coreset:
             "epoch": self._epoch,
             "size": self._samples.size,
             "since": self._since,
-            "told": dict(self._told),
+            "told": dict(self._figures),
         }
         if self._block is not None:
             state["block"] = {**self._block._asdict(), "name": list(self._block.name)}
@@ -306,7 +306,7 @@ class Coreset:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self._epoch, self._since = state["epoch"], state["since"]
-        self._told = dict(state["told"])
+        self._figures = dict(state["told"])
         block = state.get("block")
         self._block = None if block is None else Chosen(**{**block, "name": tuple(block["name"])})
         self._made.load(state["made"])
@@ -314,13 +314,18 @@ class Coreset:
         if self.observes and "record" not in state:
             self._since = self._block = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_told" in state:  # as pickles of earlier versions name it
+            state = {**state, "_figures": state["_told"]}
+        self.__dict__.update(state)
+
     def __repr__(self) -> str:
         schedule = self.schedule
         settings = f"every={schedule.every}, select={self.select!r}, embed={self.embed!r}, apply={self.apply!r}"
         return f"{type(self).__name__}({schedule.fraction!r}, {settings}, warmup={schedule.warmup})"
 
 
-def reads_of(select: Any) -> tuple[str, ...]:
+def reads_of(select: Criterion) -> tuple[str, ...]:
     """The fields of the embedding that a criterion reads; the residual where it does not say (``reads``)."""
     return tuple(getattr(select, "reads", ("residual",)))
 

@@ -1,6 +1,6 @@
-"""The embedding of a whole data set, by one pass of the model in evaluation mode.
+"""The embedding of a whole dataset, by one pass of the model in evaluation mode.
 
-What: residual p − y, loss and, where asked for, feature of every sample, in the data set's order. When: a selection
+What: residual p − y, loss and, where asked for, feature of every sample, in the dataset's order. When: a selection
 must see every sample under the present model; ``Coreset(embed="observed")`` gets most of that from training itself.
 Cost: a forward pass of all samples, about a third of an epoch of training. Reference: Liu & Mirzasoleiman, "Data-
 Efficient Augmentation for Training Neural Networks", NeurIPS 2022, §4, where it caps the speed-up of the method.
@@ -125,7 +125,7 @@ def passed(
 def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> list[Tensor]:
     """Residual, loss, class labels and feature of a batch."""
     try:
-        done = grads.Pass(module, given, training=False, features=features, graph=False)
+        done = grads.ForwardPass(module, given, training=False, features=features, graph=False)
     except (RuntimeError, TypeError) as error:
         full = isinstance(error, torch.OutOfMemoryError)
         if full or not isinstance(given, Tensor) or given.dtype != torch.uint8:
@@ -141,7 +141,7 @@ def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> lis
     if bool(((wanted < 0).any(1) | ((wanted.sum(1) - 1).abs() > 1e-3)).any()):
         raise ValueError(
             "targets must be classes or rows that sum to 1, and these are neither (regression, several labels a "
-            "sample?); select without gradients: select=smartaug.coreset.Uniform()"
+            "sample?); select without gradients: select=smartaug.coreset.RandomSubset()"
         )
     loss = -torch.where(wanted > 0, wanted * log_p, 0.0).sum(1)  # a masked class has log p = −∞
     parts = [log_p.exp() - wanted, loss, wanted.argmax(1)]

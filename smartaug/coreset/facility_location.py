@@ -2,7 +2,7 @@
 
 What: greedily picks the samples S that maximise Σ_i max_{j∈S} sim(g_i, g_j) over last-layer gradients g = r ⊗ (φ, 1),
 which are never formed; a sample's weight is the number of samples it stands for. When: to cover a class evenly with few
-samples. Compare with `coreset.Uniform`, a fresh random subset, before paying for it: on a small CIFAR-10 it was as good
+samples. Compare with `coreset.RandomSubset` before paying for it: on a small CIFAR-10 that was as good
 within the noise, at 10 and 30 %, for training and for choosing what is augmented, and where an eval pass was paid for
 it, worse at equal cost (benchmarks/results/coreset_training.json). It is no denoiser: wrong labels have unusual
 gradients, and of 18.7 % wrong labels its selections had 20 to 22 %. Cost: see `greedy_numba` and `greedy_torch`;
@@ -14,9 +14,7 @@ Unlike the released code, selection has the exact budget, and no n × n matrix.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -26,6 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._base import compiled
 from ..batch import Embedding
 from . import greedy_torch
 from .checks import check_budget, check_embedding
@@ -34,7 +33,6 @@ from .costs import Points, lexicographic, paired_costs, points_of
 Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
 
-_log = logging.getLogger("smartaug")
 _PER_POINT = 4096  # bytes: a list of at most 448 members, or one of 256 and a working set of 64 rows
 _ASKED = 2  # in parts, each part proposes this many times its share of the budget,
 _LEAST = 128  # and at least so many of a smaller budget
@@ -75,7 +73,7 @@ class FacilityLocation:
             raise ValueError(f"memory must be a number of bytes ≥ 1 MiB, got {memory!r}; write memory=128 << 20")
         if not 0.0 < epsilon < 1.0:
             raise ValueError(f"epsilon must lie in (0, 1), got {epsilon!r}; write epsilon=0.01")
-        if backend == "numba" and not _numba_installed():
+        if backend == "numba" and not compiled.installed():
             raise ImportError('backend="numba" is not installed; run: pip install "smartaug[fast]"')
         self.similarity, self.method, self.memory = similarity, method, memory
         self.epsilon, self.backend = epsilon, backend
@@ -121,8 +119,16 @@ class FacilityLocation:
         if self.backend == "numba" and not fits:
             what = "features" if points.feature is not None else f"embeddings on {device}"
             raise ValueError(f'backend="numba" does not take {what}; leave backend=None')
-        if fits and self.backend != "torch" and _numba_installed():
-            return _compiled()
+        against = compiled.refused()
+        if self.backend == "numba" and against is not None:
+            raise ValueError(f'backend="numba" cannot run here: {against}; leave backend=None')
+        if fits and self.backend != "torch" and against is None:
+            try:
+                return _compiled()
+            except compiled.CannotCompile as error:
+                if self.backend == "numba":
+                    raise
+                compiled.give_up(error)
         return greedy_torch
 
     def __repr__(self) -> str:
@@ -180,14 +186,11 @@ class _Work:
 
 
 @lru_cache(maxsize=1)
-def _numba_installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
-@lru_cache(maxsize=1)
 def _compiled() -> ModuleType:
     """The compiled backend; the first call imports numba."""
-    _log.info("smartaug: loading compiled selection; the first time on a machine this compiles (≈ 10 s)")
-    from . import greedy_numba
+    with compiled.compiling("selection", 10):
+        from . import greedy_numba
 
+        points, _ = points_of(Embedding(torch.zeros(2, 1)), "distance")
+        greedy_numba.assigned(points, greedy_numba.exact(points, torch.ones(2), 1)[0])
     return greedy_numba

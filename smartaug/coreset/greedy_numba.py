@@ -2,9 +2,9 @@
 
 What: costs are computed from the points when they are needed, a column at a time, never stored as a matrix. A candidate
 can only serve the points that are nearer to it than to every medoid, and that set shrinks with every pick; once it has
-few enough members (256, or 448 of few points) the candidate keeps it, with its costs, and is judged by that list alone.
-When: no features, numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads), then mostly
-lists; 2 to 4 KiB a point. The first call on a machine compiles for some seconds; later ones load the result from
+few enough members (256, or 448 of few points) the candidate keeps it, with its costs, and is evaluated from that list
+alone. When: no features, numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads), then
+mostly lists; 2 to 4 KiB a point. The first call on a machine compiles for some seconds; later ones load the result from
 numba's cache.
 
 Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
@@ -23,6 +23,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from .._base.compiled import kept
 from .costs import Points
 
 OPTIONS = {"nogil": True, "error_model": "numpy"}
@@ -91,7 +92,7 @@ def _total(points, exponent, mass, j, costs):
     return total
 
 
-@njit(cache=True, **OPTIONS)
+@kept(**OPTIONS)
 def sums(points, exponent, mass, first, last, into):
     """into[j] = Σ_i mass_i cost_ij for the candidates [first, last). points: (K, n) float32."""
     costs = np.empty(WIDE, np.float32)
@@ -137,7 +138,7 @@ def _listed(mass, nearest, where, kept, length):
     return total, left
 
 
-@njit(cache=True, **OPTIONS)
+@kept(**OPTIONS)
 def gains(points, exponent, mass, nearest, first, last, bound, where, kept, length):
     """bound[j] = Σ_i mass_i max(nearest_i − cost_ij, 0) for the candidates [first, last), and their lists."""
     costs = np.empty(points.shape[1], np.float32)
@@ -189,14 +190,14 @@ def _serve(points, exponent, j, costs, nearest, owner, where, kept, length, numb
     owner[j] = number
 
 
-@njit(cache=True, **OPTIONS)
+@kept(**OPTIONS)
 def serve(points, exponent, j, nearest, owner, number):
     """Make j the medoid ``number``, by a pass over all points."""
     none, nothing = np.empty(0, np.int32), np.empty(0, np.float32)
     _serve(points, exponent, j, np.empty(WIDE, np.float32), nearest, owner, none, nothing, -1, number)
 
 
-@njit(cache=True, **OPTIONS)
+@kept(**OPTIONS)
 def lazy(points, exponent, mass, nearest, owner, bound, where, kept, length, picks, made):
     """Lazy greedy from the ``made`` picks on: fills picks. bound: upper bounds of the gains, −1 for what is picked."""
     size = points.shape[1]
@@ -227,7 +228,7 @@ def lazy(points, exponent, mass, nearest, owner, bound, where, kept, length, pic
         _sink(heap, count, bound, 0)
 
 
-@njit(cache=True, **OPTIONS)
+@kept(**OPTIONS)
 def sampled(points, exponent, mass, places, nearest, owner, where, kept, length, picks):
     """Stochastic greedy: pick t is the best of the candidates at the positions ⌊places[t] · left⌋ of those left."""
     size = points.shape[1]
@@ -260,7 +261,7 @@ def sampled(points, exponent, mass, places, nearest, owner, where, kept, length,
         left[at] = left[count - 1]
 
 
-@njit(cache=True, **OPTIONS)
+@kept(**OPTIONS)
 def assign(points, exponent, picks, first, last, owner):
     """owner[i] = which of ``picks`` costs least for the points [first, last), the first among equals."""
     costs, least = np.empty(WIDE, np.float32), np.empty(WIDE, np.float32)

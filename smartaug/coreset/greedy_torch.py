@@ -1,10 +1,11 @@
 """Greedy facility location in torch: everywhere, with features, on CUDA.
 
-What: lazy greedy by batches. The candidates with the largest upper bounds form a working set and are judged together;
-medoids are picked from it for as long as the best of it beats every bound outside. A candidate can only serve the
-points that are nearer to it than to every medoid, and that set shrinks with every pick; once it has at most 256 members
-the candidate keeps it, with its costs, and is judged by that list alone. When: no numba, features, or embeddings on
-CUDA. Cost: two passes over all pairs in blocks, then mostly lists; about 4 KiB a point; one wait for the device a pick.
+What: lazy greedy by batches. The candidates with the largest upper bounds form a working set and are evaluated
+together; medoids are picked from it for as long as the best of it beats every bound outside. A candidate can only serve
+the points that are nearer to it than to every medoid, and that set shrinks with every pick; once it has at most 256
+members the candidate keeps it, with its costs, and is evaluated from that list alone. When: no numba, features, or
+embeddings on CUDA. Cost: two passes over all pairs in blocks, then mostly lists; about 4 KiB a point; one wait for the
+device a pick.
 
 Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
 equal, and go to the lower index.
@@ -77,8 +78,8 @@ def assigned(points: Points, picks: Tensor) -> Tensor:
     return owner
 
 
-class _Look(NamedTuple):
-    """Candidates (b,) that are judged together: which places have a list, which have none, and the costs of those."""
+class _Candidates(NamedTuple):
+    """Candidates (b,) evaluated together: which places have a list, which have none, and the costs of those."""
 
     members: Tensor
     listed: Tensor
@@ -110,8 +111,8 @@ class _Greedy:
         """(b,) float64 Σ_i mass_i cost_ij of the candidates."""
         return costs(self.points, members, slice(None)).double() @ self.mass[:-1]
 
-    def look(self, members: Tensor) -> _Look:
-        """Make ``members`` (b,) ready to be judged: lists for those whose list is short enough."""
+    def look(self, members: Tensor) -> _Candidates:
+        """Make ``members`` (b,) ready to be evaluated: lists for those whose list is short enough."""
         new = members[~self._known[members]]
         rows = costs(self.points, new, slice(None))
         if len(new):
@@ -120,7 +121,7 @@ class _Greedy:
             self._keep(new[short], rows[short], active[short])
         known = self._known[members]
         rows = rows[~self._known[new]]
-        return _Look(members, known.nonzero().flatten(), (~known).nonzero().flatten(), rows)
+        return _Candidates(members, known.nonzero().flatten(), (~known).nonzero().flatten(), rows)
 
     def _keep(self, members: Tensor, rows: Tensor, active: Tensor) -> None:
         count = active.sum(1)
@@ -132,7 +133,7 @@ class _Greedy:
         self._costs[members[row], place] = rows[row, column]
         self._known[members] = True
 
-    def gains(self, look: _Look) -> Tensor:
+    def gains(self, look: _Candidates) -> Tensor:
         """(b,) float64 Σ_i mass_i max(nearest_i − cost_ij, 0); −1 for those that are medoids."""
         gain = torch.empty(len(look.members), dtype=torch.float64, device=self.mass.device)
         if len(look.dense):
@@ -144,7 +145,7 @@ class _Greedy:
             gain[look.listed] = (saved * self.mass[where]).sum(1)
         return gain.masked_fill_(~self._open[look.members], -1.0)
 
-    def serve(self, look: _Look, place: int) -> None:
+    def serve(self, look: _Candidates, place: int) -> None:
         """Make the candidate at ``place`` a medoid; it stands for itself in any case."""
         pick = look.members[place]
         if bool(self._known[pick]):

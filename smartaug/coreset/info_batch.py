@@ -27,7 +27,7 @@ class InfoBatch(Coreset):
     whole. memory, folder: as for `Coreset`. Losses are those that `smartaug.Loss` sees; a sample never seen is kept.
 
     Epochs have different lengths: `DataLoader.steps` gives an upper bound. Weights are not scaled to mean 1 over what
-    is drawn; counting the pruned ones as 0 their mean over the data set is 1 in expectation.
+    is drawn; counting the pruned ones as 0 their mean over the dataset is 1 in expectation.
     """
 
     rescales = True  # weights are used as they are
@@ -49,7 +49,7 @@ class InfoBatch(Coreset):
         if not isinstance(final, (int, float)) or not 0.0 <= final <= 1.0:
             raise ValueError(f"final must be a share of the epochs in [0, 1], got {final!r}; write final=0.125")
         self.epochs, self.prune, self.final, self.varies = epochs, float(prune), float(final), True
-        self._told["pruned"] = 0
+        self._figures["pruned"] = 0
 
     @staticmethod
     def rule(loss: Tensor, drawn: Tensor, prune: float) -> tuple[Tensor, Tensor]:
@@ -86,7 +86,7 @@ class InfoBatch(Coreset):
             return list(self.rule(loss, draws.uniform(draws.key(seed, epoch, whole, _STREAM)), self.prune))
 
         indices, weights = ranks.from_first(pruned)
-        self._told["pruned"] += size - len(indices)
+        self._figures["pruned"] += size - len(indices)
         return indices, weights
 
     def explain(self) -> list[tuple[str, str, str]]:

@@ -96,7 +96,7 @@ def chosen(
         name = int(groups.names[c])
         drawn = draws.key(seed, number, torch.tensor([name], device="cpu"), _RANDOM)
         generator = torch.Generator().manual_seed(int(drawn) & ((1 << 63) - 1))
-        part = getattr(select, "on", None)  # a criterion that knows the data set by itself
+        part = getattr(select, "on", None)  # a criterion that knows the dataset by itself
         own = select if part is None else part(torch.from_numpy(members))
         made = own(embedding(members), int(quota[c]), generator)
         index, weight = checked(select, made, int(quota[c]), len(members), name)

@@ -9,10 +9,11 @@ last-layer gradient bound of Katharopoulos & Fleuret, "Not All Samples Are Creat
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from ..grads.logits import columns
 
 ENTRIES = 29  # of the residual
 _FEW = 19  # where a class needs four bytes
+_PIECE = 1 << 24  # bytes written at a time
 _SEEN, _MIXED, _UNUSABLE, _NOT_FINITE = range(4)
 
 
@@ -48,7 +50,7 @@ def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packe
     if output.ndim not in (1, 2) or not output.is_floating_point() or len(output) != len(target):
         raise TypeError(
             f"recording needs logits (B, K) with one row a target, got {output.dtype} {tuple(output.shape)} for "
-            f'{len(target)} targets; use embed="pass" or select=smartaug.coreset.Uniform()'
+            f'{len(target)} targets; use embed="pass" or select=smartaug.coreset.RandomSubset()'
         )
     single = output.ndim == 1 or output.shape[1] == 1
     z = columns(output)
@@ -69,7 +71,7 @@ def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packe
     else:
         raise TypeError(
             f"recording needs class indices (B,) or distributions (B, {wide}), got a target {target.dtype} "
-            f"{tuple(target.shape)}; use select=smartaug.coreset.Uniform()"
+            f"{tuple(target.shape)}; use select=smartaug.coreset.RandomSubset()"
         )
     finite = torch.isfinite(loss) & torch.isfinite(residual).all(1)
     status = torch.where(finite, _SEEN, _NOT_FINITE)
@@ -105,7 +107,7 @@ def unpack(values: Tensor, classes: Tensor | None, width: int) -> Tensor:
     return rest.expand(-1, width).scatter(1, classes.long(), values)
 
 
-class Record:
+class OutputRecord:
     """The table of ``size`` samples and ``classes`` classes; rows never seen have the epoch −1.
 
     memory: bytes above which the table lies in an unnamed temporary file in ``folder`` (None: the system's own) and is
@@ -123,7 +125,8 @@ class Record:
         self.bytes, self.mapped = layout.itemsize, size * layout.itemsize > memory
         if self.mapped:
             with tempfile.TemporaryFile(dir=folder) as file:
-                self._table: np.ndarray = np.memmap(file, layout, "w+", shape=(size,))
+                _allocate(file, size, layout.itemsize)
+                self._table: np.ndarray = np.memmap(file, layout, "r+", shape=(size,))
         else:
             self._table = np.zeros(size, layout)
         self._table["seen"], self._table["label"] = -1, -1
@@ -212,7 +215,7 @@ class Record:
         return {"classes": self.classes, "table": self._raw().clone(), **self.skipped}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], **settings: Any) -> Record:
+    def from_state(cls, state: Mapping[str, Any], **settings: Any) -> OutputRecord:
         """The record that gave ``state``."""
         made = cls(len(state["table"]), state["classes"], **settings)
         made._raw().copy_(state["table"])
@@ -222,3 +225,30 @@ class Record:
     def __getstate__(self) -> dict[str, Any]:
         self.flush()
         return {**self.__dict__, "_table": np.array(self._table), "mapped": False}
+
+
+def _allocate(file: IO[bytes], size: int, each: int) -> None:
+    """Give the file its blocks on the disk now: writing to a mapped page that finds no room kills the process.
+
+    Raises OSError where there is too little room.
+    """
+    wanted = size * each
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, wanted)
+        else:
+            for start in range(0, wanted, _PIECE):
+                file.write(bytes(min(_PIECE, wanted - start)))
+            file.flush()
+    except OSError as error:
+        free = os.fstatvfs(file.fileno()) if hasattr(os, "fstatvfs") else None
+        left = "" if free is None else f", of which {free.f_bavail * free.f_frsize:,} are free"
+        raise OSError(
+            error.errno,
+            f"the coreset's record of {size} samples needs {wanted:,} bytes on the disk of its folder{left} "
+            f"({error.strerror}); write folder= with a path that has room, or memory={wanted} to keep it in memory: "
+            "smartaug.Coreset(..., folder='/path')",
+        ) from error
+
+
+Record = OutputRecord  # its name in pickles of earlier versions

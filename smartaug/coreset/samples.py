@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,17 +13,17 @@ from .. import _ranks as ranks
 from .._labels import labels_of
 from ..batch import Embedding
 from ..grads.logits import columns
+from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
 from .embed import Passing, passed
 from .pick import Classes, classes
-from .record import Record, pack
+from .record import OutputRecord, pack
 
 Embed = Callable[[np.ndarray], Embedding]
-Model = nn.Module | Callable[[], nn.Module] | None
 
 _BY_REFERENCE = ("_model", "_dataset", "_reading")
 
 
-class Samples:
+class KnownSamples:
     """Labels and embeddings of a dataset's samples.
 
     observes: outputs are recorded, in a table that is mapped from a file in ``folder`` beyond ``memory`` bytes; else
@@ -38,12 +37,12 @@ class Samples:
         self._dataset: Any = None
         self._reading: dict[str, Any] = {}
         self._labels: Tensor | None = None
-        self._record: Record | None = None
+        self._record: OutputRecord | None = None
         self.size: int | None = None
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def meet(self, dataset: Any, reading: Mapping[str, Any]) -> None:
+    def attach(self, dataset: Any, reading: Mapping[str, Any]) -> None:
         """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them."""
         self._dataset, self._reading, self._labels = dataset, dict(reading), labels_of(dataset)
 
@@ -54,15 +53,11 @@ class Samples:
     @property
     def model(self) -> nn.Module:
         """The network of a pass; raises RuntimeError before it is known."""
-        found = self._model
-        if found is not None and not isinstance(found, nn.Module):
-            found = found()
-        if found is None:
-            raise RuntimeError(
-                'embed="pass" has no model (pickling drops it); write Coreset(..., embed="pass", model=model), or '
-                "loader.coreset.bind(model)"
-            )
-        return found
+        return known_model(
+            self._model,
+            'embed="pass" has no model (pickling drops it); write Coreset(..., embed="pass", model=model), or '
+            "loader.coreset.bind(model)",
+        )
 
     def resize(self, size: int) -> None:
         """The dataset has ``size`` samples; ValueError where others were recorded."""
@@ -101,20 +96,20 @@ class Samples:
         self._table(columns(output).shape[1]).add(index, packed, epoch)
 
     @property
-    def record(self) -> Record | None:
+    def record(self) -> OutputRecord | None:
         """The table of outputs, with all that is on its way; None before the first."""
         if self._record is not None:
             self._record.flush()
         return self._record
 
-    def _table(self, classes: int) -> Record:
+    def _table(self, classes: int) -> OutputRecord:
         if self._record is None:
             if self.size is None:
                 raise RuntimeError(
                     "the coreset saw an output before any selection, so it does not know how many samples there are; "
                     "hand it to a loader: smartaug.DataLoader(..., coreset=coreset)"
                 )
-            self._record = Record(self.size, classes, memory=self._memory, folder=self._folder)
+            self._record = OutputRecord(self.size, classes, memory=self._memory, folder=self._folder)
         if self._record.classes != classes:
             raise ValueError(
                 f"the coreset recorded outputs of {self._record.classes} classes and now sees {classes}; use one "
@@ -122,7 +117,7 @@ class Samples:
             )
         return self._record
 
-    def merged(self, new: bool) -> tuple[Record, np.ndarray]:
+    def merged(self, new: bool) -> tuple[OutputRecord, np.ndarray]:
         """The record, and the epoch in which each sample was last seen by any rank (−1: never).
 
         For a new selection the ranks' records become one. Every rank must call it.
@@ -136,7 +131,7 @@ class Samples:
             raise RuntimeError(
                 "the coreset has to select, and no outputs were recorded: compute the loss with "
                 "criterion = smartaug.Loss(criterion) on finite logits (B, K), give it warmup=1 or more, and without "
-                'MixUp or CutMix; or use embed="pass", or select=smartaug.coreset.Uniform()'
+                'MixUp or CutMix; or use embed="pass", or select=smartaug.coreset.RandomSubset()'
             )
         if new:
             record.merge()
@@ -147,7 +142,7 @@ class Samples:
         if self._dataset is None or len(self._dataset) != size:
             raise RuntimeError(
                 'embed="pass" has no dataset: hand the coreset to a loader, smartaug.DataLoader(..., coreset=coreset), '
-                "or write coreset.meet(dataset)"
+                "or write coreset.attach(dataset)"
             )
         whole, labels = passed(self.model, self._dataset, self.passing, **self._reading)
         if self._labels is None:
@@ -170,27 +165,21 @@ class Samples:
         seen = record.seen
         age = epoch - seen[seen >= 0]
         mean, largest = (float(age.mean()), int(age.max())) if len(age) else (0.0, 0)
-        told = {"unseen": int((seen < 0).sum()), "age_mean": mean, "age_max": largest}
-        return {**told, "bytes_per_sample": record.bytes, "mapped": record.mapped, **record.skipped}
+        figures = {"unseen": int((seen < 0).sum()), "age_mean": mean, "age_max": largest}
+        return {**figures, "bytes_per_sample": record.bytes, "mapped": record.mapped, **record.skipped}
 
     def load(self, size: int | None, record: Mapping[str, Any] | None) -> None:
         """Put back a dataset's size and the state of a record, None: there is none."""
         self.size = size
-        self._record = None if record is None else Record.from_state(record, memory=self._memory, folder=self._folder)
+        self._record = (
+            None if record is None else OutputRecord.from_state(record, memory=self._memory, folder=self._folder)
+        )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Samples:
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
-        for name, value in self.__dict__.items():
-            made.__dict__[name] = value if name in _BY_REFERENCE else copy.deepcopy(value, memo)
-        return made
+    def __deepcopy__(self, memo: dict[int, Any]) -> KnownSamples:
+        return deepcopy_but(self, memo, self.__dict__, _BY_REFERENCE)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": None, "_dataset": None, "_reading": {}}  # the loader brings the data again
 
 
-def checked_model(model: Any) -> Model:
-    """``model`` if it is a module, a callable or None; else a TypeError."""
-    if model is None or (callable(model) and not isinstance(model, type)):
-        return model
-    raise TypeError(f"model must be a torch.nn.Module, a callable returning one or None, got {model!r}")
+Samples = KnownSamples  # its name in pickles of earlier versions

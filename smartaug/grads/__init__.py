@@ -2,15 +2,17 @@
 
 | file | holds |
 |---|---|
-| `first_order` | `direction`, `benefit`, `embeddings`, `Pass`: what reweighters and users call |
+| `first_order` | `direction`, `benefit`, `embeddings`, `ForwardPass`: what reweighters and users call |
 | `model_call` | the call of the model with other parameter values |
 | `tangents` | the derivative of its logits along a direction |
 | `untouched` | parameters, buffers, generators and modes put back, bit for bit |
 | `last_layer` | the model's last linear layer and its features |
+| `model_reference` | the user's model, held by reference |
 | `logits` | logits, log-probabilities and label distributions from what a model returns |
 """
 
 from .first_order import (
+    ForwardPass,
     Pass,
     Scope,
     benefit,
@@ -28,6 +30,7 @@ from .tangents import Method
 
 __all__ = [
     "Direction",
+    "ForwardPass",
     "Method",
     "Pass",
     "Scope",

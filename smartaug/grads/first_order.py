@@ -8,7 +8,7 @@ is what training on (x_i, label k) does: a step of size α down −log p_k(x_i) 
 One forward-mode pass gives all of B; Σ_k p[i, k] B[i, k] = 0 in every row, and Σ_k y[i, k] B[i, k] = ⟨∇ℓ_i, g⟩ for a
 label y. SAFLEX, MetaAugment, Learning to Reweight and Meta-Weight-Net are contractions of it.
 
-What: `direction` is g, `benefit` is B, `embeddings` are the factors of last-layer gradients, `Pass` is one forward pass
+What: `direction` is g, `benefit` is B, `embeddings` are the factors of last-layer gradients, `ForwardPass` is one pass
 that can be pulled back. When: inside reweighters; directly, to see which samples help. Cost, in forward passes of the
 batch (a training step is 3): direction 3 of the validation batch; benefit by "jvp" 2 where every operation has a fused
 forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference" 2, or 1 with the loop's own logits;
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -34,12 +34,13 @@ from torch import Tensor, nn
 from ..batch import Embedding
 from .last_layer import find_head, found_head, head_names, watched
 from .logits import Criterion, centred, columns, distributions, logits_of, mean_loss, wide
-from .model_call import Direction, call_model, device_of, trainable_values
+from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
 
 __all__ = [
     "Direction",
+    "ForwardPass",
     "Method",
     "Pass",
     "Scope",
@@ -60,7 +61,7 @@ Scope = Literal["full", "head"]
 @torch.inference_mode(False)
 def direction(
     model: nn.Module,
-    inputs: Any,
+    inputs: ModelInputs,
     target: Tensor,
     criterion: Criterion | None = None,
     *,
@@ -82,7 +83,7 @@ def direction(
     """
     if len(target) == 0:
         raise ValueError("direction needs at least one validation sample, got 0; pass validation data")
-    done = Pass(model, inputs, training=training, at=at, scope=scope, head=head)
+    done = ForwardPass(model, inputs, training=training, at=at, scope=scope, head=head)
     raw = done.raw.detach().requires_grad_()
     with torch.enable_grad():
         loss = mean_loss(raw, target.to(raw.device), criterion)
@@ -93,7 +94,7 @@ def direction(
 @torch.inference_mode(False)
 def benefit(
     model: nn.Module,
-    inputs: Any,
+    inputs: ModelInputs,
     direction: Mapping[str, Tensor],
     method: Method = "jvp",
     *,
@@ -119,8 +120,8 @@ def benefit(
     logits: what the model gave for these inputs with these parameters and in this mode, such as the training loop's own
     output. "difference" then is (z(w + εg) − z(w)) / ε, one forward pass; where that pass draws random numbers
     (dropout), or the logits are not the model's own to within a tenth of the difference (autocast, log-softmax),
-    which is looked at in calls 1, 2, 4, 8, ..., it makes both passes all the same. feature: (B, d) what the last linear
-    layer was given beside these logits: a direction of scope "head" then needs no pass.
+    which is checked in calls 1, 2, 4, 8, ..., it makes both passes all the same. feature: (B, d) what the last linear
+    layer was given when it made these logits: a direction of scope "head" then needs no pass.
 
     Raises ValueError for directions with unknown names, for "difference" with parameters narrower than float32, where
     rounding swamps it, and for logits with method "jvp", which has no use for them.
@@ -135,7 +136,7 @@ def benefit(
     if of_head and head is not None and logits is not None and feature is not None:
         z, h = logits.detach(), pushed(head_names(module, head), direction, feature.detach(), logits)
     elif of_head:
-        done = Pass(model, inputs, training=training, scope="head")
+        done = ForwardPass(model, inputs, training=training, scope="head")
         z, h = done.raw, done.push_head(direction)
     else:
         trainable = trainable_values(module, at)
@@ -151,7 +152,7 @@ def benefit(
 
 @torch.inference_mode(False)
 def embeddings(
-    model: nn.Module, inputs: Any, target: Tensor, *, head: str | None = None, training: bool | None = None
+    model: nn.Module, inputs: ModelInputs, target: Tensor, *, head: str | None = None, training: bool | None = None
 ) -> Embedding:
     """Last-layer gradients of the samples, factored: residual (B, K) = p − y and feature (B, d); and loss (B,), the
     cross entropy. All in float32 or wider.
@@ -159,7 +160,7 @@ def embeddings(
     target: (B,) class indices or (B, K) distributions. head: the name of the last linear layer, None finds it. Raises
     ValueError naming the candidates when it is not found.
     """
-    done = Pass(model, inputs, training=training, scope="head", head=head)
+    done = ForwardPass(model, inputs, training=training, scope="head", head=head)
     if done.feature is None:
         raise RuntimeError("a pass of head scope has features")
     log_p = done.log_p
@@ -167,7 +168,7 @@ def embeddings(
     return Embedding(log_p.exp() - labels, done.feature, -torch.where(labels == 0, 0.0, labels * log_p).sum(1))
 
 
-class Pass:
+class ForwardPass:
     """One forward pass of the user's model, that can be pulled back to parameters.
 
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
@@ -178,7 +179,7 @@ class Pass:
     def __init__(
         self,
         model: nn.Module,
-        inputs: Any,
+        inputs: ModelInputs,
         *,
         training: Mode = None,
         at: Mapping[str, Tensor] | None = None,
@@ -259,7 +260,7 @@ def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Dir
 
 
 @torch.inference_mode(False)
-def outputs(model: nn.Module, inputs: Any, *, training: bool | None = False) -> Tensor:
+def outputs(model: nn.Module, inputs: ModelInputs, *, training: bool | None = False) -> Tensor:
     """The raw logits (B, K) or (B,) of ``inputs``, detached; training: the mode, None is the model's own."""
     module = unwrapped(model)
     with untouched(module, training, device_of(inputs)), torch.no_grad():
@@ -296,3 +297,6 @@ def push_inputs(model: nn.Module, inputs: Tensor, tangent: Tensor) -> Tensor:
         live = dict(module.named_parameters())
         made = forward_ad.unpack_dual(call_model(module, live, forward_ad.make_dual(inputs.detach(), tangent.detach())))
         return torch.zeros_like(made.primal) if made.tangent is None else made.tangent
+
+
+Pass = ForwardPass  # its first name

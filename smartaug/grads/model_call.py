@@ -14,6 +14,7 @@ from .logits import logits_of
 from .untouched import generator_state, set_generator_state
 
 Direction = dict[str, Tensor]
+ModelInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]  # an argument, several, or keywords
 
 _relayable: WeakSet[nn.Module] = WeakSet()  # models that took channels-last images
 _contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not
@@ -30,7 +31,7 @@ def trainable_values(module: nn.Module, at: Mapping[str, Tensor] | None, needed:
     return found if at is None else {name: at.get(name, value) for name, value in found.items()}
 
 
-def call_model(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
+def call_model(module: nn.Module, values: Mapping[str, Tensor], inputs: ModelInputs) -> Tensor:
     """The raw logits (B, K) or (B,) with ``values`` as parameters and copies of the buffers.
 
     Convolutions on the CPU get their images in channels-last layout: half the time of a forward pass (measured on
@@ -54,7 +55,7 @@ def call_model(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> 
     return made
 
 
-def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) -> Tensor:
+def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: ModelInputs) -> Tensor:
     frozen = {name: part.detach() for name, part in module.named_parameters() if name not in values}
     buffers = {name: part.clone() for name, part in module.named_buffers()}
     args: tuple = (inputs,)
@@ -66,7 +67,7 @@ def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: Any) ->
     return logits_of(functional_call(module, {**buffers, **frozen, **values}, args, kwargs))
 
 
-def _relaid(module: nn.Module, inputs: Any) -> Tensor | None:
+def _relaid(module: nn.Module, inputs: ModelInputs) -> Tensor | None:
     """The images in channels-last layout, or None where that would not help."""
     if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.device.type != "cpu" or module in _contiguous_only:
         return None
@@ -75,7 +76,7 @@ def _relaid(module: nn.Module, inputs: Any) -> Tensor | None:
     return inputs.contiguous(memory_format=torch.channels_last)
 
 
-def device_of(inputs: Any) -> torch.device:
+def device_of(inputs: ModelInputs) -> torch.device:
     """The device of the first tensor among a model's inputs; the CPU without one."""
     parts = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, tuple) else (inputs,)
     return next((part.device for part in parts if isinstance(part, Tensor)), torch.device("cpu"))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
@@ -17,7 +17,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
 from .logits import wide
-from .model_call import Direction, call_model, device_of
+from .model_call import Direction, ModelInputs, call_model, device_of
 from .untouched import generator_state, same_state, set_generator_state, untouched
 
 Method = Literal["jvp", "difference"]
@@ -31,7 +31,7 @@ _other_logits: WeakSet[nn.Module] = WeakSet()  # models whose given logits were 
 
 def push(
     module: nn.Module,
-    inputs: Any,
+    inputs: ModelInputs,
     values: Direction,
     direction: Mapping[str, Tensor],
     method: Method,
@@ -65,7 +65,9 @@ def _fall_back(module: nn.Module, why: str) -> None:
     _log.warning("benefit of %s uses two reverse passes, about twice the cost: %s", type(module).__name__, why)
 
 
-def _forward_mode(module: nn.Module, inputs: Any, values: Direction, tangents: Direction) -> tuple[Tensor, Tensor]:
+def _forward_mode(
+    module: nn.Module, inputs: ModelInputs, values: Direction, tangents: Direction
+) -> tuple[Tensor, Tensor]:
     with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
         # torch scripts its own forward-mode rules when they are first met, and warns that scripting is deprecated
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
@@ -75,7 +77,9 @@ def _forward_mode(module: nn.Module, inputs: Any, values: Direction, tangents: D
         return z, torch.zeros_like(z) if h is None else h.detach()
 
 
-def _two_reverse(module: nn.Module, inputs: Any, values: Direction, tangents: Direction) -> tuple[Tensor, Tensor]:
+def _two_reverse(
+    module: nn.Module, inputs: ModelInputs, values: Direction, tangents: Direction
+) -> tuple[Tensor, Tensor]:
     """J t as the derivative of ⟨Jᵀu, t⟩ in u: the double-backward trick."""
     leaves = {name: values[name].detach().requires_grad_() for name in tangents}
     z = call_model(module, {**values, **leaves}, inputs)
@@ -89,7 +93,7 @@ def _two_reverse(module: nn.Module, inputs: Any, values: Direction, tangents: Di
 
 def _agrees(
     module: nn.Module,
-    inputs: Any,
+    inputs: ModelInputs,
     values: Direction,
     tangents: Direction,
     h: Tensor,
@@ -114,7 +118,7 @@ def _agrees(
 
 def _difference(
     module: nn.Module,
-    inputs: Any,
+    inputs: ModelInputs,
     values: Direction,
     tangents: Direction,
     training: bool | None,
@@ -150,7 +154,7 @@ def _difference(
 
 
 def _are_own(module: nn.Module, z: Tensor, up: Tensor, logits: Tensor, own: Callable[[], Tensor]) -> bool:
-    """Whether z are the model's logits, to within a tenth of what the step changed; looked at ever more rarely."""
+    """Whether z are the model's logits, to within a tenth of what the step changed; checked ever more rarely."""
     if module in _other_logits or logits.shape != up.shape or logits.dtype != up.dtype:
         return False
     calls = _given_logits[module] = _given_logits.get(module, 0) + 1
@@ -168,5 +172,5 @@ def _are_own(module: nn.Module, z: Tensor, up: Tensor, logits: Tensor, own: Call
     return False
 
 
-def _norm(parts: Any) -> Tensor:
+def _norm(parts: Iterable[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part.float()) for part in parts]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 Mode = bool | Literal["statistics"] | None
 
 
-def unwrapped(model: Any) -> nn.Module:
+def unwrapped(model: object) -> nn.Module:
     """The module inside DistributedDataParallel, DataParallel and `torch.compile`; names are then the user's own.
 
     Raises TypeError when ``model`` is no module, is sharded (FSDP), or has lazy parameters that no batch has shaped.

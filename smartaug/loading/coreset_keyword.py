@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from torch.utils.data import DistributedSampler, IterableDataset
@@ -10,7 +9,7 @@ from torch.utils.data import DistributedSampler, IterableDataset
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.selection import Selections
 from ..pipeline.stages import listed
-from ..warnings import NoEffectWarning
+from ..warnings import NoEffectWarning, warn
 from .sampler import CoresetSampler
 
 
@@ -32,13 +31,12 @@ def coreset_sampler(
         name = "sampler" if sampler is not None else "batch_sampler"
         raise ValueError(f"coreset= decides which samples are drawn, so {name}= must be left out; use shuffle=True")
     if getattr(coreset, "varies", False):
-        warnings.warn(
+        warn(
             f"{coreset!r} gives epochs of different lengths: size learning-rate schedules by loader.steps(epochs), and "
-            "mind that Lightning reads len(loader) once",
-            stacklevel=3,
+            "mind that Lightning reads len(loader) once"
         )
     elif len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
-        warnings.warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning, stacklevel=3)
+        warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning)
     return CoresetSampler(
         coreset,
         dataset=dataset,
@@ -62,8 +60,8 @@ def coreset_selections(coreset: Any, pipeline: Pipeline, dataset: Any, reading: 
             f"apply={coreset.apply!r} concerns augment= alone, and augment= is missing: what lift=True takes out of "
             "the dataset runs on all samples; write augment=RandAugment() and leave such transforms out of the dataset"
         )
-    if hasattr(coreset, "meet"):
-        coreset.meet(dataset, **reading)
+    if hasattr(coreset, "attach"):
+        coreset.attach(dataset, **reading)
     return Selections(coreset, len(dataset), pipeline.seed)
 
 

@@ -152,9 +152,9 @@ class DataLoader(TorchDataLoader[T]):
 
     def _activate(self, pipeline: Pipeline, batch_sampler: Any) -> None:
         self._pipeline = pipeline
-        meet = getattr(pipeline.reweight, "meet", None)
-        if meet is not None:
-            meet(self.dataset)
+        attach = getattr(pipeline.reweight, "attach", None)
+        if attach is not None:
+            attach(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
             pipeline.weight_of = self.sampler.weight_of
@@ -270,9 +270,9 @@ class DataLoader(TorchDataLoader[T]):
         self.__dict__.update(state)
         if self._pipeline is not None:  # pickling a Collate drops its stages, and a coreset its data; the loader brings
             self.collate_fn.attach(self._pipeline)
-            if hasattr(self.coreset, "meet"):
+            if hasattr(self.coreset, "attach"):
                 reading = {"collate_fn": self.collate_fn.inner, "inputs": self.inputs, "target": self.target}
-                self.coreset.meet(self.dataset, **reading)
+                self.coreset.attach(self.dataset, **reading)
 
 
 def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | None) -> Pipeline | None:

@@ -36,6 +36,7 @@ class BatchIterator:
                 self._pass.ended = True
             if self._running is not None:
                 self._running.forget()
+            self._pipeline.readers.look(ended=True)
             raise
         except Exception:  # a worker's error: its batch is gone, the pass goes on
             self._count()

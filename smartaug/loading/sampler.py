@@ -30,7 +30,7 @@ class CoresetSampler(DistributedSampler):
     reads. seed: an integer, or a function that gives one at the first pass. The epoch is counted, or what ``set_epoch``
     said last; passes: what counts it when that is somebody else's. base: a `DistributedSampler` of the user's whose
     rank, ranks, epoch, shuffle, seed and drop_last are followed. reading: how a coreset reads the dataset, see its
-    ``meet``.
+    ``attach``.
 
     It is a `DistributedSampler` only by type, so that Lightning and Fabric leave it alone: iterating it gives the whole
     epoch, and Accelerate shards that. `part` is one rank's share; `smartaug.DataLoader` draws that under
@@ -72,8 +72,8 @@ class CoresetSampler(DistributedSampler):
                 "CoresetSampler(coreset, size=len(dataset))"
             )
         self.coreset, self._source = selected, Selections(selected, size, seed)
-        if dataset is not None and hasattr(selected, "meet"):
-            selected.meet(dataset, **(reading or {}))
+        if dataset is not None and hasattr(selected, "attach"):
+            selected.attach(dataset, **(reading or {}))
 
     @property
     def epoch(self) -> int:  # type: ignore[override]

@@ -35,6 +35,7 @@ class Wrapped:
             self._running = running  # the latest of several live ones
             yield self._pipeline.run(data, None, running)
         self._running = None
+        self._pipeline.readers.look(ended=True)
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]

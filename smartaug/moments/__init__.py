@@ -11,7 +11,7 @@ any chain of plan-based augmentations, where the paper derives kernels for singl
 | name | what |
 |---|---|
 | `of`, `Moments`, `mixture` | mean image, variance image, covariance factor, eigen-images |
-| `loss_moments`, `report`, `Report` | mean and variance of the loss, per sample and over a data set |
+| `loss_moments`, `report`, `Report` | mean and variance of the loss, per sample and over a dataset |
 | `samples_needed` | how many draws estimate a mean loss to 1 % |
 | `saliency_alignment` | how much of the loss's gradient lies along what the augmentation moves |
 | `ExpectedLoss`, `ridge`, `squared_error` | training without sampling |

@@ -4,7 +4,7 @@ For z = W x + b and squared error, with mean μ and covariance Σ = F Fᵀ of th
 
     E ‖y − W T(x) − b‖² = ‖y − W μ − b‖² + ‖W F‖²_F,
 
-so the minimiser over a data set is W* = S_yμ (S_μμ + Σ_n Σ(x_n) + λ I)⁻¹, b* = ȳ − W* μ̄ (centred sums over the data
+so the minimiser over a dataset is W* = S_yμ (S_μμ + Σ_n Σ(x_n) + λ I)⁻¹, b* = ȳ − W* μ̄ (centred sums over the data
 set): ridge regression with the augmentation's own covariance as the ridge. For a network z = f(x) and a loss ℓ(z, y)
 with Hessian H the second-order term is ½ tr(H J Σ Jᵀ), J the Jacobian of f at μ (the curvature of f itself left out, as
 Gauss and Newton do); with Σ ≈ Σ_k v_k v_kᵀ it takes k Jacobian–vector products.
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import grads
 from ..batch import Target
-from ..loss import Loss, Rows, beside, joined
+from ..loss import Loss, Rows, joined, spread
 from .image import Moments, of
 from .loss import Criterion, checked_target, cross_entropy, plain_target, refuse_bytes
 from .source import MEMORY, NODES
@@ -145,7 +145,7 @@ class ExpectedLoss(nn.Module):
         z = grads.call(model, mean.to(dtype))
         weight = target._weight if isinstance(target, Target) else None
         if weight is not None:  # a sample of weight 0 adds nothing, even where its loss is infinite
-            z, *pushed = (torch.where(beside(weight, part).to(z.device) != 0, part, 0.0) for part in (z, *pushed))
+            z, *pushed = (torch.where(spread(weight, part).to(z.device) != 0, part, 0.0) for part in (z, *pushed))
         with torch.enable_grad():  # the curvature is a derivative where the model's is not asked for, too
             at = z if z.requires_grad else z.detach().requires_grad_()
             rows = self._rows(at, target)

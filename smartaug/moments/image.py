@@ -254,8 +254,8 @@ def summed(found: Source, augment: Any, dtype: torch.dtype) -> Moments:
 
     def blocks(first: int, last: int) -> Iterator[Tensor]:
         for block, made in found.blocks(first, last):
-            beside = (1, -1, 1, 1, 1)
-            yield (made.to(dtype) - mean[first:last, None]) * root[block].view(beside)
+            over_pixels = (1, -1, 1, 1, 1)
+            yield (made.to(dtype) - mean[first:last, None]) * root[block].view(over_pixels)
 
     error = _error(found, mean, variance, checked)
     settings: dict[str, Any] = {"exact": found.exact, "memory": found.memory, "uint8": kind == torch.uint8}

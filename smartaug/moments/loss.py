@@ -127,7 +127,7 @@ class Report:
         return samples_needed(self.mean, self.variance, rtol, confidence)
 
     def samples_for_the_mean(self, rtol: float = 0.01, confidence: float = 0.95) -> int:
-        """Draws that the data set's mean loss takes in all, every sample being drawn equally often."""
+        """Draws that the dataset's mean loss takes in all, every sample being drawn equally often."""
         return int(samples_needed(self.mean.mean()[None], self.variance.mean()[None], rtol, confidence))
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ class Report:
             f"loss under augmentation  {spread(self.mean, '.3g')}",
             f"its standard deviation   {spread(self.deviation(), '.3g')}",
             f"draws for 1 % of it      {spread(self.samples(), ',.0f')}",
-            f"draws for 1 % of the data set's mean loss: {self.samples_for_the_mean():,}",
+            f"draws for 1 % of the dataset's mean loss: {self.samples_for_the_mean():,}",
             f"saliency alignment       {spread(self.alignment, '.3f')} (a random direction: "
             f"{self.chance.double().median():.3f})",
         ]
@@ -208,7 +208,7 @@ def checked_target(target: Tensor, images: Tensor) -> Tensor:
 
 
 def _fitting(rows: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:
-    """The losses; a criterion's complaint about shapes and labels told in terms of the model and the target."""
+    """The losses; what a criterion says about shapes and labels, in terms of the model and the target."""
     if target.ndim == 2 and logits.ndim == 2 and target.shape[1] != logits.shape[1] and target.shape[1] > 1:
         raise ValueError(
             f"the target has {target.shape[1]} classes and the model {logits.shape[1]} outputs; give them as many"

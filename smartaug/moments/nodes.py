@@ -27,7 +27,7 @@ from ..augment.augmentation import equal_cuts, on_cpu
 from ..augment.plan import Branches, Call, Filter, Lookup, Plan, Segment, Tone
 
 _TRIED = 1024  # points at which a draw is moved to see whether any plan depends on it
-_LISTED = 1 << 18  # combinations of choices that are looked at before equal ones are joined
+_LISTED = 1 << 18  # combinations of choices that are listed before equal ones are joined
 _LEAST = (16, 8, 6)  # Gauss–Legendre nodes per draw, for one, two and three of them, below which Sobol is used
 _ORDER = 15  # nodes of a panel
 _SEED = 0x5EED  # of the points above and of Sobol's scrambling

@@ -65,7 +65,7 @@ class Source(ABC):
         """What version number ``version`` is, in words."""
 
 
-class Planned(Source):
+class PlannedSource(Source):
     """The nodes of a plan-based augmentation."""
 
     def __init__(self, augment: Augmentation, images: Tensor, limit: int, memory: int) -> None:
@@ -86,7 +86,7 @@ class Planned(Source):
         return self.nodes.plan.trace.describe(version)
 
 
-class Drawn(Source):
+class DrawnSource(Source):
     """Independent draws of any stages."""
 
     drawn = True
@@ -137,7 +137,7 @@ def source(augment: Any, images: Tensor, limit: int, memory: int, count: int | N
     for step in steps:
         refuse_mixing(step, images)
     if count is not None:
-        return Drawn(steps, images.detach(), count, seed, memory)
+        return DrawnSource(steps, images.detach(), count, seed, memory)
     for step in steps:
         if isinstance(step, Foreign) or _noisy(step, images):
             why = "has no plan" if isinstance(step, Foreign) else "draws noise for every pixel: it has no plan"
@@ -145,7 +145,7 @@ def source(augment: Any, images: Tensor, limit: int, memory: int, count: int | N
                 f"{name_of(step)} {why} that could be integrated over; take random draws and read the error bar: "
                 "moments.of(augment, images, draws=1000).error, or loss_moments(..., draws=1000)"
             )
-    return Planned(steps[0] if steps else Compose([]), images.detach(), limit, memory)
+    return PlannedSource(steps[0] if steps else Compose([]), images.detach(), limit, memory)
 
 
 def _noisy(step: Augmentation, images: Tensor) -> bool:

@@ -7,6 +7,8 @@
 | `inputs` | the inputs of a batch, and what would move with them |
 | `augmenting` | the augmenting half |
 | `weighing` | the reweighting half |
+| `readers` | whether anybody reads the weights and soft labels |
+| `criterion_arguments` | which of a criterion's arguments are the output and the target |
 | `selection` | which samples a coreset selects in an epoch |
 | `passes` | passes over the data and their epochs |
 """

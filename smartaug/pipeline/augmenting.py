@@ -65,7 +65,7 @@ def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
 class Augmenting:
     """Steps, as `as_steps` gives them, and what is known of how they run.
 
-    lifted: what was taken out of the data set, which also runs on samples that a coreset leaves alone. seed: of all
+    lifted: what was taken out of the dataset, which also runs on samples that a coreset leaves alone. seed: of all
     draws. names: of the user's transforms that were lifted.
     """
 
@@ -135,7 +135,7 @@ class Augmenting:
         rest: _Rest | None,
         first: int,
     ) -> tuple[Augmented, list[Tensor]]:
-        """Run all steps on every view, and on the ``rest`` what was lifted out of the data set; else it passes plain.
+        """Run all steps on every view, and on the ``rest`` what was lifted out of the dataset; else it passes plain.
 
         first: the number of the first view, of which draws are a function.
         """

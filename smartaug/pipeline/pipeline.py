@@ -13,36 +13,33 @@ Stages run in the main process when a batch is handed over, with the model as it
 
 from __future__ import annotations
 
-import inspect
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
+from .._base.protocols import refuse_other
 from ..augment.labels import mix_labels
 from ..augment.plan import Plan
-from ..batch import READ, Batch, Target
+from ..batch import Batch, Target, makers
 from ..lift import Lifted
-from ..warnings import NoEffectWarning
 from .augmenting import Augmenting, Samples, streams_of
 from .inputs import followers_of, found_inputs, masks_among, repeated
 from .passes import Passes, Running
-from .selection import CoresetLike, Selections
-from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, not_a_stage
+from .readers import Readers
+from .selection import Selections
+from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, refuse_another_policy
 from .weighing import Weighing
-
-_live: WeakValueDictionary[str, Pipeline] = WeakValueDictionary()
 
 
 def live(key: str) -> Pipeline | None:
     """The pipeline of that key in this process; None when it is gone."""
-    return _live.get(key)
+    found = makers.get(key)
+    return found if isinstance(found, Pipeline) else None
 
 
 def pipeline_of(target: Any) -> Pipeline | None:
@@ -53,8 +50,8 @@ def pipeline_of(target: Any) -> Pipeline | None:
 class Pipeline:
     """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
 
-    The arguments are those of `DataLoader`; classes: number of classes of the data set, or None when unknown.
-    lifted: what was taken out of the data set. fetching: a row for `explain` on how samples are fetched.
+    The arguments are those of `DataLoader`; classes: number of classes of the dataset, or None when unknown.
+    lifted: what was taken out of the dataset. fetching: a row for `explain` on how samples are fetched.
     """
 
     def __init__(
@@ -86,10 +83,9 @@ class Pipeline:
         }
         if returns not in ("same", "batch"):
             raise ValueError(f'returns must be "same" or "batch", got {returns!r}')
-        if inspect.isclass(reweight) or (reweight is not None and not callable(reweight)):
-            raise TypeError(not_a_stage("reweight", reweight, "a reweighter"))
-        if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
-            raise TypeError(not_a_stage("coreset", coreset, "a coreset"))
+        for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
+            if stage is not None:
+                refuse_other(keyword, stage)
         self.lifted, self.fetching = lifted, fetching
         steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
@@ -100,6 +96,7 @@ class Pipeline:
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
+        refuse_another_policy(reweight, self.steps)
         for part in flattened(self.steps):
             classes = getattr(part, "num_classes", None) or classes
         self.classes = classes
@@ -110,15 +107,16 @@ class Pipeline:
         self.passes = Passes()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
-        self._warned = False
+        self.readers = Readers()
         self._register()
 
     def _register(self) -> None:
         self.key = uuid.uuid4().hex
-        _live[self.key] = self
+        makers[self.key] = self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.readers = Readers()
         self._register()  # a copy is a pipeline of its own
 
     # --- running the stages ------------------------------------------------------------------------------------------
@@ -258,7 +256,9 @@ class Pipeline:
                 None if part is None else part.to(target.device, non_blocking=True)
                 for part in (batch.weight, batch.soft, batch.index)
             )
-            batch = Batch(batch.inputs, Target(target.plain, weight, soft, index, self.key), weight, soft, index)
+            read = weight is not None or soft is not None or self.weighing.late
+            key = self.readers.ticket(self.key) if read and self.returns == "same" else self.key
+            batch = Batch(batch.inputs, Target(target.plain, weight, soft, index, key), weight, soft, index)
         elif batch.weight is not None and self.returns != "batch":
             raise TypeError(
                 "the batch has weights, but no target tensor to carry them; name it with target='key', target=1 or "
@@ -272,37 +272,37 @@ class Pipeline:
         result = leaves.put(data, where, inputs)
         return result if label_path is None else leaves.put(result, label_path, batch.target)
 
-    # --- what is counted and told ------------------------------------------------------------------------------------
+    # --- what is counted and reported --------------------------------------------------------------------------------
 
     def _count(self, batch: Batch, length: int, augmented: int) -> None:
         self.counts["batches"] += 1
         self.counts["samples"] += length
         self.counts["augmented"] += augmented if self.steps else 0
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
-        unread = self.returns == "same" and self.key not in READ
-        if self.counts["weighted"] >= 20 and unread and not self._warned:
-            self._warned = True
-            warnings.warn(
-                "20 batches carried weights or soft labels that nobody has read, neither a smartaug.Loss nor by "
-                "target.weight or target.soft, so they had no effect; write criterion = smartaug.Loss(criterion) and "
-                "compute the loss outside the model",
-                NoEffectWarning,
-                stacklevel=2,
-            )
+        self.readers.look()
+
+    def was_read(self) -> None:
+        """Somebody read a weight or soft label of one of the targets; where they come with the loss, they are none."""
+        self.readers.met = self.readers.met or not self.weighing.late
+
+    @property
+    def watches(self) -> bool:
+        """Whether a stage needs the outputs that `Loss` sees."""
+        return self.weighing.late or bool(getattr(self.coreset, "observes", False))
 
     def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
         """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
 
         classifies: the outputs are logits of one class each; a coreset that records residuals p − y needs that.
         """
-        READ.add(self.key)
+        self.readers.met = True
         look = getattr(self.coreset, "observe", None)
         if look is None or index is None or not isinstance(output, Tensor):
             return
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
                 "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
-                "cross entropy, or select=smartaug.coreset.Uniform()"
+                "cross entropy, or select=smartaug.coreset.RandomSubset()"
             )
         unmixed = None
         if target._soft is not None and self.augmenting.mixes:
@@ -313,12 +313,12 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counts = {**self.counts, "fallbacks": self.weighing.fallbacks()}
-        told: dict[str, Any] = {"epoch": max(self.passes.epoch, 0), **counts, "seconds": self.seconds}
+        figures: dict[str, Any] = {"epoch": max(self.passes.epoch, 0), **counts, "seconds": self.seconds}
         for name in ("reweight", "coreset"):
             own = getattr(getattr(self, name), "stats", None)
             if own is not None:
-                told[name] = own()
-        return told
+                figures[name] = own()
+        return figures
 
     def explain(self) -> str:
         """A table: every stage in order, where it runs, and why; below a plan's stages its segments and backends."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
+from .._base.protocols import refuse_other
 from .._labels import label_column
 from .._ranks import here
 from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
@@ -83,8 +83,8 @@ def as_steps(augment: Any) -> list[Augmentation | Foreign]:
     steps: list[Augmentation | Foreign] = []
     group: list[Augmentation] = []
     for stage in stages:
-        if inspect.isclass(stage) or not (isinstance(stage, (Augmentation, Foreign)) or callable(stage)):
-            raise TypeError(not_a_stage("augment", stage, "an augmentation, a Kornia module or a callable on a batch"))
+        if not isinstance(stage, (Augmentation, Foreign)):
+            refuse_other("augment", stage)
         if isinstance(stage, Augmentation):
             group.append(stage)
             continue
@@ -104,11 +104,25 @@ def _grouped(group: list[Augmentation]) -> list[Augmentation]:
     return [Compose(group, backend=asked[0] if asked else None)]
 
 
-def not_a_stage(argument: str, given: Any, wanted: str) -> str:
-    """The error for something that is no stage; a class gets its own."""
-    if inspect.isclass(given):
-        return f"{argument} got the class {given.__name__}; make an object of it: {argument}={given.__name__}(...)"
-    return f"{argument} must be {wanted}, got {type(given).__name__}: {given!r}"
+def refuse_another_policy(reweight: Any, steps: Iterable[Any]) -> None:
+    """Raise a ValueError where a reweighter sets the probabilities of an augmentation that is not among the steps."""
+    policy = getattr(reweight, "policy", None)
+    if policy is not None and not any(part is policy for part in _all_parts(steps)):
+        raise ValueError(
+            f"{type(reweight).__name__} has the policy {policy!r}, which is not among the augmentations of this "
+            "loader, so what it learns would change nothing; give both the same object: "
+            "policy = smartaug.RandAugment(num_ops=2), augment=policy, "
+            f"reweight=smartaug.{type(reweight).__name__}(model, val_set, policy=policy)"
+        )
+
+
+def _all_parts(steps: Iterable[Any]) -> Iterator[Any]:
+    """Augmentations, and those inside others (`Compose`, combinators)."""
+    for step in steps:
+        yield step
+        held = vars(step).values() if isinstance(step, Augmentation) else ()
+        inside = [part for value in held for part in (value if isinstance(value, (list, tuple)) else [value])]
+        yield from _all_parts(part for part in inside if isinstance(part, Augmentation))
 
 
 def checked_device(device: torch.device | str) -> torch.device:

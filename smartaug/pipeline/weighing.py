@@ -1,8 +1,7 @@
-"""The reweighting half of the pipeline: asking the user's reweighter, and what becomes of its verdict."""
+"""The reweighting half of the pipeline: asking the user's reweighter, and what becomes of its weights and labels."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ..augment.plan import Trace
 from ..batch import Batch, Target
+from ..warnings import warn
 from .stages import checked_results, in_stage, name_of
 
 
@@ -18,7 +18,7 @@ class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
     Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
-    stats; ``meet(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch;
+    stats; ``attach(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch;
     ``settle(output, target)`` is called by `smartaug.Loss` and may give weights and labels then, or None.
     """
 
@@ -30,11 +30,16 @@ class Reweighter(Protocol):
 class Weighing:
     """A reweighter, or None, and the batches whose weights or labels it made were not finite."""
 
-    def __init__(self, reweight: Any) -> None:
+    def __init__(self, reweight: Reweighter | None) -> None:
         self.reweight = reweight
-        self._begun: int | None = None  # the epoch that the reweighter was told last
+        self._begun: int | None = None  # the epoch that the reweighter began last
         self._fallbacks = 0
         self._uncounted: Tensor | None = None  # fallbacks on an accelerator, read when asked for
+
+    @property
+    def late(self) -> bool:
+        """Whether weights and labels are made when `smartaug.Loss` shows the loop's own output."""
+        return getattr(self.reweight, "when", "batch") == "loss"
 
     def begin(self, epoch: int) -> None:
         """Tell the reweighter the epoch, once: a learned policy sets its probabilities before anything is drawn."""
@@ -45,32 +50,33 @@ class Weighing:
 
     def weighed(self, batch: Batch, trace: Trace) -> Batch:
         """The batch with the reweighter's weights and labels; as it is without a reweighter."""
-        if self.reweight is None:
+        reweight = self.reweight
+        if reweight is None:
             return batch
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
-        verdict = self._told(lambda: checked_results(self.reweight(given, trace), length), batch.index, batch.inputs)
-        return self._with(verdict, batch)
+        result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
+        return self._with(result, batch)
 
     def settled(self, output: Any, target: Target) -> Batch | None:
         """The weights and labels of a reweighter that waited for the loop's own ``output``; None: it did not."""
         ask = getattr(self.reweight, "settle", None)
-        made = None if ask is None else self._told(lambda: ask(output, target), target.index, output)
+        made = None if ask is None else self._called(lambda: ask(output, target), target.index, output)
         if made is None:
             return None
-        verdict = self._told(lambda: checked_results(made, len(target)), target.index, output)
-        return self._with(verdict, Batch(None, target.plain, target._weight, target._soft, target.index))
+        result = self._called(lambda: checked_results(made, len(target)), target.index, output)
+        return self._with(result, Batch(None, target.plain, target._weight, target._soft, target.index))
 
-    def _told(self, ask: Callable[[], Any], index: Tensor | None, shown: Any) -> Any:
+    def _called(self, ask: Callable[[], Any], index: Tensor | None, shown: Any) -> Any:
         """What the reweighter says; its errors name it and what it was shown."""
         try:
             return ask()
         except Exception as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", index, shown) from error
 
-    def _with(self, verdict: tuple[Tensor | None, Tensor | None], batch: Batch) -> Batch:
+    def _with(self, result: tuple[Tensor | None, Tensor | None], batch: Batch) -> Batch:
         """The batch with the reweighter's weights and labels."""
-        weight, soft = self._finite(*verdict, batch)
+        weight, soft = self._finite(*result, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
         weight = batch.weight if weight is None else weight.detach()
@@ -111,16 +117,14 @@ class Weighing:
 
     def _warn_fallback(self) -> None:
         if self._fallbacks == 1:
-            warnings.warn(
+            warn(
                 f"{name_of(self.reweight)} made weights or labels that are not finite; such batches keep weight 1 and "
-                'their own labels. loader.stats()["fallbacks"] counts them; look for NaN in the model\'s outputs',
-                stacklevel=2,
+                'their own labels. loader.stats()["fallbacks"] counts them; look for NaN in the model\'s outputs'
             )
 
     def explain(self, device: str) -> list[tuple[str, str, str]]:
         """The reweighter's row in the table of stages, if there is one."""
         if self.reweight is None:
             return []
-        late = getattr(self.reweight, "when", "batch") == "loss"
-        why = "in smartaug.Loss, with the loop's logits" if late else "at hand-over, with the model as it is then"
+        why = "in smartaug.Loss, with the loop's logits" if self.late else "at hand-over, with the model as it is then"
         return [(f"reweight: {name_of(self.reweight)}", device, why)]

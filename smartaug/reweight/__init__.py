@@ -8,13 +8,13 @@
 | `MetaWeightNet` | weights by a learned function of the loss |
 | `SAFLEX` | weights and soft labels that lower the validation loss most |
 | `SoftAugmentation` | labels softened by how much of the image is left; no model |
-| `Uniform` | leaves every batch as it is: the control |
+| `UniformWeights` (`Uniform`) | leaves every batch as it is: the control |
 
 | file | holds |
 |---|---|
 | `protocols` | what a method is: a `Rule` or a `Learner` |
 | `learned`, `meta` | the shell around any method; the shell of those that own a network |
-| `asked`, `waiting` | what a method may ask about a batch; batches between the loader and the loss |
+| `batch_gradients`, `waiting` | what a method may ask about a batch; batches between the loader and the loss |
 | `validation` | batches of validation data, and the split that keeps some |
 | `memory`, `figures`, `weights` | last weights of samples; what weights came to; their scaling to mean 1 |
 """
@@ -27,7 +27,7 @@ from .meta_weight_net import MetaWeightNet
 from .protocols import Gradients, Learner, Rule
 from .saflex import SAFLEX
 from .soft_augmentation import SoftAugmentation
-from .uniform import Uniform
+from .uniform_weights import Uniform, UniformWeights
 from .validation import split_validation
 
 __all__ = [
@@ -43,5 +43,6 @@ __all__ = [
     "Rule",
     "SoftAugmentation",
     "Uniform",
+    "UniformWeights",
     "split_validation",
 ]

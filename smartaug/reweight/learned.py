@@ -6,9 +6,7 @@ batch, normalises weights over all ranks, and keeps what a checkpoint needs.
 
 from __future__ import annotations
 
-import copy
 import time
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -18,20 +16,20 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from .. import grads
+from .._base.protocols import refuse_other
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
+from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.untouched import Mode, unwrapped
-from ..warnings import NoEffectWarning
-from .asked import Asked
+from .batch_gradients import BatchGradients
 from .figures import Figures
 from .memory import Memory
-from .protocols import Gradients, Rule, Verdict
+from .protocols import Gradients, OperationTrace, Rule, ValidationSet, WeightsAndLabels
 from .validation import ValidationBatches
 from .waiting import Shown, Waiting
 from .weights import normalised
 
-Model = nn.Module | Callable[[], nn.Module] | None
 _WAITING = 4  # batches that may be between the loader and the loss; loops fetch one or two ahead
 
 
@@ -53,20 +51,21 @@ class Reweighting(ABC):
 
     scope: "full", or "head" for the last linear layer alone (cheap, and no stand-in: its cosine to the full benefits
     was 0.2 and 0.7 in the median of two runs, and negative at worst). head: that layer's name, None finds it. method:
-    "jvp" or "difference", see `smartaug.grads.benefit`. every: batches that share a direction; all of them are weighed
-    (directions 4 and 8 steps old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative at worst;
-    training lost little on digits and 9 points on CIFAR-10N, see benchmarks/results). weigh_every: batches of which one
-    is weighed; in the others each sample keeps its last weight and label. when: "batch" weighs a batch as the loader
-    hands it over; "loss" waits for `smartaug.Loss` to show the loop's own logits, which saves one of the two passes of
-    method="difference" and the only one of scope="head". `Loss` then needs the whole batch at once, and
+    "jvp" or "difference", see `smartaug.grads.benefit`. every: batches (not epochs) that share a direction; all of them
+    are weighed (directions 4 and 8 steps old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative
+    at worst; training lost little on digits and 9 points on CIFAR-10N, see benchmarks/results). weigh_every: batches of
+    which one is weighed; in the others each sample keeps its last weight and label. when: "batch" weighs a batch as the
+    loader hands it over; "loss" waits for `smartaug.Loss` to show the loop's own logits, which saves one of the two
+    passes of method="difference" and the only one of scope="head". `Loss` then needs the whole batch at once, and
     ``target.weight`` stays 1: only `Loss` sees the weights. ema: share of the old direction in the new one, in [0, 1).
-    warmup: batches at the start that are left as they are. seed: of validation batches and noise.
+    warmup: batches at the start that are left as they are (an epoch has len(loader) of them). seed: of validation
+    batches and noise.
     """
 
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
         validation_batch: int = 64,
         transform: Callable[[Tensor], Tensor] | None = None,
@@ -99,7 +98,9 @@ class Reweighting(ABC):
                 raise ValueError(f"{name} must be a number of batches ≥ {least}, got {value!r}; write {name}={least}")
         if not 0.0 <= ema < 1.0:
             raise ValueError(f"ema must be in [0, 1), got {ema!r}; ema=0.0 turns it off")
-        self._model = _checked(model)
+        if criterion is not None:
+            refuse_other("criterion", criterion)
+        self._model = checked_model(model)
         self.validation = ValidationBatches(val_set, validation_batch, seed, transform)
         self.val_set, self.criterion, self.scope, self.head, self.method = val_set, criterion, scope, head, method
         self.every, self.weigh_every, self.ema, self.warmup, self.seed = every, weigh_every, ema, warmup, seed
@@ -112,10 +113,9 @@ class Reweighting(ABC):
         self._record = Figures()
         self._waiting: list[Waiting] = []
         self._listener = Listener()
-        self._unmet = 0  # batches handed over in a row that no loss has shown
 
     @abstractmethod
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
+    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
         """Weights (B,) of any mean and soft labels (B, K) for a batch; None leaves them as they are."""
 
     # --- the model ---------------------------------------------------------------------------------------------------
@@ -123,51 +123,43 @@ class Reweighting(ABC):
     @property
     def model(self) -> nn.Module:
         """The network; raises RuntimeError before it is known."""
-        found = self._model
-        if found is not None and not isinstance(found, nn.Module):
-            found = found()
-        if found is None:
-            name = type(self).__name__
-            raise RuntimeError(
-                f"{name} has no model (pickling drops it); write reweight = smartaug.{name}(model, val_set), or "
-                "loader.reweight.bind(model)"
-            )
-        return found
+        name = type(self).__name__
+        return known_model(
+            self._model,
+            f"{name} has no model (pickling drops it); write reweight = smartaug.{name}(model, val_set), or "
+            "loader.reweight.bind(model)",
+        )
 
     def bind(self, model: Model) -> Reweighting:
         """Use this model from now on; returns self."""
-        self._model = _checked(model)
+        self._model = checked_model(model)
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reweighting:
-        made = type(self).__new__(type(self))
-        memo[id(self)] = made
+        state = {**self.__getstate__(), "_model": self._model}
         shared = ("_model", "val_set", "validation", "criterion", "policy", "optimizer")
-        for name, value in self.__getstate__().items():
-            made.__dict__[name] = value if name in shared else copy.deepcopy(value, memo)
-        made._model = self._model
-        return made
+        return deepcopy_but(self, memo, state, shared)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_unmet": 0}
+        return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener()}
 
-    def meet(self, dataset: Any) -> None:
+    def attach(self, dataset: object) -> None:
         """The loader tells which data it trains on; a validation set out of it is warned about."""
         self.validation.warn_if_shared(dataset, type(self).__name__)
 
     # --- a batch -----------------------------------------------------------------------------------------------------
 
-    def __call__(self, batch: Batch, trace: Any) -> Verdict:
+    def __call__(self, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
         """``(weight, soft)`` of a batch: weights have mean 1 over the batches of all ranks."""
         if self.when == "loss":
             self._wait(batch, trace)
             return None, None
-        return self._judged(batch, trace, None)
+        return self._weigh_now(batch, trace, None)
 
-    def settle(self, output: Any, target: Target) -> Verdict | None:
-        """With when="loss": the verdict on the batch of ``target`` from the loop's own ``output``; else None.
+    def settle(self, output: Any, target: Target) -> WeightsAndLabels | None:
+        """With when="loss": weights and labels of the batch of ``target`` from the loop's own ``output``; else None.
 
-        The same verdict for a batch that is shown again. Raises RuntimeError for rows that are no whole batch of late.
+        The same ones for a batch that is shown again. Raises RuntimeError for rows that are no whole batch of late.
         """
         if self.when == "batch":
             return None
@@ -182,17 +174,16 @@ class Reweighting(ABC):
                 f"of the loader, and Loss got {len(target)} other rows; give Loss the whole batch at once, or write "
                 'when="batch"'
             )
-        self._unmet = 0
-        if found.verdict is None and found.batch is not None:
+        if found.result is None and found.batch is not None:
             logits = logits_of(output).detach()
-            shown = Shown(logits, self._listener.feature(logits))  # before passes of our own are heard
-            found.verdict = self._judged(found.batch, found.trace, shown)
+            shown = Shown(logits, self._listener.feature(logits))  # before a pass of our own replaces it
+            found.result = self._weigh_now(found.batch, found.trace, shown)
             found.batch = None
             if all(one.batch is None for one in self._waiting):
                 self._listener.stop()
-        return found.verdict
+        return found.result
 
-    def _wait(self, batch: Batch, trace: Any) -> None:
+    def _wait(self, batch: Batch, trace: OperationTrace | None) -> None:
         if batch.index is None:
             raise ValueError(
                 'when="loss" needs the dataset indices of a batch, and this one has none (an IterableDataset, or a '
@@ -201,17 +192,9 @@ class Reweighting(ABC):
         self._waiting = [*self._waiting[1 - _WAITING :], Waiting(batch, trace)]
         if self.scope == "head":
             self._listener.start(unwrapped(self.model), self.head)
-        self._unmet += 1
-        if self._unmet == 20:
-            warnings.warn(
-                f'{type(self).__name__} with when="loss" waits, and no smartaug.Loss has met 20 batches, so it has no '
-                "effect; write criterion = smartaug.Loss(criterion) and compute the loss outside the model",
-                NoEffectWarning,
-                stacklevel=2,
-            )
 
-    def _judged(self, batch: Batch, trace: Any, shown: Shown | None) -> Verdict:
-        """The verdict on a batch, of whose forward pass the training loop may have shown the end."""
+    def _weigh_now(self, batch: Batch, trace: OperationTrace | None, shown: Shown | None) -> WeightsAndLabels:
+        """Weights and labels of a batch, of whose forward pass the training loop may have shown the end."""
         started = time.perf_counter()
         if self.step < self.warmup:
             self.step += 1
@@ -219,7 +202,7 @@ class Reweighting(ABC):
         if (self.step - self.warmup) % self.weigh_every:
             weight, soft = self._recalled(batch)
         else:
-            asked = Asked(
+            gradients = BatchGradients(
                 batch,
                 shown,
                 model=lambda: self.model,
@@ -228,18 +211,18 @@ class Reweighting(ABC):
                 head=self.head,
                 method=self.method,
             )
-            weight, soft = self.weigh(asked, batch, trace)
+            weight, soft = self.weigh(gradients, batch, trace)
             if weight is not None:
                 weight = normalised(weight)
             if self.weigh_every > 1 and batch.index is not None and weight is not None:
                 # a mixed sample's label belongs to this mix alone
                 self._memory.note(batch.index, weight, soft if batch.soft is None else None)
-            self._record.note(weight, soft, asked.labels)
+            self._record.note(weight, soft, gradients.labels)
         self.step += 1  # a batch that failed was not seen
         self._record.seconds += time.perf_counter() - started
         return weight, soft
 
-    def _recalled(self, batch: Batch) -> Verdict:
+    def _recalled(self, batch: Batch) -> WeightsAndLabels:
         if batch.index is None:
             return None, None
         classes = self._memory.soft.shape[1]
@@ -265,10 +248,11 @@ class Reweighting(ABC):
         if self.ema and self._direction is not None:
             made = {name: part.lerp(self._direction[name], self.ema) for name, part in made.items()}
         self._age = 1
+        # one that is not finite spoils its own batch and no later one
+        fine = torch.stack([torch.isfinite(part).all() for part in made.values()]).all()
         if self._direction is None:
-            self._direction = made
-        else:  # one that is not finite spoils its own batch and no later one; no look at the device
-            fine = torch.stack([torch.isfinite(part).all() for part in made.values()]).all()
+            self._direction = made if bool(fine) else None  # one look at the device, at the start of a run
+        else:  # none any more
             self._direction = {name: torch.where(fine, part, self._direction[name]) for name, part in made.items()}
         return made
 
@@ -277,7 +261,7 @@ class Reweighting(ABC):
     def stats(self) -> dict[str, Any]:
         """Over all weighed batches: mean weight, share of weights at zero, label entropy in nats, share of labels moved
         (another class became the likeliest), batches that were not finite, seconds a batch."""
-        return {"batches": self.step, **self._record.told(max(1, self.step - self.warmup))}
+        return {"batches": self.step, **self._record.summary(max(1, self.step - self.warmup))}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, the direction in use, remembered weights and figures: tensors and plain values."""
@@ -303,21 +287,12 @@ class Reweighting(ABC):
 class ByRule(Reweighting):
     """A shell for any `Rule`: ``ByRule(rule, model, val_set, ...)``; the other arguments are `Reweighting`'s."""
 
-    def __init__(self, rule: Rule, model: Model, val_set: Any, **settings: Any) -> None:
-        if not callable(rule):
-            raise TypeError(f"rule must be a callable (B, log_p, batch) -> (weight, soft), got {type(rule).__name__}")
+    def __init__(self, rule: Rule, model: Model, val_set: ValidationSet, **settings: Any) -> None:
+        refuse_other("rule", rule)
         super().__init__(model, val_set, **settings)
         self.rule = rule
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
+    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
         """What the rule says about the batch's benefits."""
         log_p, benefits = grads.benefit()
         return self.rule(benefits, log_p, batch._replace(soft=grads.labels))
-
-
-def _checked(model: Any) -> Model:
-    if model is not None and not callable(model):
-        raise TypeError(
-            f"model must be a torch.nn.Module, a callable returning one, or None, got {type(model).__name__}"
-        )
-    return model

@@ -12,14 +12,12 @@ validation batches are class-balanced, in evaluation mode.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ..batch import Batch
 from .learned import Reweighting
-from .protocols import Gradients
+from .protocols import Gradients, OperationTrace
 from .weights import with_mean_one
 
 
@@ -33,7 +31,7 @@ class LearningToReweight(Reweighting):
         weight = torch.where(agreement < 0, torch.zeros_like(agreement), agreement)
         return (with_mean_one(weight) if normalise else weight), None
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, None]:
+    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> tuple[Tensor, None]:
         """The rule on this batch's benefits."""
         log_p, benefits = grads.benefit()
         return self.rule(benefits, log_p, grads.labels, normalise=False)

@@ -16,23 +16,24 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from ..batch import Batch
-from ..grads import Pass
-from .learned import Model, Reweighting
-from .protocols import Gradients
+from ..grads import ForwardPass
+from ..grads.model_reference import Model
+from .learned import Reweighting
+from .protocols import Gradients, OperationTrace, ValidationSet
 
 
 class MetaLearner(Reweighting):
     """A `Reweighting` that owns a network; subclasses say what it sees and how its outputs share the loss.
 
     lr: α of the pseudo step; optimizer: read α from this optimiser's first group instead, at every step. policy_lr: of
-    the network's Adam. every: batches per policy step; the others are weighed by the network as it is. The other
-    arguments are `Reweighting`'s.
+    the network's Adam. every: batches (not epochs) per policy step; the others are weighed by the network as it is. The
+    other arguments are `Reweighting`'s.
     """
 
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
         lr: float = 0.1,
         optimizer: torch.optim.Optimizer | None = None,
@@ -59,7 +60,9 @@ class MetaLearner(Reweighting):
         """The network for inputs of these widths; its output is (B,) in (0, 1)."""
 
     @abstractmethod
-    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+    def network_inputs(
+        self, grads: Gradients, graph: bool, batch: Batch, trace: OperationTrace | None
+    ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
         """The batch's pass, with its graph if ``graph``, and what the network sees of the batch: tensors (B, width)."""
 
     @staticmethod
@@ -67,21 +70,21 @@ class MetaLearner(Reweighting):
     def shares(P: Tensor) -> Tensor:
         """c(P): (B,) shares of the losses in the pseudo step, differentiable in P; sums run over all ranks."""
 
-    def noted(self, P: Tensor, trace: Any) -> None:
+    def record_weights(self, P: Tensor, trace: OperationTrace | None) -> None:
         """Called with every batch's weights P (B,) in (0, 1)."""
 
     # --- a batch -----------------------------------------------------------------------------------------------------
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, None]:
+    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> tuple[Tensor, None]:
         """P of the network after its step, as weights."""
         learning = (self.step - self.warmup) % (self.every * self.weigh_every) == 0
-        _, seen = self.look(grads, learning, batch, trace)
+        _, seen = self.network_inputs(grads, learning, batch, trace)
         net = self._ready(tuple(part.shape[1] for part in seen), seen[0])
         if learning:
             self._learn(net, grads, seen)
         with torch.no_grad():
             P = net(*seen)
-        self.noted(P, trace)
+        self.record_weights(P, trace)
         return P, None
 
     @torch.enable_grad()

@@ -23,11 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from .. import _ranks as ranks
+from .._base.protocols import refuse_other
 from ..batch import Batch
-from ..grads import Pass
-from .learned import Model
+from ..grads import ForwardPass
+from ..grads.model_reference import Model
 from .meta import MetaLearner
-from .protocols import Gradients
+from .protocols import Gradients, OperationTrace, PolicyLike, ValidationSet
 
 
 class PolicyNet(nn.Module):
@@ -89,9 +90,9 @@ class MetaAugment(MetaLearner):
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
-        policy: Any = None,
+        policy: PolicyLike | None = None,
         operations: Sequence[str] | None = None,
         num_ops: int | None = None,
         ranges: Mapping[str, tuple[float, float]] | None = None,
@@ -100,11 +101,8 @@ class MetaAugment(MetaLearner):
         **settings: Any,
     ) -> None:
         super().__init__(model, val_set, **settings)
-        if policy is not None and not all(hasattr(policy, name) for name in ("probabilities", "entries", "num_ops")):
-            raise TypeError(
-                f"policy must be an augmentation that draws from probabilities, got {type(policy).__name__}; write "
-                "policy = smartaug.RandAugment(num_ops=2) and give it to augment= as well"
-            )
+        if policy is not None:
+            refuse_other("policy", policy)
         if not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon must be in [0, 1], got {epsilon!r}; the paper's is 0.1")
         if not isinstance(history, int) or history < 1:
@@ -136,7 +134,9 @@ class MetaAugment(MetaLearner):
         """The paper's network."""
         return PolicyNet(*widths)
 
-    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+    def network_inputs(
+        self, grads: Gradients, graph: bool, batch: Batch, trace: OperationTrace | None
+    ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
         """Features (B, d), and the embedding of the operations (B, O·N), a zero column without operations."""
         done = grads.rows(features=True, graph=graph)
         if done.feature is None:
@@ -183,15 +183,15 @@ class MetaAugment(MetaLearner):
         """P / ΣP over all ranks."""
         return _Shares.apply(P)
 
-    def noted(self, P: Tensor, trace: Any) -> None:
-        """The table hears what each sequence of operations received."""
+    def record_weights(self, P: Tensor, trace: OperationTrace | None) -> None:
+        """Add to the table what each sequence of operations received."""
         columns = self._columns(trace)
         if self.table is not None and columns is not None:
             operations = columns[0]
             whole = (operations >= 0).all(1)
             self.table.note(operations[whole], P.cpu()[whole])
 
-    def _columns(self, trace: Any) -> tuple[Tensor, Tensor] | None:
+    def _columns(self, trace: OperationTrace | None) -> tuple[Tensor, Tensor] | None:
         """Operations (B, N) int64 into ``operations``, −1 for others, and their magnitudes (B, N) in the trace's unit.
 
         The N columns of the trace that hold most of the operations.
@@ -212,8 +212,8 @@ class MetaAugment(MetaLearner):
     def stats(self) -> dict[str, Any]:
         """Also ``operations``, the names, and ``probabilities``, the table as an array (O,) * N."""
         table = self.probabilities
-        told = {} if table is None else {"operations": self.operations, "probabilities": table.numpy()}
-        return {**super().stats(), **told}
+        own = {} if table is None else {"operations": self.operations, "probabilities": table.numpy()}
+        return {**super().stats(), **own}
 
     def state_dict(self) -> dict[str, Any]:
         """Also the table of pairs and the epoch it stands at."""

@@ -9,16 +9,14 @@ second-order graph; validation batches are class-balanced, in evaluation mode; l
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from ..batch import Batch
-from ..grads import Pass
+from ..grads import ForwardPass
 from .meta import MetaLearner
-from .protocols import Gradients
+from .protocols import Gradients, OperationTrace
 
 
 class LossNet(nn.Module):
@@ -40,7 +38,9 @@ class MetaWeightNet(MetaLearner):
         """The paper's network."""
         return LossNet()
 
-    def look(self, grads: Gradients, graph: bool, batch: Batch, trace: Any) -> tuple[Pass, tuple[Tensor, ...]]:
+    def network_inputs(
+        self, grads: Gradients, graph: bool, batch: Batch, trace: OperationTrace | None
+    ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
         """The losses of the batch (B, 1)."""
         done = grads.rows(graph=graph)
         return done, (-(grads.labels * done.log_p).sum(1, keepdim=True),)

@@ -2,22 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from ..batch import Batch
-from ..grads import Direction, Pass
+from ..grads import Direction, ForwardPass
 
-Verdict = tuple[Tensor | None, Tensor | None]  # weight (B,), soft labels (B, K); None leaves them as they are
+WeightsAndLabels = tuple[Tensor | None, Tensor | None]  # weight (B,), soft labels (B, K); None leaves them as they are
+
+
+class OperationTrace(Protocol):
+    """Which operations a batch went through, as the plan of its augmentations says."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The operations' names."""
+        ...
+
+    @property
+    def ops(self) -> Tensor:
+        """(B, N) int64 positions in ``names``: the N operations of each sample, in their order."""
+        ...
+
+    @property
+    def magnitudes(self) -> Tensor:
+        """(B, N) what each was given, in its own unit; 0 where it takes nothing."""
+        ...
+
+
+class MapStyle(Protocol):
+    """A dataset that is read by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+ValidationSet = MapStyle | tuple[Tensor, Tensor]  # a dataset of (input, label) samples, or both as tensors
+
+
+class PolicyLike(Protocol):
+    """An augmentation whose operations are drawn with probabilities that somebody else may set."""
+
+    probabilities: Tensor | None
+    num_ops: int
+
+    def entries(self, height: int, width: int) -> Sequence[tuple[str, Any]]:
+        """The operations that it draws from on images of that size: their names, and what they are given."""
+        ...
 
 
 @runtime_checkable
 class Rule(Protocol):
     """A pure function of benefits; it never sees the model, so it can be tried with ``torch.randn``."""
 
-    def __call__(self, B: Tensor, log_p: Tensor, batch: Batch) -> Verdict:
+    def __call__(self, B: Tensor, log_p: Tensor, batch: Batch) -> WeightsAndLabels:
         """B, log_p: (B, K), see `smartaug.grads.benefit`; ``batch.soft`` (B, K) holds the upstream labels."""
         ...
 
@@ -30,8 +71,8 @@ class Gradients(Protocol):
         """(B, K) upstream labels as distributions."""
         ...
 
-    def rows(self, features: bool = False, graph: bool = True) -> Pass:
-        """One forward pass of the batch, made once: log-probabilities, `Pass.pull`, features where asked for."""
+    def rows(self, features: bool = False, graph: bool = True) -> ForwardPass:
+        """One forward pass of the batch, made once: log-probabilities, `ForwardPass.pull`, features where asked for."""
         ...
 
     def pseudo_step(self, weight: Tensor, lr: float) -> Direction:
@@ -51,6 +92,6 @@ class Gradients(Protocol):
 class Learner(Protocol):
     """A method that owns parameters. It may offer ``probabilities``, which a policy reads at the next epoch."""
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> Verdict:
+    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
         """Weights and soft labels of this batch; the learner's own parameters may take a step."""
         ...

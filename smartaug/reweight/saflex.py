@@ -8,7 +8,7 @@ digits with 40 % flipped labels it ends 6 points below plain training after 5 ep
 after 20 and 11 above after 60, when plain training gives a fifth of the wrong labels back; label smoothing of 0.4
 alone, or the rule on random benefits, gives about 9 of these 11. On CIFAR-10N (17 % wrong), 12 epochs with crop and
 flip, it ends 6 points below, 4 with statistics="batch": plain training gives 15 % of the wrong labels back, and 14 %
-where it never saw them, so nothing is memorised yet and knowing the wrong labels would win 1 point; a single verdict
+where it never saw them, so nothing is memorised yet and knowing the wrong labels would win 1 point; a single weight
 tells right from wrong labels little better than chance (AUROC 56, digits 88, the loss alone 73); and its price is paid
 in full, a fifth of the samples at weight 0, softer labels, and noise of the validation gradient, which is common to a
 batch and does not average out (along random directions: 9 points below plain; benchmarks/results/learning.json,
@@ -32,8 +32,9 @@ from torch import Tensor
 from .. import _ranks as ranks
 from .. import draws
 from ..batch import Batch
-from .learned import Model, Reweighting
-from .protocols import Gradients
+from ..grads.model_reference import Model
+from .learned import Reweighting
+from .protocols import Gradients, OperationTrace, ValidationSet
 from .weights import with_mean_one
 
 
@@ -49,7 +50,7 @@ class SAFLEX(Reweighting):
     def __init__(
         self,
         model: Model,
-        val_set: Any,
+        val_set: ValidationSet,
         *,
         temperature: float = 1.0,
         penalty: float = 3.0,
@@ -94,7 +95,7 @@ class SAFLEX(Reweighting):
         weight = torch.where(torch.isfinite(gain), (gain >= 0).to(B.dtype), gain)
         return (with_mean_one(weight) if normalise else weight), soft
 
-    def weigh(self, grads: Gradients, batch: Batch, trace: Any) -> tuple[Tensor, Tensor]:
+    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> tuple[Tensor, Tensor]:
         """The rule on this batch's benefits, with the spread of the benefits taken over all ranks."""
         log_p, benefits = grads.benefit()
         one = torch.ones_like(benefits)

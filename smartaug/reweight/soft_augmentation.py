@@ -9,13 +9,14 @@ differs: v is read from the trace of the stages, here `Erase`; for other stages 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads.logits import distributions
+from .protocols import OperationTrace
 from .weights import normalised
 
 
@@ -32,11 +33,13 @@ class SoftAugmentation:
         *,
         p_min: float | None = None,
         k: float = 2.0,
-        visible: Callable[[Batch, Any], Tensor] | None = None,
+        visible: Callable[[Batch, OperationTrace], Tensor] | None = None,
         reweight: bool = True,
     ) -> None:
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f"num_classes must be an integer ≥ 2, got {num_classes!r}; write SoftAugmentation(10)")
+        if visible is not None:
+            refuse_other("visible", visible)
         p_min = 1.0 / num_classes if p_min is None else p_min
         if not 0.0 <= p_min <= 1.0:
             raise ValueError(f"p_min must be in [0, 1], got {p_min!r}; None is 1 / num_classes")
@@ -51,14 +54,14 @@ class SoftAugmentation:
         others = (1 - soft_upstream) / (soft_upstream.shape[1] - 1)
         return p, p[:, None] * soft_upstream + (1 - p)[:, None] * others
 
-    def __call__(self, batch: Batch, trace: Any) -> tuple[Tensor | None, Tensor]:
+    def __call__(self, batch: Batch, trace: OperationTrace) -> tuple[Tensor | None, Tensor]:
         """``(weight, soft)``: weights of mean 1, or None with reweight=False."""
         upstream = distributions(batch.target if batch.soft is None else batch.soft, self.num_classes)
         seen = self._left_by_erase(trace) if self.visible is None else self.visible(batch, trace)
         p, soft = self.rule(seen.to(upstream.device, upstream.dtype), upstream, self.p_min, self.k)
         return (normalised(p) if self.reweight else None), soft
 
-    def _left_by_erase(self, trace: Any) -> Tensor:
+    def _left_by_erase(self, trace: OperationTrace) -> Tensor:
         if "Erase" not in trace.names:
             raise ValueError(
                 "SoftAugmentation reads the visible fraction from Erase, which is not among the stages "

@@ -89,10 +89,7 @@ class ValidationBatches:
     def warn_if_shared(self, training: Any, method: str) -> None:
         """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
         mine, ours = _members(self.data), _members(training)
-        shared = 0
-        if mine[0] & ours[0]:
-            every = len(training) if hasattr(training, "__len__") else self.count
-            shared = len((mine[1] or set(range(every))) & (ours[1] or set(range(every))))
+        shared = len(set(mine[1]) & set(ours[1])) if mine[0] & ours[0] else 0
         if shared:
             warnings.warn(
                 f"{shared} of the {self.count} samples of {method}'s val_set are in the training set, where the model "
@@ -156,18 +153,22 @@ def class_of(labels: Tensor) -> Tensor:
     return (flat > 0.5).long() if flat.is_floating_point() else flat.long()
 
 
-def _members(data: Any) -> tuple[set[int], set[int] | None]:
-    """The identities of what a dataset is made from, and which of its indices are used (None: all)."""
+def _members(data: Any) -> tuple[set[int], Sequence[int]]:
+    """The identities of what a dataset is made from, and which rows of that it has (of tensors, of their memory)."""
     used: list[int] | None = None
     while isinstance(data, Subset):
         indices = [int(index) for index in data.indices]
         used = indices if used is None else [indices[place] for place in used]
         data = data.dataset
     parts = data if isinstance(data, tuple) else getattr(data, "tensors", None)
-    stored = (
-        {parts[0].untyped_storage().data_ptr()} if isinstance(parts, tuple) and isinstance(parts[0], Tensor) else set()
-    )
-    return {id(data), *stored}, None if used is None else set(used)
+    first = parts[0] if isinstance(parts, tuple) and parts else None
+    if isinstance(first, Tensor) and first.ndim:
+        stored, count = {first.untyped_storage().data_ptr()}, len(first)
+        start = first.storage_offset() // max(1, first.stride(0))  # of a view: where its rows begin
+    else:
+        stored, count, start = set(), len(data) if hasattr(data, "__len__") else 0, 0
+    rows = range(start, start + count) if used is None else [start + row for row in used]
+    return {id(data), *stored}, rows
 
 
 def _collated(data: Any, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch
-from .protocols import Verdict
+from .protocols import OperationTrace, WeightsAndLabels
 
 
 class Shown(NamedTuple):
-    """The end of the loop's own forward pass: logits (B, K), and features (B, d) where the last layer was heard."""
+    """The end of the loop's own forward pass: logits (B, K), and features (B, d) if the last layer was listened to."""
 
     logits: Tensor
     feature: Tensor | None
 
 
 class Waiting:
-    """A batch between the loader and the loss, then the verdict on it."""
+    """A batch between the loader and the loss, then the weights and labels made for it."""
 
-    def __init__(self, batch: Batch, trace: Any) -> None:
+    def __init__(self, batch: Batch, trace: OperationTrace | None) -> None:
         self.batch: Batch | None = batch
         self.trace = trace
-        self.index: Tensor = batch.index  # type: ignore[assignment]  # the shell looked
-        self.verdict: Verdict | None = None
+        self.index: Tensor = batch.index  # type: ignore[assignment]  # `Reweighting` has checked it
+        self.result: WeightsAndLabels | None = None
 
     def lies_at(self, index: Tensor | None) -> bool:
         """Whether ``index`` is this very memory."""

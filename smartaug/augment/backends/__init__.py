@@ -13,15 +13,14 @@ backend that is. The same names in two folders do the same: ``run`` executes, ``
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch as _torch
 from torch import Tensor
 
+from ..._base import compiled
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Store, Warp
 from .numba import run as numba_backend
 from .torch import run as torch_backend
@@ -52,15 +51,9 @@ def check_backend(name: Any) -> str | None:
             f'backend must be None, "torch" or "numba", got {name!r}; or "triton" for images on CUDA; '
             "None takes the fastest there is"
         )
-    if not numba_installed():
+    if not compiled.installed():
         raise ImportError(f'backend={name!r} is not installed; run: pip install "smartaug[fast]"')
     return str(name)
-
-
-@lru_cache(maxsize=1)
-def numba_installed() -> bool:
-    """Whether numba can be imported, without importing it."""
-    return importlib.util.find_spec("numba") is not None
 
 
 def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
@@ -74,16 +67,27 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
     for (name, adds_up), choices in groupby(explain(plan, images, backend), key=_runs_with):
         segments = tuple(choice.segment for choice in choices)
         check_fills(segments, images)
-        images = _branches(segments, images, backend) if adds_up else _RUN[name](segments, images)
+        images = _branches(segments, images, backend) if adds_up else _RUN[name](segments, images, backend)
     if not plan.segments:
         return given
     return images.contiguous(memory_format=_torch.channels_last) if channels_last else images
 
 
-_RUN: dict[str, Callable[[tuple[Segment, ...], Tensor], Tensor]] = {
-    "torch": torch_backend.run,
-    "numba": numba_backend.run,
-    "triton": triton_backend.run,
+def _by_numba(segments: tuple[Segment, ...], images: Tensor, backend: str | None) -> Tensor:
+    """By numba; by torch where that cannot compile and was not asked for by name."""
+    try:
+        return numba_backend.run(segments, images)
+    except compiled.CannotCompile as error:
+        if backend == "numba":
+            raise
+        compiled.give_up(error)
+        return torch_backend.run(segments, images)
+
+
+_RUN: dict[str, Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {
+    "torch": lambda segments, images, _: torch_backend.run(segments, images),
+    "numba": _by_numba,
+    "triton": lambda segments, images, _: triton_backend.run(segments, images),
 }
 
 
@@ -119,6 +123,8 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
         raise ValueError(
             f'backend="numba" runs uint8 images on the CPU, but {refused}; leave backend=None to choose per batch'
         )
+    if backend == "numba" and (against := compiled.refused()) is not None:
+        raise ValueError(f'backend="numba" cannot run here: {against}; leave backend=None')
     return tuple(_choices(segments, backend, refused))
 
 
@@ -141,8 +147,8 @@ def _choices(segments: Sequence[Segment], backend: str | None, refused: str | No
             yield Choice(segment, "numba", "behind Normalize, in the same pass")
         elif refused is not None:
             yield Choice(segment, "torch", f"numba runs uint8 images on the CPU; {refused}")
-        elif not numba_installed():
-            yield Choice(segment, "torch", 'numba is not installed: pip install "smartaug[fast]"')
+        elif (against := compiled.refused()) is not None:
+            yield Choice(segment, "torch", against)
         elif isinstance(segment, Branches):
             yield Choice(segment, "torch", _ADDS_UP)
         elif (lacking := numba_backend.lacks(segment)) is not None:

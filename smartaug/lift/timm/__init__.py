@@ -1,5 +1,5 @@
 """timm: `translate` is the table of its transforms, `ops` its policies' operations."""
 
-from .translate import from_string, translate
+from .translate import TimmErase, from_string, translate
 
-__all__ = ["from_string", "translate"]
+__all__ = ["TimmErase", "from_string", "translate"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
+from ...._base.compiled import kept
 from . import clahe as numba_clahe
 from . import cubic as numba_cubic
 from . import noise as numba_noise
@@ -227,7 +228,7 @@ def compiled(digest: int, rare: int) -> Callable[..., None]:
     take twice as long to compile; 0 for those below RARE.
     """
 
-    @njit(cache=True, **OPTIONS)
+    @kept(**OPTIONS)
     def run(
         start,
         stop,

@@ -11,7 +11,6 @@ workers or may not be entered from two threads at once.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -24,13 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...._base.compiled import compiling
 from ...plan import EraseNoise, Filter, Mix, Segment, Store, Warp
 from .. import buffers
 from ..tables.filters import FILTERS
 from ..torch import run as torch_backend
 from . import codes, encode
 
-_log = logging.getLogger("smartaug")
 _first, _ready = threading.Lock(), set[bool]()  # what this process has loaded of the compiled code
 _NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
 _own = threading.local()
@@ -156,19 +155,16 @@ def _compiled(rare: bool) -> Callable[..., None]:
 
 def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], largest: tuple[int, int]) -> None:
     """The rows of the batch over torch's number of threads; largest: channels, and the most pixels a sample has."""
-    kernel = _compiled(rare)
 
     def run(first: int, last: int) -> None:
-        kernel(first, last, *arguments, *_scratch(*largest))
+        _compiled(rare)(first, last, *arguments, *_scratch(*largest))
 
     if rare not in _ready:
         with _first:
             if rare not in _ready:
                 what, seconds = ("augmentations, the rare ones too", 35) if rare else ("augmentations", 20)
-                _log.info(
-                    f"smartaug: loading compiled {what}; the first time on a machine this compiles (≈ {seconds} s)"
-                )
-                run(0, 0)
+                with compiling(what, seconds):
+                    run(0, 0)
                 _ready.add(rare)
     threads = min(torch.get_num_threads(), batch)
     if threads == 1 or values < _SMALL:

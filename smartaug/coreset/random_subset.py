@@ -1,6 +1,6 @@
-"""Uniform random subsets: the control.
+"""A fresh random subset at each selection: the control.
 
-What: a random subset of the budget, fresh at each selection, without weights. When: in every comparison, and often
+What: as many samples as the budget has, drawn uniformly, without weights. When: in every comparison, and often
 as the method of choice. Cost: one permutation. Reference: Okanovic et al., "Repeated Random Sampling for Minimizing the
 Time-to-Accuracy of Learning" (RS2), ICLR 2024.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..batch import Embedding
 
 
-class Uniform:
+class RandomSubset:
     """``(embedding, budget, generator) -> (indices, weights)``: ``budget`` of the n rows at random, no weights."""
 
     reads: tuple[str, ...] = ()  # no field of the embedding: nothing has to be recorded or computed for it
@@ -31,4 +31,7 @@ class Uniform:
         return torch.randperm(size, generator=generator, device="cpu")[:budget].sort().values, None
 
     def __repr__(self) -> str:
-        return "Uniform()"
+        return "RandomSubset()"
+
+
+Uniform = RandomSubset  # its first name, which `reweight.UniformWeights` had, too

@@ -14,7 +14,7 @@ from ..grads.logits import distributions
 from .waiting import Shown
 
 
-class Asked:
+class BatchGradients:
     """`Gradients` of one batch, worked out when asked for.
 
     shown: the end of the loop's own forward pass, if it was shown. model: gives the network. current: the validation
@@ -34,7 +34,7 @@ class Asked:
     ) -> None:
         self._batch, self._shown, self._model, self._current = batch, shown, model, current
         self._scope, self._head, self._method = scope, head, method
-        self._pass: grads.Pass | None = None
+        self._pass: grads.ForwardPass | None = None
         self._labels: Tensor | None = None
 
     @property
@@ -44,11 +44,11 @@ class Asked:
             raise RuntimeError("the number of classes is known only after rows() or benefit()")
         return self._labels
 
-    def rows(self, features: bool = False, graph: bool = True) -> grads.Pass:
+    def rows(self, features: bool = False, graph: bool = True) -> grads.ForwardPass:
         """The batch's forward pass, made once."""
         if self._pass is None:
             head = self._head if features else None
-            self._pass = grads.Pass(self._model(), self._batch.inputs, features=features, head=head, graph=graph)
+            self._pass = grads.ForwardPass(self._model(), self._batch.inputs, features=features, head=head, graph=graph)
             self._note(self._pass.log_p)
         return self._pass
 
@@ -67,7 +67,7 @@ class Asked:
         along = self.direction() if direction is None else direction
         shown = self._shown
         if shown is not None and shown.feature is None and self._scope == "head":
-            shown = None  # not heard (a compiled model, the first batch): one pass of our own
+            shown = None  # its features were not seen (a compiled model, the first batch): one pass of our own
         logits, feature = (None, None) if shown is None else shown
         log_p, made = grads.benefit(
             self._model(), self._batch.inputs, along, self._method, logits=logits, feature=feature

@@ -1,0 +1,124 @@
+"""Pickles and checkpoints of earlier versions still load: what they call a module or a class is found where it is."""
+
+import pickle
+import re
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import smartaug
+from smartaug.lift.timm.translate import TimmErase
+from smartaug.loading.renamed import RENAMED
+
+DATA = TensorDataset(torch.zeros(8, 3, 8, 8), torch.arange(8) % 2)
+OLD = [  # what the pickles of earlier versions name, and what it is today
+    ("collate", "Collate", smartaug.Collate),
+    ("collate", "Pending", smartaug.loading.collate.Pending),
+    ("dataset", "AugmentedDataset", smartaug.AugmentedDataset),
+    ("loader", "DataLoader", smartaug.DataLoader),
+    ("sampler", "CoresetSampler", smartaug.CoresetSampler),
+    ("order", "Record", smartaug.loading.order.Record),
+    ("fetch", "Running", smartaug.pipeline.passes.Running),
+    ("batch_fetch", "Fetched", smartaug.loading.whole_batches.Fetched),
+    ("pipeline_augment", "Augmenting", smartaug.pipeline.augmenting.Augmenting),
+    ("pipeline_reweight", "Weighing", smartaug.pipeline.weighing.Weighing),
+    ("stages", "Seed", smartaug.pipeline.stages.Seed),
+    ("selection", "Selections", smartaug.pipeline.selection.Selections),
+    ("notices", "NoEffectWarning", smartaug.NoEffectWarning),
+    ("augment.tone", "Invert", smartaug.augment.ops.tone.Invert),
+    ("augment.policies", "RandAugment", smartaug.RandAugment),
+    ("augment.crops", "PadCrop", smartaug.PadCrop),
+    ("augment.choose", "OneOf", smartaug.augment.ops.OneOf),
+    ("augment.mix", "CutMix", smartaug.CutMix),
+    ("augment.compose", "Compose", smartaug.Compose),
+    ("head", "Listener", smartaug.grads.last_layer.Listener),
+    ("grads.first_order", "Pass", smartaug.grads.ForwardPass),
+    ("coreset.coreset", "Coreset", smartaug.Coreset),
+    ("coreset.samples", "Samples", smartaug.coreset.samples.KnownSamples),
+    ("coreset.record", "Record", smartaug.coreset.record.OutputRecord),
+    ("coreset.uniform", "Uniform", smartaug.coreset.RandomSubset),
+    ("reweight.uniform", "Uniform", smartaug.reweight.UniformWeights),
+    ("reweight.memory", "Memory", smartaug.reweight.memory.Memory),
+    ("reweight.figures", "Figures", smartaug.reweight.figures.Figures),
+    ("reweight.saflex", "SAFLEX", smartaug.SAFLEX),
+    ("lift.timm", "TimmErase", TimmErase),
+]
+
+
+def named(module, name):
+    """A pickle of nothing but a class, written by hand: GLOBAL, then STOP."""
+    return f"csmartaug.{module}\n{name}\n.".encode()
+
+
+@pytest.mark.parametrize(("module", "name", "today"), OLD, ids=[f"{module}.{name}" for module, name, _ in OLD])
+def test_a_class_is_found_by_its_old_name(module, name, today):
+    assert pickle.loads(named(module, name)) is today
+
+
+@pytest.mark.parametrize("module", sorted(RENAMED))
+def test_every_old_module_can_be_imported(module):
+    found = pickle.loads(named(module, "annotations"))  # of `from __future__ import annotations`, in every module
+    assert type(found).__name__ == "_Feature"
+
+
+def test_what_never_was_is_not_found():
+    with pytest.raises(AttributeError):
+        pickle.loads(named("collate", "Nothing"))
+    with pytest.raises(ModuleNotFoundError):
+        pickle.loads(named("nothing", "Collate"))
+
+
+def as_earlier(made):
+    """A pickle of ``made`` as an earlier version wrote it: every class of ours under its old name."""
+    written = pickle.dumps(made, protocol=2)  # modules and names stand in it as lines of text
+    for module, name, today in OLD:
+        new = f"c{today.__module__}\n{today.__name__}\n".encode()
+        written = written.replace(new, f"csmartaug.{module}\n{name}\n".encode())
+    return written
+
+
+def observed():
+    """A coreset in mid-run, with a record."""
+    coreset = smartaug.Coreset(0.5)
+    loader = smartaug.DataLoader(DATA, batch_size=4, coreset=coreset, device="cpu", seed=0)
+    net, criterion = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), smartaug.Loss(nn.CrossEntropyLoss())
+    for _ in range(2):
+        for images, target in loader:
+            criterion(net(images), target)
+    return coreset
+
+
+MADE = {
+    "Collate": lambda: smartaug.Collate(augment=[smartaug.augment.ops.tone.Invert(), smartaug.RandAugment()]),
+    "AugmentedDataset": lambda: smartaug.AugmentedDataset(DATA, torch.abs, seed=3),
+    "loader": lambda: smartaug.DataLoader(DATA, batch_size=4, augment=smartaug.Compose([smartaug.PadCrop(4)]), seed=0),
+    "reweight.uniform": lambda: smartaug.DataLoader(DATA, batch_size=4, reweight=smartaug.Uniform()),
+    "coreset": observed,
+    "coreset.uniform": lambda: smartaug.Coreset(0.5, select=smartaug.coreset.Uniform()),
+    "SAFLEX": lambda: smartaug.SAFLEX(None, (torch.zeros(4, 192), torch.arange(4) % 2)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_whole_object_is_itself_again(name):
+    made = MADE[name]()
+    written = as_earlier(made)
+    assert re.search(rb"csmartaug\.(collate|dataset|loader|reweight\.|coreset\.)", written)
+    again = pickle.loads(written)
+    assert type(again) is type(made)
+    if isinstance(made, smartaug.DataLoader):
+        for one, other in zip(made, again, strict=True):
+            assert torch.equal(one[0], other[0])
+            assert torch.equal(one[1], other[1])
+
+
+def test_what_a_coreset_called_its_figures():
+    made = observed()
+    state = {**made.__dict__, "_told": made._figures}
+    del state["_figures"]
+    again = smartaug.Coreset.__new__(smartaug.Coreset)
+    again.__setstate__(state)
+    assert again.stats() == made.stats()
+    assert "told" in made.state_dict()  # the name in checkpoints stays
