@@ -77,7 +77,7 @@ class Augmentation(Batched):
     >>> aug.apply(images, plan)                             # the same again
     """
 
-    num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
+    num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples; 0: a regression
     backend: str | None = None  # "torch", "numba", "triton", or None for the fastest there is
 
     @abstractmethod
