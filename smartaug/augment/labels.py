@@ -58,8 +58,8 @@ def distributions(target: Tensor, num_classes: int | None = None, kind: Kind | N
     Class numbers (B,) or (B, 1) become one-hot rows (B, K) float32; floats stay as they are, as (B, 1) or (B, K).
     num_classes: K for class numbers; 0: there are no classes, the numbers are values of a regression; None takes the
     largest label of the batch plus one, at least 2, and `Loss` pads the rest with zeros. kind: what the labels are
-    where that is known. Raises ValueError for class numbers outside 0..K-1, TypeError for labels of every position and for whole
-    numbers stored as floats, which may be either.
+    where that is known. Raises ValueError for class numbers outside 0..K-1, TypeError for labels of every position and
+    for whole numbers stored as floats, which may be either.
     """
     kind = kind_of(target, classes=num_classes) if kind is None else kind
     if kind is Kind.MAP:

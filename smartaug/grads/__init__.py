@@ -11,6 +11,7 @@
 """
 
 from .first_order import (
+    Against,
     Pass,
     Scope,
     benefit,
@@ -27,6 +28,7 @@ from .model_call import Direction
 from .tangents import Method
 
 __all__ = [
+    "Against",
     "Direction",
     "Method",
     "Pass",
