@@ -153,8 +153,6 @@ class Pipeline:
         if self.lifted is not None:
             self.lifted.check(views)
         length = len(views[0])
-        if self.weight_of is not None:
-            self.labelling.needed = self.labelling.needed or "coreset="
         paths = self.labelling.find(data, where, length, index, self.augmenting.mixes)
         label_path = paths[0] if paths else None
         target = leaves.get(data, label_path) if label_path is not None else None
@@ -202,6 +200,9 @@ class Pipeline:
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
+            if batch.weight is not None and not self.labelling.needed:
+                self.labelling.needed = "coreset="  # its weights go with the label
+                self.labelling.find(data, where, length, index, False)
         batch = self.weighing.weighed(batch, made.trace)
         result = self._hand_over(data, where, paths, batch)
         self._count(batch, length, length if rows is None else len(rows))

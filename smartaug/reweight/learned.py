@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from .. import grads
-from .._labels import Kind, kind_of
+from .._labels import Family, Kind, family_of, kind_of
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
@@ -260,7 +260,8 @@ class Reweighting(ABC):
             self._kind = kind_of(target, criterion=self.criterion)
         if self._kind in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
             return None
-        if self._kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None:
+        apart = family_of(self.criterion) in (Family.BINARY, Family.VALUES)
+        if self._kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None and apart:
             return self.criterion, target if batch.soft is None else batch.soft
         raise TypeError(
             f"{type(self).__name__} cannot learn from the labels {target.dtype} {tuple(target.shape)}, which are "
