@@ -1,40 +1,192 @@
-"""The class labels of a data set, where it keeps them in a column: no sample is loaded."""
+"""What labels are: their kinds, and the label that a dataset keeps for each sample.
+
+`kind_of` decides what a batch of labels means; mixing, `Loss`, reweighters and coresets go by it. B is the number of
+samples, K of classes, D of values; "criterion" is the one that a reweighter was given.
+
+| labels | kind | MixUp, CutMix | reweighters | coresets that record |
+|---|---|---|---|---|
+| integers (B,), (B, 1) | CLASSES | one-hot (B, K), then mixed | weights, labels (B, K) | p − y |
+| floats (B,), (B, 1) in [0, 1] | BINARY, probability of class 1 | mixed as they are | as two classes | p − y |
+| floats (B, K), rows that sum to 1 (one-hot) | DISTRIBUTIONS | mixed as they are | weights, labels (B, K) | p − y |
+| floats (B, K) in [0, 1], other sums (multi-hot) | SEVERAL | mixed as they are | weights alone, with BCE | refused |
+| floats (B,), (B, D), other values | VALUES, regression | mixed as they are | weights alone, with MSE | refused |
+| floats (B,), (B, 1), whole numbers beyond 0 and 1 | WHOLE, classes or values | refused | refused | refused |
+| integers (B, L), anything (B, ., ...) | MAP, a label for every position | refused | refused | refused |
+
+What the numbers do not tell, others may: a criterion (cross entropy: CLASSES or DISTRIBUTIONS; binary cross entropy:
+BINARY, or SEVERAL for K ≥ 2 columns; MSE and its kin: VALUES), or a number of classes (WHOLE are CLASSES; 0 classes:
+VALUES, integers too). In `Loss` the criterion says what its own target is; a `Target` whose soft labels have other
+columns than the criterion compares is refused there.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
-def label_column(dataset: Any) -> Tensor | None:
-    """Integer labels (n,) that the data set itself keeps: ``targets``, ``labels``, or the last of its ``tensors``."""
+class Kind(Enum):
+    """What a batch of labels means; the value is what errors call it."""
+
+    CLASSES = "class numbers"
+    BINARY = "probabilities of class 1"
+    DISTRIBUTIONS = "distributions over classes"
+    SEVERAL = "several labels a sample"
+    VALUES = "values of a regression"
+    WHOLE = "whole numbers stored as floats"
+    MAP = "a label for every position"
+
+
+class Family(Enum):
+    """What a criterion of torch compares with its outputs."""
+
+    CLASSIFY = "classes"
+    BINARY = "probabilities, column by column"
+    VALUES = "values, element by element"
+
+
+_FAMILIES: dict[Family, tuple[Any, ...]] = {
+    Family.CLASSIFY: (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss),
+    Family.BINARY: (
+        nn.BCELoss,
+        nn.BCEWithLogitsLoss,
+        F.binary_cross_entropy,
+        F.binary_cross_entropy_with_logits,
+    ),
+    Family.VALUES: (
+        nn.HuberLoss,
+        nn.L1Loss,
+        nn.MSELoss,
+        nn.PoissonNLLLoss,
+        nn.SmoothL1Loss,
+        nn.SoftMarginLoss,
+        F.huber_loss,
+        F.l1_loss,
+        F.mse_loss,
+        F.poisson_nll_loss,
+        F.smooth_l1_loss,
+        F.soft_margin_loss,
+    ),
+}
+
+
+def family_of(criterion: Any) -> Family | None:
+    """Which of torch's families a criterion belongs to, through `functools.partial`; None for one of unknown make."""
+    if isinstance(criterion, nn.Module):  # a subclass that keeps the forward is still torch's
+        forward = type(criterion).forward
+        parts: list[Any] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
+    else:
+        parts = [criterion.func if isinstance(criterion, functools.partial) else criterion]
+    for family, members in _FAMILIES.items():
+        if any(part is member for part in parts for member in members):
+            return family
+    return None
+
+
+def kind_of(target: Tensor, *, criterion: Callable[..., Any] | None = None, classes: int | None = None) -> Kind:
+    """The kind of labels ``target`` (B, ...), by the table above.
+
+    criterion: what they are compared by; None or one of unknown make says nothing. classes: how many there are, 0 for a
+    regression, None when unknown. Floats are looked at, which waits for an accelerator.
+    """
+    family = None if criterion is None else family_of(criterion)
+    column = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
+    if family is Family.VALUES:
+        return Kind.VALUES
+    if family is Family.BINARY and not column:
+        return Kind.SEVERAL
+    if not column and (target.ndim != 2 or not target.is_floating_point()):
+        return Kind.MAP
+    if classes == 0:
+        return Kind.VALUES
+    if not target.is_floating_point():
+        return Kind.CLASSES
+    if column:
+        return _kind_of_column(target, family, classes)
+    if family is Family.CLASSIFY or is_distribution(target):
+        return Kind.DISTRIBUTIONS
+    return Kind.SEVERAL if _are_probabilities(target) else Kind.VALUES
+
+
+def _kind_of_column(target: Tensor, family: Family | None, classes: int | None) -> Kind:
+    """The kind of floats (B,) or (B, 1)."""
+    whole = bool((target == target.floor()).all()) and bool(torch.isfinite(target).all())
+    if family is Family.BINARY or (not whole and _are_probabilities(target)):
+        return Kind.BINARY
+    if whole and (classes is not None or family is Family.CLASSIFY):
+        return Kind.CLASSES
+    if _are_probabilities(target):
+        return Kind.BINARY
+    return Kind.WHOLE if whole else Kind.VALUES
+
+
+def _are_probabilities(target: Tensor) -> bool:
+    return bool(((target >= 0) & (target <= 1)).all())
+
+
+def is_distribution(rows: Tensor) -> bool:
+    """Whether all rows (B, K) are distributions: not negative, with sum 1 to a thousandth."""
+    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    return bool((wide >= 0).all()) and bool(((wide.sum(1) - 1).abs() < 1e-3).all())
+
+
+# --- the labels that a dataset keeps ---------------------------------------------------------------------------------
+
+
+def label_column(dataset: Any, target: Any = None) -> Tensor | None:
+    """Integer labels (n,) that the dataset itself keeps: ``targets``, ``labels``, or one of its ``tensors``.
+
+    target: as for `DataLoader`; a position names one of the tensors, None is the second of two. None as well where it
+    is not known that they reach the loss: several tensors, a ``target_transform``, a callable.
+    """
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
     tensors = getattr(dataset, "tensors", None)
-    labels = getattr(dataset, "targets", getattr(dataset, "labels", tensors[-1] if tensors else None))
+    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    if labels is None and isinstance(tensors, (tuple, list)):
+        labels = _tensor_named(tensors, target)
     if isinstance(labels, (list, tuple)) and all(isinstance(label, int) for label in labels):
         labels = torch.tensor(labels, dtype=torch.int64, device="cpu")
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
         labels = torch.as_tensor(labels)
+    if isinstance(labels, Tensor) and labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     usable = isinstance(labels, Tensor) and labels.ndim == 1 and labels.numel() and not labels.is_floating_point()
     return labels if usable else None
 
 
-def labels_of(dataset: Any) -> Tensor | None:
-    """Integer labels (n,) int64 of all samples in their order, through subsets, joined sets and wrappers; else None."""
+def _tensor_named(tensors: tuple[Any, ...] | list[Any], target: Any) -> Any:
+    if isinstance(target, int) and -len(tensors) <= target < len(tensors):
+        return tensors[target]
+    return tensors[1] if target is None and len(tensors) == 2 else None
+
+
+def labels_of(dataset: Any, target: Any = None) -> Tensor | None:
+    """Integer labels (n,) int64 of all samples in their order, through subsets, joined sets and wrappers; else None.
+
+    target: as for `label_column`.
+    """
     size = len(dataset) if hasattr(dataset, "__len__") else None
-    own = label_column(dataset)
+    own = label_column(dataset, target)
     if own is not None and len(own) == size:
         return own.to("cpu", torch.int64)
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
     parts, inner = getattr(dataset, "datasets", None), getattr(dataset, "dataset", None)
     if isinstance(dataset, torch.utils.data.ConcatDataset):
-        found = [labels_of(part) for part in parts or ()]
+        found = [labels_of(part, target) for part in parts or ()]
         known = [part for part in found if part is not None]
         return torch.cat(known) if len(known) == len(found) and known else None
     if inner is None:
         return None
-    labels = labels_of(inner)
+    labels = labels_of(inner, target)
     if labels is None:
         return None
     indices = getattr(dataset, "indices", None)

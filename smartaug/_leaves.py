@@ -11,9 +11,11 @@ from torch import Tensor
 
 Path = tuple[Any, ...]
 Spec = str | int | Callable[[Any], Any] | None
+Targets = Spec | list[Any]  # target=: one, or several
 
 INPUT_NAMES = ("image", "images", "img", "pixel_values", "x", "input", "inputs")
 TARGET_NAMES = ("label", "labels", "target", "targets", "mask", "y")
+_LABEL_WORDS = ("label", "target", "class", "logit")  # in the name of a leaf that may be a label as well
 
 
 def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -130,14 +132,15 @@ def find_rows(batch: Any, rows: int | None) -> Path:
 
 
 def find_target(
-    batch: Any, inputs: Path, length: int, spec: Spec = None, index: Sequence[int] | None = None
+    batch: Any, inputs: Path, length: int, spec: Spec = None, index: Sequence[int] | None = None, needed: str = ""
 ) -> Path | None:
     """Path of the target; None when nothing in the batch can be it and ``spec`` is None.
 
     spec: key, position or callable; None: a tensor of ``length`` rows named like a label, else the last tensor leaf of
     ``length`` rows that is not the inputs. What lies in lists of dicts, one a sample (detection), belongs to its sample
-    and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``. Raises ValueError
-    when ``spec`` names nothing.
+    and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``. needed: what reads or
+    writes the label, and so must not get another leaf. Raises ValueError when ``spec`` names nothing, and where
+    something needs the label and several leaves can be it.
     """
     if spec is not None:
         return _explicit(batch, spec, "target")
@@ -146,18 +149,76 @@ def find_target(
         return _is_plain(value) and value.ndim >= 1 and len(value) == length
 
     named = _named(batch, TARGET_NAMES, fits)
-    if named is not None:
-        return named
     paths = [
         path
         for path, leaf in walk(batch)
         if fits(leaf) and path[: len(inputs)] != inputs and not _is_in_samples(batch, path)
     ]
+    if needed:
+        _refuse_several(batch, paths, named, needed)
+    if named is not None:
+        return named
     classes = [path for path in paths if get(batch, path).ndim == 1 and not get(batch, path).is_floating_point()]
     if index is not None and len(classes) > 1:  # one of them may be the index, kept beside the label
         repeating = [path for path in classes if get(batch, path).tolist() == list(index)]
         paths = [path for path in paths if path not in repeating]
     return paths[-1] if paths else None
+
+
+def find_targets(
+    batch: Any, inputs: Path, length: int, spec: Targets = None, index: Sequence[int] | None = None, needed: str = ""
+) -> list[Path]:
+    """Paths of the targets: those that a list names, else the one that `find_target` finds; [] when there is none.
+
+    Where something needs the label, a name of a tuple, list or dict of tensors with ``length`` rows stands for all in
+    it.
+    """
+    if not isinstance(spec, list):
+        found = find_target(batch, inputs, length, spec, index, needed)
+        paths = [] if found is None else [found]
+    else:
+        paths = [_explicit(batch, one, "target") for one in spec]
+    if needed and spec is not None:
+        paths = [inner for path in paths for inner in _spread(batch, path, length)]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"target={spec!r} names a leaf twice; name each once")
+    return paths
+
+
+def _spread(batch: Any, path: Path, length: int) -> list[Path]:
+    """The paths of the tensors in a container of labels; the path itself for anything else."""
+    part = get(batch, path)
+    inside = [] if isinstance(part, Tensor) or _is_samples(part) else list(walk(part))
+    labels = all(_is_plain(leaf) and leaf.ndim >= 1 and len(leaf) == length for _, leaf in inside)
+    return [(*path, *inner) for inner, _ in inside] if inside and labels else [path]
+
+
+def _refuse_several(batch: Any, paths: list[Path], named: Path | None, needed: str) -> None:
+    """Raise a ValueError where more than one leaf can be the label: none is named, or several are."""
+    pictures = [path for path in paths if get(batch, path).ndim >= 4]  # other views: a label only where nothing else is
+    paths = [path for path in paths if path not in pictures] or pictures
+    if named is not None:
+        paths = [named, *(path for path in paths if path != named and _is_called_label(batch, path))]
+    if len(paths) < 2:
+        return
+    shown = {"".join(f"[{step!r}]" for step in path): get(batch, path) for path in paths}
+    what = ", ".join(f"{name}: {str(leaf.dtype)[6:]} {tuple(leaf.shape)}" for name, leaf in shown.items())
+    first, last = paths[0][0], paths[-1][0]
+    several = f"target=[{first!r}, {last!r}]" if first != last else f"target={first!r}"
+    raise ValueError(
+        f"{needed} needs the label, and {len(paths)} leaves of the batch can be it ({what}); name it: "
+        f"target={first!r}, or several, each of which follows by its kind: {several}"
+    )
+
+
+def _is_called_label(batch: Any, path: Path) -> bool:
+    """Whether a key or a field on the way to a leaf is named like a label."""
+    for depth, step in enumerate(path):
+        fields = getattr(get(batch, path[:depth]), "_fields", None)
+        name = (fields[step] if fields else step) if isinstance(step, (int, str)) else ""
+        if isinstance(name, str) and (name in TARGET_NAMES or any(word in name.lower() for word in _LABEL_WORDS)):
+            return True
+    return False
 
 
 def _is_in_samples(batch: Any, path: Path) -> bool:

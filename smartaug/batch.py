@@ -1,4 +1,4 @@
-"""The records that travel between stages: `Batch`, `Target` and `Embedding`."""
+"""The records that travel between stages: `Batch`, `Target`, `Mixed` and `Embedding`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,23 @@ class Embedding(NamedTuple):
     loss: Tensor | None = None
 
 
+class Mixed(NamedTuple):
+    """What B mixed rows are made of (MixUp, CutMix): C samples each, the row's own first.
+
+    parts: (B, C) int64 positions in the dataset; shares: (B, C) float32, summing to 1 in a row; soft: (B, K) the mixed
+    labels before any reweighter changed them.
+    """
+
+    parts: Tensor
+    shares: Tensor
+    soft: Tensor
+
+    @property
+    def whole(self) -> Tensor:
+        """(B,) bool: the rows that are their own sample alone."""
+        return self.shares[:, 0] > 1 - 1e-6
+
+
 class Target(Tensor):
     """The user's own target tensor, carrying per-sample weights, soft labels and dataset indices.
 
@@ -64,6 +81,7 @@ class Target(Tensor):
     _weight: Tensor | None = None
     _soft: Tensor | None = None
     _index: Tensor | None = None
+    _mixed: Mixed | None = None
     _key: str | None = None  # names the pipeline that made it
 
     @staticmethod
@@ -74,8 +92,9 @@ class Target(Tensor):
         soft: Tensor | None = None,
         index: Tensor | None = None,
         key: str | None = None,
+        mixed: Mixed | None = None,
     ) -> Target:
-        """Wrap ``value`` (B, ...) with weight (B,), soft (B, K), index (B,) int64.
+        """Wrap ``value`` (B, ...) with weight (B,), soft (B, K), index (B,) int64, and what its rows are mixed of.
 
         Raises TypeError when ``value`` is no tensor, ValueError when it has no rows or an extra has another shape.
         """
@@ -90,7 +109,7 @@ class Target(Tensor):
                     f"{name} needs one entry a row: ({', '.join(wanted)}{',' * (len(wanted) == 1)})"
                 )
         self: Target = _plain(value).as_subclass(cls)
-        self._weight, self._soft, self._index, self._key = weight, soft, index, key
+        self._weight, self._soft, self._index, self._key, self._mixed = weight, soft, index, key, mixed
         return self
 
     @property
@@ -140,15 +159,21 @@ class Target(Tensor):
     def __reduce_ex__(self, protocol: Any) -> tuple:
         return _rebuild, self._parts()
 
-    def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, str | None]:
+    def _parts(self) -> tuple[Any, ...]:
         key = None if self._key is None else str(self._key)  # the pipeline may have given an object of its own
-        return _plain(self), self._weight, self._soft, self._index, key
+        mixed = None if self._mixed is None else tuple(self._mixed)  # a plain tuple, which torch.load reads
+        return _plain(self), self._weight, self._soft, self._index, key, mixed
 
 
 def _rebuild(
-    value: Tensor, weight: Tensor | None, soft: Tensor | None, index: Tensor | None, key: str | None
+    value: Tensor,
+    weight: Tensor | None,
+    soft: Tensor | None,
+    index: Tensor | None,
+    key: str | None,
+    mixed: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> Target:
-    return Target(value, weight, soft, index, key)
+    return Target(value, weight, soft, index, key, None if mixed is None else Mixed(*mixed))
 
 
 # torch.load reads a saved Target with weights_only=True, its default, as it reads the plain target
@@ -167,13 +192,19 @@ def _plain(value: Tensor) -> Tensor:
 Carrier = Callable[[Any, tuple, dict[str, Any]], Any]
 
 
-def _extras(source: Target) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    return source._weight, source._soft, source._index
+def _extras(source: Target) -> tuple[Tensor | None, ...]:
+    """Weight, soft, index and, where rows are mixed, the fields of `Mixed`: each with one entry a row."""
+    return source._weight, source._soft, source._index, *(source._mixed or ())
+
+
+def _made(result: Tensor, extras: Sequence[Tensor | None], key: str | None) -> Target:
+    """``result`` with extras in the order of `_extras`."""
+    weight, soft, index, *mixed = extras
+    return Target(result, weight, soft, index, key, Mixed(*mixed) if mixed else None)  # type: ignore[arg-type]
 
 
 def _like(source: Target, result: Tensor, change: Callable[[Tensor], Tensor]) -> Target:
-    weight, soft, index = (None if part is None else change(part) for part in _extras(source))
-    return Target(result, weight, soft, index, source._key)
+    return _made(result, [None if part is None else change(part) for part in _extras(source)], source._key)
 
 
 def _source(args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -286,11 +317,10 @@ def _carry_along(
         if 0 in along and change is not None:
             columns = [None if part is None else change(part, args, kwargs) for part in columns]
         if isinstance(result, Tensor):
-            weight, soft, index = columns
-            return Target(result, weight, soft, index, source._key)
+            return _made(result, columns, source._key)
         # a column is a tuple of pieces as the result is, or what every piece carries
         pieces = [column if isinstance(column, tuple) else itertools.repeat(column) for column in columns]
-        return tuple(Target(value, w, s, i, source._key) for value, w, s, i in zip(result, *pieces, strict=False))
+        return tuple(_made(value, extras, source._key) for value, *extras in zip(result, *pieces, strict=False))
 
     return carry
 
@@ -333,13 +363,34 @@ def _carry_cat(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
             return result
     if len(targets) == len(pieces) and all(piece._index is not None for piece in targets):
         index = torch.cat([piece._index for piece in targets if piece._index is not None])
+    mixed = None if index is None or soft is None else _cat_mixed(pieces)
     keys = {piece._key for piece in targets}
-    return Target(result, weight, soft, index, key=keys.pop() if len(keys) == 1 else None)
+    return Target(result, weight, soft, index, keys.pop() if len(keys) == 1 else None, mixed)
 
 
 def _weights(piece: Tensor) -> Tensor:
     own = piece._weight if isinstance(piece, Target) else None
     return torch.ones(len(piece), dtype=torch.float32, device=piece.device) if own is None else own
+
+
+def _cat_mixed(pieces: Sequence[Target]) -> Mixed | None:
+    """What the rows of joined pieces are made of; a piece that is not mixed is made of its own samples."""
+    if not any(piece._mixed is not None for piece in pieces):
+        return None
+    width = max(1 if piece._mixed is None else piece._mixed.parts.shape[1] for piece in pieces)
+    parts, shares = [], []
+    for piece in pieces:
+        own: Any = piece._index
+        part, share = own[:, None], torch.ones(len(own), 1, device=own.device)
+        if piece._mixed is not None:
+            part, share = piece._mixed.parts, piece._mixed.shares
+        missing = width - part.shape[1]
+        parts.append(torch.cat([part, own[:, None].expand(-1, missing)], 1))
+        shares.append(torch.nn.functional.pad(share, (0, missing)))
+    # the mixed labels, or the piece's own where it is not mixed
+    plain = [Target(piece.plain, None, None if piece._mixed is None else piece._mixed.soft) for piece in pieces]
+    soft = _cat_soft(plain)
+    return None if soft is None else Mixed(torch.cat(parts), torch.cat(shares), soft)
 
 
 def _cat_soft(pieces: Sequence[Tensor]) -> Tensor | None:

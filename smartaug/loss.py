@@ -18,29 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ._labels import Family, family_of
 from .batch import Target
 from .pipeline.criterion_arguments import Call, by_place, call_without, places_of
 from .pipeline.pipeline import pipeline_of
-
-_CLASSIFYING: tuple[Any, ...] = (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss)
-_ELEMENTWISE: tuple[Any, ...] = (
-    nn.BCELoss,
-    nn.BCEWithLogitsLoss,
-    nn.HuberLoss,
-    nn.L1Loss,
-    nn.MSELoss,
-    nn.PoissonNLLLoss,
-    nn.SmoothL1Loss,
-    nn.SoftMarginLoss,
-    F.binary_cross_entropy,
-    F.binary_cross_entropy_with_logits,
-    F.huber_loss,
-    F.l1_loss,
-    F.mse_loss,
-    F.poisson_nll_loss,
-    F.smooth_l1_loss,
-    F.soft_margin_loss,
-)
 
 
 class Rows(NamedTuple):
@@ -171,23 +152,15 @@ class Loss(nn.Module):
     # --- criteria of torch -------------------------------------------------------------------------------------------
 
     def _family(self) -> str | None:
-        """Which of torch's two families the criterion belongs to; None for one of unknown make."""
-        criterion = self.criterion
-        if isinstance(criterion, nn.Module):  # a subclass that keeps the forward is still torch's
-            forward = type(criterion).forward
-            parts: list[Any] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
-        else:
-            parts = [_function(criterion)]
-        for name, members in (("classify", _CLASSIFYING), ("compare", _ELEMENTWISE)):
-            if any(part is member for part in parts for member in members):
-                return name
-        return None
+        """ "classify", "compare", or None for a criterion of unknown make."""
+        family = family_of(self.criterion)
+        return None if family is None else "classify" if family is Family.CLASSIFY else "compare"
 
     def _classifies(self, output: Any) -> bool:
         """Whether the outputs are logits of one class a sample: not so for regression and several labels at once."""
         if self._family() != "compare":
             return True
-        binary = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits)
+        binary = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits)  # BCELoss sees no logits
         single = isinstance(output, Tensor) and (output.ndim == 1 or output.shape[1:].numel() == 1)
         function = _function(self.criterion)
         return single and (function is binary[1] or isinstance(function, binary[0]))
@@ -423,6 +396,11 @@ def _sizes(losses: Tensor) -> Tensor:
 def _as_wide(soft: Tensor, output: Tensor) -> Tensor:
     """Soft labels with as many columns as the logits: classes that no label named have probability 0."""
     missing = output.shape[1] - soft.shape[1]
+    if soft.shape[1] == 1 and missing:
+        raise ValueError(
+            f"the labels are numbers (B,) that were mixed as they are, and the criterion compares {output.shape[1]} "
+            "classes; for class numbers let the dataset give integers: label.to(torch.int64)"
+        )
     if missing < 0:
         raise ValueError(
             f"the soft labels have {soft.shape[1]} classes and the model's output {output.shape[1]}; "
@@ -439,7 +417,14 @@ def _as_output(soft: Tensor, output: Tensor, criterion: Any) -> Tensor:
         return soft.reshape(output.shape).to(output.dtype)
     if soft.shape[1] == 2 and output.numel() == len(output):
         return soft[:, 1].reshape(output.shape).to(output.dtype)
+    made, given = f"soft labels {tuple(soft.shape)}", f"the output {tuple(output.shape)}"
+    if family_of(criterion) is Family.VALUES:
+        raise TypeError(
+            f"{_title(criterion)} compares element by element, and {made} do not fit {given}: whole numbers were taken "
+            "for class numbers; for a regression write MixUp(regression=True), or CutMix, for "
+            "classes use nn.CrossEntropyLoss()"
+        )
     raise TypeError(
-        f"{_title(criterion)} compares element by element: soft labels {tuple(soft.shape)} do not fit the output "
-        f"{tuple(output.shape)}; give the model {soft.shape[1]} outputs or use nn.CrossEntropyLoss()"
+        f"{_title(criterion)} compares element by element: {made} do not fit {given}; give the model {soft.shape[1]} "
+        "outputs or use nn.CrossEntropyLoss()"
     )

@@ -49,3 +49,33 @@ def cluster_sizes(costs, picks):
     owner = costs[:, picks].argmin(1)
     owner[picks] = torch.arange(len(picks))
     return torch.bincount(owner, minlength=len(picks))
+
+
+def mixed_record(logits, parts, shares, soft, index, own, least=0.25):
+    """{sample: (residual, loss)} of mixed rows, one sample and one row after the other, in float64.
+
+    logits, soft: (B, K); parts, shares: (B, C); index: (B,) samples of the rows; own: (B,) their class numbers. Samples
+    with less than ``least`` in all rows are left out; a row that is its own sample alone counts alone.
+    """
+    made = {}
+    log_p = logits.double().log_softmax(1)
+    for row, sample in enumerate(index.tolist()):
+        if sample in made:
+            continue
+        if float(shares[row, 0]) > 1 - 1e-6:
+            y = torch.zeros(logits.shape[1], dtype=torch.float64)
+            y[own[row]] = 1
+            made[sample] = (log_p[row].exp() - y, -log_p[row, own[row]])
+            continue
+        total, residual, loss = 0.0, torch.zeros(logits.shape[1], dtype=torch.float64), 0.0
+        for other in range(len(index)):
+            for part, share in zip(parts[other].tolist(), shares[other].tolist(), strict=True):
+                if part != sample:
+                    continue
+                y, p = soft[other].double(), log_p[other].exp()
+                total += share
+                residual = residual + share * (p - y)
+                loss += share * float(torch.where(y > 0, y * (y.log() - log_p[other]), 0.0).sum())
+        if total >= least:
+            made[sample] = (residual / total, torch.tensor(loss / total, dtype=torch.float64))
+    return made

@@ -219,7 +219,7 @@ def test_mixing_soft_labels_regression_values_and_a_target_again():
     share, partner = plan.mixes[0].share[:, None], plan.mixes[0].partner
     _, target = mix(images, soft, index=torch.arange(4), seed=0)
     assert torch.allclose(target.soft, share * soft + (1 - share) * soft[partner])
-    _, value = mix(images, torch.tensor([1.0, 2.0, 3.0, 4.0]), index=torch.arange(4), seed=0)
+    _, value = mix(images, torch.tensor([1.5, 2.0, 3.0, 4.0]), index=torch.arange(4), seed=0)
     assert value.soft.shape == (4, 1)
     _, twice = smartaug.CutMix()(images, target, seed=1)
     assert torch.allclose(twice.soft.sum(1), torch.ones(4))
@@ -264,6 +264,7 @@ def test_trace_reads_in_order():
         (lambda: smartaug.Normalize(dtype=torch.uint8), TypeError, "dtype must be a floating-point type"),
         (lambda: smartaug.MixUp(0), ValueError, "alpha must be positive"),
         (lambda: smartaug.CutMix(num_classes=0), ValueError, "num_classes must be a positive integer"),
+        (lambda: smartaug.MixUp(num_classes=3, regression=True), ValueError, "a regression has no classes"),
         (lambda: smartaug.Compose([abs]), TypeError, "Compose takes smartaug augmentations"),
         (lambda: smartaug.PadCrop(0, size=9)(photos((1, 3, 8, 8))), ValueError, "use a padding of at least 1"),
         (lambda: smartaug.Normalize([0.5] * 3, 1.0)(photos((1, 1, 8, 8))), ValueError, "3 channels, the images have 1"),

@@ -102,7 +102,7 @@ class Augmentation(Batched):
     >>> aug.apply(images, plan)                             # the same again
     """
 
-    num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
+    num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples; 0: a regression
     backend: str | None = None
 
     def __init__(self, *, backend: str | None = None) -> None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from .._labels import Kind, kind_of
 from ..batch import Target
-from .plan import Plan
+from .plan import Mix, Plan
+
+_BYTES = 1 << 30  # of soft labels in a batch: more are no class numbers
 
 
 def mix_labels(
-    target: Tensor, plan: Plan, *, num_classes: int | None = None, index: Tensor | None = None, key: str | None = None
+    target: Tensor,
+    plan: Plan,
+    *,
+    num_classes: int | None = None,
+    index: Tensor | None = None,
+    key: str | None = None,
+    kind: Kind | None = None,
 ) -> Tensor:
     """``target`` as a `Target` whose ``soft`` (B, K) follows the plan's mixes; unchanged when the plan mixes nothing.
 
-    target: (B,) integer class labels, (B, K) label distributions or multi-hot rows, or (B,) float regression values
-    (K = 1). num_classes: K for integer labels; None takes the largest label of the batch plus one, at least 2, and
-    `Loss` pads the rest with zeros. Raises ValueError for labels outside 0..K-1, TypeError for dense (mask-shaped)
-    targets.
+    target, num_classes, kind: as for `distributions`.
     """
     if not plan.mixes:
         return target
     soft = target._soft if isinstance(target, Target) else None
     if soft is None:
-        soft = distributions(target.plain if isinstance(target, Target) else target, num_classes)
+        soft = distributions(target.plain if isinstance(target, Target) else target, num_classes, kind)
     for mix in plan.mixes:
         mix = mix.to(soft.device)
         soft = torch.lerp(soft[mix.partner], soft, mix.share[:, None].to(soft.dtype))
@@ -32,28 +40,68 @@ def mix_labels(
     return Target(target, None, soft, index, key)
 
 
-def distributions(target: Tensor, num_classes: int | None = None) -> Tensor:
-    """Labels as rows of probabilities: (B,) integers to one-hot (B, K) float32; floats stay as they are, (B, K)."""
-    if target.ndim > 2 or (target.ndim == 2 and not target.is_floating_point() and target.shape[1] != 1):
+def composition(mixes: Sequence[Mix], rows: int) -> tuple[Tensor, Tensor]:
+    """What each of B = ``rows`` rows is made of after the mixes in order: ``(row, share)``, both (B, 2 ** len(mixes)).
+
+    row: int64 numbers of rows, the row's own first; share: float32, summing to 1 in a row.
+    """
+    row, share = torch.arange(rows, device="cpu")[:, None], torch.ones(rows, 1, device="cpu")
+    for mix in mixes:
+        partner, own = mix.partner.cpu(), mix.share.cpu()[:, None].to(share.dtype)
+        row, share = torch.cat([row, row[partner]], 1), torch.cat([own * share, (1 - own) * share[partner]], 1)
+    return row, share
+
+
+def distributions(target: Tensor, num_classes: int | None = None, kind: Kind | None = None) -> Tensor:
+    """Labels as rows that can be mixed, by their kind (see `smartaug._labels`).
+
+    Class numbers (B,) or (B, 1) become one-hot rows (B, K) float32; floats stay as they are, as (B, 1) or (B, K).
+    num_classes: K for class numbers; 0: there are no classes, the numbers are values of a regression; None takes the
+    largest label of the batch plus one, at least 2, and `Loss` pads the rest with zeros. kind: what the labels are
+    where that is known. Raises ValueError for class numbers outside 0..K-1, TypeError for labels of every position and
+    for whole numbers stored as floats, which may be either.
+    """
+    kind = kind_of(target, classes=num_classes) if kind is None else kind
+    if kind is Kind.MAP:
         remedy = "convert multi-hot rows: target.float()" if target.ndim == 2 else "leave MixUp and CutMix out"
         raise TypeError(
             f"mixing needs class labels (B,) or distributions (B, K), got a target of shape {tuple(target.shape)} "
             f"and {target.dtype}; {remedy}"
         )
-    if target.is_floating_point():
-        return target[:, None] if target.ndim == 1 else target
-    label = target.reshape(-1).long()
-    if label.numel() and label.device.type == "cpu":  # elsewhere looking would stall the device; one_hot checks there
+    if kind is Kind.WHOLE:
+        raise TypeError(
+            f"the labels are whole numbers stored as {str(target.dtype)[6:]}, such as "
+            f"{float(target.max()):g}, and mixing cannot tell class numbers from values; for classes let the dataset "
+            "give integers, label.to(torch.int64), or write num_classes=K on MixUp or CutMix; for a regression write "
+            "regression=True there"
+        )
+    if kind is Kind.CLASSES:
+        return _one_hot(target.reshape(-1).long(), num_classes)
+    rows = target if target.is_floating_point() else target.float()
+    return rows[:, None] if rows.ndim == 1 else rows
+
+
+def _one_hot(label: Tensor, num_classes: int | None) -> Tensor:
+    # two at least: one column would read as "probability of class 1" for a single-logit head
+    classes = num_classes
+    if label.numel() and label.device.type == "cpu":  # elsewhere looking would stall the device; scatter checks there
         low, high = int(label.min()), int(label.max())
         if low < 0:
             raise ValueError(
-                f"labels must lie in 0..K-1 to be mixed, got {low}; leave samples without a label out of the dataset"
+                f"labels must lie in 0..K-1 to be mixed, got {low}; leave samples without a label out of the dataset, "
+                "or, if they are values of a regression, write MixUp(regression=True)"
             )
         if num_classes is not None and high >= num_classes:
             raise ValueError(
                 f"labels must lie in 0..{num_classes}-1 to be mixed, got {high}; fix the dataset's labels or pass "
                 f"num_classes={high + 1} to MixUp or CutMix"
             )
-    # two at least: one column would read as "probability of class 1" for a single-logit head
-    classes = num_classes if num_classes is not None else max(2, int(label.max()) + 1 if label.numel() else 0)
+    if classes is None:
+        classes = max(2, int(label.max()) + 1 if label.numel() else 0)
+    if 4 * len(label) * classes > _BYTES:
+        raise ValueError(
+            f"label {classes - 1} as a class number makes soft labels of {4 * len(label) * classes / 1e9:.3g} GB a "
+            "batch; if it is the number of a sample, name the leaf that is the label: target=1 or target='key'; for a "
+            "regression write MixUp(regression=True)"
+        )
     return torch.zeros(len(label), classes, dtype=torch.float32, device=label.device).scatter_(1, label[:, None], 1.0)

@@ -62,8 +62,9 @@ class Coreset:
     (not batches) at the start with a fresh random subset of the same budget in place of a selection.
 
     embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most 128
-    bytes a sample. Rows whose label was mixed with another class, or whose outputs are not finite, are not recorded.
-    The criterion chooses among the samples seen so far. explore: under apply="train" the least share of each epoch's
+    bytes a sample. Where MixUp or CutMix mixed rows, a sample gets the mean of p − y over the rows that it is in,
+    weighted by its shares of them (see `coreset.record`). Rows whose outputs are not finite are not recorded. The
+    criterion chooses among the samples seen so far. explore: under apply="train" the least share of each epoch's
     budget that goes to the samples not seen for longest; while some of a class were never seen, their part of it.
     "pass" runs ``model`` (a module, a callable returning one, or None until `bind`) over all samples as the dataset
     gives them, in eval mode: batch_size, device (None: the model's), dtype (of the pass under autocast), transform (a
@@ -155,8 +156,17 @@ class Coreset:
         """Whether it records outputs."""
         return self.embed == "observed" and bool(reads_of(self.select))
 
+    def check_labels(self, index: Tensor, target: Tensor) -> None:
+        """Under balanced=True: the labels target (B,) of a batch are those that its classes were counted by."""
+        if self.balanced:
+            self._samples.check_labels(index, target)
+
     def observe(self, index: Tensor, output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> None:
-        """Outputs (B, ...) of the samples index (B,), as `smartaug.Loss` sees them; unmixed (B,): rows to record."""
+        """Outputs (B, ...) of the samples index (B,), as `smartaug.Loss` sees them.
+
+        unmixed: (B,) rows whose labels are their own; the others are recorded where the target says what they are made
+        of (`Target`), else left out.
+        """
         if self.observes:
             self._samples.observe(index, output, target, unmixed, self._epoch)
 
@@ -214,8 +224,10 @@ class Coreset:
         """Raise a ValueError where classes are to be balanced and no label will ever be known."""
         if self.balanced and not self._samples.labelled and not reads_of(self.select):
             raise ValueError(
-                f"balanced=True needs the label of every sample, and {self._samples.name} has none in targets, labels "
-                "or tensors; set dataset.targets = [...], one class number a sample, or leave balanced out"
+                f"balanced=True needs the label of every sample as it reaches the loss, and {self._samples.name} has "
+                "none in targets, labels or tensors that is known to be it; of several tensors name one, target=1; "
+                "with a target_transform, or without a column, set dataset.targets = [...], one class number a "
+                "sample, and target_transform = None; or leave balanced out"
             )
 
     def _choose(self, number: int, budget: int, size: int, seed: int, seen: np.ndarray | None) -> list[Tensor]:

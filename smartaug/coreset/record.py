@@ -2,8 +2,11 @@
 
 What: the residual r = p − y of the last time that each sample was seen, its loss, label and epoch. Up to 29 classes r
 is kept whole in float32. Beyond, its 29 largest entries are kept in float16; as Σ_k r_k = 0, what they leave is known,
-and is spread evenly over the other classes. When: `Coreset` with embed="observed". Cost: a softmax and a few writes of
-B rows per batch; outputs on an accelerator are copied behind the queue and read once they are there. Reference: the
+and is spread evenly over the other classes. Of rows that MixUp or CutMix made, sample j gets Σ_i s_ij r_i / Σ_i s_ij,
+with s_ij the share of j in row i, r_i = p − y against the mixed label, and Σ_i s_ij ≥ 1/4 (else it waits for its next
+turn); a row that is j alone counts alone. The loss is then KL(y ‖ p), the loss less the entropy of the mixed label,
+which no model can go below. When: `Coreset` with embed="observed". Cost: a softmax and a few writes of B rows per
+batch; outputs on an accelerator are copied behind the queue and read once they are there. Reference: the
 last-layer gradient bound of Katharopoulos & Fleuret, "Not All Samples Are Created Equal", ICML 2018; the table is ours.
 """
 
@@ -20,12 +23,13 @@ import torch
 from torch import Tensor
 
 from .. import _ranks as ranks
-from ..batch import Embedding
-from ..grads.logits import columns
+from ..batch import Embedding, Mixed
+from ..grads.logits import columns, distributions
 
 ENTRIES = 29  # of the residual
 _FEW = 19  # where a class needs four bytes
 _PIECE = 1 << 24  # bytes written at a time
+LEAST = 0.25  # of a sample that mixed rows must hold for it to be recorded
 _SEEN, _MIXED, _UNUSABLE, _NOT_FINITE = range(4)
 
 
@@ -40,12 +44,16 @@ class Packed(NamedTuple):
     status: Tensor
 
 
-def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packed:
+def pack(
+    output: Tensor, target: Tensor, unmixed: Tensor | None = None, mixed: tuple[Tensor, Mixed] | None = None
+) -> Packed:
     """The residuals of logits (B, K), (B, 1) or (B,), without waiting for the device.
 
     target: (B,) class indices, (B, K) distributions, or (B,) probabilities for a single logit. unmixed: (B,) bool rows
-    whose labels are their own. Rows with other labels (ignored ones, rows that sum to something else) and rows that are
-    not finite are marked. Raises TypeError for outputs and targets of other shapes.
+    whose labels are their own; the others are marked. mixed: the samples (B,) of the rows and what the rows are mixed
+    of; then each row of the result is about its own sample, whatever rows it came from. Samples with other labels
+    (ignored ones, rows that sum to something else), with too small a share of any row, and those whose outputs are not
+    finite are marked. Raises TypeError for outputs and targets of other shapes.
     """
     if output.ndim not in (1, 2) or not output.is_floating_point() or len(output) != len(target):
         raise TypeError(
@@ -75,10 +83,12 @@ def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packe
         )
     finite = torch.isfinite(loss) & torch.isfinite(residual).all(1)
     status = torch.where(finite, _SEEN, _NOT_FINITE)
+    residual = torch.where(finite[:, None], residual, 0.0)
+    if mixed is not None:
+        residual, loss, status = _unmixed(log_p, *mixed, own=(residual, loss, status))
     status = torch.where(usable, status, _UNUSABLE)
     if unmixed is not None:
         status = torch.where(unmixed.to(z.device, non_blocking=True), status, _MIXED)
-    residual = torch.where(finite[:, None], residual, 0.0)
     classes = None
     if wide > ENTRIES:
         keep, kind = entries(wide)
@@ -90,6 +100,40 @@ def pack(output: Tensor, target: Tensor, unmixed: Tensor | None = None) -> Packe
         loss.float(),
         label.int(),
         status.to(torch.int8),
+    )
+
+
+def _unmixed(
+    log_p: Tensor, index: Tensor, mixed: Mixed, own: tuple[Tensor, Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Residual (B, K), loss (B,) and status (B,) of the samples index (B,) from rows that were mixed of them.
+
+    own: the same for rows that are their own sample alone. Where a sample has several rows the first is about it.
+    """
+    index, parts, shares, soft = (part.to(log_p.device, non_blocking=True) for part in (index, *mixed))
+    y = distributions(soft, log_p.shape[1]).to(log_p.dtype)
+    residual = log_p.exp() - y
+    loss = torch.where(y > 0, y * (y.log() - log_p), 0.0).sum(1).clamp_min(0)  # rounding may give −1e-8
+    finite = torch.isfinite(loss) & torch.isfinite(residual).all(1)
+    residual, loss = torch.where(finite[:, None], residual, 0.0), torch.where(finite, loss, 0.0)
+    order = index.argsort(stable=True)
+    place = torch.searchsorted(index[order], parts.contiguous()).clamp_max(len(index) - 1)
+    row = order[place]  # (B, C): the first row of each part's sample
+    # parts may be samples of another piece of the batch, and rows that are not finite tell nothing
+    share = torch.where((index[row] == parts) & finite[:, None], shares, 0.0).to(log_p.dtype)
+    total, sums, losses = torch.zeros_like(loss), torch.zeros_like(residual), torch.zeros_like(loss)
+    for part in range(parts.shape[1]):
+        total.index_add_(0, row[:, part], share[:, part])
+        sums.index_add_(0, row[:, part], share[:, part, None] * residual)
+        losses.index_add_(0, row[:, part], share[:, part] * loss)
+    scale = total.clamp_min(LEAST)
+    status = torch.where(total >= LEAST, _SEEN, torch.where(finite, _MIXED, _NOT_FINITE))
+    made = (sums / scale[:, None], losses / scale, status)
+    alone = mixed.whole.to(log_p.device, non_blocking=True)
+    return (
+        torch.where(alone[:, None], own[0], made[0]),
+        torch.where(alone, own[1], made[1]),
+        torch.where(alone, own[2], made[2]),
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from .._labels import labels_of
-from ..batch import Embedding
+from ..batch import Embedding, Target
 from ..grads.logits import columns
 from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
 from .embed import Passing, passed
@@ -44,7 +44,8 @@ class KnownSamples:
 
     def attach(self, dataset: Any, reading: Mapping[str, Any]) -> None:
         """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them."""
-        self._dataset, self._reading, self._labels = dataset, dict(reading), labels_of(dataset)
+        self._dataset, self._reading = dataset, dict(reading)
+        self._labels = labels_of(dataset, reading.get("target"))
 
     def bind(self, model: Model) -> None:
         """Embed with this model from now on."""
@@ -80,6 +81,21 @@ class KnownSamples:
         """What errors call the dataset."""
         return "the dataset" if self._dataset is None else type(self._dataset).__name__
 
+    def check_labels(self, index: Tensor, target: Tensor) -> None:
+        """ValueError where samples index (B,) reach the loss with other labels than the dataset keeps for them."""
+        labels = self._labels
+        if labels is None or target.is_floating_point() or target.numel() != len(index):
+            return
+        kept, came = labels[index.cpu()], target.reshape(-1).cpu().long()
+        wrong = (kept != came).nonzero().flatten().tolist()
+        if wrong:
+            row = wrong[0]
+            raise ValueError(
+                f"balanced=True counts the classes that {self.name} keeps, and sample {int(index[row])} has label "
+                f"{int(kept[row])} there but {int(came[row])} in the batch; let dataset.targets hold what reaches the "
+                "loss, name the label leaf with target=, or leave balanced out"
+            )
+
     def classes(self, size: int) -> Classes:
         """Labels: the dataset's own, else those recorded (−1: unknown)."""
         if self._labels is not None and len(self._labels) == size:
@@ -91,8 +107,10 @@ class KnownSamples:
     # --- what the model makes of them --------------------------------------------------------------------------------
 
     def observe(self, index: Tensor, output: Tensor, target: Tensor, unmixed: Tensor | None, epoch: int) -> None:
-        """Record outputs (B, ...) of the samples index (B,), seen in ``epoch``; unmixed (B,): the rows to record."""
-        packed = pack(output, target, unmixed)
+        """Record outputs (B, ...) of the samples index (B,), seen in ``epoch``; unmixed: see `Coreset.observe`."""
+        mixed = target._mixed if isinstance(target, Target) else None
+        plain = target.plain if isinstance(target, Target) else target
+        packed = pack(output, plain, unmixed) if mixed is None else pack(output, plain, mixed=(index, mixed))
         self._table(columns(output).shape[1]).add(index, packed, epoch)
 
     @property
@@ -130,8 +148,8 @@ class KnownSamples:
         if record is None or not bool((seen >= 0).any()):
             raise RuntimeError(
                 "the coreset has to select, and no outputs were recorded: compute the loss with "
-                "criterion = smartaug.Loss(criterion) on finite logits (B, K), give it warmup=1 or more, and without "
-                'MixUp or CutMix; or use embed="pass", or select=smartaug.coreset.RandomSubset()'
+                "criterion = smartaug.Loss(criterion) on finite logits (B, K), and give it warmup=1 or more; "
+                'or use embed="pass", or select=smartaug.coreset.RandomSubset()'
             )
         if new:
             record.merge()

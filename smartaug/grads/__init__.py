@@ -12,6 +12,7 @@
 """
 
 from .first_order import (
+    Against,
     ForwardPass,
     Pass,
     Scope,
@@ -29,6 +30,7 @@ from .model_call import Direction
 from .tangents import Method
 
 __all__ = [
+    "Against",
     "Direction",
     "ForwardPass",
     "Method",

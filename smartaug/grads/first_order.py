@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from ..batch import Embedding
 from .last_layer import find_head, found_head, head_names, watched
-from .logits import Criterion, centred, columns, distributions, logits_of, mean_loss, wide
+from .logits import Criterion, centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
 from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 Scope = Literal["full", "head"]
+Against = tuple[Criterion, Tensor]
 
 
 @torch.inference_mode(False)
@@ -102,6 +103,7 @@ def benefit(
     at: Mapping[str, Tensor] | None = None,
     logits: Tensor | None = None,
     feature: Tensor | None = None,
+    against: Against | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``(log_p, B)``, both (B, K): log-probabilities and benefits of each label, from the same pass.
 
@@ -122,6 +124,10 @@ def benefit(
     (dropout), or the logits are not the model's own to within a tenth of the difference (autocast, log-softmax),
     which is checked in calls 1, 2, 4, 8, ..., it makes both passes all the same. feature: (B, d) what the last linear
     layer was given when it made these logits: a direction of scope "head" then needs no pass.
+
+    against: ``(criterion, target)`` where labels are no choice among classes (several a sample, values): a criterion of
+    torch that compares element by element, and what it compares the outputs with. Then both results are (B, 1), for the
+    only label there is: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩.
 
     Raises ValueError for directions with unknown names, for "difference" with parameters narrower than float32, where
     rounding swamps it, and for logits with method "jvp", which has no use for them.
@@ -147,6 +153,9 @@ def benefit(
                 "model: smartaug.grads.direction(model, inputs, target)"
             )
         z, h = push(module, inputs, trainable, direction, method, training, logits)
+    if against is not None:
+        losses, gain = gains(against[0], z, against[1].to(z.device), h)
+        return -losses[:, None], gain[:, None]
     return centred(columns(z), columns(h))
 
 
@@ -173,7 +182,7 @@ class ForwardPass:
 
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
     feature: (B, d) input of the last linear layer, or None unless asked for by ``features`` or scope "head". scope
-    "full" keeps the graph until `pull` or the end of the object.
+    "full" keeps the graph until `pull` or the end of the object. against: as for `benefit`; then log_p is −ℓ (B, 1).
     """
 
     def __init__(
@@ -187,7 +196,9 @@ class ForwardPass:
         head: str | None = None,
         features: bool = False,
         graph: bool = True,
+        against: Against | None = None,
     ) -> None:
+        self._against = against
         if scope not in ("full", "head"):
             raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
         module = unwrapped(model)
@@ -214,10 +225,18 @@ class ForwardPass:
     @property
     def log_p(self) -> Tensor:
         """(B, K) log-probabilities."""
+        if self._against is not None:
+            return -row_losses(self._against[0], self.raw, self._against[1].to(self.raw.device))[:, None]
         return columns(self.raw).log_softmax(1)
 
     def pull(self, cotangent: Tensor) -> Direction:
         """Σ_ik cotangent[i, k] ∇_w log p_k(x_i), for cotangent (B, K); frees the graph."""
+        if self._against is not None:
+            raw = self.raw.detach().requires_grad_()
+            with torch.enable_grad():
+                losses = row_losses(self._against[0], raw, self._against[1].to(raw.device))
+                (gradient,) = torch.autograd.grad(losses, raw, -cotangent[:, 0].to(losses.dtype))
+            return self.pull_raw(gradient)
         p = self.log_p.exp()
         own = cotangent - p * cotangent.sum(1, keepdim=True)
         own = own if self.raw.ndim == 2 and self.raw.shape[1] > 1 else own[:, 1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .._labels import Family, Kind, family_of, kind_of
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -81,7 +84,17 @@ def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tenso
     """The scalar ``criterion(raw, target)``; None is the mean cross entropy of class indices or distributions."""
     if criterion is None:
         z = columns(raw)
-        return -(distributions(target, z.shape[1]).to(z.dtype) * z.log_softmax(1)).sum(1).mean()
+        labels = distributions(target, z.shape[1]).to(z.dtype)
+        kind = kind_of(target) if target.device.type == "cpu" else Kind.CLASSES  # elsewhere looking would stall
+        if kind not in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
+            raise ValueError(
+                f"cross entropy takes class numbers (B,) or rows that sum to 1, and the labels {target.dtype} "
+                f"{tuple(target.shape)} are {kind.value}; write criterion=nn.BCEWithLogitsLoss() for several labels a "
+                "sample, criterion=nn.MSELoss() for values, or let the dataset give classes as torch.int64"
+            )
+        return -(labels * z.log_softmax(1)).sum(1).mean()
+    if family_of(criterion) in (Family.BINARY, Family.VALUES):
+        target = like_output(target, raw)
     value = criterion(raw, target)
     if not isinstance(value, Tensor) or not (value.ndim == 0 or value.shape[0] == len(raw)):
         what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -92,3 +105,47 @@ def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tenso
             "argmax or no_grad?); use nn.CrossEntropyLoss()"
         )
     return value.mean()
+
+
+def like_output(target: Tensor, raw: Tensor) -> Tensor:
+    """Labels in the shape and type of the outputs, for criteria that compare element by element.
+
+    Raises ValueError for another number of elements: broadcasting would compare each sample with every other.
+    """
+    if target.numel() != raw.numel():
+        raise ValueError(
+            f"the criterion compares element by element, and the labels {tuple(target.shape)} do not fit the model's "
+            f"outputs {tuple(raw.shape)}; give the model as many outputs, or use nn.CrossEntropyLoss()"
+        )
+    return target.reshape(raw.shape).to(raw.dtype)
+
+
+def row_losses(criterion: Criterion, raw: Tensor, target: Tensor) -> Tensor:
+    """(B,) losses of the samples by a criterion of torch that compares element by element.
+
+    A sample's loss is the mean of its elements, or their sum where the criterion sums. Raises TypeError for others.
+    """
+    if family_of(criterion) not in (Family.BINARY, Family.VALUES):
+        raise TypeError(
+            f"{type(criterion).__name__} cannot be taken apart into the losses of samples; write "
+            "criterion=nn.BCEWithLogitsLoss() for several labels a sample, criterion=nn.MSELoss() for values"
+        )
+    target = like_output(target, raw)
+    if isinstance(criterion, nn.Module):
+        single: Any = copy.copy(criterion)  # shares its buffers; only the reduction differs
+        single.reduction = "none"
+        losses, reduction = single(raw, target), criterion.reduction
+    else:
+        losses = criterion(raw, target, reduction="none")  # type: ignore[call-arg]  # a functional of torch
+        reduction = getattr(criterion, "keywords", {}).get("reduction", "mean")
+    losses = losses.to(wide(losses.dtype)).flatten(1) if losses.ndim > 1 else losses.to(wide(losses.dtype))[:, None]
+    return losses.sum(1) if reduction == "sum" else losses.mean(1)
+
+
+def gains(criterion: Criterion, raw: Tensor, target: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+    """``(ℓ, s)``, both (B,): losses, and s_i = ⟨∂ℓ_i/∂z_i, h_i⟩ for the derivative ``tangent`` h of the outputs z."""
+    leaf = raw.detach().requires_grad_()
+    with torch.enable_grad():
+        losses = row_losses(criterion, leaf, target)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    return losses.detach(), (gradient * tangent.to(gradient.dtype)).reshape(len(raw), -1).sum(1)

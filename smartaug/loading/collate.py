@@ -114,7 +114,7 @@ class Collate:
         reweight: Any = None,
         seed: int | None = None,
         inputs: leaves.Spec = None,
-        target: leaves.Spec = None,
+        target: leaves.Targets = None,
         pipeline: Pipeline | None = None,
     ) -> None:
         if pipeline is None:

@@ -53,10 +53,10 @@ class CopyAhead:
             return
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            pending.data = self._moved(pending.data)
+            pending.data = self._moved(pending.data, pending.source.index)
         self._next = pending
 
-    def _moved(self, data: Any) -> Any:
+    def _moved(self, data: Any, index: list[int] | None) -> Any:
         where = leaves.find_inputs(data, self._pipeline.inputs, images=bool(self._pipeline.steps))
         inputs = leaves.get(data, where)
         checked_inputs(
@@ -65,8 +65,7 @@ class CopyAhead:
         length = len(inputs[0]) if isinstance(inputs, (tuple, list)) else len(inputs)
         paths = [where]
         if self._pipeline.reweight is not None:
-            label = leaves.find_target(data, where, length, self._pipeline.target)
-            paths += [] if label is None else [label]
+            paths += self._pipeline.labelling.find(data, where, length, index, self._pipeline.augmenting.mixes)
         for path in paths:
             leaf = leaves.get(data, path)
             if isinstance(leaf, (tuple, list, Tensor)):

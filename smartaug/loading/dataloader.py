@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from .._leaves import Spec
+from .._leaves import Spec, Targets
 from ..lift.datasets import Watched
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
@@ -91,7 +91,7 @@ class DataLoader(TorchDataLoader[T]):
         device: torch.device | str | None = None,
         seed: int | None = None,
         inputs: Spec = None,
-        target: Spec = None,
+        target: Targets = None,
         returns: str = "same",
     ) -> None:
         given_dataset = dataset
@@ -116,7 +116,7 @@ class DataLoader(TorchDataLoader[T]):
             collate_fn = earlier.inner
         pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
-            pipeline = Pipeline(**settings, classes=classes_of(dataset), lifted=lifted, fetching=fetching)
+            pipeline = Pipeline(**settings, classes=classes_of(dataset, target), lifted=lifted, fetching=fetching)
         if pipeline is not None and coreset is not None:
             reading = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
             if getattr(coreset, "apply", "train") == "train":

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .._leaves import Spec
+from .._leaves import Spec, Targets
 from ..pipeline.passes import Running
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.stages import classes_of
@@ -94,7 +94,7 @@ def wrap(
     device: torch.device | str | None = None,
     seed: int | None = None,
     inputs: Spec = None,
-    target: Spec = None,
+    target: Targets = None,
     returns: str = "same",
 ) -> Wrapped:
     """The stages around any iterable of batches: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
@@ -114,6 +114,6 @@ def wrap(
         inputs=inputs,
         target=target,
         returns=returns,
-        classes=classes_of(getattr(loader, "dataset", None)),
+        classes=classes_of(getattr(loader, "dataset", None), target),
     )
     return Wrapped(loader, pipeline)

@@ -62,6 +62,11 @@ def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
     return index + (torch.tensor(before, dtype=torch.int64, device="cpu") << _TIMES)
 
 
+def _mixes(step: object) -> bool:
+    """Whether a stage mixes samples, or one inside it does."""
+    return isinstance(step, (MixUp, CutMix)) or any(map(_mixes, getattr(step, "augmentations", ())))
+
+
 class Augmenting:
     """Steps, as `as_steps` gives them, and what is known of how they run.
 
@@ -75,7 +80,7 @@ class Augmenting:
         self.steps, self.seed, self.names = list(steps), seed, tuple(names)
         # what samples that a coreset leaves alone get in place of a step; None: what is plain about it
         self._beside = [beside_of(step, lifted) if lifted else None for step in self.steps]
-        self.mixes = any(isinstance(part, (MixUp, CutMix)) for part in flattened(self.steps))
+        self.mixes = any(map(_mixes, self.steps))
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
 
     def all_rows(

@@ -6,6 +6,7 @@ Stages run in the main process when a batch is handed over, with the model as it
 |---|---|
 | `stages` | what users hand over as stages, checked |
 | `pipeline_inputs` | the inputs of a batch, and what would move with them |
+| `labelling` | the labels of a batch, and what they become when samples are mixed |
 | `pipeline_augment` | the augmenting half |
 | `pipeline_reweight` | the reweighting half |
 | `pipeline` | the order of it all; targets, counts, state |
@@ -23,16 +24,15 @@ from torch import Tensor
 
 from .. import _leaves as leaves
 from .._base.protocols import refuse_other
-from ..augment.labels import mix_labels
-from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from .augmenting import Augmenting, Samples, streams_of
 from .inputs import followers_of, found_inputs, masks_among, repeated
+from .labelling import Labelling, no_tensor
 from .passes import Passes, Running
 from .readers import Readers
 from .selection import Selections
-from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, refuse_another_policy
+from .stages import Seed, as_steps, behind, checked_device, flattened, listed, name_of, refuse_another_policy
 from .weighing import Weighing
 
 
@@ -64,7 +64,7 @@ class Pipeline:
         device: torch.device | str | None = None,
         seed: int | None = None,
         inputs: leaves.Spec = None,
-        target: leaves.Spec = None,
+        target: leaves.Targets = None,
         returns: str = "same",
         classes: int | None = None,
         lifted: Lifted | None = None,
@@ -98,9 +98,20 @@ class Pipeline:
         self.steps = self.augmenting.steps
         refuse_another_policy(reweight, self.steps)
         for part in flattened(self.steps):
-            classes = getattr(part, "num_classes", None) or classes
-        self.classes = classes
-        self._classes_declared = classes is not None
+            stated = getattr(part, "num_classes", None)
+            classes = classes if stated is None else stated
+        if isinstance(target, list) and returns == "batch":
+            raise ValueError(
+                'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
+            )
+        self.labelling = Labelling(
+            target,
+            "",
+            classes=classes,
+            reweighs=reweight is not None,
+            recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
+            needed="coreset=" if getattr(coreset, "balanced", False) else "",
+        )
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
@@ -111,7 +122,7 @@ class Pipeline:
         self._register()
 
     def _register(self) -> None:
-        self.key = uuid.uuid4().hex
+        self.key = self.labelling.key = uuid.uuid4().hex
         makers[self.key] = self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -140,7 +151,8 @@ class Pipeline:
         if self.lifted is not None:
             self.lifted.check(views)
         length = len(views[0])
-        label_path = leaves.find_target(data, where, length, self.target, index)
+        paths = self.labelling.find(data, where, length, index, self.augmenting.mixes)
+        label_path = paths[0] if paths else None
         target = leaves.get(data, label_path) if label_path is not None else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
@@ -171,14 +183,26 @@ class Pipeline:
                 data, keyed = repeated(data, where, label_path, rows, length), keyed[taken]
                 target = None if label_path is None else leaves.get(data, label_path)
         known = None if index is None else keyed.to(torch.int64)
-        wrapped = self._wrap(target, made.plans, known, device if self.reweight is not None or made.plans else None)
+        self._check_labels(known, target)
+        if any(plan.mixes for plan in made.plans) and not self.augmenting.mixes:  # a stage of the user's own
+            paths = self.labelling.find(data, where, length, index, True)
+        if self.reweight is not None and self.returns != "batch" and not (isinstance(target, Tensor) and target.ndim):
+            instead = 'or take weights from a Batch: returns="batch"'
+            raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
+        on = device if self.reweight is not None or made.plans else None
+        wrapped = self.labelling.wrap(target, label_path, made.plans, known, on)
+        for path in paths[1:]:
+            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, made.plans, known, on))
         batch = Batch(made.views[0] if len(made.views) == 1 else made.views, wrapped, None, None, known)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
+            if batch.weight is not None and not self.labelling.needed:
+                self.labelling.needed = "coreset="  # its weights go with the label
+                self.labelling.find(data, where, length, index, False)
         batch = self.weighing.weighed(batch, made.trace)
-        result = self._hand_over(data, where, label_path, batch)
+        result = self._hand_over(data, where, paths, batch)
         self._count(batch, length, length if rows is None else len(rows))
         self.seconds += time.perf_counter() - started
         return result
@@ -211,35 +235,11 @@ class Pipeline:
         index_of = torch.tensor(index, dtype=torch.int64, device="cpu")
         return self.selections.of(epoch).holds(index_of).nonzero()[:, 0]
 
-    def _wrap(self, target: Any, plans: list[Plan], index: Tensor | None, device: torch.device | None) -> Any:
-        """The target as a `Target`; moved only when a stage reads or writes it."""
-        mixing = [plan for plan in plans if plan.mixes]
-        needed = mixing or self.reweight is not None
-        if not isinstance(target, Tensor) or target.ndim == 0:
-            if mixing or (needed and self.returns != "batch"):
-                stage = "mixing" if mixing else "reweighting"
-                what = "no target leaf was found" if target is None else f"the target is {type(target).__name__}"
-                raise TypeError(
-                    f"{stage} needs a target tensor, but {what}; name it with target='key', target=1 or "
-                    "target=lambda batch: ..." + ("" if mixing else ', or take weights from a Batch: returns="batch"')
-                )
-            return target
-        if isinstance(target, Target):
-            target = target.plain
-        if needed and device is not None:
-            target = target.to(device, non_blocking=True)
-        countable = not target.is_floating_point() and target.device.type == "cpu" and target.numel() > 0
-        if mixing and countable and not self._classes_declared:
-            # as wide as the largest label so far; Loss pads the rest with zeros
-            self.classes = max(self.classes or 2, int(target.max()) + 1)
-        index = index if index is None else index.to(target.device, non_blocking=True)
-        wrapped: Any = Target(target, None, None, index, self.key)
-        for plan in mixing:
-            try:
-                wrapped = mix_labels(wrapped, plan, num_classes=self.classes)
-            except (TypeError, ValueError) as error:
-                raise in_stage(error, "augment: mixing the labels", index, target) from error
-        return wrapped
+    def _check_labels(self, index: Tensor | None, target: Any) -> None:
+        """Let a coreset that counts classes see the labels that reach the loss."""
+        check = getattr(self.coreset, "check_labels", None)
+        if check is not None and index is not None and isinstance(target, Tensor) and target.device.type == "cpu":
+            check(index, target)
 
     def settle(self, output: Any, target: Target) -> Target:
         """The target with the weights and labels of a reweighter that waited for the loop's own ``output``."""
@@ -247,9 +247,9 @@ class Pipeline:
         if batch is None:
             return target
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
-        return Target(target.plain, batch.weight, batch.soft, batch.index, self.key)
+        return Target(target.plain, batch.weight, batch.soft, batch.index, self.key, target._mixed)
 
-    def _hand_over(self, data: Any, where: leaves.Path, label_path: leaves.Path | None, batch: Batch) -> Any:
+    def _hand_over(self, data: Any, where: leaves.Path, paths: list[leaves.Path], batch: Batch) -> Any:
         target = batch.target
         if isinstance(target, Target):
             weight, soft, index = (
@@ -258,7 +258,8 @@ class Pipeline:
             )
             read = weight is not None or soft is not None or self.weighing.late
             key = self.readers.ticket(self.key) if read and self.returns == "same" else self.key
-            batch = Batch(batch.inputs, Target(target.plain, weight, soft, index, key), weight, soft, index)
+            made = Target(target.plain, weight, soft, index, key, target._mixed)
+            batch = Batch(batch.inputs, made, weight, soft, index)
         elif batch.weight is not None and self.returns != "batch":
             raise TypeError(
                 "the batch has weights, but no target tensor to carry them; name it with target='key', target=1 or "
@@ -270,7 +271,12 @@ class Pipeline:
         if isinstance(given, (tuple, list)):
             inputs = type(given)([inputs] if isinstance(inputs, Tensor) else inputs)
         result = leaves.put(data, where, inputs)
-        return result if label_path is None else leaves.put(result, label_path, batch.target)
+        for path in paths[1:]:  # further labels of the same samples, with the same weights
+            other = leaves.get(result, path)
+            if isinstance(other, Target) and batch.weight is not None:
+                weight = batch.weight.to(other.device, non_blocking=True)
+                result = leaves.put(result, path, Target(other.plain, weight, other._soft, other.index, self.key))
+        return leaves.put(result, paths[0], batch.target) if paths else result
 
     # --- what is counted and reported --------------------------------------------------------------------------------
 
@@ -304,11 +310,11 @@ class Pipeline:
                 "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
                 "cross entropy, or select=smartaug.coreset.RandomSubset()"
             )
-        unmixed = None
-        if target._soft is not None and self.augmenting.mixes:
-            # a row that was left alone has its own label whole; softened ones (reweighting) cannot be told from mixed
-            unmixed = target._soft.amax(1) > 1 - 1e-6
-        look(index, output.detach(), target.plain, unmixed)
+        mixed = target._mixed
+        if mixed is None:
+            look(index, output.detach(), target.plain, None)
+        else:  # with what its rows are made of
+            look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""

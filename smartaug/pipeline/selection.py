@@ -19,10 +19,11 @@ class CoresetLike(Protocol):
     Optional: ``apply`` ("train", "augment" or "append", see `Coreset`; without it "train"); ``varies``, whether the
     number of samples differs between epochs, then ``budget(size, epoch)`` is asked; ``rescales``, whether weights are
     used as they are and not scaled to mean 1; ``attach(dataset, collate_fn=, inputs=,
-    target=)`` is called once; ``observe(index, output, target,
-    unmixed)`` receives detached outputs from `smartaug.Loss`, unmixed (B,) bool being the rows with their own labels,
-    or None for all; ``state_dict(record=)``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is
-    shown in its stats, ``explain()`` gives rows of its table.
+    target=)`` is called once; ``check_labels(index, target)`` sees the labels of each batch before they are mixed;
+    ``observe(index, output, target, unmixed)`` receives detached outputs from `smartaug.Loss`, unmixed (B,) bool being
+    the rows with their own labels, or None for all; a target whose rows were mixed is a `Target` that says of what;
+    ``state_dict(record=)``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
+    stats, ``explain()`` gives rows of its table.
     """
 
     def budget(self, size: int) -> int:

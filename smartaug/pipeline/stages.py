@@ -186,15 +186,18 @@ def rows_not_finite(view: Tensor) -> list[int]:
     return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()
 
 
-def classes_of(dataset: Any) -> int | None:
-    """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets."""
+def classes_of(dataset: Any, target: leaves.Targets = None) -> int | None:
+    """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets.
+
+    target: which of its tensors are the labels, as for `DataLoader`.
+    """
     for _ in range(8):
         classes, number = getattr(dataset, "classes", None), getattr(dataset, "num_classes", None)
         if isinstance(classes, Sized) and not isinstance(classes, (str, bytes)):
             return len(classes) or None
         if isinstance(number, int):
             return number
-        labels = label_column(dataset)
+        labels = label_column(dataset, target)
         if labels is not None:
             return int(labels.max()) + 1 or None
         dataset = getattr(dataset, "dataset", None)

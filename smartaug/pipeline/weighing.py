@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .._labels import Kind, kind_of
 from ..augment.plan import Trace
 from ..batch import Batch, Target
+from ..grads.logits import distributions
 from ..warnings import warn
 from .stages import checked_results, in_stage, name_of
 
@@ -33,6 +35,7 @@ class Weighing:
     def __init__(self, reweight: Reweighter | None) -> None:
         self.reweight = reweight
         self._begun: int | None = None  # the epoch that the reweighter began last
+        self._results = 0
         self._fallbacks = 0
         self._uncounted: Tensor | None = None  # fallbacks on an accelerator, read when asked for
 
@@ -77,6 +80,11 @@ class Weighing:
     def _with(self, result: tuple[Tensor | None, Tensor | None], batch: Batch) -> Batch:
         """The batch with the reweighter's weights and labels."""
         weight, soft = self._finite(*result, batch)
+        self._results += 1
+        try:
+            self._check(weight, soft, batch)
+        except ValueError as error:
+            raise in_stage(error, f"reweight stage {name_of(self.reweight)}", batch.index, batch.target) from error
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
         weight = batch.weight if weight is None else weight.detach()
@@ -87,7 +95,8 @@ class Weighing:
         made = [part for part in (weight, soft) if part is not None]
         if not made:
             return weight, soft
-        bad = torch.stack([~torch.isfinite(part).all() for part in made]).any()
+        # squares: a weight of 1e38 is a number, and no loss it is multiplied by stays one
+        bad = torch.stack([~torch.isfinite(part.float().square()).all() for part in made]).any()
         if bad.device.type == "cpu":
             if bad:
                 self._fallbacks += 1
@@ -101,10 +110,30 @@ class Weighing:
         if soft is not None:
             upstream = batch.soft
             if upstream is None:
-                label = batch.target.long()
-                upstream = torch.zeros_like(soft).scatter_(1, label.reshape(-1, 1), 1.0)
+                upstream = distributions(batch.target, soft.shape[1])
             soft = torch.where(bad, upstream.to(soft.dtype), soft)
         return weight, soft
+
+    def _check(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> None:
+        """ValueError for weights and labels that would spoil the loss without a word.
+
+        On an accelerator looking stalls the queue, so there only batches 1, 2, 4, 8, ... are looked at.
+        """
+
+        def looks(part: Tensor | None) -> bool:
+            return part is not None and (part.device.type == "cpu" or self._results & (self._results - 1) == 0)
+
+        if weight is not None and len(weight) and looks(weight):
+            low = float(weight.min())
+            if low < 0:
+                raise ValueError(f"weight must not be negative, it holds {low:g}; write weight.clamp_min(0)")
+            if not float(weight.max()) > 0:
+                raise ValueError(
+                    f"weight is 0 for all {len(weight)} samples, so nothing would be learned; return None for weights "
+                    "that change nothing"
+                )
+        if soft is not None and len(soft) and looks(soft):
+            _check_labels(soft, batch)
 
     def fallbacks(self) -> int:
         """How many batches fell back to weight 1 and their own labels."""
@@ -128,3 +157,30 @@ class Weighing:
             return []
         why = "in smartaug.Loss, with the loop's logits" if self.late else "at hand-over, with the model as it is then"
         return [(f"reweight: {name_of(self.reweight)}", device, why)]
+
+
+def _check_labels(soft: Tensor, batch: Batch) -> None:
+    """ValueError unless soft labels (B, K) are labels for the batch's target: rows of its width, distributions."""
+    target = batch.target
+    wide = isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 2 and target.shape[1] > 1
+    if wide and soft.shape[1] < target.shape[1]:
+        raise ValueError(f"soft has {soft.shape[1]} columns and the target {target.shape[1]}; it must have as many")
+    if isinstance(target, Tensor) and kind_of(target.cpu()) in (Kind.SEVERAL, Kind.VALUES):
+        return  # columns of their own
+    low, sums = float(soft.min()), soft.float().sum(1)
+    near = max(1e-3, 16 * torch.finfo(soft.dtype).eps)
+    off = (sums - 1).abs()
+    if low < -near:
+        raise ValueError(f"soft must hold probabilities, it holds {low:g}; write scores.softmax(1)")
+    if float(off.max()) > near:
+        row = int(off.argmax())
+        raise ValueError(
+            f"rows of soft must sum to 1, row {row} sums to {float(sums[row]):g}; write scores.softmax(1), or "
+            "soft / soft.sum(1, keepdim=True)"
+        )
+    if isinstance(target, Tensor) and not target.is_floating_point() and target.numel() == len(soft):
+        largest = int(target.max())
+        if largest >= soft.shape[1]:
+            raise ValueError(
+                f"soft has {soft.shape[1]} columns and the batch a label {largest}; it must have one for each class"
+            )

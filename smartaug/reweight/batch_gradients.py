@@ -17,8 +17,10 @@ from .waiting import Shown
 class BatchGradients:
     """`Gradients` of one batch, worked out when asked for.
 
-    shown: the end of the loop's own forward pass, if it was shown. model: gives the network. current: the validation
-    direction on a device, at the parameters or at others. The rest is `Reweighting`'s.
+    against: the criterion and the labels of samples that have no classes to choose among (see `grads.benefit`): then
+    there is one column, of the label there is. shown: the end of the loop's own forward pass, if it was shown. model:
+    gives the network. current: the validation direction on a device, at the parameters or at others. The rest is
+    `Reweighting`'s.
     """
 
     def __init__(
@@ -31,7 +33,9 @@ class BatchGradients:
         scope: grads.Scope,
         head: str | None,
         method: grads.Method,
+        against: grads.Against | None = None,
     ) -> None:
+        self._against = against
         self._batch, self._shown, self._model, self._current = batch, shown, model, current
         self._scope, self._head, self._method = scope, head, method
         self._pass: grads.ForwardPass | None = None
@@ -39,7 +43,7 @@ class BatchGradients:
 
     @property
     def labels(self) -> Tensor:
-        """(B, K) upstream labels; K is known once the model has been asked."""
+        """(B, K) upstream labels; K is known once the model has been asked. Ones (B, 1) where there are no classes."""
         if self._labels is None:
             raise RuntimeError("the number of classes is known only after rows() or benefit()")
         return self._labels
@@ -48,7 +52,9 @@ class BatchGradients:
         """The batch's forward pass, made once."""
         if self._pass is None:
             head = self._head if features else None
-            self._pass = grads.ForwardPass(self._model(), self._batch.inputs, features=features, head=head, graph=graph)
+            self._pass = grads.ForwardPass(
+                self._model(), self._batch.inputs, features=features, head=head, graph=graph, against=self._against
+            )
             self._note(self._pass.log_p)
         return self._pass
 
@@ -70,12 +76,21 @@ class BatchGradients:
             shown = None  # its features were not seen (a compiled model, the first batch): one pass of our own
         logits, feature = (None, None) if shown is None else shown
         log_p, made = grads.benefit(
-            self._model(), self._batch.inputs, along, self._method, logits=logits, feature=feature
+            self._model(),
+            self._batch.inputs,
+            along,
+            self._method,
+            logits=logits,
+            feature=feature,
+            against=self._against,
         )
         self._note(log_p)
         return log_p, made
 
     def _note(self, log_p: Tensor) -> None:
+        if self._against is not None:
+            self._labels = torch.ones_like(log_p)
+            return
         upstream = self._batch.target if self._batch.soft is None else self._batch.soft
         if upstream is None:
             raise TypeError("learned weights need labels, and the batch has no target; name it with target=")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .. import _ranks as ranks
 from .. import grads
 from .._base.protocols import refuse_other
+from .._labels import Family, Kind, family_of, kind_of
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
@@ -40,7 +41,9 @@ class Reweighting(ABC):
     through deepcopy and dropped by pickle. val_set: a map-style dataset or a pair of tensors; its classes are drawn
     equally often. validation_batch: samples of it per direction and rank. transform: a callable on its batches, for
     what ``augment=`` does to training images besides augmenting (`smartaug.Normalize`). criterion: the validation loss
-    ``(logits, labels) -> loss``; None is cross entropy.
+    ``(logits, labels) -> loss``; None is cross entropy. It also says what labels are (`smartaug._labels`): with
+    nn.BCEWithLogitsLoss and several labels a sample, or nn.MSELoss and its kin, samples get weights by ⟨∇ℓ_i, g⟩ of
+    their own loss and keep their labels, and validation samples are drawn alike.
 
     statistics: what BatchNorm takes in the validation pass, which has no dropout. "running" is the deployed model;
     running statistics lag behind the weights, and at high learning rates the direction is mostly about that lag.
@@ -101,7 +104,7 @@ class Reweighting(ABC):
         if criterion is not None:
             refuse_other("criterion", criterion)
         self._model = checked_model(model)
-        self.validation = ValidationBatches(val_set, validation_batch, seed, transform)
+        self.validation = ValidationBatches(val_set, validation_batch, seed, transform, criterion)
         self.val_set, self.criterion, self.scope, self.head, self.method = val_set, criterion, scope, head, method
         self.every, self.weigh_every, self.ema, self.warmup, self.seed = every, weigh_every, ema, warmup, seed
         self.when, self.statistics = when, statistics
@@ -113,6 +116,7 @@ class Reweighting(ABC):
         self._record = Figures()
         self._waiting: list[Waiting] = []
         self._listener = Listener()
+        self._kind: Kind | None = None  # of the labels, as last looked at
 
     @abstractmethod
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
@@ -202,6 +206,7 @@ class Reweighting(ABC):
         if (self.step - self.warmup) % self.weigh_every:
             weight, soft = self._recalled(batch)
         else:
+            against = self._against(batch)
             gradients = BatchGradients(
                 batch,
                 shown,
@@ -210,8 +215,10 @@ class Reweighting(ABC):
                 scope=self.scope,
                 head=self.head,
                 method=self.method,
+                against=against,
             )
             weight, soft = self.weigh(gradients, batch, trace)
+            soft = soft if against is None else None
             if weight is not None:
                 weight = normalised(weight)
             if self.weigh_every > 1 and batch.index is not None and weight is not None:
@@ -221,6 +228,29 @@ class Reweighting(ABC):
         self.step += 1  # a batch that failed was not seen
         self._record.seconds += time.perf_counter() - started
         return weight, soft
+
+    def _against(self, batch: Batch) -> grads.Against | None:
+        """The criterion and the labels of a batch that has no classes to choose among; None for one that has.
+
+        Raises TypeError for labels that the method cannot learn from. Floats on an accelerator are looked at in batches
+        1, 2, 4, 8, ...: looking stalls it.
+        """
+        target = batch.target
+        if not isinstance(target, Tensor):
+            raise TypeError("learned weights need labels, and the batch has no target; name it with target=")
+        looks = target.device.type == "cpu" or not target.is_floating_point() or self.step & (self.step - 1) == 0
+        if self._kind is None or looks:
+            self._kind = kind_of(target, criterion=self.criterion)
+        if self._kind in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
+            return None
+        apart = family_of(self.criterion) in (Family.BINARY, Family.VALUES)
+        if self._kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None and apart:
+            return self.criterion, target if batch.soft is None else batch.soft
+        raise TypeError(
+            f"{type(self).__name__} cannot learn from the labels {target.dtype} {tuple(target.shape)}, which are "
+            f"{self._kind.value}; for several labels a sample write criterion=nn.BCEWithLogitsLoss(), for values of a "
+            "regression criterion=nn.MSELoss(), and for classes let the dataset give integers: label.to(torch.int64)"
+        )
 
     def _recalled(self, batch: Batch) -> WeightsAndLabels:
         if batch.index is None:

@@ -19,7 +19,8 @@ good in training. Reference: Ding et al., "SAFLEX: Self-Adaptive Augmentation vi
 2024. How this differs: benefits are divided by their standard deviation over the batch (the gradient's scale drifts),
 the penalty toward the upstream label is 3 by default (Σ_k p_k B_k = 0, so without it every weight is 1 and labels
 confirm themselves: ≤ 1 collapses), the temperature is 1, and validation batches are class-balanced. The programme works
-on rows alone: columns may be classes or anything else that is chosen among.
+on rows alone: columns may be classes or anything else that is chosen among. Labels that are no choice among classes
+(several a sample, values) have one column: they stay, and the weight is 1 where ⟨∇ℓ_i, g⟩ is not negative, else 0.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class SAFLEX(Reweighting):
         log_p, benefits = grads.benefit()
         one = torch.ones_like(benefits)
         count, first, second = ranks.total(torch.stack([one.sum(), benefits.sum(), benefits.square().sum()]))
-        scale = (second / count - (first / count).square()).clamp_min(0).sqrt()
+        centre = first / count if benefits.shape[1] > 1 else 0.0  # a single column may hold one value throughout
+        scale = (second / count - centre * centre).clamp_min(0).sqrt()
         noise = self.noise * self._gumbel(benefits) if self.noise else None
         return self.rule(
             benefits, log_p, grads.labels, self.temperature, self.penalty, noise=noise, scale=scale, normalise=False

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._base.protocols import refuse_other
+from .._labels import Kind, kind_of
 from ..batch import Batch
 from ..grads.logits import distributions
 from .protocols import OperationTrace
@@ -56,10 +57,21 @@ class SoftAugmentation:
 
     def __call__(self, batch: Batch, trace: OperationTrace) -> tuple[Tensor | None, Tensor]:
         """``(weight, soft)``: weights of mean 1, or None with reweight=False."""
+        self._refuse_others(batch.target)
         upstream = distributions(batch.target if batch.soft is None else batch.soft, self.num_classes)
         seen = self._left_by_erase(trace) if self.visible is None else self.visible(batch, trace)
         p, soft = self.rule(seen.to(upstream.device, upstream.dtype), upstream, self.p_min, self.k)
         return (normalised(p) if self.reweight else None), soft
+
+    def _refuse_others(self, target: Tensor) -> None:
+        """TypeError for labels that are not one class a sample; on an accelerator looking would stall."""
+        free = not target.is_floating_point() or target.device.type == "cpu"
+        kind = kind_of(target) if free else Kind.DISTRIBUTIONS
+        if kind not in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
+            raise TypeError(
+                f"SoftAugmentation softens class labels, and the labels {target.dtype} {tuple(target.shape)} are "
+                f"{kind.value}; let the dataset give classes as torch.int64, or leave it out"
+            )
 
     def _left_by_erase(self, trace: OperationTrace) -> Tensor:
         if "Erase" not in trace.names:

@@ -13,21 +13,28 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import _leaves as leaves
 from .. import _ranks as ranks
 from .. import draws
+from .._labels import Kind, kind_of
 
 _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyond it they are read for every batch
 
 
 class ValidationBatches:
-    """Batches with every class equally often, whatever the set's own proportions.
+    """Batches with every class equally often, whatever the set's own proportions; labels without one class, alike.
 
     data: a map-style dataset of (input, label) samples, or a pair of tensors (inputs, labels). size: samples a batch
-    and a rank. transform: a callable on a batch of inputs, such as `smartaug.Normalize`. Batch ``step`` is a pure
+    and a rank. transform: a callable on a batch of inputs, such as `smartaug.Normalize`. criterion: what the labels are
+    compared by, None for cross entropy. Batch ``step`` is a pure
     function of (seed, step, rank): nothing to save, and each rank sees other samples. Raises ValueError for an empty
     set, TypeError for one without indices or labels.
     """
 
     def __init__(
-        self, data: Any, size: int, seed: int = 0, transform: Callable[[Tensor], Tensor] | None = None
+        self,
+        data: Any,
+        size: int,
+        seed: int = 0,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self.pair = isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
         if not self.pair and not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
@@ -41,6 +48,7 @@ class ValidationBatches:
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"validation_batch must be a number of samples ≥ 1, got {size!r}")
         self.data, self.count, self.size, self.seed, self.transform = data, count, size, seed, transform
+        self.criterion = criterion
         self._kept: tuple[Tensor, Tensor] | None = None
         self._classes: list[Tensor] = []
         self._orders: dict[tuple[int, int], list[int]] = {}
@@ -83,7 +91,9 @@ class ValidationBatches:
                 labels = self._kept[1]
             else:
                 labels = torch.cat([_collated(self.data, [row])[1] for row in range(self.count)])
-        labels = class_of(labels)
+        kind = kind_of(labels, criterion=self.criterion)
+        alike = kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None
+        labels = torch.zeros(len(labels)) if alike else class_of(labels, kind)
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
 
     def warn_if_shared(self, training: Any, method: str) -> None:
@@ -136,21 +146,33 @@ def labels_of(dataset: Any) -> Tensor:
     if isinstance(dataset, Subset):
         return labels_of(dataset.dataset)[torch.as_tensor(list(dataset.indices))]
     known = getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if known is None and isinstance(getattr(dataset, "tensors", None), tuple) and len(dataset.tensors) > 1:
-        known = dataset.tensors[-1]
+    if known is None and isinstance(getattr(dataset, "tensors", None), tuple) and len(dataset.tensors) == 2:
+        known = dataset.tensors[1]
+    if getattr(dataset, "target_transform", None) is not None:
+        known = None  # what the samples have is something else
     if known is not None and len(known) == len(dataset):
         return class_of(torch.as_tensor(known))
     return class_of(torch.cat([_collated(dataset, [row])[1] for row in range(len(dataset))]))
 
 
-def class_of(labels: Tensor) -> Tensor:
-    """(n,) int64 classes of integer labels (n,) or (n, 1), of 0/1 floats, or of distributions (n, K)."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
+def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
+    """(n,) int64 classes of integer labels (n,) or (n, 1), of 0/1 floats, or of distributions (n, K).
+
+    kind: what the labels are where that is known. Raises TypeError for labels that are not one class a sample.
+    """
+    kind = kind_of(labels) if kind is None else kind
+    if kind is Kind.DISTRIBUTIONS:
         return labels.argmax(1)
-    if labels.numel() != len(labels):
-        raise TypeError(f"labels must be classes (n,) or distributions (n, K), got {tuple(labels.shape)}")
-    flat = labels.reshape(-1)
-    return (flat > 0.5).long() if flat.is_floating_point() else flat.long()
+    if kind is Kind.BINARY:
+        return (labels.reshape(-1) > 0.5).long()
+    if kind is not Kind.CLASSES:
+        raise TypeError(
+            f"labels must be classes (n,) or distributions (n, K), got {labels.dtype} {tuple(labels.shape)}, which are "
+            f"{kind.value}; let the dataset give classes as torch.int64, split such data by "
+            "torch.utils.data.random_split, and name the criterion of a reweighter: criterion=nn.BCEWithLogitsLoss() "
+            "or nn.MSELoss()"
+        )
+    return labels.reshape(-1).long()
 
 
 def _members(data: Any) -> tuple[set[int], Sequence[int]]:
@@ -175,7 +197,10 @@ def _collated(data: Any, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     batch = default_collate([data[row] for row in rows])
     where = leaves.find_inputs(batch, images=False)
     inputs = leaves.get(batch, where)
-    path = leaves.find_target(batch, where, len(rows))
+    try:
+        path = leaves.find_target(batch, where, len(rows), needed="val_set")
+    except ValueError as error:
+        raise ValueError(f"{error}; or write val_set=TensorDataset(images, labels)") from error
     target = None if path is None else leaves.get(batch, path)
     if not isinstance(inputs, Tensor) or not isinstance(target, Tensor):
         raise TypeError(

@@ -1,10 +1,11 @@
 """MixUp and CutMix with a partner and a share drawn per sample.
 
 What: each sample is blended with (MixUp), or gets a rectangle of (CutMix), another sample of the batch; labels become
-soft in the same shares. When: classification with enough epochs; a strong regulariser, usual on CIFAR and ImageNet.
-Cost: one extra read of the batch. Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Yun
-et al., "CutMix", ICCV 2019. Difference: both papers draw one share λ for the whole batch, here each sample has its
-own, and partners form one random cycle, so no sample meets itself (in a batch of one it does).
+soft in the same shares, each by its kind (the table in `smartaug._labels`). When: classification with enough epochs; a
+strong regulariser, usual on CIFAR and ImageNet. Cost: one extra read of the batch. Reference: Zhang et al., "mixup:
+Beyond Empirical Risk Minimization", ICLR 2018; Yun et al., "CutMix", ICCV 2019. Difference: both papers draw one share
+λ for the whole batch, here each sample has its own, and partners form one random cycle, so no sample meets itself (in a
+batch of one it does).
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ from ..plan import Mix, Plan, Trace
 
 class _Mixing(Augmentation):
     def __init__(
-        self, alpha: float = 1.0, *, p: float = 1.0, num_classes: int | None = None, backend: str | None = None
+        self,
+        alpha: float = 1.0,
+        *,
+        p: float = 1.0,
+        num_classes: int | None = None,
+        regression: bool = False,
+        backend: str | None = None,
     ) -> None:
         super().__init__(backend=backend)
         if not isinstance(alpha, (int, float)) or not alpha > 0:
             raise ValueError(f"alpha must be positive, got {alpha!r}; for no mixing leave {type(self).__name__} out")
         if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
             raise ValueError(f"num_classes must be a positive integer or None, got {num_classes!r}")
-        self.alpha, self.p, self.num_classes = float(alpha), check_probability(p), num_classes
+        if regression and num_classes is not None:
+            raise ValueError(f"a regression has no classes, got num_classes={num_classes} as well; leave it out")
+        self.alpha, self.p, self.regression = float(alpha), check_probability(p), bool(regression)
+        self.num_classes = 0 if regression else num_classes
 
     def _shares(self, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Partner (B,) int64, own share λ (B,) float64 (1 where p leaves the sample alone), mixed (B,) bool."""
@@ -48,6 +58,7 @@ class MixUp(_Mixing):
     """λ x_i + (1 − λ) x_j with λ ~ Beta(alpha, alpha) per sample, with probability ``p``; labels likewise.
 
     num_classes: width of the soft labels; None: the dataset's classes, else the largest label seen plus one.
+    regression: the labels are values, whole numbers too, and are mixed as they are.
     """
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -61,6 +72,7 @@ class CutMix(_Mixing):
 
     The rectangle's centre is uniform and it is cut off at the border; λ is then the area that stayed, exactly.
     num_classes: width of the soft labels; None: the dataset's classes, else the largest label seen plus one.
+    regression: the labels are values, whole numbers too, and are mixed as they are.
     """
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:

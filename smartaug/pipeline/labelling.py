@@ -1,0 +1,133 @@
+"""The labels of a batch: which leaves they are, and what they become when samples are mixed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _leaves as leaves
+from .._labels import Kind, kind_of
+from ..augment.labels import composition, mix_labels
+from ..augment.plan import Plan
+from ..batch import Mixed, Target
+from .stages import in_stage
+
+Path = leaves.Path
+
+
+class Labelling:
+    """Labels named by ``spec`` (`DataLoader`'s target=), None: found, made into `Target`.
+
+    classes: how many there are, None when unknown. reweighs: a reweighter reads them. recorded: a coreset records
+    outputs beside them. needed: what besides needs to know which leaf is the label, "" for nothing.
+    """
+
+    def __init__(
+        self, spec: leaves.Targets, key: str, *, classes: int | None, reweighs: bool, recorded: bool, needed: str
+    ) -> None:
+        if isinstance(spec, list):
+            _refuse_several(spec, reweighs=reweighs, recorded=recorded)
+        self.spec, self.key, self.classes = spec, key, classes
+        self.reweighs, self.recorded = reweighs, recorded
+        self.needed = "reweight=" if reweighs else "coreset=" if recorded else needed
+        self._several = isinstance(spec, list)
+        self._widths: dict[Path, int] = {}  # the largest label so far + 1
+        self._kinds: dict[Path, tuple[Kind, int]] = {}  # and how often it was asked for
+
+    def find(self, data: Any, inputs: Path, length: int, index: list[int] | None, mixing: bool) -> list[Path]:
+        """Paths of the labels of a batch, [] when there is none; ValueError where it must be known and is not."""
+        needed = "mixing (MixUp, CutMix)" if mixing else self.needed
+        found = leaves.find_targets(data, inputs, length, self.spec, index, needed)
+        if len(found) > 1 and not self._several:
+            _refuse_several(found, reweighs=self.reweighs, recorded=self.recorded)
+            self._several = True
+        return found
+
+    def wrap(
+        self, target: Any, path: Path | None, plans: list[Plan], index: Tensor | None, device: torch.device | None
+    ) -> Any:
+        """The label at ``path`` as a `Target` on ``device``, mixed as the plans mix; moved only where it is read.
+
+        What is no tensor with rows stays as it is; TypeError where a plan mixes.
+        """
+        mixing = [plan for plan in plans if plan.mixes]
+        if not isinstance(target, Tensor) or target.ndim == 0:
+            if mixing:
+                raise TypeError(f"mixing needs a target tensor, but {no_tensor(target)}")
+            return target
+        if isinstance(target, Target):
+            target = target.plain
+        if self.recorded:
+            _refuse_unrecorded(target)
+        given = target
+        if device is not None and (mixing or self.reweighs):
+            target = target.to(device, non_blocking=True)
+        index = index if index is None else index.to(target.device, non_blocking=True)
+        wrapped: Any = Target(target, None, None, index, self.key)
+        if not mixing or path is None:
+            return wrapped
+        try:
+            kind = self._kind(given, path)
+            for plan in mixing:
+                wrapped = mix_labels(wrapped, plan, num_classes=self._width(given, path, kind), kind=kind)
+        except (TypeError, ValueError) as error:
+            raise in_stage(error, "augment: mixing the labels", index, target) from error
+        return self._made_of(wrapped, mixing, kind) if self.recorded else wrapped
+
+    def _kind(self, target: Tensor, path: Path) -> Kind:
+        """The kind of a label. Floats on an accelerator are looked at in batches 1, 2, 4, 8, ...: looking stalls it."""
+        before, times = self._kinds.get(path, (Kind.CLASSES, 0))
+        free = target.device.type == "cpu" or not target.is_floating_point()
+        kind = kind_of(target, classes=self.classes) if free or times & (times + 1) == 0 else before
+        self._kinds[path] = kind, times + 1
+        return kind
+
+    def _width(self, target: Tensor, path: Path, kind: Kind) -> int | None:
+        """K of class numbers: as said, else the largest label so far plus one (`Loss` pads the rest with zeros)."""
+        if self.classes is not None:
+            return self.classes
+        if kind is Kind.CLASSES and target.device.type == "cpu" and target.numel():
+            self._widths[path] = max(self._widths.get(path, 2), int(target.max()) + 1)
+        return self._widths.get(path)
+
+    def _made_of(self, target: Target, mixing: list[Plan], kind: Kind) -> Target:
+        """The target with what its rows are mixed of, for a coreset that records."""
+        index, soft = target.index, target._soft
+        if index is None or soft is None or kind in (Kind.SEVERAL, Kind.VALUES):
+            return target
+        row, share = composition([mix for plan in mixing for mix in plan.mixes], len(target))
+        parts = index[row.to(index.device, non_blocking=True)]
+        mixed = Mixed(parts, share.to(soft.device, non_blocking=True), soft)
+        return Target(target.plain, target._weight, soft, index, target._key, mixed)
+
+
+def no_tensor(target: Any) -> str:
+    """Why there is no target to work on, and what to write."""
+    what = "no target leaf was found" if target is None else f"the target is {type(target).__name__}"
+    return f"{what}; name it with target='key', target=1 or target=lambda batch: ..."
+
+
+def _refuse_several(named: list[Any], *, reweighs: bool, recorded: bool) -> None:
+    if not named:
+        raise ValueError("target=[] names no leaf; write target=1, or leave target= out")
+    if len(named) > 1 and (reweighs or recorded):
+        stage, does = ("reweight=", "learns from") if reweighs else ("coreset=", "records the outputs for")
+        instead = "" if reweighs else ", or select=smartaug.coreset.Uniform()"
+        raise ValueError(
+            f"{stage} {does} one label, and target= names {len(named)}; name the one it goes by: target=1 or "
+            f"target='key'{instead}"
+        )
+
+
+def _refuse_unrecorded(target: Tensor) -> None:
+    """Raise a TypeError for labels that no classifier of one class a sample can have: maps, values."""
+    column = target.numel() == len(target)
+    looked = column and target.is_floating_point() and target.device.type == "cpu"
+    if target.ndim > 2 or (looked and kind_of(target) is Kind.VALUES):
+        kind = Kind.MAP if target.ndim > 2 else Kind.VALUES
+        raise TypeError(
+            f"the coreset records p − y of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
+            f'{kind.value}; use select=smartaug.coreset.Uniform(), or name the class label: target="key"'
+        )
