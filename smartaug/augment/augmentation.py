@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from . import backends
+from . import backends, rows
 from .labels import mix_labels
 from .plan import Plan
 
@@ -79,6 +79,7 @@ class Augmentation(Batched):
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples
     backend: str | None = None  # "torch", "numba", "triton", or None for the fastest there is
+    takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
 
     @abstractmethod
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -116,10 +117,12 @@ class Augmentation(Batched):
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
         """Images (B, C, H, W) after ``plan``; same device, memory format and, but for `Normalize`, dtype."""
-        check_images(images)
+        of_rows = self.takes_rows and len(plan.shape) != 4
+        if not of_rows:
+            check_images(images)
         if tuple(images.shape) != plan.shape:
             raise ValueError(f"apply: the plan was made for images {plan.shape}, got {tuple(images.shape)}")
-        return backends.execute(plan, images, self.backend)
+        return rows.execute(plan, images) if of_rows else backends.execute(plan, images, self.backend)
 
     def explain(self, plan: Plan, images: Tensor) -> tuple[backends.Choice, ...]:
         """Which backend runs each segment of ``plan`` on images like these, and why; nothing is executed."""
@@ -128,21 +131,14 @@ class Augmentation(Batched):
     def _keyed(
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        return augmented(self, images, target, key, index)
+        with on_cpu():
+            plan = self.sample(tuple(images.shape), key)
+        mixed = None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
+        return self.apply(images, plan), mixed
 
     def __repr__(self) -> str:
         settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({', '.join(settings)})"
-
-
-def augmented(
-    step: Augmentation, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Images (B, C, H, W) and labels (None: none are given) after one augmentation, drawn from the keys (B,)."""
-    with on_cpu():
-        plan = step.sample(tuple(images.shape), key)
-    images = step.apply(images, plan)
-    return images, None if target is None else mix_labels(target, plan, num_classes=step.num_classes, index=index)
 
 
 def on_cpu() -> AbstractContextManager[Any]:
@@ -161,9 +157,13 @@ def check_images(images: Any) -> None:
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(
-            f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: images.float() / 65535"
-            if images.dtype == torch.uint16
-            else f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: images.float()"
+            f"images must be uint8 (0–255) or floating point, got {images.dtype}; "
+            + (
+                "write images.float() / 65535"
+                if images.dtype == torch.uint16
+                else "scale them to floats in [0, 1] by the range that they have, such as images.float() / 4095; only "
+                "values that all lie in 0..255 survive images.to(torch.uint8)"
+            )
         )
 
 

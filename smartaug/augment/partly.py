@@ -23,6 +23,8 @@ _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "Conv
 
 def plain(plan: Plan, rows: int) -> Plan:
     """The plan of ``rows`` samples that are not augmented beside those of ``plan``: same sizes, types and values."""
+    if len(plan.shape) != 4:  # rows of features, which no step resizes
+        return Plan((rows, *plan.shape[1:]), (), Trace.empty(rows))
     height, width = plan.shape[2:]
     segments: list[Segment] = []
     for segment in plan.segments:
@@ -39,7 +41,7 @@ class Plain(Augmentation):
     """What ``step`` leaves of samples that are not augmented."""
 
     def __init__(self, step: Augmentation) -> None:
-        self.step, self.backend = step, step.backend
+        self.step, self.backend, self.takes_rows = step, step.backend, step.takes_rows
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """The plain plan: sizes and values of the step's own, none of its operations."""

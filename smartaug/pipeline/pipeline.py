@@ -1,14 +1,6 @@
 """The stages of a batch: what `DataLoader`, `wrap` and `Collate` share.
 
 Stages run in the main process when a batch is handed over, with the model as it is then: augment, then reweight.
-
-| file | holds |
-|---|---|
-| `stages` | what users hand over as stages, checked |
-| `pipeline_inputs` | the inputs of a batch, and what would move with them |
-| `pipeline_augment` | the augmenting half |
-| `pipeline_reweight` | the reweighting half |
-| `pipeline` | the order of it all; targets, counts, state |
 """
 
 from __future__ import annotations
@@ -31,9 +23,11 @@ from ..batch import READ, Batch, Target
 from ..lift import Lifted
 from ..warnings import NoEffectWarning
 from .augmenting import Augmenting, Samples, streams_of
-from .inputs import followers_of, found_inputs, masks_among, repeated
+from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, is_label, masks_among, repeated
 from .passes import Passes, Running
+from .places import Place, Places, find_places
 from .selection import CoresetLike, Selections
+from .settings import Settings
 from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, not_a_stage
 from .weighing import Weighing
 
@@ -53,39 +47,20 @@ def pipeline_of(target: Any) -> Pipeline | None:
 class Pipeline:
     """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
 
-    The arguments are those of `DataLoader`; classes: number of classes of the data set, or None when unknown.
-    lifted: what was taken out of the data set. fetching: a row for `explain` on how samples are fetched.
+    settings: the loader's keywords. classes: number of classes of the dataset, or None when unknown. lifted: what was
+    taken out of the dataset. fetching: a row for `explain` on how samples are fetched.
     """
 
     def __init__(
         self,
+        settings: Settings,
         *,
-        lift: bool = False,
-        augment: Any = None,
-        reweight: Any = None,
-        coreset: Any = None,
-        device: torch.device | str | None = None,
-        seed: int | None = None,
-        inputs: leaves.Spec = None,
-        target: leaves.Spec = None,
-        returns: str = "same",
         classes: int | None = None,
         lifted: Lifted | None = None,
         fetching: tuple[str, str, str] | None = None,
     ) -> None:
-        self.settings = {  # as the user gave them: what a rebuilt loader is compared by
-            "lift": lift,
-            "augment": augment,
-            "reweight": reweight,
-            "coreset": coreset,
-            "device": device,
-            "seed": seed,
-            "inputs": inputs,
-            "target": target,
-            "returns": returns,
-        }
-        if returns not in ("same", "batch"):
-            raise ValueError(f'returns must be "same" or "batch", got {returns!r}')
+        self.settings = settings
+        augment, reweight, coreset = settings.augment, settings.reweight, settings.coreset
         if inspect.isclass(reweight) or (reweight is not None and not callable(reweight)):
             raise TypeError(not_a_stage("reweight", reweight, "a reweighter"))
         if inspect.isclass(coreset) or (coreset is not None and not isinstance(coreset, CoresetLike)):
@@ -93,9 +68,9 @@ class Pipeline:
         self.lifted, self.fetching = lifted, fetching
         steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
-        self.device = device if device is None else checked_device(device)
-        self.seed = Seed(seed)
-        self.inputs, self.target, self.returns = inputs, target, returns
+        self.device = None if settings.device is None else checked_device(settings.device)
+        self.seed = Seed(settings.seed)
+        self.target, self.returns = settings.target, settings.returns
         own = [] if lifted is None else flattened(listed(lifted.augment))
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
@@ -111,6 +86,11 @@ class Pipeline:
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
         self._warned = False
+        self._views_told = False
+        self._looked: dict[Any, bool] = {}  # what `find_places` saw in leaves on an accelerator
+        read_as = getattr(reweight, "read_as", None)
+        if read_as is not None:
+            read_as(**settings.reading())
         self._register()
 
     def _register(self) -> None:
@@ -138,11 +118,12 @@ class Pipeline:
         """
         started, epoch = time.perf_counter(), running.epoch
         rows_known = None if index is None else len(index)
-        where, views = found_inputs(data, self.inputs, rows_known, augmented=bool(self.steps))
+        inputs = found_inputs(data, self.settings, rows_known, augmented=bool(self.steps))
+        views = [leaves.get(data, path) for path in inputs.augmented]
         if self.lifted is not None:
             self.lifted.check(views)
-        length = len(views[0])
-        label_path = leaves.find_target(data, where, length, self.target, index)
+        length = leaves.rows_of(inputs.given(data))
+        label_path = leaves.find_target_beside(data, inputs.parts, length, self.target, index)
         target = leaves.get(data, label_path) if label_path is not None else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
@@ -156,31 +137,38 @@ class Pipeline:
             device = device or self.resolve_device()
             views = [view.to(device, non_blocking=True) for view in views]
         self.weighing.begin(epoch)
-        followers = {} if self.inputs is not None else followers_of(data, where, views[0])
+        shared = self._share_draws(data, inputs, views)
+        places = self._places(data, inputs, views)
         rows = self._selected_rows(index, length, epoch)
         if rows is None:
-            moving = masks_among(data, followers, device) if self._masks_follow(len(views)) else {}
-            refused = {path: what for path, what in followers.items() if path not in moving}
-            made = self.augmenting.all_rows(views, samples, refused, moving)
+            moving = masks_among(data, places.found, device) if self._masks_follow(len(views)) else {}
+            made = self.augmenting.all_rows(views, samples, places, moving, shared=shared)
             for path, mask in moving.items():
                 data = leaves.put(data, path, mask)
             if label_path is not None and label_path in moving:
                 target = moving[label_path]
         else:
             appends = getattr(self.coreset, "apply", "train") == "append"
-            made, taken = self.augmenting.some_rows(views, samples, followers, rows, appends=appends)
+            made, taken = self.augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
             if len(taken) > length:
-                data, keyed = repeated(data, where, label_path, rows, length), keyed[taken]
+                data, keyed = repeated(data, inputs.augmented, label_path, rows, length), keyed[taken]
                 target = None if label_path is None else leaves.get(data, label_path)
+        if any(plan.mixes for plan in made.plans):
+            check_mixed_alone(data, inputs, leaves.find_parts(data, self.settings.still, "still"))
+        for path, view in zip(inputs.augmented, made.views, strict=True):
+            data = leaves.put(data, path, view)
+        if self.reweight is not None:
+            for path in inputs.beside:
+                data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
         known = None if index is None else keyed.to(torch.int64)
         wrapped = self._wrap(target, made.plans, known, device if self.reweight is not None or made.plans else None)
-        batch = Batch(made.views[0] if len(made.views) == 1 else made.views, wrapped, None, None, known)
+        batch = Batch(inputs.given(data), wrapped, None, None, known)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
         batch = self.weighing.weighed(batch, made.trace)
-        result = self._hand_over(data, where, label_path, batch)
+        result = self._hand_over(data, label_path, batch)
         self._count(batch, length, length if rows is None else len(rows))
         self.seconds += time.perf_counter() - started
         return result
@@ -196,6 +184,33 @@ class Pipeline:
                 "let it keep one row a sample, or leave the weights out"
             )
         return weight
+
+    def _share_draws(self, data: Any, inputs: Inputs, views: list[Tensor]) -> bool:
+        """Whether the views of a sample share one draw; said once where ``views=`` says nothing."""
+        if len(views) < 2 or not self.steps:
+            return False
+        shared = draws_shared(data, inputs, views, self.settings.views)
+        if shared is None and self.augmenting.draws and not self._views_told:
+            self._views_told = True
+            warnings.warn(
+                f"each of the {len(views)} pictures of a sample is augmented with draws of its own; write "
+                'views="independent" if that is meant (contrastive views), or views="same" for one draw for all '
+                "(frames of a clip, stereo)",
+                stacklevel=2,
+            )
+        return bool(shared)
+
+    def _places(self, data: Any, inputs: Inputs, views: list[Tensor]) -> Places:
+        """What else lies in the pictures of a batch, looked for when a stage moves pixels."""
+        if not views or views[0].ndim != 4:
+            return Places()
+
+        def find() -> dict[leaves.Path, Place]:
+            known = leaves.find_parts(data, self.settings.still, "still")
+            known += tuple(path for path in leaves.find_parts(data, self.target, "target") if is_label(data, path))
+            return find_places(data, inputs.augmented, known, views[0], self._looked)
+
+        return Places(find)
 
     def _masks_follow(self, views: int) -> bool:
         """Whether the masks of a batch were given to the lifted pipeline, which moves them with the images."""
@@ -251,7 +266,7 @@ class Pipeline:
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key)
 
-    def _hand_over(self, data: Any, where: leaves.Path, label_path: leaves.Path | None, batch: Batch) -> Any:
+    def _hand_over(self, data: Any, label_path: leaves.Path | None, batch: Batch) -> Any:
         target = batch.target
         if isinstance(target, Target):
             weight, soft, index = (
@@ -266,11 +281,7 @@ class Pipeline:
             )
         if self.returns == "batch":
             return batch
-        given, inputs = leaves.get(data, where), batch.inputs
-        if isinstance(given, (tuple, list)):
-            inputs = type(given)([inputs] if isinstance(inputs, Tensor) else inputs)
-        result = leaves.put(data, where, inputs)
-        return result if label_path is None else leaves.put(result, label_path, batch.target)
+        return data if label_path is None else leaves.put(data, label_path, batch.target)
 
     # --- what is counted and told ------------------------------------------------------------------------------------
 
@@ -331,6 +342,10 @@ class Pipeline:
             drawn = (f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn")
             rows += [drawn] if own is None else own()
         rows += [*self.augmenting.explain(device), *self.weighing.explain(device)]
+        if self.steps:
+            rows.insert(
+                1, ("augments", "every batch", "at random: give evaluation data a loader without augment= and lift=")
+            )
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
         return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .. import _leaves as leaves
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from .stages import checked_results, in_stage, name_of
@@ -48,7 +49,7 @@ class Weighing:
         if self.reweight is None:
             return batch
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
-        length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
+        length = leaves.rows_of(batch.inputs)
         verdict = self._told(lambda: checked_results(self.reweight(given, trace), length), batch.index, batch.inputs)
         return self._with(verdict, batch)
 

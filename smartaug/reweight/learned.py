@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import _ranks as ranks
 from .. import grads
+from .._leaves import Spec, Specs
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
@@ -154,6 +155,10 @@ class Reweighting(ABC):
     def meet(self, dataset: Any) -> None:
         """The loader tells which data it trains on; a validation set out of it is warned about."""
         self.validation.warn_if_shared(dataset, type(self).__name__)
+
+    def read_as(self, *, inputs: Specs, target: Spec) -> None:
+        """The loader tells how its batches are read, so that validation samples are read the same way."""
+        self.validation.read_as(inputs, target)
 
     # --- a batch -----------------------------------------------------------------------------------------------------
 

@@ -34,6 +34,11 @@ class Compose(Augmentation):
         given = [step.num_classes for step in self.augmentations if step.num_classes is not None]
         self.num_classes = given[0] if given else None
 
+    @property
+    def takes_rows(self) -> bool:  # type: ignore[override]
+        """Whether all of its steps do."""
+        return all(step.takes_rows for step in self.augmentations)
+
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""
         plans = [Plan(tuple(shape), (), Trace.empty(shape[0]))]
