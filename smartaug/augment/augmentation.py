@@ -51,6 +51,10 @@ class Batched(ABC):
         with on_cpu():
             return draws.key(seed, epoch, index.cpu(), view)
 
+    def _takes(self, given: Any) -> bool:
+        """Whether a batch that is no images can be augmented: rows (B, F), by what mixes."""
+        return False
+
     def __call__(
         self,
         images: Tensor,
@@ -62,7 +66,8 @@ class Batched(ABC):
         view: int = 0,
     ) -> Any:
         """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
-        check_images(images)
+        if not self._takes(images):
+            check_images(images)
         images, mixed = self._keyed(images, target, self._keys(len(images), index, epoch, seed, view), index)
         return images if target is None else (images, mixed)
 
@@ -109,11 +114,14 @@ class Augmentation(Batched):
         Raises ValueError when shape is not four numbers or index does not have B entries.
         """
         shape = tuple(int(length) for length in shape)
-        if len(shape) != 4:
+        if len(shape) != 4 and not (self.takes_rows and len(shape) == 2):
             raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
         key = self._keys(shape[0], index, epoch, seed, view)
         with on_cpu():
             return self.sample(shape, key)
+
+    def _takes(self, given: Any) -> bool:
+        return self.takes_rows and isinstance(given, Tensor) and given.ndim == 2
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
         """Images (B, C, H, W) after ``plan``; same device, memory format and, but for `Normalize`, dtype."""
@@ -133,8 +141,8 @@ class Augmentation(Batched):
     ) -> tuple[Tensor, Tensor | None]:
         with on_cpu():
             plan = self.sample(tuple(images.shape), key)
-        mixed = None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
-        return self.apply(images, plan), mixed
+        images = self.apply(images, plan)
+        return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
 
     def __repr__(self) -> str:
         settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))

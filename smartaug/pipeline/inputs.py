@@ -112,8 +112,9 @@ def check_input(leaf: Any, where: leaves.Path, *, augmented: bool) -> None:
     On the CPU it must be finite; on an accelerator looking would stall the queue.
     """
     if not isinstance(leaf, Tensor):
+        kind = type(leaf[0] if isinstance(leaf, (list, tuple)) and leaf else leaf).__name__
         raise TypeError(
-            f"the inputs at {where!r} are {type(leaf).__name__}, stages need a tensor (B, C, H, W); "
+            f"the inputs at {where!r} are {kind}, stages need a tensor (B, C, H, W); "
             "let the dataset or collate_fn make tensors (torchvision: PILToTensor)"
         )
     if augmented:

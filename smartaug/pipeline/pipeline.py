@@ -343,9 +343,7 @@ class Pipeline:
             rows += [drawn] if own is None else own()
         rows += [*self.augmenting.explain(device), *self.weighing.explain(device)]
         if self.steps:
-            rows.insert(
-                1, ("augments", "every batch", "at random: give evaluation data a loader without augment= and lift=")
-            )
+            rows.insert(1, ("augments", "every batch", "at random; evaluate with a loader without lift= and augment="))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
         return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"

@@ -100,22 +100,26 @@ def _refusal(stage: str, path: leaves.Path, place: Place) -> str:
 def _grouped(part: Any, path: leaves.Path, rows: int) -> list[tuple[leaves.Path, Any]]:
     """The leaves below ``part`` of a batch of ``rows``; a list of single numbers, or of columns of them, is one leaf.
 
-    ``[x1, y1, x2, y2]`` in each sample is a list of four tensors (B,) after `default_collate`: here one (B, 4).
+    ``[x1, y1, x2, y2]`` in each sample is a list of four tensors (B,) after `default_collate`, or of B tensors (4,)
+    where they are left apart: here one (B, 4).
     """
     if isinstance(part, Mapping):
         return [found for name in part for found in _grouped(part[name], (*path, name), rows)]
     if not isinstance(part, (list, tuple)) or not part or isinstance(part[0], str):
         return [(path, part)]
-    if path and len(part) > 1 and not hasattr(part, "_fields") and all(_is_column(one, rows) for one in part):
-        return [(path, torch.stack([one.double() for one in part], 1))]
+    if path and len(part) > 1 and not hasattr(part, "_fields") and _is_flat(part[0]):
+        if all(_is_flat(one) and len(one) == rows for one in part):
+            return [(path, torch.stack([one.double() for one in part], 1))]
+        if len(part) == rows and all(_is_flat(one) and len(one) == len(part[0]) for one in part):
+            return [(path, torch.stack([one.double() for one in part]))]
     lists = [one for one in part if isinstance(one, (list, tuple)) and _are_numbers(one)]
     if _are_numbers(part) or (len(lists) == len(part) and len({len(one) for one in lists}) == 1):
         return [(path, torch.tensor(part, device="cpu"))]
     return [found for number, one in enumerate(part) for found in _grouped(one, (*path, number), rows)]
 
 
-def _is_column(part: Any, rows: int) -> bool:
-    return isinstance(part, Tensor) and not part.is_nested and part.shape == (rows,)
+def _is_flat(part: Any) -> bool:
+    return isinstance(part, Tensor) and not part.is_nested and part.ndim == 1
 
 
 def _are_numbers(part: Any) -> bool:
