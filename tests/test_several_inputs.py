@@ -167,7 +167,7 @@ def test_rows_among_several_inputs_are_mixed_and_numbers_of_categories_refuse():
 
 
 def test_pictures_mixed_beside_numbers_that_are_not_refuse():
-    settings = {"inputs": ["image", "cat"], "target": "label"}
+    settings = {"inputs": ["image", "cat"], "target": "label", "still": "num"}
     with pytest.raises(ValueError, match=r"batch\['cat'\], .* cannot be mixed"):
         next(iter(smartaug.DataLoader(DICTS, BATCH, augment=smartaug.CutMix(), **settings)))
 

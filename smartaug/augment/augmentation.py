@@ -165,12 +165,12 @@ def check_images(images: Any) -> None:
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(
-            f"images must be uint8 (0–255) or floating point, got {images.dtype}; "
+            f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: "
             + (
-                "write images.float() / 65535"
+                "images.float() / 65535"
                 if images.dtype == torch.uint16
-                else "scale them to floats in [0, 1] by the range that they have, such as images.float() / 4095; only "
-                "values that all lie in 0..255 survive images.to(torch.uint8)"
+                else "to floats in [0, 1] by the range that they have, such as images.float() / 4095; only values that "
+                "all lie in 0..255 survive images.to(torch.uint8)"
             )
         )
 

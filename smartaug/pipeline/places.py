@@ -196,14 +196,16 @@ def _may_be_coordinates(rows: Tensor, count: int, images: Tensor) -> bool:
     always be, in whatever unit; others unless some number is negative (−1 stands for a missing point) or larger than
     the sides.
     """
-    values = rows.detach().double() if rows.dtype != torch.float64 else rows.detach()
-    values = values.reshape(-1, count)
-    if not values.numel() or bool(((values == 0) | (values == 1)).all()):
+    values = rows.detach().reshape(-1, count)
+    if not values.numel():
         return False
-    sums_to_one = (values.sum(1) - 1).abs().amax() < 1e-2  # half precision is this far off
-    if rows.is_floating_point() and bool(sums_to_one) and bool(values.amin() >= 0):
+    low, high = (float(bound) for bound in torch.aminmax(values))
+    outside = high > max(images.shape[-2:]) or (low < 0 and low != -1)
+    if outside and count not in _PAIRS:  # most embeddings: a single look
         return False
-    if count in _PAIRS:
-        return True
-    outside = ((values < 0) & (values != -1)) | (values > max(images.shape[-2:]))
-    return not bool(outside.any())
+    if bool(((values == 0) | (values == 1)).all()):
+        return False
+    # half precision is this far off
+    if low >= 0 and rows.is_floating_point() and bool(((values.double().sum(1) - 1).abs() < 1e-2).all()):
+        return False
+    return count in _PAIRS or not bool(((values < 0) & (values != -1)).any())
