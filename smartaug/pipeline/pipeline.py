@@ -22,7 +22,7 @@ from ..augment.plan import Plan
 from ..batch import READ, Batch, Target
 from ..lift import Lifted
 from ..warnings import NoEffectWarning
-from .augmenting import Augmenting, Samples, streams_of
+from .augmenting import Augmented, Augmenting, Samples, streams_of
 from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, is_label, masks_among, repeated
 from .passes import Passes, Running
 from .places import Place, Places, find_places
@@ -119,48 +119,21 @@ class Pipeline:
         started, epoch = time.perf_counter(), running.epoch
         rows_known = None if index is None else len(index)
         inputs = found_inputs(data, self.settings, rows_known, augmented=bool(self.steps))
-        views = [leaves.get(data, path) for path in inputs.augmented]
-        if self.lifted is not None:
-            self.lifted.check(views)
         length = leaves.rows_of(inputs.given(data))
         label_path = leaves.find_target_beside(data, inputs.parts, length, self.target, index)
-        target = leaves.get(data, label_path) if label_path is not None else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
-        count = range(running.samples, running.samples + length)
-        keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
-        running.samples += length
-        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
-        samples = Samples(keyed, streams, epoch)
-
         if self.steps or self.reweight is not None:
             device = device or self.resolve_device()
-            views = [view.to(device, non_blocking=True) for view in views]
         self.weighing.begin(epoch)
-        shared = self._share_draws(data, inputs, views)
-        places = self._places(data, inputs, views)
         rows = self._selected_rows(index, length, epoch)
-        if rows is None:
-            moving = masks_among(data, places.found, device) if self._masks_follow(len(views)) else {}
-            made = self.augmenting.all_rows(views, samples, places, moving, shared=shared)
-            for path, mask in moving.items():
-                data = leaves.put(data, path, mask)
-            if label_path is not None and label_path in moving:
-                target = moving[label_path]
-        else:
-            appends = getattr(self.coreset, "apply", "train") == "append"
-            made, taken = self.augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
-            if len(taken) > length:
-                data, keyed = repeated(data, inputs.augmented, label_path, rows, length), keyed[taken]
-                target = None if label_path is None else leaves.get(data, label_path)
-        if any(plan.mixes for plan in made.plans):
-            check_mixed_alone(data, inputs, leaves.find_parts(data, self.settings.still, "still"))
-        for path, view in zip(inputs.augmented, made.views, strict=True):
-            data = leaves.put(data, path, view)
+        samples = self._samples(index, length, running)
+        data, made, keyed = self._augmented(data, inputs, label_path, samples, rows, device)
         if self.reweight is not None:
             for path in inputs.beside:
                 data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
-        known = None if index is None else keyed.to(torch.int64)
+        target = None if label_path is None else leaves.get(data, label_path)
+        known = None if index is None else keyed
         wrapped = self._wrap(target, made.plans, known, device if self.reweight is not None or made.plans else None)
         batch = Batch(inputs.given(data), wrapped, None, None, known)
         if isinstance(wrapped, Target):
@@ -172,6 +145,50 @@ class Pipeline:
         self._count(batch, length, length if rows is None else len(rows))
         self.seconds += time.perf_counter() - started
         return result
+
+    def _samples(self, index: list[int] | None, length: int, running: Running) -> Samples:
+        """The next ``length`` samples of a pass, by their dataset indices or, without them, by their count."""
+        count = range(running.samples, running.samples + length)
+        keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
+        running.samples += length
+        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
+        return Samples(keyed, streams, running.epoch)
+
+    def _augmented(
+        self,
+        data: Any,
+        inputs: Inputs,
+        label_path: leaves.Path | None,
+        samples: Samples,
+        rows: Tensor | None,
+        device: torch.device | None,
+    ) -> tuple[Any, Augmented, Tensor]:
+        """The batch after the augmenting half, what that half did, and which sample (int64) each row is.
+
+        rows: those to augment, None for all. Copies that a coreset appends lie below the batch's own rows.
+        """
+        views = [leaves.get(data, path) for path in inputs.augmented]
+        if self.lifted is not None:
+            self.lifted.check(views)
+        views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
+        shared = self._share_draws(data, inputs, views)
+        places = self._places(data, inputs, views)
+        if rows is None:
+            moving = masks_among(data, places.found, device) if self._masks_follow(len(views)) else {}
+            made = self.augmenting.all_rows(views, samples, places, moving, shared=shared)
+            for path, mask in moving.items():
+                data = leaves.put(data, path, mask)
+        else:
+            appends = getattr(self.coreset, "apply", "train") == "append"
+            made, order = self.augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
+            if appends:
+                data = repeated(data, inputs.augmented, label_path, rows, len(samples.index))
+                taken = samples.index[order]
+        if any(plan.mixes for plan in made.plans):
+            check_mixed_alone(data, inputs, leaves.find_parts(data, self.settings.still, "still"))
+        for path, view in zip(inputs.augmented, made.views, strict=True):
+            data = leaves.put(data, path, view)
+        return data, made, taken
 
     def _selected_weight(self, index: Tensor | None, length: int, epoch: int) -> Tensor | None:
         """The coreset's weights of the rows."""

@@ -19,7 +19,8 @@ class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
     Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
-    stats; ``meet(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch;
+    stats; ``meet(dataset)`` is called once with the training set, ``read_as(inputs=..., target=...)`` with the loader's
+    keywords, so that validation samples are read like its batches, ``begin(epoch)`` before an epoch's first batch;
     ``settle(output, target)`` is called by `smartaug.Loss` and may give weights and labels then, or None.
     """
 
