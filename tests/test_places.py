@@ -45,6 +45,8 @@ PLACES = {
     "points with visibility": torch.rand(17, 3, generator=GENERATOR),
     "points in a row": torch.rand(10, generator=GENERATOR) * SIDE,
     "points in a row, one missing": torch.tensor([3.0, 4.0, -1.0, -1.0, 5.0, 6.0]),
+    "points in a row of 16 bits": torch.tensor([3, 4, 5, 6, 1, 2], dtype=torch.uint16),
+    "points as complex numbers": torch.tensor([1 + 2j, 3 + 4j, 5 + 6j]),
     "points in a row of whole numbers": torch.tensor([3, 4, 5, 6, 1, 2]),
     "a polygon of each of several objects": torch.rand(3, 8, 2, generator=GENERATOR),
     "tv boxes": canvas([[0, 0, 8, 8]]),
@@ -148,6 +150,30 @@ def test_a_map_that_target_names_is_no_label():
     for mask in (PLACES["a mask"], PLACES["a mask of half the size"]):
         with pytest.raises(ValueError, match="would not follow"):
             batch_of((IMAGE, mask), target=1)
+
+
+@pytest.mark.parametrize("target", ["bbox", 1, lambda batch: batch["bbox"] if isinstance(batch, dict) else batch[1]])
+def test_boxes_that_target_names_are_no_label(target):
+    if target == 1:
+        sample = (IMAGE, {"boxes": BOX[None], "labels": torch.tensor([1])})
+        with pytest.raises(ValueError, match=r"batch\[1\]\[0\]\['boxes'\] is boxes or keypoints"):
+            batch_of(sample, collate_fn=listed, target=1)
+        return
+    with pytest.raises(ValueError, match=r"batch\['bbox'\] is boxes or keypoints that would not follow; write still="):
+        batch_of({"image": IMAGE, "bbox": BOX, "label": 1}, target=target)
+
+
+class Instances:
+    """As some libraries hold the objects of a picture."""
+
+    def __init__(self, held):
+        self.held = held
+
+
+def test_objects_that_hold_tensors_are_refused():
+    with pytest.raises(ValueError, match=r"batch\[1\]\[0\] is an object Instances of tensors"):
+        batch_of((IMAGE, Instances(BOX[None])), collate_fn=listed)
+    batch_of((IMAGE, Instances("a name")), collate_fn=listed)
 
 
 def test_naming_the_inputs_says_nothing_about_the_rest():

@@ -6,6 +6,9 @@ from torch import nn
 from torch.utils.data import TensorDataset, default_collate
 
 import smartaug
+from smartaug.loading.copy_ahead import CopyAhead
+from smartaug.pipeline.pipeline import Pipeline
+from smartaug.pipeline.settings import Settings
 
 SIZE, BATCH = 32, 16
 GENERATOR = torch.Generator().manual_seed(0)
@@ -195,3 +198,19 @@ def test_a_coreset_repeats_every_input():
         index = batch["label"].index
         assert len(batch["image"]) == len(index) > BATCH
         assert torch.equal(batch["num"], NUM[index])
+
+
+@pytest.mark.parametrize(
+    ("settings", "moved"),
+    [
+        ({"augment": smartaug.Flip(), "still": "num"}, {"image"}),
+        ({"reweight": smartaug.Uniform()}, {"image", "num", "label"}),
+        ({"augment": smartaug.Flip(), "still": "num", "reweight": smartaug.Uniform()}, {"image", "num", "label"}),
+    ],
+)
+def test_what_stages_read_is_copied_ahead_and_nothing_else(settings, moved):
+    pipeline = Pipeline(Settings(inputs=["image", "num"], target="label", **settings))
+    ahead = object.__new__(CopyAhead)  # its stream needs a GPU, what it chooses to move does not
+    ahead._device, ahead._pipeline = torch.device("meta"), pipeline
+    batch = ahead._moved(default_collate(DICTS[:4]))
+    assert {name for name, leaf in batch.items() if leaf.device.type == "meta"} == moved

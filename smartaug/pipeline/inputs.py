@@ -193,11 +193,6 @@ def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -
             )
 
 
-def is_label(data: Any, path: leaves.Path) -> bool:
-    """Whether what ``target=`` names is a label and no map: one number or one row a sample."""
-    return all(not isinstance(leaf, Tensor) or leaf.ndim <= 2 for _, leaf in leaves.walk(leaves.get(data, path)))
-
-
 def masks_among(
     data: Any, places: Mapping[leaves.Path, Place], device: torch.device | None
 ) -> dict[leaves.Path, Tensor]:

@@ -23,9 +23,9 @@ from ..batch import READ, Batch, Target
 from ..lift import Lifted
 from ..warnings import NoEffectWarning
 from .augmenting import Augmented, Augmenting, Samples, streams_of
-from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, is_label, masks_among, repeated
+from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_among, repeated
 from .passes import Passes, Running
-from .places import Place, Places, find_places
+from .places import Place, Places, find_places, is_label
 from .selection import CoresetLike, Selections
 from .settings import Settings
 from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, not_a_stage

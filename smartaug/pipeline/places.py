@@ -40,6 +40,7 @@ _LABELS = frozenset(
     )
 )
 _TV_PLACES, _TV_MAPS = ("BoundingBoxes", "KeyPoints"), ("Mask", "Image", "Video")
+_WITHOUT_BOUNDS = (torch.uint16, torch.uint32, torch.uint64)  # types of which torch has no largest value on the CPU
 _PAIRS = (2, 4)  # numbers that a point and a box have
 
 
@@ -69,6 +70,17 @@ class Places:
                 raise ValueError(_refusal(stage, path, place))
 
 
+def is_label(data: Any, path: leaves.Path) -> bool:
+    """Whether what ``target=`` names is a label, not a map nor boxes: one number or one row a sample, or some of these.
+
+    A key that names a place is none: where the model learns boxes, they have to move.
+    """
+    part = leaves.get(data, path)
+    columns = part if isinstance(part, (list, tuple)) else [part]
+    flat = all(isinstance(one, Tensor) and not one.is_nested and one.ndim <= 2 for one in columns)
+    return flat and _PLACES.isdisjoint(set().union(*_words(data, path)))
+
+
 def find_places(
     data: Any, pictures: Sequence[leaves.Path], known: Sequence[leaves.Path], images: Tensor, looked: dict[Any, bool]
 ) -> dict[leaves.Path, Place]:
@@ -92,9 +104,16 @@ def _refusal(stage: str, path: leaves.Path, place: Place) -> str:
     name = repr(path[0]) if path else "..."
     return (
         f"{stage} may move pixels, but batch{shown} is {place.what} that would not follow; write still={name} if it "
-        f"must stay as it is, target={name} if it is the label, inputs=[...] if it is one more picture to augment, use "
-        "only stages that leave pixels in place (Erase, Normalize), or augment both in the dataset"
+        f"must stay as it is, {_other_words(place, name)}use only stages that leave pixels in place (Erase, "
+        "Normalize), or augment both in the dataset"
     )
+
+
+def _other_words(place: Place, name: str) -> str:
+    """What else to write, by what a place may be."""
+    if "picture" in place.what or "image" in place.what:
+        return "inputs=[...] with all pictures if it is one more to augment, "
+    return f"target={name} if it is the label, " if "numbers a sample" in place.what else ""
 
 
 def _grouped(part: Any, path: leaves.Path, rows: int) -> list[tuple[leaves.Path, Any]]:
@@ -138,7 +157,9 @@ def _place(data: Any, path: leaves.Path, leaf: Any, images: Tensor, looked: dict
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
         leaf = torch.from_numpy(np.ascontiguousarray(leaf))
     if not isinstance(leaf, Tensor):
-        return None
+        held = [part for part in getattr(leaf, "__dict__", {}).values() if isinstance(part, Tensor) and part.ndim > 1]
+        return Place(f"an object {type(leaf).__name__} of tensors, which may be boxes or keypoints,") if held else None
+    leaf = leaf if leaf.is_nested or leaf.layout == torch.strided else leaf.to_dense()
     words = _words(data, path)
     if leaf.is_nested:
         named = not _PLACES.isdisjoint(set().union(*words))
@@ -196,7 +217,10 @@ def _may_be_coordinates(rows: Tensor, count: int, images: Tensor) -> bool:
     always be, in whatever unit; others unless some number is negative (−1 stands for a missing point) or larger than
     the sides.
     """
+    if rows.is_complex():
+        return True
     values = rows.detach().reshape(-1, count)
+    values = values.double() if values.dtype in _WITHOUT_BOUNDS else values
     if not values.numel():
         return False
     low, high = (float(bound) for bound in torch.aminmax(values))
