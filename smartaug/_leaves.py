@@ -11,6 +11,7 @@ from torch import Tensor
 
 Path = tuple[Any, ...]
 Spec = str | int | Callable[[Any], Any] | None
+Specs = Spec | Sequence[Spec]  # one of these, or a list of them
 Targets = Spec | list[Any]  # target=: one, or several
 
 INPUT_NAMES = ("image", "images", "img", "pixel_values", "x", "input", "inputs")
@@ -85,10 +86,11 @@ def describe(batch: Any) -> str:
 
 
 def find_inputs(batch: Any, spec: Spec = None, *, images: bool = True) -> Path:
-    """Path of the inputs: a tensor, or a list of view tensors.
+    """Path of the inputs: a tensor, or a list, tuple or dict of pictures.
 
-    spec: key, position or callable; None: a leaf named like an image, else the first float or uint8 leaf (B, C, H, W),
-    else, with images=False, the first float leaf. Raises ValueError naming the leaves when there is none.
+    spec: key, position or callable; None: a part named like an image, else the first float or uint8 leaf (B, C, H, W),
+    else the only float leaf (B, F), or with images=False the first float leaf. Raises ValueError naming the leaves when
+    there is none.
     """
     if spec is not None:
         return _explicit(batch, spec, "inputs")
@@ -97,23 +99,116 @@ def find_inputs(batch: Any, spec: Spec = None, *, images: bool = True) -> Path:
         return named
     leaves = [(path, leaf) for path, leaf in walk(batch) if _is_plain(leaf) and _is_numeric(leaf)]
     found = next((path for path, leaf in leaves if leaf.ndim == 4), None)
-    if found is None and not images:
-        found = next((path for path, leaf in leaves if leaf.ndim >= 1), None)
     if found is None:
-        others = (str(leaf.dtype)[6:] for _, leaf in walk(batch) if _is_plain(leaf) and leaf.ndim == 4)
-        dtype = next(others, None)
-        what = "Name the one to augment: inputs=0, inputs='key' or inputs=lambda batch: ..."
-        if dtype is not None:
-            what = f"{dtype} images are not augmented; let the dataset give uint8 or floats: image.to(torch.uint8)"
+        found = _only_rows(batch) if images else next((path for path, leaf in leaves if leaf.ndim >= 1), None)
+    if found is None:
         raise ValueError(
             "no images found in the batch: no leaf is a float or uint8 tensor (B, C, H, W) or named "
-            f"{', '.join(INPUT_NAMES)}. Its leaves are {describe(batch)}. {what}"
+            f"{', '.join(INPUT_NAMES)}. Its leaves are {describe(batch)}. {_remedy(batch)}"
         )
-    # ([view, view], label): the views are augmented one by one; at the top level two images may be image and mask
+    # ([view, view], label): all of them are the inputs; at the top level two pictures may be image and mask
     parent = get(batch, found[:-1]) if len(found) > 1 else None
-    if isinstance(parent, (tuple, list)) and all(_is_plain(p) and p.ndim == 4 for p in parent):
+    parts = list(parent.values()) if isinstance(parent, Mapping) else parent
+    if isinstance(parts, (tuple, list)) and all(_is_plain(part) and part.ndim == 4 for part in parts):
         return found[:-1]
     return found
+
+
+def find_all_inputs(batch: Any, specs: Specs = None, *, images: bool = True) -> tuple[Path, ...]:
+    """The paths that a list of specs names, one each and in its order; else the one that `find_inputs` gives."""
+    if not isinstance(specs, (list, tuple)):
+        return (find_inputs(batch, specs, images=images),)  # type: ignore[arg-type]
+    if not specs:
+        raise ValueError("inputs=[] names nothing; write inputs=['key', 'other'], or leave it out")
+    return tuple(_explicit(batch, spec, "inputs") for spec in specs)
+
+
+def model_inputs(batch: Any, specs: Specs, paths: Sequence[Path]) -> Any:
+    """What a model is called with: the one part; for a list of keys a dict, its keyword arguments; else a tuple.
+
+    specs: as given to `find_all_inputs`, whose answer ``paths`` is.
+    """
+    parts = tuple(get(batch, path) for path in paths)
+    if not isinstance(specs, (list, tuple)):
+        return parts[0]
+    if all(isinstance(spec, str) for spec in specs):
+        return dict(zip(specs, parts, strict=True))
+    return parts
+
+
+def rows_of(inputs: Any) -> int:
+    """The number of samples in what `model_inputs` gives."""
+    first = next((leaf for _, leaf in walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)
+    if first is None:
+        raise TypeError(f"the inputs hold no tensor with a row a sample; they are {describe(inputs)}")
+    return len(first)
+
+
+def each(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A model's inputs with ``function`` done to every tensor among them."""
+    for path, leaf in walk(inputs):
+        inputs = put(inputs, path, function(leaf)) if isinstance(leaf, Tensor) else inputs
+    return inputs
+
+
+def transformed(inputs: Any, transform: Callable[[Any], Any] | None) -> Any:
+    """A model's inputs after a transform of the user's; of several inputs the pictures alone, where there are any."""
+    if transform is None or not isinstance(inputs, (dict, tuple)):
+        return inputs if transform is None else transform(inputs)
+    pictures = any(isinstance(leaf, Tensor) and leaf.ndim == 4 for _, leaf in walk(inputs))
+    return each(inputs, lambda leaf: transform(leaf) if leaf.ndim == 4 or not pictures else leaf)
+
+
+def find_parts(batch: Any, specs: Specs, argument: str) -> tuple[Path, ...]:
+    """The paths that a spec or a list of specs names, for errors of the keyword ``argument``; none for None."""
+    listed: Any = specs if isinstance(specs, (list, tuple)) else [] if specs is None else [specs]
+    return tuple(_explicit(batch, spec, argument) for spec in listed)
+
+
+def starts_with(path: Path, parts: Sequence[Path]) -> bool:
+    """Whether ``path`` is one of the parts, or lies in one."""
+    return any(path[: len(part)] == part for part in parts)
+
+
+def _only_rows(batch: Any) -> Path | None:
+    """The only float leaf (B, F) of a batch in which another tensor has B rows as well; None: no or several."""
+    tensors = [(path, leaf) for path, leaf in walk(batch) if _is_plain(leaf) and leaf.ndim >= 1]
+    rows = [(path, leaf) for path, leaf in tensors if leaf.ndim == 2 and leaf.is_floating_point()]
+    if len(rows) != 1 or _is_in_samples(batch, rows[0][0]):
+        return None
+    path, found = rows[0]
+    return path if any(len(leaf) == len(found) for _, leaf in tensors if leaf is not found) else None
+
+
+_SCALING = {
+    torch.uint16: "image.float() / 65535",
+    torch.bool: "image.float()",
+}
+
+
+def scaling_of(dtype: torch.dtype) -> str:
+    """What to write in a dataset whose pictures have an integer type that stages do not take."""
+    if dtype in _SCALING:
+        return f"write {_SCALING[dtype]} in the dataset"
+    return (
+        "scale them to floats in [0, 1] in the dataset by the range that your data have, such as "
+        "image.float() / 65535 for 16 bits or (image.float() + 1024) / 4096 for CT; only values that all lie in 0..255 "
+        "survive image.to(torch.uint8)"
+    )
+
+
+def _remedy(batch: Any) -> str:
+    """What to write where no images were found."""
+    plain = [leaf for _, leaf in walk(batch) if _is_plain(leaf)]
+    pictures = next((leaf for leaf in plain if leaf.ndim == 4), None)
+    if pictures is not None:
+        return f"{str(pictures.dtype)[6:]} images are not augmented: {scaling_of(pictures.dtype)}"
+    if any(leaf.ndim == 3 and _is_numeric(leaf) for leaf in plain):
+        return (
+            "Pictures without channels need them: image[None] in the dataset. Sequences (B, T, F) and rows (B, F) have "
+            "to be named: inputs=0 or inputs='key'"
+        )
+    return "Name the one to augment: inputs=0, inputs='key' or inputs=lambda batch: ..."
 
 
 def find_rows(batch: Any, rows: int | None) -> Path:
@@ -166,15 +261,22 @@ def find_target(
 
 
 def find_targets(
-    batch: Any, inputs: Path, length: int, spec: Targets = None, index: Sequence[int] | None = None, needed: str = ""
+    batch: Any,
+    inputs: Sequence[Path],
+    length: int,
+    spec: Targets = None,
+    index: Sequence[int] | None = None,
+    needed: str = "",
 ) -> list[Path]:
     """Paths of the targets: those that a list names, else the one that `find_target` finds; [] when there is none.
+
+    inputs: paths of all inputs, none of whose leaves is taken for the target.
 
     Where something needs the label, a name of a tuple, list or dict of tensors with ``length`` rows stands for all in
     it.
     """
     if not isinstance(spec, list):
-        found = find_target(batch, inputs, length, spec, index, needed)
+        found = find_target_beside(batch, inputs, length, spec, index, needed)
         paths = [] if found is None else [found]
     else:
         paths = [_explicit(batch, one, "target") for one in spec]
@@ -219,6 +321,26 @@ def _is_called_label(batch: Any, path: Path) -> bool:
         if isinstance(name, str) and (name in TARGET_NAMES or any(word in name.lower() for word in _LABEL_WORDS)):
             return True
     return False
+
+
+def find_target_beside(
+    batch: Any,
+    inputs: Sequence[Path],
+    length: int,
+    spec: Spec = None,
+    index: Sequence[int] | None = None,
+    needed: str = "",
+) -> Path | None:
+    """`find_target` where the inputs are several parts."""
+    if spec is None:
+        for path in inputs[1:]:
+            batch = put(batch, path, None)  # no leaf of theirs is taken for the target
+    return find_target(batch, inputs[0], length, spec, index, needed)
+
+
+def in_samples(batch: Any, path: Path) -> bool:
+    """Whether a leaf belongs to one sample, in a list with a dict for each, and so has no batch dimension."""
+    return _is_in_samples(batch, path)
 
 
 def _is_in_samples(batch: Any, path: Path) -> bool:

@@ -126,3 +126,20 @@ def linear_programme(benefits):
         labels.append(best[1])
         optimum.append(best[0] * row[best[1]])
     return torch.tensor(weights), torch.tensor(labels), torch.tensor(optimum)
+
+
+# --- rows of features ------------------------------------------------------------------------------------------------
+
+
+def mixed_rows(rows, partner, share, pasted):
+    """Each row blended with its partner's by its share, or with the pasted features (steps of time) taken from it."""
+    made = rows.clone()
+    for row in range(len(rows)):
+        other = rows[partner[row]]
+        if pasted is None:
+            made[row] = share[row].double() * rows[row] + (1 - share[row].double()) * other
+            continue
+        for place in range(rows.shape[1]):
+            if pasted[row, place]:
+                made[row, place] = other[place]
+    return made

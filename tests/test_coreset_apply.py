@@ -153,7 +153,14 @@ def test_two_views_of_each_sample():
     for apply, rows in (("augment", BATCH), ("append", BATCH + 4)):
         chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply=apply)
         loader = smartaug.DataLoader(
-            pairs, batch_size=BATCH, coreset=chosen, augment=smartaug.RandAugment(), inputs=0, target=1, seed=1
+            pairs,
+            batch_size=BATCH,
+            coreset=chosen,
+            augment=smartaug.RandAugment(),
+            inputs=0,
+            target=1,
+            views="independent",
+            seed=1,
         )
         total = 0
         for (first, second), target in loader:

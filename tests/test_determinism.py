@@ -147,7 +147,7 @@ def test_views_are_augmented_one_by_one():
         def __getitem__(self, index):
             return [self.images[index], self.images[index]], index
 
-    loader = smartaug.DataLoader(TwoViews(), batch_size=6, augment=smartaug.Erase(1.0), seed=1)
+    loader = smartaug.DataLoader(TwoViews(), batch_size=6, augment=smartaug.Erase(1.0), views="independent", seed=1)
     (first, second), target = next(iter(loader))
     assert target.index.tolist() == list(range(6))
     assert not torch.equal(first, second)

@@ -191,10 +191,10 @@ def test_a_callable_that_makes_something_new():
 
 
 def test_no_images_names_the_leaves_and_what_to_write():
-    batch = (LABELS, torch.rand(B, 7), ["a", "b"], None)
+    batch = (LABELS, torch.rand(B, 7), ["a", "b"], None, torch.rand(B, 2))
     match = (
         r"no images found .* Its leaves are \[0\]: int64 \(4,\), \[1\]: float32 \(4, 7\), \[2\]: list, "
-        r"\[3\]: NoneType. Name the one to augment: inputs=0, inputs='key' or inputs=lambda"
+        r"\[3\]: NoneType, .*. Name the one to augment: inputs=0, inputs='key' or inputs=lambda"
     )
     with pytest.raises(ValueError, match=match):
         leaves.find_inputs(batch)
@@ -261,7 +261,87 @@ def test_move_keeps_what_a_packed_sequence_holds_on_the_cpu():
     assert moved.batch_sizes.device.type == "cpu"
 
 
-def test_images_of_another_type_say_so():
-    with pytest.raises(ValueError, match=r"no images found .*; let the dataset give uint8 or floats") as caught:
-        leaves.find_inputs((IMAGES.to(torch.int16), LABELS))
-    assert "int16 images are not augmented" in str(caught.value)
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        (torch.uint16, r"uint16 images are not augmented: write image.float\(\) / 65535 in the dataset"),
+        (torch.int16, r"int16 images .* by the range that your data have.*only values that all lie in 0..255"),
+        (torch.int64, r"int64 images .* by the range that your data have"),
+        (torch.bool, r"bool images are not augmented: write image.float\(\) in the dataset"),
+    ],
+)
+def test_images_of_another_type_say_what_to_write(dtype, advice):
+    with pytest.raises(ValueError, match=rf"no images found .*{advice}"):
+        leaves.find_inputs((IMAGES.to(dtype), LABELS))
+
+
+def test_the_advice_for_16_bits_keeps_the_order_of_values():
+    values = torch.tensor([0, 255, 256, 300, 65535], dtype=torch.uint16)
+    advice = leaves.scaling_of(torch.uint16).partition("write ")[2].partition(" in the")[0]
+    scaled = eval(advice, {"image": values})
+    assert scaled.diff().gt(0).all()
+    assert float(scaled.max()) == 1.0
+
+
+# --- rows and several inputs -----------------------------------------------------------------------------------------
+
+ROWS = torch.rand(B, 7)
+
+
+@pytest.mark.parametrize(
+    ("batch", "path"),
+    [
+        ((ROWS, LABELS), (0,)),
+        ((LABELS, ROWS), (1,)),
+        ({"a": ROWS, "label": LABELS}, ("a",)),
+        ({"x": ROWS, "other": ROWS, "y": LABELS}, ("x",)),
+    ],
+)
+def test_rows_that_are_the_only_ones_are_found(batch, path):
+    assert leaves.find_inputs(batch) == path
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (ROWS, ROWS, LABELS),  # which of the two?
+        (ROWS, torch.tensor(3)),  # one greyscale picture and its label, where nothing is batched
+        (torch.rand(B, 8, 8), LABELS),  # pictures without channels, or sequences?
+        (ROWS.long(), LABELS),
+    ],
+)
+def test_rows_that_may_be_something_else_have_to_be_named(batch):
+    with pytest.raises(ValueError, match="no images found"):
+        leaves.find_inputs(batch)
+
+
+@pytest.mark.parametrize(
+    ("batch", "specs", "given"),
+    [
+        ({"a": ROWS, "b": LABELS, "y": LABELS}, ["a", "b"], {"a": ROWS, "b": LABELS}),
+        ((ROWS, LABELS, IMAGES), [2, 0], (IMAGES, ROWS)),
+        (Pair(ROWS, LABELS), ["answer"], {"answer": LABELS}),
+        ({"a": ROWS, "b": LABELS}, ["a", lambda batch: batch["b"]], (ROWS, LABELS)),
+        ((ROWS, LABELS), 0, ROWS),
+    ],
+)
+def test_a_model_gets_what_a_list_of_specs_names(batch, specs, given):
+    found = leaves.model_inputs(batch, specs, leaves.find_all_inputs(batch, specs))
+    assert type(found) is type(given)
+    pairs = zip(dict(leaves.walk(found)).items(), dict(leaves.walk(given)).items(), strict=True)
+    assert all(path == other and leaf is wanted for (path, leaf), (other, wanted) in pairs)
+    assert leaves.rows_of(found) == B
+
+
+def test_a_list_of_specs_that_names_nothing():
+    with pytest.raises(ValueError, match=r"inputs=\[\] names nothing"):
+        leaves.find_all_inputs((ROWS, LABELS), [])
+    with pytest.raises(ValueError, match=r"inputs='z' is not in the batch; its leaves are"):
+        leaves.find_all_inputs({"a": ROWS}, ["a", "z"])
+
+
+def test_the_target_is_none_of_several_inputs():
+    batch = {"num": ROWS, "cat": LABELS, "answer": LABELS + 1, "more": LABELS}
+    assert leaves.find_target_beside(batch, [("num",), ("cat",), ("more",)], B) == ("answer",)
+    assert leaves.find_target_beside(batch, [("num",), ("answer",)], B, "cat") == ("cat",)
+    assert batch["more"] is LABELS

@@ -8,7 +8,7 @@
 | `AugMix` | a mixture of chains of operations | Hendrycks et al. 2020 |
 | `PadCrop`, `RandomResizedCrop`, `Resize`, `Flip`, `Affine` | another place, size or pose | torchvision |
 | `Erase` | rectangles filled with one value | Zhong et al. 2020; DeVries & Taylor 2017 |
-| `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample | Zhang et al. 2018; Yun et al. 2019 |
+| `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample (or row) | Zhang et al. 2018; Yun et al. 2019 |
 | `ColorJitter`, `Grayscale` | other colours | torchvision |
 | `Invert`, `Posterize`, `Solarize`, `AutoContrast`, `Equalize` | other values | torchvision |
 | `Sharpness`, `GaussianBlur` | sharper or softer edges | torchvision |
@@ -35,6 +35,8 @@ Arguments mean the same everywhere:
 | `ops` | the operations, one concept a file |
 | `backends` | one folder per way to execute a plan |
 | `labels`, `masks` | labels after mixing; masks that move with the images |
+| `steps` | running stages one after the other |
+| `rows` | mixing rows of features and sequences |
 | `foreign` | Kornia modules and callables as stages of their own |
 | `partly` | augmenting some samples of a batch beside the others |
 | `checks` | argument checks |

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from . import backends
+from . import backends, rows
 from .labels import mix_labels
 from .plan import Plan
 
@@ -51,6 +51,10 @@ class Batched(ABC):
         seed = torch.initial_seed() if seed is None else seed
         with on_cpu():
             return draws.key(seed, epoch, index.cpu(), view)
+
+    def _takes(self, given: object) -> bool:
+        """Whether a batch that is no images can be augmented: rows (B, F), by what mixes."""
+        return False
 
     @overload
     def __call__(
@@ -87,7 +91,8 @@ class Batched(ABC):
         view: int = 0,
     ) -> Tensor | tuple[Tensor, Tensor | None]:
         """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
-        check_images(images)
+        if not self._takes(images):
+            check_images(images)
         images, mixed = self._keyed(images, target, self._keys(len(images), index, epoch, seed, view), index)
         return images if target is None else (images, mixed)
 
@@ -104,6 +109,7 @@ class Augmentation(Batched):
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples; 0: a regression
     backend: str | None = None
+    takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
 
     def __init__(self, *, backend: str | None = None) -> None:
         """backend: "torch", "numba" or "triton" to execute plans with, or None for the fastest there is.
@@ -143,18 +149,23 @@ class Augmentation(Batched):
         Raises ValueError when shape is not four numbers or index does not have B entries.
         """
         shape = tuple(int(length) for length in shape)
-        if len(shape) != 4:
+        if len(shape) != 4 and not (self.takes_rows and len(shape) == 2):
             raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
         key = self._keys(shape[0], index, epoch, seed, view)
         with on_cpu():
             return self.sample(shape, key)
 
+    def _takes(self, given: object) -> bool:
+        return self.takes_rows and isinstance(given, Tensor) and given.ndim == 2
+
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
         """Images (B, C, H, W) after ``plan``; same device, memory format and, but for `Normalize`, dtype."""
-        check_images(images)
+        of_rows = self.takes_rows and len(plan.shape) != 4
+        if not of_rows:
+            check_images(images)
         if tuple(images.shape) != plan.shape:
             raise ValueError(f"apply: the plan was made for images {plan.shape}, got {tuple(images.shape)}")
-        return backends.execute(plan, images, self.backend)
+        return rows.execute(plan, images) if of_rows else backends.execute(plan, images, self.backend)
 
     def explain(self, plan: Plan, images: Tensor) -> tuple[backends.Choice, ...]:
         """Which backend runs each segment of ``plan`` on images like these, and why; nothing is executed."""
@@ -163,21 +174,14 @@ class Augmentation(Batched):
     def _keyed(
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        return augmented(self, images, target, key, index)
+        with on_cpu():
+            plan = self.sample(tuple(images.shape), key)
+        images = self.apply(images, plan)
+        return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
 
     def __repr__(self) -> str:
         settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({', '.join(settings)})"
-
-
-def augmented(
-    step: Augmentation, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Images (B, C, H, W) and labels (None: none are given) after one augmentation, drawn from the keys (B,)."""
-    with on_cpu():
-        plan = step.sample(tuple(images.shape), key)
-    images = step.apply(images, plan)
-    return images, None if target is None else mix_labels(target, plan, num_classes=step.num_classes, index=index)
 
 
 def on_cpu() -> AbstractContextManager[object]:
@@ -196,9 +200,13 @@ def check_images(images: object) -> None:
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise TypeError(
-            f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: images.float() / 65535"
-            if images.dtype == torch.uint16
-            else f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: images.float()"
+            f"images must be uint8 (0–255) or floating point, got {images.dtype}; convert them: "
+            + (
+                "images.float() / 65535"
+                if images.dtype == torch.uint16
+                else "to floats in [0, 1] by the range that they have, such as images.float() / 4095; only values that "
+                "all lie in 0..255 survive images.to(torch.uint8)"
+            )
         )
 
 

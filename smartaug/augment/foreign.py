@@ -47,13 +47,19 @@ class Foreign:
         self._moved: dict[torch.device, Callable[[Any], Any]] = {}
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
-        """The function's result on ``images``; raises TypeError unless it is a tensor (B, C', H', W')."""
+        """The function's result on ``images``, or on rows (B, F) or (B, T, F).
+
+        Raises TypeError unless it is a tensor of as many dimensions and rows: (B, C', H', W').
+        """
         channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
         result = self._run(images, key)
-        if not isinstance(result, Tensor) or result.ndim != 4 or len(result) != len(images):
+        if not isinstance(result, Tensor) or result.ndim != images.ndim or len(result) != len(images):
             shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+            wanted, what = {2: ("(B, F)", "rows"), 3: ("(B, T, F)", "sequences")}.get(
+                images.ndim, ("(B, C, H, W)", "images")
+            )
             raise TypeError(
-                f"{self.name} must return a tensor (B, C, H, W) for images {tuple(images.shape)}, it returned {shape}"
+                f"{self.name} must return a tensor {wanted} for {what} {tuple(images.shape)}, it returned {shape}"
             )
         result = result.as_subclass(Tensor)
         return result.contiguous(memory_format=torch.channels_last) if channels_last else result

@@ -27,6 +27,8 @@ def plain(plan: Plan, rows: int) -> Plan:
 
     Of ``plan`` it keeps the changes of size, as a plain resizing of the whole image, and every `Store`.
     """
+    if len(plan.shape) != 4:  # rows of features, which no step resizes
+        return Plan((rows, *plan.shape[1:]), (), Trace.empty(rows))
     height, width = plan.shape[2:]
     segments: list[Segment] = []
     for segment in plan.segments:
@@ -43,7 +45,7 @@ class Plain(Augmentation):
     """The counterpart of ``step`` for samples that are not augmented: its sizes and types, none of its operations."""
 
     def __init__(self, step: Augmentation) -> None:
-        self.step, self.backend = step, step.backend
+        self.step, self.backend, self.takes_rows = step, step.backend, step.takes_rows
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """The plan that only resizes, normalises and casts as the step's plan does."""

@@ -314,7 +314,9 @@ class Plan:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """(B, C, H, W) of the result."""
+        """(B, C, H, W) of the result; rows (B, F) and sequences (B, T, F) keep their shape."""
+        if len(self.shape) != 4:
+            return self.shape
         batch, channels, height, width = self.shape
         for segment in self.segments:
             height, width = segment.output_size(height, width)

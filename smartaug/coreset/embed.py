@@ -60,7 +60,7 @@ def embed_pass(
     progress: bool = True,
     num_workers: int = 0,
     collate_fn: Callable[[list], Any] | None = None,
-    inputs: leaves.Spec = None,
+    inputs: leaves.Specs = None,
     target: leaves.Spec = None,
 ) -> tuple[Embedding, Tensor]:
     """``(embedding, labels)``: residual (n, K), feature (n, d) or None, loss (n,), float32 or wider; labels (n,) int64.
@@ -87,7 +87,7 @@ def passed(
     *,
     num_workers: int = 0,
     collate_fn: Callable[[list], Any] | None = None,
-    inputs: leaves.Spec = None,
+    inputs: leaves.Specs = None,
     target: leaves.Spec = None,
 ) -> tuple[Embedding, Tensor]:
     """What `embed_pass` gives; its options in one piece."""
@@ -109,7 +109,7 @@ def passed(
     with _generators_untouched(place), _arithmetic(place, passing.dtype), torch.no_grad():
         for batch in tqdm(loader, desc="embedding", unit="batch", disable=not passing.progress, leave=False):
             given, labels = _split(leaves.move(batch, place), inputs, target)
-            given = given if passing.transform is None else passing.transform(given)
+            given = leaves.transformed(given, passing.transform)
             rows = _embed(module, given, labels, passing.features)
             if not made:
                 made = [row.new_empty(size, *row.shape[1:]) for row in rows]
@@ -148,12 +148,12 @@ def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> lis
     return parts if done.feature is None else [*parts, done.feature]
 
 
-def _split(batch: Any, inputs: leaves.Spec, target: leaves.Spec) -> tuple[Any, Tensor]:
+def _split(batch: Any, inputs: leaves.Specs, target: leaves.Spec) -> tuple[Any, Tensor]:
     """What the model is called with, and the labels."""
     whole = isinstance(batch, Mapping) and inputs is None and not any(name in batch for name in leaves.INPUT_NAMES)
-    where = leaves.find_rows(batch, None) if whole else leaves.find_inputs(batch, inputs, images=False)
-    given = leaves.get(batch, where)
-    path = leaves.find_target(batch, where, len(given), target)
+    paths = (leaves.find_rows(batch, None),) if whole else leaves.find_all_inputs(batch, inputs, images=False)
+    given = leaves.model_inputs(batch, inputs, paths)
+    path = leaves.find_target_beside(batch, paths, leaves.rows_of(given), target)
     labels = None if path is None else leaves.get(batch, path)
     if not isinstance(labels, Tensor):
         raise ValueError(

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation, Compose, Normalize
-from ..augment.augmentation import Batched, augmented
+from ..augment.augmentation import Batched
 from ..augment.foreign import Foreign
+from ..augment.labels import mix_labels
+from ..augment.steps import keyed, run_step
 from . import registry
 from .head import AsTensor, Head
 from .steps import UNIT, State, Step
@@ -38,12 +40,10 @@ class Stages(Batched):
     def _keyed(
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        for position, stage in enumerate(self.stages):
-            own = key if len(self.stages) == 1 else draws.fold(key, position)
-            if isinstance(stage, Foreign):
-                images = stage(images, own)
-            else:
-                images, target = augmented(stage, images, target, own, index)
+        for stage, own in keyed(self.stages, key):
+            images, plan = run_step(stage, images, own)
+            if target is not None and plan is not None:
+                target = mix_labels(target, plan, num_classes=stage.num_classes, index=index)
         return images, target
 
     def __iter__(self) -> Any:

@@ -19,6 +19,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from .. import _leaves as leaves
 from .._torch_fetch import Origin, origin
 from ..pipeline.pipeline import Pipeline, live
+from ..pipeline.settings import Settings, Views
 from .whole_batches import Fetched
 
 _DISPATCHER = (
@@ -113,12 +114,14 @@ class Collate:
         augment: Any = None,
         reweight: Any = None,
         seed: int | None = None,
-        inputs: leaves.Spec = None,
+        inputs: leaves.Specs = None,
         target: leaves.Targets = None,
+        views: Views | None = None,
+        still: leaves.Specs = None,
         pipeline: Pipeline | None = None,
     ) -> None:
         if pipeline is None:
-            pipeline = Pipeline(augment=augment, reweight=reweight, seed=seed, inputs=inputs, target=target)
+            pipeline = Pipeline(Settings.of(locals()))
         self.inner = default_collate if collate_fn is None else collate_fn
         self.pipeline: Pipeline | None = None
         self.attach(pipeline)

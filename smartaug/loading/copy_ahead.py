@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
-from ..pipeline.inputs import checked_inputs
+from ..pipeline.inputs import found_inputs
 from ..pipeline.pipeline import Pipeline
 
 
@@ -57,15 +57,13 @@ class CopyAhead:
         self._next = pending
 
     def _moved(self, data: Any, index: list[int] | None) -> Any:
-        where = leaves.find_inputs(data, self._pipeline.inputs, images=bool(self._pipeline.steps))
-        inputs = leaves.get(data, where)
-        checked_inputs(
-            inputs, where, augmented=bool(self._pipeline.steps)
-        )  # while it is still on the CPU, where looking is free
-        length = len(inputs[0]) if isinstance(inputs, (tuple, list)) else len(inputs)
-        paths = [where]
-        if self._pipeline.reweight is not None:
-            paths += self._pipeline.labelling.find(data, where, length, index, self._pipeline.augmenting.mixes)
+        pipeline = self._pipeline
+        # checked while it is still on the CPU, where looking is free
+        inputs = found_inputs(data, pipeline.settings, None, augmented=bool(pipeline.steps))
+        paths = list(inputs.augmented if pipeline.reweight is None else inputs.all)
+        if pipeline.reweight is not None:
+            length = leaves.rows_of(inputs.given(data))
+            paths += pipeline.labelling.find(data, inputs.parts, length, index, pipeline.augmenting.mixes)
         for path in paths:
             leaf = leaves.get(data, path)
             if isinstance(leaf, (tuple, list, Tensor)):

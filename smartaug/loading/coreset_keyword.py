@@ -55,7 +55,7 @@ def coreset_selections(coreset: Any, pipeline: Pipeline, dataset: Any, reading: 
         raise ValueError(
             'apply="append" appends augmented copies, and there is no augment=; write augment=RandAugment()'
         )
-    if pipeline.lifted is not None and not listed(pipeline.settings["augment"]):
+    if pipeline.lifted is not None and not listed(pipeline.settings.augment):
         raise ValueError(
             f"apply={coreset.apply!r} concerns augment= alone, and augment= is missing: what lift=True takes out of "
             "the dataset runs on all samples; write augment=RandAugment() and leave such transforms out of the dataset"

@@ -1,13 +1,4 @@
-"""`DataLoader`: a thin shell around torch's loader and the `Pipeline`.
-
-| file | holds |
-|---|---|
-| `loader` | the shell |
-| `loader_lift`, `loader_coreset` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
-| `loader_iterator` | batches, opened as they are handed out |
-| `loader_state` | saving and resuming |
-| `wrapped` | `wrap`: the same around any iterable of batches |
-"""
+"""`DataLoader`: a thin shell around torch's loader and the `Pipeline`."""
 
 from __future__ import annotations
 
@@ -18,10 +9,11 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from .._leaves import Spec, Targets
+from .._leaves import Specs, Targets
 from ..lift.datasets import Watched
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
+from ..pipeline.settings import KEYWORDS, Settings, Views
 from ..pipeline.stages import classes_of
 from .augmented_dataset import tell_epoch
 from .collate import Collate
@@ -33,8 +25,6 @@ from .resume import restore, saved
 from .sampler import CoresetSampler, Share
 
 T = TypeVar("T")
-
-_KEYWORDS = ("lift", "augment", "reweight", "coreset", "device", "seed", "inputs", "target", "returns")
 
 
 class DataLoader(TorchDataLoader[T]):
@@ -52,8 +42,19 @@ class DataLoader(TorchDataLoader[T]):
     `smartaug.Loss` applies them. coreset: an object that selects the samples that each epoch draws, or augments
     (`Coreset`); under several ranks each draws its part. device: where stages run; None is the current accelerator,
     else the CPU. seed: of all augmentations; None is `torch.initial_seed()`, read at the first batch. inputs, target:
-    key, position or callable naming the images and the labels in a batch; None finds them by name and shape. returns:
-    "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
+    key, position or callable naming the images and the labels in a batch; None finds them by name and shape. A list of
+    inputs names all that the model takes: keys become its keyword arguments, positions its arguments in that order. The
+    pictures among them are augmented; where there are none, rows of features (B, F) and sequences (B, T, F) are.
+    views: several pictures of a sample (a list, a tuple or a dict of them, or what inputs=[...] names) share one draw
+    with "same" (frames of a clip, stereo) and have draws of their own with "independent" (contrastive views). None is
+    "independent" with a warning, and an error for those in a dict. With views= pictures of one shape that lie beside
+    each other in a batch are views. still: key, position or callable, or a list of them, naming what lies beside the
+    images and stays as it is: whatever may be boxes, points or a map is refused under stages that move pixels.
+    returns: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
+
+    This loader augments every batch it gives, whatever mode the model is in. A line that makes both loaders passes the
+    keywords for training only: ``stages = {"augment": ...} if training else {}``, then ``DataLoader(..., **stages)``.
+    `explain` says whether a loader augments.
 
     Augmentation is a pure function of (seed, epoch, dataset index): it does not depend on batch size, shuffling,
     workers or ranks, but for the partners in MixUp and CutMix and for foreign stages, which see the batch. The epoch is
@@ -90,35 +91,29 @@ class DataLoader(TorchDataLoader[T]):
         coreset: Any = None,
         device: torch.device | str | None = None,
         seed: int | None = None,
-        inputs: Spec = None,
+        inputs: Specs = None,
         target: Targets = None,
+        views: Views | None = None,
+        still: Specs = None,
         returns: str = "same",
     ) -> None:
+        settings = Settings.of(locals())
         given_dataset = dataset
         lifted, dataset, fetching = lifted_dataset(
             lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
         )
         # what is assigned to the given data set is not seen by its copy, and the other way round
         watched = None if lifted is None else Watched(given_dataset, *([] if lifted.augment is None else [dataset]))
-        given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
-        active = (
-            lifted is not None
-            or augment is not None
-            or reweight is not None
-            or coreset is not None
-            or returns != "same"
-            or weighted
-        )
-        settings = dict(zip(_KEYWORDS, given, strict=True))
+        active = lifted is not None or settings.active or weighted
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
         if earlier is not None:  # a framework builds us again from our own attributes
             collate_fn = earlier.inner
         pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
-            pipeline = Pipeline(**settings, classes=classes_of(dataset, target), lifted=lifted, fetching=fetching)
+            pipeline = Pipeline(settings, classes=classes_of(dataset, target), lifted=lifted, fetching=fetching)
         if pipeline is not None and coreset is not None:
-            reading = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
+            reading = {"collate_fn": collate_fn, **settings.reading()}
             if getattr(coreset, "apply", "train") == "train":
                 sampler = coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
                 shuffle = None
@@ -144,8 +139,8 @@ class DataLoader(TorchDataLoader[T]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
-        self.lift, self.augment, self.reweight, self.coreset = lift, augment, reweight, coreset
-        self.device, self.seed, self.inputs, self.target, self.returns = device, seed, inputs, target, returns
+        for name, value in settings.given().items():
+            setattr(self, name, value)
         self._watched = watched
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
@@ -205,7 +200,7 @@ class DataLoader(TorchDataLoader[T]):
         return BatchIterator(batches, self._pipeline, self._record, ahead=self.num_workers > 0 and self.pin_memory)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _KEYWORDS and self._pipeline is not None:
+        if name in KEYWORDS and self._pipeline is not None:
             raise ValueError(f"{name} cannot be changed once the loader is made; build a new one with {name}=...")
         super().__setattr__(name, value)
 
@@ -271,14 +266,14 @@ class DataLoader(TorchDataLoader[T]):
         if self._pipeline is not None:  # pickling a Collate drops its stages, and a coreset its data; the loader brings
             self.collate_fn.attach(self._pipeline)
             if hasattr(self.coreset, "attach"):
-                reading = {"collate_fn": self.collate_fn.inner, "inputs": self.inputs, "target": self.target}
+                reading = {"collate_fn": self.collate_fn.inner, **self._pipeline.settings.reading()}
                 self.coreset.attach(self.dataset, **reading)
 
 
-def _shared(earlier: Collate | None, settings: dict[str, Any], lifted: Lifted | None) -> Pipeline | None:
+def _shared(earlier: Collate | None, settings: Settings, lifted: Lifted | None) -> Pipeline | None:
     """The pipeline of a loader that is being rebuilt with the same settings, so that its figures stay in one place."""
     pipeline = None if earlier is None else earlier.pipeline
-    if pipeline is None or any(pipeline.settings[name] is not value for name, value in settings.items()):
+    if pipeline is None or not settings.is_like(pipeline.settings):
         return None
     if (None if pipeline.lifted is None else pipeline.lifted.augment) is not (lifted and lifted.augment):
         return None

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from .._leaves import Spec, Targets
+from .._leaves import Specs, Targets
 from ..pipeline.passes import Running
 from ..pipeline.pipeline import Pipeline
+from ..pipeline.settings import Settings, Views
 from ..pipeline.stages import classes_of
 from .collate import Collate, Pending
 from .dataloader import DataLoader
@@ -93,8 +94,10 @@ def wrap(
     reweight: Any = None,
     device: torch.device | str | None = None,
     seed: int | None = None,
-    inputs: Spec = None,
+    inputs: Specs = None,
     target: Targets = None,
+    views: Views | None = None,
+    still: Specs = None,
     returns: str = "same",
 ) -> Wrapped:
     """The stages around any iterable of batches: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
@@ -102,18 +105,9 @@ def wrap(
     The keywords are `DataLoader`'s, but for coreset=, which needs the sampler. The batches carry no dataset indices, so
     draws are keyed by a running count: they repeat for a seed and an epoch as far as the iterable's order does.
     """
+    settings = Settings.of(locals())
     if not hasattr(loader, "__iter__"):
         raise TypeError(f"wrap needs an iterable of batches, got {type(loader).__name__}")
     if isinstance(loader, DataLoader) and isinstance(loader.collate_fn, Collate):
         raise TypeError("wrap got a smartaug.DataLoader that has stages; give it all of them and leave wrap out")
-    pipeline = Pipeline(
-        augment=augment,
-        reweight=reweight,
-        device=device,
-        seed=seed,
-        inputs=inputs,
-        target=target,
-        returns=returns,
-        classes=classes_of(getattr(loader, "dataset", None), target),
-    )
-    return Wrapped(loader, pipeline)
+    return Wrapped(loader, Pipeline(settings, classes=classes_of(getattr(loader, "dataset", None), target)))

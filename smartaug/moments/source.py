@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation, Compose
-from ..augment.augmentation import check_images, on_cpu
+from ..augment.augmentation import check_images
 from ..augment.foreign import Foreign
 from ..augment.plan import EraseNoise, Noise
+from ..augment.steps import keyed, run_step
 from ..pipeline.stages import as_steps, name_of
 from .nodes import Nodes, nodes
 
@@ -107,14 +108,8 @@ class DrawnSource(Source):
         return self._run(repeated(images, index.shape[1]), draws.key(self.seed, 0, index.flatten()))
 
     def _run(self, images: Tensor, key: Tensor) -> Tensor:
-        for position, step in enumerate(self.steps):
-            own = key if len(self.steps) == 1 else draws.fold(key, position)
-            if isinstance(step, Foreign):
-                images = step(images, own)
-            else:
-                with on_cpu():
-                    plan = step.sample(images.shape, own)
-                images = step.apply(images, plan)
+        for step, own in keyed(self.steps, key):
+            images, _ = run_step(step, images, own)
         return images
 
     def describe(self, version: int) -> str:

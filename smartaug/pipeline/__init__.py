@@ -3,8 +3,10 @@
 | file | holds |
 |---|---|
 | `pipeline` | the order of it all; targets, counts, state |
+| `settings` | the loader's keywords |
 | `stages` | what users hand over as stages, checked |
-| `inputs` | the inputs of a batch, and what would move with them |
+| `inputs` | the inputs of a batch, and which of them are augmented |
+| `places` | what else lies in the pictures, and is refused where it would not move with them |
 | `augmenting` | the augmenting half |
 | `weighing` | the reweighting half |
 | `readers` | whether anybody reads the weights and soft labels |

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
 from .. import draws
-from ..augment import CutMix, MixUp, masks
-from ..augment.augmentation import Augmentation, on_cpu
+from ..augment import CutMix, MixUp, Normalize, masks
+from ..augment.augmentation import Augmentation
 from ..augment.backends.torch.run import OutsideUnit
 from ..augment.foreign import Foreign
 from ..augment.partly import beside as beside_of
 from ..augment.partly import check_fit, plain, plain_foreign, together, widened
 from ..augment.plan import Plan, Trace
-from .stages import Seed, flattened, in_stage, name_of, refuse_followers
+from ..augment.steps import keyed, refuse_other_than_mixing, run_step
+from .places import Places
+from .stages import Seed, flattened, in_stage, name_of
 
 _TIMES = 40  # bits of a dataset index, above which is how often a sample came before
-Followers = dict[leaves.Path, str]
 
 
 class Augmented(NamedTuple):
@@ -55,6 +56,14 @@ class _Rest(NamedTuple):
     streams: Tensor
 
 
+@dataclass
+class _Beside:
+    """Samples beside those that are augmented, of one view: their images so far, and the keys of their draws."""
+
+    images: Tensor
+    key: Tensor
+
+
 def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
     """What draws are a function of: the sample, and how often it came before in this pass (None: never); (B,) int64."""
     if before is None:
@@ -81,30 +90,21 @@ class Augmenting:
         # what samples that a coreset leaves alone get in place of a step; None: what is plain about it
         self._beside = [beside_of(step, lifted) if lifted else None for step in self.steps]
         self.mixes = any(map(_mixes, self.steps))
+        self.draws = any(not isinstance(part, Normalize) for part in flattened(self.steps))  # anything at random
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
 
     def all_rows(
-        self,
-        views: list[Tensor],
-        samples: Samples,
-        followers: Followers,
-        moving: dict[leaves.Path, Tensor],
+        self, views: list[Tensor], samples: Samples, places: Places, moving: dict[leaves.Path, Tensor], *, shared: bool
     ) -> Augmented:
         """Augment every row of the views; the masks in ``moving`` are replaced by what becomes of them.
 
-        followers: what no step may move away from.
+        places: what no step may move away from. shared: all views have the draws of the first.
         """
-        made, _ = self._run(views, samples, followers, moving, None, 0)
+        made, _ = self._run(views, samples, places, moving, None, 0, shared)
         return made
 
     def some_rows(
-        self,
-        views: list[Tensor],
-        samples: Samples,
-        followers: Followers,
-        rows: Tensor,
-        *,
-        appends: bool,
+        self, views: list[Tensor], samples: Samples, places: Places, rows: Tensor, *, appends: bool, shared: bool
     ) -> tuple[Augmented, Tensor]:
         """Augment the ``rows`` (s,) alone, in place of the plain samples or, where it ``appends``, below all of them.
 
@@ -122,70 +122,92 @@ class Augmenting:
         picked, left = (
             [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views] for part in (rows, others)
         )
-        rest, first = _Rest(left, samples.streams[others]), len(views) if appends else 0
-        made, passed = self._run(picked, samples.rows(rows), followers, {}, rest, first)
+        rest = _Rest(left, samples.streams[others])
+        first = (1 if shared else len(views)) if appends else 0
+        made, passed = self._run(picked, samples.rows(rows), places, {}, rest, first, shared)
         views = [together(*pair, place, others) for pair in zip(made.views, passed, strict=True)]
         wide = [widened(plan, place, len(taken)) for plan in made.plans]
-        trace = Trace.empty(len(taken))
-        for plan in wide:
-            trace = trace.then(plan.trace)
-        return Augmented(views, wide, trace), taken
+        return Augmented(views, wide, _joint(wide, len(taken))), taken
 
     def _run(
         self,
         views: list[Tensor],
         samples: Samples,
-        followers: Followers,
+        places: Places,
         moving: dict[leaves.Path, Tensor],
         rest: _Rest | None,
         first: int,
+        shared: bool,
     ) -> tuple[Augmented, list[Tensor]]:
         """Run all steps on every view, and on the ``rest`` what was lifted out of the dataset; else it passes plain.
 
         first: the number of the first view, of which draws are a function.
         """
-        plans: list[Plan] = []
-        index, streams, epoch = samples.index, samples.streams, samples.epoch
-        trace = Trace.empty(len(index))
         if not self.steps:
-            return Augmented(views, plans, trace), [] if rest is None else rest.views
-        seed = self.seed()
+            return Augmented(views, [], Trace.empty(len(samples.index))), [] if rest is None else rest.views
+        seed, plans = self.seed(), list[Plan]()
         done, passed = [], []
         for number, images in enumerate(views):
-            key = draws.key(seed, epoch, streams, first + number)
-            beside = None if rest is None else rest.views[number]
-            beside_key = None if rest is None else draws.key(seed, epoch, rest.streams, number)
-            for position, step in enumerate(self.steps):
-                own = self._own(key, position)
-                try:
-                    if isinstance(step, Foreign):
-                        if step.moves_pixels:
-                            refuse_followers(step.name, {**followers, **dict.fromkeys(moving, "a mask")})
-                        images = step(images, own) if len(images) or beside is None else images
-                        if beside is not None and beside_key is not None:
-                            beside = self._foreign_beside(position, beside, self._own(beside_key, position))
-                            check_fit(step.name, images, beside)
-                        continue
-                    plan = self._planned(position, images, own, followers)
-                    images = step.apply(images, plan)
-                    if plan.moves_pixels:
-                        moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
-                    if beside is not None and beside_key is not None:
-                        other_key = self._own(beside_key, position)
-                        beside = self._planned_beside(position, plan, beside, other_key, followers)
-                except Exception as error:
-                    told = self._where_lifted(error)
-                    raise in_stage(told, f"augment stage {name_of(step)}", index, images) from error
-                plans.append(plan)
-                trace = trace.then(plan.trace)
-            done.append(images)
-            passed += [] if beside is None else [beside]
-        if len(done) > 1 and any(plan.mixes for plan in plans):
+            view = 0 if shared else number
+            key = draws.key(seed, samples.epoch, samples.streams, first + view)
+            beside = None
+            if rest is not None:
+                beside = _Beside(rest.views[number], draws.key(seed, samples.epoch, rest.streams, view))
+            made, own = self._view(images, key, samples.index, places, {} if shared and number else moving, beside)
+            if shared and number:
+                _check_same_labels(plans, own)
+            else:
+                plans += own
+            done.append(made)
+            passed += [] if beside is None else [beside.images]
+        if len(done) > 1 and not shared and any(plan.mixes for plan in plans):
             raise ValueError(
                 "MixUp and CutMix give every view its own labels, and the batch has one target for "
-                f"{len(done)} views; leave them out, or name one view: inputs=0"
+                f"{len(done)} views; leave them out, or name one view: inputs=0, or let all share a draw: views='same'"
             )
-        return Augmented(done, plans, trace), passed
+        return Augmented(done, plans, _joint(plans, len(samples.index))), passed
+
+    def _view(
+        self,
+        images: Tensor,
+        key: Tensor,
+        index: Tensor,
+        places: Places,
+        moving: dict[leaves.Path, Tensor],
+        beside: _Beside | None,
+    ) -> tuple[Tensor, list[Plan]]:
+        """One view after all steps, and their plans; `_Beside` and the masks in ``moving`` are brought along."""
+        plans = []
+        other_keys = [None] * len(self.steps) if beside is None else [own for _, own in keyed(self.steps, beside.key)]
+        for position, (step, own) in enumerate(keyed(self.steps, key)):
+            given = images
+            try:
+                if images.ndim != 4 and isinstance(step, Augmentation):
+                    refuse_other_than_mixing(step)
+                if isinstance(step, Foreign) and step.moves_pixels:
+                    places.refuse(step.name)
+                if len(images) or beside is None or not isinstance(step, Foreign):
+                    images, plan = run_step(step, images, own)
+                else:
+                    plan = None
+                if plan is not None:
+                    self._follow(name_of(step), plan, places, moving)
+                    self._note(position, plan, given)
+                    plans.append(plan)
+                if beside is not None:
+                    self._bring(position, plan, beside, other_keys[position], places)
+                    if plan is None:
+                        check_fit(name_of(step), images, beside.images)
+            except Exception as error:
+                told = self._where_lifted(error)
+                raise in_stage(told, f"augment stage {name_of(step)}", index, images) from error
+        return images, plans
+
+    def _follow(self, stage: str, plan: Plan, places: Places, moving: dict[leaves.Path, Tensor]) -> None:
+        """Move the masks that can move as ``plan`` moves pixels; what cannot is refused."""
+        if plan.moves_pixels and len(plan.shape) == 4:
+            places.refuse(stage, tuple(moving))
+            moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
 
     def _where_lifted(self, error: Exception) -> Exception:
         """``error``, with advice that is of use where a transform was lifted."""
@@ -196,44 +218,31 @@ class Augmenting:
             "or floats in [0, 1], with a fill= in the same units, or write lift=False"
         )
 
-    def _own(self, key: Tensor, position: int) -> Tensor:
-        """The stream of a step: a single augmentation draws what aug(images, index=..., epoch=..., seed=...) would."""
-        return key if len(self.steps) == 1 else draws.fold(key, position)
-
-    def _planned(self, position: int, images: Tensor, key: Tensor, followers: Followers) -> Plan:
-        """The plan of a step; which backends run the first is remembered."""
+    def _note(self, position: int, plan: Plan, images: Tensor) -> None:
+        """Remember which backends run the first plan of a step."""
         step = self.steps[position]
-        assert isinstance(step, Augmentation)
-        with on_cpu():
-            plan = step.sample(images.shape, key)
-        if plan.moves_pixels:
-            refuse_followers(type(step).__name__, followers)
-        if position not in self._choices:
-            chosen = step.explain(plan, images)
-            self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
-        return plan
+        if position in self._choices or not isinstance(step, Augmentation):
+            return
+        if len(plan.shape) != 4:
+            self._choices[position] = [(type(part).__name__, "torch", "rows of features") for part in plan.segments]
+            return
+        chosen = step.explain(plan, images)
+        self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
 
-    def _foreign_beside(self, position: int, images: Tensor, key: Tensor) -> Tensor:
-        """Samples beside those that a foreign step augments."""
+    def _bring(self, position: int, plan: Plan | None, beside: _Beside, key: Any, places: Places) -> None:
+        """Samples beside those that a step augments, by ``plan`` where it has one."""
         step, other = self.steps[position], self._beside[position]
-        assert isinstance(step, Foreign)
-        if not isinstance(other, Foreign):
-            return plain_foreign(step, images, key)
-        return other(images, key) if len(images) else images
-
-    def _planned_beside(self, position: int, plan: Plan, images: Tensor, key: Tensor, followers: Followers) -> Tensor:
-        """Samples beside those that a step augments by ``plan``."""
-        step, other = self.steps[position], self._beside[position]
-        assert isinstance(step, Augmentation)
-        if not isinstance(other, Augmentation):
-            return step.apply(images, plain(plan, len(images)))
-        if not len(images):
-            return images
-        with on_cpu():
-            own = other.sample(images.shape, key)
-        if own.moves_pixels:
-            refuse_followers(type(step).__name__, followers)
-        return other.apply(images, own)
+        if isinstance(step, Foreign):
+            if not isinstance(other, Foreign):
+                beside.images = plain_foreign(step, beside.images, key)
+            elif len(beside.images):
+                beside.images = other(beside.images, key)
+        elif plan is not None and not isinstance(other, Augmentation):
+            beside.images = step.apply(beside.images, plain(plan, len(beside.images)))
+        elif isinstance(other, Augmentation) and len(beside.images):
+            beside.images, own = run_step(other, beside.images, key)
+            if own is not None and own.moves_pixels and len(own.shape) == 4:
+                places.refuse(name_of(step))
 
     def explain(self, device: str) -> list[tuple[str, str, str]]:
         """Rows of the table of stages: every step, where it runs, why; below a plan's stages its segments."""
@@ -247,3 +256,18 @@ class Augmenting:
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
         return rows
+
+
+def _joint(plans: Sequence[Plan], rows: int) -> Trace:
+    """The operations of all plans, in order."""
+    return Trace.empty(rows).then(*(plan.trace for plan in plans))
+
+
+def _check_same_labels(first: Sequence[Plan], plans: Sequence[Plan]) -> None:
+    """Raise a ValueError where inputs that share their draws would be mixed in other shares, so with other labels."""
+    ours, theirs = ([mix.share for plan in made for mix in plan.mixes] for made in (first, plans))
+    if not all(map(torch.equal, ours, theirs)):
+        raise ValueError(
+            "CutMix pastes other shares of inputs of different widths, so they would need different labels; name one "
+            "of them with inputs=, join them in the dataset, or use MixUp"
+        )

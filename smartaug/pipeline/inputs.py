@@ -1,10 +1,12 @@
-"""The inputs of a collated batch: where they are, whether stages can take them, and what would move with their pixels.
+"""The inputs of a collated batch: which parts they are, which of them the stages augment, and whether they can.
 
 Functions on the user's batch; a path is where a leaf is in it, see `leaves`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,72 +14,190 @@ from torch import Tensor
 
 from .. import _leaves as leaves
 from ..augment import masks
+from .places import Place
+from .settings import Settings
 from .stages import rows_not_finite
 
 
-def found_inputs(
-    data: Any, spec: leaves.Spec, rows: int | None, *, augmented: bool
-) -> tuple[leaves.Path, list[Tensor]]:
-    """Where the inputs are, and their views; without augmentation any tensor of as many rows will do."""
-    if augmented or spec is not None:
-        where = leaves.find_inputs(data, spec, images=True)
-    else:
-        where = leaves.find_rows(data, rows)
-    return where, checked_inputs(leaves.get(data, where), where, augmented=augmented)
+@dataclass(frozen=True)
+class Inputs:
+    """Where the inputs of a batch are. parts: what the model is called with, as ``inputs=`` names it.
 
-
-def checked_inputs(inputs: Any, where: leaves.Path, *, augmented: bool) -> list[Tensor]:
-    """The views of the inputs; raises TypeError or ValueError unless they are tensors, if ``augmented`` (B, C, H, W).
-
-    On the CPU they must be finite; on an accelerator looking would stall the queue.
+    augmented: the leaves among them that stages work on, all of them pictures (B, C, H, W), or all rows (B, F) or
+    (B, T, F). beside: the other tensors among them. specs: the ``inputs=`` by which they were found.
     """
-    views = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
-    for view in views:
-        if not isinstance(view, Tensor):
-            raise TypeError(
-                f"the inputs at {where!r} are {type(view).__name__}, stages need a tensor (B, C, H, W); "
-                "let the dataset or collate_fn make tensors (torchvision: PILToTensor)"
-            )
-        if augmented and view.ndim != 4:
+
+    parts: tuple[leaves.Path, ...]
+    augmented: tuple[leaves.Path, ...]
+    beside: tuple[leaves.Path, ...]
+    specs: leaves.Specs = None
+
+    @property
+    def all(self) -> tuple[leaves.Path, ...]:
+        """Every tensor that the model gets."""
+        return self.augmented + self.beside
+
+    def given(self, data: Any) -> Any:
+        """What the model is called with: a tensor, a list of views, or the several inputs as a dict or a tuple."""
+        if len(self.parts) == 1 or isinstance(self.specs, (list, tuple)):
+            return leaves.model_inputs(data, self.specs, self.parts)
+        names = [path[-1] for path in self.parts]  # views beside each other, found with views=
+        return leaves.model_inputs(data, names, self.parts)
+
+
+def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
+    """Where the inputs are; raises TypeError or ValueError unless they are tensors that the stages can take.
+
+    rows: the number of samples, where it is known. augmented: stages work on them; else any tensors will do.
+    """
+    specs = settings.inputs
+    if augmented or specs is not None:
+        parts = leaves.find_all_inputs(data, specs)
+        if augmented and specs is None and settings.views is not None and len(parts) == 1:
+            parts = _beside_each_other(data, parts[0], settings)
+    else:
+        parts = (leaves.find_rows(data, rows),)
+    found = [((*part, *path), leaf) for part in parts for path, leaf in leaves.walk(leaves.get(data, part))]
+    work = _to_augment(found, specs) if augmented and isinstance(specs, (list, tuple)) else found
+    for path, leaf in work:
+        check_input(leaf, path, augmented=augmented)
+    if augmented and len({leaf.ndim == 4 for _, leaf in work}) > 1:
+        raise ValueError(
+            f"the inputs are pictures and rows of features together, {leaves.describe(leaves.get(data, parts[0]))}; "
+            "name them one by one, of which the pictures are augmented: inputs=['key', 'other']"
+        )
+    chosen = tuple(path for path, _ in work) if augmented else ()
+    beside = tuple(path for path, leaf in found if isinstance(leaf, Tensor) and path not in chosen)
+    return Inputs(parts, chosen, beside, specs)
+
+
+def _to_augment(found: Sequence[tuple[leaves.Path, Any]], specs: Any) -> list[tuple[leaves.Path, Any]]:
+    """Of several inputs the pictures, where there are none the rows of floats; ValueError where there are neither."""
+    plain = [(path, leaf) for path, leaf in found if isinstance(leaf, Tensor) and not leaf.is_nested]
+    taken = [(path, leaf) for path, leaf in plain if leaf.ndim == 4]
+    taken = taken or [(path, leaf) for path, leaf in plain if leaf.ndim in (2, 3) and leaf.is_floating_point()]
+    if not taken:
+        shown = ", ".join(f"{leaf.dtype} {tuple(leaf.shape)}" for _, leaf in plain)
+        raise ValueError(
+            f"inputs={specs!r} names nothing that augment= could work on, neither pictures (B, C, H, W) nor rows of "
+            f"floats (B, F); they are {shown or 'no tensors'}"
+        )
+    return taken
+
+
+def _beside_each_other(data: Any, found: leaves.Path, settings: Settings) -> tuple[leaves.Path, ...]:
+    """A picture and those of its shape and type beside it, which ``views=`` says are views; a list of them as it is.
+
+    Not those that are kept still, nor the target.
+    """
+    picture = leaves.get(data, found)
+    if not isinstance(picture, Tensor) or not found:
+        return (found,)
+    others = leaves.find_parts(data, settings.still, "still")
+    others += leaves.find_parts(data, settings.target, "target")
+    around = leaves.get(data, found[:-1])
+    names = list(around) if isinstance(around, Mapping) else range(len(around))
+    alike = []
+    for name in names:
+        leaf, path = around[name], (*found[:-1], name)
+        is_view = isinstance(leaf, Tensor) and leaf.shape == picture.shape and leaf.dtype == picture.dtype
+        if path == found or (is_view and path not in others and name not in leaves.TARGET_NAMES):
+            alike.append(path)
+    return tuple(alike)
+
+
+def check_input(leaf: Any, where: leaves.Path, *, augmented: bool) -> None:
+    """Raise TypeError or ValueError unless an input is a tensor, if ``augmented`` (B, C, H, W), (B, F) or (B, T, F).
+
+    On the CPU it must be finite; on an accelerator looking would stall the queue.
+    """
+    if not isinstance(leaf, Tensor):
+        kind = type(leaf[0] if isinstance(leaf, (list, tuple)) and leaf else leaf).__name__
+        raise TypeError(
+            f"the inputs at {where!r} are {kind}, stages need a tensor (B, C, H, W); "
+            "let the dataset or collate_fn make tensors (torchvision: PILToTensor)"
+        )
+    if augmented:
+        _check_shape(leaf, where)
+    # one sum shows any NaN or Inf, and rows are looked at only then: large finite values overflow the sum too
+    if leaf.device.type == "cpu" and leaf.is_floating_point() and leaf.numel():
+        total = leaf.sum(dtype=torch.float64 if leaf.dtype == torch.float64 else torch.float32)
+        bad = [] if torch.isfinite(total) else rows_not_finite(leaf)
+        if bad:
             raise ValueError(
-                f"the inputs at {where!r} have shape {tuple(view.shape)}, stages need (B, C, H, W); "
-                "name the images with inputs= or let the loader batch them (batch_size=...)"
+                f"the inputs at {where!r} hold NaN or Inf in rows {bad[:8]} of the batch; "
+                "look at those samples (loader.dataset[i]) or replace the values: torch.nan_to_num(image)"
             )
-        if augmented and view.shape[3] in (3, 4) and view.shape[1] > 4:
+
+
+def _check_shape(leaf: Tensor, where: leaves.Path) -> None:
+    shape = tuple(leaf.shape)
+    if leaf.ndim == 3 and leaf.dtype == torch.uint8:
+        raise ValueError(
+            f"the inputs at {where!r} look like pictures without channels, they have shape {shape}; stages need "
+            "(B, C, H, W): write image[None] in the dataset"
+        )
+    if leaf.ndim not in (2, 3, 4):
+        clip = "; let the dataset give a clip as a list of frames, and write views='same'" if leaf.ndim == 5 else ""
+        raise ValueError(
+            f"the inputs at {where!r} have shape {shape}, stages need (B, C, H, W), or rows (B, F) or (B, T, F){clip}; "
+            "name the images with inputs= or let the loader batch them (batch_size=...)"
+        )
+    if leaf.ndim == 4 and leaf.shape[3] in (3, 4) and leaf.shape[1] > 4:
+        raise ValueError(
+            f"the inputs at {where!r} look like (B, H, W, C), they have shape {shape}; "
+            "write image.permute(2, 0, 1) in the dataset"
+        )
+    if leaf.ndim == 4 and leaf.dtype != torch.uint8 and not leaf.is_floating_point():
+        raise ValueError(
+            f"the inputs at {where!r} are {str(leaf.dtype)[6:]} {shape}, which is not augmented: "
+            f"{leaves.scaling_of(leaf.dtype)}"
+        )
+
+
+def draws_shared(data: Any, inputs: Inputs, views: Sequence[Tensor], said: str | None) -> bool | None:
+    """Whether several augmented inputs share one draw; None where nothing says so: then each has its own.
+
+    Rows of features that ``inputs=[...]`` names are parts of one sample and always do. said: ``views=``. Raises
+    ValueError for pictures in a dict without ``views=``, and for shared draws on pictures of unequal shapes.
+    """
+    if views[0].ndim != 4 and isinstance(inputs.specs, (list, tuple)):
+        return True
+    if said is None:
+        named = next((part for part in inputs.parts if isinstance(leaves.get(data, part), Mapping)), None)
+        if named is not None:
+            shown = "".join(f"[{step!r}]" for step in named)
             raise ValueError(
-                f"the inputs at {where!r} look like (B, H, W, C), they have shape {tuple(view.shape)}; "
-                "write image.permute(2, 0, 1) in the dataset"
+                f"batch{shown} holds {len(views)} pictures by name; write views='same' if they are to be augmented "
+                "with one draw (frames, cameras), or views='independent' if each has its own"
             )
-        # one sum shows any NaN or Inf, and rows are looked at only then: large finite values overflow the sum too
-        if view.device.type == "cpu" and view.is_floating_point() and view.numel():
-            total = view.sum(dtype=torch.float64 if view.dtype == torch.float64 else torch.float32)
-            bad = [] if torch.isfinite(total) else rows_not_finite(view)
-            if bad:
-                raise ValueError(
-                    f"the inputs at {where!r} hold NaN or Inf in rows {bad[:8]} of the batch; "
-                    "look at those samples (loader.dataset[i]) or replace the values: torch.nan_to_num(image)"
-                )
-    return views
+        return None
+    shapes = {tuple(view.shape) for view in views}
+    if said == "same" and len(shapes) > 1:
+        raise ValueError(
+            f"views='same' augments all pictures of a sample with one draw, which needs one shape, and they have "
+            f"{' and '.join(map(str, sorted(shapes)))}; make them equal in the dataset, or write views='independent'"
+        )
+    return said == "same"
 
 
-def followers_of(data: Any, where: leaves.Path, images: Tensor) -> dict[leaves.Path, str]:
-    """Leaves that would have to move with the pixels: other image-sized tensors, boxes and keypoints."""
-    found = {}
-    for path, leaf in leaves.walk(data):
-        if path[: len(where)] == where:
-            continue
-        if any(step in ("boxes", "bboxes", "keypoints") for step in path):
-            found[path] = "boxes or keypoints"
-            continue
-        dense = isinstance(leaf, Tensor) and not leaf.is_nested and leaf.ndim >= 3
-        if dense and leaf.shape[-2:] == images.shape[-2:]:
-            found[path] = f"a mask or a second image {tuple(leaf.shape)}"
-    return found
+def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -> None:
+    """Raise a ValueError where a sample was mixed but for one of its inputs, which cannot be."""
+    for path in inputs.beside:
+        if not leaves.starts_with(path, still):
+            leaf, shown = leaves.get(data, path), "".join(f"[{step!r}]" for step in path)
+            raise ValueError(
+                f"mixing samples mixes the labels and the other inputs, but batch{shown}, {str(leaf.dtype)[6:]} "
+                f"{tuple(leaf.shape)}, which inputs= names as well, cannot be mixed; leave MixUp and CutMix out, or "
+                f"write still={path[0]!r} if each sample is to keep its own"
+            )
 
 
-def masks_among(data: Any, followers: dict[leaves.Path, str], device: torch.device | None) -> dict[leaves.Path, Tensor]:
-    """The masks among the followers, on ``device``."""
-    found = {path: leaves.get(data, path) for path in followers}
+def masks_among(
+    data: Any, places: Mapping[leaves.Path, Place], device: torch.device | None
+) -> dict[leaves.Path, Tensor]:
+    """The masks among what lies in the pictures, on ``device``: maps of their size, which can move with them."""
+    found = {path: leaves.get(data, path) for path, place in places.items() if place.is_map}
     return {
         path: leaf.to(device, non_blocking=True)
         for path, leaf in found.items()
@@ -85,13 +205,15 @@ def masks_among(data: Any, followers: dict[leaves.Path, str], device: torch.devi
     }
 
 
-def repeated(data: Any, where: leaves.Path, label_path: leaves.Path | None, rows: Tensor, length: int) -> Any:
-    """The batch of ``length`` samples with the ``rows`` (s,) once more below, for all tensors but the inputs.
+def repeated(
+    data: Any, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
+) -> Any:
+    """The batch of ``length`` samples with the ``rows`` (s,) once more below, for all tensors but those augmented.
 
     Raises TypeError when the target is no tensor.
     """
     for path, leaf in list(leaves.walk(data)):
-        if path[: len(where)] != where and isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
+        if path not in augmented and isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
             more = leaf.index_select(0, rows.to(leaf.device, non_blocking=True))
             data = leaves.put(data, path, torch.cat([leaf, more]))
     target = None if label_path is None else leaves.get(data, label_path)

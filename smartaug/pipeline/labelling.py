@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class Labelling:
         self._widths: dict[Path, int] = {}  # the largest label so far + 1
         self._kinds: dict[Path, tuple[Kind, int]] = {}  # and how often it was asked for
 
-    def find(self, data: Any, inputs: Path, length: int, index: list[int] | None, mixing: bool) -> list[Path]:
+    def find(self, data: Any, inputs: Sequence[Path], length: int, index: list[int] | None, mixing: bool) -> list[Path]:
         """Paths of the labels of a batch, [] when there is none; ValueError where it must be known and is not."""
         needed = "mixing (MixUp, CutMix)" if mixing else self.needed
         found = leaves.find_targets(data, inputs, length, self.spec, index, needed)

@@ -1,15 +1,6 @@
 """The stages of a batch: what `DataLoader`, `wrap` and `Collate` share.
 
 Stages run in the main process when a batch is handed over, with the model as it is then: augment, then reweight.
-
-| file | holds |
-|---|---|
-| `stages` | what users hand over as stages, checked |
-| `pipeline_inputs` | the inputs of a batch, and what would move with them |
-| `labelling` | the labels of a batch, and what they become when samples are mixed |
-| `pipeline_augment` | the augmenting half |
-| `pipeline_reweight` | the reweighting half |
-| `pipeline` | the order of it all; targets, counts, state |
 """
 
 from __future__ import annotations
@@ -26,12 +17,15 @@ from .. import _leaves as leaves
 from .._base.protocols import refuse_other
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
-from .augmenting import Augmenting, Samples, streams_of
-from .inputs import followers_of, found_inputs, masks_among, repeated
+from ..warnings import warn
+from .augmenting import Augmented, Augmenting, Samples, streams_of
+from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_among, repeated
 from .labelling import Labelling, no_tensor
 from .passes import Passes, Running
+from .places import Place, Places, find_places, is_label
 from .readers import Readers
 from .selection import Selections
+from .settings import Settings
 from .stages import Seed, as_steps, behind, checked_device, flattened, listed, name_of, refuse_another_policy
 from .weighing import Weighing
 
@@ -50,48 +44,29 @@ def pipeline_of(target: Any) -> Pipeline | None:
 class Pipeline:
     """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
 
-    The arguments are those of `DataLoader`; classes: number of classes of the dataset, or None when unknown.
-    lifted: what was taken out of the dataset. fetching: a row for `explain` on how samples are fetched.
+    settings: the loader's keywords. classes: number of classes of the dataset, or None when unknown. lifted: what was
+    taken out of the dataset. fetching: a row for `explain` on how samples are fetched.
     """
 
     def __init__(
         self,
+        settings: Settings,
         *,
-        lift: bool = False,
-        augment: Any = None,
-        reweight: Any = None,
-        coreset: Any = None,
-        device: torch.device | str | None = None,
-        seed: int | None = None,
-        inputs: leaves.Spec = None,
-        target: leaves.Targets = None,
-        returns: str = "same",
         classes: int | None = None,
         lifted: Lifted | None = None,
         fetching: tuple[str, str, str] | None = None,
     ) -> None:
-        self.settings = {  # as the user gave them: what a rebuilt loader is compared by
-            "lift": lift,
-            "augment": augment,
-            "reweight": reweight,
-            "coreset": coreset,
-            "device": device,
-            "seed": seed,
-            "inputs": inputs,
-            "target": target,
-            "returns": returns,
-        }
-        if returns not in ("same", "batch"):
-            raise ValueError(f'returns must be "same" or "batch", got {returns!r}')
+        self.settings = settings
+        augment, reweight, coreset = settings.augment, settings.reweight, settings.coreset
         for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
             if stage is not None:
                 refuse_other(keyword, stage)
         self.lifted, self.fetching = lifted, fetching
         steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
-        self.device = device if device is None else checked_device(device)
-        self.seed = Seed(seed)
-        self.inputs, self.target, self.returns = inputs, target, returns
+        self.device = None if settings.device is None else checked_device(settings.device)
+        self.seed = Seed(settings.seed)
+        self.target, self.returns = settings.target, settings.returns
         own = [] if lifted is None else flattened(listed(lifted.augment))
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
@@ -100,12 +75,12 @@ class Pipeline:
         for part in flattened(self.steps):
             stated = getattr(part, "num_classes", None)
             classes = classes if stated is None else stated
-        if isinstance(target, list) and returns == "batch":
+        if isinstance(settings.target, list) and settings.returns == "batch":
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
         self.labelling = Labelling(
-            target,
+            settings.target,
             "",
             classes=classes,
             reweighs=reweight is not None,
@@ -119,6 +94,11 @@ class Pipeline:
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
         self.readers = Readers()
+        self._views_warned = False
+        self._looked: dict[Any, bool] = {}  # what `find_places` saw in leaves on an accelerator
+        read_as = getattr(reweight, "read_as", None)
+        if read_as is not None:
+            read_as(**settings.reading())
         self._register()
 
     def _register(self) -> None:
@@ -147,45 +127,26 @@ class Pipeline:
         """
         started, epoch = time.perf_counter(), running.epoch
         rows_known = None if index is None else len(index)
-        where, views = found_inputs(data, self.inputs, rows_known, augmented=bool(self.steps))
-        if self.lifted is not None:
-            self.lifted.check(views)
-        length = len(views[0])
-        paths = self.labelling.find(data, where, length, index, self.augmenting.mixes)
+        inputs = found_inputs(data, self.settings, rows_known, augmented=bool(self.steps))
+        length = leaves.rows_of(inputs.given(data))
+        paths = self.labelling.find(data, inputs.parts, length, index, self.augmenting.mixes)
         label_path = paths[0] if paths else None
-        target = leaves.get(data, label_path) if label_path is not None else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
-        count = range(running.samples, running.samples + length)
-        keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
-        running.samples += length
-        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
-        samples = Samples(keyed, streams, epoch)
-
         if self.steps or self.reweight is not None:
             device = device or self.resolve_device()
-            views = [view.to(device, non_blocking=True) for view in views]
         self.weighing.begin(epoch)
-        followers = {} if self.inputs is not None else followers_of(data, where, views[0])
         rows = self._selected_rows(index, length, epoch)
-        if rows is None:
-            moving = masks_among(data, followers, device) if self._masks_follow(len(views)) else {}
-            refused = {path: what for path, what in followers.items() if path not in moving}
-            made = self.augmenting.all_rows(views, samples, refused, moving)
-            for path, mask in moving.items():
-                data = leaves.put(data, path, mask)
-            if label_path is not None and label_path in moving:
-                target = moving[label_path]
-        else:
-            appends = getattr(self.coreset, "apply", "train") == "append"
-            made, taken = self.augmenting.some_rows(views, samples, followers, rows, appends=appends)
-            if len(taken) > length:
-                data, keyed = repeated(data, where, label_path, rows, length), keyed[taken]
-                target = None if label_path is None else leaves.get(data, label_path)
-        known = None if index is None else keyed.to(torch.int64)
+        samples = self._samples(index, length, running)
+        data, made, keyed = self._augmented(data, inputs, label_path, samples, rows, device)
+        if self.reweight is not None:
+            for path in inputs.beside:
+                data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
+        target = None if label_path is None else leaves.get(data, label_path)
+        known = None if index is None else keyed
         self._check_labels(known, target)
         if any(plan.mixes for plan in made.plans) and not self.augmenting.mixes:  # a stage of the user's own
-            paths = self.labelling.find(data, where, length, index, True)
+            paths = self.labelling.find(data, inputs.parts, length, index, True)
         if self.reweight is not None and self.returns != "batch" and not (isinstance(target, Tensor) and target.ndim):
             instead = 'or take weights from a Batch: returns="batch"'
             raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
@@ -193,19 +154,63 @@ class Pipeline:
         wrapped = self.labelling.wrap(target, label_path, made.plans, known, on)
         for path in paths[1:]:
             data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, made.plans, known, on))
-        batch = Batch(made.views[0] if len(made.views) == 1 else made.views, wrapped, None, None, known)
+        batch = Batch(inputs.given(data), wrapped, None, None, known)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
             if batch.weight is not None and not self.labelling.needed:
                 self.labelling.needed = "coreset="  # its weights go with the label
-                self.labelling.find(data, where, length, index, False)
+                self.labelling.find(data, inputs.parts, length, index, False)
         batch = self.weighing.weighed(batch, made.trace)
-        result = self._hand_over(data, where, paths, batch)
+        result = self._hand_over(data, paths, batch)
         self._count(batch, length, length if rows is None else len(rows))
         self.seconds += time.perf_counter() - started
         return result
+
+    def _samples(self, index: list[int] | None, length: int, running: Running) -> Samples:
+        """The next ``length`` samples of a pass, by their dataset indices or, without them, by their count."""
+        count = range(running.samples, running.samples + length)
+        keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
+        running.samples += length
+        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
+        return Samples(keyed, streams, running.epoch)
+
+    def _augmented(
+        self,
+        data: Any,
+        inputs: Inputs,
+        label_path: leaves.Path | None,
+        samples: Samples,
+        rows: Tensor | None,
+        device: torch.device | None,
+    ) -> tuple[Any, Augmented, Tensor]:
+        """The batch after the augmenting half, what that half did, and which sample (int64) each row is.
+
+        rows: those to augment, None for all. Copies that a coreset appends lie below the batch's own rows.
+        """
+        views = [leaves.get(data, path) for path in inputs.augmented]
+        if self.lifted is not None:
+            self.lifted.check(views)
+        views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
+        shared = self._share_draws(data, inputs, views)
+        places = self._places(data, inputs, views)
+        if rows is None:
+            moving = masks_among(data, places.found, device) if self._masks_follow(len(views)) else {}
+            made = self.augmenting.all_rows(views, samples, places, moving, shared=shared)
+            for path, mask in moving.items():
+                data = leaves.put(data, path, mask)
+        else:
+            appends = getattr(self.coreset, "apply", "train") == "append"
+            made, order = self.augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
+            if appends:
+                data = repeated(data, inputs.augmented, label_path, rows, len(samples.index))
+                taken = samples.index[order]
+        if any(plan.mixes for plan in made.plans):
+            check_mixed_alone(data, inputs, leaves.find_parts(data, self.settings.still, "still"))
+        for path, view in zip(inputs.augmented, made.views, strict=True):
+            data = leaves.put(data, path, view)
+        return data, made, taken
 
     def _selected_weight(self, index: Tensor | None, length: int, epoch: int) -> Tensor | None:
         """The coreset's weights of the rows."""
@@ -218,6 +223,32 @@ class Pipeline:
                 "let it keep one row a sample, or leave the weights out"
             )
         return weight
+
+    def _share_draws(self, data: Any, inputs: Inputs, views: list[Tensor]) -> bool:
+        """Whether the views of a sample share one draw; said once where ``views=`` says nothing."""
+        if len(views) < 2 or not self.steps:
+            return False
+        shared = draws_shared(data, inputs, views, self.settings.views)
+        if shared is None and self.augmenting.draws and not self._views_warned:
+            self._views_warned = True
+            warn(
+                f"each of the {len(views)} pictures of a sample is augmented with draws of its own; write "
+                'views="independent" if that is meant (contrastive views), or views="same" for one draw for all '
+                "(frames of a clip, stereo)",
+            )
+        return bool(shared)
+
+    def _places(self, data: Any, inputs: Inputs, views: list[Tensor]) -> Places:
+        """What else lies in the pictures of a batch, looked for when a stage moves pixels."""
+        if not views or views[0].ndim != 4:
+            return Places()
+
+        def find() -> dict[leaves.Path, Place]:
+            known = leaves.find_parts(data, self.settings.still, "still")
+            known += tuple(path for path in leaves.find_parts(data, self.target, "target") if is_label(data, path))
+            return find_places(data, inputs.augmented, known, views[0], self._looked)
+
+        return Places(find)
 
     def _masks_follow(self, views: int) -> bool:
         """Whether the masks of a batch were given to the lifted pipeline, which moves them with the images."""
@@ -249,7 +280,7 @@ class Pipeline:
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key, target._mixed)
 
-    def _hand_over(self, data: Any, where: leaves.Path, paths: list[leaves.Path], batch: Batch) -> Any:
+    def _hand_over(self, data: Any, paths: list[leaves.Path], batch: Batch) -> Any:
         target = batch.target
         if isinstance(target, Target):
             weight, soft, index = (
@@ -267,10 +298,7 @@ class Pipeline:
             )
         if self.returns == "batch":
             return batch
-        given, inputs = leaves.get(data, where), batch.inputs
-        if isinstance(given, (tuple, list)):
-            inputs = type(given)([inputs] if isinstance(inputs, Tensor) else inputs)
-        result = leaves.put(data, where, inputs)
+        result = data
         for path in paths[1:]:  # further labels of the same samples, with the same weights
             other = leaves.get(result, path)
             if isinstance(other, Target) and batch.weight is not None:
@@ -337,6 +365,8 @@ class Pipeline:
             drawn = (f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn")
             rows += [drawn] if own is None else own()
         rows += [*self.augmenting.explain(device), *self.weighing.explain(device)]
+        if self.steps:
+            rows.insert(1, ("augments", "every batch", "at random; evaluate with a loader without lift= and augment="))
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
         return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import torch
@@ -153,16 +153,6 @@ def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) ->
 def name_of(stage: Any) -> str:
     """What errors and tables call a stage."""
     return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
-
-
-def refuse_followers(stage: str, followers: Mapping[leaves.Path, str]) -> None:
-    """Raise a ValueError when something in the batch would have to move with the pixels that ``stage`` may move."""
-    for path, what in followers.items():
-        shown = "".join(f"[{step!r}]" for step in path)
-        raise ValueError(
-            f"{stage} may move pixels, but batch{shown} is {what} that would not follow; use only stages that "
-            "leave pixels in place (Erase, Normalize), augment both in the dataset, or name what moves alone: inputs="
-        )
 
 
 def checked_results(made: Any, length: int) -> tuple[Tensor | None, Tensor | None]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .. import _leaves as leaves
 from .._labels import Kind, kind_of
 from ..augment.plan import Trace
 from ..batch import Batch, Target
@@ -20,8 +21,9 @@ class Reweighter(Protocol):
     """What ``reweight=`` takes: per-sample weights and soft labels for a batch.
 
     Optional: ``state_dict()``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
-    stats; ``attach(dataset)`` is called once with the training set, ``begin(epoch)`` before an epoch's first batch;
-    ``settle(output, target)`` is called by `smartaug.Loss` and may give weights and labels then, or None.
+    stats; ``attach(dataset)`` is called once with the training set, ``read_as(inputs=..., target=...)`` with the
+    loader's keywords, so that validation samples are read like its batches; ``begin(epoch)`` before an epoch's first
+    batch; ``settle(output, target)`` is called by `smartaug.Loss` and may give weights and labels then, or None.
     """
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
@@ -57,7 +59,7 @@ class Weighing:
         if reweight is None:
             return batch
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
-        length = len(batch.inputs[0]) if isinstance(batch.inputs, list) else len(batch.inputs)
+        length = leaves.rows_of(batch.inputs)
         result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
         return self._with(result, batch)
 

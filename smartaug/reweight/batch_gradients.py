@@ -11,6 +11,7 @@ from .. import _ranks as ranks
 from .. import grads
 from ..batch import Batch
 from ..grads.logits import distributions
+from ..grads.model_call import device_of
 from .waiting import Shown
 
 
@@ -98,5 +99,4 @@ class BatchGradients:
 
 
 def _device(batch: Batch) -> torch.device:
-    inputs = batch.inputs[0] if isinstance(batch.inputs, (tuple, list)) else batch.inputs
-    return inputs.device
+    return device_of(tuple(batch.inputs) if isinstance(batch.inputs, list) else batch.inputs)

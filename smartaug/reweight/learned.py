@@ -18,6 +18,7 @@ from .. import _ranks as ranks
 from .. import grads
 from .._base.protocols import refuse_other
 from .._labels import Family, Kind, family_of, kind_of
+from .._leaves import Spec, Specs
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
@@ -150,6 +151,10 @@ class Reweighting(ABC):
     def attach(self, dataset: object) -> None:
         """The loader tells which data it trains on; a validation set out of it is warned about."""
         self.validation.warn_if_shared(dataset, type(self).__name__)
+
+    def read_as(self, *, inputs: Specs, target: Spec) -> None:
+        """The loader tells how its batches are read, so that validation samples are read the same way."""
+        self.validation.read_as(inputs, target)
 
     # --- a batch -----------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import _leaves as leaves
 from .. import _ranks as ranks
 from .._base.protocols import refuse_other
 from ..batch import Batch
@@ -144,8 +145,7 @@ class MetaAugment(MetaLearner):
         seen = done.feature.new_zeros(len(done.feature), 1)
         columns = self._columns(trace)
         if columns is not None:
-            image = batch.inputs[0] if isinstance(batch.inputs, (tuple, list)) else batch.inputs
-            seen = self.embedding(*columns, (image.shape[-2], image.shape[-1])).to(done.feature)
+            seen = self.embedding(*columns, _size_of(batch.inputs)).to(done.feature)
         return done, (done.feature, seen)
 
     def embedding(self, operations: Tensor, magnitudes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -243,3 +243,9 @@ class _Shares(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         shares, whole = ctx.saved_tensors
         return (gradient - ranks.total((shares * gradient).sum())) / whole
+
+
+def _size_of(inputs: Any) -> tuple[int, int]:
+    """Height and width in pixels of the first pictures among a model's inputs; rows of features have one pixel."""
+    shapes = (leaf.shape for _, leaf in leaves.walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim == 4)
+    return next(((shape[2], shape[3]) for shape in shapes), (1, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,23 +49,55 @@ class ValidationBatches:
             raise ValueError(f"validation_batch must be a number of samples ≥ 1, got {size!r}")
         self.data, self.count, self.size, self.seed, self.transform = data, count, size, seed, transform
         self.criterion = criterion
-        self._kept: tuple[Tensor, Tensor] | None = None
+        self._inputs: leaves.Specs = None  # how the loader reads its batches, which are like this set's
+        self._target: leaves.Targets = None
+        self._kept: tuple[Any, Tensor] | None = None
         self._classes: list[Tensor] = []
         self._orders: dict[tuple[int, int], list[int]] = {}
 
-    def batch(self, step: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """(inputs, labels) number ``step`` on ``device``."""
+    def read_as(self, inputs: leaves.Specs, target: leaves.Targets) -> None:
+        """Read samples as a loader with these keywords does, where they have the parts that those name."""
+        if (inputs, target) != (self._inputs, self._target):
+            self._inputs, self._target = inputs, target
+            self._kept, self._classes = None, []
+
+    def batch(self, step: int, device: torch.device) -> tuple[Any, Tensor]:
+        """(inputs, labels) number ``step`` on ``device``; several inputs as a dict of keywords or a tuple."""
         if not self._classes:
             self._read()
         rank, world = ranks.here()
         first = (step * world + rank) * self.size
         rows = torch.tensor([self._row(slot) for slot in range(first, first + self.size)])
         if self._kept is None:
-            inputs, target = _collated(self.data, rows.tolist())
+            inputs, target = self._collated(rows.tolist())
         else:
-            inputs, target = self._kept[0][rows], self._kept[1][rows]
-        inputs, target = inputs.to(device, non_blocking=True), target.to(device, non_blocking=True)
-        return (inputs if self.transform is None else self.transform(inputs)), target
+            inputs, target = leaves.each(self._kept[0], lambda part: part[rows]), self._kept[1][rows]
+        inputs = leaves.move(inputs, device, non_blocking=True)
+        return leaves.transformed(inputs, self.transform), target.to(device, non_blocking=True)
+
+    def labels(self, rows: Sequence[int]) -> Tensor:
+        """The labels of these samples."""
+        return self._collated(rows)[1]
+
+    def _collated(self, rows: Sequence[int]) -> tuple[Any, Tensor]:
+        """The inputs and labels of these samples."""
+        batch = default_collate([self.data[row] for row in rows])
+        inputs = self._inputs if isinstance(self._inputs, (list, tuple)) or _has(batch, self._inputs) else None
+        paths = leaves.find_all_inputs(batch, inputs, images=False)
+        given = leaves.model_inputs(batch, inputs, paths)
+        named = self._target if _has(batch, self._target) else None
+        try:
+            found = leaves.find_targets(batch, paths, len(rows), named, needed="val_set")
+        except ValueError as error:
+            raise ValueError(f"{error}; or write val_set=TensorDataset(images, labels)") from error
+        target = leaves.get(batch, found[0]) if found else None
+        single = isinstance(given, Tensor) or isinstance(inputs, (list, tuple))
+        if not single or not isinstance(target, Tensor):
+            raise TypeError(
+                f"val_set must give samples with an input and a label, got {leaves.describe(batch)}; write "
+                "val_set=TensorDataset(images, labels)"
+            )
+        return given, target
 
     def _row(self, slot: int) -> int:
         """Slots go round the classes; each class is gone through in an order that is new every time."""
@@ -84,13 +116,13 @@ class ValidationBatches:
             self._kept = self.data
             labels = self.data[1]
         else:
-            inputs, target = _collated(self.data, [0])
-            bytes_each = sum(part.numel() * part.element_size() for part in (inputs, target))
+            tensors = [leaf for _, leaf in leaves.walk(self._collated([0]))]
+            bytes_each = sum(part.numel() * part.element_size() for part in tensors)
             if bytes_each * self.count <= _KEPT_BYTES:
-                self._kept = _collated(self.data, range(self.count))
+                self._kept = self._collated(range(self.count))
                 labels = self._kept[1]
             else:
-                labels = torch.cat([_collated(self.data, [row])[1] for row in range(self.count)])
+                labels = torch.cat([self._collated([row])[1] for row in range(self.count)])
         kind = kind_of(labels, criterion=self.criterion)
         alike = kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None
         labels = torch.zeros(len(labels)) if alike else class_of(labels, kind)
@@ -152,7 +184,8 @@ def labels_of(dataset: Any) -> Tensor:
         known = None  # what the samples have is something else
     if known is not None and len(known) == len(dataset):
         return class_of(torch.as_tensor(known))
-    return class_of(torch.cat([_collated(dataset, [row])[1] for row in range(len(dataset))]))
+    samples = ValidationBatches(dataset, 1)
+    return class_of(torch.cat([samples.labels([row]) for row in range(len(dataset))]))
 
 
 def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
@@ -179,32 +212,24 @@ def _members(data: Any) -> tuple[set[int], Sequence[int]]:
     """The identities of what a dataset is made from, and which rows of that it has (of tensors, of their memory)."""
     used: list[int] | None = None
     while isinstance(data, Subset):
-        indices = [int(index) for index in data.indices]
+        indices: list[int] = [int(index) for index in data.indices]
         used = indices if used is None else [indices[place] for place in used]
         data = data.dataset
     parts = data if isinstance(data, tuple) else getattr(data, "tensors", None)
     first = parts[0] if isinstance(parts, tuple) and parts else None
     if isinstance(first, Tensor) and first.ndim:
         stored, count = {first.untyped_storage().data_ptr()}, len(first)
-        start = first.storage_offset() // max(1, first.stride(0))  # of a view: where its rows begin
+        start = int(first.storage_offset()) // max(1, int(first.stride(0)))  # of a view: where its rows begin
     else:
         stored, count, start = set(), len(data) if hasattr(data, "__len__") else 0, 0
     rows = range(start, start + count) if used is None else [start + row for row in used]
     return {id(data), *stored}, rows
 
 
-def _collated(data: Any, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-    batch = default_collate([data[row] for row in rows])
-    where = leaves.find_inputs(batch, images=False)
-    inputs = leaves.get(batch, where)
-    try:
-        path = leaves.find_target(batch, where, len(rows), needed="val_set")
-    except ValueError as error:
-        raise ValueError(f"{error}; or write val_set=TensorDataset(images, labels)") from error
-    target = None if path is None else leaves.get(batch, path)
-    if not isinstance(inputs, Tensor) or not isinstance(target, Tensor):
-        raise TypeError(
-            f"val_set must give samples with an input and a label, got {leaves.describe(batch)}; write "
-            "val_set=TensorDataset(images, labels)"
-        )
-    return inputs, target
+def _has(batch: Any, spec: leaves.Specs | leaves.Targets) -> bool:
+    """Whether a key or position is in a batch; what calculates its part is taken to be."""
+    if isinstance(spec, str):
+        return spec in batch if isinstance(batch, Mapping) else spec in getattr(batch, "_fields", ())
+    if isinstance(spec, int):
+        return spec in batch if isinstance(batch, Mapping) else -len(batch) <= spec < len(batch)
+    return spec is not None

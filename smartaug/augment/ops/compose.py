@@ -52,6 +52,11 @@ class Compose(Several):
     all steps; None takes the one that steps name, if any does. Raises ValueError when they name different ones.
     """
 
+    @property
+    def takes_rows(self) -> bool:  # type: ignore[override]
+        """Whether all of its steps do."""
+        return all(step.takes_rows for step in self.augmentations)
+
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""
         plans = [Plan(tuple(shape), (), Trace.empty(shape[0]))]

@@ -5,7 +5,7 @@ soft in the same shares, each by its kind (the table in `smartaug._labels`). Whe
 strong regulariser, usual on CIFAR and ImageNet. Cost: one extra read of the batch. Reference: Zhang et al., "mixup:
 Beyond Empirical Risk Minimization", ICLR 2018; Yun et al., "CutMix", ICCV 2019. Difference: both papers draw one share
 λ for the whole batch, here each sample has its own, and partners form one random cycle, so no sample meets itself (in a
-batch of one it does).
+batch of one it does). Rows (B, F) and sequences (B, T, F) are mixed as well: see `augment.rows`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 
 from ... import draws
+from .. import rows
 from ..augmentation import Augmentation, check_probability
 from ..plan import Mix, Plan, Trace
 
 
 class _Mixing(Augmentation):
+    takes_rows = True
+
     def __init__(
         self,
         alpha: float = 1.0,
@@ -76,9 +79,11 @@ class CutMix(_Mixing):
     """
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """Draw partners and rectangles of the B samples."""
-        _, _, height, width = shape
+        """Draw partners and rectangles of the B samples; of rows (B, F) features, of sequences (B, T, F) spans."""
         partner, share, mixed = self._shares(key)
+        if len(shape) != 4:
+            return self._of_rows(shape, key, partner, share, mixed)
+        _, _, height, width = shape
         side = (1.0 - share).sqrt()
         centre = draws.uniform(draws.fold(key, 3), (2,), dtype=torch.float64)
         spans = []
@@ -90,3 +95,10 @@ class CutMix(_Mixing):
         kept = 1.0 - (tall * wide).double() / max(1, height * width)
         boxes = torch.stack([top, left, tall, wide], -1)
         return Plan(tuple(shape), (Mix(partner, kept.float(), boxes),), self._trace(mixed, kept))
+
+    def _of_rows(self, shape: Sequence[int], key: Tensor, partner: Tensor, share: Tensor, mixed: Tensor) -> Plan:
+        draw = rows.pasted_features if len(shape) == 2 else rows.pasted_span
+        pasted = draw(shape, share, draws.fold(key, 3))
+        kept = 1.0 - pasted.double().sum(1) / max(1, shape[1])
+        mix = rows.MixFeatures(partner, kept.float(), pasted=pasted)
+        return Plan(tuple(shape), (mix,), self._trace(mixed, kept))

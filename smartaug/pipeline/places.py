@@ -1,0 +1,235 @@
+"""What else lies in the picture: leaves of a batch that would have to move with the pixels.
+
+Boxes, points, masks, maps of any size, a second picture: under stages that move pixels each of them must move as well,
+or the batch is wrong and nothing shows it. What a leaf means cannot be seen from its numbers, so whatever may be a
+place is refused, and the error says what to write: ``still=`` for what must stay as it is, ``target=`` for a label.
+
+Known to be no place, and let through: one number a sample, text, labels that ``target=`` or their key names, rows of
+zeros and ones or of probabilities that sum to 1, and rows of numbers that cannot be coordinates in the picture
+(embeddings: some are negative or larger than its sides).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import _leaves as leaves
+
+_WORDS = re.compile(r"[^a-z0-9]+")  # what parts the words of a key: "gt_boxes" has the words "gt" and "boxes"
+_PLACES = frozenset(
+    _WORDS.split(
+        "box boxes bbox bboxes obb rect rects quad quads keypoint keypoints kpt kpts landmark landmarks point points "
+        "pose poses joint joints corner corners polygon polygons vertex vertices contour contours segmentation "
+        "segmentations coord coords coordinate coordinates center centers centre centres xyxy xywh cxcywh homography "
+        "flow"
+    )
+)
+_COORDINATES = frozenset(_WORDS.split("x0 y0 x1 y1 x2 y2 x3 y3 x4 y4 xmin ymin xmax ymax cx cy"))
+_LABELS = frozenset(
+    _WORDS.split(
+        "label labels class classes category categories attr attrs attribute attributes id ids index size sizes shape "
+        "area crowd iscrowd score scores logits embedding embeddings"
+    )
+)
+_TV_PLACES, _TV_MAPS = ("BoundingBoxes", "KeyPoints"), ("Mask", "Image", "Video")
+_WITHOUT_BOUNDS = (torch.uint16, torch.uint32, torch.uint64)  # types of which torch has no largest value on the CPU
+_PAIRS = (2, 4)  # numbers that a point and a box have
+
+
+@dataclass(frozen=True)
+class Place:
+    """A leaf that may lie in the picture. what: in words, for errors. is_map: a map of the pictures' own size."""
+
+    what: str
+    is_map: bool = False
+
+
+class Places:
+    """The places of one batch, looked for when a stage first moves pixels. find: gives them by path."""
+
+    def __init__(self, find: Callable[[], dict[leaves.Path, Place]] = dict) -> None:
+        self._find = find
+
+    @cached_property
+    def found(self) -> dict[leaves.Path, Place]:
+        """Path -> what lies there."""
+        return self._find()
+
+    def refuse(self, stage: str, but: Sequence[leaves.Path] = ()) -> None:
+        """Raise a ValueError if there are any ``but`` those, since ``stage`` may move the pixels under them."""
+        for path, place in self.found.items():
+            if path not in but:
+                raise ValueError(_refusal(stage, path, place))
+
+
+def is_label(data: Any, path: leaves.Path) -> bool:
+    """Whether what ``target=`` names is a label, not a map nor boxes: one number or one row a sample, or some of these.
+
+    A key that names a place is none: where the model learns boxes, they have to move.
+    """
+    part = leaves.get(data, path)
+    columns = part if isinstance(part, (list, tuple)) else [part]
+    flat = all(isinstance(one, Tensor) and not one.is_nested and one.ndim <= 2 for one in columns)
+    return flat and _PLACES.isdisjoint(set().union(*_words(data, path)))
+
+
+def find_places(
+    data: Any, pictures: Sequence[leaves.Path], known: Sequence[leaves.Path], images: Tensor, looked: dict[Any, bool]
+) -> dict[leaves.Path, Place]:
+    """Everything in a batch that may lie in its images (B, C, H, W).
+
+    pictures: where the images are. known: parts that are no places, since the user said so (``still=``, ``target=``).
+    looked: what was seen in leaves on an accelerator, which are looked at once and not in every batch.
+    """
+    found = {}
+    for path, leaf in _grouped(data, (), len(images)):
+        if leaves.starts_with(path, pictures) or leaves.starts_with(path, known):
+            continue
+        place = _place(data, path, leaf, images, looked)
+        if place is not None:
+            found[path] = place
+    return found
+
+
+def _refusal(stage: str, path: leaves.Path, place: Place) -> str:
+    shown = "".join(f"[{step!r}]" for step in path) or " itself"
+    name = repr(path[0]) if path else "..."
+    return (
+        f"{stage} may move pixels, but batch{shown} is {place.what} that would not follow; write still={name} if it "
+        f"must stay as it is, {_other_words(place, name)}use only stages that leave pixels in place (Erase, "
+        "Normalize), or augment both in the dataset"
+    )
+
+
+def _other_words(place: Place, name: str) -> str:
+    """What else to write, by what a place may be."""
+    if "picture" in place.what or "image" in place.what:
+        return "inputs=[...] with all pictures if it is one more to augment, "
+    return f"target={name} if it is the label, " if "numbers a sample" in place.what else ""
+
+
+def _grouped(part: Any, path: leaves.Path, rows: int) -> list[tuple[leaves.Path, Any]]:
+    """The leaves below ``part`` of a batch of ``rows``; a list of single numbers, or of columns of them, is one leaf.
+
+    ``[x1, y1, x2, y2]`` in each sample is a list of four tensors (B,) after `default_collate`, or of B tensors (4,)
+    where they are left apart: here one (B, 4).
+    """
+    if isinstance(part, Mapping):
+        return [found for name in part for found in _grouped(part[name], (*path, name), rows)]
+    if not isinstance(part, (list, tuple)) or not part or isinstance(part[0], str):
+        return [(path, part)]
+    if path and len(part) > 1 and not hasattr(part, "_fields") and _is_flat(part[0]):
+        if all(_is_flat(one) and len(one) == rows for one in part):
+            return [(path, torch.stack([one.double() for one in part], 1))]
+        if len(part) == rows and all(_is_flat(one) and len(one) == len(part[0]) for one in part):
+            return [(path, torch.stack([one.double() for one in part]))]
+    lists = [one for one in part if isinstance(one, (list, tuple)) and _are_numbers(one)]
+    if _are_numbers(part) or (len(lists) == len(part) and len({len(one) for one in lists}) == 1):
+        return [(path, torch.tensor(part, device="cpu"))]
+    return [found for number, one in enumerate(part) for found in _grouped(one, (*path, number), rows)]
+
+
+def _is_flat(part: Any) -> bool:
+    return isinstance(part, Tensor) and not part.is_nested and part.ndim == 1
+
+
+def _are_numbers(part: Any) -> bool:
+    return len(part) > 0 and all(isinstance(one, (bool, int, float)) for one in part)
+
+
+def _place(data: Any, path: leaves.Path, leaf: Any, images: Tensor, looked: dict[Any, bool]) -> Place | None:
+    """What a leaf may be in the images; None: nothing there."""
+    kind = next((base.__name__ for base in type(leaf).__mro__ if "tv_tensors" in base.__module__), "")
+    if kind in _TV_PLACES:
+        return Place("boxes or keypoints")
+    if kind in _TV_MAPS or type(leaf).__module__.startswith("PIL."):
+        return Place(f"a mask or a second image ({kind or type(leaf).__name__})")
+    if isinstance(leaf, (bool, int, float)):
+        leaf = torch.tensor(leaf, device="cpu")
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
+        leaf = torch.from_numpy(np.ascontiguousarray(leaf))
+    if not isinstance(leaf, Tensor):
+        held = [part for part in getattr(leaf, "__dict__", {}).values() if isinstance(part, Tensor) and part.ndim > 1]
+        return Place(f"an object {type(leaf).__name__} of tensors, which may be boxes or keypoints,") if held else None
+    leaf = leaf if leaf.is_nested or leaf.layout == torch.strided else leaf.to_dense()
+    words = _words(data, path)
+    if leaf.is_nested:
+        named = not _PLACES.isdisjoint(set().union(*words))
+        return Place("boxes or keypoints (a nested tensor)") if leaf.ndim >= 3 or named else None
+    return _numbers(path, leaf, words, images, looked, leaves.in_samples(data, path))
+
+
+def _numbers(
+    path: leaves.Path, leaf: Tensor, words: list[set[str]], images: Tensor, looked: dict[Any, bool], of_sample: bool
+) -> Place | None:
+    """What a tensor may be in the images. words: of the names on its path. of_sample: it has no batch dimension."""
+    shown = f"{str(leaf.dtype)[6:]} {tuple(leaf.shape)}"
+    each = leaf.shape if of_sample or (leaf.ndim > 1 and len(leaf) != len(images)) else leaf.shape[1:]
+    each = torch.Size(length for length in each if length != 1)
+    own, above = words[-1] if words else set(), set().union(*words[:-1])
+    if not each:  # one number a sample
+        inside = not _PLACES.isdisjoint(above) or (not own and not _PLACES.isdisjoint(set().union(*words)))
+        return Place("boxes or keypoints") if inside or not _COORDINATES.isdisjoint(own) else None
+    if not _PLACES.isdisjoint(own | above) or not _COORDINATES.isdisjoint(own):
+        return Place("boxes or keypoints")
+    if len(each) >= 2:
+        if leaf.shape[-2:] == images.shape[-2:]:
+            return Place(f"a mask or a second image {tuple(leaf.shape)}", is_map=not of_sample)
+        if len(each) == 2 and each[-1] <= 8:  # x, y; with a depth or visibility; boxes, with class, score or angle
+            return Place(f"{shown}, which may be boxes or keypoints,")
+        return Place(f"{shown}, which may be a map or a picture of another size,")
+    if leaf.dtype == torch.bool or not _LABELS.isdisjoint(own):
+        return None
+    if of_sample and each[0] not in _PAIRS:
+        return None  # labels, areas, scores of the objects in a sample
+    if leaf.device.type == "cpu":
+        may_be = _may_be_coordinates(leaf, each[0], images)
+    else:
+        may_be = looked.get((path, leaf.shape[1:]))  # type: ignore[assignment]
+        if may_be is None:
+            may_be = looked[path, leaf.shape[1:]] = _may_be_coordinates(leaf, each[0], images)
+    return Place(f"{each[0]} numbers a sample, {shown}, which may be boxes or keypoints,") if may_be else None
+
+
+def _words(data: Any, path: leaves.Path) -> list[set[str]]:
+    """The words of each key or namedtuple field on a path; an empty set for a position."""
+    found, part = [], data
+    for step in path:
+        fields = getattr(part, "_fields", None)
+        name = fields[step] if fields and isinstance(step, int) else step
+        found.append(set(_WORDS.split(name.lower())) if isinstance(name, str) else set())
+        part = part[step]
+    return found
+
+
+def _may_be_coordinates(rows: Tensor, count: int, images: Tensor) -> bool:
+    """Whether rows of ``count`` numbers can be places in images (B, C, H, W), in pixels or in parts of the sides.
+
+    Not what is 0 or 1 throughout (classes one-hot, several labels) or sums to 1 (probabilities). Pairs and fours may
+    always be, in whatever unit; others unless some number is negative (−1 stands for a missing point) or larger than
+    the sides.
+    """
+    if rows.is_complex():
+        return True
+    values = rows.detach().reshape(-1, count)
+    values = values.double() if values.dtype in _WITHOUT_BOUNDS else values
+    if not values.numel():
+        return False
+    low, high = (float(bound) for bound in torch.aminmax(values))
+    outside = high > max(images.shape[-2:]) or (low < 0 and low != -1)
+    if outside and count not in _PAIRS:  # most embeddings: a single look
+        return False
+    if bool(((values == 0) | (values == 1)).all()):
+        return False
+    # half precision is this far off
+    if low >= 0 and rows.is_floating_point() and bool(((values.double().sum(1) - 1).abs() < 1e-2).all()):
+        return False
+    return count in _PAIRS or not bool(((values < 0) & (values != -1)).any())
