@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 
-def run(task, folder, seconds=60):
+def run(task, folder, seconds=240):
     """Run ``task`` in two ranks; returns [result or error text] by rank."""
     command = [sys.executable, "-m", "tests.frameworks_ranks", task, str(folder)]
     root = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from tests.coreset_ranks import ACCELERATE, BATCH, EPOCHS, PLAIN, SIZE
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    results = frameworks_ranks.run("lightning_coresets", tmp_path_factory.mktemp("ranks"), seconds=120)
+    results = frameworks_ranks.run("lightning_coresets", tmp_path_factory.mktemp("ranks"))
     assert not any(isinstance(result, str) for result in results), results
     return results
 

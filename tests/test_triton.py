@@ -40,6 +40,7 @@ on_cuda = pytest.mark.skipif(not CUDA, reason="only CUDA synchronises, captures 
 
 
 @pytest.mark.skipif(INTERPRETED or CUDA, reason="this is where it runs")
+@pytest.mark.timeout(1200)  # half a minute of processor time
 def test_through_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
