@@ -31,7 +31,7 @@ from ..lift import Lifted
 from ..warnings import NoEffectWarning
 from .augmenting import Augmenting, Samples, streams_of
 from .inputs import followers_of, found_inputs, masks_among, repeated
-from .labelling import Labelling, no_tensor
+from .labelling import Labelling, no_tensor, stated_classes
 from .passes import Passes, Running
 from .selection import CoresetLike, Selections
 from .stages import Seed, as_steps, behind, checked_device, flattened, listed, name_of, not_a_stage
@@ -100,9 +100,6 @@ class Pipeline:
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
-        for part in flattened(self.steps):
-            stated = getattr(part, "num_classes", None)
-            classes = classes if stated is None else stated
         if isinstance(target, list) and returns == "batch":
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
@@ -111,6 +108,7 @@ class Pipeline:
             target,
             "",
             classes=classes,
+            stated=stated_classes(self.steps),
             reweighs=reweight is not None,
             recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
             needed="coreset=" if getattr(coreset, "balanced", False) else "",
