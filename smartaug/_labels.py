@@ -13,8 +13,8 @@ samples, K of classes, D of values; "criterion" is the one that a reweighter was
 | floats (B,), (B, 1), whole numbers beyond 0 and 1 | WHOLE, classes or values | refused | refused | refused |
 | integers (B, L), anything (B, ., ...) | MAP, a label for every position | refused | refused | refused |
 
-What the numbers do not tell, others may: a criterion (cross entropy: CLASSES or DISTRIBUTIONS; binary cross entropy:
-BINARY, or SEVERAL for K ≥ 2 columns; MSE and its kin: VALUES), or a number of classes (WHOLE are CLASSES; 0 classes:
+What the numbers do not tell, others may: a criterion (cross entropy: WHOLE are CLASSES; binary cross entropy: BINARY,
+or SEVERAL for K ≥ 2 columns; MSE and its kin: VALUES), or a number of classes (WHOLE are CLASSES; 0 classes:
 VALUES, integers too). In `Loss` the criterion says what its own target is; a `Target` whose soft labels have other
 columns than the criterion compares is refused there.
 """
@@ -110,7 +110,7 @@ def kind_of(target: Tensor, *, criterion: Callable[..., Any] | None = None, clas
         return Kind.CLASSES
     if column:
         return _kind_of_column(target, family, classes)
-    if family is Family.CLASSIFY or is_distribution(target):
+    if is_distribution(target):
         return Kind.DISTRIBUTIONS
     return Kind.SEVERAL if _are_probabilities(target) else Kind.VALUES
 

@@ -61,7 +61,7 @@ INTEGERS = torch.arange(B) % 4
         (F.one_hot(INTEGERS).float(), {"criterion": BCE}, Kind.SEVERAL),
         (F.one_hot(INTEGERS).float(), {"criterion": nn.L1Loss()}, Kind.VALUES),
         (SEVERAL, {}, Kind.SEVERAL),
-        (SEVERAL, {"criterion": CE}, Kind.DISTRIBUTIONS),
+        (SEVERAL, {"criterion": CE}, Kind.SEVERAL),
         (SEVERAL.long(), {}, Kind.MAP),
         (SEVERAL.long(), {"criterion": BCE}, Kind.SEVERAL),
         (HALVES[:, None].expand(B, 3), {}, Kind.VALUES),
@@ -278,6 +278,18 @@ def test_named_labels_follow_each_by_its_kind():
     _, (first, second) = next(iter(loader))
     assert first.soft.shape == (B, 4)
     assert second.soft.shape == (B, 2)  # each as wide as its own labels
+
+
+def test_of_several_labels_a_regression_is_the_floats():
+    columns, arguments = (IMAGES, INTEGERS, WHOLE), {"target": [1, 2]}
+    _, label, value = loaded(*columns, augment=smartaug.MixUp(regression=True), **arguments)
+    assert (label.soft.shape, value.soft.shape) == ((B, 4), (B, 1))
+    with pytest.raises(TypeError, match="whole numbers stored as float32"):
+        loaded(*columns, augment=smartaug.MixUp(), **arguments)
+    with pytest.raises(ValueError, match=r"num_classes=4 .* 2 labels; leave it out"):
+        loaded(*columns, augment=smartaug.MixUp(num_classes=4), **arguments)
+    with pytest.raises(ValueError, match=r"regression=True and num_classes=4"):
+        loaded(*columns, augment=[smartaug.MixUp(regression=True), smartaug.CutMix(num_classes=4)])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from .._labels import Kind, kind_of
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
 from ..batch import Mixed, Target
-from .stages import in_stage
+from .stages import flattened, in_stage
 
 Path = leaves.Path
 
@@ -21,16 +21,27 @@ Path = leaves.Path
 class Labelling:
     """Labels named by ``spec`` (`DataLoader`'s target=), None: found, made into `Target`.
 
-    classes: how many there are, None when unknown. reweighs: a reweighter reads them. recorded: a coreset records
-    outputs beside them. needed: what besides needs to know which leaf is the label, "" for nothing.
+    classes: how many the dataset has, stated: how many the stages were told, 0 for a regression; None when unknown.
+    Several labels go without the former, and a regression is said of those that are floats. reweighs: a reweighter
+    reads them. recorded: a coreset records outputs beside them. needed: what besides needs to know which leaf is the
+    label, "" for nothing.
     """
 
     def __init__(
-        self, spec: leaves.Targets, key: str, *, classes: int | None, reweighs: bool, recorded: bool, needed: str
+        self,
+        spec: leaves.Targets,
+        key: str,
+        *,
+        classes: int | None,
+        stated: int | None,
+        reweighs: bool,
+        recorded: bool,
+        needed: str,
     ) -> None:
         if isinstance(spec, list):
             _refuse_several(spec, reweighs=reweighs, recorded=recorded)
-        self.spec, self.key, self.classes = spec, key, classes
+        self.spec, self.key = spec, key
+        self.classes, self._stated = classes if stated is None else stated, stated
         self.reweighs, self.recorded = reweighs, recorded
         self.needed = "reweight=" if reweighs else "coreset=" if recorded else needed
         self._several = isinstance(spec, list)
@@ -44,6 +55,11 @@ class Labelling:
         if len(found) > 1 and not self._several:
             _refuse_several(found, reweighs=self.reweighs, recorded=self.recorded)
             self._several = True
+        if len(found) > 1 and mixing and self._stated:
+            raise ValueError(
+                f"num_classes={self._stated} is one number, and target= names {len(found)} labels; leave it out of "
+                "MixUp and CutMix, and each is as wide as its own"
+            )
         return found
 
     def wrap(
@@ -70,25 +86,31 @@ class Labelling:
         if not mixing or path is None:
             return wrapped
         try:
-            kind = self._kind(given, path)
+            known = self._known(given)
+            kind = self._kind(given, path, known)
+            width = self._width(given, path, kind) if known is None else known
             for plan in mixing:
-                wrapped = mix_labels(wrapped, plan, num_classes=self._width(given, path, kind), kind=kind)
+                wrapped = mix_labels(wrapped, plan, num_classes=width, kind=kind)
         except (TypeError, ValueError) as error:
             raise in_stage(error, "augment: mixing the labels", index, target) from error
         return self._made_of(wrapped, mixing, kind) if self.recorded else wrapped
 
-    def _kind(self, target: Tensor, path: Path) -> Kind:
+    def _known(self, target: Tensor) -> int | None:
+        """How many classes a label is known to have; 0: it is a value."""
+        if not self._several:
+            return self.classes
+        return 0 if self._stated == 0 and target.is_floating_point() else None
+
+    def _kind(self, target: Tensor, path: Path, known: int | None) -> Kind:
         """The kind of a label. Floats on an accelerator are looked at in batches 1, 2, 4, 8, ...: looking stalls it."""
         before, times = self._kinds.get(path, (Kind.CLASSES, 0))
         free = target.device.type == "cpu" or not target.is_floating_point()
-        kind = kind_of(target, classes=self.classes) if free or times & (times + 1) == 0 else before
+        kind = kind_of(target, classes=known) if free or times & (times + 1) == 0 else before
         self._kinds[path] = kind, times + 1
         return kind
 
     def _width(self, target: Tensor, path: Path, kind: Kind) -> int | None:
-        """K of class numbers: as said, else the largest label so far plus one (`Loss` pads the rest with zeros)."""
-        if self.classes is not None:
-            return self.classes
+        """K of class numbers: the largest label so far plus one (`Loss` pads the rest with zeros)."""
         if kind is Kind.CLASSES and target.device.type == "cpu" and target.numel():
             self._widths[path] = max(self._widths.get(path, 2), int(target.max()) + 1)
         return self._widths.get(path)
@@ -102,6 +124,17 @@ class Labelling:
         parts = index[row.to(index.device, non_blocking=True)]
         mixed = Mixed(parts, share.to(soft.device, non_blocking=True), soft)
         return Target(target.plain, target._weight, soft, index, target._key, mixed)
+
+
+def stated_classes(steps: Sequence[Any]) -> int | None:
+    """How many classes the stages were told, 0 for a regression; None when they were not."""
+    told = [getattr(part, "num_classes", None) for part in flattened(steps)]
+    said = [number for number in told if number is not None]
+    if 0 in said and any(said):
+        raise ValueError(
+            f"the stages say regression=True and num_classes={max(said)}; the labels are one of both, leave one out"
+        )
+    return said[-1] if said else None
 
 
 def no_tensor(target: Any) -> str:

@@ -20,7 +20,7 @@ from ..lift import Lifted
 from ..warnings import warn
 from .augmenting import Augmented, Augmenting, Samples, streams_of
 from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_among, repeated
-from .labelling import Labelling, no_tensor
+from .labelling import Labelling, no_tensor, stated_classes
 from .passes import Passes, Running
 from .places import Place, Places, find_places, is_label
 from .readers import Readers
@@ -72,9 +72,6 @@ class Pipeline:
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
         refuse_another_policy(reweight, self.steps)
-        for part in flattened(self.steps):
-            stated = getattr(part, "num_classes", None)
-            classes = classes if stated is None else stated
         if isinstance(settings.target, list) and settings.returns == "batch":
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
@@ -83,6 +80,7 @@ class Pipeline:
             settings.target,
             "",
             classes=classes,
+            stated=stated_classes(self.steps),
             reweighs=reweight is not None,
             recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
             needed="coreset=" if getattr(coreset, "balanced", False) else "",
