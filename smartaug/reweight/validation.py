@@ -164,7 +164,7 @@ def _members(data: Any) -> tuple[set[int], Sequence[int]]:
     first = parts[0] if isinstance(parts, tuple) and parts else None
     if isinstance(first, Tensor) and first.ndim:
         stored, count = {first.untyped_storage().data_ptr()}, len(first)
-        start = first.storage_offset() // max(1, first.stride(0))  # of a view: where its rows begin
+        start = int(first.storage_offset()) // max(1, int(first.stride(0)))  # of a view: where its rows begin
     else:
         stored, count, start = set(), len(data) if hasattr(data, "__len__") else 0, 0
     rows = range(start, start + count) if used is None else [start + row for row in used]
