@@ -124,7 +124,10 @@ def test_a_rebuilt_loader_is_ours_with_the_same_pipeline(how):
     for name in ("augment", "reweight", "seed", "inputs", "target", "returns", "batch_size"):
         assert getattr(rebuilt, name) is getattr(loader, name)
     again = rebuild(rebuilt, SequentialSampler(loader.dataset))
-    seen = [sample for images, target in again for sample in read(images, target)]
+    seen = []
+    for images, target in again:
+        assert target.weight.shape == (len(images),)
+        seen += read(images, target)
     assert_epoch(seen, 0)
     assert loader.stats() == rebuilt.stats() == again.stats()
     assert loader.stats()["samples"] == SIZE
