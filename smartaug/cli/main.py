@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 def parser() -> argparse.ArgumentParser:
     """The command line, one subcommand a job."""
     top = argparse.ArgumentParser(prog="smartaug", description=__doc__)
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     jobs = top.add_subparsers(dest="job", required=True)
     demo = jobs.add_parser("demo", help="train a small CNN through torch's loader, then through smartaug's")
     demo.add_argument("--data", metavar="FOLDER", help="a folder of images per class; default: scikit-learn's digits")
@@ -37,6 +39,14 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("--seed", type=int, default=0)
     inspect.add_argument("--out", default="smartaug-inspect.png", metavar="FILE", help="picture to write (%(default)s)")
     return top
+
+
+class _Version(argparse.Action):
+    """The version, looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"smartaug {importlib.metadata.version('smartaug')}")
+        parser.exit()
 
 
 def _positive(text: str) -> int:
