@@ -111,7 +111,7 @@ if not TYPE_CHECKING:  # type checkers would take every name for there
             try:
                 return importlib.metadata.version(__name__)
             except importlib.metadata.PackageNotFoundError:
-                raise AttributeError("smartaug runs from its source without being installed: pip install -e .") from None
+                raise AttributeError("smartaug is not installed, so it has no version: pip install -e .") from None
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{did_you_mean(name, __all__)}")
 
     def __dir__() -> list[str]:

@@ -81,7 +81,9 @@ def _made(written: Any, where: str) -> Augmentation:
     if isinstance(written, str):
         written = {written: {}}
     if not isinstance(written, Mapping) or len(written) != 1:
-        raise TypeError(f'{at}: an augmentation is one name and its arguments, {{"Flip": {{"p": 0.5}}}}, got {written!r}')
+        raise TypeError(
+            f'{at}: an augmentation is one name and its arguments, {{"Flip": {{"p": 0.5}}}}, got {written!r}'
+        )
     name, arguments = next(iter(written.items()))
     if name not in ops.__all__:
         raise ValueError(f"{at}: there is no augmentation {name!r}{did_you_mean(str(name), ops.__all__)}")

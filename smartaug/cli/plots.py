@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def new_figure(**settings: Any) -> Any:
+    """A matplotlib figure of its own, no part of pyplot's state; ImportError that says what to install."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib: pip install "smartaug[demo]"') from error
+    return Figure(**settings)
 
 
 def image_grid(
@@ -18,12 +28,8 @@ def image_grid(
     """
     if len(captions) != len(images):
         raise ValueError(f"captions must be one an image: got {len(captions)} for {len(images)} images")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "smartaug[demo]"') from error
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
+    figure = new_figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
     if title is not None:
         figure.suptitle(title, fontsize=10)
     grid = figure.subplots(rows, columns, squeeze=False)
