@@ -30,9 +30,15 @@ _COLOURS = {
 }
 
 
+def name_of(kind: str, workers: int) -> str:
+    """What a contestant is called."""
+    return f"{kind}, {workers} worker{'' if workers == 1 else 's'}"
+
+
 @dataclass
 class Contestant:
-    """One way to load. turns: round -> images per second; memory: bytes of all its processes, None: not known."""
+    """One way to load. turns: round -> images per second, 0 being the pass to warm up. memory: bytes of all its
+    processes, None: not known."""
 
     name: str
     kind: str
@@ -234,6 +240,7 @@ class Report:
         measured = [one for one in self.contestants if one.turns]
         height = 0.36 * len(measured) + 0.5 * max(1, len(self.shares))
         figure = new_figure(figsize=(9, height + 2.2), layout="constrained")
+        figure.suptitle(f"{self.dataset}; {self.machine['processor']}, {self.machine['cores']} cores", fontsize=10)
         above, below = figure.subplots(2, 1, height_ratios=[0.36 * len(measured) + 0.5, 0.5 * len(self.shares) + 0.6])
         self._plot_speeds(above, measured)
         self._plot_shares(below)
@@ -277,8 +284,10 @@ class Report:
 
 
 def _median_ratio(one: Contestant | None, base: Contestant | None) -> float:
-    """The median of the ratios of the rounds that both took part in; 0 where there are none."""
+    """The median of the ratios of the rounds that both took part in, else the ratio of the medians; 0: not known."""
     if one is None or base is None:
         return 0.0
     shared = [number for number in one.turns if number in base.turns]
-    return statistics.median(one.turns[n] / base.turns[n] for n in shared) if shared else 0.0
+    if shared:
+        return statistics.median(one.turns[n] / base.turns[n] for n in shared)
+    return one.median / base.median if one.turns and base.turns else 0.0

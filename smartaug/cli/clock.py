@@ -51,6 +51,8 @@ def _part(path: str, function: str) -> str | None:
     """The part of the work that a function belongs to, by its file; None: not known, look further out."""
     if path.startswith(_ROOT):
         below = path[len(_ROOT) :]
+        if (below, function) == ("cli/bench_run.py", "to_device"):
+            return "transfer"
         return next((part for start, part in _OWN if below.startswith(start)), None)
     if any(place in path for place in _DECODERS) or function in ("pil_loader", "default_loader", "accimage_loader"):
         return "decode"
@@ -76,8 +78,6 @@ def part_of(frame: FrameType | None) -> str:
         code = frame.f_code
         part = _part(code.co_filename, code.co_name)
         fetching = fetching or (part == "fetch" and "_utils/fetch.py" in code.co_filename)
-        if found is None and code.co_name == "to_device" and code.co_filename == __file__:
-            part = "transfer"
         found = found or part
         frame = frame.f_back
     if fetching and found in ("plan", "execute", "hand-over"):

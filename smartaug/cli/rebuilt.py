@@ -61,7 +61,7 @@ def as_loader(given: Any, batch_size: int = _BATCH) -> TorchDataLoader:
 
 
 def index_lists(loader: TorchDataLoader, most: int) -> list[list[int]]:
-    """The first ``most`` batches of the loader's own sampler, which repeat where it has fewer; its generators untouched."""
+    """The first ``most`` batches of the loader's own sampler, over and over where it has fewer; its generators stay."""
     sources: list[Any] = [loader, loader.sampler, loader.batch_sampler]
     generators = {id(g): g for s in sources if (g := getattr(s, "generator", None)) is not None}
     before = [(generator, generator.get_state()) for generator in generators.values()]

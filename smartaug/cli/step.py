@@ -35,6 +35,7 @@ class Step:
         self._step = self._trained
 
     def __call__(self, batch: Any) -> None:
+        """Make a step on a batch that is on the model's device."""
         self._step(batch)
 
     def _trained(self, batch: Any) -> None:
@@ -56,7 +57,7 @@ def _loss(output: Any, batch: Any, rows: int) -> Tensor:
     if isinstance(output, Tensor) and output.ndim == 2:
         for leaf in pytree.tree_leaves(batch):
             integers = isinstance(leaf, Tensor) and leaf.shape == (rows,) and leaf.dtype == torch.int64
-            if integers and 0 <= int(leaf.min()) and int(leaf.max()) < output.shape[1]:
+            if integers and int(leaf.min()) >= 0 and int(leaf.max()) < output.shape[1]:
                 return functional.cross_entropy(output, leaf)
     parts = [
         leaf.square().mean() for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad
