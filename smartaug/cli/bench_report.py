@@ -168,6 +168,8 @@ class Report:
             told += f"; training went from {rates[0]:.4g} to {rates[1]:.4g} images/s (×{rates[1] / rates[0]:.2g})"
             if rates[1] < _WORTH * rates[0]:
                 told += ", so that changing the loader will not help"
+            elif self.bottleneck == "model" and self.device == "cpu":
+                told += ", since both share the processor"
         return told
 
     def text(self) -> str:

@@ -59,7 +59,7 @@ class Run:
     def all(self) -> None:
         """Every phase in turn."""
         self._build()
-        self._rounds(self.seconds * (0.5 if self.step is not None else 0.7))
+        self._rounds(self.seconds * (0.45 if self.step is not None else 0.6))
         self._lines()
         self._shares()
         self._backends()

@@ -107,6 +107,8 @@ class Pipeline:
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
+        # called with every batch, its plans and epoch after the stages; again, without plans, when Loss settled weights
+        self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.passes = Passes()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
@@ -116,6 +118,9 @@ class Pipeline:
     def _register(self) -> None:
         self.key = uuid.uuid4().hex
         _live[self.key] = self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "watchers": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -182,6 +187,8 @@ class Pipeline:
         batch = self.weighing.weighed(batch, made.trace)
         result = self._hand_over(data, where, label_path, batch)
         self._count(batch, length, length if rows is None else len(rows))
+        for watch in self.watchers:
+            watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
         return result
 
@@ -249,6 +256,8 @@ class Pipeline:
         if batch is None:
             return target
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
+        for watch in self.watchers:
+            watch(batch, [], self.passes.epoch)
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key)
 
     def _hand_over(self, data: Any, where: leaves.Path, label_path: leaves.Path | None, batch: Batch) -> Any:
