@@ -19,11 +19,11 @@ from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
 from ..pipeline.stages import checked_device, flattened
-from .demo import Task, digits_task, folder_task, train
+from .demo import train
 from .plots import image_grid
+from .task import MEAN, STD, Task, digits_task, folder_task
 
 _DEFAULT = "PadCrop(1), RandAugment(2, 9), Erase(0.25)"
-_MEAN, _STD = 0.5, 0.25
 _TRAINED_ON = 2000  # images of a folder that the small network sees
 
 
@@ -152,7 +152,7 @@ def _trained(task: Task, stages: list[Augmentation], epochs: int, device: torch.
     """The demo's small network, trained with the pipeline."""
     from torchvision.transforms import v2
 
-    normalize = v2.Normalize([_MEAN] * task.channels, [_STD] * task.channels)
+    normalize = v2.Normalize([MEAN] * task.channels, [STD] * task.channels)
     plain = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), normalize])
     loader: Any = DataLoader(
         task.train(v2.PILToTensor()),
@@ -160,7 +160,7 @@ def _trained(task: Task, stages: list[Augmentation], epochs: int, device: torch.
         shuffle=True,
         drop_last=True,
         generator=torch.Generator().manual_seed(seed),
-        augment=[*stages, Normalize(_MEAN, _STD)],
+        augment=[*stages, Normalize(MEAN, STD)],
         device=device,
         seed=seed,
     )
@@ -184,7 +184,7 @@ def _moments(
     where = next(model.parameters()).device
     for name, part in tqdm(named, desc="moments", leave=False):
         found = moments.of(part, images.to(where), nodes=nodes)
-        whole = [*part, Normalize(_MEAN, _STD)]
+        whole = [*part, Normalize(MEAN, STD)]
         mean, var = moments.loss_moments(
             model, nn.CrossEntropyLoss(), images.to(where), target.to(where), whole, nodes=nodes
         )

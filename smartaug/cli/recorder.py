@@ -85,15 +85,15 @@ class Recorder:
         self.weight_sum, self.weight_count = torch.zeros(size), torch.zeros(size, dtype=torch.int32)
         self.seen, self.label_now = torch.full((size,), -1), torch.full((size,), -1)
         self.moved = torch.zeros(size)
-        self.clock = Clock(0.02)
-        self._started = False
+        self.seconds: dict[str, float] = {}  # part of the work, see `clock` -> seconds from the first to the last batch
+        self._clock: Clock | None = None
         pipeline.watchers.append(self)
 
     def __call__(self, batch: Batch, plans: list[Plan], epoch: int) -> None:
         """Note one batch after its stages, or weights that were settled later (then there are no plans)."""
-        if not self._started:  # from the first batch on, so that what comes before training does not count
-            self._started = True
-            self.clock = Clock(0.02).start()
+        if self._clock is None:  # what comes before the first batch does not count, nor what comes after the last
+            self._clock = Clock(0.02).start()
+        self.seconds = dict(self._clock.seconds)
         running = self._running
         settled = batch.inputs is None
         if running is None or (epoch != running.number and not settled):
@@ -162,6 +162,7 @@ class Recorder:
     def stop(self) -> None:
         """Take no more notes; what was noted stays."""
         self._fold()
-        self.clock.stop()
+        if self._clock is not None:
+            self._clock.stop()
         if self in self._pipeline.watchers:
             self._pipeline.watchers.remove(self)

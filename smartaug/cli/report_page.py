@@ -246,15 +246,16 @@ def _coverage(recorder: Recorder) -> str:
 
 
 def _seconds(recorder: Recorder) -> str:
-    shares, seconds = recorder.clock.shares(), recorder.clock.seconds
-    if not shares:
+    seconds = {part: recorder.seconds[part] for part in PARTS if part in recorder.seconds}
+    total = sum(seconds.values())
+    if not total:
         return _note("Nothing was measured: training was over too soon.")
-    figure, axis = _axis(0.5 + 0.27 * len(shares))
-    names = list(reversed(shares))
+    figure, axis = _axis(0.5 + 0.27 * len(seconds))
+    names = list(reversed(seconds))
     axis.barh(names, [seconds[name] for name in names], color="#76b7b2")
     axis.set_xlabel("seconds, from the first batch to the last")
     rows = [("part", "seconds", "share", "what it is")]
-    rows += [(part, f"{seconds[part]:.2f}", f"{100 * share:.1f} %", PARTS[part]) for part, share in shares.items()]
+    rows += [(part, f"{spent:.2f}", f"{100 * spent / total:.1f} %", PARTS[part]) for part, spent in seconds.items()]
     note = "Of the main process; what workers do shows only as waiting for them."
     return _png(figure) + _table(rows).replace("<table>", '<table class="words">') + _note(note)
 

@@ -48,7 +48,7 @@ def show(loader: Any, path: str | Path, count: int) -> Path:
     tiles = list(shown_as_picture(stored[:count]))
     for number, view in enumerate(views):
         own = plans[number * len(columns) : (number + 1) * len(columns)]
-        tiles += list(_denormalised(view[:count], own))
+        tiles += list(denormalised(view[:count], own))
         for row in range(min(count, size)):
             told = [words for plan, by in zip(own, columns, strict=True) for words in received(plan, row, by, rows)]
             weighed = _weighed(found, row, dataset) if number == len(views) - 1 else []
@@ -67,6 +67,7 @@ def _untouched(pipeline: Any) -> Iterator[None]:
     kept = dict(pipeline.counts), pipeline.seconds, list(pipeline.watchers), pipeline.classes
     seeded = pipeline.seed.value  # None: it is still to be read, which state_dict does
     state, python, numpy = pipeline.state_dict(), random.getstate(), np.random.get_state()
+    pipeline.watchers = []
     with torch.random.fork_rng(devices=[]):
         try:
             yield
@@ -86,7 +87,7 @@ def _columns(steps: list[Any], plans: list[Plan], shape: tuple[int, ...]) -> lis
     return [makers(step, own) for step, own in zip(planned, shapes, strict=False)]
 
 
-def _denormalised(images: Tensor, plans: list[Plan]) -> Tensor:
+def denormalised(images: Tensor, plans: list[Plan]) -> Tensor:
     """Images for the eye: what the last `Normalize` of the stages did is undone."""
     last = next((s for plan in reversed(plans) for s in reversed(plan.segments) if isinstance(s, Store)), None)
     if last is None or not images.is_floating_point():

@@ -53,7 +53,7 @@ def received(plan: Plan, row: int, columns: Sequence[Any], index: Sequence[int])
         if name.startswith("Identity"):
             continue
         maker = columns[column] if column < len(columns) else None
-        told.append(" ".join(filter(None, (name, amount(name, magnitude, maker), _partner(name, plan, row, index)))))
+        told.append(" ".join(filter(None, (name, _partner(name, plan, row, index), amount(name, magnitude, maker)))))
     return told
 
 
@@ -75,4 +75,4 @@ def amount(name: str, magnitude: float, maker: Any = None) -> str:
 def _partner(name: str, plan: Plan, row: int, index: Sequence[int]) -> str:
     if name not in ("CutMix", "MixUp") or not plan.mixes:
         return ""
-    return f"with sample {index[int(plan.mixes[0].partner[row])]}"
+    return f"with sample {index[int(plan.mixes[0].partner[row])]},"
