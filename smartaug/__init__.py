@@ -45,7 +45,7 @@ from .reweight import (
 from .warnings import NoEffectWarning
 
 if TYPE_CHECKING:
-    from .cli import plots
+    from .cli import logs, plots
     from .cli.bench import bench
 
 renamed.install()
@@ -91,6 +91,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "from_dict",
     "grads",
     "lift",
+    "logs",
     "moments",
     "plots",
     "reweight",
@@ -103,8 +104,8 @@ if not TYPE_CHECKING:  # type checkers would take every name for there
 
     def __getattr__(name: str) -> Any:
         """What takes time to import, when it is asked for; a mistyped name is told with the nearest one."""
-        if name == "plots":
-            return importlib.import_module(".cli.plots", __name__)
+        if name in ("logs", "plots"):
+            return importlib.import_module(f".cli.{name}", __name__)
         if name == "bench":
             return importlib.import_module(".cli.bench", __name__).bench
         if name == "__version__":

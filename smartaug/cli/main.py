@@ -24,6 +24,12 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="smartaug-demo.png", metavar="FILE", help="picture to write (%(default)s)")
     inspect = jobs.add_parser("inspect", help="show what a pipeline does to images")
     inspect.add_argument(
+        "target",
+        nargs="?",
+        metavar="SCRIPT.py:NAME",
+        help="your own dataset, loader, transform or augmentations, or a function that returns one; its code runs",
+    )
+    inspect.add_argument(
         "--data", metavar="FOLDER", help="a folder of images per class; default: scikit-learn's digits"
     )
     inspect.add_argument("--augment", metavar="TEXT", help="such as 'PadCrop(4), Flip(), RandAugment(2, 9)'")
