@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
 from .demo_picture import picture
-from .task import Task, batched_stages, digits_task, folder_task, per_sample_transform, plain, unscaled
+from .task import Task, batched_stages, digits_task, folder_task, per_sample_transform, plain, small_cnn, unscaled
 
 _CHANGES = """in your own script, three lines (lift=True batches the random transforms that your dataset has already):
     + import smartaug
@@ -36,16 +36,6 @@ class Result:
     loader_seconds: list[float]
     accuracy: float
     augmented: int
-
-
-def small_cnn(channels: int, classes: int) -> nn.Module:
-    """Three convolutions and a linear head, about 100,000 parameters."""
-
-    def block(before: int, after: int, stride: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-
-    body = [*block(channels, 32, 1), *block(32, 64, 2), *block(64, 128, 2)]
-    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
 
 
 def train(
@@ -164,11 +154,17 @@ def run(
     )
     if len(by_sample) == 0:
         raise ValueError(f"{task.name}: fewer than one batch of 64 to train on; raise --limit")
-    results = [
-        train("torch + torchvision", by_sample, nn.CrossEntropyLoss(), test, task, epochs, where, seed),
-        train("smartaug", batched, Loss(nn.CrossEntropyLoss()), test, task, epochs, where, seed),
-    ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if data is None else threads)  # steps of a millisecond, where a second thread only waits
+    try:
+        results = [
+            train("torch + torchvision", by_sample, nn.CrossEntropyLoss(), test, task, epochs, where, seed),
+            train("smartaug", batched, Loss(nn.CrossEntropyLoss()), test, task, epochs, where, seed),
+        ]
+        drawn = picture(task, where, seed, out, photographs=data is None)
+    finally:
+        torch.set_num_threads(threads)
     print(table(results))
-    print(f"picture: {picture(task, results[-1].model, seed, out, photographs=data is None)}")
+    print(f"picture: {drawn}")
     print(_CHANGES)
     return results

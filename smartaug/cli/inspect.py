@@ -106,12 +106,12 @@ def run(
     except ValueError as error:
         raise ValueError(f"--device: {error}") from error
     task = digits_task() if data is None else folder_task(data, _TRAINED_ON, seed)
-    shown, target = _examples(task, images)
+    shown, labels = _examples(task, images)
     print(f"{task.name}; {', '.join(stages)}")
     if not moments:
-        return _drawn(task, shown, target, Compose(list(stages.values())), seed, out)
+        return _drawn(task, shown, labels, Compose(list(stages.values())), seed, out)
     model = _trained(task, list(stages.values()), epochs or (15 if data is None else 3), where, seed)
-    return _moments(task, shown, target, stages, model, nodes, out)
+    return _moments(task, shown, labels, stages, model, nodes, out)
 
 
 def _check_out(out: str) -> None:

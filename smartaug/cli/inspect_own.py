@@ -1,4 +1,4 @@
-"""``smartaug inspect SCRIPT.py:NAME``: draws of a user's own dataset, loader, transform or augmentation, as a picture."""
+"""``smartaug inspect SCRIPT.py:NAME``: draws of a user's own dataset, loader, transform or augmentations."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def figures(loader: Any, prefix: str = PREFIX) -> dict[str, float]:
     loader: a smartaug.DataLoader, what `wrap` made, or a `Collate`.
     """
     source = loader.pipeline if isinstance(loader, Collate) else loader
-    if not hasattr(source, "stats"):
+    if source is None or not hasattr(source, "stats"):
         raise TypeError(f"a smartaug loader or Collate is wanted, got {type(loader).__name__}")
     return _flat(source.stats(), prefix)
 

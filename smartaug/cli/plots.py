@@ -48,7 +48,9 @@ def image_grid(
     rows = -(-len(images) // columns)
     lines = [max(caption.count("\n") + 1 for caption in captions[n * columns : (n + 1) * columns]) for n in range(rows)]
     heights = [side * images.shape[2] / images.shape[3] + 0.11 * count + 0.08 for count in lines]
-    figure = new_figure(figsize=(side * columns, sum(heights) + (0.3 if title else 0.0)), layout="constrained")
+    figure = new_figure(
+        figsize=(side * columns, sum(heights) + (0.2 * (title.count("\n") + 1) if title else 0.0)), layout="constrained"
+    )
     if title is not None:
         figure.suptitle(title, fontsize=10)
     grid = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ..augment import Augmentation, Erase, Flip, Normalize, PadCrop
@@ -146,3 +147,13 @@ def plain(task: Task) -> Callable[[Any], Any]:
 
     normalize = v2.Normalize([MEAN] * task.channels, [STD] * task.channels)
     return v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), normalize])
+
+
+def small_cnn(channels: int, classes: int) -> nn.Module:
+    """Three convolutions and a linear head, about 100,000 parameters."""
+
+    def block(before: int, after: int, stride: int) -> list[nn.Module]:
+        return [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+
+    body = [*block(channels, 32, 1), *block(32, 64, 2), *block(64, 128, 2)]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
