@@ -26,7 +26,7 @@ _UNITS = {
     "PadCrop": "{:.3g} px off centre",
     "Crop": "{:.3g} px off centre",
 }
-_SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "its own", "MixUp": "its own"}
+_SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "own", "MixUp": "own"}
 
 
 def makers(step: Any, shape: Sequence[int]) -> list[Any]:
