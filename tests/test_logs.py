@@ -69,10 +69,9 @@ def test_wandb_offline(tmp_path):
     list(given)
     run = wandb.init(mode="offline", dir=str(tmp_path), project="smartaug", settings=wandb.Settings(console="off"))
     smartaug.logs.to_wandb(given, run)(3)
-    summary = dict(run.summary)
     run.finish()
-    assert summary["smartaug/samples"] == 16.0
-    assert list(Path(tmp_path).rglob("*.wandb"))
+    (file,) = Path(tmp_path).rglob("*.wandb")
+    assert b"smartaug/samples" in file.read_bytes()
 
 
 def test_lightning(tmp_path):

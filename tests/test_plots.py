@@ -165,7 +165,6 @@ def test_a_recorder_sums_up_what_the_stages_did():
         assert (epoch.weights[0], epoch.weights[-1]) == (0.0, 2.0)
         assert epoch.moved == pytest.approx(0.8 / 30)
         assert epoch.changed == pytest.approx(1 / 30)
-        assert 0 < epoch.stages < epoch.seconds
     mean = recorder.weight_sum / recorder.weight_count
     assert mean.tolist() == [2.0, 0.0] * 15
     assert int(recorder.label_now[0]) == 2

@@ -7,7 +7,6 @@ second.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +35,6 @@ class Epoch:
     zero: float | None = None
     moved: float | None = None
     changed: float | None = None
-    seconds: float = 0.0
-    stages: float = 0.0  # seconds in the stages
 
 
 @dataclass
@@ -53,8 +50,6 @@ class _Running:
     """An epoch under way: tensors as the stages made them."""
 
     number: int
-    began: float
-    stages: float
     index: list[Tensor] = field(default_factory=list)
     weighed: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)
     labels: list[tuple[Tensor | None, Tensor, Tensor, Tensor]] = field(default_factory=list)
@@ -98,7 +93,7 @@ class Recorder:
         settled = batch.inputs is None
         if running is None or (epoch != running.number and not settled):
             self._fold()
-            running = self._running = _Running(epoch, time.perf_counter(), self._pipeline.seconds)
+            running = self._running = _Running(epoch)
         if not settled:
             rows = len(batch.inputs[0] if isinstance(batch.inputs, list) else batch.inputs)
             running.drawn += rows
@@ -132,12 +127,10 @@ class Recorder:
         running, self._running = self._running, None
         if running is None:
             return
-        now = time.perf_counter()
         if running.index:
             self.seen[torch.cat([index.cpu() for index in running.index])] = running.number
         covered = int((self.seen >= 0).sum())
-        epoch = Epoch(running.number, running.drawn, covered, seconds=now - running.began)
-        epoch.stages = self._pipeline.seconds - running.stages
+        epoch = Epoch(running.number, running.drawn, covered)
         if running.weighed:
             weights = torch.cat([weight.cpu().float() for _, weight in running.weighed])
             epoch.weights = torch.quantile(weights[: 2**24], torch.tensor(QUANTILES)).tolist()  # quantile's own limit
