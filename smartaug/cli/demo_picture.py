@@ -14,7 +14,7 @@ from ..augment import Compose, Erase, Flip, Normalize, RandAugment, RandomResize
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
 from ..reweight import SAFLEX
-from .plots import image_grid, shown_as_picture
+from .grid import image_grid, shown_as_picture
 from .recorder import Recorder
 from .task import MEAN, STD, Task, batched_stages, plain, small_cnn, unscaled
 from .words import makers, received

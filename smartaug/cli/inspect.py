@@ -21,8 +21,8 @@ from ..loading.dataloader import DataLoader
 from ..loss import Loss
 from ..pipeline.stages import checked_device, flattened
 from .demo import train
+from .grid import image_grid
 from .inspect_own import inspect_own
-from .plots import image_grid
 from .task import MEAN, STD, Task, digits_task, folder_task
 
 _DEFAULT = "PadCrop(1), RandAugment(2, 9), Erase(0.25)"

@@ -16,9 +16,10 @@ from ..augment import Augmentation, Compose
 from ..lift import lift
 from ..loading.augmented_dataset import AugmentedDataset
 from .folder import Flat, image_files
+from .grid import image_grid, shown_as_picture
 from .named import named
 from .parity import images_of
-from .plots import batch, image_grid, shown_as_picture
+from .plots import batch
 from .show import denormalised
 from .words import makers, received
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .clock import PARTS
-from .plots import new_figure, shown_as_picture
+from .grid import new_figure, shown_as_picture
 from .recorder import QUANTILES, Recorder
 from .words import amount
 

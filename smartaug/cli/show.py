@@ -16,8 +16,8 @@ from ..augment import Augmentation
 from ..augment.plan import Plan, Store
 from ..batch import Batch, Target
 from ..pipeline.passes import Running
+from .grid import image_grid, shown_as_picture
 from .parity import images_of
-from .plots import image_grid, shown_as_picture
 from .words import makers, received
 
 _BATCH = 64  # of a loader that does not say
