@@ -5,6 +5,12 @@ names that a program usually needs are: criteria of `smartaug.coreset`, rules of
 ``smartaug.Uniform`` is the reweighter.
 """
 
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
 from . import augment, coreset, grads, moments, reweight
 from .augment import (
     Affine,
@@ -38,6 +44,8 @@ from .augment import (
     SomeOf,
     TrivialAugment,
 )
+from .augment.as_dict import from_dict, to_dict
+from .augment.names import did_you_mean
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .lift import Lifted, lift
@@ -59,7 +67,13 @@ from .reweight import (
 )
 from .warnings import NoEffectWarning
 
+if TYPE_CHECKING:
+    from .cli import logs, plots
+    from .cli.bench import bench
+
 renamed.install()
+
+__version__: str  # read when asked for
 
 __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Affine",
@@ -113,11 +127,34 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "TrivialAugment",
     "Uniform",
     "augment",
+    "bench",
     "coreset",
+    "from_dict",
     "grads",
     "lift",
+    "logs",
     "moments",
+    "plots",
     "reweight",
     "split_validation",
+    "to_dict",
     "wrap",
 ]
+
+if not TYPE_CHECKING:  # type checkers would take every name for there
+
+    def __getattr__(name: str) -> Any:
+        """What takes time to import, when it is asked for; a mistyped name is told with the nearest one."""
+        if name in ("logs", "plots"):
+            return importlib.import_module(f".cli.{name}", __name__)
+        if name == "bench":
+            return importlib.import_module(".cli.bench", __name__).bench
+        if name == "__version__":
+            try:
+                return importlib.metadata.version(__name__)
+            except importlib.metadata.PackageNotFoundError:
+                raise AttributeError("smartaug is not installed, so it has no version: pip install -e .") from None
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{did_you_mean(name, __all__)}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, "__version__"})

@@ -36,8 +36,10 @@ def rows(text):
 def test_digits(tmp_path, capsys):
     picture = tmp_path / "digits.png"
     assert cli.main(["demo", "--epochs", "2", "--limit", "256", "--out", str(picture)]) == 0
-    theirs, ours = rows(capsys.readouterr().out)
+    told = capsys.readouterr().out
+    theirs, ours = rows(told)
     assert theirs[-1] == ours[-1] == "512"
+    assert told.rstrip().endswith("+ criterion = smartaug.Loss(nn.CrossEntropyLoss())")  # the lines to change
     with Image.open(picture) as image:
         assert image.size[0] > 500
 

@@ -57,6 +57,7 @@ def test_pipelines_are_read_and_never_run():
         ("Flip(", "cannot be read"),
         ("", "names no augmentation"),
         ("Flip", "'Flip' is not one of"),
+        ("RandAugmnt(2, 9)", "did you mean RandAugment?"),
         ("open('a')", "is not one of"),
         ("__import__('os').system('true')", "is not one of"),
         ("Flip(print(1))", "must be plain values"),
@@ -87,3 +88,56 @@ def test_other_mistakes(tmp_path, capsys):
 def test_a_device_that_is_none(tmp_path, capsys):
     assert cli.main(["inspect", "--device", "nonsense", "--out", str(tmp_path / "a.png")]) == 1
     assert "--device" in capsys.readouterr().err
+
+
+OWN = """
+import torch
+from torchvision.transforms import v2
+import smartaug
+
+transform = v2.Compose([v2.Resize((24, 24)), v2.RandomHorizontalFlip(1.0), v2.ToImage()])
+stages = [smartaug.RandomResizedCrop(16), smartaug.CutMix()]
+flat = torch.utils.data.TensorDataset(torch.rand(4, 3), torch.arange(4))
+
+
+def loader():
+    pictures = torch.utils.data.TensorDataset(torch.zeros(9, 3, 8, 8, dtype=torch.uint8), torch.arange(9))
+    return smartaug.DataLoader(pictures, 3, augment=smartaug.Flip(), device="cpu")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("transform", [], "RandomHorizontalFlip"),
+        ("transform", ["--data", "flat"], "RandomHorizontalFlip"),
+        ("stages", ["--data", "classes"], "picture"),
+        ("loader", [], "augment: Flip"),
+    ],
+)
+def test_a_users_own(name, more, words, folder, tmp_path, capsys):
+    script = tmp_path / "own_pipeline.py"
+    script.write_text(OWN)
+    places = {"flat": str(folder / "dark"), "classes": str(folder)}
+    out = tmp_path / "a.png"
+    arguments = [f"{script}:{name}", *(places.get(part, part) for part in more), "--images", "2", "--out", str(out)]
+    assert cli.main(["inspect", *arguments]) == 0
+    assert words in capsys.readouterr().out
+    with Image.open(out) as image:
+        assert image.size[0] > 500
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("nothing", [], "has no nothing"),
+        ("flat", [], "nothing can be drawn"),
+        ("transform", ["--moments"], "go with --data"),
+        ("stages", ["--data", "/nowhere"], "there is no such folder"),
+    ],
+)
+def test_mistakes_with_a_users_own(name, more, words, tmp_path, capsys):
+    script = tmp_path / "own_mistakes.py"
+    script.write_text(OWN)
+    assert cli.main(["inspect", f"{script}:{name}", *more, "--out", str(tmp_path / "a.png")]) == 1
+    assert words in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import threading
 import time
@@ -13,36 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from ..augment import Augmentation, Compose, CutMix, Erase, Flip, Normalize, PadCrop
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
-from ..reweight import SAFLEX
-from .plots import image_grid
+from .demo_picture import picture
+from .task import Task, batched_stages, digits_task, folder_task, per_sample_transform, plain, small_cnn, unscaled
 
-_MEAN, _STD = 0.5, 0.25
-_LARGEST = 64  # pixels a side: the demo's network is small
-
-
-@dataclass(frozen=True)
-class Task:
-    """Train and test images of one size, as data sets that take a transform.
-
-    train, test: functions from a per-sample transform of a PIL image to a data set. mirrors: whether a mirrored image
-    keeps its class (digits do not).
-    """
-
-    name: str
-    train: Callable[[Callable[[Any], Any]], Dataset]
-    test: Callable[[Callable[[Any], Any]], Dataset]
-    classes: list[str]
-    size: int
-    channels: int
-    mirrors: bool
+_CHANGES = """in your own script, three lines (lift=True batches the random transforms that your dataset has already):
+    + import smartaug
+    - loader = DataLoader(train_set, batch_size=64, shuffle=True, num_workers=2)
+    + loader = smartaug.DataLoader(train_set, batch_size=64, shuffle=True, num_workers=2, lift=True)
+    - criterion = nn.CrossEntropyLoss()
+    + criterion = smartaug.Loss(nn.CrossEntropyLoss())"""
 
 
 @dataclass(frozen=True)
@@ -55,115 +39,6 @@ class Result:
     loader_seconds: list[float]
     accuracy: float
     augmented: int
-
-
-class _Digits(Dataset):
-    def __init__(self, images: Any, labels: Any, transform: Callable[[Any], Any]) -> None:
-        from PIL import Image
-
-        self.images = [Image.fromarray(image) for image in images]
-        self.labels, self.transform = [int(label) for label in labels], transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.transform(self.images[index]), self.labels[index]
-
-
-def digits_task(limit: int | None = None) -> Task:
-    """scikit-learn's handwritten digits (UCI, 1,797 images of 8×8), every fifth one for testing."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = (data.images * (255 / 16)).astype("uint8")
-    testing = [i for i in range(len(images)) if i % 5 == 4]
-    training = [i for i in range(len(images)) if i % 5 != 4][:limit]
-    return Task(
-        f"handwritten digits, {len(training)} + {len(testing)} images of 8×8",
-        lambda transform: _Digits(images[training], data.target[training], transform),
-        lambda transform: _Digits(images[testing], data.target[testing], transform),
-        [str(digit) for digit in range(10)],
-        8,
-        1,
-        mirrors=False,
-    )
-
-
-def folder_task(folder: str | Path, limit: int | None = None, seed: int = 0) -> Task:
-    """A tree of class folders, or one with ``train`` and ``test`` (or ``val``) above them; else a fifth is for testing.
-
-    Images are scaled to the first one's size, at most 64 pixels a side. limit: training images to use, spread over the
-    classes. Raises FileNotFoundError when there are no images.
-    """
-    from torchvision.datasets import ImageFolder
-
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"--data {root}: there is no such folder; give one with a folder of images per class")
-    testing_root = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
-    training_root = root / "train" if testing_root is not None and (root / "train").is_dir() else root
-    whole = ImageFolder(str(training_root))
-    order = list(range(len(whole)))
-    random.Random(seed).shuffle(order)
-    if training_root == root:
-        testing_root, held_out = root, len(order) // 5
-        training, testing = order[held_out:], order[:held_out]
-    else:
-        training, testing = order, list(range(len(ImageFolder(str(testing_root)))))
-    training = sorted(training[:limit])
-    size = min(_LARGEST, *whole[0][0].size)
-
-    def subset(where: Path, rows: list[int]) -> Callable[[Callable[[Any], Any]], Dataset]:
-        def make(transform: Callable[[Any], Any]) -> Dataset:
-            from torchvision.transforms import v2
-
-            return Subset(ImageFolder(str(where), v2.Compose([v2.Resize((size, size)), transform])), rows)
-
-        return make
-
-    return Task(
-        f"{root.name}, {len(training)} + {len(testing)} images of {size}×{size}",
-        subset(training_root, training),
-        subset(Path(str(testing_root)), testing),
-        whole.classes,
-        size,
-        3,
-        mirrors=True,
-    )
-
-
-def per_sample_transform(task: Task) -> Callable[[Any], Any]:
-    """The torchvision pipeline that runs image by image in the data set."""
-    from torchvision.transforms import v2
-
-    flip = [v2.RandomHorizontalFlip()] if task.mirrors else []
-    return v2.Compose(
-        [
-            v2.RandomCrop(task.size, padding=task.size // 8),
-            *flip,
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.RandomErasing(p=0.25),
-            v2.Normalize([_MEAN] * task.channels, [_STD] * task.channels),
-        ]
-    )
-
-
-def batched_stages(task: Task) -> list[Augmentation]:
-    """The same operations for ``augment=``."""
-    flip: list[Augmentation] = [Flip()] if task.mirrors else []
-    return [PadCrop(task.size // 8), *flip, Erase(0.25), Normalize(_MEAN, _STD)]
-
-
-def small_cnn(channels: int, classes: int) -> nn.Module:
-    """Three convolutions and a linear head, about 100,000 parameters."""
-
-    def block(before: int, after: int, stride: int) -> list[nn.Module]:
-        return [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-
-    body = [*block(channels, 32, 1), *block(32, 64, 2), *block(64, 128, 2)]
-    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
 
 
 @contextmanager
@@ -278,62 +153,6 @@ def _median(values: list[float]) -> float:
     return float(torch.tensor(values).median()) if values else float("nan")
 
 
-def picture(task: Task, model: nn.Module, seed: int, path: str | Path, shown: int = 8) -> Path:
-    """Write a grid of ``shown`` training images, three epochs of augmentation, and weights and labels from SAFLEX.
-
-    First row: as stored. Then three epochs with the operations that each image received. Last row: CutMix, with the
-    weight and the soft label that SAFLEX gives them for ``model`` (its validation data are other training images).
-    """
-    data = task.train(_unscaled())
-    size = len(data)  # type: ignore[arg-type]
-    rows = torch.linspace(0, size - 1, min(shown, size)).long()
-    pairs = [data[int(row)] for row in rows]
-    originals = torch.stack([image for image, _ in pairs])
-    visible = Compose([stage for stage in batched_stages(task) if not isinstance(stage, Normalize)])
-    images: list[Tensor] = [originals]
-    captions = [task.classes[label] for _, label in pairs]
-    for epoch in range(3):
-        plan = visible.plan(originals.shape, index=rows, epoch=epoch, seed=seed)
-        images.append(visible.apply(originals, plan))
-        captions += [plan.trace.describe(row).replace(", ", "\n") for row in range(len(rows))]
-
-    others = [row for row in range(size) if row not in set(rows.tolist())]
-    validation = Subset(task.train(_plain(task)), others[:: max(1, len(others) // 256)])
-    loader: DataLoader = DataLoader(
-        pairs,  # type: ignore[arg-type]
-        batch_size=len(pairs),
-        augment=[CutMix(num_classes=len(task.classes)), Normalize(_MEAN, _STD)],
-        reweight=SAFLEX(model, validation, validation_batch=min(64, len(validation))),
-        seed=seed,
-        device=next(model.parameters()).device,
-    )
-    mixed, target = next(iter(loader))
-    images.append(((mixed.cpu() * _STD + _MEAN) * 255).clamp(0, 255).round().to(torch.uint8))
-    for weight, soft in zip(target.weight.tolist(), target.soft.cpu(), strict=True):
-        likely = [f"{task.classes[int(k)]} {float(soft[k]):.2f}" for k in soft.argsort(descending=True)[:2]]
-        captions.append(f"weight {weight:.2f}\n" + ", ".join(likely))
-    title = (
-        "first row: as stored; then three epochs, each image with its own operations; "
-        "last: CutMix with SAFLEX's weights and soft labels"
-    )
-    return image_grid(torch.cat(images), captions, path, columns=len(rows), title=title)
-
-
-def _unscaled() -> Callable[[Any], Any]:
-    """PIL image to uint8 tensor: what travels from the workers."""
-    from torchvision.transforms import v2
-
-    return v2.PILToTensor()
-
-
-def _plain(task: Task) -> Callable[[Any], Any]:
-    """The validation transform."""
-    from torchvision.transforms import v2
-
-    normalize = v2.Normalize([_MEAN] * task.channels, [_STD] * task.channels)
-    return v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), normalize])
-
-
 def run(
     data: str | None = None,
     *,
@@ -355,7 +174,7 @@ def run(
         raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).resolve().parent} to write the picture to")
     print(f"{task.name}; {epochs} epochs, {workers} workers, {where}")
 
-    test = TorchDataLoader(task.test(_plain(task)), batch_size=256, num_workers=workers)
+    test = TorchDataLoader(task.test(plain(task)), batch_size=256, num_workers=workers)
     shared: dict[str, Any] = {
         "batch_size": 64,
         "shuffle": True,
@@ -368,7 +187,7 @@ def run(
         task.train(per_sample_transform(task)), generator=torch.Generator().manual_seed(seed), **shared
     )
     batched = DataLoader(
-        task.train(_unscaled()),
+        task.train(unscaled()),
         generator=torch.Generator().manual_seed(seed),
         augment=batched_stages(task),
         device=where,
@@ -377,10 +196,17 @@ def run(
     )
     if len(by_sample) == 0:
         raise ValueError(f"{task.name}: fewer than one batch of 64 to train on; raise --limit")
-    results = [
-        train("torch + torchvision", by_sample, nn.CrossEntropyLoss(), test, task, epochs, where, seed),
-        train("smartaug", batched, Loss(nn.CrossEntropyLoss()), test, task, epochs, where, seed),
-    ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if data is None else threads)  # steps of a millisecond, where a second thread only waits
+    try:
+        results = [
+            train("torch + torchvision", by_sample, nn.CrossEntropyLoss(), test, task, epochs, where, seed),
+            train("smartaug", batched, Loss(nn.CrossEntropyLoss()), test, task, epochs, where, seed),
+        ]
+        drawn = picture(task, where, seed, out, photographs=data is None)
+    finally:
+        torch.set_num_threads(threads)
     print(table(results))
-    print(f"picture: {picture(task, results[-1].model, seed, out)}")
+    print(f"picture: {drawn}")
+    print(_CHANGES)
     return results

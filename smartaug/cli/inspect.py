@@ -16,14 +16,16 @@ from tqdm import tqdm
 from .. import augment as augmentations
 from .. import moments
 from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
+from ..augment.names import did_you_mean
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
 from ..pipeline.stages import checked_device, flattened
-from .demo import Task, digits_task, folder_task, train
-from .plots import image_grid
+from .demo import train
+from .grid import image_grid
+from .inspect_own import inspect_own
+from .task import MEAN, STD, Task, digits_task, folder_task
 
 _DEFAULT = "PadCrop(1), RandAugment(2, 9), Erase(0.25)"
-_MEAN, _STD = 0.5, 0.25
 _TRAINED_ON = 2000  # images of a folder that the small network sees
 
 
@@ -52,7 +54,9 @@ def _stage(node: ast.expr) -> Augmentation:
     shown = ast.unparse(node)
     names = sorted(name for name in augmentations.__all__ if name != "Augmentation")
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in names:
-        raise ValueError(f"--augment: {shown!r} is not one of {', '.join(names)}, called with its arguments")
+        called = node.func if isinstance(node, ast.Call) else node
+        meant = did_you_mean(called.id, names) if isinstance(called, ast.Name) else ""
+        raise ValueError(f"--augment: {shown!r} is not one of {', '.join(names)}, called with its arguments{meant}")
     if node.func.id == "Compose":
         if len(node.args) != 1 or node.keywords or not isinstance(node.args[0], (ast.List, ast.Tuple)):
             raise ValueError(f"--augment: {shown!r} must be Compose([...])")
@@ -72,8 +76,9 @@ def _stage(node: ast.expr) -> Augmentation:
 
 
 def run(
-    data: str | None = None,
+    target: str | None = None,
     *,
+    data: str | None = None,
     augment: str | None = None,
     moments: bool = False,
     images: int = 4,
@@ -84,25 +89,34 @@ def run(
     out: str = "smartaug-inspect.png",
 ) -> Path:
     """Write the picture and print what it shows; the command ``smartaug inspect``. Returns the picture's path."""
+    if target is not None:
+        if augment is not None or moments:
+            raise ValueError("--augment and --moments go with --data; what you named has its own operations")
+        _check_out(out)
+        return inspect_own(target, data, images, seed, out)
     stages = pipeline(_DEFAULT if augment is None else augment)
     parts = flattened(stages.values())
     if any(isinstance(stage, Normalize) for stage in parts):
         raise ValueError("--augment: leave Normalize out, pictures are shown before it")
     if moments and any(isinstance(stage, (MixUp, CutMix)) for stage in parts):
         raise ValueError("--moments: MixUp and CutMix mix images with others, so one image has none; leave them out")
-    if not Path(out).resolve().parent.is_dir():
-        raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).resolve().parent} to write the picture to")
+    _check_out(out)
     try:
         where = checked_device(device or "cpu")
     except ValueError as error:
         raise ValueError(f"--device: {error}") from error
     task = digits_task() if data is None else folder_task(data, _TRAINED_ON, seed)
-    shown, target = _examples(task, images)
+    shown, labels = _examples(task, images)
     print(f"{task.name}; {', '.join(stages)}")
     if not moments:
-        return _drawn(task, shown, target, Compose(list(stages.values())), seed, out)
+        return _drawn(task, shown, labels, Compose(list(stages.values())), seed, out)
     model = _trained(task, list(stages.values()), epochs or (15 if data is None else 3), where, seed)
-    return _moments(task, shown, target, stages, model, nodes, out)
+    return _moments(task, shown, labels, stages, model, nodes, out)
+
+
+def _check_out(out: str) -> None:
+    if not Path(out).resolve().parent.is_dir():
+        raise FileNotFoundError(f"--out {out}: there is no folder {Path(out).resolve().parent} to write the picture to")
 
 
 def _examples(task: Task, count: int) -> tuple[Tensor, Tensor]:
@@ -152,7 +166,7 @@ def _trained(task: Task, stages: list[Augmentation], epochs: int, device: torch.
     """The demo's small network, trained with the pipeline."""
     from torchvision.transforms import v2
 
-    normalize = v2.Normalize([_MEAN] * task.channels, [_STD] * task.channels)
+    normalize = v2.Normalize([MEAN] * task.channels, [STD] * task.channels)
     plain = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), normalize])
     loader: Any = DataLoader(
         task.train(v2.PILToTensor()),
@@ -160,7 +174,7 @@ def _trained(task: Task, stages: list[Augmentation], epochs: int, device: torch.
         shuffle=True,
         drop_last=True,
         generator=torch.Generator().manual_seed(seed),
-        augment=[*stages, Normalize(_MEAN, _STD)],
+        augment=[*stages, Normalize(MEAN, STD)],
         device=device,
         seed=seed,
     )
@@ -184,7 +198,7 @@ def _moments(
     where = next(model.parameters()).device
     for name, part in tqdm(named, desc="moments", leave=False):
         found = moments.of(part, images.to(where), nodes=nodes)
-        whole = [*part, Normalize(_MEAN, _STD)]
+        whole = [*part, Normalize(MEAN, STD)]
         mean, var = moments.loss_moments(
             model, nn.CrossEntropyLoss(), images.to(where), target.to(where), whole, nodes=nodes
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 def parser() -> argparse.ArgumentParser:
     """The command line, one subcommand a job."""
     top = argparse.ArgumentParser(prog="smartaug", description=__doc__)
+    top.add_argument("--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="show the version and exit")
     jobs = top.add_subparsers(dest="job", required=True)
     demo = jobs.add_parser("demo", help="train a small CNN through torch's loader, then through smartaug's")
     demo.add_argument("--data", metavar="FOLDER", help="a folder of images per class; default: scikit-learn's digits")
@@ -21,6 +23,12 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--workers", type=int, metavar="N", help="default: 0 on the digits, 2 on a folder")
     demo.add_argument("--out", default="smartaug-demo.png", metavar="FILE", help="picture to write (%(default)s)")
     inspect = jobs.add_parser("inspect", help="show what a pipeline does to images")
+    inspect.add_argument(
+        "target",
+        nargs="?",
+        metavar="SCRIPT.py:NAME",
+        help="your own dataset, loader, transform or augmentations, or a function that returns one; its code runs",
+    )
     inspect.add_argument(
         "--data", metavar="FOLDER", help="a folder of images per class; default: scikit-learn's digits"
     )
@@ -36,7 +44,44 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("--device", help="where to train and integrate; default: the CPU")
     inspect.add_argument("--seed", type=int, default=0)
     inspect.add_argument("--out", default="smartaug-inspect.png", metavar="FILE", help="picture to write (%(default)s)")
+    _bench(jobs.add_parser("bench", help="measure your own loader: torch's against smartaug's"))
     return top
+
+
+def _bench(job: argparse.ArgumentParser) -> None:
+    job.description = (
+        "Measures your own loader as it is against smartaug's with lift=True: speed, where the time goes, whether the "
+        "images are the same, memory, and the line to write. The script or module that you name is imported: its code "
+        'runs, but for what stands under if __name__ == "__main__".'
+    )
+    job.add_argument(
+        "target", nargs="?", metavar="SCRIPT.py:NAME", help="a DataLoader, a dataset, or a function that returns one"
+    )
+    job.add_argument("--data", metavar="FOLDER", help="instead: images, in class folders or without")
+    job.add_argument(
+        "--transform", metavar="MODULE:NAME", help="of a PIL image, with --data; default: the usual at 224"
+    )
+    job.add_argument(
+        "--model", metavar="SCRIPT.py:NAME", help="a module, or a function that returns one: measured, too"
+    )
+    job.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="of a dataset (%(default)s)")
+    job.add_argument("--workers", type=_counts, metavar="N,N,...", help="numbers of workers to try, such as 0,2,4")
+    job.add_argument("--seconds", type=float, default=60.0, metavar="S", help="about how long (%(default)s)")
+    job.add_argument("--seed", type=int, default=0)
+    job.add_argument("--json", metavar="FILE", help="write all figures there")
+    job.add_argument("--out", metavar="FILE", help="write a picture there")
+
+
+def _counts(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+class _Version(argparse.Action):
+    """The version, looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"smartaug {importlib.metadata.version('smartaug')}")
+        parser.exit()
 
 
 def _positive(text: str) -> int:

@@ -1,38 +1,62 @@
-"""Pictures: what the augmentations made of the images."""
+"""Pictures: what the augmentations made of the images, what the stages did during training.
+
+>>> smartaug.plots.batch(loader)                  # a batch: operations, magnitudes, partners, weights, soft labels
+>>> recorder = smartaug.plots.record(loader)      # before training
+>>> smartaug.plots.report(loader)                 # after it: one HTML file
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from .grid import image_grid
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+__all__ = ["batch", "image_grid", "record", "report"]
 
 
-def image_grid(
-    images: Tensor, captions: Sequence[str], path: str | Path, *, columns: int = 8, title: str | None = None
-) -> Path:
-    """Write images (N, C, H, W), uint8 or float in [0, 1], as a grid with one caption each; returns the path.
+def batch(loader: Any, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Path:
+    """Write a picture of a batch: above as stored, below after the stages, with what each sample received in words.
 
-    C is 1 (grey) or 3. Raises ValueError unless there are as many captions as images, ImportError without matplotlib.
+    loader: a smartaug.DataLoader with stages. images: how many of the batch to show. The batch is evenly spread over
+    the dataset; the loader's pass, counts, stages and random generators stay as they are. Returns the path. Raises
+    ValueError for a loader without stages or without images, ImportError without matplotlib.
     """
-    if len(captions) != len(images):
-        raise ValueError(f"captions must be one an image: got {len(captions)} for {len(images)} images")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "smartaug[demo]"') from error
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.5 * columns, 1.8 * rows + 0.4), layout="constrained")
-    if title is not None:
-        figure.suptitle(title, fontsize=10)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axis in grid.flat:
-        axis.set_axis_off()
-    pixels = images.detach().cpu()
-    pixels = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float().clamp(0, 1)
-    for axis, image, caption in zip(grid.flat, pixels, captions, strict=False):
-        axis.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(caption, fontsize=6)
-    figure.savefig(path, dpi=150)
+    from .show import show
+
+    return show(loader, path, images)
+
+
+def record(loader: Any) -> Recorder:
+    """Note from now on what the stages of ``loader`` do, for `report`; the recorder's ``stop()`` ends it."""
+    from .recorder import Recorder
+
+    return Recorder(loader)
+
+
+def report(loader: Any, path: str | Path = "smartaug-report.html", *, samples: int = 8) -> Path:
+    """Write one HTML file about a training run, with everything in it, and stop recording; returns its path.
+
+    loader: the loader given to `record` before training, or the recorder. It has the weights over the epochs, the share
+    of labels moved, the ``samples`` most trusted and most doubted samples with their pictures, the operations applied
+    and the learned policy, which samples a subset met and how long ago, seconds by part of the work, `explain` and
+    `stats`. Raises ValueError when nothing was recorded, ImportError without matplotlib.
+    """
+    from .recorder import Recorder
+    from .report_page import page
+
+    watchers = getattr(getattr(loader, "_pipeline", None), "watchers", [])
+    recorder = loader if isinstance(loader, Recorder) else next((w for w in watchers if isinstance(w, Recorder)), None)
+    if recorder is None:
+        raise ValueError(
+            "nothing was recorded; write recorder = smartaug.plots.record(loader) before training, and "
+            "smartaug.plots.report(recorder) after it"
+        )
+    recorder.stop()
+    if not recorder.epochs:
+        raise ValueError("no batch was met since smartaug.plots.record(loader); train first, then report")
+    Path(path).write_text(page(recorder, samples), encoding="utf-8")
     return Path(path)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import _leaves as leaves
 from .._base.protocols import refuse_other
+from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from ..warnings import warn
@@ -88,6 +89,8 @@ class Pipeline:
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
+        # called with every batch, its plans and epoch after the stages; again, without plans, when Loss settled weights
+        self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.passes = Passes()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
@@ -102,6 +105,9 @@ class Pipeline:
     def _register(self) -> None:
         self.key = self.labelling.key = uuid.uuid4().hex
         makers[self.key] = self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "watchers": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -163,6 +169,8 @@ class Pipeline:
         batch = self.weighing.weighed(batch, made.trace)
         result = self._hand_over(data, paths, batch)
         self._count(batch, length, length if rows is None else len(rows))
+        for watch in self.watchers:
+            watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
         return result
 
@@ -276,6 +284,8 @@ class Pipeline:
         if batch is None:
             return target
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
+        for watch in self.watchers:
+            watch(batch, [], self.passes.epoch)
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key, target._mixed)
 
     def _hand_over(self, data: Any, paths: list[leaves.Path], batch: Batch) -> Any:

@@ -1,0 +1,129 @@
+"""The picture of a batch that `smartaug.plots.batch` writes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..augment import Augmentation
+from ..augment.plan import Plan, Store
+from ..batch import Batch, Target
+from ..pipeline.passes import Running
+from .grid import image_grid, shown_as_picture
+from .parity import images_of
+from .words import makers, received
+
+_BATCH = 64  # of a loader that does not say
+
+
+def show(loader: Any, path: str | Path, count: int) -> Path:
+    """See `plots.batch`."""
+    pipeline, dataset = getattr(loader, "_pipeline", None), _dataset_of(loader)
+    if pipeline is None:
+        raise ValueError("the loader has no stages to show; give it lift=, augment=, reweight= or coreset=")
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise ValueError("a batch can be shown of a dataset with indices, this loader has none")
+    size = min(len(dataset), getattr(loader, "batch_size", None) or _BATCH)
+    rows = torch.linspace(0, len(dataset) - 1, size).long().tolist()
+    caught: list[tuple[Batch, list[Plan]]] = []
+    with _untouched(pipeline):
+        collate = getattr(loader.collate_fn, "inner", loader.collate_fn)
+        data = collate([dataset[row] for row in rows])
+        stored = images_of(data)
+        if stored is None:
+            raise ValueError("the batch has no images (B, C, H, W) to show")
+        pipeline.watchers.append(lambda batch, plans, _: caught.append((batch, plans)))
+        pipeline.run(data, rows, Running(max(pipeline.passes.epoch, 0)))
+    found, plans = caught[0]
+    views = found.inputs if isinstance(found.inputs, list) else [found.inputs]
+    columns = _columns(pipeline.steps, plans, tuple(stored.shape))
+    captions = [_stored(rows, row, found.target, dataset) for row in range(min(count, size))]
+    tiles = list(shown_as_picture(stored[:count]))
+    for number, view in enumerate(views):
+        own = plans[number * len(columns) : (number + 1) * len(columns)]
+        tiles += list(denormalised(view[:count], own))
+        for row in range(min(count, size)):
+            told = [words for plan, by in zip(own, columns, strict=True) for words in received(plan, row, by, rows)]
+            weighed = _weighed(found, row, dataset) if number == len(views) - 1 else []
+            captions.append("\n".join([*(told or ["as it is"]), *weighed]))
+    title = "above: as the workers hand it over; below: after the stages"
+    return image_grid(_one_size(tiles), captions, path, columns=min(count, size), title=title, side=2.0)
+
+
+def _dataset_of(loader: Any) -> Any:
+    return getattr(loader, "dataset", None)
+
+
+@contextmanager
+def _untouched(pipeline: Any) -> Iterator[None]:
+    """Counts, stages and global generators of what runs inside are put back, and so are the watchers."""
+    kept = dict(pipeline.counts), pipeline.seconds, list(pipeline.watchers), pipeline.classes
+    seeded = pipeline.seed.value  # None: it is still to be read, which state_dict does
+    state, python, numpy = pipeline.state_dict(), random.getstate(), np.random.get_state()
+    pipeline.watchers = []
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            pipeline.load_state_dict(state)
+            pipeline.seed.value = seeded
+            counts, pipeline.seconds, pipeline.watchers, pipeline.classes = kept
+            pipeline.counts.update(counts)
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _columns(steps: list[Any], plans: list[Plan], shape: tuple[int, ...]) -> list[list[Any]]:
+    """For every step that has plans, which augmentation each column of its trace comes from."""
+    planned = [step for step in steps if isinstance(step, Augmentation)]
+    shapes = [plan.shape for plan in plans[: len(planned)]] or [shape]
+    return [makers(step, own) for step, own in zip(planned, shapes, strict=False)]
+
+
+def denormalised(images: Tensor, plans: list[Plan]) -> Tensor:
+    """Images for the eye: what the last `Normalize` of the stages did is undone."""
+    last = next((s for plan in reversed(plans) for s in reversed(plan.segments) if isinstance(s, Store)), None)
+    if last is None or not images.is_floating_point():
+        return shown_as_picture(images)
+    mean, std = (torch.tensor(part).view(1, -1, 1, 1) for part in (last.mean, last.std))
+    return (images.detach().cpu().float() * std + mean).clamp(0, 1)
+
+
+def _one_size(tiles: list[Tensor]) -> Tensor:
+    """Tiles (C, H, W) at the size of the largest, of one number of channels."""
+    height, width = (max(tile.shape[n] for tile in tiles) for n in (1, 2))
+    channels = max(tile.shape[0] for tile in tiles)
+    scaled = [torch.nn.functional.interpolate(tile[None], (height, width), mode="nearest")[0] for tile in tiles]
+    return torch.stack([tile.expand(channels, -1, -1) for tile in scaled])
+
+
+def _name(dataset: Any, number: int) -> str:
+    classes = getattr(dataset, "classes", None)
+    if isinstance(classes, (list, tuple)) and 0 <= number < len(classes):
+        return str(classes[number])
+    return f"class {number}"
+
+
+def _stored(rows: list[int], row: int, target: Any, dataset: Any) -> str:
+    plain = target.plain if isinstance(target, Target) else target
+    one = isinstance(plain, Tensor) and plain.ndim == 1 and not plain.is_floating_point() and len(plain) > row
+    return f"sample {rows[row]}" + (f": {_name(dataset, int(plain[row]))}" if one else "")
+
+
+def _weighed(batch: Batch, row: int, dataset: Any) -> list[str]:
+    """Weight and soft label of a row, in words."""
+    told = []
+    if batch.weight is not None:
+        told.append(f"weight {float(batch.weight[row]):.2f}")
+    if batch.soft is not None:
+        soft = batch.soft[row].float().cpu()
+        likely = [int(k) for k in soft.argsort(descending=True, stable=True)[:2] if float(soft[k]) >= 0.005]
+        told.append(", ".join(f"{_name(dataset, k)} {float(soft[k]):.2f}" for k in likely))
+    return told

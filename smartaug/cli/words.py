@@ -1,0 +1,78 @@
+"""What a sample received, in words: operation, magnitude with its unit, partner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..augment import AugMix, ColorJitter, Sharpness
+from ..augment.ops.policies import Policy
+from ..augment.plan import Plan
+from ..pipeline.stages import flattened
+
+_FACTORS = ("Brightness", "Contrast", "Color", "Sharpness")
+_UNITS = {
+    "Rotate": "{:.3g}°",
+    "Affine": "{:.3g}°",
+    "ShearX": "{:.2f} px a row",
+    "ShearY": "{:.2f} px a column",
+    "TranslateX": "{:.3g} px",
+    "TranslateY": "{:.3g} px",
+    "Posterize": "to {:.0f} bits",
+    "Solarize": "from {:.0f}",
+    "GaussianBlur": "σ {:.2f} px",
+    "PadCrop": "{:.3g} px off centre",
+    "Crop": "{:.3g} px off centre",
+}
+_SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "own", "MixUp": "own"}
+
+
+def makers(step: Any, shape: Sequence[int]) -> list[Any]:
+    """The augmentation that every column of the trace of ``step`` comes from, for images (B, C, H, W) of ``shape``."""
+    found: list[Any] = []
+    size = (1, *shape[1:])
+    for part in flattened([step]):
+        plan = part.sample(size, torch.zeros(1, dtype=torch.int64))
+        found += [part] * plan.trace.ops.shape[1]
+        size = plan.output_shape
+    return found
+
+
+def received(plan: Plan, row: int, columns: Sequence[Any], index: Sequence[int]) -> list[str]:
+    """The operations of one sample of a plan, in order; none for "as it is".
+
+    columns: what `makers` gives for the step; index: the dataset index of every row of the batch, for partners.
+    """
+    told = []
+    for column, (op, magnitude) in enumerate(
+        zip(plan.trace.ops[row].tolist(), plan.trace.magnitudes[row].tolist(), strict=True)
+    ):
+        name = plan.trace.names[op]
+        if name.startswith("Identity"):
+            continue
+        maker = columns[column] if column < len(columns) else None
+        told.append(" ".join(filter(None, (name, _partner(name, plan, row, index), amount(name, magnitude, maker)))))
+    return told
+
+
+def amount(name: str, magnitude: float, maker: Any = None) -> str:
+    """A magnitude with its unit; empty where the operation has none."""
+    if name in _FACTORS and isinstance(maker, (Policy, AugMix)):
+        return f"×{1.0 + magnitude:.2f}"  # policies count from the picture as it is
+    if name in _FACTORS and isinstance(maker, (ColorJitter, Sharpness)):
+        return f"×{magnitude:.2f}"
+    if name == "Hue":
+        return f"{360 * magnitude:.0f}°"
+    if name in _SHARES:
+        return f"{100 * magnitude:.0f} % {_SHARES[name]}"
+    if name in _UNITS:
+        return _UNITS[name].format(magnitude)
+    return f"{magnitude:.3g}" if magnitude else ""
+
+
+def _partner(name: str, plan: Plan, row: int, index: Sequence[int]) -> str:
+    if name not in ("CutMix", "MixUp") or not plan.mixes:
+        return ""
+    return f"with sample {index[int(plan.mixes[0].partner[row])]},"
