@@ -51,7 +51,7 @@ RENAMED = {  # the old name, to the modules that share its contents now
     "collate": "loading.collate",
     "dataset": "loading.augmented_dataset",
     "demo": "cli.demo",
-    "fetch": "_torch_fetch pipeline.passes",
+    "fetch": "_torch_fetch pipeline.epochs",
     "grads.model_call": "grads.call",
     "grads_tangents": "grads.tangents",
     "head": "grads.last_layer",

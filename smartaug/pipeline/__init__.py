@@ -8,7 +8,7 @@
 | `augmenting` | the augmenting half |
 | `weighing` | the reweighting half |
 | `selection` | which samples a coreset selects in an epoch |
-| `passes` | passes over the data and their epochs |
+| `epochs` | numbers the passes over the data |
 """
 
 from .pipeline import Pipeline

@@ -31,8 +31,8 @@ from ..batch import READ, Batch, Target
 from ..lift import Lifted
 from ..warnings import NoEffectWarning
 from .augmenting import Augmenting, Samples, streams_of
+from .epochs import EpochCounter, EpochProgress
 from .inputs import followers_of, found_inputs, masks_among, repeated
-from .passes import Passes, Running
 from .selection import CoresetLike, Selections
 from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, not_a_stage
 from .weighing import Weighing
@@ -107,7 +107,7 @@ class Pipeline:
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
-        self.passes = Passes()
+        self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
         self._warned = False
@@ -131,12 +131,20 @@ class Pipeline:
             return torch.accelerator.current_accelerator() or torch.device("cpu")
         return torch.device("cpu")
 
-    def run(self, data: Any, index: list[int] | None, running: Running, device: torch.device | None = None) -> Any:
+    def run(
+        self,
+        data: Any,
+        index: list[int] | None,
+        progress: EpochProgress,
+        device: torch.device | None = None,
+        before: list[int] | None = None,
+    ) -> Any:
         """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch".
 
         index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
+        progress: of the pass that the batch is of. before: how often each row's sample came before in it, or None.
         """
-        started, epoch = time.perf_counter(), running.epoch
+        started, epoch = time.perf_counter(), progress.epoch
         rows_known = None if index is None else len(index)
         where, views = found_inputs(data, self.inputs, rows_known, augmented=bool(self.steps))
         if self.lifted is not None:
@@ -146,10 +154,10 @@ class Pipeline:
         target = leaves.get(data, label_path) if label_path is not None else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
-        count = range(running.samples, running.samples + length)
+        count = range(progress.samples, progress.samples + length)
         keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
-        running.samples += length
-        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
+        progress.samples += length
+        streams = keyed if index is None else streams_of(keyed, before)
         samples = Samples(keyed, streams, epoch)
 
         if self.steps or self.reweight is not None:
@@ -313,7 +321,7 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counts = {**self.counts, "fallbacks": self.weighing.fallbacks()}
-        told: dict[str, Any] = {"epoch": max(self.passes.epoch, 0), **counts, "seconds": self.seconds}
+        told: dict[str, Any] = {"epoch": max(self.epochs.epoch, 0), **counts, "seconds": self.seconds}
         for name in ("reweight", "coreset"):
             own = getattr(getattr(self, name), "stats", None)
             if own is not None:
@@ -348,7 +356,8 @@ class Pipeline:
         """Put back what `state_dict` gave."""
         self.seed.value = state["seed"]
         for name in ("reweight", "coreset"):
-            if name in state:
-                getattr(self, name).load_state_dict(state[name])
+            own = getattr(getattr(self, name), "load_state_dict", None)
+            if name in state and own is not None:
+                own(state[name])
         if self.selections is not None:
             self.selections.forget()
