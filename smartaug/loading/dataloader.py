@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import torch
@@ -13,6 +14,7 @@ from .._leaves import Spec
 from ..lift.datasets import Watched
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
+from ..pipeline.plain import preparing
 from ..pipeline.stages import classes_of
 from .augmented_dataset import set_epoch_of
 from .collate import Collate
@@ -20,6 +22,7 @@ from .coreset_keyword import coreset_sampler, coreset_selections
 from .iterator import BatchIterator
 from .lift_keyword import lifted_dataset
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
+from .plain import plain_batches, plain_length
 from .resume import restore, saved
 from .sampler import CoresetSampler, Share
 
@@ -76,6 +79,7 @@ class DataLoader(TorchDataLoader[T]):
     _pipeline: Pipeline | None = None
     _order: SamplerState | None = None
     _watched: Watched | None = None
+    _preparing: Pipeline | None = None  # the stages of plain passes, while `plain` is on
 
     def __init__(
         self,
@@ -210,6 +214,8 @@ class DataLoader(TorchDataLoader[T]):
             return super().__iter__()
         if self._watched is not None:
             self._watched.check()
+        if self._preparing is not None:
+            return plain_batches(self, self._preparing, max(self._pipeline.epochs.epoch, 0))
         self._order.begin_iterator(self._plain_index_sampler())
         upcoming = self._pipeline.epochs.upcoming
         if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
@@ -218,6 +224,28 @@ class DataLoader(TorchDataLoader[T]):
         batches = super().__iter__()
         self._order.iterator_made()
         return BatchIterator(batches, self._pipeline, ahead=self.num_workers > 0 and self.pin_memory)
+
+    def __len__(self) -> int:
+        return super().__len__() if self._preparing is None else plain_length(self)
+
+    @contextmanager
+    def plain(self) -> Iterator[DataLoader[T]]:
+        """Passes for evaluation: ``with loader.plain(): evaluate(loader)``.
+
+        Inside, a pass gives all samples of the dataset in their order, whatever the sampler and the coreset: not
+        augmented, without weights; the stages only convert, normalise and, where they change the size, resize the whole
+        image. Transforms that the dataset runs per sample are its own, and run as ever. Such a pass counts as no epoch,
+        draws from no generator of yours, and `state_dict` does not know of it. Without stages it is a pass as any.
+
+        Raises ValueError for a ``batch_sampler`` without an attribute ``batch_size``; RuntimeError where an
+        `AugmentedDataset` cannot leave its transform out.
+        """
+        before = self._preparing
+        self._preparing = None if self._pipeline is None else preparing(self._pipeline)
+        try:
+            yield self
+        finally:
+            self._preparing = before
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _KEYWORDS and self._pipeline is not None:

@@ -24,7 +24,7 @@ from .. import _leaves as leaves
 from .. import draws
 from ..augment.foreign import forked_rng
 from ..warnings import NoEffectWarning
-from .generators import Generators
+from ..augment.generators import Generators
 
 ROOTS = ("albumentations", "albumentationsx")
 _CPU = torch.device("cpu")

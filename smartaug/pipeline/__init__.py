@@ -9,6 +9,7 @@
 | `weighing` | the reweighting half |
 | `selection` | which samples a coreset selects in an epoch |
 | `epochs` | numbers the passes over the data |
+| `plain` | what is left of the stages where nothing is augmented |
 """
 
 from .pipeline import Pipeline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import _leaves as leaves
 from .. import _ranks as ranks
 from .. import draws
+from .worker_reads import Stream, in_worker
 
 _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyond it they are read for every batch
 
@@ -42,6 +44,7 @@ class ValidationBatches:
             raise ValueError(f"validation_batch must be a number of samples ≥ 1, got {size!r}")
         self.data, self.count, self.size, self.seed, self.transform = data, count, size, seed, transform
         self._kept: tuple[Tensor, Tensor] | None = None
+        self._stream: Stream | None = None  # of batches that are read as they are needed
         self._classes: list[Tensor] = []
         self._orders: dict[tuple[int, int], list[int]] = {}
 
@@ -49,15 +52,20 @@ class ValidationBatches:
         """(inputs, labels) number ``step`` on ``device``."""
         if not self._classes:
             self._read()
-        rank, world = ranks.here()
-        first = (step * world + rank) * self.size
-        rows = torch.tensor([self._row(slot) for slot in range(first, first + self.size)])
-        if self._kept is None:
-            inputs, target = _collated(self.data, rows.tolist())
-        else:
+        if self._kept is not None:
+            rows = torch.tensor(self._rows(step))
             inputs, target = self._kept[0][rows], self._kept[1][rows]
+        else:
+            self._stream = self._stream or Stream(_batch_of(weakref.ref(self)), self.data)
+            inputs, target = self._stream(step)
         inputs, target = inputs.to(device, non_blocking=True), target.to(device, non_blocking=True)
         return (inputs if self.transform is None else self.transform(inputs)), target
+
+    def _rows(self, step: int) -> list[int]:
+        """The samples of batch ``step``."""
+        rank, world = ranks.here()
+        first = (step * world + rank) * self.size
+        return [self._row(slot) for slot in range(first, first + self.size)]
 
     def _row(self, slot: int) -> int:
         """Slots go round the classes; each class is gone through in an order that is new every time."""
@@ -76,15 +84,18 @@ class ValidationBatches:
             self._kept = self.data
             labels = self.data[1]
         else:
-            inputs, target = _collated(self.data, [0])
-            bytes_each = sum(part.numel() * part.element_size() for part in (inputs, target))
-            if bytes_each * self.count <= _KEPT_BYTES:
-                self._kept = _collated(self.data, range(self.count))
-                labels = self._kept[1]
-            else:
-                labels = torch.cat([_collated(self.data, [row])[1] for row in range(self.count)])
+            inputs, labels = in_worker(self._inputs_labels, self.data)
+            self._kept = None if inputs is None else (inputs, labels)
         labels = class_of(labels)
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
+
+    def _inputs_labels(self) -> tuple[Tensor | None, Tensor]:
+        """All inputs, None where they are too many to be kept, and all labels."""
+        inputs, target = _collated(self.data, [0])
+        bytes_each = sum(part.numel() * part.element_size() for part in (inputs, target))
+        if bytes_each * self.count <= _KEPT_BYTES:
+            return _collated(self.data, range(self.count))
+        return None, torch.cat([_collated(self.data, [row])[1] for row in range(self.count)])
 
     def warn_if_shared(self, training: Any, method: str) -> None:
         """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
@@ -101,7 +112,7 @@ class ValidationBatches:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_classes": []}
+        return {**self.__dict__, "_kept": None, "_classes": [], "_stream": None}
 
 
 def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tuple[Subset, Subset]:
@@ -109,13 +120,14 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
 
     fraction: of the samples, in (0, 0.5]. At most half of a class is taken. Learned weights train on the validation
     part, so keep a third set for reporting. Labels are read from ``targets``, ``labels`` or ``tensors`` of the dataset,
-    else from its samples, once. Raises ValueError for other fractions and for classes with a single sample.
+    else from its samples, once; in a worker process, so that no file is open here when your loader forks its own.
+    Raises ValueError for other fractions and for classes with a single sample.
     """
     if not isinstance(fraction, float) or not 0.0 < fraction <= 0.5:
         raise ValueError(
             f"fraction must be a float in (0, 0.5], got {fraction!r}; write split_validation(dataset, 0.1)"
         )
-    labels = labels_of(dataset)
+    labels = in_worker(lambda: labels_of(dataset), dataset)
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     alone = [int(labels[rows[0]]) for rows in members if len(rows) < 2]
     if alone:
@@ -154,6 +166,18 @@ def class_of(labels: Tensor) -> Tensor:
         raise TypeError(f"labels must be classes (n,) or distributions (n, K), got {tuple(labels.shape)}")
     flat = labels.reshape(-1)
     return (flat > 0.5).long() if flat.is_floating_point() else flat.long()
+
+
+def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """Reads the batch of a step. It keeps nothing alive: by a cycle from the iterator, a forked process would collect
+    its workers."""
+
+    def read(step: int) -> tuple[Tensor, Tensor]:
+        own = batches()
+        assert own is not None
+        return _collated(own.data, own._rows(step))
+
+    return read
 
 
 def _members(data: Any) -> tuple[set[int], set[int] | None]:
