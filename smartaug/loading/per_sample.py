@@ -23,8 +23,8 @@ from torch import Tensor
 from .. import _leaves as leaves
 from .. import draws
 from ..augment.foreign import forked_rng
-from ..warnings import NoEffectWarning
 from ..augment.generators import Generators
+from ..warnings import NoEffectWarning
 
 ROOTS = ("albumentations", "albumentationsx")
 _CPU = torch.device("cpu")
