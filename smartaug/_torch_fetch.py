@@ -1,14 +1,21 @@
 """The one private door into torch's loader: which samples is this collate call for, in which pass, and who asks.
 
 torch hands a collate function the samples, not their indices. They are known one frame up, in the `fetch` method of the
-loader's fetcher, in the main process as in a worker, whatever sampler, framework or wrapper made the call. A fetcher is
-made anew for every pass, so it also tells passes apart where the sampler and the loader are out of our hands.
+loader's fetcher, in the main process as in a worker, whatever sampler, framework or wrapper made the call. Our own
+loader hands its batches' indices over as `BatchKeys`, which say in what epoch they were drawn: however a dataset is
+wrapped, whoever loads a sample finds them here.
+
+Where the sampler and the loader are out of our hands, two things tell passes apart: torch makes a fetcher anew for
+every pass, and an iterator of torch's with workers has a pipe of its own through which all of them answer.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from types import FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,57 +23,170 @@ from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher, _IterableDatasetFetcher
 
 
+class Drawn(NamedTuple):
+    """When a batch's indices were drawn from the sampler, said by the main process.
+
+    number: of the pass, in the process that iterates. epoch: of that pass. seed: of the loader's stages. before: how
+    often each sample came before in the pass; None where all come for the first time. plain: nothing is augmented.
+    """
+
+    number: int
+    epoch: int
+    seed: int
+    before: list[int] | None = None
+    plain: bool = False
+
+
+class BatchKeys(list):
+    """A batch's keys as the sampler gave them, on their way to a worker; ``drawn`` says in which pass.
+
+    asked: how often each sample was loaded in this call, and under None how often the transforms that stay per sample
+    were called; see `occurrence`.
+    """
+
+    def __init__(self, keys: Iterable[Any], drawn: Drawn) -> None:
+        super().__init__(keys)
+        self.drawn = drawn
+        self.asked: Counter[Any] = Counter()
+
+    def __reduce__(self) -> tuple:
+        return type(self), (list(self), self.drawn)
+
+
+class BatchKeysTuple(tuple):
+    """The same, from batch samplers that give tuples."""
+
+    drawn: Drawn
+    asked: Counter[Any]
+
+    def __new__(cls, keys: Iterable[Any], drawn: Drawn) -> BatchKeysTuple:
+        made = super().__new__(cls, keys)
+        made.drawn, made.asked = drawn, Counter()
+        return made
+
+    def __reduce__(self) -> tuple:
+        return type(self), (tuple(self), self.drawn)
+
+
+class SingleKey(int):
+    """The same for a loader that does not batch (``batch_size=None``)."""
+
+    drawn: Drawn
+    asked: Counter[Any]
+
+    def __new__(cls, key: int, drawn: Drawn) -> SingleKey:
+        made = super().__new__(cls, key)
+        made.drawn, made.asked = drawn, Counter()
+        return made
+
+    def __reduce__(self) -> tuple:
+        return type(self), (int(self), self.drawn)
+
+
+Carrier = BatchKeys | BatchKeysTuple | SingleKey
+_CARRIERS: dict[type, Any] = {list: BatchKeys, tuple: BatchKeysTuple, int: SingleKey}
+
+
+def carrying(keys: Any, drawn: Drawn) -> Any:
+    """``keys`` with ``drawn`` on them; as they are where they are of a kind that can carry nothing (arrays, str)."""
+    carrier = _CARRIERS.get(type(keys))
+    return keys if carrier is None else carrier(keys, drawn)
+
+
 class Token(NamedTuple):
     """Names the fetcher that made a batch.
 
-    loader: equal for all workers of one pass (their base seed; in the main process the fetcher's own number).
+    loader: equal for all workers of one iterator of torch's (in the main process the fetcher's own number).
     worker: worker id, −1 in the main process. fetcher: process id and serial number of the fetcher in that process.
+    persistent: whether the worker serves several passes.
     """
 
     loader: int
     worker: int
     fetcher: tuple[int, int]
+    persistent: bool = False
 
 
 class Origin(NamedTuple):
-    """Where a batch came from: the sampler's indices (None: iterable datasets, keys that are no integers), and who."""
+    """Where a batch came from: the sampler's indices (None: iterable datasets, keys that are no integers), who loaded
+    it, and when it was drawn (None: by a sampler that is not ours)."""
 
     index: list[int] | None  # type: ignore[assignment]  # shadows tuple.index
     token: Token
+    drawn: Drawn | None = None
 
 
-_serials: WeakKeyDictionary[_BaseDatasetFetcher, int] = WeakKeyDictionary()
+_tokens: WeakKeyDictionary[_BaseDatasetFetcher, Token] = WeakKeyDictionary()
 _made = 0
 
 
 def origin() -> Origin | None:
     """The origin of the batch being collated, or None when no torch loader is collating."""
-    fetcher, keys = _fetching()
-    if fetcher is None:
+    frame = _fetching()
+    if frame is None:
         return None
+    fetcher, keys = frame.f_locals["self"], frame.f_locals["possibly_batched_index"]
     indexed = fetcher.auto_collation and not isinstance(fetcher, _IterableDatasetFetcher)
-    return Origin(integers(keys) if indexed else None, _token(fetcher))
+    return Origin(integers(keys) if indexed else None, _token(frame), getattr(keys, "drawn", None))
 
 
 def token() -> Token | None:
     """Names the fetcher that a sample is being loaded for, or None when no torch loader is loading."""
-    fetcher, _ = _fetching()
-    return None if fetcher is None else _token(fetcher)
+    frame = _fetching()
+    return None if frame is None else _token(frame)
 
 
-def _fetching() -> tuple[Any, Any]:
-    """The fetcher whose `fetch` is running further up the stack, and the keys it was given; (None, None) without."""
-    frame: Any = sys._getframe(1)
+def batch_keys() -> tuple[Carrier | None, Any]:
+    """The keys of the batch that a sample is being loaded for, where they say when they were drawn, and the dataset
+    that the loader asks; (None, None) without."""
+    frame = _fetching()
+    keys = None if frame is None else frame.f_locals["possibly_batched_index"]
+    if frame is None or not isinstance(keys, Carrier):
+        return None, None
+    return keys, frame.f_locals["self"].dataset
+
+
+def _fetching() -> FrameType | None:
+    """The frame of the fetcher's `fetch` that is running further up the stack; None without."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "fetch" and isinstance(frame.f_locals.get("self"), _BaseDatasetFetcher):
-            return frame.f_locals["self"], frame.f_locals["possibly_batched_index"]
+            return frame
         frame = frame.f_back
-    return None, None
+    return None
 
 
 def asker() -> Any:
     """The object whose method calls the method that calls this: the fetcher, where torch asks for ``__getitems__``."""
     return sys._getframe(2).f_locals.get("self")
+
+
+class Beginning(NamedTuple):
+    """A pass of torch's that is beginning: in the main process (then loader names the iterator), or in a worker."""
+
+    worker: bool
+    loader: int = 0
+
+
+def beginning() -> Beginning | None:
+    """The pass that torch begins just now, asked two calls below ``isinstance(dataset, ...)``, else None.
+
+    torch looks at the class of the dataset it loads from once when an iterator with workers begins a pass, and once in
+    each worker when it starts and when it is told that another pass begins.
+    """
+    frame: FrameType | None = sys._getframe(3)
+    for _ in range(3):  # isinstance goes through Python where the class asked for is abstract
+        if frame is None:
+            return None
+        name, where = frame.f_code.co_name, frame.f_globals.get("__name__")
+        if name == "_worker_loop" and where == "torch.utils.data._utils.worker":
+            return Beginning(worker=True)
+        if name == "_reset" and where == "torch.utils.data.dataloader":
+            iterator = frame.f_locals["self"]
+            queue = getattr(iterator, "_worker_result_queue", None)
+            return None if queue is None else Beginning(False, _pipe(queue, iterator._base_seed))
+        frame = frame.f_back
+    return None
 
 
 def integers(keys: Any) -> list[int] | None:
@@ -80,13 +200,28 @@ def integers(keys: Any) -> list[int] | None:
     return [int(key) for key in listed] if all(hasattr(key, "__index__") for key in listed) else None
 
 
-def _token(fetcher: _BaseDatasetFetcher) -> Token:
+def _token(frame: FrameType) -> Token:
+    """The token of the fetcher whose `fetch` runs in ``frame``."""
     global _made
-    serial = _serials.get(fetcher)
-    if serial is None:
-        serial = _serials[fetcher] = _made
-        _made += 1
-    worker = get_worker_info()
-    if worker is None:
-        return Token(serial, -1, (os.getpid(), serial))
-    return Token(worker.seed - worker.id, worker.id, (os.getpid(), serial))
+    fetcher = frame.f_locals["self"]
+    known = _tokens.get(fetcher)
+    if known is None:
+        serial, _made = _made, _made + 1
+        worker, loop = get_worker_info(), frame.f_back
+        if worker is None:
+            known = Token(serial, -1, (os.getpid(), serial))
+        else:
+            own = {} if loop is None else loop.f_locals
+            pipe = _pipe(own.get("data_queue"), worker.seed - worker.id)
+            known = Token(pipe, worker.id, (os.getpid(), serial), bool(own.get("persistent_workers", False)))
+        _tokens[fetcher] = known
+    return known
+
+
+def _pipe(queue: Any, seed: int) -> int:
+    """Names an iterator of torch's by the pipe that its workers answer through: the system numbers pipes, and all of
+    these processes hold the same one. Where pipes have no number (Windows): by the iterator's base seed."""
+    try:
+        return os.fstat(queue._writer.fileno()).st_ino
+    except (AttributeError, OSError):
+        return seed

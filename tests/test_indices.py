@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import BatchSampler, RandomSampler, Subset
 
 import smartaug
-from smartaug._torch_fetch import Token
-from smartaug.pipeline.passes import Passes
+from smartaug._torch_fetch import Origin, Token
+from smartaug.pipeline.epochs import EpochCounter
 from tests.data import ADDED, Numbered, Stream, WithGetItems, add_constant, numbers
 
 DATASETS = {
@@ -123,9 +123,9 @@ def test_set_epoch_is_heard_wherever_it_is_said():
 
 
 def test_persistent_workers_that_sit_out_an_epoch_do_not_shift_the_count():
-    passes = Passes()
-    worker = [Token(9, 0, (100, serial)) for serial in range(3)]
-    idle = [Token(9, 1, (101, serial)) for serial in range(2)]
+    passes = EpochCounter()
+    worker = [Origin(None, Token(9, 0, (100, serial))) for serial in range(3)]
+    idle = [Origin(None, Token(9, 1, (101, serial))) for serial in range(2)]
     assert passes.of(worker[0]).epoch == 0  # worker 1 gets nothing in the first epoch
     assert [passes.of(token).epoch for token in (worker[1], idle[0])] == [1, 1]
     assert [passes.of(token).epoch for token in (worker[2], idle[1], worker[2])] == [2, 2, 2]

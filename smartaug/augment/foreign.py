@@ -102,14 +102,24 @@ class Keyed(Foreign):
         return keyed(images, key)
 
 
+_depth = 0
+
+
+def forked() -> bool:
+    """Whether the global generators are set by `forked_rng` just now."""
+    return _depth > 0
+
+
 @contextmanager
 def forked_rng(key: Tensor, device: torch.device) -> Iterator[None]:
     """Seed torch (CPU and ``device``), `random` and NumPy from the stream keys (B,); put everything back afterwards."""
+    global _depth
     seed = draws.mix(int(key.sum(dtype=torch.int64))) >> 1  # 63 bits: what torch's generators take
     python, cpu = random.getstate(), torch.get_rng_state()
     legacy, bits = np.random.get_state(legacy=False), mtrand.get_bit_generator()
     module = None if device.type == "cpu" else torch.get_device_module(device)
     own = module.get_rng_state(device) if module else None
+    _depth += 1
     try:
         random.seed(seed)
         mtrand.set_bit_generator(_SPARE)  # ten times quicker than copying the user's 2.5 kB there and back
@@ -120,6 +130,7 @@ def forked_rng(key: Tensor, device: torch.device) -> Iterator[None]:
                 module.manual_seed(seed)
         yield
     finally:
+        _depth -= 1
         random.setstate(python)
         mtrand.set_bit_generator(bits)
         if legacy["has_gauss"]:  # a swap forgets the second of a pair of normal draws

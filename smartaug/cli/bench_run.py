@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader as TorchDataLoader
 
+from .._base import compiled
 from ..augment import Augmentation, Compose
-from ..augment.backends import NAMES, numba_installed
+from ..augment.backends import NAMES
 from ..lift import lift
 from .bench_report import Contestant, Report, name_of
 from .clock import Clock
@@ -223,7 +224,7 @@ class Run:
         if images is None:
             return
         for name in NAMES:
-            if name == "numba" and not (numba_installed() and images.dtype == torch.uint8):
+            if name == "numba" and not (compiled.installed() and images.dtype == torch.uint8):
                 continue
             step = Compose([lifted.augment], backend=name)
             plan = step.plan(images.shape, index=torch.arange(len(images)), seed=self.seed)

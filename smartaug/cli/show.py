@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from torch import Tensor
 from ..augment import Augmentation
 from ..augment.plan import Plan, Store
 from ..batch import Batch, Target
-from ..pipeline.passes import Running
+from ..pipeline.epochs import EpochProgress
+from ..pipeline.readers import Readers
 from .grid import image_grid, shown_as_picture
 from .parity import images_of
 from .words import makers, received
@@ -40,7 +42,7 @@ def show(loader: Any, path: str | Path, count: int) -> Path:
         if stored is None:
             raise ValueError("the batch has no images (B, C, H, W) to show")
         pipeline.watchers.append(lambda batch, plans, _: caught.append((batch, plans)))
-        pipeline.run(data, rows, Running(max(pipeline.passes.epoch, 0)))
+        pipeline.run(data, rows, EpochProgress(max(pipeline.epochs.epoch, 0), 0))
     found, plans = caught[0]
     views = found.inputs if isinstance(found.inputs, list) else [found.inputs]
     columns = _columns(pipeline.steps, plans, tuple(stored.shape))
@@ -64,17 +66,17 @@ def _dataset_of(loader: Any) -> Any:
 @contextmanager
 def _untouched(pipeline: Any) -> Iterator[None]:
     """Counts, stages and global generators of what runs inside are put back, and so are the watchers."""
-    kept = dict(pipeline.counts), pipeline.seconds, list(pipeline.watchers), pipeline.classes
+    kept = dict(pipeline.counts), pipeline.seconds, pipeline.watchers, pipeline.labelling, pipeline.readers
     seeded = pipeline.seed.value  # None: it is still to be read, which state_dict does
     state, python, numpy = pipeline.state_dict(), random.getstate(), np.random.get_state()
-    pipeline.watchers = []
+    pipeline.watchers, pipeline.labelling, pipeline.readers = [], copy.deepcopy(pipeline.labelling), Readers()
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             pipeline.load_state_dict(state)
             pipeline.seed.value = seeded
-            counts, pipeline.seconds, pipeline.watchers, pipeline.classes = kept
+            counts, pipeline.seconds, pipeline.watchers, pipeline.labelling, pipeline.readers = kept
             pipeline.counts.update(counts)
             random.setstate(python)
             np.random.set_state(numpy)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .keyed_draws import KeyedDraws
+
 _EIGHT_BIT = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa")
 
 
@@ -59,6 +61,7 @@ class Head:
 
     def __init__(self, transforms: Sequence[Any], last: AsTensor | None = None) -> None:
         self.transforms, self.last = tuple(transforms), last
+        self._keyed = KeyedDraws(self.transforms)
 
     @property
     def only_to_tensor(self) -> bool:
@@ -68,9 +71,10 @@ class Head:
     def __call__(self, *inputs: Any) -> Any:
         """The sample after the transforms that stay."""
         several = len(inputs) > 1
-        for transform in self.transforms:
-            outputs = transform(*inputs)
-            inputs = outputs if several else (outputs,)
+        with self._keyed():
+            for transform in self.transforms:
+                outputs = transform(*inputs)
+                inputs = outputs if several else (outputs,)
         if self.last is not None:
             inputs = tuple(_tensors(part, self.last) for part in inputs) if several else (self._single(inputs[0]),)
         return inputs if several else inputs[0]

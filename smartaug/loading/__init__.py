@@ -7,9 +7,12 @@
 | `collate` | `Collate` and `Pending`: the hand-over of a batch to the stages |
 | `iterator`, `copy_ahead` | batches, opened as they are handed out; the next one copied to the device meanwhile |
 | `order`, `resume` | which samples come when; saving a position and going on from it |
+| `state` | what a state was made of, and whether it fits another loader |
+| `plain` | passes for evaluation, which are not augmented and do not count |
 | `lift_keyword`, `coreset_keyword` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
 | `whole_batches` | datasets whose batches can be fetched by one indexing operation |
 | `sampler` | `CoresetSampler` |
 | `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
-| `shared_epoch` | the epoch, agreed on by all worker processes |
+| `repeats` | samples that come several times in a pass |
+| `shared_epoch` | the epoch under torch's loader, agreed on by all worker processes |
 """

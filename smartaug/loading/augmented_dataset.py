@@ -4,8 +4,8 @@ What: albumentations, torchvision or any callable in front of a data set, its ra
 differ, epochs differ, and a seed repeats everything whatever the number of workers. When: a pipeline that stays on the
 CPU, or one that only a coreset shall go through; where a pipeline can be lifted (``lift=True``) that is faster.
 Cost: about 0.02 ms a sample for albumentations, 0.1 ms for others, whose global generators are forked and put back.
-A sample that a sampler hands out several times in an epoch looks the same each time, since workers do not know of each
-other's samples; what the loader runs (``lift=True``, ``augment=``) is drawn anew.
+A sample that a sampler hands out several times in an epoch is drawn anew each time under `smartaug.DataLoader`; under
+torch's it looks the same, since workers do not know of each other's samples.
 
 albumentations 2.0.8 by itself draws the same in all forked workers and, unless they persist, in all epochs; and
 ``Compose(seed=...)`` gives every transform the same seed, so that two flips always agree.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import get_spawning_popen
 from typing import Any
 
@@ -24,7 +24,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .. import draws
+from .._torch_fetch import batch_keys
+from ..pipeline.augmenting import streams_of
 from .per_sample import bound
+from .repeats import repeats_of
 from .shared_epoch import SharedEpoch
 
 
@@ -42,9 +45,11 @@ class AugmentedDataset(Dataset):
     joint: call ``transform`` and ``plain`` with the whole sample, as torchvision's v2 takes (image, mask).
     seed: an integer; None reads `torch.initial_seed()` now.
 
-    A draw is a function of (seed, epoch, index). The epoch is the number of passes of torch loaders begun, counted in
-    shared memory, or what ``set_epoch`` said last; `smartaug.DataLoader` and Accelerate say it. Other attributes are
-    those of ``dataset``. albumentations pipelines are copied at first use: the given one keeps its generators.
+    A draw is a function of (seed, epoch, index). `smartaug.DataLoader` sends the epoch with the indices, however the
+    dataset is wrapped. Under torch's loader it is the number of passes begun, counted in shared memory, or what
+    ``set_epoch`` said last; inside a wrapper (Subset) whose workers persist, ``set_epoch`` must be called before each
+    pass, else the worker raises RuntimeError. Other attributes are those of ``dataset``. Transforms are copied at first
+    use: the given ones keep their generators.
 
     Raises TypeError for a data set without indices, a transform that cannot be called, a mask of another type;
     ValueError for a mask of another length.
@@ -79,14 +84,27 @@ class AugmentedDataset(Dataset):
         self._selected = None if only is None else membership(only, len(dataset))
         self._bound: dict[str, Callable[[Any, Tensor], Any]] = {}
 
+    @property
+    def __class__(self) -> type:
+        """Its class. Torch asks for it when a pass begins, which is how passes are counted; see `SharedEpoch`."""
+        shared = self.__dict__.get("_epoch")
+        if shared is not None:
+            shared.begins()
+        return type(self)
+
+    @__class__.setter
+    def __class__(self, value: type) -> None:
+        raise TypeError("the class of an AugmentedDataset cannot be set")
+
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``, also in workers that are already there."""
-        self._epoch.tell(epoch)
+        self._epoch.set_next(epoch)
 
     @property
     def epoch(self) -> int:
-        """The epoch that is drawn for: that of the running pass; outside of one what was told, else the latest."""
-        return self._epoch.current()
+        """The epoch that is drawn for: that of the running pass; outside of one what was set last, else the latest."""
+        keys, _ = batch_keys()
+        return self._epoch.current() if keys is None else keys.drawn.epoch
 
     @property
     def why_not_lifted(self) -> str | None:
@@ -121,14 +139,30 @@ class AugmentedDataset(Dataset):
         return number % len(self)
 
     def _augmented(self, numbers: list[int], samples: Sequence[Any]) -> list[Any]:
+        keys, asked = batch_keys()
+        drawn = None if keys is None else keys.drawn
+        epoch = self._epoch.current() if drawn is None else drawn.epoch
+        before = None if keys is None else repeats_of(self, numbers, keys, asked)
         index = torch.tensor(numbers, dtype=torch.int64, device="cpu")
-        keys = draws.key(self.seed, self._epoch.current(), index)
+        stream = draws.key(self.seed, epoch, streams_of(index, before))
         chosen = [True] * len(numbers) if self._selected is None else self._selected[index].tolist()
+        if drawn is not None and drawn.plain:
+            chosen = self._unaugmented(len(numbers))
         made = []
-        for sample, key, selected in zip(samples, keys[:, None], chosen, strict=True):
+        for sample, key, selected in zip(samples, stream[:, None], chosen, strict=True):
             name = "transform" if selected else "plain"
             made.append(sample if getattr(self, name) is None else self._call(name)(sample, key))
         return made
+
+    def _unaugmented(self, count: int) -> list[bool]:
+        """None of ``count`` samples is augmented: a plain pass of the loader."""
+        if self.only is None:
+            raise RuntimeError(
+                "loader.plain() cannot leave out the transform of an AugmentedDataset, since only its user knows what "
+                "its samples need instead; evaluate with a loader over the dataset inside it and a transform without "
+                "random parts"
+            )
+        return [False] * count
 
     def _call(self, name: str) -> Callable[[Any, Tensor], Any]:
         if name not in self._bound:
@@ -180,10 +214,16 @@ def membership(only: Any, size: int) -> Tensor:
     return mask
 
 
-def tell_epoch(dataset: Any, epoch: int) -> None:
-    """Say the epoch to every `AugmentedDataset` in ``dataset``, through Subset, ConcatDataset and the like."""
+def augmented_in(dataset: Any) -> Iterator[AugmentedDataset]:
+    """Every `AugmentedDataset` in ``dataset``, through Subset, ConcatDataset and the like."""
     if isinstance(dataset, AugmentedDataset):
-        dataset.set_epoch(epoch)
+        yield dataset
     if isinstance(dataset, Dataset):
         for inner in (getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())):
-            tell_epoch(inner, epoch)
+            yield from augmented_in(inner)
+
+
+def set_epoch_of(dataset: Any, epoch: int) -> None:
+    """Set the epoch of every `AugmentedDataset` in ``dataset``."""
+    for part in augmented_in(dataset):
+        part.set_epoch(epoch)

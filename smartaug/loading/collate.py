@@ -61,9 +61,11 @@ class Pending(metaclass=_SaysWhatToDo):
                     "Collate alive while its batches are used. Or it came from another process, whose stages are not "
                     f"here. {_DISPATCHER}"
                 )
-            running = pipeline.passes.of(self.source.token)
+            progress = pipeline.epochs.of(self.source)
             where = None if device is None or pipeline.device is not None else torch.device(device)
-            self._opened, self._is_open = pipeline.run(self.data, self.source.index, running, where), True
+            before = progress.before(self.source) if pipeline.steps else None
+            self._opened = pipeline.run(self.data, self.source.index, progress, where, before)
+            self._is_open = True
             self.data = None
         return self._opened
 
@@ -148,7 +150,7 @@ class Collate:
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``; for resumed runs, whose framework cannot tell a collate function."""
-        self._own().passes.tell(epoch)
+        self._own().epochs.set_next(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "pipeline": None}  # workers collate; stages run in the main process
@@ -169,12 +171,12 @@ class Collate:
 
         A state from between two epochs has the one that ended: after loading it, say ``set_epoch(epoch + 1)``.
         """
-        return {"epoch": max(self._own().passes.epoch, 0), "stages": self._own().state_dict()}
+        return {"epoch": max(self._own().epochs.epoch, 0), "stages": self._own().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave; the next pass has its epoch."""
         self._own().load_state_dict(state["stages"])
-        self._own().passes.tell(state["epoch"])
+        self._own().epochs.set_next(state["epoch"])
 
     def _own(self) -> Pipeline:
         if self.pipeline is None:

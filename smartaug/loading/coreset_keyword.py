@@ -42,7 +42,7 @@ def coreset_sampler(
         dataset=dataset,
         shuffle=bool(shuffle),
         seed=pipeline.seed,
-        passes=pipeline.passes,
+        counter=pipeline.epochs,
         base=base,
         reading=reading,
     )

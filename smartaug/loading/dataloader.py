@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
@@ -13,18 +14,42 @@ from .._leaves import Specs, Targets
 from ..lift.datasets import Watched
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
+from ..pipeline.plain import preparing
 from ..pipeline.settings import KEYWORDS, Settings, Views
 from ..pipeline.stages import classes_of
-from .augmented_dataset import tell_epoch
+from .augmented_dataset import set_epoch_of
 from .collate import Collate
 from .coreset_keyword import coreset_sampler, coreset_selections
 from .iterator import BatchIterator
 from .lift_keyword import lifted_dataset
-from .order import Listening, Record, Recorded, forward_epoch
+from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
+from .plain import plain_batches, plain_length
 from .resume import restore, saved
 from .sampler import CoresetSampler, Share
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _with_stages(Generic[P, R]):
+    """A method that a loader without stages does not have: Lightning saves whatever has ``state_dict``, and such a
+    loader has as little of it as torch's."""
+
+    def __init__(self, method: Callable[Concatenate[Any, P], R]) -> None:
+        self._method = method
+        self.__doc__, self.__wrapped__ = method.__doc__, method
+
+    @overload
+    def __get__(self, loader: None, kind: type) -> Callable[Concatenate[Any, P], R]: ...
+    @overload
+    def __get__(self, loader: object, kind: type) -> Callable[P, R]: ...
+    def __get__(self, loader: Any, kind: type) -> Any:
+        if loader is None:
+            return self._method
+        if loader._pipeline is None:
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {self._method.__name__!r}")
+        return self._method.__get__(loader, kind)
 
 
 class DataLoader(TorchDataLoader[T]):
@@ -61,9 +86,21 @@ class DataLoader(TorchDataLoader[T]):
     the number of passes begun, or what `set_epoch` said last.
     """
 
+    lift: bool
+    augment: Any
+    reweight: Any
+    coreset: Any
+    device: torch.device | str | None
+    seed: int | None
+    inputs: Specs
+    target: Targets
+    views: Views | None
+    still: Specs
+    returns: str
     _pipeline: Pipeline | None = None
-    _record: Record | None = None
+    _order: SamplerState | None = None
     _watched: Watched | None = None
+    _preparing: Pipeline | None = None  # the stages of plain passes, while `plain` is on
 
     def __init__(
         self,
@@ -155,21 +192,27 @@ class DataLoader(TorchDataLoader[T]):
             pipeline.weight_of = self.sampler.weight_of
         own_batches: Any = self.batch_sampler
         if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
-            own_batches.sampler = Listening(own_batches.sampler, pipeline.passes, pipeline.selections)
-            own_batches.set_epoch = pipeline.passes.tell  # Accelerate's seedable sampler replaces the one just set
+            own_batches.sampler = SamplerProxy(own_batches.sampler, pipeline.epochs, pipeline.selections)
+            own_batches.set_epoch = pipeline.epochs.set_next  # Accelerate's seedable sampler replaces the one just set
         sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
-        self._record = Record(getattr(source, "generator", None) for source in sources)
+        generators = (getattr(source, "generator", None) for source in sources)
+        seed = pipeline.seed if pipeline.lifted is not None else _no_seed  # what stays in the workers draws from it
+        self._order = SamplerState(generators, pipeline.epochs, seed)
 
     @property
     def _index_sampler(self) -> Any:
+        if self._order is None:
+            return super()._index_sampler
+        return ResumableSampler(self._plain_index_sampler(), self._order)
+
+    def _plain_index_sampler(self) -> Any:
+        """Torch's own index sampler, of this rank's part of a coreset."""
         sampler = super()._index_sampler
-        if self._record is None:
-            return sampler
         share = self._share()
         if share is not None:
             own: Any = self.batch_sampler
             sampler = share if own is None else BatchSampler(share, own.batch_size, own.drop_last)
-        return Recorded(sampler, self._record)
+        return sampler
 
     def _share(self) -> Share | None:
         """This rank's part of a subset; None in a single process, and for samplers of the user's."""
@@ -182,22 +225,42 @@ class DataLoader(TorchDataLoader[T]):
         return share
 
     def __iter__(self) -> Any:
-        if self._pipeline is None or self._record is None:
+        if self._pipeline is None or self._order is None:
             return super().__iter__()
         if self._watched is not None:
             self._watched.check()
+        if self._preparing is not None:
+            return plain_batches(self, self._preparing, max(self._pipeline.epochs.epoch, 0))
+        self._order.begin_iterator(self._plain_index_sampler())
+        upcoming = self._pipeline.epochs.upcoming
         if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
-            self._pipeline.selections.of(self._pipeline.passes.upcoming)
-        tell_epoch(self.dataset, self._pipeline.passes.upcoming)
-        self._record.waiting = None
-        if self._record.resume is None:
-            self._record.waiting = self._record.own_states()
-            batches = super().__iter__()
-        else:  # the interrupted pass has drawn its worker seed already
-            untouched = torch.get_rng_state()
-            batches = super().__iter__()
-            torch.set_rng_state(untouched)
-        return BatchIterator(batches, self._pipeline, self._record, ahead=self.num_workers > 0 and self.pin_memory)
+            self._pipeline.selections.of(upcoming)
+        set_epoch_of(self.dataset, upcoming)
+        batches = super().__iter__()
+        self._order.iterator_made()
+        return BatchIterator(batches, self._pipeline, ahead=self.num_workers > 0 and self.pin_memory)
+
+    def __len__(self) -> int:
+        return super().__len__() if self._preparing is None else plain_length(self)
+
+    @contextmanager
+    def plain(self) -> Iterator[DataLoader[T]]:
+        """Passes for evaluation: ``with loader.plain(): evaluate(loader)``.
+
+        Inside, a pass gives all samples of the dataset in their order, whatever the sampler and the coreset: not
+        augmented, without weights; the stages only convert, normalise and, where they change the size, resize the whole
+        image. Transforms that the dataset runs per sample are its own, and run as ever. Such a pass counts as no epoch,
+        draws from no generator of yours, and `state_dict` does not know of it. Without stages it is a pass as any.
+
+        Raises ValueError for a ``batch_sampler`` without an attribute ``batch_size``; RuntimeError where an
+        `AugmentedDataset` cannot leave its transform out.
+        """
+        before = self._preparing
+        self._preparing = None if self._pipeline is None else preparing(self._pipeline)
+        try:
+            yield self
+        finally:
+            self._preparing = before
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in KEYWORDS and self._pipeline is not None:
@@ -207,12 +270,12 @@ class DataLoader(TorchDataLoader[T]):
     # --- epochs, figures, state --------------------------------------------------------------------------------------
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``, for the stages, and for a sampler or data set that wants to know."""
-        tell_epoch(self.dataset, epoch)
-        for listener in (self.sampler, self.batch_sampler):
-            forward_epoch(listener, epoch)
+        """The next pass is epoch ``epoch``, for the stages, and for a sampler or dataset that wants to know."""
+        set_epoch_of(self.dataset, epoch)
+        for sampler in (self.sampler, self.batch_sampler):
+            give_epoch(sampler, epoch)
         if self._pipeline is not None:
-            self._pipeline.passes.tell(epoch)
+            self._pipeline.epochs.set_next(epoch)
 
     def steps(self, epochs: int) -> int:
         """The number of batches in the first ``epochs`` epochs, for learning-rate schedules.
@@ -239,27 +302,29 @@ class DataLoader(TorchDataLoader[T]):
         """A table of the stages: where each runs, and why."""
         return "no stages: torch's own loader" if self._pipeline is None else self._pipeline.explain()
 
-    def __getattr__(self, name: str) -> Any:
-        # Lightning saves whatever has state_dict; without stages we have as little of it as torch's loader
-        if name in ("state_dict", "load_state_dict") and self._pipeline is not None:
-            return getattr(self, f"_{name}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def _state_dict(self, record: bool = True) -> dict[str, Any]:
+    @_with_stages
+    def state_dict(self, record: bool = True) -> dict[str, Any]:
         """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming.
 
-        record=False leaves out records of the size of the dataset (what a coreset observed).
+        record=False leaves out records of the size of the dataset (what a coreset observed). A pass that was broken off
+        is still the current one. Raises RuntimeError in mid-epoch of an IterableDataset, and with in_order=False.
         """
-        return saved(self, super()._index_sampler, *self._own(), record=record)
+        return saved(self, self._plain_index_sampler(), *self._own(), record=record)
 
-    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was called: the next pass goes on after the batches already handed out."""
-        restore(self, state, *self._own())
+    @_with_stages
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Continue where `state_dict` was called: the next pass goes on after the batches already handed out.
 
-    def _own(self) -> tuple[Pipeline, Record]:
-        if self._pipeline is None or self._record is None:
-            raise AttributeError("state_dict needs one of lift=, augment=, reweight=, coreset=")
-        return self._pipeline, self._record
+        Raises ValueError where the state was made by a loader of other stages, another seed or another dataset, naming
+        what differs; strict=False takes over what fits all the same. Raises RuntimeError where the order of an epoch
+        that has begun cannot be drawn again.
+        """
+        restore(self, state, *self._own(), strict=strict)
+
+    def _own(self) -> tuple[Pipeline, SamplerState]:
+        assert self._pipeline is not None
+        assert self._order is not None
+        return self._pipeline, self._order
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -268,6 +333,11 @@ class DataLoader(TorchDataLoader[T]):
             if hasattr(self.coreset, "attach"):
                 reading = {"collate_fn": self.collate_fn.inner, **self._pipeline.settings.reading()}
                 self.coreset.attach(self.dataset, **reading)
+
+
+def _no_seed() -> int:
+    """Nothing in the workers draws."""
+    return 0
 
 
 def _shared(earlier: Collate | None, settings: Settings, lifted: Lifted | None) -> Pipeline | None:

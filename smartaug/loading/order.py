@@ -1,4 +1,4 @@
-"""Which samples come when: recording a sampler's order so that it can be resumed, and listening for its epoch.
+"""Which samples come when: a sampler whose order can be resumed, and one that passes on the epoch it is given.
 
 torch draws the order; we only note the state of its generators when a pass begins. Resuming puts them back, drops the
 index lists already handed out (no sample is loaded), and leaves the global generator as it was. A checksum of the order
@@ -7,47 +7,64 @@ notices samplers that do not repeat themselves.
 
 from __future__ import annotations
 
-import itertools
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .._ranks import here
-from ..pipeline.passes import Passes
+from .._torch_fetch import Drawn, carrying, integers
+from ..pipeline.epochs import EpochCounter, EpochProgress, Repeats
 from ..pipeline.selection import Selections
 
+_END = object()
 
-class Pass:
-    """One pass over the sampler: generator states at its start, a running checksum of the order, batches handed out.
 
-    told: the epoch that the sampler itself had, or None where it has none. samples: as many as the batches had.
-    skipped: the index lists of the batches handed out before the pass was resumed, until somebody takes them.
+class SamplerPosition:
+    """Where one pass over the sampler is: generator states at its start, a running checksum of the order, batches
+    handed out.
+
+    sampler_epoch: the epoch that the sampler itself had, or None where it has none. progress: the pass, as stages know
+    it. exhausted: the sampler has no more. ended: the iterator has said so.
     """
 
-    def __init__(self, states: list[Tensor], told: int | None, handed: int = 0, samples: int = 0) -> None:
-        self.states, self.told, self.handed, self.samples = states, told, handed, samples
-        self.skipped: list[Any] = []
+    def __init__(self, states: list[Tensor], sampler_epoch: int | None, handed: int = 0) -> None:
+        self.states, self.sampler_epoch, self.handed = states, sampler_epoch, handed
         self.checksums = [0]  # checksums[k]: of the first k index lists
-        self.epoch: int | None = None
-        self.ended = False
+        self.repeats = Repeats()
+        self.progress = EpochProgress(0, 0)
+        self.samples = 0  # as many as the batches handed out had
+        self.length: int | None = None
+        self.exhausted = self.ended = False
 
-    def note(self, keys: Any) -> None:
-        """Take the next index list into the checksum."""
+    def note(self, keys: Any) -> list[int] | None:
+        """Take the next index list into the checksum; how often each of its samples came before, None for never."""
         self.checksums.append(zlib.crc32(repr(keys).encode(), self.checksums[-1]))
+        return self.repeats.before(integers(keys) or [])
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left: the iterator has ended, or all that the sampler had was handed out."""
+        return self.ended or (self.exhausted and self.handed == len(self.checksums) - 1)
 
 
-class Record:
+class SamplerState:
     """What the loader and torch's iterators share about the order. It must not know the loader: a cycle from torch's
     iterator to the loader would let forked workers collect persistent workers."""
 
-    def __init__(self, generators: Iterable[torch.Generator | None]) -> None:
+    def __init__(
+        self, generators: Iterable[torch.Generator | None], counter: EpochCounter, seed: Callable[[], int]
+    ) -> None:
         self.own = list({id(g): g for g in generators if g is not None}.values())  # the loader's and its samplers'
-        self.latest: Pass | None = None
-        self.resume: Mapping[str, Any] | None = None
-        self.waiting: list[Tensor] | None = None  # own states before a pass that has handed nothing out yet
+        self.counter, self.seed = counter, seed
+        self.latest: SamplerPosition | None = None
+        self.resume: Mapping[str, Any] | None = None  # a loaded state, until its pass begins
+        self.waiting = False  # an iterator was made, and its pass has not begun
+        self.has_worker_seed = False  # the next iterator of torch's must not draw a seed for its workers
+        self._replayed: tuple[SamplerPosition, Iterator[Any], Mapping[str, Any]] | None = None
+        self._before_seed: list[Tensor] | None = None
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -58,80 +75,128 @@ class Record:
         """Between passes: the states of the loader's own generators; the global one is the user's to keep."""
         return [generator.get_state() for generator in self.own]
 
-    def put_own(self, states: list[Tensor]) -> None:
-        """Put back what `own_states` gave."""
-        self._put(self.own, states)
+    @property
+    def unbegun(self) -> Mapping[str, Any] | None:
+        """The state that was loaded, while no pass has begun since."""
+        return self.resume if self._replayed is None else self._replayed[2]
 
-    def put_all(self, states: list[Tensor]) -> None:
-        """Put back the states that a pass began with."""
-        self._put(self.generators, states)
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``state``, in mid-epoch or between two epochs."""
+        self.latest, self._replayed, self.waiting = None, None, False
+        self.resume = state if state["begun"] else None
+        self.has_worker_seed = state["has_worker_seed"]
+        if self.resume is None:
+            _put(self.own, state["generators"])
 
-    def _put(self, generators: list[torch.Generator], states: list[Tensor]) -> None:
-        if len(states) != len(generators):
-            raise RuntimeError(
-                "the loader's state was saved with other generators; build it with the same generator= and sampler="
-            )
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    def begin_iterator(self, sampler: Any) -> None:
+        """Before an iterator of torch's is made: find the place in the order that a loaded state names.
 
+        Where the interrupted pass has nothing left it is over, and the next one begins.
+        """
+        self.waiting = True
+        resume, self.resume = self.resume, None
+        if resume is not None:
+            position, lists = self._replay(sampler, resume)
+            first = next(lists, _END)
+            if first is _END:
+                self._begun(position, sampler, resume)
+                position.ended = True
+            else:
+                self._replayed = position, _chained(first, lists), resume
+        if self._replayed is not None or self.has_worker_seed:  # the interrupted run had drawn it already
+            self._before_seed = [generator.get_state() for generator in self.generators]
+        self.has_worker_seed = False
 
-class Recorded:
-    """A sampler whose passes are noted in ``record``; the first pass after a resume continues where it was."""
+    def iterator_made(self) -> None:
+        """After that: give back the seed of the workers, unless the pass has begun, which did so."""
+        before, self._before_seed = self._before_seed, None
+        if before is not None:
+            _put(self.generators, before)
 
-    def __init__(self, sampler: Any, record: Record) -> None:
-        self.sampler, self.record = sampler, record
-        self.latest: Pass | None = None
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[Any]:
-        record = self.record
-        resume, record.resume = record.resume, None
-        if resume is None:
-            states = [generator.get_state() for generator in record.generators]
-            self.latest = record.latest = Pass(states, told_epoch(self.sampler))
-            lists = iter(self.sampler)
+    def begin_pass(self, sampler: Any) -> tuple[SamplerPosition, Iterator[Any]]:
+        """A pass over ``sampler`` begins: its position, and the index lists to come."""
+        self.iterator_made()
+        self.waiting, resume = False, None
+        if self._replayed is not None:
+            (position, lists, resume), self._replayed = self._replayed, None
         else:
-            handed, samples = resume["batches"], resume.get("samples", 0)
-            self.latest = record.latest = Pass(list(resume["generators"]), told_epoch(self.sampler), handed, samples)
-            lists = self._replay(resume, self.latest)
-        for keys in lists:
-            self.latest.note(keys)
-            yield keys
+            states = [generator.get_state() for generator in self.generators]
+            position, lists = SamplerPosition(states, epoch_of(sampler)), iter(sampler)
+        first = next(lists, _END)  # the sampler starts while its epoch still is the upcoming one
+        position.length = _length(sampler)
+        self._begun(position, sampler, resume)
+        return position, (iter(()) if first is _END else _chained(first, lists))
 
-    def _replay(self, state: Mapping[str, Any], latest: Pass) -> Iterator[Any]:
+    def _begun(self, position: SamplerPosition, sampler: Any, resume: Mapping[str, Any] | None) -> None:
+        """Count the pass; after a resume, what `set_epoch` had said of the one that follows it is said again."""
+        position.progress = self.counter.begin(position.samples)
+        self.latest = position
+        if resume is None:
+            return
+        if resume["sampler_next_epoch"] is not None:
+            for source in (sampler, getattr(sampler, "sampler", None)):
+                give_epoch(source, resume["sampler_next_epoch"])
+        self.counter.next = resume["next_epoch"]
+
+    def _replay(self, sampler: Any, state: Mapping[str, Any]) -> tuple[SamplerPosition, Iterator[Any]]:
+        """The position that ``state`` names, and the index lists after it; the global generator stays as it is."""
+        position = SamplerPosition(list(state["generators"]), epoch_of(sampler), state["batches"])
+        position.samples = state["samples"]
         untouched = torch.get_rng_state()
         try:
-            self.record.put_all(state["generators"])
-            lists = iter(self.sampler)
-            for keys in itertools.islice(lists, state["batches"]):
-                latest.note(keys)
-                latest.skipped.append(keys)
+            _put(self.generators, state["generators"])
+            lists, drawn = iter(sampler), 0
+            while drawn < state["batches"] and (keys := next(lists, _END)) is not _END:
+                position.note(keys)
+                drawn += 1
+            first = next(lists, _END)  # a sampler that starts only now needs these generators, too
         finally:
             torch.set_rng_state(untouched)
         # Lightning gives every rank the state of rank 0, whose order only rank 0 can check
-        same_order = state["rank"] != here()[0] or latest.checksums[-1] == state["checksum"]
-        if len(latest.checksums) <= state["batches"] or not same_order:
-            source = getattr(self.sampler, "sampler", self.sampler)
+        same_order = state["rank"] != here()[0] or position.checksums[-1] == state["checksum"]
+        if drawn < state["batches"] or not same_order:
+            source = getattr(sampler, "sampler", sampler)
             raise RuntimeError(
                 f"the sampler {source.__class__.__name__} did not repeat its order, so the epoch cannot be resumed: "
                 "it draws from something else than torch's global generator or its own `generator`, the dataset has "
                 "changed, or set_epoch differs. Give it a torch.Generator, or resume at an epoch's start"
             )
-        return lists
+        return position, (iter(()) if first is _END else _chained(first, lists))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_replayed": None}
 
 
-class Listening:
-    """Stands in for a sampler inside torch's BatchSampler, to hear the epoch that frameworks tell only there, and to
+class ResumableSampler:
+    """A sampler whose passes are noted in ``state``, and whose batches say in which pass they were drawn; the first
+    pass after a resume continues where it was."""
+
+    def __init__(self, sampler: Any, state: SamplerState) -> None:
+        self.sampler, self.state = sampler, state
+        self.position: SamplerPosition | None = None
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        position, lists = self.state.begin_pass(self.sampler)
+        self.position, progress, seed = position, position.progress, self.state.seed()
+        for keys in lists:
+            before = position.note(keys)
+            yield carrying(keys, Drawn(progress.number, progress.epoch, seed, before))
+        position.exhausted = True
+
+
+class SamplerProxy:
+    """Stands in for a sampler inside torch's BatchSampler, to get the epoch that frameworks set only there, and to
     select what is augmented before a pass begins.
 
     It is the sampler in all else: attributes, length, order, and what isinstance says. What is set on it is set on the
     sampler: Accelerate gives its ranks one order by setting ``generator``.
     """
 
-    def __init__(self, sampler: Any, passes: Passes, selections: Selections | None = None) -> None:
-        self._sampler, self._passes, self._selections = sampler, passes, selections
+    def __init__(self, sampler: Any, counter: EpochCounter, selections: Selections | None = None) -> None:
+        self._sampler, self._counter, self._selections = sampler, counter, selections
 
     @property
     def __class__(self) -> type:
@@ -143,7 +208,7 @@ class Listening:
 
     def __iter__(self) -> Iterator[Any]:
         if self._selections is not None:  # before workers load a sample that a selection concerns
-            self._selections.of(self._passes.upcoming)
+            self._selections.of(self._counter.upcoming)
         return iter(self._sampler)
 
     def __len__(self) -> int:
@@ -151,26 +216,26 @@ class Listening:
 
     def set_epoch(self, epoch: int) -> None:
         """Pass the epoch on, to the sampler and to the stages."""
-        self._passes.tell(epoch)
-        forward_epoch(self._sampler, epoch)
+        self._counter.set_next(epoch)
+        give_epoch(self._sampler, epoch)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_sampler", "_passes", "_selections"):  # not there yet while unpickling
+        if name in ("_sampler", "_counter", "_selections"):  # not there yet while unpickling
             raise AttributeError(name)
         return getattr(self._sampler, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("_sampler", "_passes", "_selections", "__class__"):
+        if name in ("_sampler", "_counter", "_selections", "__class__"):
             object.__setattr__(self, name, value)
         else:
             setattr(self._sampler, name, value)
 
     def __reduce__(self) -> tuple:
-        return Listening, (self._sampler, self._passes, self._selections)
+        return SamplerProxy, (self._sampler, self._counter, self._selections)
 
 
-def told_epoch(sampler: Any) -> int | None:
-    """The epoch that a sampler, or the one inside a batch sampler, was told last; None where it keeps none."""
+def epoch_of(sampler: Any) -> int | None:
+    """The epoch that a sampler, or the one inside a batch sampler, was given last; None where it keeps none."""
     for source in (sampler, getattr(sampler, "sampler", None)):
         epoch = getattr(source, "epoch", None)
         if isinstance(epoch, int):
@@ -178,8 +243,29 @@ def told_epoch(sampler: Any) -> int | None:
     return None
 
 
-def forward_epoch(sampler: Any, epoch: int) -> None:
-    """Tell the epoch to a sampler that wants to know it (DistributedSampler)."""
-    tell = getattr(sampler, "set_epoch", None)
-    if callable(tell):
-        tell(epoch)
+def give_epoch(sampler: Any, epoch: int) -> None:
+    """Set the epoch of a sampler that wants to know it (DistributedSampler)."""
+    give = getattr(sampler, "set_epoch", None)
+    if callable(give):
+        give(epoch)
+
+
+def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _put(generators: list[torch.Generator], states: list[Tensor]) -> None:
+    if len(states) != len(generators):
+        raise RuntimeError(
+            "the loader's state was saved with other generators; build it with the same generator= and sampler="
+        )
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
+
+
+def _length(sampler: Any) -> int | None:
+    try:
+        return len(sampler)
+    except (TypeError, NotImplementedError):
+        return None

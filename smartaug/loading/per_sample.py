@@ -3,13 +3,15 @@
 | transform | gets | its draws |
 |---|---|---|
 | albumentations' | ``image=`` and what moves with it | its own generators, shared by all its children |
-| any other | the image, or the whole sample | torch, `random` and NumPy, forked and put back |
+| any other | the image, or the whole sample | torch, `random`, NumPy and generators that it holds, put back |
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -21,6 +23,8 @@ from torch import Tensor
 from .. import _leaves as leaves
 from .. import draws
 from ..augment.foreign import forked_rng
+from ..augment.generators import Generators
+from ..warnings import NoEffectWarning
 
 ROOTS = ("albumentations", "albumentationsx")
 _CPU = torch.device("cpu")
@@ -36,7 +40,13 @@ def bound(transform: Callable[..., Any], joint: bool = False) -> Callable[[Any, 
 
 def is_albumentations(transform: Any) -> bool:
     """Whether it is called as albumentations pipelines are: ``transform(image=..., mask=...)``."""
-    return callable(getattr(transform, "set_random_state", None)) or _is_of_albumentations(transform)
+    return _takes_generators(transform) or _is_of_albumentations(transform)
+
+
+def _takes_generators(transform: Any) -> bool:
+    """Whether it has albumentations' ``set_random_state(random_generator, py_random)``; MONAI's is another."""
+    method = getattr(transform, "set_random_state", None)
+    return callable(method) and "py_random" in inspect.signature(method).parameters
 
 
 def _is_of_albumentations(transform: Any) -> bool:
@@ -44,15 +54,17 @@ def _is_of_albumentations(transform: Any) -> bool:
 
 
 class Other:
-    """torchvision transforms and any callable."""
+    """torchvision transforms, MONAI's, and any callable."""
 
     def __init__(self, transform: Callable[..., Any], joint: bool) -> None:
         self.transform, self.joint = transform, joint
+        self.generators = found_generators(transform)
 
     def __call__(self, sample: Any, key: Tensor) -> Any:
         """The sample after the transform."""
         place: leaves.Path = () if self.joint else image_place(sample)
-        with forked_rng(key, _CPU):
+        own = self.generators.seeded(int(key)) if self.generators else nullcontext()
+        with forked_rng(key, _CPU), own:
             return leaves.put(sample, place, self.transform(leaves.get(sample, place)))
 
 
@@ -61,8 +73,10 @@ class Albumentations:
 
     def __init__(self, transform: Any) -> None:
         self.transform = copy.deepcopy(transform)
-        self.seeds = callable(getattr(transform, "set_random_state", None))
-        self.forks = not (self.seeds and all(map(_draws_from_its_own, _parts(transform))))
+        self.seeds = _takes_generators(transform)
+        foreign = [part for part in _parts(self.transform) if not _draws_from_its_own(part)]
+        self.forks = not self.seeds or bool(foreign)
+        self.generators = found_generators(foreign)
         self.keys = _TARGETS | set(getattr(transform, "available_keys", ()))
 
     def __call__(self, sample: Any, key: Tensor) -> Any:
@@ -73,7 +87,8 @@ class Albumentations:
             self.transform.set_random_state(generator, random.Random(draws.mix(word + 1)))
         places = self._places(sample)
         given = {name: _array(leaves.get(sample, place), name) for name, place in places.items()}
-        with forked_rng(key, _CPU) if self.forks else nullcontext():
+        own = self.generators.seeded(word) if self.generators else nullcontext()
+        with forked_rng(key, _CPU) if self.forks else nullcontext(), own:
             made = self.transform(**given)
         for name, place in places.items():
             sample = leaves.put(sample, place, made[name])
@@ -95,6 +110,19 @@ class Albumentations:
                 'set give a dict that says what they are: {"image": ..., "mask": ..., "masks": [...]}'
             )
         return {"image": image, "mask": (masks[0],)} if masks else {"image": image}
+
+
+def found_generators(transform: Any) -> Generators:
+    """The generators that ``transform`` holds; a warning names what may draw and cannot be set."""
+    generators = Generators(transform)
+    if generators.unreached:
+        warnings.warn(
+            f"AugmentedDataset cannot set the state of {', '.join(generators.unreached)}, so a seed has no effect on "
+            "what is drawn from it; draw from random, NumPy, torch or a generator of theirs",
+            NoEffectWarning,
+            stacklevel=2,
+        )
+    return generators
 
 
 def image_place(sample: Any) -> leaves.Path:

@@ -52,7 +52,7 @@ RENAMED = {  # the old name, to the modules that share its contents now
     "coreset.uniform": "coreset.random_subset",
     "dataset": "loading.augmented_dataset",
     "demo": "cli.demo",
-    "fetch": "_torch_fetch pipeline.passes",
+    "fetch": "_torch_fetch pipeline.epochs",
     "grads_call": "grads.model_call",
     "grads_tangents": "grads.tangents",
     "head": "grads.last_layer",

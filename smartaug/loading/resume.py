@@ -2,6 +2,8 @@
 
 The order of the data stays torch's own draw. A state holds the generators' states from which the pass began and the
 number of batches handed out; resuming draws the same order and leaves out as many index lists, so no sample is loaded.
+A pass is over when its iterator has ended, or has handed out all that its sampler had: how long the next one will be
+does not matter.
 """
 
 from __future__ import annotations
@@ -13,96 +15,132 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from .._ranks import here
 from ..pipeline.pipeline import Pipeline
-from .order import Record, forward_epoch, told_epoch
+from .augmented_dataset import augmented_in
+from .order import SamplerPosition, SamplerState, epoch_of, give_epoch
 from .sampler import CoresetSampler
+from .state import VERSION, check_made_of, check_version, made_of
 
 
-def saved(loader: DataLoader, index_sampler: Any, pipeline: Pipeline, order: Record, *, record: bool) -> dict[str, Any]:
+def saved(
+    loader: DataLoader, index_sampler: Any, pipeline: Pipeline, order: SamplerState, *, record: bool
+) -> dict[str, Any]:
     """The state of ``loader``: tensors and plain values. index_sampler: torch's own, without our notes around it.
 
     record=False leaves out records of the size of the dataset.
     """
+    stages = pipeline.state_dict(record)
+    if order.unbegun is not None:  # loaded, and no pass begun since
+        return {**order.unbegun, "stages": stages}
     rank, ranks = here()
     state: dict[str, Any] = {
+        "version": VERSION,
+        "made_of": _made_of(loader, pipeline),
         "rank": rank,
         "ranks": ranks,
-        "epoch": pipeline.passes.upcoming,
+        "begun": False,
+        "epoch": pipeline.epochs.upcoming,
+        "next_epoch": None,
         "batches": 0,
         "samples": 0,
         "checksum": 0,
         "generators": order.own_states(),
-        "sampler_epoch": told_epoch(index_sampler),
+        "has_worker_seed": order.has_worker_seed or order.waiting or loader._iterator is not None,
+        "sampler_epoch": epoch_of(index_sampler),
+        "sampler_next_epoch": None,
         **_order_of(loader),
-        "stages": pipeline.state_dict(record),
+        "stages": stages,
     }
     current = order.latest
-    if order.resume is not None:  # loaded, and no pass begun since
-        return {**order.resume, "stages": state["stages"]}
-    if order.waiting is not None:  # a pass whose first batch is still to come: it begins anew
-        state["generators"] = order.waiting
-        return state
-    if current is None or current.ended or not 0 < current.handed < _length(loader):
+    if current is None or order.waiting or _over(loader, current):
         return state
     if isinstance(loader.dataset, IterableDataset):
+        if current.handed == 0:
+            return {**state, "epoch": current.progress.epoch, "has_worker_seed": True}  # it begins anew
         raise RuntimeError(
             "an IterableDataset cannot be resumed in mid-epoch: its position is its own; call state_dict() at the "
             "end of an epoch, or use a map-style dataset"
         )
-    if not loader.in_order:
+    if not loader.in_order and current.handed:
         raise RuntimeError(
             "with in_order=False it is unknown which batches were handed out; use in_order=True to resume in "
             "mid-epoch, or call state_dict() at the end of an epoch"
         )
-    state["epoch"] = pipeline.passes.upcoming if current.epoch is None else current.epoch
-    state["batches"], state["samples"] = current.handed, current.samples
-    state["checksum"], state["generators"] = current.checksums[current.handed], list(current.states)
-    state["sampler_epoch"] = current.told
-    return state
+    return {
+        **state,
+        "begun": True,
+        "epoch": current.progress.epoch,
+        "next_epoch": pipeline.epochs.next,
+        "batches": current.handed,
+        "samples": current.samples,
+        "checksum": current.checksums[current.handed],
+        "generators": list(current.states),
+        "sampler_epoch": current.sampler_epoch,
+        "sampler_next_epoch": state["sampler_epoch"],
+    }
 
 
-def restore(loader: DataLoader, state: Mapping[str, Any], pipeline: Pipeline, order: Record) -> None:
+def restore(
+    loader: DataLoader, state: Mapping[str, Any], pipeline: Pipeline, order: SamplerState, *, strict: bool = True
+) -> None:
     """Continue where `saved` was called; raises ValueError or RuntimeError for states that do not fit ``loader``."""
-    missing = {"epoch", "batches", "generators", "stages", *_order_of(loader)} - set(state)
-    if missing:
-        raise ValueError(f"this is no state of a smartaug.DataLoader: it has no {', '.join(sorted(missing))}")
+    wanted = ("epoch", "batches", "generators", "stages", *_order_of(loader))
+    check_version(state, wanted)
+    state = _current(state)
+    _check_order(loader, state)
+    if strict:
+        check_made_of(state, pipeline, _made_of(loader, pipeline))
+    pipeline.load_state_dict(state["stages"])
+    if isinstance(loader.sampler, CoresetSampler):
+        loader.sampler.forget()
+    epoch = state["epoch"] if state["sampler_epoch"] is None else state["sampler_epoch"]
+    for sampler in (loader.sampler, loader.batch_sampler):
+        give_epoch(sampler, epoch)
+    pipeline.epochs.set_next(state["epoch"])  # last: a sampler's stand-in sets that of the stages, too
+    order.load(state)
+
+
+def _current(state: Mapping[str, Any]) -> dict[str, Any]:
+    """``state`` as this version has it; the first states said neither their version nor what is missing here."""
+    begun = state["batches"] > 0
+    missing = {"begun": begun, "next_epoch": None, "has_worker_seed": False, "sampler_next_epoch": None, "samples": 0}
+    return {**missing, **state}
+
+
+def _check_order(loader: DataLoader, state: Mapping[str, Any]) -> None:
+    """Raise a RuntimeError where the order of a pass that has begun cannot be drawn again by ``loader``."""
+    if not state["begun"]:
+        return
     if state["batches"] and (isinstance(loader.dataset, IterableDataset) or not loader.in_order):
         raise RuntimeError(
             "this state is from mid-epoch, which an IterableDataset or in_order=False cannot resume; "
             "use a map-style dataset with in_order=True"
         )
     ranks = here()[1]
-    if state["batches"] and state["ranks"] != ranks:
+    if state["ranks"] != ranks:
         raise RuntimeError(
             f"this state is from mid-epoch on {state['ranks']} ranks, and the shares of {ranks} are others; "
             f"resume on {state['ranks']}, or from a state taken at the end of an epoch"
         )
-    for name, own in _order_of(loader).items() if state["batches"] else ():
+    for name, own in _order_of(loader).items():
         if state[name] != own:
             raise RuntimeError(
                 f"this state is from mid-epoch with {name}={state[name]}, and this loader has {name}={own}, so the "
                 "epoch cannot be resumed; use the same, or a state taken at the end of an epoch"
             )
-    pipeline.load_state_dict(state["stages"])
-    if isinstance(loader.sampler, CoresetSampler):
-        loader.sampler.forget()
-    told = state["epoch"] if state["sampler_epoch"] is None else state["sampler_epoch"]
-    for listener in (loader.sampler, loader.batch_sampler):
-        forward_epoch(listener, told)
-    pipeline.passes.tell(state["epoch"])  # last: a sampler's stand-in tells the stages, too
-    order.latest, order.waiting = None, None
-    order.resume = dict(state) if state["batches"] else None
-    if not state["batches"]:
-        order.put_own(state["generators"])
+
+
+def _over(loader: DataLoader, position: SamplerPosition) -> bool:
+    """Whether nothing of the pass is left. A stream does not say what is left: then its own length does, if any."""
+    if isinstance(loader.dataset, IterableDataset) and position.length is not None:
+        return position.ended or position.handed >= position.length
+    return position.over
+
+
+def _made_of(loader: DataLoader, pipeline: Pipeline) -> dict[str, Any]:
+    return made_of(pipeline, loader.dataset, [part.seed for part in augmented_in(loader.dataset)])
 
 
 def _order_of(loader: DataLoader) -> dict[str, Any]:
     """What the order of the data depends on, besides the sampler."""
     size = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
     return {"batch_size": loader.batch_size, "drop_last": loader.drop_last, "dataset_size": size}
-
-
-def _length(loader: DataLoader) -> float:
-    try:
-        return len(loader)
-    except TypeError:  # an IterableDataset without a length
-        return float("inf")

@@ -16,7 +16,7 @@ from torch.utils.data import DistributedSampler, Sampler
 
 from .. import _ranks as ranks
 from .. import draws
-from ..pipeline.passes import Passes
+from ..pipeline.epochs import EpochCounter
 from ..pipeline.selection import CoresetLike, Selection, Selections, checked_selection
 
 
@@ -28,7 +28,7 @@ class CoresetSampler(DistributedSampler):
     mean 1, or None; `smartaug.DataLoader` puts them into ``Target.weight`` (torch's loader has no place for them).
     size: the dataset's length, needed with a coreset, or dataset: the dataset itself, whose labels the coreset then
     reads. seed: an integer, or a function that gives one at the first pass. The epoch is counted, or what ``set_epoch``
-    said last; passes: what counts it when that is somebody else's. base: a `DistributedSampler` of the user's whose
+    said last; counter: what counts it when that is somebody else's. base: a `DistributedSampler` of the user's whose
     rank, ranks, epoch, shuffle, seed and drop_last are followed. reading: how a coreset reads the dataset, see its
     ``attach``.
 
@@ -49,7 +49,7 @@ class CoresetSampler(DistributedSampler):
         dataset: Any = None,
         shuffle: bool = True,
         seed: int | Callable[[], int] = 0,
-        passes: Passes | None = None,
+        counter: EpochCounter | None = None,
         base: DistributedSampler | None = None,
         reading: dict[str, Any] | None = None,
     ) -> None:
@@ -60,7 +60,7 @@ class CoresetSampler(DistributedSampler):
         if base is not None:
             self.shuffle, self.drop_last = base.shuffle, base.drop_last
         self._followed = None if base is None else base.epoch
-        self._counts, self._passes = passes is None, passes or Passes()
+        self._counts, self._counter = counter is None, counter or EpochCounter()
         self.coreset: CoresetLike | None = None
         self._source: Selection | Selections
         if not isinstance(selected, CoresetLike):
@@ -79,11 +79,11 @@ class CoresetSampler(DistributedSampler):
     def epoch(self) -> int:  # type: ignore[override]
         """The epoch of the next pass."""
         self._follow()
-        return self._passes.upcoming
+        return self._counter.upcoming
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``."""
-        self._passes.tell(epoch)
+        self._counter.set_next(epoch)
         if self.base is not None:
             self.base.set_epoch(epoch)
             self._followed = self.base.epoch
@@ -91,7 +91,7 @@ class CoresetSampler(DistributedSampler):
     def _follow(self) -> None:
         if self.base is not None and self.base.epoch != self._followed:
             self._followed = self.base.epoch
-            self._passes.tell(self._followed)
+            self._counter.set_next(self._followed)
 
     @property
     def weighted(self) -> bool:
@@ -118,7 +118,7 @@ class CoresetSampler(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         self._follow()
-        epoch = self._passes.begin().epoch if self._counts else self._passes.upcoming
+        epoch = self._counter.begin().epoch if self._counts else self._counter.upcoming
         order = self.selection(epoch).indices
         if not self._restricts:
             order = torch.arange(self.size or 0, device="cpu")

@@ -1,12 +1,16 @@
-"""Which epoch a pass over a data set is, agreed on by all the worker processes that load it.
+"""Which epoch a pass over a dataset is, agreed on by all the worker processes that load it.
 
-Workers know their pass by what torch gives them: the base seed of the pass, the same in all its workers, and the
-fetcher, which persistent workers get anew for every pass. A table in shared memory says which epoch that pass is; the
-worker that comes first enters it. So it does not matter whether workers were forked or spawned, whether they persist,
-how many they are, and whether somebody says the epoch.
+For batches of our own loader the indices say it (see `_torch_fetch`); this is for torch's loader, of which we control
+only the dataset. A table in shared memory says which epoch each pass is. A pass is named by its iterator, which all of
+its processes know by the pipe between them, and by its number among that iterator's passes.
 
-The table is a log: rows of (owner, pass, fetcher, epoch), where owner is the process that iterates (ranks that share
-memory count by themselves), and the place of the next row.
+That number is known where torch asks the dataset for its class, as it does once a pass in the main process and in each
+worker (`begins`): so persistent workers count the passes that they sat out, too. It asks only the dataset that the
+loader was given. Where that is a wrapper (Subset), workers that do not persist serve one pass, and those that do know
+their pass by `set_next`, which must then be called before each pass; where it was not, the worker raises an error.
+
+The table is a log: rows of (owner, iterator, pass, epoch), where owner is the process that iterates (ranks that share
+memory count by themselves); then the place of the next row and how often `set_next` was called.
 """
 
 from __future__ import annotations
@@ -19,17 +23,19 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
-from .._torch_fetch import token
+from .._torch_fetch import Token, beginning, token
 
 _ROWS = 256  # with two rows an epoch, enough for 128 ranks in one shared memory
-_TOLD = -1  # in the place of the pass: this row is what `tell` said
+_NEXT = -1  # in the place of the iterator: this row is what `set_next` said
+_MAIN = -2  # in the place of the iterator: a pass in the main process, whose number is that of its fetcher
+_BY_NEXT = 1 << 32  # added to the number of a pass that is known by what `set_next` said
 
 
 class SharedEpoch:
-    """Numbers the passes over one data set; the object is shared with the workers it is sent to.
+    """Numbers the passes over one dataset; the object is shared with the workers it is sent to.
 
-    The first pass is epoch 0, each new one the next, or what ``tell`` said since. Outside of a torch loader `current`
-    is what was told last, else the epoch of the latest pass. A copy or an ordinary pickle counts by itself.
+    The first pass is epoch 0, each new one the next, or what ``set_next`` said since. Outside of a torch loader
+    `current` is what was said last, else the epoch of the latest pass. A copy or an ordinary pickle counts by itself.
     """
 
     def __init__(self) -> None:
@@ -42,41 +48,85 @@ class SharedEpoch:
         # a lock made for forking cannot be sent to a spawned process; that of the other kind starts a helper process
         self._only_for_forks = forked
         self._lock = multiprocessing.get_context("fork" if forked else "spawn").Lock()
-        self._seen: tuple[Any, int] = (None, 0)  # the pass this process is in, and its epoch
+        self._forget()
 
-    def tell(self, epoch: int) -> None:
+    def _forget(self) -> None:
+        """What one process knows for itself: nothing yet."""
+        self._seen: tuple[Any, int] = (None, 0)  # the pass this process is in, and its epoch
+        self._begun: dict[int, int] = {}  # in the main process: passes that each iterator began
+        self._worker_passes = 0  # in a worker: passes it was told of
+        self._by_next = -1  # in a worker: how often `set_next` had been called when its latest pass began
+
+    def set_next(self, epoch: int) -> None:
         """The next pass that this process begins is epoch ``epoch``."""
         with self._lock:
-            self._enter(os.getpid(), _TOLD, 0, int(epoch))
+            self._table[_ROWS, 1] += 1
+            self._enter(os.getpid(), _NEXT, 0, int(epoch))
+
+    def begins(self) -> None:
+        """Note a pass that torch's loader begins, when it asks for the class of the dataset."""
+        begun = beginning()
+        if begun is None:
+            return
+        if begun.worker:
+            self._worker_passes += 1
+            return
+        number = self._begun.pop(begun.loader, 0) + 1
+        self._begun[begun.loader] = number
+        if len(self._begun) > _ROWS:
+            del self._begun[next(iter(self._begun))]
+        with self._lock:
+            self._epoch_of(os.getpid(), begun.loader, number)
 
     def current(self) -> int:
-        """The epoch of the pass that asks: of the torch loader further up the stack, in a worker or not."""
-        owner, place, serial = _pass()
-        if place is None:
+        """The epoch of the pass that asks: of the torch loader further up the stack, in a worker or not.
+
+        Raises RuntimeError in a worker that cannot know its pass.
+        """
+        loading, owner = token(), _owner()
+        if loading is None:
             return max(self._latest(owner)[1], 0)
-        if self._seen[0] != (owner, place, serial):
+        if self._seen[0] != loading:
             with self._lock:
-                self._seen = (owner, place, serial), self._begun(owner, place, serial)
+                self._seen = loading, self._epoch_of(owner, *self._pass(loading))
         return self._seen[1]
 
-    def _begun(self, owner: int, place: int, serial: int) -> int:
-        """The epoch of that pass, which begins now unless another worker was here."""
+    def _pass(self, loading: Token) -> tuple[int, int]:
+        """The iterator and the number of the pass that a worker, or the main process, loads a sample for."""
+        if loading.worker < 0:
+            return _MAIN, loading.fetcher[1]
+        if self._worker_passes:
+            return loading.loader, self._worker_passes
+        if not loading.persistent:
+            return loading.loader, 1
+        said = int(self._table[_ROWS, 1])
+        if said == self._by_next:
+            raise RuntimeError(
+                "this AugmentedDataset lies inside another dataset, and its worker persists, so it cannot know which "
+                "pass torch's DataLoader is in; call set_epoch(epoch) on the AugmentedDataset before each pass, put "
+                "it outside: AugmentedDataset(Subset(dataset, indices), transform), or use smartaug.DataLoader"
+            )
+        self._by_next = said
+        return loading.loader, _BY_NEXT + said
+
+    def _epoch_of(self, owner: int, iterator: int, number: int) -> int:
+        """The epoch of that pass, which begins now unless it has."""
         rows = self._table[:_ROWS].tolist()
         for row in rows:
-            if row[:3] == [owner, place, serial]:
+            if row[:3] == [owner, iterator, number]:
                 return int(row[3])
-        told, epoch = self._latest(owner)
-        epoch = epoch if told else epoch + 1
-        self._enter(owner, place, serial, epoch)
+        said, epoch = self._latest(owner)
+        epoch = epoch if said else epoch + 1
+        self._enter(owner, iterator, number, epoch)
         return epoch
 
     def _latest(self, owner: int) -> tuple[bool, int]:
-        """Was it told, and which epoch: the newest row of ``owner``; −1 when there is none."""
+        """Was it said by `set_next`, and which epoch: the newest row of ``owner``; −1 when there is none."""
         rows, end = self._table.tolist(), int(self._table[_ROWS, 0])
         for age in range(1, _ROWS + 1):
             row = rows[(end - age) % _ROWS]
             if row[0] == owner:
-                return row[1] == _TOLD, row[3]
+                return row[1] == _NEXT, row[3]
         return False, -1
 
     def _enter(self, *row: int) -> None:
@@ -88,25 +138,25 @@ class SharedEpoch:
         if get_spawning_popen() is None:
             return {"epoch": self._latest(os.getpid())}
         if self._only_for_forks:
+            begun = self._begun
             self._set_up(forked=False)
+            self._begun = begun
         return {"table": self._table, "lock": self._lock}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "epoch" in state:
             SharedEpoch.__init__(self)
-            told, epoch = state["epoch"]
+            said, epoch = state["epoch"]
             if epoch >= 0:
-                self._enter(os.getpid(), _TOLD if told else 0, 0, epoch)
+                self._enter(os.getpid(), _NEXT if said else 0, 0, epoch)
             return
-        self._table, self._lock = state["table"], state["lock"]
-        self._only_for_forks, self._seen = False, (None, 0)
+        self._table, self._lock, self._only_for_forks = state["table"], state["lock"], False
+        self._forget()
 
 
-def _pass() -> tuple[int, int | None, int]:
-    """The process that iterates, and which of its passes loads: (pid, base seed or −2, serial of the fetcher)."""
-    worker, loading = get_worker_info(), token()
+def _owner() -> int:
+    """The process that iterates."""
     parent = multiprocessing.parent_process()
-    owner = os.getpid() if worker is None or parent is None else parent.pid or 0
-    if loading is None:
-        return owner, None, 0
-    return owner, -2 if worker is None else loading.loader, loading.fetcher[1]
+    if get_worker_info() is None or parent is None:
+        return os.getpid()
+    return parent.pid or 0

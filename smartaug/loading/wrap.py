@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from .._leaves import Specs, Targets
-from ..pipeline.passes import Running
+from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
 from ..pipeline.stages import classes_of
 from .collate import Collate, Pending
 from .dataloader import DataLoader
-from .order import forward_epoch
+from .order import give_epoch
+from .state import VERSION, check_made_of, check_version, made_of
 
 
 class Wrapped:
@@ -22,20 +23,21 @@ class Wrapped:
 
     def __init__(self, loader: Iterable, pipeline: Pipeline) -> None:
         self.loader, self._pipeline = loader, pipeline
-        self._running: Running | None = None  # the pass under way
+        self._progress: EpochProgress | None = None  # the pass under way
         self._resumed = 0  # samples that a resumed pass has handed out already
+        self._next_epoch: int | None = None  # what `set_epoch` had said of the pass after that
 
     def __iter__(self) -> Iterator[Any]:
-        self._running = running = None
+        self._progress = progress = None
         for data in self.loader:
             if isinstance(data, Pending):
                 raise TypeError("wrap got a loader that already is smartaug's; pass its stages to one of the two")
-            if running is None:  # the pass begins with its first batch, as in DataLoader
-                running = self._pipeline.passes.begin()
-                running.samples, self._resumed = self._resumed, 0
-            self._running = running  # the latest of several live ones
-            yield self._pipeline.run(data, None, running)
-        self._running = None
+            if progress is None:  # the pass begins with its first batch, as in DataLoader
+                progress = self._pipeline.epochs.begin(self._resumed)
+                self._pipeline.epochs.next, self._resumed, self._next_epoch = self._next_epoch, 0, None
+            self._progress = progress  # the latest of several live ones
+            yield self._pipeline.run(data, None, progress)
+        self._progress = None
         self._pipeline.readers.look(ended=True)
 
     def __len__(self) -> int:
@@ -43,10 +45,10 @@ class Wrapped:
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``, for the stages, the loader and its sampler."""
-        self._pipeline.passes.tell(epoch)
-        forward_epoch(self.loader, epoch)
+        self._pipeline.epochs.set_next(epoch)
+        give_epoch(self.loader, epoch)
         if not hasattr(self.loader, "set_epoch"):
-            forward_epoch(getattr(self.loader, "sampler", None), epoch)
+            give_epoch(getattr(self.loader, "sampler", None), epoch)
 
     def steps(self, epochs: int) -> int:
         """See `DataLoader.steps`."""
@@ -65,19 +67,29 @@ class Wrapped:
 
         In mid-epoch it is the running epoch; a wrapped loader that keeps no state begins that epoch anew.
         """
-        own, running = getattr(self.loader, "state_dict", None), self._running
+        own, progress, epochs = getattr(self.loader, "state_dict", None), self._progress, self._pipeline.epochs
         return {
-            "epoch": self._pipeline.passes.upcoming if running is None else running.epoch,
-            "samples": 0 if running is None or own is None else running.samples,
+            "version": VERSION,
+            "made_of": made_of(self._pipeline),
+            "epoch": epochs.upcoming if progress is None else progress.epoch,
+            "next_epoch": None if progress is None else epochs.next,
+            "samples": 0 if progress is None or own is None else progress.samples,
             "stages": self._pipeline.state_dict(),
             "loader": None if own is None else own(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Put back what `state_dict` gave.
+
+        Raises ValueError where the state is of other stages or another seed, or of a later version of smartaug;
+        strict=False takes it all the same, as far as it fits.
+        """
+        check_version(state, ("epoch", "samples", "stages", "loader"))
+        if strict:
+            check_made_of(state, self._pipeline, made_of(self._pipeline))
         self._pipeline.load_state_dict(state["stages"])
-        self._pipeline.passes.tell(state["epoch"])
-        self._running, self._resumed = None, state["samples"]
+        self._pipeline.epochs.set_next(state["epoch"])
+        self._progress, self._resumed, self._next_epoch = None, state["samples"], state.get("next_epoch")
         if state["loader"] is not None:
             self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
 

@@ -12,7 +12,8 @@
 | `readers` | whether anybody reads the weights and soft labels |
 | `criterion_arguments` | which of a criterion's arguments are the output and the target |
 | `selection` | which samples a coreset selects in an epoch |
-| `passes` | passes over the data and their epochs |
+| `epochs` | numbers the passes over the data |
+| `plain` | what is left of the stages where nothing is augmented |
 """
 
 from .pipeline import Pipeline

@@ -20,9 +20,9 @@ from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from ..warnings import warn
 from .augmenting import Augmented, Augmenting, Samples, streams_of
+from .epochs import EpochCounter, EpochProgress
 from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_among, repeated
 from .labelling import Labelling, no_tensor, stated_classes
-from .passes import Passes, Running
 from .places import Place, Places, find_places, is_label
 from .readers import Readers
 from .selection import Selections
@@ -91,7 +91,7 @@ class Pipeline:
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
         # called with every batch, its plans and epoch after the stages; again, without plans, when Loss settled weights
         self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
-        self.passes = Passes()
+        self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.seconds = 0.0
         self.readers = Readers()
@@ -124,12 +124,20 @@ class Pipeline:
             return torch.accelerator.current_accelerator() or torch.device("cpu")
         return torch.device("cpu")
 
-    def run(self, data: Any, index: list[int] | None, running: Running, device: torch.device | None = None) -> Any:
+    def run(
+        self,
+        data: Any,
+        index: list[int] | None,
+        progress: EpochProgress,
+        device: torch.device | None = None,
+        before: list[int] | None = None,
+    ) -> Any:
         """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch".
 
         index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
+        progress: of the pass that the batch is of. before: how often each row's sample came before in it, or None.
         """
-        started, epoch = time.perf_counter(), running.epoch
+        started, epoch = time.perf_counter(), progress.epoch
         rows_known = None if index is None else len(index)
         inputs = found_inputs(data, self.settings, rows_known, augmented=bool(self.steps))
         length = leaves.rows_of(inputs.given(data))
@@ -141,7 +149,7 @@ class Pipeline:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch)
-        samples = self._samples(index, length, running)
+        samples = self._samples(index, length, progress, before)
         data, made, keyed = self._augmented(data, inputs, label_path, samples, rows, device)
         if self.reweight is not None:
             for path in inputs.beside:
@@ -174,13 +182,15 @@ class Pipeline:
         self.seconds += time.perf_counter() - started
         return result
 
-    def _samples(self, index: list[int] | None, length: int, running: Running) -> Samples:
+    def _samples(
+        self, index: list[int] | None, length: int, progress: EpochProgress, before: list[int] | None
+    ) -> Samples:
         """The next ``length`` samples of a pass, by their dataset indices or, without them, by their count."""
-        count = range(running.samples, running.samples + length)
+        count = range(progress.samples, progress.samples + length)
         keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
-        running.samples += length
-        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
-        return Samples(keyed, streams, running.epoch)
+        progress.samples += length
+        streams = keyed if index is None else streams_of(keyed, before)
+        return Samples(keyed, streams, progress.epoch)
 
     def _augmented(
         self,
@@ -285,7 +295,7 @@ class Pipeline:
             return target
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         for watch in self.watchers:
-            watch(batch, [], self.passes.epoch)
+            watch(batch, [], self.epochs.epoch)
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key, target._mixed)
 
     def _hand_over(self, data: Any, paths: list[leaves.Path], batch: Batch) -> Any:
@@ -355,7 +365,7 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counts = {**self.counts, "fallbacks": self.weighing.fallbacks()}
-        figures: dict[str, Any] = {"epoch": max(self.passes.epoch, 0), **counts, "seconds": self.seconds}
+        figures: dict[str, Any] = {"epoch": max(self.epochs.epoch, 0), **counts, "seconds": self.seconds}
         for name in ("reweight", "coreset"):
             own = getattr(getattr(self, name), "stats", None)
             if own is not None:
@@ -392,7 +402,8 @@ class Pipeline:
         """Put back what `state_dict` gave."""
         self.seed.value = state["seed"]
         for name in ("reweight", "coreset"):
-            if name in state:
-                getattr(self, name).load_state_dict(state[name])
+            own = getattr(getattr(self, name), "load_state_dict", None)
+            if name in state and own is not None:
+                own(state[name])
         if self.selections is not None:
             self.selections.forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from .. import _leaves as leaves
 from .. import _ranks as ranks
 from .. import draws
 from .._labels import Kind, kind_of
+from .worker_reads import Stream, in_worker
 
 _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyond it they are read for every batch
 
@@ -52,6 +54,7 @@ class ValidationBatches:
         self._inputs: leaves.Specs = None  # how the loader reads its batches, which are like this set's
         self._target: leaves.Targets = None
         self._kept: tuple[Any, Tensor] | None = None
+        self._stream: Stream | None = None  # of batches that are read as they are needed
         self._classes: list[Tensor] = []
         self._orders: dict[tuple[int, int], list[int]] = {}
 
@@ -59,45 +62,30 @@ class ValidationBatches:
         """Read samples as a loader with these keywords does, where they have the parts that those name."""
         if (inputs, target) != (self._inputs, self._target):
             self._inputs, self._target = inputs, target
-            self._kept, self._classes = None, []
+            self._kept, self._classes, self._stream = None, [], None
 
     def batch(self, step: int, device: torch.device) -> tuple[Any, Tensor]:
         """(inputs, labels) number ``step`` on ``device``; several inputs as a dict of keywords or a tuple."""
         if not self._classes:
             self._read()
-        rank, world = ranks.here()
-        first = (step * world + rank) * self.size
-        rows = torch.tensor([self._row(slot) for slot in range(first, first + self.size)])
-        if self._kept is None:
-            inputs, target = self._collated(rows.tolist())
-        else:
+        if self._kept is not None:
+            rows = torch.tensor(self._rows(step))
             inputs, target = leaves.each(self._kept[0], lambda part: part[rows]), self._kept[1][rows]
+        else:
+            self._stream = self._stream or Stream(_batch_of(weakref.ref(self)), self.data)
+            inputs, target = self._stream(step)
         inputs = leaves.move(inputs, device, non_blocking=True)
         return leaves.transformed(inputs, self.transform), target.to(device, non_blocking=True)
 
-    def labels(self, rows: Sequence[int]) -> Tensor:
-        """The labels of these samples."""
-        return self._collated(rows)[1]
-
     def _collated(self, rows: Sequence[int]) -> tuple[Any, Tensor]:
         """The inputs and labels of these samples."""
-        batch = default_collate([self.data[row] for row in rows])
-        inputs = self._inputs if isinstance(self._inputs, (list, tuple)) or _has(batch, self._inputs) else None
-        paths = leaves.find_all_inputs(batch, inputs, images=False)
-        given = leaves.model_inputs(batch, inputs, paths)
-        named = self._target if _has(batch, self._target) else None
-        try:
-            found = leaves.find_targets(batch, paths, len(rows), named, needed="val_set")
-        except ValueError as error:
-            raise ValueError(f"{error}; or write val_set=TensorDataset(images, labels)") from error
-        target = leaves.get(batch, found[0]) if found else None
-        single = isinstance(given, Tensor) or isinstance(inputs, (list, tuple))
-        if not single or not isinstance(target, Tensor):
-            raise TypeError(
-                f"val_set must give samples with an input and a label, got {leaves.describe(batch)}; write "
-                "val_set=TensorDataset(images, labels)"
-            )
-        return given, target
+        return _collated(self.data, rows, self._inputs, self._target)
+
+    def _rows(self, step: int) -> list[int]:
+        """The samples of batch ``step``."""
+        rank, world = ranks.here()
+        first = (step * world + rank) * self.size
+        return [self._row(slot) for slot in range(first, first + self.size)]
 
     def _row(self, slot: int) -> int:
         """Slots go round the classes; each class is gone through in an order that is new every time."""
@@ -116,17 +104,20 @@ class ValidationBatches:
             self._kept = self.data
             labels = self.data[1]
         else:
-            tensors = [leaf for _, leaf in leaves.walk(self._collated([0]))]
-            bytes_each = sum(part.numel() * part.element_size() for part in tensors)
-            if bytes_each * self.count <= _KEPT_BYTES:
-                self._kept = self._collated(range(self.count))
-                labels = self._kept[1]
-            else:
-                labels = torch.cat([self._collated([row])[1] for row in range(self.count)])
+            inputs, labels = in_worker(self._inputs_labels, self.data)
+            self._kept = None if inputs is None else (inputs, labels)
         kind = kind_of(labels, criterion=self.criterion)
         alike = kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None
         labels = torch.zeros(len(labels)) if alike else class_of(labels, kind)
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
+
+    def _inputs_labels(self) -> tuple[Any, Tensor]:
+        """All inputs, None where they are too many to be kept, and all labels."""
+        tensors = [leaf for _, leaf in leaves.walk(self._collated([0]))]
+        bytes_each = sum(part.numel() * part.element_size() for part in tensors)
+        if bytes_each * self.count <= _KEPT_BYTES:
+            return self._collated(range(self.count))
+        return None, torch.cat([self._collated([row])[1] for row in range(self.count)])
 
     def warn_if_shared(self, training: Any, method: str) -> None:
         """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
@@ -140,7 +131,7 @@ class ValidationBatches:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_classes": []}
+        return {**self.__dict__, "_kept": None, "_classes": [], "_stream": None}
 
 
 def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tuple[Subset, Subset]:
@@ -148,13 +139,14 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
 
     fraction: of the samples, in (0, 0.5]. At most half of a class is taken. Learned weights train on the validation
     part, so keep a third set for reporting. Labels are read from ``targets``, ``labels`` or ``tensors`` of the dataset,
-    else from its samples, once. Raises ValueError for other fractions and for classes with a single sample.
+    else from its samples, once; in a worker process, so that no file is open here when your loader forks its own.
+    Raises ValueError for other fractions and for classes with a single sample.
     """
     if not isinstance(fraction, float) or not 0.0 < fraction <= 0.5:
         raise ValueError(
             f"fraction must be a float in (0, 0.5], got {fraction!r}; write split_validation(dataset, 0.1)"
         )
-    labels = labels_of(dataset)
+    labels = in_worker(lambda: labels_of(dataset), dataset)
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     alone = [int(labels[rows[0]]) for rows in members if len(rows) < 2]
     if alone:
@@ -184,8 +176,7 @@ def labels_of(dataset: Any) -> Tensor:
         known = None  # what the samples have is something else
     if known is not None and len(known) == len(dataset):
         return class_of(torch.as_tensor(known))
-    samples = ValidationBatches(dataset, 1)
-    return class_of(torch.cat([samples.labels([row]) for row in range(len(dataset))]))
+    return class_of(torch.cat([_collated(dataset, [row])[1] for row in range(len(dataset))]))
 
 
 def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
@@ -206,6 +197,41 @@ def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
             "or nn.MSELoss()"
         )
     return labels.reshape(-1).long()
+
+
+def _collated(
+    data: Any, rows: Sequence[int], inputs: leaves.Specs = None, target: leaves.Targets = None
+) -> tuple[Any, Tensor]:
+    """The inputs and labels of these samples, named as a loader names them where the samples have such parts."""
+    batch = default_collate([data[row] for row in rows])
+    several = isinstance(inputs, (list, tuple))
+    inputs = inputs if several or _has(batch, inputs) else None
+    paths = leaves.find_all_inputs(batch, inputs, images=False)
+    given = leaves.model_inputs(batch, inputs, paths)
+    try:
+        named = target if _has(batch, target) else None
+        found = leaves.find_targets(batch, paths, len(rows), named, needed="val_set")
+    except ValueError as error:
+        raise ValueError(f"{error}; or write val_set=TensorDataset(images, labels)") from error
+    label = leaves.get(batch, found[0]) if found else None
+    if not (several or isinstance(given, Tensor)) or not isinstance(label, Tensor):
+        raise TypeError(
+            f"val_set must give samples with an input and a label, got {leaves.describe(batch)}; write "
+            "val_set=TensorDataset(images, labels)"
+        )
+    return given, label
+
+
+def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[Any, Tensor]]:
+    """Reads the batch of a step. It keeps nothing alive: by a cycle from the iterator, a forked process would collect
+    its workers."""
+
+    def read(step: int) -> tuple[Any, Tensor]:
+        own = batches()
+        assert own is not None
+        return own._collated(own._rows(step))
+
+    return read
 
 
 def _members(data: Any) -> tuple[set[int], Sequence[int]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..head import AsTensor
+from ..keyed_draws import KeyedDraws
 
 
 class Head:
@@ -22,6 +24,7 @@ class Head:
     def __init__(self, given: Any, kept: Sequence[Any], last: AsTensor) -> None:
         self.available_keys = set(getattr(given, "available_keys", ()))
         self.kept, self.last = tuple(kept), last
+        self._keyed, self._is_set = KeyedDraws(self.kept), False
         self.pipeline: Any = kept[0] if kept else None
         if kept and is_container(given):
             self.pipeline = copy.copy(given)
@@ -43,7 +46,8 @@ class Head:
                 f"lift takes albumentations pipelines on uint8 arrays (H, W, C), got image={what}; write lift=False"
             )
         if self.pipeline is not None:
-            sample = self.pipeline(**sample)
+            with nullcontext() if self._is_set else self._keyed():
+                sample = self.pipeline(**sample)
         made = {**sample, "image": self.last(sample["image"])}
         if isinstance(made.get("mask"), np.ndarray):
             made["mask"] = self._mask(made["mask"])
@@ -55,6 +59,7 @@ class Head:
 
     def set_random_state(self, random_generator: Any, py_random: Any) -> None:
         """The generators of the transforms that stay, as albumentations sets them; see `AugmentedDataset`."""
+        self._is_set = True
         if self.pipeline is not None:
             self.pipeline.set_random_state(random_generator, py_random)
 

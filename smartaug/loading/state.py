@@ -1,0 +1,129 @@
+"""What the state of a loader was made of, and whether it fits another.
+
+A state says its version and what it came from: the stages, their seed, the dataset. Loading it into a loader made of
+something else raises an error that names what differs, so that no run goes on as a different one without a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..augment.augmentation import Augmentation
+from ..augment.foreign import Foreign
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.stages import flattened
+
+VERSION = (
+    1  # 0: states that do not say it. One more where an older smartaug could not read a state, or compares wrongly
+)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_NAMES = {
+    "augment": "the stages of lift= and augment=",
+    "head": "the transforms that lift=True leaves in the workers",
+    "reweight": "reweight=",
+    "coreset": "coreset=",
+    "dataset_length": "len(dataset)",
+    "dataset_seeds": "the seeds of the AugmentedDatasets",
+}
+
+
+def made_of(pipeline: Pipeline, dataset: Any = None, dataset_seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """What a state depends on, in plain values: two loaders that can go on from each other's states have the same."""
+    made: dict[str, Any] = {
+        "augment": [described(step) for step in flattened(pipeline.steps)],
+        "head": None if pipeline.lifted is None else _named(pipeline.lifted.head),
+        "reweight": None if pipeline.reweight is None else type(pipeline.reweight).__name__,
+        "coreset": None if pipeline.coreset is None else _named(pipeline.coreset),
+        "dataset_length": len(dataset) if hasattr(dataset, "__len__") else None,
+        "dataset_seeds": list(dataset_seeds),
+    }
+    return made
+
+
+def described(step: Any) -> str:
+    """A stage and its settings; without what changes in the course of a run, or has no influence on the draws."""
+    if isinstance(step, Foreign):
+        return _named(step.function)
+    if not isinstance(step, Augmentation):
+        return _named(step)
+    settings = {name: value for name, value in vars(step).items() if not name.startswith("_") and name != "backend"}
+    shown = (f"{name}={_setting(value)}" for name, value in settings.items() if _is_setting(value))
+    return f"{type(step).__name__}({', '.join(shown)})"
+
+
+def check_version(state: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """Raise a ValueError where ``state`` lacks one of the keys ``wanted``, or is of a later version."""
+    missing = set(wanted) - set(state)
+    if missing:
+        raise ValueError(f"this is no state of a smartaug.DataLoader: it has no {', '.join(sorted(missing))}")
+    version = state.get("version", 0)
+    if version > VERSION:
+        raise ValueError(
+            f"this state has version {version}, and this smartaug reads states up to {VERSION}; use the release that "
+            "saved it, or a later one"
+        )
+
+
+def check_made_of(state: Mapping[str, Any], pipeline: Pipeline, own: Mapping[str, Any]) -> None:
+    """Raise a ValueError where ``state`` was made of something else than ``own``, what `made_of` says of this loader,
+    or with another seed than the one that its user gave."""
+    differing = []
+    if state.get("version", 0) == VERSION:
+        differing = _differing(state["made_of"], own)
+    else:  # the first states said nothing of this
+        for name in ("reweight", "coreset"):
+            if name in state["stages"] and getattr(pipeline, name) is None:
+                differing.append(f"{name}=: something in the state, None in this loader")
+    given = pipeline.settings.seed
+    if given is not None and state["stages"]["seed"] != int(given):
+        differing.append(f"seed: {state['stages']['seed']} in the state, {given} in this loader")
+    if differing:
+        raise ValueError(
+            "this state was made by another loader, which would go on differently; "
+            f"{'; '.join(differing)}. Build the loader as it was, or take over what fits: "
+            "loader.load_state_dict(state, strict=False)"
+        )
+
+
+def _differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """For each part that is not the same: its name, what it was and what it is."""
+    found = []
+    for name, now in own.items():
+        then = saved.get(name)
+        if isinstance(now, list) and isinstance(then, list) and name == "augment":
+            now, then = _first_difference(now, then)
+        if then != now:
+            found.append(f"{_NAMES.get(name, name)}: {_shown(then)} in the state, {_shown(now)} in this loader")
+    return found
+
+
+def _first_difference(now: list[str], then: list[str]) -> tuple[Any, Any]:
+    """The first stages that differ, or the lists where they differ in length."""
+    if len(now) != len(then):
+        return now, then
+    return next(((mine, theirs) for mine, theirs in zip(now, then, strict=True) if mine != theirs), (now, then))
+
+
+def _shown(value: Any) -> str:
+    text = ", ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else str(value)
+    return text or "nothing"
+
+
+def _is_setting(value: Any) -> bool:
+    """Tensors and None are left out: a learned policy's probabilities are None first, and change with the epochs."""
+    return value is not None and not isinstance(value, Tensor)
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_setting(part) for part in value)}]"
+    return described(value) if isinstance(value, (Augmentation, Foreign)) else _named(value)
+
+
+def _named(value: Any) -> str:
+    """What an object says of itself, without its address."""
+    return _ADDRESS.sub("", repr(value))

@@ -1,0 +1,122 @@
+"""Numbering the passes over the data: which one a batch belongs to, its epoch, and which samples came how often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._torch_fetch import Origin
+
+
+class Repeats:
+    """Counts how often each sample came in one pass."""
+
+    _DENSE = 1 << 26
+
+    def __init__(self) -> None:
+        self._times = np.zeros(0, np.uint32)
+        self._odd: dict[int, int] = {}  # of indices that are no place in an array
+
+    def before(self, index: list[int]) -> list[int] | None:
+        """How often each of these samples came before in this pass; None where all come for the first time.
+
+        Samplers that draw with replacement, and those that repeat augmentations, hand a sample out several times.
+        """
+        if not index:
+            return None
+        rows, once = np.array(index), len(set(index)) == len(index)
+        if rows.min() < 0 or rows.max() >= self._DENSE:
+            before = _counted(self._odd, index)
+            return before if any(before) else None
+        if rows.max() >= len(self._times):
+            self._times = np.append(self._times, np.zeros(int(rows.max()) + 1, np.uint32))
+        if once and not self._times[rows].any():
+            self._times[rows] = 1
+            return None
+        return _counted(self._times, index)
+
+
+def _counted(times: Any, index: list[int]) -> list[int]:
+    """What ``times`` has for each number, and one more each time."""
+    before = []
+    for number in index:
+        before.append(int(times.get(number, 0) if isinstance(times, dict) else times[number]))
+        times[number] = before[-1] + 1
+    return before
+
+
+class EpochProgress:
+    """A pass that has begun: its epoch, its number among all passes, and how many samples it has handed out so far.
+
+    repeats: counts what it handed out, where the sampler is not ours (else the sampler's side counts); None once the
+    pass is over or long ago.
+    """
+
+    def __init__(self, epoch: int, number: int, samples: int = 0) -> None:
+        self.epoch, self.number, self.samples = epoch, number, samples
+        self.repeats: Repeats | None = None
+
+    def before(self, origin: Origin) -> list[int] | None:
+        """How often each sample of the batch came before; None where all come for the first time."""
+        if origin.drawn is not None:
+            return origin.drawn.before
+        if origin.index is None:
+            return None
+        if self.repeats is None:
+            self.repeats = Repeats()
+        return self.repeats.before(origin.index)
+
+
+class EpochCounter:
+    """Numbers the passes over the data: each has the epoch that `set_next` named before it, else one more.
+
+    A batch whose indices our own sampler drew says which pass it is of. For the others a pass is new when a worker
+    shows another fetcher than it showed in the current one; batches come in order, and the first is always worker 0's,
+    so this also holds for persistent workers that sat out an epoch.
+    """
+
+    _KEPT = 64  # passes remembered, so that several live iterators keep their own epoch
+    _COUNTED = 3  # and beside the newest those that know which samples came
+
+    def __init__(self) -> None:
+        self.epoch = -1
+        self.next: int | None = None  # what `set_next` said of the pass to come
+        self._begun = 0
+        self._drawn: dict[int, EpochProgress] = {}  # by number, of our own sampler
+        self._fetched: dict[int, tuple[EpochProgress, dict[int, tuple[int, int]]]] = {}  # by loader; worker -> fetcher
+
+    def set_next(self, epoch: int) -> None:
+        """The next pass is epoch ``epoch``."""
+        self.next = int(epoch)
+
+    @property
+    def upcoming(self) -> int:
+        """The epoch that the next pass will have."""
+        return self.epoch + 1 if self.next is None else self.next
+
+    def begin(self, samples: int = 0) -> EpochProgress:
+        """Begin a pass; ``samples`` of it were handed out before it was interrupted."""
+        self.epoch, self.next = self.upcoming, None
+        self._begun += 1
+        progress = self._drawn[self._begun] = EpochProgress(self.epoch, self._begun, samples)
+        while len(self._drawn) > self._KEPT:
+            del self._drawn[next(iter(self._drawn))]
+        return progress
+
+    def of(self, origin: Origin) -> EpochProgress:
+        """The pass that a batch belongs to, begun now if it is new."""
+        if origin.drawn is not None and origin.drawn.number in self._drawn:
+            return self._drawn[origin.drawn.number]
+        token = origin.token
+        known = self._fetched.get(token.loader)
+        if known is not None and known[1].setdefault(token.worker, token.fetcher) == token.fetcher:
+            return known[0]
+        begun = self.begin()
+        self._fetched.pop(token.loader, None)
+        for earlier, _ in list(self._fetched.values())[: -self._COUNTED]:
+            earlier.repeats = None
+        self._fetched[token.loader] = (begun, {token.worker: token.fetcher})
+        if len(self._fetched) > self._KEPT:
+            del self._fetched[next(iter(self._fetched))]
+        return begun

@@ -1,0 +1,42 @@
+"""What is left of a pipeline on batches that are not augmented: conversion, normalisation, sizes, and no draw.
+
+What: `preparing` makes a pipeline of the same settings whose stages have no random part: steps that change the size
+resize the whole image, normalisation and casts stay, foreign stages run where they only prepare (``Resize``). There are
+no weights, no selection, no count. When: evaluating on the training data, ``with loader.plain()``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..augment.augmentation import Augmentation
+from ..augment.foreign import Foreign, Keyed
+from ..augment.partly import Plain, plain_foreign
+from .augmenting import Augmenting
+from .epochs import EpochCounter
+from .pipeline import Pipeline
+from .weighing import Weighing
+
+
+def preparing(pipeline: Pipeline) -> Pipeline:
+    """``pipeline`` without its random parts, as an object of its own: it shares no count and no state."""
+    twin = copy.copy(pipeline)
+    twin.augmenting = Augmenting(_plain(pipeline.steps), [], pipeline.seed, pipeline.augmenting.names)
+    twin.steps = twin.augmenting.steps
+    twin.reweight = twin.coreset = twin.weight_of = twin.selections = None
+    twin.weighing, twin.epochs, twin.counts = Weighing(None), EpochCounter(), dict.fromkeys(pipeline.counts, 0)
+    return twin
+
+
+def _plain(steps: Sequence[Augmentation | Foreign]) -> list[Augmentation | Foreign]:
+    return [_plain_foreign(step) if isinstance(step, Foreign) else Plain(step) for step in steps]
+
+
+def _plain_foreign(step: Foreign) -> Foreign:
+    def prepare(images: Tensor, key: Tensor) -> Tensor:
+        return plain_foreign(step, images, key)
+
+    return Keyed(prepare, step.name, moves_pixels=False)
