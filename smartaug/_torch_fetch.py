@@ -54,6 +54,12 @@ def token() -> Token | None:
     return None if fetcher is None else _token(fetcher)
 
 
+def streams() -> bool:
+    """Whether a torch loader is loading, and its dataset is a stream (`IterableDataset`)."""
+    fetcher, _ = _fetching()
+    return isinstance(fetcher, _IterableDatasetFetcher)
+
+
 def _fetching() -> tuple[Any, Any]:
     """The fetcher whose `fetch` is running further up the stack, and the keys it was given; (None, None) without."""
     frame: Any = sys._getframe(1)

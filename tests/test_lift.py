@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from smartaug.augment.masks import follow, is_mask
-from smartaug.lift.datasets import Watched
+from smartaug.lift.datasets import SourceDatasets
 from tests.lifting import photos, pictures
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]

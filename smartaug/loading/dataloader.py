@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, Dataset, Sampler
 from torch.utils.data import DataLoader as TorchDataLoader
 
 from .._leaves import Spec
-from ..lift.datasets import Watched
+from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.stages import classes_of
@@ -44,8 +44,9 @@ class DataLoader(TorchDataLoader[T]):
     draws and errors. With one, the order and the global generators are still torch's.
 
     lift: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and run
-    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; where
-    another transform is assigned to either, the next pass raises RuntimeError. Where a sample then needs no more work
+    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; what is
+    assigned to its attributes reaches the copy at the next pass, and where its transform is another or was changed,
+    the next pass raises RuntimeError. Where a sample then needs no more work
     and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
     an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
@@ -62,7 +63,7 @@ class DataLoader(TorchDataLoader[T]):
 
     _pipeline: Pipeline | None = None
     _record: Record | None = None
-    _watched: Watched | None = None
+    _sources: SourceDatasets | None = None
 
     def __init__(
         self,
@@ -94,12 +95,9 @@ class DataLoader(TorchDataLoader[T]):
         target: Spec = None,
         returns: str = "same",
     ) -> None:
-        given_dataset = dataset
         lifted, dataset, fetching = lifted_dataset(
             lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
         )
-        # what is assigned to the given data set is not seen by its copy, and the other way round
-        watched = None if lifted is None else Watched(given_dataset, *([] if lifted.augment is None else [dataset]))
         given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = (
@@ -146,7 +144,7 @@ class DataLoader(TorchDataLoader[T]):
         )
         self.lift, self.augment, self.reweight, self.coreset = lift, augment, reweight, coreset
         self.device, self.seed, self.inputs, self.target, self.returns = device, seed, inputs, target, returns
-        self._watched = watched
+        self._sources = None if lifted is None else SourceDatasets(dataset)
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
 
@@ -189,8 +187,8 @@ class DataLoader(TorchDataLoader[T]):
     def __iter__(self) -> Any:
         if self._pipeline is None or self._record is None:
             return super().__iter__()
-        if self._watched is not None:
-            self._watched.check()
+        if self._sources is not None:
+            self._sources.refresh()
         if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
             self._pipeline.selections.of(self._pipeline.passes.upcoming)
         tell_epoch(self.dataset, self._pipeline.passes.upcoming)

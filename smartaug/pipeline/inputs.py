@@ -5,13 +5,14 @@ Functions on the user's batch; a path is where a leaf is in it, see `leaves`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
-from ..augment import masks
+from ..lift.deferred import Unfinished
 from .stages import rows_not_finite
 
 
@@ -75,14 +76,24 @@ def followers_of(data: Any, where: leaves.Path, images: Tensor) -> dict[leaves.P
     return found
 
 
-def masks_among(data: Any, followers: dict[leaves.Path, str], device: torch.device | None) -> dict[leaves.Path, Tensor]:
-    """The masks among the followers, on ``device``."""
-    found = {path: leaves.get(data, path) for path in followers}
-    return {
-        path: leaf.to(device, non_blocking=True)
-        for path, leaf in found.items()
-        if isinstance(leaf, Tensor) and masks.is_mask(leaf)
-    }
+def masks_at(data: Any, paths: Iterable[leaves.Path], device: torch.device | None) -> dict[leaves.Path, Tensor]:
+    """The masks at ``paths``, on ``device``."""
+    return {path: leaves.get(data, path).to(device, non_blocking=True) for path in paths}
+
+
+def refuse_others(unfinished: Unfinished, where: leaves.Path, data: Any) -> None:
+    """Raise ValueError unless the inputs at ``where`` are the images that lifted transforms have still to run on."""
+    given = leaves.get(data, where)
+    views = {(*where, number) for number in range(len(given))} if isinstance(given, (tuple, list)) else {where}
+    if views == set(unfinished.images):
+        return
+    shown = " and ".join("batch" + "".join(f"[{step!r}]" for step in path) for path in unfinished.images)
+    named = "batch" + "".join(f"[{step!r}]" for step in where)
+    raise ValueError(
+        f"the dataset's transform made {shown}, and the inputs are {named}, so lifted transforms would run on other "
+        "images; name the transformed ones with inputs=, let the dataset return views in a list of their own, or write "
+        "lift=False"
+    )
 
 
 def repeated(data: Any, where: leaves.Path, label_path: leaves.Path | None, rows: Tensor, length: int) -> Any:

@@ -29,9 +29,10 @@ from ..augment.labels import mix_labels
 from ..augment.plan import Plan
 from ..batch import READ, Batch, Target
 from ..lift import Lifted
+from ..lift.deferred import Unfinished
 from ..warnings import NoEffectWarning
 from .augmenting import Augmenting, Samples, streams_of
-from .inputs import followers_of, found_inputs, masks_among, repeated
+from .inputs import followers_of, found_inputs, masks_at, refuse_others, repeated
 from .passes import Passes, Running
 from .selection import CoresetLike, Selections
 from .stages import Seed, as_steps, behind, checked_device, flattened, in_stage, listed, name_of, not_a_stage
@@ -100,6 +101,9 @@ class Pipeline:
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
+        self.lifts = lifted is not None and lifted.augment is not None
+        # what batches get whose samples went through the whole lifted pipeline already
+        self._finished = Augmenting(as_steps(augment), [], self.seed) if self.lifts else self.augmenting
         for part in flattened(self.steps):
             classes = getattr(part, "num_classes", None) or classes
         self.classes = classes
@@ -131,15 +135,25 @@ class Pipeline:
             return torch.accelerator.current_accelerator() or torch.device("cpu")
         return torch.device("cpu")
 
-    def run(self, data: Any, index: list[int] | None, running: Running, device: torch.device | None = None) -> Any:
+    def run(
+        self,
+        data: Any,
+        index: list[int] | None,
+        running: Running,
+        device: torch.device | None = None,
+        unfinished: Unfinished | None = None,
+    ) -> Any:
         """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch".
 
         index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
+        unfinished: where lifted transforms have still to run; None: the samples went through all of them.
         """
         started, epoch = time.perf_counter(), running.epoch
         rows_known = None if index is None else len(index)
-        where, views = found_inputs(data, self.inputs, rows_known, augmented=bool(self.steps))
-        if self.lifted is not None:
+        augmenting = self.augmenting if unfinished is not None else self._finished
+        where, views = found_inputs(data, self.inputs, rows_known, augmented=bool(augmenting.steps))
+        if self.lifted is not None and unfinished is not None:
+            refuse_others(unfinished, where, data)
             self.lifted.check(views)
         length = len(views[0])
         label_path = leaves.find_target(data, where, length, self.target, index)
@@ -149,26 +163,26 @@ class Pipeline:
         count = range(running.samples, running.samples + length)
         keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
         running.samples += length
-        streams = keyed if index is None or not self.steps else streams_of(keyed, running.before(index))
+        streams = keyed if index is None or not augmenting.steps else streams_of(keyed, running.before(index))
         samples = Samples(keyed, streams, epoch)
 
-        if self.steps or self.reweight is not None:
+        if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
             views = [view.to(device, non_blocking=True) for view in views]
         self.weighing.begin(epoch)
         followers = {} if self.inputs is not None else followers_of(data, where, views[0])
-        rows = self._selected_rows(index, length, epoch)
+        rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         if rows is None:
-            moving = masks_among(data, followers, device) if self._masks_follow(len(views)) else {}
+            moving = {} if unfinished is None else masks_at(data, unfinished.masks, device)
             refused = {path: what for path, what in followers.items() if path not in moving}
-            made = self.augmenting.all_rows(views, samples, refused, moving)
+            made = augmenting.all_rows(views, samples, refused, moving)
             for path, mask in moving.items():
                 data = leaves.put(data, path, mask)
             if label_path is not None and label_path in moving:
                 target = moving[label_path]
         else:
             appends = getattr(self.coreset, "apply", "train") == "append"
-            made, taken = self.augmenting.some_rows(views, samples, followers, rows, appends=appends)
+            made, taken = augmenting.some_rows(views, samples, followers, rows, appends=appends)
             if len(taken) > length:
                 data, keyed = repeated(data, where, label_path, rows, length), keyed[taken]
                 target = None if label_path is None else leaves.get(data, label_path)
@@ -197,13 +211,9 @@ class Pipeline:
             )
         return weight
 
-    def _masks_follow(self, views: int) -> bool:
-        """Whether the masks of a batch were given to the lifted pipeline, which moves them with the images."""
-        return self.lifted is not None and self.lifted.follows and views == 1
-
     def _selected_rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
         """(s,) int64 rows of the batch that the coreset lets augment; None: all."""
-        if self.selections is None or not self.steps:
+        if self.selections is None:
             return None
         if index is None:
             raise ValueError(
