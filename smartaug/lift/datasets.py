@@ -16,7 +16,7 @@ from . import registry
 from .deferred import DeferredTransform, why_no_image
 from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, looked_into, second_image
-from .source import SOURCE, Source
+from .source import SOURCE, Source, check_transforms, transforms_of
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
@@ -66,16 +66,23 @@ class SourceDatasets:
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
+        self.transforms = [(copied, transforms_of(copied)) for copied in self._copies()]
 
     def refresh(self) -> None:
         """Take over what was assigned to the user's datasets; RuntimeError where a lifted transform has changed."""
-        waiting = [self.dataset]
+        for copied in self._copies():
+            copied.__dict__[SOURCE].refresh(copied)
+        for copied, taken in self.transforms:
+            check_transforms(copied, taken)
+
+    def _copies(self) -> list[Any]:
+        waiting, found = [self.dataset], []
         while waiting:
             copied = waiting.pop()
-            source = getattr(copied, "__dict__", {}).get(SOURCE)
-            if isinstance(source, Source):
-                source.refresh(copied)
             waiting += _inside(copied)
+            if isinstance(getattr(copied, "__dict__", {}).get(SOURCE), Source):
+                found.append(copied)
+        return found
 
 
 def _is_dataset(given: Any) -> bool:
@@ -223,7 +230,8 @@ def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) 
 
 def _signature(lifted: Lifted) -> list[Any]:
     """Two pipelines do the same on the device where their lifted transforms are the same objects for equal images."""
-    return [(id(step.original), step.before.size) for step in lifted.steps if step.where != "worker"]
+    lifted_steps = [step for step in lifted.steps if step.where != "worker"]
+    return [(id(step.original), step.before.size, step.after.scale, step.after.dtype) for step in lifted_steps]
 
 
 def _marked(dataset: Any, lifted: Lifted) -> Lifted:

@@ -57,10 +57,10 @@ class DeferredImage(Tensor):
     """
 
     _call: Call
-    _path: leaves.Path  # where it is in what the transform returns
     _made: Tensor  # what the worker's transforms made
-    _is_mask: bool
-    _used: bool  # it was part of a batch already
+    _path: leaves.Path = ()  # where it is in what the transform returns
+    _is_mask = False
+    _used = False  # it was part of a batch already
 
     @classmethod
     def __torch_function__(
@@ -162,6 +162,7 @@ class DeferredTransform:
         noted: Noted | None = None,
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
+        self._takes_one = kind is not None and not rules.by_name
 
     @classmethod
     def of(
@@ -174,6 +175,13 @@ class DeferredTransform:
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """What ``head`` makes, its images and masks deferred; or what the original makes, where it has to run whole."""
+        if self._takes_one and not named and len(given) == 1 and kind_of(given[0]) == self.kind:
+            image = self.head(given[0])  # the common case by a shorter way: nothing but an image
+            if type(image) is Tensor and why_no_image(image) is None:
+                call = Call(self.original, given, named)
+                if self.noted is not None:
+                    self.noted.append(call)
+                return _deferred(call, (), image, False)
         found = roles(self.rules, given, named)
         if isinstance(found, str):
             return self._whole(found, given, named)
@@ -197,7 +205,7 @@ class DeferredTransform:
         return self.original(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("head", "original", "rules", "kind", "noted"):  # not there yet in a copy
+        if name.startswith("__") or name in ("head", "original", "_takes_one"):  # not there yet in a copy
             raise AttributeError(name)
         return getattr(self.original, name)
 
@@ -210,7 +218,8 @@ class DeferredAlbumentations(DeferredTransform):
 
     def set_random_state(self, random_generator: Any, py_random: Any) -> None:
         """Set the generators of the pipeline and of what stays of it in the worker."""
-        for part in (self.original, self.head):
+        head: Any = self.head
+        for part in (self.original, head):
             part.set_random_state(random_generator, py_random)
 
 
@@ -235,7 +244,7 @@ def _refused(made: Any, places: Sequence[tuple[leaves.Path, bool]]) -> str | Non
 
 def why_no_image(image: Tensor) -> str | None:
     """Why lifted transforms cannot take what the worker makes; None: they can."""
-    if image.ndim != 3:
+    if image.dim() != 3:
         return f"its images are tensors of {image.ndim} dimensions, and lifted transforms take (C, H, W)"
     if not (image.dtype == torch.uint8 or image.is_floating_point()):
         return (
@@ -246,8 +255,10 @@ def why_no_image(image: Tensor) -> str | None:
 
 
 def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> DeferredImage:
-    image: DeferredImage = torch.Tensor._make_subclass(DeferredImage, _EMPTY)  # type: ignore[attr-defined]
-    image._call, image._path, image._made, image._is_mask, image._used = call, path, made, is_mask, False
+    image: DeferredImage = torch.Tensor._make_subclass(DeferredImage, _EMPTY)
+    image._call, image._made = call, made
+    if path:
+        image._path, image._is_mask = path, is_mask
     return image
 
 
@@ -298,11 +309,15 @@ class Collecting:
         for stack in {id(stack): stack for _, stack in stacks}.values():
             for image in stack._rows:
                 image._used = True
-            _become(stack, collate_tensor_fn([image._made.as_subclass(Tensor) for image in stack._rows]))
+            _become(stack, collate_tensor_fn([_plain(image._made) for image in stack._rows]))
         unfinished = Unfinished(
             tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
         )
         return unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
+
+
+def _plain(image: Tensor) -> Tensor:
+    return image if type(image) is Tensor else image.as_subclass(Tensor)
 
 
 @contextmanager
@@ -344,15 +359,13 @@ def _stacked(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> Deferr
     if now is None or dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
         return None
     rows = list(tensors)
-    if not all(type(row) is DeferredImage and id(row) in now.sample_of and not row._call.finished for row in rows):
-        return None
-    like = rows[0]
-    if any(
-        row._is_mask != like._is_mask or row._made.dtype != like._made.dtype or row._made.shape != like._made.shape
-        for row in rows
+    if not rows or not all(
+        type(row) is DeferredImage and id(row) in now.sample_of and not row._call.finished for row in rows
     ):
         return None
-    batch: DeferredBatch = torch.Tensor._make_subclass(DeferredBatch, _EMPTY)  # type: ignore[attr-defined]
+    if len({(row._is_mask, row._made.dtype, row._made.shape) for row in rows}) > 1:
+        return None
+    batch: DeferredBatch = torch.Tensor._make_subclass(DeferredBatch, _EMPTY)
     batch._rows = rows
     now.batches.append(batch)
     return batch

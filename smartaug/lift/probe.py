@@ -46,15 +46,12 @@ class FirstSample:
 
     def images_through(self, head: Callable[..., Any]) -> list[Tensor]:
         """What ``head`` makes of the images that the transform was given, (C, H, W) each."""
-        rules = rules_of(self.calls[0].original) if self.calls else None
-        made = []
+        made: list[Tensor] = []
         for call in self.calls:
-            assert rules is not None
-            found = roles(rules, call.given, call.named)
             with forked():
                 result = head(*call.given, **call.named)
-            made += [leaves.get(result, path) for path, _, is_mask in found if not is_mask]
-        return [image for image in made if isinstance(image, Tensor)]
+            made += [leaf for path in _image_places(call) if isinstance(leaf := leaves.get(result, path), Tensor)]
+        return made
 
 
 def looked_into(dataset: Any, placed: Callable[[Callable[..., Any]], Any], transform: Any) -> FirstSample:
@@ -103,6 +100,11 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
 
 def _is_array(leaf: Any) -> bool:
     return len(getattr(leaf, "shape", ())) >= 2
+
+
+def _image_places(call: Call) -> list[leaves.Path]:
+    found = roles(rules_of(call.original), call.given, call.named)
+    return [] if isinstance(found, str) else [path for path, _, is_mask in found if not is_mask]
 
 
 def _kind(call: Call) -> str | None:

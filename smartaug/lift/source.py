@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import random
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Source:
     def __init__(self, dataset: Any = None, own: Iterable[str] = (), lifted: Lifted | None = None) -> None:
         self.dataset, self.own, self.lifted = dataset, frozenset(own), lifted
         self.taken = dict(_attributes(dataset))
-        self.transforms = [] if dataset is None else _transforms(dataset)
+        self.transforms = [] if dataset is None else transforms_of(dataset)
         self.pipeline = None if lifted is None else fingerprint(lifted)
 
     def refresh(self, copied: Any) -> None:
@@ -62,14 +62,7 @@ class Source:
     def check(self) -> None:
         """Raise RuntimeError where the dataset has another transform now, or the lifted one has changed inside."""
         kind = type(self.dataset).__name__
-        for name, taken in self.transforms:
-            now = getattr(self.dataset, name, None)
-            if now is not taken:
-                raise RuntimeError(
-                    f"{kind}.{name} was {_short(taken)} when lift=True took it over, and is "
-                    f"{_short(now)} now, which this loader would not see; make the loader anew: "
-                    "smartaug.DataLoader(dataset, ..., lift=True)"
-                )
+        check_transforms(self.dataset, self.transforms)
         if self.lifted is not None and fingerprint(self.lifted) != self.pipeline:
             raise RuntimeError(
                 f"the transform of {kind} was changed after lift=True took it over; it is {_short(self._transform)} "
@@ -89,11 +82,23 @@ def _attributes(dataset: Any) -> dict[str, Any]:
     return getattr(dataset, "__dict__", {})
 
 
-def _transforms(dataset: Any) -> list[tuple[str, Any]]:
+def transforms_of(dataset: Any) -> list[tuple[str, Any]]:
     """Attributes that hold transforms, and their values; properties, which make them anew, are none of them."""
     missing = object()
     found = ((name, inspect.getattr_static(dataset, name, missing)) for name in _WATCHED)
     return [(name, value) for name, value in found if value is not missing and value is getattr(dataset, name, missing)]
+
+
+def check_transforms(dataset: Any, transforms: Sequence[tuple[str, Any]]) -> None:
+    """Raise RuntimeError unless ``dataset`` has the ``transforms`` that `transforms_of` gave."""
+    for name, taken in transforms:
+        now = getattr(dataset, name, None)
+        if now is not taken:
+            raise RuntimeError(
+                f"{type(dataset).__name__}.{name} was {_short(taken)} when lift=True took it over, and is "
+                f"{_short(now)} now, which this loader would not see; make the loader anew: "
+                "smartaug.DataLoader(dataset, ..., lift=True)"
+            )
 
 
 def _short(value: object) -> str:

@@ -29,6 +29,7 @@ from torch.utils.data import ConcatDataset, Subset, default_collate
 from .._torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
 from ..lift.deferred import DeferredTransform, Unfinished
+from ..lift.source import SOURCE, Source
 from ..lift.worker_transform import AsTensor, WorkerTransform
 
 _AT = "__getitems__"
@@ -82,6 +83,7 @@ def batched(dataset: Any) -> Any:
         return dataset
     copied = copy.copy(dataset)
     setattr(copied, _AT, BatchFetch(copied))
+    copied.__dict__.setdefault(SOURCE, Source(dataset, (SOURCE, _AT)))
     return copied
 
 

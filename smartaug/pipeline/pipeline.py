@@ -113,6 +113,8 @@ class Pipeline:
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
         self.passes = Passes()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
+        if self.lifts:
+            self.counts["lifted"] = 0  # samples whose lifted transforms ran here
         self.seconds = 0.0
         self._warned = False
         self._register()
@@ -196,6 +198,8 @@ class Pipeline:
         batch = self.weighing.weighed(batch, made.trace)
         result = self._hand_over(data, where, label_path, batch)
         self._count(batch, length, length if rows is None else len(rows))
+        if self.lifts:
+            self._count_lifted(length if unfinished is not None else 0)
         self.seconds += time.perf_counter() - started
         return result
 
@@ -296,6 +300,17 @@ class Pipeline:
                 "20 batches carried weights or soft labels that nobody has read, neither a smartaug.Loss nor by "
                 "target.weight or target.soft, so they had no effect; write criterion = smartaug.Loss(criterion) and "
                 "compute the loss outside the model",
+                NoEffectWarning,
+                stacklevel=2,
+            )
+
+    def _count_lifted(self, samples: int) -> None:
+        self.counts["lifted"] += samples
+        if self.counts["batches"] == 20 and not self.counts["lifted"]:
+            warnings.warn(
+                "lift=True had no effect on 20 batches: each has samples whose image is not what the dataset's "
+                "transform returned (it was changed, cached, or not made by it), so the whole transform ran where "
+                "samples are loaded; write lift=False, or let every sample return the transform's result",
                 NoEffectWarning,
                 stacklevel=2,
             )
