@@ -34,7 +34,8 @@ def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> L
     images in one array know it themselves.
 
     A transform that is not known, or that makes images of unequal size, stays, with everything before it. Lifting a
-    lifted dataset gives what was lifted before. Raises TypeError for anything else.
+    lifted dataset gives what was lifted before. Raises TypeError for anything else. How to write a translator for
+    another library: ``help(sys.modules["smartaug.lift.steps"])``.
 
     >>> lifted = smartaug.lift(T.Compose([T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(0.5, 0.5)]))
     >>> images = torch.stack([lifted.head(picture) for picture in pictures])     # uint8

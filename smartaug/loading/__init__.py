@@ -9,6 +9,7 @@
 | `order`, `resume` | which samples come when; saving a position and going on from it |
 | `lift_keyword`, `coreset_keyword` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
 | `whole_batches` | datasets whose batches can be fetched by one indexing operation |
+| `row_samples` | which sample each row of a batch was made from, where the user's own function collated it |
 | `sampler` | `CoresetSampler` |
 | `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
 | `shared_epoch` | the epoch, agreed on by all worker processes |
