@@ -11,8 +11,9 @@ uint8 images. "lifted" is torchvision's own `CIFAR10` with torchvision's transfo
 the pipelines of `benchmarks/recipes.py`, original and lifted, on a `CIFAR10` at 32 pixels and on JPEG files at 224,
 decoding included, in batches of 64; albumentations' at 32 pixels also as ``AugmentedDataset(CIFAR10(root), pipeline)``,
 which needs no ``__getitem__`` of the user's and is fetched whole. "fetch": uint8 images of a `CIFAR10` and nothing
-else, sample by sample and whole. "machinery": what the stages add to a batch of 128 tiny images in one process, in
-milliseconds.
+else, sample by sample and whole. "lift, checks": what it costs to know, for each sample, that lifted transforms may
+run on its image, as a share of a lifted epoch. "machinery": what the stages add to a batch of 128 tiny images in one
+process, in milliseconds.
 
 Run: ``python -m benchmarks.loader``; ``--only TABLE`` prints one table and writes nothing. Images: CIFAR-10 with
 ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos; JPEG files are crops of
@@ -22,6 +23,7 @@ these photos.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,7 +41,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from benchmarks import harness, recipes, rivals
-from smartaug.loading.whole_batches import whole_batch
+from smartaug.loading.whole_batches import batched, whole_batch
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
@@ -281,6 +283,41 @@ def fetch(options: Any, folder: Path) -> dict[str, Any]:
     return compared(made, len(images), options.repeats, ("torch, 0 workers", f"torch, {options.workers} workers"))
 
 
+def checks(options: Any, folder: Path) -> dict[str, Any]:
+    """Processor time of a lifted epoch over that of the same two halves put together by hand, where nothing is checked.
+
+    Without workers and on one thread, the two in turn (a, b, b, a), repeat by repeat.
+    """
+    images = arrays(options.data, options.images)
+    recipe = recipes.CIFAR_RANDAUGMENT
+    sources: dict[str, tuple[Any, int]] = {
+        "CIFAR10, whole batches": (recipes.cifar(np.stack(images), labels(images), folder / "cifar", recipe), 256),
+        "JPEG files, 224 px": (recipes.image_folder(recipes.jpegs(folder / "jpegs", options.files), recipe, 224), 64),
+        "PIL images in memory, 32 px": (Images([Image.fromarray(image) for image in images], recipe.make(32)), 256),
+    }
+    results: dict[str, Any] = {}
+    for name, (dataset, batch_size) in sources.items():
+        lifted = smartaug.lift(dataset)
+        by_hand = batched(lifted.dataset) if "whole" in name else lifted.dataset
+        checked = whole(smartaug.DataLoader(dataset, batch_size, lift=True, seed=0))
+        bare = whole(smartaug.DataLoader(by_hand, batch_size, augment=lifted.augment, seed=0))
+        processor(checked), processor(bare)
+        shares = []
+        for _ in range(max(5, options.repeats)):
+            a, b, c, d = processor(checked), processor(bare), processor(bare), processor(checked)
+            shares.append((a + d) / (b + c) - 1)
+        results[name] = harness.summary(shares, 3)
+        print(f"    {name:42} +{100 * results[name]['median']:.1f} %", flush=True)
+    return results
+
+
+def processor(run: Callable[[], Any]) -> float:
+    """Seconds of this process's processor time."""
+    before = time.process_time()
+    run()
+    return time.process_time() - before
+
+
 def original_and_lifted(options: Any, folder: Path) -> dict[str, Any]:
     """Every recipe at 32 pixels in memory and at 224 pixels from JPEG files."""
     images = arrays(options.data, options.images // 2)
@@ -314,6 +351,7 @@ def main() -> None:
         tables: dict[str, Callable[[], Any]] = {
             "cifar recipe, 2 workers": lambda: cifar(options, folder / "cifar"),
             "recipes": lambda: original_and_lifted(options, folder / "recipes"),
+            "lift, checks": lambda: checks(options, folder / "checks"),
             "fetch": lambda: fetch(options, folder / "fetch"),
             "machinery": lambda: machinery(options.repeats),
         }

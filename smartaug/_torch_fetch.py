@@ -136,6 +136,12 @@ def token() -> Token | None:
     return None if frame is None else _token(frame)
 
 
+def streams() -> bool:
+    """Whether a torch loader is loading, and its dataset is a stream (`IterableDataset`)."""
+    frame = _fetching()
+    return frame is not None and isinstance(frame.f_locals["self"], _IterableDatasetFetcher)
+
+
 def batch_keys() -> tuple[Carrier | None, Any]:
     """The keys of the batch that a sample is being loaded for, where they say when they were drawn, and the dataset
     that the loader asks; (None, None) without."""

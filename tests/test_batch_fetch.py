@@ -19,8 +19,9 @@ from torchvision import datasets as tv
 from torchvision.transforms import PILToTensor, v2
 
 import smartaug
-from smartaug.lift.albumentations.worker_half import Head as AlbumentationsHead
-from smartaug.lift.head import AsTensor, Head
+from smartaug.lift.albumentations.worker_half import AlbumentationsWorkerTransform as AlbumentationsHead
+from smartaug.lift.worker_transform import AsTensor
+from smartaug.lift.worker_transform import WorkerTransform as Head
 from smartaug.loading import whole_batches as batch_fetch
 from smartaug.loading.whole_batches import batched, hinders, whole_batch
 from tests.frameworks import SIZE as CODED

@@ -8,14 +8,19 @@ import inspect
 from functools import partial
 from typing import Any
 
-from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from . import registry
+from .deferred import DeferredTransform, why_no_image
 from .lifted import Lifted, compiled
-from .probe import first, has_masks, kind_given, looked
+from .probe import FirstSample, can_be_read, looked_into, second_image
+from .source import SOURCE, Source, check_transforms, transforms_of
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
+_OWN = (_MARK, SOURCE, "__getitems__")  # what copies have and the user's dataset has not
 
 
 def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> Lifted:
@@ -29,7 +34,8 @@ def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> L
     images in one array know it themselves.
 
     A transform that is not known, or that makes images of unequal size, stays, with everything before it. Lifting a
-    lifted dataset gives what was lifted before. Raises TypeError for anything else.
+    lifted dataset gives what was lifted before. Raises TypeError for anything else. How to write a translator for
+    another library: ``help(sys.modules["smartaug.lift.steps"])``.
 
     >>> lifted = smartaug.lift(T.Compose([T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(0.5, 0.5)]))
     >>> images = torch.stack([lifted.head(picture) for picture in pictures])     # uint8
@@ -56,44 +62,28 @@ def taken_out(dataset: Any) -> Lifted | None:
     return next((found for found in inner if found is not None), None)
 
 
-class Watched:
-    """The transforms of data sets as a loader took them over, to notice one that is put in their place later.
+class SourceDatasets:
+    """The user's datasets behind the copies that a loader reads; see `source`."""
 
-    A copy of the loader has copies of the data sets, so it watches nothing.
-    """
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+        self.transforms = [(copied, transforms_of(copied)) for copied in self._copies()]
 
-    _NAMES = ("transform", "transforms", "target_transform")
+    def refresh(self) -> None:
+        """Take over what was assigned to the user's datasets; RuntimeError where a lifted transform has changed."""
+        for copied in self._copies():
+            copied.__dict__[SOURCE].refresh(copied)
+        for copied, taken in self.transforms:
+            check_transforms(copied, taken)
 
-    def __init__(self, *datasets: Any) -> None:
-        self.held: list[tuple[Any, str, Any]] = []
-        waiting = list(datasets)
+    def _copies(self) -> list[Any]:
+        waiting, found = [self.dataset], []
         while waiting:
-            owner = waiting.pop()
-            inner = _inside(owner)
-            waiting += inner
-            for name in () if inner else self._NAMES:
-                value = inspect.getattr_static(owner, name, self)
-                if value is not self and value is getattr(owner, name, self):  # there, and no property
-                    self.held.append((owner, name, value))
-
-    def check(self) -> None:
-        """Raise RuntimeError where a data set has another transform now."""
-        for owner, name, taken in self.held:
-            now = getattr(owner, name, None)
-            if now is not taken:
-                raise RuntimeError(
-                    f"{type(owner).__name__}.{name} was {_short(taken)} when lift=True took it over, and is "
-                    f"{_short(now)} now, which this loader would not see; make the loader anew: "
-                    "smartaug.DataLoader(dataset, ..., lift=True)"
-                )
-
-    def __reduce__(self) -> Any:
-        return Watched, ()
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+            copied = waiting.pop()
+            waiting += _inside(copied)
+            if isinstance(getattr(copied, "__dict__", {}).get(SOURCE), Source):
+                found.append(copied)
+        return found
 
 
 def _is_dataset(given: Any) -> bool:
@@ -128,36 +118,95 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     if found is None:
         return _nothing(dataset, f"{type(dataset).__name__} keeps no pipeline in an attribute transform or transforms")
     name, transform = found
-    try:
-        followers = boxes_in(dataset, name)  # where transforms are joint
-    except Exception as error:  # the user's __getitem__ with a transform that it does not expect, or a read-only one
-        return _nothing(dataset, f"its samples cannot be looked into ({type(error).__name__}: {error})")
-    if followers is not None:
-        return _nothing(dataset, f"its samples have {followers}, which only the whole pipeline moves with the image")
-    state = state_of(dataset, size)
-    lifted = compiled(transform, state)
-    if any(step.tensors for step in lifted.steps):
-        state = dataclasses.replace(state, kind=kind_given(dataset, partial(with_transform, dataset, name)))
-        lifted = compiled(transform, state)
-    placed = partial(with_transform, dataset, name)
-    if any(map(registry.loses_masks, lifted.steps)) and has_masks(dataset, placed, lifted.head):
-        state = dataclasses.replace(state, masks=True)
-        lifted = compiled(transform, state)
+    lifted = _compiled_for(dataset, name, transform, state_of(dataset, size))
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
-    seen = looked(dataset, placed, lifted.head, lifted.moves_pixels)
-    if seen.hinders is None and seen.channels is not None:  # what takes only RGB stays
-        fewer = compiled(transform, state, (len(lifted.stays), seen.channels))
+    copied = with_transform(dataset, name, lifted.head)
+    copied.__dict__[SOURCE] = Source(dataset, {*_OWN, name, *_joint(copied)}, lifted)
+    return _marked(copied, lifted)
+
+
+def _compiled_for(dataset: Any, name: str, transform: Any, state: State) -> Lifted:
+    """``transform`` compiled for the samples of ``dataset``, as far as the first of them shows what they are."""
+    lifted = compiled(transform, state)
+    known = _calls_once(dataset) and name == "transform"  # torchvision's own call it once, and do no more
+    if not can_be_read(dataset) or (known and not any(step.tensors for step in lifted.steps)):
+        masks = not known and any(map(registry.loses_masks, lifted.steps))
+        lifted = compiled(transform, dataclasses.replace(state, masks=True)) if masks else lifted
+        return dataclasses.replace(lifted, uint8=True if state.uint8 else None)
+    sample = looked_into(dataset, partial(with_transform, dataset, name), transform)
+    if sample.hinders is not None:
+        return lifted if lifted.augment is None else _must_stay(dataset, name, sample.hinders)
+    kind = state.kind or (sample.kind if sample.kind in ("pil", "image", "tensor") else None)
+    state = dataclasses.replace(state, kind=kind)
+    lifted = compiled(transform, state)
+    try:
+        images = sample.images_through(lifted.head)
+        if any(map(registry.loses_masks, lifted.steps)) and _has_masks(sample, images):
+            lifted = compiled(transform, dataclasses.replace(state, masks=True))
+            images = sample.images_through(lifted.head)
+    except Exception as error:  # whatever the user's transforms that stay do with what they do not expect
+        why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
+        return _must_stay(dataset, name, why)
+    return _for_images(dataset, name, sample, lifted, images)
+
+
+def _for_images(dataset: Any, name: str, sample: FirstSample, lifted: Lifted, images: list[Tensor]) -> Lifted:
+    """``lifted``, or less of it, where what the worker makes are ``images`` (C, H, W)."""
+    if lifted.augment is None:
+        return lifted
+    wrong = next((why for image in images if (why := why_no_image(image)) is not None), None)
+    if wrong is not None or not images:
+        return _must_stay(dataset, name, wrong or "what stays in the worker makes no tensors of its images")
+    channels = {image.shape[-3] for image in images}
+    if 3 not in channels and lifted.recipe is not None:  # what takes only RGB stays
+        fewer = compiled(lifted.recipe.transform, lifted.recipe.state, (len(lifted.stays), images[0].shape[-3]))
         if fewer.augment is None:
-            return dataclasses.replace(fewer, dataset=dataset)
+            return fewer
         if len(fewer.stays) > len(lifted.stays):
-            lifted = fewer
-            seen = looked(dataset, placed, lifted.head, lifted.moves_pixels)
-    if seen.hinders is not None:
-        return _nothing(dataset, f"its {name} must stay: {seen.hinders}")
-    alone = name == "transform" and type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform"
-    lifted = dataclasses.replace(lifted, follows=not alone, uint8=True if state.uint8 else seen.uint8)
-    return _marked(with_transform(dataset, name, lifted.head), lifted)
+            lifted, images = fewer, sample.images_through(fewer.head)
+    hinders = second_image(type(dataset).__name__, sample, images, lifted.moves_pixels)
+    if hinders is not None:
+        return _must_stay(dataset, name, hinders)
+    uint8 = all(image.dtype == torch.uint8 for image in images)
+    return dataclasses.replace(lifted, uint8=uint8, kind=sample.kind)
+
+
+def _must_stay(dataset: Any, name: str, why: str) -> Lifted:
+    return _nothing(dataset, f"its {name} must stay: {why}")
+
+
+def _calls_once(dataset: Any) -> bool:
+    definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
+    return definer is not None and definer.__module__.partition(".")[0] == "torchvision"
+
+
+def _has_masks(sample: FirstSample, images: list[Tensor]) -> bool:
+    sizes = {tuple(image.shape[-2:]) for image in images}
+    return sample.has_masks or any(shape[-2:] in sizes for shape in sample.others)
+
+
+def deferring(dataset: Any) -> Any:
+    """A lifted copy whose transforms defer what was lifted (`DeferredTransform`), for a loader with ``lift=True``."""
+    inner = _inside(dataset)
+    if inner:
+        done = {id(part): deferring(part) for part in inner}
+        made = [done[id(part)] for part in inner]
+        return dataset if all(a is b for a, b in zip(made, inner, strict=True)) else _around(dataset, made)
+    lifted = getattr(dataset, "__dict__", {}).get(_MARK)
+    found = slot(dataset)
+    if lifted is None or found is None or isinstance(found[1], DeferredTransform):
+        return dataset
+    return with_transform(dataset, found[0], DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind))
+
+
+def _around(dataset: Any, inner: list[Any]) -> Any:
+    """A copy of a `Subset` or `ConcatDataset` around other datasets."""
+    outer = copy.copy(dataset)
+    name = "dataset" if isinstance(outer, Subset) else "datasets"
+    setattr(outer, name, inner[0] if name == "dataset" else inner)
+    outer.__dict__.setdefault(SOURCE, Source(dataset, {*_OWN, name}))
+    return outer
 
 
 def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) -> Lifted:
@@ -176,17 +225,14 @@ def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) 
     types = {one.uint8 for one in every} - {None}
     if len(types) > 1:
         return _nothing(dataset, "some of the datasets in it have uint8 images, some floats, and a batch mixes them")
-    outer = copy.copy(dataset)
-    if isinstance(outer, Subset):
-        outer.dataset = first.dataset
-    else:
-        outer.datasets = [one.dataset for one in every]
+    outer = _around(dataset, [one.dataset for one in every])
     return _marked(outer, dataclasses.replace(first, uint8=next(iter(types), None)))
 
 
 def _signature(lifted: Lifted) -> list[Any]:
     """Two pipelines do the same on the device where their lifted transforms are the same objects for equal images."""
-    return [(id(step.original), step.before.size) for step in lifted.steps if step.where != "worker"]
+    lifted_steps = [step for step in lifted.steps if step.where != "worker"]
+    return [(id(step.original), step.before.size, step.after.scale, step.after.dtype) for step in lifted_steps]
 
 
 def _marked(dataset: Any, lifted: Lifted) -> Lifted:
@@ -210,31 +256,15 @@ def with_transform(dataset: Any, name: str, transform: Any) -> Any:
     """A shallow copy of ``dataset`` with ``transform`` in the attribute ``name``."""
     copied = copy.copy(dataset)
     setattr(copied, name, transform)
-    joint = getattr(copied, "transforms", None)
-    if name == "transform" and type(joint).__name__ == "StandardTransform":  # torchvision keeps it twice
-        copied.transforms = copy.copy(joint)
+    if name == "transform" and _joint(copied):  # torchvision keeps it twice
+        copied.transforms = copy.copy(copied.transforms)
         copied.transforms.transform = transform
     return copied
 
 
-def boxes_in(dataset: Any, name: str) -> str | None:
-    """What in a sample moves with the image and cannot be lifted, looked for where transforms are joint."""
-    if name != "transforms" or isinstance(dataset, IterableDataset):
-        return None
-    bare = with_transform(dataset, name, lambda *given: given if len(given) > 1 else given[0])
-    return _boxes(first(bare)) if len(bare) else None
-
-
-def _boxes(value: Any) -> str | None:
-    if type(value).__name__ in ("BoundingBoxes", "KeyPoints"):
-        return "boxes or keypoints"
-    if isinstance(value, dict):
-        if {"boxes", "bboxes", "bbox", "keypoints"} & {str(key) for key in value}:
-            return "boxes or keypoints"
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        return next((found for part in value if (found := _boxes(part)) is not None), None)
-    return None
+def _joint(dataset: Any) -> set[str]:
+    """The second attribute in which torchvision keeps a transform."""
+    return {"transforms"} if type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform" else set()
 
 
 def state_of(dataset: Any, size: tuple[int, int] | None) -> State:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from ..augment.foreign import Foreign
 from ..augment.labels import mix_labels
 from ..augment.steps import keyed, run_step
 from . import registry
-from .head import AsTensor, Head
 from .steps import UNIT, State, Step
+from .worker_transform import AsTensor, WorkerTransform
 
 _MANY = 256  # samples that show whether a policy has geometric operations
 
@@ -56,6 +56,14 @@ class Stages(Batched):
         return f"Stages({', '.join(map(repr, self.stages))})"
 
 
+class Recipe(NamedTuple):
+    """What `compiled` was called with."""
+
+    transform: Any
+    state: State
+    seen: tuple[int, int] | None
+
+
 @dataclass(frozen=True)
 class Lifted:
     """A pipeline in two halves: ``augment(collated head(sample))`` has the distribution of the pipeline.
@@ -63,10 +71,9 @@ class Lifted:
     head: what stays per sample, in the user's order, ending in a tensor (C, H, W); it is called as the pipeline was.
     augment: what runs batched, for ``DataLoader(augment=...)`` or called on images (B, C, H, W); None: nothing was
     lifted. steps: one record per transform. dataset: where a dataset was given, a shallow copy of it with head in place
-    of its transform; the given one is unchanged. note: why a dataset has nothing to lift. follows: whether the masks of
-    a batch were given to the pipeline, so that they move with the images; a torchvision dataset's ``transform`` sees
-    the image alone. uint8: whether head gives uint8 images, as far as the dataset's first sample shows; False: floats,
-    None: not known.
+    of its transform; the given one is unchanged. note: why a dataset has nothing to lift. uint8: whether head gives
+    uint8 images, as far as the dataset's first sample shows; False: floats, None: not known. recipe: what it was
+    compiled from. kind: what images that sample gives to the pipeline, see `roles.kind_of`; None: anything.
     """
 
     head: Any
@@ -74,8 +81,9 @@ class Lifted:
     steps: tuple[Step, ...] = ()
     dataset: Any = None
     note: str = ""
-    follows: bool = True
     uint8: bool | None = None
+    recipe: Recipe | None = None
+    kind: str | None = None
 
     @property
     def stays(self) -> tuple[Any, ...]:
@@ -120,6 +128,7 @@ class Lifted:
 
 def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) -> Lifted:
     """``transform`` in two halves, for samples like ``state``; seen: a position and the channels of images there."""
+    recipe = Recipe(transform, state, seen)
     steps, now = [], state
     for position, single in enumerate(registry.flat(transform)):
         if seen is not None and position == seen[0]:
@@ -131,14 +140,18 @@ def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) 
     steps = [_before_the_cut(step, steps[cut - 1]) for step in steps[:cut]] + steps[cut:]
     stages = _stages(steps[cut:])
     if not stages:
-        return Lifted(transform, None, tuple(steps))
-    library = registry.library_of(transform)
-    make = getattr(library, "head", None)
+        return Lifted(transform, None, tuple(steps), recipe=recipe)
     kept = [step.original for step in steps[:cut]] + [step.rest for step in steps[cut:] if step.rest is not None]
     only = next((step.name for step in steps[cut:] if step.tensors), None)
-    head = Head(kept, AsTensor(only)) if make is None else make(transform, kept, AsTensor(only))
+    head = worker_part(transform, kept, AsTensor(only))
     augment = Compose(stages) if all(isinstance(stage, Augmentation) for stage in stages) else Stages(stages)
-    return Lifted(head, augment, tuple(steps))
+    return Lifted(head, augment, tuple(steps), recipe=recipe)
+
+
+def worker_part(transform: Any, kept: Sequence[Any], last: AsTensor) -> Any:
+    """The transforms ``kept`` of ``transform`` and then ``last`` on the image, called as ``transform`` is."""
+    make = getattr(registry.library_of(transform), "head", None)
+    return WorkerTransform(kept, last) if make is None else make(transform, kept, last)
 
 
 def _before_the_cut(step: Step, last: Step) -> Step:

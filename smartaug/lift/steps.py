@@ -10,8 +10,8 @@ transform of that library turns up, so it may import the library. It has up to t
 * ``parts(transform) -> Sequence | None``: the transforms of a container that runs all of them in order; None for
   everything else. Containers that draw (a random choice, a probability) belong in ``translate``: `registry.several`.
 * ``head(given, kept, last) -> callable``, optional: what stays in the workers, with the calling convention of
-  ``given``: the transforms ``kept``, in order, then ``last`` on the image (`head.AsTensor`: PIL or (H, W, C) to a
-  tensor (C, H, W)). Without it: ``kept`` one after the other on what the dataset passes, as torchvision does.
+  ``given``: the transforms ``kept``, in order, then ``last`` on the image (`AsTensor`: PIL or (H, W, C) to a tensor
+  (C, H, W)). Without it: ``kept`` one after the other on what the dataset passes, as torchvision does.
 
 **Units.** A user's number (a fill, a threshold) counts in the units of the picture at its place in the pipeline: grey
 levels at first, [0, 1] behind ToTensor, anything behind Normalize. What travels is not converted before the end.

@@ -11,6 +11,7 @@
 | `plain` | passes for evaluation, which are not augmented and do not count |
 | `lift_keyword`, `coreset_keyword` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
 | `whole_batches` | datasets whose batches can be fetched by one indexing operation |
+| `row_samples` | which sample each row of a batch was made from, where the user's own function collated it |
 | `sampler` | `CoresetSampler` |
 | `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
 | `repeats` | samples that come several times in a pass |

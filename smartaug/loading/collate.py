@@ -17,9 +17,11 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from .. import _leaves as leaves
-from .._torch_fetch import Origin, origin
+from .._torch_fetch import Origin, origin, streams
+from ..lift.deferred import Unfinished, collecting
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views
+from .row_samples import rows_of
 from .whole_batches import Fetched
 
 _DISPATCHER = (
@@ -43,11 +45,12 @@ class _SaysWhatToDo(type):
 class Pending(metaclass=_SaysWhatToDo):
     """A collated batch on its way to the main process; opens once, on ``.to(device)`` or on first use.
 
-    Opened, it stands for the user's batch: unpack it, index it, ask for ``items()`` or an attribute.
+    Opened, it stands for the user's batch: unpack it, index it, ask for ``items()`` or an attribute. source: its
+    ``index`` has the dataset index of each row. unfinished: where lifted transforms have still to run; None: nowhere.
     """
 
-    def __init__(self, data: Any, source: Origin, key: str) -> None:
-        self.data, self.source, self._key = data, source, key
+    def __init__(self, data: Any, source: Origin, key: str, unfinished: Unfinished | None = None) -> None:
+        self.data, self.source, self._key, self.unfinished = data, source, key, unfinished
         self._opened: Any = None
         self._is_open = False
 
@@ -64,7 +67,7 @@ class Pending(metaclass=_SaysWhatToDo):
             progress = pipeline.epochs.of(self.source)
             where = None if device is None or pipeline.device is not None else torch.device(device)
             before = progress.before(self.source) if pipeline.steps else None
-            self._opened = pipeline.run(self.data, self.source.index, progress, where, before)
+            self._opened = pipeline.run(self.data, self.source.index, progress, where, before, self.unfinished)
             self._is_open = True
             self.data = None
         return self._opened
@@ -131,6 +134,7 @@ class Collate:
     def attach(self, pipeline: Pipeline) -> None:
         """Hand batches over to ``pipeline`` from now on, and keep it alive."""
         self.pipeline, self._key = pipeline, pipeline.key
+        self._lifts = pipeline.lifts
 
     @property
     def takes_fetched(self) -> bool:
@@ -139,14 +143,43 @@ class Collate:
 
     def __call__(self, samples: Any) -> Any:
         """Collate ``samples``; a `Pending` inside a torch loader, the plain batch elsewhere."""
+        source = origin()
+        if isinstance(samples, Fetched):
+            return samples.batch if source is None else Pending(samples.batch, source, self._key, samples.unfinished)
+        if source is None or not self._lifts:
+            data, unfinished, rows = self._collated(samples), None, None
+        else:
+            with collecting(samples, may_hold=streams()) as collected:
+                data = self._collated(samples)
+                unfinished, rows = collected.settle(data)
+        if source is None:
+            return data
+        return Pending(data, self._by_row(source, samples, data, rows), self._key, unfinished)
+
+    def _collated(self, samples: Any) -> Any:
         try:
-            data = samples.batch if isinstance(samples, Fetched) else self.inner(samples)
+            return self.inner(samples)
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise
             raise RuntimeError(f"{error}. {_unequal(samples)}") from error
-        source = origin()
-        return data if source is None else Pending(data, source, self._key)
+
+    def _by_row(self, source: Origin, samples: Any, data: Any, rows: list[int] | None) -> Origin:
+        """``source`` with the index of each row, where the user's own function made other rows than one a sample."""
+        index = source.index
+        if self.inner is default_collate or index is None or len(index) != len(samples):
+            return source
+        if rows is None:
+            found = rows_of(samples, data)
+            if found is None:
+                return source
+            rows = found.samples
+        if rows is None:
+            return source._replace(index=None)
+        drawn = source.drawn
+        if drawn is not None and drawn.before is not None:
+            drawn = drawn._replace(before=[drawn.before[number] for number in rows])
+        return source._replace(index=[index[number] for number in rows], drawn=drawn)
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``; for resumed runs, whose framework cannot tell a collate function."""

@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, Dataset, Sampler
 from torch.utils.data import DataLoader as TorchDataLoader
 
 from .._leaves import Specs, Targets
-from ..lift.datasets import Watched
+from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
@@ -59,8 +59,9 @@ class DataLoader(TorchDataLoader[T]):
     draws and errors. With one, the order and the global generators are still torch's.
 
     lift: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and run
-    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; where
-    another transform is assigned to either, the next pass raises RuntimeError. Where a sample then needs no more work
+    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; what is
+    assigned to its attributes reaches the copy at the next pass, and where its transform is another or was changed,
+    the next pass raises RuntimeError. Where a sample then needs no more work
     and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
     an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
@@ -99,7 +100,7 @@ class DataLoader(TorchDataLoader[T]):
     returns: str
     _pipeline: Pipeline | None = None
     _order: SamplerState | None = None
-    _watched: Watched | None = None
+    _sources: SourceDatasets | None = None
     _preparing: Pipeline | None = None  # the stages of plain passes, while `plain` is on
 
     def __init__(
@@ -135,12 +136,9 @@ class DataLoader(TorchDataLoader[T]):
         returns: str = "same",
     ) -> None:
         settings = Settings.of(locals())
-        given_dataset = dataset
         lifted, dataset, fetching = lifted_dataset(
             lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
         )
-        # what is assigned to the given data set is not seen by its copy, and the other way round
-        watched = None if lifted is None else Watched(given_dataset, *([] if lifted.augment is None else [dataset]))
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = lifted is not None or settings.active or weighted
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
@@ -178,7 +176,7 @@ class DataLoader(TorchDataLoader[T]):
         )
         for name, value in settings.given().items():
             setattr(self, name, value)
-        self._watched = watched
+        self._sources = None if lifted is None else SourceDatasets(dataset)
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
 
@@ -227,8 +225,8 @@ class DataLoader(TorchDataLoader[T]):
     def __iter__(self) -> Any:
         if self._pipeline is None or self._order is None:
             return super().__iter__()
-        if self._watched is not None:
-            self._watched.check()
+        if self._sources is not None:
+            self._sources.refresh()
         if self._preparing is not None:
             return plain_batches(self, self._preparing, max(self._pipeline.epochs.epoch, 0))
         self._order.begin_iterator(self._plain_index_sampler())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch.utils.data import IterableDataset, default_collate
 
+from ..lift.datasets import deferring, taken_out
 from ..lift.datasets import lift as lift_dataset
-from ..lift.datasets import taken_out
+from ..lift.deferred import collecting
 from ..lift.lifted import Lifted
-from ..lift.probe import collate_hinders
+from ..lift.probe import first, forked
 from ..pipeline.stages import listed
 from ..warnings import NoEffectWarning
 from .collate import Collate
@@ -26,6 +29,7 @@ def lifted_dataset(
     """
     lifted = _lifted(lift, dataset, augment)
     if lifted is not None and lifted.augment is not None:
+        lifted = dataclasses.replace(lifted, dataset=deferring(lifted.dataset))
         lifted = _through_collate(lifted, dataset, collate_fn)
     if lifted is None:
         return None, dataset, None
@@ -63,8 +67,24 @@ def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
     inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
     if inner is None or inner is default_collate or isinstance(dataset, IterableDataset):
         return lifted
-    hindered = collate_hinders(lifted.dataset, inner)
+    hindered = _collate_hinders(lifted.dataset, inner)
     return lifted if hindered is None else Lifted(None, None, (), dataset, hindered)
+
+
+def _collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | None:
+    """Why batches of the lifted ``dataset`` cannot go through the user's ``collate_fn``; None: two samples could.
+
+    The function may do otherwise with other samples: each batch is checked when it is collated.
+    """
+    try:
+        samples = [first(dataset, number) for number in range(min(2, len(dataset)))]
+        with collecting(samples, may_hold=False) as collected, forked():
+            unfinished, _ = collected.settle(collate_fn(samples))
+    except Exception as error:  # of the user's code
+        return f"the collate function cannot take what the dataset then gives ({type(error).__name__}: {error})"
+    if unfinished is not None or not samples:
+        return None
+    return "the collate function works on the images, and lifted transforms would run only after it"
 
 
 def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any) -> tuple[Any, str | None]:

@@ -62,6 +62,7 @@ RENAMED = {  # the old name, to the modules that share its contents now
     "lift.albumentations_geometry": "lift.albumentations.geometry",
     "lift.albumentations_head": "lift.albumentations.worker_half",
     "lift.albumentations_values": "lift.albumentations.values",
+    "lift.head": "lift.worker_transform",
     "lift.opencv_geometry": "lift.albumentations.geometry_ops",
     "lift.opencv_rows": "augment.backends.opencv.rows",
     "lift.opencv_tone": "lift.albumentations.tone_ops",

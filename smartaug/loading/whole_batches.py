@@ -27,16 +27,19 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, default_collate
 
 from .._torch_fetch import asker
-from ..lift.albumentations.worker_half import Head as AlbumentationsHead
-from ..lift.head import AsTensor, Head
+from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
+from ..lift.deferred import DeferredTransform, Unfinished
+from ..lift.source import SOURCE, Source
+from ..lift.worker_transform import AsTensor, WorkerTransform
 
 _AT = "__getitems__"
 
 
 class Fetched(NamedTuple):
-    """A batch that needs no collate function any more."""
+    """A batch that needs no collate function any more; unfinished: where lifted transforms have still to run on it."""
 
     batch: Any
+    unfinished: Unfinished | None = None
 
 
 class _Each(NamedTuple):
@@ -68,7 +71,7 @@ class BatchFetch:
         if getattr(getattr(asking, "collate_fn", None), "takes_fetched", False):
             batch = whole_batch(dataset, indices)
             if batch is not None:
-                return Fetched(batch)
+                return Fetched(batch, Unfinished(((0,),)) if _defers(dataset) else None)
         own = getattr(type(dataset), _AT, None)
         return [dataset[index] for index in indices] if own is None else own(dataset, indices)
 
@@ -80,6 +83,7 @@ def batched(dataset: Any) -> Any:
         return dataset
     copied = copy.copy(dataset)
     setattr(copied, _AT, BatchFetch(copied))
+    copied.__dict__.setdefault(SOURCE, Source(dataset, (SOURCE, _AT)))
     return copied
 
 
@@ -129,6 +133,11 @@ def _columns(dataset: Any, rows: list[int] | None) -> Columns | None:
     if reader is None or reader.hinders(dataset) is not None:
         return None
     return reader.read(dataset, rows)
+
+
+def _defers(dataset: Any) -> bool:
+    """Whether the images of whole batches, which are their first part, have lifted transforms still to come."""
+    return any(isinstance(getattr(storage, "transform", None), DeferredTransform) for storage in storages(dataset))
 
 
 def _joined(dataset: Any, rows: list[int]) -> Columns | None:
@@ -334,7 +343,9 @@ def _augmented_hinders(dataset: Any) -> str | None:
         return "its transform is for some of the samples, or for more than the image"
     if not only_to_tensor(dataset.transform):
         return "its transform does more for each sample than make it a uint8 tensor"
-    takes_tensors = not isinstance(dataset.transform, AlbumentationsHead)
+    transform = dataset.transform
+    head = transform.head if isinstance(transform, DeferredTransform) else transform
+    takes_tensors = not isinstance(head, AlbumentationsWorkerTransform)
     for storage in storages(dataset.dataset):
         reader = _reader(storage)
         if reader is not None and not _equals_its_tensors(storage, reader, takes_tensors):
@@ -356,7 +367,7 @@ def _augmented(dataset: Any, rows: list[int]) -> Columns | None:
     return _columns(_bare(dataset.dataset), rows)
 
 
-_IMAGES = Head((), AsTensor())
+_IMAGES = WorkerTransform((), AsTensor())
 _READERS: Mapping[str, _Reader] = {
     "smartaug.loading.augmented_dataset.AugmentedDataset": _Reader(_augmented_hinders, _augmented),
     "torch.utils.data.dataset.TensorDataset": _Reader(_tensors_hinder, _tensors),
@@ -374,6 +385,8 @@ _TO_TENSOR = ("torchvision.transforms.transforms.PILToTensor", "torchvision.tran
 
 def only_to_tensor(transform: Any) -> bool:
     """Whether ``transform`` does nothing but make a PIL image a uint8 tensor (C, H, W)."""
-    if isinstance(transform, (Head, AlbumentationsHead)):
+    if isinstance(transform, DeferredTransform):
+        transform = transform.head
+    if isinstance(transform, (WorkerTransform, AlbumentationsWorkerTransform)):
         return transform.only_to_tensor
     return f"{type(transform).__module__}.{type(transform).__qualname__}" in _TO_TENSOR

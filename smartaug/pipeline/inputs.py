@@ -5,7 +5,7 @@ Functions on the user's batch; a path is where a leaf is in it, see `leaves`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import _leaves as leaves
-from ..augment import masks
-from .places import Place
+from ..lift.deferred import Unfinished
 from .settings import Settings
 from .stages import rows_not_finite
 
@@ -193,16 +192,25 @@ def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -
             )
 
 
-def masks_among(
-    data: Any, places: Mapping[leaves.Path, Place], device: torch.device | None
-) -> dict[leaves.Path, Tensor]:
-    """The masks among what lies in the pictures, on ``device``: maps of their size, which can move with them."""
-    found = {path: leaves.get(data, path) for path, place in places.items() if place.is_map}
-    return {
-        path: leaf.to(device, non_blocking=True)
-        for path, leaf in found.items()
-        if isinstance(leaf, Tensor) and masks.is_mask(leaf)
-    }
+def masks_at(data: Any, paths: Iterable[leaves.Path], device: torch.device | None) -> dict[leaves.Path, Tensor]:
+    """The masks at ``paths``, on ``device``."""
+    return {path: leaves.get(data, path).to(device, non_blocking=True) for path in paths}
+
+
+def refuse_others(unfinished: Unfinished, inputs: Inputs) -> None:
+    """Raise ValueError unless the inputs to augment are the images that lifted transforms have still to run on."""
+    if set(inputs.augmented) == set(unfinished.images):
+        return
+    shown, named = (_shown(paths) for paths in (unfinished.images, inputs.augmented))
+    raise ValueError(
+        f"the dataset's transform made {shown}, and the inputs are {named}, so lifted transforms would run on other "
+        "images; name the transformed ones with inputs=, let the dataset return views in a list of their own, or write "
+        "lift=False"
+    )
+
+
+def _shown(paths: Iterable[leaves.Path]) -> str:
+    return " and ".join("batch" + "".join(f"[{step!r}]" for step in path) for path in paths)
 
 
 def repeated(

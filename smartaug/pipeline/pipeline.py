@@ -18,10 +18,11 @@ from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
-from ..warnings import warn
+from ..lift.deferred import Unfinished
+from ..warnings import NoEffectWarning, warn
 from .augmenting import Augmented, Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
-from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_among, repeated
+from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_at, refuse_others, repeated
 from .labelling import Labelling, no_tensor, stated_classes
 from .places import Place, Places, find_places, is_label
 from .readers import Readers
@@ -86,6 +87,9 @@ class Pipeline:
             recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
             needed="coreset=" if getattr(coreset, "balanced", False) else "",
         )
+        self.lifts = lifted is not None and lifted.augment is not None
+        # what batches get whose samples went through the whole lifted pipeline already
+        self.augmenting_finished = Augmenting(as_steps(augment), [], self.seed) if self.lifts else self.augmenting
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
@@ -93,6 +97,8 @@ class Pipeline:
         self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
+        if self.lifts:
+            self.counts["lifted"] = 0  # samples whose lifted transforms ran here
         self.seconds = 0.0
         self.readers = Readers()
         self._views_warned = False
@@ -131,33 +137,36 @@ class Pipeline:
         progress: EpochProgress,
         device: torch.device | None = None,
         before: list[int] | None = None,
+        unfinished: Unfinished | None = None,
     ) -> Any:
         """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch".
 
         index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
         progress: of the pass that the batch is of. before: how often each row's sample came before in it, or None.
+        unfinished: where lifted transforms have still to run; None: the samples went through all of them.
         """
         started, epoch = time.perf_counter(), progress.epoch
         rows_known = None if index is None else len(index)
-        inputs = found_inputs(data, self.settings, rows_known, augmented=bool(self.steps))
+        augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
+        inputs = found_inputs(data, self.settings, rows_known, augmented=bool(augmenting.steps))
         length = leaves.rows_of(inputs.given(data))
-        paths = self.labelling.find(data, inputs.parts, length, index, self.augmenting.mixes)
+        paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         label_path = paths[0] if paths else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
-        if self.steps or self.reweight is not None:
+        if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
-        rows = self._selected_rows(index, length, epoch)
+        rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = self._samples(index, length, progress, before)
-        data, made, keyed = self._augmented(data, inputs, label_path, samples, rows, device)
+        data, made, keyed = self._augmented(augmenting, data, inputs, label_path, samples, rows, device, unfinished)
         if self.reweight is not None:
             for path in inputs.beside:
                 data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
         target = None if label_path is None else leaves.get(data, label_path)
         known = None if index is None else keyed
         self._check_labels(known, target)
-        if any(plan.mixes for plan in made.plans) and not self.augmenting.mixes:  # a stage of the user's own
+        if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         if self.reweight is not None and self.returns != "batch" and not (isinstance(target, Tensor) and target.ndim):
             instead = 'or take weights from a Batch: returns="batch"'
@@ -179,6 +188,8 @@ class Pipeline:
         self._count(batch, length, length if rows is None else len(rows))
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
+        if self.lifts:
+            self._count_lifted(length if unfinished is not None else 0)
         self.seconds += time.perf_counter() - started
         return result
 
@@ -194,31 +205,34 @@ class Pipeline:
 
     def _augmented(
         self,
+        augmenting: Augmenting,
         data: Any,
         inputs: Inputs,
         label_path: leaves.Path | None,
         samples: Samples,
         rows: Tensor | None,
         device: torch.device | None,
+        unfinished: Unfinished | None,
     ) -> tuple[Any, Augmented, Tensor]:
-        """The batch after the augmenting half, what that half did, and which sample (int64) each row is.
+        """The batch after ``augmenting``, what that did, and which sample (int64) each row is.
 
         rows: those to augment, None for all. Copies that a coreset appends lie below the batch's own rows.
         """
         views = [leaves.get(data, path) for path in inputs.augmented]
-        if self.lifted is not None:
+        if self.lifted is not None and unfinished is not None:
+            refuse_others(unfinished, inputs)
             self.lifted.check(views)
         views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
-        shared = self._share_draws(data, inputs, views)
+        shared = self._share_draws(augmenting, data, inputs, views)
         places = self._places(data, inputs, views)
         if rows is None:
-            moving = masks_among(data, places.found, device) if self._masks_follow(len(views)) else {}
-            made = self.augmenting.all_rows(views, samples, places, moving, shared=shared)
+            moving = {} if unfinished is None else masks_at(data, unfinished.masks, device)
+            made = augmenting.all_rows(views, samples, places, moving, shared=shared)
             for path, mask in moving.items():
                 data = leaves.put(data, path, mask)
         else:
             appends = getattr(self.coreset, "apply", "train") == "append"
-            made, order = self.augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
+            made, order = augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
             if appends:
                 data = repeated(data, inputs.augmented, label_path, rows, len(samples.index))
                 taken = samples.index[order]
@@ -240,12 +254,12 @@ class Pipeline:
             )
         return weight
 
-    def _share_draws(self, data: Any, inputs: Inputs, views: list[Tensor]) -> bool:
+    def _share_draws(self, augmenting: Augmenting, data: Any, inputs: Inputs, views: list[Tensor]) -> bool:
         """Whether the views of a sample share one draw; said once where ``views=`` says nothing."""
-        if len(views) < 2 or not self.steps:
+        if len(views) < 2 or not augmenting.steps:
             return False
         shared = draws_shared(data, inputs, views, self.settings.views)
-        if shared is None and self.augmenting.draws and not self._views_warned:
+        if shared is None and augmenting.draws and not self._views_warned:
             self._views_warned = True
             warn(
                 f"each of the {len(views)} pictures of a sample is augmented with draws of its own; write "
@@ -266,13 +280,9 @@ class Pipeline:
 
         return Places(find)
 
-    def _masks_follow(self, views: int) -> bool:
-        """Whether the masks of a batch were given to the lifted pipeline, which moves them with the images."""
-        return self.lifted is not None and self.lifted.follows and views == 1
-
     def _selected_rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
         """(s,) int64 rows of the batch that the coreset lets augment; None: all."""
-        if self.selections is None or not self.steps:
+        if self.selections is None:
             return None
         if index is None:
             raise ValueError(
@@ -341,6 +351,16 @@ class Pipeline:
     def watches(self) -> bool:
         """Whether a stage needs the outputs that `Loss` sees."""
         return self.weighing.late or bool(getattr(self.coreset, "observes", False))
+
+    def _count_lifted(self, samples: int) -> None:
+        self.counts["lifted"] += samples
+        if self.counts["batches"] == 20 and not self.counts["lifted"]:
+            warn(
+                "lift=True had no effect on 20 batches: each has samples whose image is not what the dataset's "
+                "transform returned (it was changed, cached, or not made by it), so the whole transform ran where "
+                "samples are loaded; write lift=False, or let every sample return the transform's result",
+                NoEffectWarning,
+            )
 
     def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
         """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.

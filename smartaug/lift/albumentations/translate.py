@@ -23,12 +23,12 @@ import numpy as np
 import torch
 
 from ... import augment as A
-from ..head import AsTensor
 from ..registry import several
 from ..steps import State, Step, folded, worker
+from ..worker_transform import AsTensor
 from . import geometry as albumentations_geometry
 from . import values as albumentations_values
-from .worker_half import Head, is_container
+from .worker_half import AlbumentationsWorkerTransform, is_container
 
 _FORCED = ("Compose", "Sequential", "OneOf")  # containers whose p a OneOf around them sets aside
 
@@ -81,9 +81,9 @@ def translate(transform: Any, state: State) -> Step | None:
     return dataclasses.replace(step, stage=A.RandomApply([step.stage], float(transform.p)))
 
 
-def head(given: Any, kept: Sequence[Any], last: AsTensor) -> Head:
+def head(given: Any, kept: Sequence[Any], last: AsTensor) -> AlbumentationsWorkerTransform:
     """What stays in the workers of the pipeline ``given``."""
-    return Head(given, kept, last)
+    return AlbumentationsWorkerTransform(given, kept, last)
 
 
 # --- containers ------------------------------------------------------------------------------------------------------

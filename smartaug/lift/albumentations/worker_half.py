@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..head import AsTensor
 from ..keyed_draws import KeyedDraws
+from ..worker_transform import AsTensor
 
 
-class Head:
+class AlbumentationsWorkerTransform:
     """The pipeline with only the transforms that stay, called as it is; the image becomes a tensor (C, H, W).
 
     Masks become tensors as ToTensorV2 makes them. Raises TypeError for images that are not uint8, whose units
@@ -68,7 +68,7 @@ class Head:
         return torch.from_numpy(np.ascontiguousarray(turned))
 
     def __repr__(self) -> str:
-        return f"Head({', '.join(type(part).__name__ for part in (*self.kept, self.last))})"
+        return f"AlbumentationsWorkerTransform({', '.join(type(part).__name__ for part in (*self.kept, self.last))})"
 
 
 def is_container(transform: Any) -> bool:

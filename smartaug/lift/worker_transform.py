@@ -33,7 +33,7 @@ class AsTensor:
             if self.only is not None:
                 raise TypeError(
                     f"{self.only} leaves PIL images as they are, and was lifted as it works on tensors, but a PIL "
-                    "image came; put ToImage() before it, or lift the dataset, whose images can be looked at"
+                    "image came; put ToImage() before it, or lift the dataset, which shows what its images are"
                 )
             if mode not in _EIGHT_BIT:
                 if mode not in ("1", "P"):
@@ -52,7 +52,7 @@ class AsTensor:
         return "AsTensor()" if self.only is None else f"AsTensor(only={self.only!r})"
 
 
-class Head:
+class WorkerTransform:
     """``transforms``, the user's own, one after the other on what the dataset passes; then ``last`` on the images.
 
     With several arguments (image, target) each transform gets all of them, as torchvision v2 does, and what is an image
@@ -85,7 +85,7 @@ class Head:
 
     def __repr__(self) -> str:
         shown = [repr(part) for part in (*self.transforms, *([self.last] if self.last else []))]
-        return f"Head({', '.join(shown)})"
+        return f"WorkerTransform({', '.join(shown)})"
 
 
 def _tensors(value: Any, last: AsTensor) -> Any:

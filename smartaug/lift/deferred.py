@@ -1,0 +1,383 @@
+"""Images whose lifted transforms have not run yet: how `lift` knows, for each sample, that it may run them later.
+
+What: in a loader with ``lift=True`` the dataset's transform is a `DeferredTransform`. It runs what stays in the worker
+and returns a `DeferredImage`, a tensor without pixels of its own. Torch's ``stack`` and ``default_collate`` make a
+`DeferredBatch` of such images. Only if that object arrives in the collated batch untouched do the lifted transforms run
+on it, batched, on the device. As soon as anybody computes with a deferred image (the dataset after its transform, a
+statistic, a file, CutMix in a collate function), it turns in place into what the user's whole pipeline gives, and
+nothing more is done to it. The same happens to images that the dataset keeps a reference to (a cache).
+
+Why: whether a dataset returns what its transform gave cannot be seen from one sample; here every sample shows it, and
+whatever is not certain is what torch's own loader gives. Cost: see "lift, checks" in ``benchmarks/loader.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
+
+from .. import _leaves as leaves
+from .roles import Rules, kind_of, roles, rules_of
+
+_EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")  # what reads memory past torch's dispatch finds no pixels
+_HOLDER = [object()]
+_ALONE = sys.getrefcount(_HOLDER[0])  # references to a thing that only its container knows
+_NDIM = torch.Tensor.ndim.__get__  # type: ignore[attr-defined]
+_local = threading.local()
+
+
+class Call:
+    """One call of the dataset's transform: what it was given, and its whole result once somebody needed it."""
+
+    __slots__ = ("finished", "given", "named", "original", "result")
+
+    def __init__(self, original: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.original, self.given, self.named = original, given, named
+        self.finished, self.result = False, None
+
+    def finish(self) -> Any:
+        """The result of the user's whole pipeline, which runs the first time."""
+        if not self.finished:
+            self.result = self.original(*self.given, **self.named)
+            self.finished, self.given, self.named = True, (), {}
+        return self.result
+
+
+class DeferredImage(Tensor):
+    """An image or mask after the worker's transforms, (C, H, W) or (H, W); the lifted ones will run on its batch.
+
+    Any operation on it but stacking turns it into the whole pipeline's result, in place.
+    """
+
+    _call: Call
+    _made: Tensor  # what the worker's transforms made
+    _path: leaves.Path = ()  # where it is in what the transform returns
+    _is_mask = False
+    _used = False  # it was part of a batch already
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Stack while a batch is collated; else finish every deferred image among the arguments first."""
+        kwargs = kwargs or {}
+        if func is torch.stack:
+            batch = _stacked(*args, **kwargs)
+            if batch is not None:
+                return batch
+        known = _of_every_image(func, args)
+        if known is not None:
+            return known
+        _finish_all((args, kwargs))
+        return func(*args, **kwargs)
+
+
+class DeferredBatch(Tensor):
+    """Deferred images stacked, (B, C, H, W); any operation on it finishes all of them, in place."""
+
+    _rows: list[DeferredImage]
+
+    __torch_function__ = DeferredImage.__torch_function__
+
+
+def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None:
+    """What can be said without finishing: the number of dimensions, and of a batch how many images it has."""
+    if len(args) == 0 or not isinstance(args[0], (DeferredImage, DeferredBatch)):
+        return None
+    given = args[0]
+    if func == _NDIM or func is torch.Tensor.dim:
+        return given._made.ndim if isinstance(given, DeferredImage) else given._rows[0]._made.ndim + 1
+    length = func is torch.Tensor.__len__ or (func is torch.Tensor.size and args[1:] == (0,))
+    return len(given._rows) if length and isinstance(given, DeferredBatch) else None
+
+
+def _finish_all(part: Any) -> None:
+    """Finish every deferred image in nested tuples, lists and dicts."""
+    if isinstance(part, (DeferredImage, DeferredBatch)):
+        finish(part)
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            _finish_all(value)
+    elif isinstance(part, (tuple, list)):
+        for value in part:
+            _finish_all(value)
+
+
+def finish(deferred: DeferredImage | DeferredBatch) -> None:
+    """Turn it, in place, into the tensor that the user's whole pipeline gives. Raises TypeError where that is none."""
+    if isinstance(deferred, DeferredBatch):
+        rows = deferred._rows
+        _finish_all(rows)
+        return _become(deferred, collate_tensor_fn(list(rows)))
+    result = leaves.get(deferred._call.finish(), deferred._path)
+    if not isinstance(result, Tensor):
+        raise TypeError(
+            f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
+            "ToImage() at the transform's end, or write lift=False"
+        )
+    return _become(deferred, result)
+
+
+def _become(deferred: Tensor, result: Tensor) -> None:
+    with torch._C.DisableTorchFunctionSubclass():
+        deferred.data = result
+    kept = vars(result)
+    vars(deferred).clear()
+    deferred.__class__ = type(result)
+    vars(deferred).update(kept)
+
+
+# --- in the dataset --------------------------------------------------------------------------------------------------
+
+
+class Noted(list["Call | str"]):
+    """What a `DeferredTransform` was called for: every `Call`, and why the original ran instead. Never copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Noted:
+        return self
+
+
+class DeferredTransform:
+    """Stands for the dataset's transform in a loader with ``lift=True``: ``head`` now, the rest on the batch.
+
+    head: what stays in the worker. original: the user's transform; every attribute but these is its. rules: which parts
+    of what it is given are images and masks that the lifted part can move; where there is more, or what head makes is
+    no such image, the original runs at once and its result is returned as it is. kind: what head was made for, see
+    `roles.kind_of`; None: anything. noted: takes a note of each call.
+    """
+
+    def __init__(
+        self,
+        head: Callable[..., Any],
+        original: Any,
+        rules: Rules,
+        kind: str | None = None,
+        noted: Noted | None = None,
+    ) -> None:
+        self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
+        self._takes_one = kind is not None and not rules.by_name
+
+    @classmethod
+    def of(
+        cls, head: Callable[..., Any], original: Any, kind: str | None = None, noted: Noted | None = None
+    ) -> DeferredTransform:
+        """The one for the library of ``original``."""
+        rules = rules_of(original)
+        made = DeferredAlbumentations if callable(getattr(head, "set_random_state", None)) else cls
+        return made(head, original, rules, kind, noted)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """What ``head`` makes, its images and masks deferred; or what the original makes, where it has to run whole."""
+        if self._takes_one and not named and len(given) == 1 and kind_of(given[0]) == self.kind:
+            image = self.head(given[0])  # the common case by a shorter way: nothing but an image
+            if type(image) is Tensor and why_no_image(image) is None:
+                call = Call(self.original, given, named)
+                if self.noted is not None:
+                    self.noted.append(call)
+                return _deferred(call, (), image, False)
+        found = roles(self.rules, given, named)
+        if isinstance(found, str):
+            return self._whole(found, given, named)
+        if self.kind is not None and any(kind_of(leaf) != self.kind for _, leaf, is_mask in found if not is_mask):
+            return self._whole(f"its images are not {self.kind} each time", given, named)
+        made = self.head(*given, **named)
+        places = [(path, is_mask) for path, _, is_mask in found]
+        refused = _refused(made, places)
+        if refused is not None:
+            return self._whole(refused, given, named)
+        call = Call(self.original, given, named)
+        if self.noted is not None:
+            self.noted.append(call)
+        for path, is_mask in places:
+            made = leaves.put(made, path, _deferred(call, path, leaves.get(made, path), is_mask))
+        return made
+
+    def _whole(self, why: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if self.noted is not None:
+            self.noted.append(why)
+        return self.original(*given, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("head", "original", "_takes_one"):  # not there yet in a copy
+            raise AttributeError(name)
+        return getattr(self.original, name)
+
+    def __repr__(self) -> str:
+        return f"DeferredTransform({self.head!r})"
+
+
+class DeferredAlbumentations(DeferredTransform):
+    """The same for albumentations, whose generators are set from outside."""
+
+    def set_random_state(self, random_generator: Any, py_random: Any) -> None:
+        """Set the generators of the pipeline and of what stays of it in the worker."""
+        head: Any = self.head
+        for part in (self.original, head):
+            part.set_random_state(random_generator, py_random)
+
+
+def _refused(made: Any, places: Sequence[tuple[leaves.Path, bool]]) -> str | None:
+    """Why the lifted part cannot run on what the worker's part made; None: it can."""
+    size = None
+    for path, is_mask in places:
+        try:
+            leaf = leaves.get(made, path)
+        except (KeyError, IndexError, TypeError):
+            return "the transforms that stay in the worker change the structure of the sample"
+        if not isinstance(leaf, Tensor):
+            return f"the transforms that stay in the worker make {type(leaf).__name__} of an image"
+        wrong = None if is_mask else why_no_image(leaf)
+        if wrong is not None:
+            return wrong
+        if leaf.ndim not in (2, 3) or (size is not None and leaf.shape[-2:] != size):
+            return "its samples have masks of another size than the image, which only the whole pipeline moves with it"
+        size = leaf.shape[-2:]
+    return None
+
+
+def why_no_image(image: Tensor) -> str | None:
+    """Why lifted transforms cannot take what the worker makes; None: they can."""
+    if image.dim() != 3:
+        return f"its images are tensors of {image.ndim} dimensions, and lifted transforms take (C, H, W)"
+    if not (image.dtype == torch.uint8 or image.is_floating_point()):
+        return (
+            f"its images are {str(image.dtype)[6:]}, and lifted transforms take uint8 or floats in [0, 1]; let the "
+            "dataset give these, as in image.to(torch.uint8)"
+        )
+    return None
+
+
+def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> DeferredImage:
+    image: DeferredImage = torch.Tensor._make_subclass(DeferredImage, _EMPTY)
+    image._call, image._made = call, made
+    if path:
+        image._path, image._is_mask = path, is_mask
+    return image
+
+
+# --- in the collate function -----------------------------------------------------------------------------------------
+
+
+class Unfinished(NamedTuple):
+    """Where in a batch the lifted transforms have still to run: paths of the images, and of masks that move too."""
+
+    images: tuple[leaves.Path, ...]
+    masks: tuple[leaves.Path, ...] = ()
+
+
+class Collecting:
+    """The collating of one batch: which deferred images its samples hold, and the batches made of them."""
+
+    def __init__(self, samples: Any, may_hold: bool) -> None:
+        self.sample_of: dict[int, int] = {}  # id of a deferred image, to the number of its sample
+        self.batches: list[DeferredBatch] = []
+        self._images: list[DeferredImage] = []  # keeps the ids valid
+        listed = samples if isinstance(samples, list) else [samples]
+        for number in range(len(listed)):
+            held = sys.getrefcount(listed[number]) > _ALONE
+            for image, kept in found_in(listed[number], held):
+                if (kept and not may_hold) or image._used or image._call.finished:
+                    finish(image)  # the dataset keeps it, so it must go on being what the dataset would have
+                else:
+                    self.sample_of[id(image)] = number
+                    self._images.append(image)
+
+    def settle(self, batch: Any) -> tuple[Unfinished | None, list[int] | None]:
+        """Put pixels into the collated ``batch``: what is unfinished in it, and the sample of each row where known.
+
+        One deferred image that anybody touched finishes all: images and masks of a sample belong together.
+        """
+        left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
+        stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
+        touched = any(image._call.finished for image in self._images if isinstance(image, DeferredImage))
+        gone = any(not isinstance(image, DeferredImage) for image in self._images)
+        if touched or gone or len(stacks) < len(left) or {id(b) for b in self.batches} != {id(b) for _, b in stacks}:
+            _finish_all(self.batches)
+            _finish_all([leaf for _, leaf in left])
+            return None, None
+        if not stacks:
+            return None, None
+        numbers = [[self.sample_of[id(image)] for image in stack._rows] for _, stack in stacks]
+        masks = {path for path, stack in stacks if stack._rows[0]._is_mask}
+        for stack in {id(stack): stack for _, stack in stacks}.values():
+            for image in stack._rows:
+                image._used = True
+            _become(stack, collate_tensor_fn([_plain(image._made) for image in stack._rows]))
+        unfinished = Unfinished(
+            tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
+        )
+        return unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
+
+
+def _plain(image: Tensor) -> Tensor:
+    return image if type(image) is Tensor else image.as_subclass(Tensor)
+
+
+@contextmanager
+def collecting(samples: Any, *, may_hold: bool) -> Iterator[Collecting]:
+    """While it lasts, deferred images of ``samples`` are stacked without being finished.
+
+    may_hold: a reference to an image from elsewhere is no cache (the generator of a stream holds its last sample).
+    """
+    earlier = getattr(_local, "collecting", None)
+    _local.collecting = made = Collecting(samples, may_hold)
+    try:
+        yield made
+    finally:
+        _local.collecting = earlier
+
+
+def found_in(part: Any, held: bool = False) -> list[tuple[DeferredImage, bool]]:
+    """The deferred images in a sample, and whether something beside the sample holds them or what they are in."""
+    kind = type(part)
+    if kind is DeferredImage:
+        return [(part, held)]
+    if isinstance(part, dict):
+        keys: Any = list(part)
+    elif isinstance(part, (tuple, list)):
+        keys = range(len(part))
+    else:
+        return []
+    found: list[tuple[DeferredImage, bool]] = []
+    for key in keys:
+        if isinstance(part[key], (DeferredImage, dict, tuple, list)):
+            kept = held or sys.getrefcount(part[key]) > _ALONE  # counted before the call below holds it, too
+            found += found_in(part[key], kept)
+    return found
+
+
+def _stacked(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
+    """A deferred batch, where all are deferred images that can be told to belong together; None: they must finish."""
+    now: Collecting | None = getattr(_local, "collecting", None)
+    if now is None or dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
+        return None
+    rows = list(tensors)
+    if not rows or not all(
+        type(row) is DeferredImage and id(row) in now.sample_of and not row._call.finished for row in rows
+    ):
+        return None
+    if len({(row._is_mask, row._made.dtype, row._made.shape) for row in rows}) > 1:
+        return None
+    batch: DeferredBatch = torch.Tensor._make_subclass(DeferredBatch, _EMPTY)
+    batch._rows = rows
+    now.batches.append(batch)
+    return batch
+
+
+def _collate_deferred(batch: Any, *, collate_fn_map: Any = None) -> Tensor:
+    """torch's ``default_collate`` for deferred images."""
+    made = _stacked(batch)
+    if made is not None:
+        return made
+    _finish_all(batch)
+    return collate_tensor_fn(batch, collate_fn_map=collate_fn_map)
+
+
+default_collate_fn_map[DeferredImage] = _collate_deferred

@@ -1,0 +1,187 @@
+"""The user's dataset behind a loader's copy: what changes on it reaches the copy, or is an error.
+
+What: attributes assigned to the user's dataset after the loader was made are taken over at the next pass; another
+transform, or a change inside the one that was lifted (``transforms[0].p = 0``, ``.pop()``), raises RuntimeError, since
+what was lifted would not follow. When: at the beginning of each pass. Cost: compiling the pipeline once more, about a
+millisecond, whatever the size of the dataset.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import inspect
+import random
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .lifted import Lifted, compiled
+from .steps import Step
+
+SOURCE = "_smartaug_source"  # on a copy: the `Source` it was made from
+_WATCHED = ("transform", "transforms", "target_transform")
+
+Fingerprint = object
+
+
+class Source:
+    """The user's dataset, its attributes as the copy has taken them over, and what its pipeline was then.
+
+    own: attributes of the copy that are not the dataset's. A copy or pickle of the loader has a copy of the dataset's
+    attributes and follows nobody, so a `Source` copies to an empty one.
+    """
+
+    def __init__(self, dataset: Any = None, own: Iterable[str] = (), lifted: Lifted | None = None) -> None:
+        self.dataset, self.own, self.lifted = dataset, frozenset(own), lifted
+        self.taken = dict(_attributes(dataset))
+        self.transforms = [] if dataset is None else transforms_of(dataset)
+        self.pipeline = None if lifted is None else fingerprint(lifted)
+
+    def refresh(self, copied: Any) -> None:
+        """Give ``copied`` what was assigned to the dataset since; RuntimeError where lifted transforms changed."""
+        if self.dataset is None:
+            return
+        self.check()
+        now = dict(_attributes(self.dataset))
+        mine = vars(copied)
+        for name, value in now.items():
+            if name not in self.own and (name not in self.taken or self.taken[name] is not value):
+                mine[name] = value
+        for name in self.taken.keys() - now.keys() - self.own:
+            mine.pop(name, None)
+        renewed = Source()  # copies of the copy go on from where they are
+        renewed.__dict__.update({**self.__dict__, "taken": now})
+        mine[SOURCE] = renewed
+
+    def check(self) -> None:
+        """Raise RuntimeError where the dataset has another transform now, or the lifted one has changed inside."""
+        kind = type(self.dataset).__name__
+        check_transforms(self.dataset, self.transforms)
+        if self.lifted is not None and fingerprint(self.lifted) != self.pipeline:
+            raise RuntimeError(
+                f"the transform of {kind} was changed after lift=True took it over; it is {_short(self._transform)} "
+                "now, and what was lifted would not follow; make the loader anew: smartaug.DataLoader(dataset, ..., "
+                "lift=True)"
+            )
+
+    @property
+    def _transform(self) -> Any:
+        return None if self.lifted is None or self.lifted.recipe is None else self.lifted.recipe.transform
+
+    def __reduce__(self) -> tuple[type[Source], tuple[()]]:
+        return Source, ()
+
+
+def _attributes(dataset: Any) -> dict[str, Any]:
+    return getattr(dataset, "__dict__", {})
+
+
+def transforms_of(dataset: Any) -> list[tuple[str, Any]]:
+    """Attributes that hold transforms, and their values; properties, which make them anew, are none of them."""
+    missing = object()
+    found = ((name, inspect.getattr_static(dataset, name, missing)) for name in _WATCHED)
+    return [(name, value) for name, value in found if value is not missing and value is getattr(dataset, name, missing)]
+
+
+def check_transforms(dataset: Any, transforms: Sequence[tuple[str, Any]]) -> None:
+    """Raise RuntimeError unless ``dataset`` has the ``transforms`` that `transforms_of` gave."""
+    for name, taken in transforms:
+        now = getattr(dataset, name, None)
+        if now is not taken:
+            raise RuntimeError(
+                f"{type(dataset).__name__}.{name} was {_short(taken)} when lift=True took it over, and is "
+                f"{_short(now)} now, which this loader would not see; make the loader anew: "
+                "smartaug.DataLoader(dataset, ..., lift=True)"
+            )
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# --- what a pipeline is at the moment --------------------------------------------------------------------------------
+
+
+def fingerprint(lifted: Lifted) -> Fingerprint:
+    """A value that is equal as long as lifting the same transform gives the same: it is compiled anew and compared."""
+    if lifted.recipe is None:
+        return None
+    try:
+        steps = compiled(*lifted.recipe).steps
+    except Exception as error:  # whatever a changed transform may raise in a translator
+        return f"{type(error).__name__}: {error}"
+    return tuple(_of_step(step) for step in steps)
+
+
+def _of_step(step: Step) -> Fingerprint:
+    stage = _of(step.stage, ()) if step.stage is not None else None
+    rest = None if step.rest is None else type(step.rest).__name__  # made anew by each translation
+    return (
+        step.name,
+        step.where,
+        step.why,
+        repr(step.after),
+        step.floats,
+        step.tensors,
+        id(step.original),
+        stage,
+        rest,
+    )
+
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size, type, enum.Enum)
+_DRAWING = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
+
+
+def _of(value: Any, around: tuple[int, ...]) -> Fingerprint:
+    """``value`` as nested tuples of plain values; around: the ids of what it is in, which end cycles."""
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, _DRAWING) or id(value) in around:
+        return type(value).__name__
+    inside = (*around, id(value))
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().double().numpy()
+    if isinstance(value, np.ndarray):
+        return (value.shape, str(value.dtype), hashlib.blake2b(np.ascontiguousarray(value).data).hexdigest())
+    if isinstance(value, dict):
+        return tuple((_of(key, inside), _of(part, inside)) for key, part in value.items())
+    if isinstance(value, (tuple, list)):
+        return tuple(_of(part, inside) for part in value)
+    if isinstance(value, (set, frozenset)):
+        return frozenset(_of(part, inside) for part in value)
+    return _of_object(value, inside)
+
+
+def _of_object(value: Any, inside: tuple[int, ...]) -> Fingerprint:
+    if isinstance(value, functools.partial):
+        return ("partial", _of([value.func, value.args, value.keywords], inside))
+    if isinstance(value, types.MethodType):
+        return ("method", value.__func__.__qualname__, _of(value.__self__, inside))
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return (
+            value.__qualname__,
+            hash(value.__code__),
+            _of([value.__defaults__, value.__kwdefaults__, cells], inside),
+        )
+    if isinstance(value, nn.Module):
+        return _of_module(value, inside)
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    own = {name: getattr(value, name, None) for name in slots if name != "__weakref__"} | getattr(value, "__dict__", {})
+    return (type(value).__qualname__, _of(own, inside))
+
+
+def _of_module(module: nn.Module, inside: tuple[int, ...]) -> Fingerprint:
+    """Buffers, parameters, modules inside, and public attributes: what begins with _ is the module's own memory."""
+    names = ("_buffers", "_parameters", "_modules")
+    held = {name: vars(module)[name] for name in names}
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    return (type(module).__qualname__, _of(held, inside), _of(public, inside))
