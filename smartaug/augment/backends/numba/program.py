@@ -80,7 +80,7 @@ def _mixed(src, b, other, how, share, box, channels, height, width, into):
 
 @njit(**OPTIONS)
 def _inside(box, height, width):
-    """Top, left, bottom and right of what of a box lies in the picture."""
+    """Top, left, bottom and right of what of a box lies in the image."""
     return max(box[0], 0), max(box[1], 0), min(box[0] + box[2], height), min(box[1] + box[3], width)
 
 
