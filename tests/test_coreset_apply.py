@@ -85,6 +85,7 @@ def test_batches_without_and_with_only_selected_rows(apply, amount):
         here = sum(index in selected(loader, 0) for index in set(target.index.tolist()))
         rows += len(images)
         assert len(images) == len(target) == 2 + (here if apply == "append" else 0)
+        assert target.soft is None or len(target.soft) == len(target)
     assert rows == SIZE + (amount if apply == "append" else 0)
 
 
