@@ -233,20 +233,21 @@ def test_parity_finds_what_is_different_and_nothing_else():
 def test_the_clock_tells_parts_from_each_other():
     class Slow(Pictures):
         def __getitem__(self, index):
-            until = time.perf_counter() + 0.004
+            until = time.perf_counter() + 0.01
             while time.perf_counter() < until:
                 pass
             return torch.zeros(3, 4, 4), 0
 
     with clock.Clock() as watch:
         for _ in DataLoader(Slow(40), batch_size=8):
-            until = time.perf_counter() + 0.008
+            until = time.perf_counter() + 0.08
             while time.perf_counter() < until:
                 pass
     shares = watch.shares()
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares["fetch"] > 0.5
-    assert 0.05 < shares["loop"] < 0.45
+    assert shares["fetch"] > 0.2
+    assert shares["loop"] > 0.2
+    assert shares["fetch"] + shares["loop"] > 0.8
     assert clock.Clock().shares() == {}
 
 
