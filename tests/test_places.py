@@ -255,7 +255,7 @@ class Item(NamedTuple):
         Image.new("L", (SIDE, SIDE)),
         np.zeros((SIDE, SIDE), np.uint8),
     ],
-    ids=str,
+    ids=lambda rest: type(rest).__name__,
 )
 def test_lists_of_one_entry_a_sample_are_looked_into(rest):
     if isinstance(rest, dict) and "area" in rest:  # named: not a box
@@ -279,7 +279,7 @@ def test_lists_of_one_entry_a_sample_are_looked_into(rest):
         torch.tensor([7]),
         None,
     ],
-    ids=str,
+    ids=lambda rest: type(rest).__name__,
 )
 def test_lists_of_labels_are_let_through(rest):
     images, kept = batch_of((IMAGE, rest), collate_fn=listed)
