@@ -16,7 +16,6 @@ from torchvision.transforms import v2
 import smartaug
 from smartaug.cli import bench_report, clock, main, named, parity, rebuilt
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)
 
 

@@ -15,7 +15,6 @@ from smartaug.batch import Mixed, Target
 from smartaug.coreset.record import _NOT_FINITE, _SEEN, pack, unpack
 from tests import reference_coreset as reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @st.composite

@@ -15,7 +15,6 @@ from smartaug.augment.plan import Plan, Trace
 from smartaug.cli.recorder import Recorder
 from smartaug.cli.words import amount, makers, received
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ["ant", "bee", "cat"]
 
 

@@ -13,7 +13,6 @@ from torch.utils.data import TensorDataset
 import smartaug
 from smartaug import grads
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 CRITERIA = {
     "BCE": nn.BCEWithLogitsLoss(),
