@@ -74,13 +74,13 @@ def test_numpy_indices_and_foreign_keys():
     assert numbers(images) == [3, 1]
 
 
-def test_a_collate_function_that_drops_samples_loses_only_the_indices():
+def test_a_collate_function_that_drops_samples_keeps_the_indices_of_the_others():
     def first_half(samples):
         return torch.utils.data.default_collate(samples[: len(samples) // 2])
 
     loader = smartaug.DataLoader(Numbered(), batch_size=4, collate_fn=first_half, augment=add_constant)
     images, target = next(iter(loader))
-    assert target.index is None
+    assert target.index.tolist() == [0, 1]
     assert numbers(images) == [0, 1]
 
 
