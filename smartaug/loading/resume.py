@@ -69,7 +69,7 @@ def saved(
         **state,
         "begun": True,
         "epoch": current.progress.epoch,
-        "next_epoch": pipeline.epochs.next,
+        "next_epoch": pipeline.epochs.next,  # what set_epoch said meanwhile
         "batches": current.handed,
         "samples": current.samples,
         "checksum": current.checksums[current.handed],
@@ -95,7 +95,7 @@ def restore(
     epoch = state["epoch"] if state["sampler_epoch"] is None else state["sampler_epoch"]
     for sampler in (loader.sampler, loader.batch_sampler):
         give_epoch(sampler, epoch)
-    pipeline.epochs.set_next(state["epoch"])  # last: a sampler's stand-in sets that of the stages, too
+    pipeline.epochs.resume(state["epoch"])  # last: a sampler's stand-in sets that of the stages, too
     order.load(state)
 
 
