@@ -452,7 +452,7 @@ def reference(epoch, **settings):
 
 
 class Growing(torch.utils.data.Sampler):
-    """Workers 1 and 2 have nothing to do in the first passes."""
+    """Worker 1 has nothing to do in the first passes."""
 
     lengths, at = (2, 2, 24, 4, 24), -1
 
@@ -467,7 +467,7 @@ class Growing(torch.utils.data.Sampler):
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_that_had_nothing_to_do_know_the_epoch(context):
     loader = TorchDataLoader(
-        numbered(), 2, sampler=Growing(), num_workers=3, persistent_workers=True, multiprocessing_context=context
+        numbered(), 2, sampler=Growing(), num_workers=2, persistent_workers=True, multiprocessing_context=context
     )
     for epoch in range(5):
         found = values(loader)
@@ -594,6 +594,10 @@ def by_default(image, rng=random.Random(3)):  # noqa: B008
     return image + rng.random()
 
 
+def by_argument(rng, image):
+    return image + rng.random()
+
+
 class ByClass:
     rng = np.random.RandomState(2)
 
@@ -611,7 +615,7 @@ TRANSFORMS = {
     "global name": lambda: by_global_name,
     "closure": lambda: by_closure(random.Random(0)),
     "default": lambda: by_default,
-    "partial": lambda: functools.partial(by_default, rng=random.Random(5)),
+    "partial": lambda: functools.partial(by_argument, random.Random(5)),
     "class": ByClass,
     "method": lambda: Holds(random.Random(0), lambda rng: rng.random()).__call__,
 }
@@ -667,7 +671,11 @@ def test_set_random_state_of_another_convention_is_not_albumentations():
 
 def test_a_function_in_albumentations_with_a_generator_of_its_own():
     rng = np.random.default_rng(0)
-    shift = albumentations.Lambda(image=lambda image, **_: image + rng.integers(0, 99), p=1.0)
+
+    def shifted_by(image, **_):
+        return image + rng.integers(0, 99)
+
+    shift = albumentations.Lambda(image=shifted_by, p=1.0)
     dataset = smartaug.AugmentedDataset([np.zeros((4, 4, 3), np.int64)] * 6, albumentations.Compose([shift]), seed=0)
     first = [int(dataset[i].max()) for i in range(6)]
     assert [int(dataset[i].max()) for i in range(6)] == first

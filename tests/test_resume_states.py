@@ -285,6 +285,7 @@ def test_resumed_equals_uninterrupted(machine, examples):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
+@pytest.mark.filterwarnings("ignore:.*worker processes in total")
 @pytest.mark.filterwarnings("ignore:.*epochs of different lengths")
 @pytest.mark.parametrize(
     ("machine", "examples"), [(Resuming, 400), (ResumingWithWorkers, 60), (CountingTorchWithWorkers, 30)]
