@@ -207,6 +207,7 @@ class Resuming(RuleBasedStateMachine):
         if hasattr(self, "whole"):
             for _ in range(3):  # the running one, and two more
                 self.end_of_pass()
+            self.whole = self.killed = self.broken = None  # workers end here, not in a process forked later
 
 
 ORDERS = ("shuffle", "replacement", "schedule", "info_batch")

@@ -115,7 +115,7 @@ class DataLoader(TorchDataLoader[T]):
         lifted, dataset, fetching = lifted_dataset(
             lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
         )
-        # what is assigned to the given data set is not seen by its copy, and the other way round
+        # what is assigned to the given dataset is not seen by its copy, and the other way round
         watched = None if lifted is None else Watched(given_dataset, *([] if lifted.augment is None else [dataset]))
         given = (lift, augment, reweight, coreset, device, seed, inputs, target, returns)
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
@@ -206,7 +206,7 @@ class DataLoader(TorchDataLoader[T]):
         share = self.sampler.part()
         if share.world == 1:
             return None
-        share.whole = getattr(self.batch_sampler, "sampler", self.sampler)  # the stand-in that hears the epoch
+        share.whole = getattr(self.batch_sampler, "sampler", self.sampler)  # the stand-in, which gets the epoch
         return share
 
     def __iter__(self) -> Any:
