@@ -279,7 +279,8 @@ def _not_repeated(sampler: Any) -> RuntimeError:
 
 def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield first
-    yield from rest
+    while (keys := next(rest, _END)) is not _END:  # `yield from` would call iter, with which some samplers begin anew
+        yield keys
 
 
 def _put(generators: list[torch.Generator], states: list[Tensor]) -> None:
