@@ -1,6 +1,8 @@
 """`AugmentedDataset`: draws are a function of (seed, epoch, index), in whatever process samples are loaded."""
 
 import copy
+import functools
+import itertools
 import pickle
 import random
 from collections import namedtuple
@@ -18,6 +20,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from smartaug import _leaves
+from smartaug.augment.generators import Generators
 from smartaug.loading.per_sample import Albumentations, is_albumentations
 from smartaug.loading.shared_epoch import SharedEpoch
 from smartaug.pipeline.stages import classes_of
@@ -425,3 +428,271 @@ class Stream(IterableDataset):
 def test_errors_say_what_to_type(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+# --- which epoch it is -----------------------------------------------------------------------------------------------
+
+
+def one_number(image):
+    return image + torch.rand(())
+
+
+def numbered(seed=7, size=24):
+    return smartaug.AugmentedDataset(
+        torch.utils.data.TensorDataset(torch.zeros(size, 1), torch.arange(size)), one_number, seed=seed
+    )
+
+
+def values(loader):
+    return {int(i): float(value) for images, index in loader for value, i in zip(images, index, strict=True)}
+
+
+def reference(epoch, **settings):
+    dataset = numbered(**settings)
+    dataset.set_epoch(epoch)
+    return {i: float(dataset[i][0]) for i in range(len(dataset))}
+
+
+class Growing(torch.utils.data.Sampler):
+    """Worker 1 has nothing to do in the first passes."""
+
+    lengths, at = (2, 2, 24, 4, 24), -1
+
+    def __len__(self):
+        return 24
+
+    def __iter__(self):
+        self.at += 1
+        return iter(range(self.lengths[self.at]))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_that_had_nothing_to_do_know_the_epoch(context):
+    loader = TorchDataLoader(
+        numbered(), 2, sampler=Growing(), num_workers=2, persistent_workers=True, multiprocessing_context=context
+    )
+    for epoch in range(5):
+        found = values(loader)
+        assert found == {i: value for i, value in reference(epoch).items() if i in found}
+        assert len(found) == Growing.lengths[epoch]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_epoch_that_is_set_is_drawn_also_where_seeds_repeat(nested):
+    dataset = numbered()
+    loader = TorchDataLoader(Subset(dataset, range(24)) if nested else dataset, 4, num_workers=2)
+    for epoch in (0, 1, 5, 5):
+        torch.manual_seed(0)
+        dataset.set_epoch(epoch)
+        assert values(loader) == reference(epoch)
+
+
+def test_an_epoch_set_after_the_iterator_was_made_is_of_the_next_pass():
+    dataset = numbered()
+    loader = TorchDataLoader(dataset, 4, num_workers=2)
+    iterator = iter(loader)
+    dataset.set_epoch(6)
+    assert values(iterator) == reference(0)
+    assert values(loader) == reference(6)
+
+
+def test_persistent_workers_inside_a_wrapper_must_be_told():
+    dataset = numbered()
+    settings = {"batch_size": 4, "num_workers": 1, "persistent_workers": True}
+    loader = TorchDataLoader(Subset(dataset, range(24)), **settings)
+    for epoch in (2, 3):
+        dataset.set_epoch(epoch)
+        assert values(loader) == reference(epoch)
+    with pytest.raises(RuntimeError, match=r"call set_epoch\(epoch\).*before each pass"):
+        values(loader)
+
+
+class OwnWrapper(torch.utils.data.Dataset):
+    """Nobody knows what it does with its indices."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __len__(self):
+        return len(self.inner)
+
+    def __getitem__(self, index):
+        return self.inner[len(self) - 1 - index]
+
+
+@pytest.mark.parametrize("wrapper", [lambda d: Subset(d, range(24)), lambda d: ConcatDataset([d]), OwnWrapper])
+@pytest.mark.parametrize("sampler", ["default", "tuples", "batch_size=None"])
+def test_our_loader_sends_the_epoch_through_every_wrapper(wrapper, sampler):
+    how = {
+        "default": {"batch_size": 5},
+        "tuples": {"batch_sampler": [tuple(range(i, i + 4)) for i in range(0, 24, 4)]},
+        "batch_size=None": {"batch_size": None},
+    }[sampler]
+    loader = smartaug.DataLoader(wrapper(numbered()), inputs=0, returns="batch", target=1, **how)
+    loader.set_epoch(4)
+    for epoch in (4, 5):
+        found = {}
+        for images, index, *_ in loader:
+            found.update(zip(torch.atleast_1d(index).tolist(), images.flatten().tolist(), strict=True))
+        assert found == reference(epoch)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [lambda d: d, lambda d: Subset(d, range(24)), lambda d: ConcatDataset([numbered(1), Subset(d, range(24))])],
+)
+def test_a_sample_that_comes_again_is_drawn_anew(wrapped):
+    dataset = wrapped(numbered())
+    first = len(dataset) - 24
+    order = [first + i for i in (3, 3, 5, 3, 3, 5, 4)]
+
+    def drawn(size, workers=0):
+        loader = smartaug.DataLoader(
+            dataset, size, sampler=order, num_workers=workers, inputs=0, target=1, returns="batch", seed=0
+        )
+        return torch.cat([batch.inputs.flatten() for batch in loader]).tolist()
+
+    whole = drawn(7)
+    assert drawn(2) == drawn(3, workers=2) == whole
+    assert len(set(whole)) == 7
+    assert whole[0] == reference(0)[3]
+
+
+# --- generators that transforms hold ---------------------------------------------------------------------------------
+
+
+class Holds:
+    """Draws from a generator somewhere inside it."""
+
+    def __init__(self, rng, draw, where="attribute"):
+        self.held = {"attribute": rng, "list": [1, [rng]], "dict": {"a": {"b": rng}}}[where]
+        self.where, self.draw = where, draw
+
+    def __call__(self, image):
+        held = self.held
+        rng = {"attribute": lambda: held, "list": lambda: held[1][0], "dict": lambda: held["a"]["b"]}[self.where]()
+        return image + float(self.draw(rng))
+
+
+DRAWS = {
+    "Generator": (lambda: np.random.default_rng(1), lambda rng: rng.random()),
+    "RandomState": (lambda: np.random.RandomState(1), lambda rng: rng.rand()),
+    "Philox": (lambda: np.random.Philox(1), lambda bits: bits.random_raw() / 2.0**64),
+    "Random": (lambda: random.Random(1), lambda rng: rng.random()),
+    "torch": (lambda: torch.Generator().manual_seed(1), lambda rng: torch.rand((), generator=rng)),
+}
+shared = np.random.default_rng(4)
+
+
+def by_global_name(image):
+    return image + shared.random()
+
+
+def by_closure(rng):
+    return lambda image: image + rng.random()
+
+
+def by_default(image, rng=random.Random(3)):  # noqa: B008
+    return image + rng.random()
+
+
+def by_argument(rng, image):
+    return image + rng.random()
+
+
+class ByClass:
+    rng = np.random.RandomState(2)
+
+    def __call__(self, image):
+        return image + self.rng.rand()
+
+
+TRANSFORMS = {
+    **{
+        f"{kind} in {where}": (lambda kind=kind, where=where: Holds(DRAWS[kind][0](), DRAWS[kind][1], where))
+        for kind in DRAWS
+        for where in ("attribute", "list", "dict")
+    },
+    "nested": lambda: v2.Compose([v2.Identity(), v2.Compose([Holds(np.random.default_rng(0), lambda g: g.random())])]),
+    "global name": lambda: by_global_name,
+    "closure": lambda: by_closure(random.Random(0)),
+    "default": lambda: by_default,
+    "partial": lambda: functools.partial(by_argument, random.Random(5)),
+    "class": ByClass,
+    "method": lambda: Holds(random.Random(0), lambda rng: rng.random()).__call__,
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_generators_are_set_for_each_sample(name):
+    transform = TRANSFORMS[name]()
+    kept = [(own, kind.get(own)) for own, kind in Generators(transform)._found]
+    assert len(kept) == 1
+    dataset = smartaug.AugmentedDataset([torch.zeros(()).double()] * 6, transform, seed=0)
+    drawn = [float(dataset[i]) for i in range(6)]
+    assert len(set(drawn)) == 6
+    assert [float(dataset[i]) for i in reversed(range(6))] == drawn[::-1]
+    dataset.set_epoch(1)
+    assert float(dataset[0]) != drawn[0]
+    assert repr([kind.get(own) for own, kind in Generators(transform)._found]) == repr([state for _, state in kept])
+
+
+def test_monai_pipelines_run_and_repeat():
+    import monai.transforms as mt
+
+    image = torch.arange(36.0).reshape(1, 6, 6)
+    flip = mt.Compose([mt.RandFlip(prob=0.5, spatial_axis=0), mt.RandGaussianNoise(prob=1.0)])
+    by_key = mt.Compose([mt.RandFlipd(keys=["image"], prob=0.5), mt.RandScaleIntensityd(["image"], 0.5, prob=1.0)])
+    for sample, transform, joint in ((image, flip, False), ({"image": image, "label": 1}, by_key, True)):
+        dataset = smartaug.AugmentedDataset([sample] * 12, transform, seed=0, joint=joint)
+        made = [torch.as_tensor(dataset[i]["image"] if joint else dataset[i]) for i in range(12)]
+        assert len({part.numpy().tobytes() for part in made}) > 8
+        again = [torch.as_tensor(dataset[i]["image"] if joint else dataset[i]) for i in reversed(range(12))]
+        assert all(torch.equal(one, other) for one, other in zip(made, again[::-1], strict=True))
+
+
+class Seedable:
+    """MONAI's convention without MONAI."""
+
+    def __init__(self):
+        self.R = np.random.RandomState()
+
+    def set_random_state(self, seed=None, state=None):
+        self.R = state if state is not None else np.random.RandomState(seed)
+        return self
+
+    def __call__(self, image):
+        return image + self.R.rand()
+
+
+def test_set_random_state_of_another_convention_is_not_albumentations():
+    assert not is_albumentations(Seedable())
+    dataset = smartaug.AugmentedDataset([torch.zeros(())] * 3, Seedable(), seed=0)
+    assert float(dataset[1]) == float(dataset[1]) != float(dataset[2])
+
+
+def test_a_function_in_albumentations_with_a_generator_of_its_own():
+    rng = np.random.default_rng(0)
+
+    def shifted_by(image, **_):
+        return image + rng.integers(0, 99)
+
+    shift = albumentations.Lambda(image=shifted_by, p=1.0)
+    dataset = smartaug.AugmentedDataset([np.zeros((4, 4, 3), np.int64)] * 6, albumentations.Compose([shift]), seed=0)
+    first = [int(dataset[i].max()) for i in range(6)]
+    assert [int(dataset[i].max()) for i in range(6)] == first
+    assert len(set(first)) > 2
+
+
+@pytest.mark.parametrize(
+    ("transform", "says"),
+    [
+        (Holds(random.SystemRandom(), lambda rng: rng.random()), r"Holds.held \(SystemRandom\)"),
+        (Holds((n for n in range(99)), next), r"Holds.held \(generator\)"),
+        (Holds(itertools.count(), next, "list"), r"Holds.held\[1\]\[0\] \(count\)"),
+    ],
+)
+def test_what_cannot_be_set_is_named(transform, says):
+    dataset = smartaug.AugmentedDataset([1.0], transform, seed=0)
+    with pytest.warns(smartaug.warnings.NoEffectWarning, match=f"cannot set the state of {says}"):
+        dataset[0]

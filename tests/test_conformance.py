@@ -45,6 +45,7 @@ REWEIGHTERS = {
     "MetaWeightNet": [lambda model, held: reweight.MetaWeightNet(model, held, **SHORT)],
     "SoftAugmentation": [lambda model, held: reweight.SoftAugmentation(3)],
     "Uniform": [lambda model, held: reweight.Uniform()],
+    "UniformWeights": [lambda model, held: reweight.UniformWeights()],
 }
 PROTOCOLS_AND_SHELLS = {"Gradients", "Learner", "MetaLearner", "Reweighting", "Rule", "split_validation"}
 CRITERIA = {
@@ -54,6 +55,7 @@ CRITERIA = {
         lambda size: coreset.FacilityLocation("exp", method="stochastic", backend="torch"),
     ],
     "MaxLoss": [lambda size: coreset.MaxLoss(), lambda size: coreset.MaxLoss(smallest=True)],
+    "RandomSubset": [lambda size: coreset.RandomSubset()],
     "Uniform": [lambda size: coreset.Uniform()],
 }
 

@@ -131,6 +131,28 @@ def test_persistent_workers_that_sit_out_an_epoch_do_not_shift_the_count():
     assert [passes.of(token).epoch for token in (worker[2], idle[1], worker[2])] == [2, 2, 2]
 
 
+class Itself:
+    """A batch sampler that is its own iterator, as Lightning's for predicting is."""
+
+    def __iter__(self):
+        self.left = [[4, 5], [2], [0, 1]]
+        return self
+
+    def __next__(self):
+        if not self.left:
+            raise StopIteration
+        return self.left.pop()
+
+    def __len__(self):
+        return 3
+
+
+def test_a_batch_sampler_that_is_its_own_iterator():
+    loader = smartaug.DataLoader(Numbered(), batch_sampler=Itself(), augment=add_constant)
+    for _ in range(2):
+        assert [target.index.tolist() for _, target in loader] == [[0, 1], [2], [4, 5]]
+
+
 def test_stock_loader_with_collate_opens_on_use_and_on_to():
     collate = smartaug.Collate(augment=add_constant, seed=0)
     loader = torch.utils.data.DataLoader(Numbered(), batch_size=4, num_workers=2, collate_fn=collate)

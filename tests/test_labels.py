@@ -222,7 +222,7 @@ def test_class_numbers_are_one_hot_bit_for_bit():
 OTHERS = {
     "a second task": INTEGERS % 2,
     "sample weights": torch.rand(B),
-    "teacher logits": torch.randn(B, 4),
+    "teacher logits": torch.randn(B, 5),
     "group ids": torch.arange(B) + 1000,
     "index column": torch.arange(B),
     "a regression target": HALVES,

@@ -750,7 +750,7 @@ def test_lifted_transforms_run_on_the_transformed_images_or_not_at_all():
     loader = smartaug.DataLoader(Pair(), 4, lift=True)
     with pytest.raises(ValueError, match=r"made batch\['view'\], and the inputs are batch\['image'\].*inputs="):
         next(iter(loader))
-    as_torch(Pair, inputs="view")
+    as_torch(Pair, inputs="view", still="image")
 
 
 def test_deferred_images_outside_a_loader_are_what_the_transform_gives():

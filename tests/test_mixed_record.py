@@ -16,7 +16,6 @@ from smartaug.coreset.record import _NOT_FINITE, _SEEN, pack, unpack
 from tests import reference_coreset as reference
 
 
-
 @st.composite
 def mixed_batches(draw):
     """Logits, the samples of the rows, their labels and what they are made of; now and then a row alone, or twice."""

@@ -213,7 +213,7 @@ STAGES = {
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_that_may_move_pixels_refuses(stage):
     with pytest.raises(ValueError, match="would not follow"):
-        batch_of((IMAGE, BOX, 1), augment=STAGES[stage])
+        batch_of((IMAGE, BOX, 1), augment=STAGES[stage], target=2)
 
 
 @pytest.mark.parametrize("stage", [smartaug.Erase(1.0), smartaug.Normalize(0.5, 0.5), smartaug.augment.Invert(1.0)])

@@ -1,14 +1,17 @@
 """A loader resumed in mid-epoch goes on as the uninterrupted one would have."""
 
 import copy
+import inspect
 import io
 import itertools
 import pickle
 import random
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DistributedSampler, RandomSampler, Sampler, TensorDataset, WeightedRandomSampler
+from torchvision.transforms import v2
 
 import smartaug
 from tests.data import Numbered, Stream, add_constant
@@ -424,3 +427,243 @@ def test_a_pass_that_ended_forgets_which_samples_came():
         next(iterator).open()
     passes = [progress for progress, _ in collate.pipeline.epochs._fetched.values()]
     assert [progress.repeats is None for progress in passes] == [True] * 8 + [False] * 4
+
+
+# --- what a state was made of ----------------------------------------------------------------------------------------
+
+
+def simple(**settings):
+    given = {"augment": smartaug.Erase(1.0), "seed": 5, **settings}
+    return smartaug.DataLoader(Numbered(given.pop("size", SIZE)), batch_size=BATCH, shuffle=True, **given)
+
+
+def selects(fraction):
+    return smartaug.Coreset(fraction, select=smartaug.coreset.Uniform())
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"seed": 6}, "seed: 5 in the state, 6 in this loader"),
+        ({"augment": smartaug.Erase(0.5)}, r"stages of lift= and augment=: Erase\(p=1.0.*Erase\(p=0.5"),
+        ({"augment": add_constant}, "Erase.* in the state, <function add_constant> in this loader"),
+        ({"augment": [smartaug.Erase(1.0), smartaug.Flip()]}, "Flip"),
+        ({"size": SIZE + 1}, r"len\(dataset\): 22 in the state, 23 in this loader"),
+        ({"reweight": smartaug.reweight.Uniform()}, "reweight=: None in the state, Uniform in this loader"),
+        ({"coreset": selects(0.5)}, r"coreset=: None in the state, Coreset\(0.5"),
+    ],
+)
+def test_a_state_of_another_loader_says_what_differs(other, says):
+    loader = simple()
+    record(loader)
+    state = through_a_file(loader.state_dict())
+    with pytest.raises(ValueError, match=says):
+        simple(**other).load_state_dict(state)
+    simple(**other).load_state_dict(state, strict=False)
+    simple().load_state_dict(state)
+
+
+def test_a_state_that_is_refused_changes_nothing():
+    loader, other = simple(), simple(augment=smartaug.Flip())
+    state = loader.state_dict()
+    state["epoch"] = 7
+    with pytest.raises(ValueError, match="Flip"):
+        other.load_state_dict(state)
+    record(other)
+    assert other.stats()["epoch"] == 0
+
+
+def test_seeds_of_augmented_datasets_belong_to_a_state():
+    def loader(seed):
+        return smartaug.DataLoader(smartaug.AugmentedDataset(Numbered(SIZE), add_constant, seed=seed), returns="batch")
+
+    loader(1).load_state_dict(loader(1).state_dict())
+    with pytest.raises(ValueError, match=r"seeds of the AugmentedDatasets: \[1\] in the state, \[2\] in this loader"):
+        loader(2).load_state_dict(loader(1).state_dict())
+
+
+def test_versions():
+    state = simple().state_dict()
+    with pytest.raises(ValueError, match="this state has version 99, and this smartaug reads states up to 1"):
+        simple().load_state_dict({**state, "version": 99})
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_states_of_the_first_version_still_load(begun):
+    """They had neither a version nor what they were made of."""
+    torch.manual_seed(1)
+    loader = make(with_generator, {})
+    iterator = iter(loader)
+    record(itertools.islice(iterator, 2 if begun else 9))
+    state = loader.state_dict()
+    first = (
+        "rank ranks epoch batches samples checksum generators sampler_epoch batch_size drop_last dataset_size stages"
+    )
+    old = {name: state[name] for name in first.split()}
+    rest = record(iterator) if begun else record(loader)
+    fresh = make(with_generator, {})
+    fresh.load_state_dict(old)
+    equal(record(fresh), rest)
+
+
+def test_a_stage_that_is_missing_is_named_for_the_first_version():
+    state = smartaug.DataLoader(Numbered(), coreset=selects(0.5), seed=0).state_dict()
+    del state["version"], state["made_of"]
+    with pytest.raises(ValueError, match="coreset=: something in the state, None in this loader"):
+        smartaug.DataLoader(Numbered(), augment=add_constant).load_state_dict(state)
+
+
+def test_the_methods_have_signatures_and_are_missing_without_stages():
+    names = ("state_dict", "load_state_dict")
+    bare, staged = smartaug.DataLoader(Numbered()), simple()
+    assert not any(hasattr(bare, name) for name in names)
+    assert all(hasattr(staged, name) for name in names)
+    assert str(inspect.signature(smartaug.DataLoader.load_state_dict)).startswith("(self, state:")
+    assert "batches already handed out" in smartaug.DataLoader.load_state_dict.__doc__
+    assert list(inspect.signature(staged.state_dict).parameters) == ["record"]
+
+
+def test_set_epoch_after_loading_a_pass_with_nothing_left_is_meant_for_the_next():
+    """Programs that name every epoch do so before the loader can know that the interrupted one was over."""
+    whole = make(distributed, {})
+    epochs = []
+    for epoch in range(2):
+        whole.set_epoch(epoch)
+        epochs.append(record(whole))
+    loader = make(distributed, {})
+    loader.set_epoch(0)
+    iterator = iter(loader)
+    for _ in epochs[0]:
+        next(iterator)  # as Lightning does, which stops at the length
+    fresh = make(distributed, {})
+    fresh.load_state_dict(loader.state_dict())
+    fresh.set_epoch(1)
+    equal(record(fresh), epochs[1])
+
+
+def test_what_set_epoch_said_of_the_next_pass_is_kept():
+    loader = simple()
+    iterator = iter(loader)
+    next(iterator)
+    loader.set_epoch(6)
+    state = loader.state_dict()
+    fresh = simple()
+    fresh.load_state_dict(state)
+    equal(record(fresh), record(iterator))
+    record(fresh)
+    assert fresh.stats()["epoch"] == 6
+
+
+class Bright:
+    """Stays in the worker under lift=True."""
+
+    def __init__(self):
+        self.own = np.random.default_rng(3)
+
+    def __call__(self, image):
+        drawn = int(self.own.integers(0, 99)) + int(torch.randint(0, 99, ())) + random.randrange(50)
+        return torch.full_like(image, drawn)
+
+
+class WithTransform(torch.utils.data.Dataset):
+    def __init__(self):
+        self.images = torch.zeros(SIZE, 3, 6, 6, dtype=torch.uint8)
+        self.transform = v2.Compose([Bright(), v2.RandomHorizontalFlip()])
+
+    def __len__(self):
+        return SIZE
+
+    def __getitem__(self, index):
+        return self.transform(self.images[index]), index
+
+
+def test_what_stays_in_the_worker_is_drawn_by_seed_epoch_and_sample():
+    def loader(workers, size=BATCH):
+        return smartaug.DataLoader(WithTransform(), size, shuffle=True, lift=True, seed=1, num_workers=workers)
+
+    def drawn(batches):
+        return {
+            int(i): int(image[0, 0, 0]) for images, target in batches for image, i in zip(images, target, strict=True)
+        }
+
+    made = [loader(0), loader(2), loader(0, 7)]
+    before = torch.get_rng_state(), random.getstate()
+    first, *others = ([drawn(one), drawn(one)] for one in made)
+    assert others == [first, first]
+    assert len(set(first[0].values())) > 15
+    assert first[0] != first[1]
+    assert random.getstate() == before[1]
+    begun = loader(0)
+    iterator = iter(begun)
+    head = drawn(itertools.islice(iterator, 2))
+    fresh = loader(2)
+    fresh.load_state_dict(through_a_file(begun.state_dict()))
+    assert {**head, **drawn(fresh)} == first[0]
+
+
+# --- passes for evaluation -------------------------------------------------------------------------------------------
+
+
+def with_own():
+    return {"generator": torch.Generator().manual_seed(8)}
+
+
+def staged(**settings):
+    images = torch.randint(0, 256, (SIZE, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    augment = [smartaug.Flip(1.0), smartaug.MixUp(num_classes=4), smartaug.Normalize(0.5, 0.25)]
+    data = TensorDataset(images, torch.arange(SIZE) % 4)
+    loader = smartaug.DataLoader(data, BATCH, shuffle=True, seed=2, augment=augment, coreset=selects(0.5), **settings)
+    return loader, (images.float() / 255 - 0.5) / 0.25
+
+
+@pytest.mark.parametrize("settings", [dict, with_own, lambda: {"num_workers": 1}], ids=["", "generator", "worker"])
+def test_plain_passes_are_whole_and_leave_no_trace(settings):
+    loader, expected = staged(**settings())
+    other, _ = staged(**settings())
+    torch.manual_seed(3)
+    wanted = [record(other), record(other)]
+    torch.manual_seed(3)
+    iterator = iter(loader)
+    head = record(itertools.islice(iterator, 1))
+    state, rng = loader.state_dict(), torch.get_rng_state()
+    with loader.plain() as plain:
+        assert plain is loader
+        assert len(loader) == 6
+        batches = list(loader)
+    assert torch.allclose(torch.cat([images for images, _ in batches]), expected, atol=1e-5)
+    assert torch.cat([target.index for _, target in batches]).tolist() == list(range(SIZE))
+    assert all(target.soft is None for _, target in batches)
+    assert torch.equal(torch.get_rng_state(), rng)
+    again = loader.state_dict()
+    assert {k: again[k] for k in ("epoch", "batches", "checksum")} == {
+        k: state[k] for k in ("epoch", "batches", "checksum")
+    }
+    assert len(loader) == 3
+    equal(head + record(iterator), wanted[0])
+    equal(record(loader), wanted[1])
+    assert loader.stats()["batches"] == 6
+
+
+def test_plain_passes_of_other_kinds():
+    stream = smartaug.DataLoader(Stream(), batch_size=4, augment=add_constant)
+    with stream.plain():
+        assert torch.cat([images for images, _ in stream])[:, 0, 0, 0].tolist() == pytest.approx(
+            [i / 1000 for i in range(20)]
+        )
+    one = smartaug.DataLoader(Ready(), batch_size=None, augment=smartaug.Erase(1.0))
+    with one.plain():
+        assert torch.equal(next(iter(one))[0], Ready()[0][0])
+    bare = smartaug.DataLoader(Numbered(), batch_size=4)
+    with bare.plain():
+        assert len(list(bare)) == 5
+    odd = smartaug.DataLoader(Numbered(), batch_sampler=[[0, 1]], augment=add_constant)
+    with odd.plain(), pytest.raises(ValueError, match="attribute batch_size"):
+        next(iter(odd))
+    augmented = smartaug.AugmentedDataset(Numbered(), add_constant, seed=0)
+    refused = smartaug.DataLoader(augmented, returns="batch")
+    with refused.plain(), pytest.raises(RuntimeError, match="cannot leave out the transform of an AugmentedDataset"):
+        next(iter(refused))
+    half = smartaug.AugmentedDataset(Numbered(), add_constant, only=torch.ones(20).bool(), seed=0)
+    loader = smartaug.DataLoader(half, returns="batch")
+    with loader.plain():
+        assert [float(batch.inputs.max()) for batch in loader] == pytest.approx([i / 1000 for i in range(20)])

@@ -13,7 +13,6 @@ from torch.utils.data import TensorDataset
 import smartaug
 from smartaug import grads
 
-
 CRITERIA = {
     "BCE": nn.BCEWithLogitsLoss(),
     "BCE with pos_weight": nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64)),

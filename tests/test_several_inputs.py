@@ -212,5 +212,5 @@ def test_what_stages_read_is_copied_ahead_and_nothing_else(settings, moved):
     pipeline = Pipeline(Settings(inputs=["image", "num"], target="label", **settings))
     ahead = object.__new__(CopyAhead)  # its stream needs a GPU, what it chooses to move does not
     ahead._device, ahead._pipeline = torch.device("meta"), pipeline
-    batch = ahead._moved(default_collate(DICTS[:4]))
+    batch = ahead._moved(default_collate(DICTS[:4]), None)
     assert {name for name, leaf in batch.items() if leaf.device.type == "meta"} == moved

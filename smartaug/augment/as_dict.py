@@ -38,6 +38,8 @@ def _written(augment: Any) -> Written:
         raise TypeError(f"to_dict writes the augmentations of smartaug.augment, got {augment!r}; leave it out")
     arguments = {}
     for argument in inspect.signature(type(augment)).parameters:
+        if not hasattr(augment, argument):  # an old spelling of another; what is lost is noticed below
+            continue
         value = getattr(augment, argument)
         if argument == "augmentations":
             arguments[argument] = [_written(single) for single in value]

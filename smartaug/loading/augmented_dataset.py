@@ -1,6 +1,6 @@
 """`AugmentedDataset`: transforms that run per sample in the workers, drawn by (seed, epoch, index).
 
-What: albumentations, torchvision or any callable in front of a data set, its randomness set for each sample: workers
+What: albumentations, torchvision or any callable in front of a dataset, its randomness set for each sample: workers
 differ, epochs differ, and a seed repeats everything whatever the number of workers. When: a pipeline that stays on the
 CPU, or one that only a coreset shall go through; where a pipeline can be lifted (``lift=True``) that is faster.
 Cost: about 0.02 ms a sample for albumentations, 0.1 ms for others, whose global generators are forked and put back.
@@ -51,7 +51,7 @@ class AugmentedDataset(Dataset):
     pass, else the worker raises RuntimeError. Other attributes are those of ``dataset``. Transforms are copied at first
     use: the given ones keep their generators.
 
-    Raises TypeError for a data set without indices, a transform that cannot be called, a mask of another type;
+    Raises TypeError for a dataset without indices, a transform that cannot be called, a mask of another type;
     ValueError for a mask of another length.
     """
 
@@ -113,7 +113,7 @@ class AugmentedDataset(Dataset):
 
     @property
     def feeds_transform(self) -> Any:
-        """The data set whose samples the transform is given, for `lift`, which looks up what images these are."""
+        """The dataset whose samples the transform is given, for `lift`, which looks up what images these are."""
         return self.dataset
 
     def __len__(self) -> int:

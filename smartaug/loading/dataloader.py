@@ -219,7 +219,7 @@ class DataLoader(TorchDataLoader[T]):
         share = self.sampler.part()
         if share.world == 1:
             return None
-        share.whole = getattr(self.batch_sampler, "sampler", self.sampler)  # the stand-in that hears the epoch
+        share.whole = getattr(self.batch_sampler, "sampler", self.sampler)  # the stand-in, which gets the epoch
         return share
 
     def __iter__(self) -> Any:

@@ -96,16 +96,34 @@ class SamplerState:
         self.waiting = True
         resume, self.resume = self.resume, None
         if resume is not None:
-            position, lists = self._replay(sampler, resume)
-            first = next(lists, _END)
-            if first is _END:
-                self._begun(position, sampler, resume)
-                position.ended = True
-            else:
-                self._replayed = position, _chained(first, lists), resume
+            self._find(sampler, resume)
         if self._replayed is not None or self.has_worker_seed:  # the interrupted run had drawn it already
             self._before_seed = [generator.get_state() for generator in self.generators]
         self.has_worker_seed = False
+
+    def _find(self, sampler: Any, resume: Mapping[str, Any]) -> None:
+        """Draw the order of the interrupted pass again, up to the place that the state ``resume`` names.
+
+        What `set_epoch` has said since is of the next pass, where the interrupted one has nothing left.
+        """
+        said, given, saved = self.counter.next, epoch_of(sampler), resume["sampler_epoch"]
+        self.counter.resume(resume["epoch"])
+        if saved is not None and saved != given:
+            _give_both(sampler, saved)
+            self.counter.resume(resume["epoch"])
+        position, lists = self._replay(sampler, resume)
+        first = next(lists, _END)
+        if first is _END:
+            self._begun(position, sampler, resume)
+            position.ended = True
+        elif saved is not None and saved != given:
+            raise _not_repeated(sampler)
+        else:
+            self._replayed = position, _chained(first, lists), resume
+        if saved is not None and saved != given and given is not None:
+            _give_both(sampler, given)
+        if said is not None:
+            self.counter.next = said
 
     def iterator_made(self) -> None:
         """After that: give back the seed of the workers, unless the pass has begun, which did so."""
@@ -134,8 +152,7 @@ class SamplerState:
         if resume is None:
             return
         if resume["sampler_next_epoch"] is not None:
-            for source in (sampler, getattr(sampler, "sampler", None)):
-                give_epoch(source, resume["sampler_next_epoch"])
+            _give_both(sampler, resume["sampler_next_epoch"])
         self.counter.next = resume["next_epoch"]
 
     def _replay(self, sampler: Any, state: Mapping[str, Any]) -> tuple[SamplerPosition, Iterator[Any]]:
@@ -155,12 +172,7 @@ class SamplerState:
         # Lightning gives every rank the state of rank 0, whose order only rank 0 can check
         same_order = state["rank"] != here()[0] or position.checksums[-1] == state["checksum"]
         if drawn < state["batches"] or not same_order:
-            source = getattr(sampler, "sampler", sampler)
-            raise RuntimeError(
-                f"the sampler {source.__class__.__name__} did not repeat its order, so the epoch cannot be resumed: "
-                "it draws from something else than torch's global generator or its own `generator`, the dataset has "
-                "changed, or set_epoch differs. Give it a torch.Generator, or resume at an epoch's start"
-            )
+            raise _not_repeated(sampler)
         return position, (iter(()) if first is _END else _chained(first, lists))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -250,9 +262,25 @@ def give_epoch(sampler: Any, epoch: int) -> None:
         give(epoch)
 
 
+def _give_both(sampler: Any, epoch: int) -> None:
+    """Set the epoch of a sampler and of the one inside it."""
+    for source in (sampler, getattr(sampler, "sampler", None)):
+        give_epoch(source, epoch)
+
+
+def _not_repeated(sampler: Any) -> RuntimeError:
+    source = getattr(sampler, "sampler", sampler)
+    return RuntimeError(
+        f"the sampler {source.__class__.__name__} did not repeat its order, so the epoch cannot be resumed: "
+        "it draws from something else than torch's global generator or its own `generator`, the dataset has "
+        "changed, or set_epoch differs. Give it a torch.Generator, or resume at an epoch's start"
+    )
+
+
 def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield first
-    yield from rest
+    while (keys := next(rest, _END)) is not _END:  # `yield from` would call iter, with which some samplers begin anew
+        yield keys
 
 
 def _put(generators: list[torch.Generator], states: list[Tensor]) -> None:

@@ -106,8 +106,8 @@ class Albumentations:
         masks = [place for place in range(1, len(sample)) if _size(sample[place]) == size]
         if len(masks) > 1:
             raise ValueError(
-                f"the sample's parts {', '.join(map(str, masks))} all have the image's height and width; let the data "
-                'set give a dict that says what they are: {"image": ..., "mask": ..., "masks": [...]}'
+                f"the sample's parts {', '.join(map(str, masks))} all have the image's height and width; let the "
+                'dataset give a dict that says what they are: {"image": ..., "mask": ..., "masks": [...]}'
             )
         return {"image": image, "mask": (masks[0],)} if masks else {"image": image}
 
@@ -146,7 +146,7 @@ def _array(value: Any, name: str) -> Any:
     if isinstance(value, Tensor):
         raise TypeError(
             f"albumentations takes {name} as a NumPy array (H, W, C), got a tensor {tuple(value.shape)}; write "
-            "image.permute(1, 2, 0).numpy() in the data set"
+            "image.permute(1, 2, 0).numpy() in the dataset"
         )
     return np.asarray(value) if hasattr(value, "__array_interface__") else value
 

@@ -29,8 +29,9 @@ def saved(
     record=False leaves out records of the size of the dataset.
     """
     stages = pipeline.state_dict(record)
-    if order.unbegun is not None:  # loaded, and no pass begun since
-        return {**order.unbegun, "stages": stages}
+    if order.unbegun is not None:  # loaded, and no pass begun since; set_epoch may have been called
+        said = {"set_since": pipeline.epochs.next, "sampler_set_since": epoch_of(index_sampler)}
+        return {**order.unbegun, **said, "stages": stages}
     rank, ranks = here()
     state: dict[str, Any] = {
         "version": VERSION,
@@ -47,6 +48,8 @@ def saved(
         "has_worker_seed": order.has_worker_seed or order.waiting or loader._iterator is not None,
         "sampler_epoch": epoch_of(index_sampler),
         "sampler_next_epoch": None,
+        "set_since": None,
+        "sampler_set_since": None,
         **_order_of(loader),
         "stages": stages,
     }
@@ -69,7 +72,7 @@ def saved(
         **state,
         "begun": True,
         "epoch": current.progress.epoch,
-        "next_epoch": pipeline.epochs.next,
+        "next_epoch": pipeline.epochs.next,  # what set_epoch said meanwhile
         "batches": current.handed,
         "samples": current.samples,
         "checksum": current.checksums[current.handed],
@@ -93,17 +96,19 @@ def restore(
     if isinstance(loader.sampler, CoresetSampler):
         loader.sampler.forget()
     epoch = state["epoch"] if state["sampler_epoch"] is None else state["sampler_epoch"]
+    epoch = epoch if state["sampler_set_since"] is None else state["sampler_set_since"]
     for sampler in (loader.sampler, loader.batch_sampler):
         give_epoch(sampler, epoch)
-    pipeline.epochs.set_next(state["epoch"])  # last: a sampler's stand-in sets that of the stages, too
+    pipeline.epochs.resume(state["epoch"])  # last: a sampler's stand-in sets that of the stages, too
+    pipeline.epochs.next = state["set_since"]
     order.load(state)
 
 
 def _current(state: Mapping[str, Any]) -> dict[str, Any]:
     """``state`` as this version has it; the first states said neither their version nor what is missing here."""
     begun = state["batches"] > 0
-    missing = {"begun": begun, "next_epoch": None, "has_worker_seed": False, "sampler_next_epoch": None, "samples": 0}
-    return {**missing, **state}
+    unsaid = dict.fromkeys(("next_epoch", "sampler_next_epoch", "set_since", "sampler_set_since"))
+    return {"begun": begun, "has_worker_seed": False, "samples": 0, **unsaid, **state}
 
 
 def _check_order(loader: DataLoader, state: Mapping[str, Any]) -> None:

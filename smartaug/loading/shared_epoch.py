@@ -54,7 +54,7 @@ class SharedEpoch:
         """What one process knows for itself: nothing yet."""
         self._seen: tuple[Any, int] = (None, 0)  # the pass this process is in, and its epoch
         self._begun: dict[int, int] = {}  # in the main process: passes that each iterator began
-        self._worker_passes = 0  # in a worker: passes it was told of
+        self._worker_passes = 0  # in a worker: passes that torch announced to it
         self._by_next = -1  # in a worker: how often `set_next` had been called when its latest pass began
 
     def set_next(self, epoch: int) -> None:

@@ -88,7 +88,7 @@ class Wrapped:
         if strict:
             check_made_of(state, self._pipeline, made_of(self._pipeline))
         self._pipeline.load_state_dict(state["stages"])
-        self._pipeline.epochs.set_next(state["epoch"])
+        self._pipeline.epochs.resume(state["epoch"])
         self._progress, self._resumed, self._next_epoch = None, state["samples"], state.get("next_epoch")
         if state["loader"] is not None:
             self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]

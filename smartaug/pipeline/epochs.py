@@ -82,6 +82,7 @@ class EpochCounter:
     def __init__(self) -> None:
         self.epoch = -1
         self.next: int | None = None  # what `set_next` said of the pass to come
+        self.resumed: int | None = None  # the epoch of the pass to come as a loaded state has it
         self._begun = 0
         self._drawn: dict[int, EpochProgress] = {}  # by number, of our own sampler
         self._fetched: dict[int, tuple[EpochProgress, dict[int, tuple[int, int]]]] = {}  # by loader; worker -> fetcher
@@ -93,11 +94,17 @@ class EpochCounter:
     @property
     def upcoming(self) -> int:
         """The epoch that the next pass will have."""
-        return self.epoch + 1 if self.next is None else self.next
+        if self.next is not None:
+            return self.next
+        return self.epoch + 1 if self.resumed is None else self.resumed
+
+    def resume(self, epoch: int) -> None:
+        """The next pass is ``epoch`` as a state has it, unless `set_next` says another from now on."""
+        self.next, self.resumed = None, epoch
 
     def begin(self, samples: int = 0) -> EpochProgress:
         """Begin a pass; ``samples`` of it were handed out before it was interrupted."""
-        self.epoch, self.next = self.upcoming, None
+        self.epoch, self.next, self.resumed = self.upcoming, None, None
         self._begun += 1
         progress = self._drawn[self._begun] = EpochProgress(self.epoch, self._begun, samples)
         while len(self._drawn) > self._KEPT:

@@ -223,7 +223,7 @@ class Pipeline:
             refuse_others(unfinished, inputs)
             self.lifted.check(views)
         views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
-        shared = self._share_draws(augmenting, data, inputs, views)
+        shared = self._share_draws(augmenting, data, inputs, views, unfinished)
         places = self._places(data, inputs, views)
         if rows is None:
             moving = {} if unfinished is None else masks_at(data, unfinished.masks, device)
@@ -254,10 +254,14 @@ class Pipeline:
             )
         return weight
 
-    def _share_draws(self, augmenting: Augmenting, data: Any, inputs: Inputs, views: list[Tensor]) -> bool:
+    def _share_draws(
+        self, augmenting: Augmenting, data: Any, inputs: Inputs, views: list[Tensor], unfinished: Unfinished | None
+    ) -> bool:
         """Whether the views of a sample share one draw; said once where ``views=`` says nothing."""
         if len(views) < 2 or not augmenting.steps:
             return False
+        if unfinished is not None and self.settings.augment is None and self.settings.views is None:
+            return False  # the dataset called its transform for each view, which drew for each
         shared = draws_shared(data, inputs, views, self.settings.views)
         if shared is None and augmenting.draws and not self._views_warned:
             self._views_warned = True
