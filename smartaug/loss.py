@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._labels import Family, family_of
+from ._base.labels import Family, family_of
 from .batch import Target
 from .pipeline.criterion_arguments import Call, by_place, call_without, places_of
 from .pipeline.pipeline import pipeline_of

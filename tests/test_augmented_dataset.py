@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
-from smartaug import _leaves
+from smartaug._base import leaves as _leaves
 from smartaug.augment.generators import Generators
 from smartaug.loading.per_sample import Albumentations, is_albumentations
 from smartaug.loading.shared_epoch import SharedEpoch

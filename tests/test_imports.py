@@ -12,8 +12,8 @@ import smartaug
 ROOT = Path(smartaug.__file__).parent
 # lowest first; rooms of one row do not import each other
 LAYERS = [
-    ["warnings"],
-    ["draws", "_base", "_leaves", "_labels", "_ranks", "_torch_fetch"],
+    ["warnings", "draws"],
+    ["_base"],
     ["batch"],
     ["grads"],
     ["augment", "reweight", "coreset"],

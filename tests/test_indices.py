@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import BatchSampler, RandomSampler, Subset
 
 import smartaug
-from smartaug._torch_fetch import Origin, Token
+from smartaug._base.torch_fetch import Origin, Token
 from smartaug.pipeline.epochs import EpochCounter
 from tests.data import ADDED, Numbered, Stream, WithGetItems, add_constant, numbers
 

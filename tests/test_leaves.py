@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from smartaug import _leaves as leaves
+from smartaug._base import leaves
 
 B = 4
 IMAGES, LABELS = torch.rand(B, 3, 8, 8), torch.arange(B)

@@ -663,7 +663,7 @@ def test_two_losses_at_once():
 
 
 def test_every_functional_in_the_table_is_torchs():
-    from smartaug._labels import _FAMILIES
+    from smartaug._base.labels import _FAMILIES
 
     for member in (member for members in _FAMILIES.values() for member in members):
         home = nn if isinstance(member, type) else functional

@@ -19,7 +19,7 @@ OLD = [  # what the pickles of earlier versions name, and what it is today
     ("dataset", "AugmentedDataset", smartaug.AugmentedDataset),
     ("loader", "DataLoader", smartaug.DataLoader),
     ("sampler", "CoresetSampler", smartaug.CoresetSampler),
-    ("fetch", "Origin", smartaug._torch_fetch.Origin),
+    ("fetch", "Origin", smartaug._base.torch_fetch.Origin),
     ("batch_fetch", "Fetched", smartaug.loading.whole_batches.Fetched),
     ("pipeline_augment", "Augmenting", smartaug.pipeline.augmenting.Augmenting),
     ("pipeline_reweight", "Weighing", smartaug.pipeline.weighing.Weighing),

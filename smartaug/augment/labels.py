@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._labels import Kind, kind_of
+from .._base.labels import Kind, kind_of
 from ..batch import Target
 from .plan import Mix, Plan
 
@@ -53,7 +53,7 @@ def composition(mixes: Sequence[Mix], rows: int) -> tuple[Tensor, Tensor]:
 
 
 def distributions(target: Tensor, num_classes: int | None = None, kind: Kind | None = None) -> Tensor:
-    """Labels as rows that can be mixed, by their kind (see `smartaug._labels`).
+    """Labels as rows that can be mixed, by their kind (see `smartaug._base.labels`).
 
     Class numbers (B,) or (B, 1) become one-hot rows (B, K) float32; floats stay as they are, as (B, 1) or (B, K).
     num_classes: K for class numbers; 0: there are no classes, the numbers are values of a regression; None takes the

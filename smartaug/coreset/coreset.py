@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import _ranks as ranks
+from .._base import ranks
 from .._base.protocols import refuse_other
 from ..batch import Embedding
 from ..grads.model_reference import Model

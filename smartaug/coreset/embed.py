@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .. import _leaves as leaves
 from .. import grads
+from .._base import leaves
 from ..batch import Embedding
 from ..grads.logits import distributions
 from ..grads.untouched import generator_state, set_generator_state, unwrapped

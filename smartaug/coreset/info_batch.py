@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _ranks as ranks
 from .. import draws
+from .._base import ranks
 from ..batch import Embedding
 from .coreset import Coreset
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _ranks as ranks
+from .._base import ranks
 from ..batch import Embedding, Mixed
 from ..grads.logits import columns, distributions
 

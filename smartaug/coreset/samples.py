@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import _ranks as ranks
-from .._labels import labels_of
+from .._base import ranks
+from .._base.labels import labels_of
 from ..batch import Embedding, Target
 from ..grads.logits import columns
 from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._labels import Family, Kind, family_of, kind_of
+from .._base.labels import Family, Kind, family_of, kind_of
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 

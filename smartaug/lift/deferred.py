@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 
-from .. import _leaves as leaves
+from .._base import leaves
 from .roles import Rules, kind_of, roles, rules_of
 
 _EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")  # what reads memory past torch's dispatch finds no pixels

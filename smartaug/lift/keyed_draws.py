@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .._torch_fetch import Carrier, SingleKey, batch_keys, integers
+from .._base.torch_fetch import Carrier, SingleKey, batch_keys, integers
 from ..augment.foreign import forked, forked_rng
 from ..augment.generators import Generators
 

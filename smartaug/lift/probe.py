@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
-from .. import _leaves as leaves
+from .._base import leaves
 from ..augment.foreign import forked_rng
 from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish, found_in
 from .lifted import worker_part

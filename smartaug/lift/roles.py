@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from .. import _leaves as leaves
+from .._base import leaves
 from . import registry
 
 Role = tuple[leaves.Path, object, bool]  # where it is in the result, the part itself, whether it is a mask

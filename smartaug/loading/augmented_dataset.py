@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .. import draws
-from .._torch_fetch import batch_keys
+from .._base.torch_fetch import batch_keys
 from ..pipeline.augmenting import streams_of
 from .per_sample import bound
 from .repeats import repeats_of

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from .. import _leaves as leaves
-from .._torch_fetch import Origin, origin, streams
+from .._base import leaves
+from .._base.torch_fetch import Origin, origin, streams
 from ..lift.deferred import Unfinished, collecting
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views

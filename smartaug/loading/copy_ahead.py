@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
+from .._base import leaves
 from ..pipeline.inputs import found_inputs
 from ..pipeline.pipeline import Pipeline
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from .._leaves import Specs, Targets
+from .._base.leaves import Specs, Targets
 from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._ranks import here
-from .._torch_fetch import Drawn, carrying, integers
+from .._base.ranks import here
+from .._base.torch_fetch import Drawn, carrying, integers
 from ..pipeline.epochs import EpochCounter, EpochProgress, Repeats
 from ..pipeline.selection import Selections
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
 from .. import draws
+from .._base import leaves
 from ..augment.foreign import forked_rng
 from ..augment.generators import Generators
 from ..warnings import NoEffectWarning

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, Sampler
 
-from .._torch_fetch import Drawn, carrying
+from .._base.torch_fetch import Drawn, carrying
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from .sampler import CoresetSampler, Share

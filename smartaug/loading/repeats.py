@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
 
-from .._torch_fetch import Carrier, SingleKey, integers
+from .._base.torch_fetch import Carrier, SingleKey, integers
 
 
 def repeats_of(dataset: Any, numbers: list[int], keys: Carrier, outermost: Any) -> list[int] | None:

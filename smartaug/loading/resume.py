@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from .._ranks import here
+from .._base.ranks import here
 from ..pipeline.pipeline import Pipeline
 from .augmented_dataset import augmented_in
 from .order import SamplerPosition, SamplerState, epoch_of, give_epoch

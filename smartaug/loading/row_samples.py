@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from .. import _leaves as leaves
+from .._base import leaves
 
 _VALUES = 256  # of each leaf, evenly spread
 Key = tuple[tuple[int, ...], bytes]

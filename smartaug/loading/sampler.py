@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler, Sampler
 
-from .. import _ranks as ranks
 from .. import draws
+from .._base import ranks
 from ..pipeline.epochs import EpochCounter
 from ..pipeline.selection import CoresetLike, Selection, Selections, checked_selection
 

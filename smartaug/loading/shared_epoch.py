@@ -1,6 +1,6 @@
 """Which epoch a pass over a dataset is, agreed on by all the worker processes that load it.
 
-For batches of our own loader the indices say it (see `_torch_fetch`); this is for torch's loader, of which we control
+For batches of our own loader the indices say it (see `_base.torch_fetch`); this is for torch's loader, of which we control
 only the dataset. A table in shared memory says which epoch each pass is. A pass is named by its iterator, which all of
 its processes know by the pipe between them, and by its number among that iterator's passes.
 
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
-from .._torch_fetch import Token, beginning, token
+from .._base.torch_fetch import Token, beginning, token
 
 _ROWS = 256  # with two rows an epoch, enough for 128 ranks in one shared memory
 _NEXT = -1  # in the place of the iterator: this row is what `set_next` said

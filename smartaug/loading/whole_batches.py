@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, default_collate
 
-from .._torch_fetch import asker
+from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
 from ..lift.deferred import DeferredTransform, Unfinished
 from ..lift.source import SOURCE, Source

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .._leaves import Specs, Targets
+from .._base.leaves import Specs, Targets
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
 from .. import draws
+from .._base import leaves
 from ..augment import CutMix, MixUp, Normalize, masks
 from ..augment.augmentation import Augmentation
 from ..augment.backends.torch.run import OutsideUnit

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._torch_fetch import Origin
+from .._base.torch_fetch import Origin
 
 
 class Repeats:

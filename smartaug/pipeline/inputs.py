@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
+from .._base import leaves
 from ..lift.deferred import Unfinished
 from .settings import Settings
 from .stages import rows_not_finite

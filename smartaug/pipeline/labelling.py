@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
-from .._labels import Kind, kind_of
+from .._base import leaves
+from .._base.labels import Kind, kind_of
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
 from ..batch import Mixed, Target

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
+from .._base import leaves
 
 _WORDS = re.compile(r"[^a-z0-9]+")  # what parts the words of a key: "gt_boxes" has the words "gt" and "boxes"
 _PLACES = frozenset(

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .. import _ranks as ranks
+from .._base import ranks
 
 
 @runtime_checkable

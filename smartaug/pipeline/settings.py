@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from .._leaves import Specs, Targets
+from .._base.leaves import Specs, Targets
 
 Views = Literal["same", "independent"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
+from .._base import leaves
+from .._base.labels import label_column
 from .._base.protocols import refuse_other
-from .._labels import label_column
-from .._ranks import here
+from .._base.ranks import here
 from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from ..augment.foreign import Foreign
 from ..lift.lifted import Stages

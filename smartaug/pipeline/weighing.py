@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .. import _leaves as leaves
-from .._labels import Kind, kind_of
+from .._base import leaves
+from .._base.labels import Kind, kind_of
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from ..grads.logits import distributions

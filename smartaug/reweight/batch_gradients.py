@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from .. import _ranks as ranks
 from .. import grads
+from .._base import ranks
 from ..batch import Batch
 from ..grads.logits import distributions
 from ..grads.model_call import device_of

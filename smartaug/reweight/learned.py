@@ -14,11 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .. import _ranks as ranks
 from .. import grads
+from .._base import ranks
+from .._base.labels import Family, Kind, family_of, kind_of
+from .._base.leaves import Spec, Specs
 from .._base.protocols import refuse_other
-from .._labels import Family, Kind, family_of, kind_of
-from .._leaves import Spec, Specs
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
@@ -42,7 +42,7 @@ class Reweighting(ABC):
     through deepcopy and dropped by pickle. val_set: a map-style dataset or a pair of tensors; its classes are drawn
     equally often. validation_batch: samples of it per direction and rank. transform: a callable on its batches, for
     what ``augment=`` does to training images besides augmenting (`smartaug.Normalize`). criterion: the validation loss
-    ``(logits, labels) -> loss``; None is cross entropy. It also says what labels are (`smartaug._labels`): with
+    ``(logits, labels) -> loss``; None is cross entropy. It also says what labels are (`smartaug._base.labels`): with
     nn.BCEWithLogitsLoss and several labels a sample, or nn.MSELoss and its kin, samples get weights by ⟨∇ℓ_i, g⟩ of
     their own loss and keep their labels, and validation samples are drawn alike.
 

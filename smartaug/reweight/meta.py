@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _ranks as ranks
+from .._base import ranks
 from ..batch import Batch
 from ..grads import ForwardPass
 from ..grads.model_reference import Model

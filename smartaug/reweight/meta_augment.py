@@ -22,8 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _leaves as leaves
-from .. import _ranks as ranks
+from .._base import leaves, ranks
 from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads import ForwardPass

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import _ranks as ranks
+from .._base import ranks
 from ..batch import Batch
 from ..grads import ForwardPass
 from .meta import MetaLearner

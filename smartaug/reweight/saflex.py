@@ -30,8 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _ranks as ranks
 from .. import draws
+from .._base import ranks
 from ..batch import Batch
 from ..grads.model_reference import Model
 from .learned import Reweighting

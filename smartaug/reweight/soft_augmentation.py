@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .._base.labels import Kind, kind_of
 from .._base.protocols import refuse_other
-from .._labels import Kind, kind_of
 from ..batch import Batch
 from ..grads.logits import distributions
 from .protocols import OperationTrace

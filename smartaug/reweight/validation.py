@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, default_collate
 
-from .. import _leaves as leaves
-from .. import _ranks as ranks
 from .. import draws
-from .._labels import Kind, kind_of
+from .._base import leaves, ranks
+from .._base.labels import Kind, kind_of
 from .worker_reads import Stream, in_worker
 
 _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyond it they are read for every batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _ranks as ranks
+from .._base import ranks
 
 
 def normalised(weight: Tensor) -> Tensor:

@@ -21,21 +21,7 @@ import torch
 from torch import Tensor
 
 from .... import draws
-from ...plan import (
-    Branches,
-    Call,
-    Clahe,
-    Erase,
-    EraseNoise,
-    Filter,
-    Lookup,
-    Mix,
-    Noise,
-    Segment,
-    Store,
-    Tone,
-    Warp,
-)
+from ...plan import Branches, Call, Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from ..tables import filters, gauss, tones
 from ..tables.codes import checked
 from . import clahe as torch_clahe
