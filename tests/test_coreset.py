@@ -246,10 +246,16 @@ def test_weights_are_never_dropped_silently():
     def doubled(samples):
         return torch.utils.data.default_collate([*samples, *samples])
 
+    def unknown(samples):  # rows that hold nothing of any sample
+        images, labels = doubled(samples)
+        return images + torch.rand(4, 1, 1, 1), labels + 100
+
     sampler = smartaug.CoresetSampler([1, 2, 3, 4], [1.0, 2.0, 3.0, 4.0])
-    loader = smartaug.DataLoader(Numbered(), batch_size=2, sampler=sampler, collate_fn=doubled)
+    loader = smartaug.DataLoader(Numbered(), batch_size=2, sampler=sampler, collate_fn=unknown)
     with pytest.raises(ValueError, match="made 4 rows that are not its samples"):
         next(iter(loader))
+    _, target = next(iter(smartaug.DataLoader(Numbered(), batch_size=2, sampler=sampler, collate_fn=doubled)))
+    assert torch.allclose(target.weight, torch.tensor([0.4, 0.8, 1.2, 1.6])[target.index - 1])
     square = [{"attention": torch.eye(6), "label": i} for i in range(8)]
 
     def once(samples):

@@ -68,7 +68,7 @@ def same(mine, theirs):
 def as_torch(make, epochs=1, batch_size=4, **keywords):
     """Assert that a lifting loader over ``make()`` gives what torch's loader gives; the loader."""
     loader = smartaug.DataLoader(make(), batch_size, lift=True, seed=0, **keywords)
-    own = {name: value for name, value in keywords.items() if name not in ("inputs", "target")}
+    own = {name: value for name, value in keywords.items() if name not in ("inputs", "target", "still")}
     torchs = TorchDataLoader(make(), batch_size, **own)
     for _ in range(epochs):
         for mine, theirs in zip(loader, torchs, strict=True):

@@ -100,6 +100,7 @@ def caught_captions(monkeypatch):
     return found
 
 
+@pytest.mark.filterwarnings("ignore::smartaug.NoEffectWarning")  # no loss is computed here
 def test_a_batch_is_shown_and_training_goes_on_as_if_it_was_not(tmp_path, monkeypatch):
     captions = caught_captions(monkeypatch)
     torch.manual_seed(1)
