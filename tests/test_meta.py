@@ -240,9 +240,7 @@ def test_a_state_of_a_network_of_another_shape_is_named():
     whole, other = loader(5), loader(7)
     list(whole)
     other.load_state_dict(whole.state_dict())
-    with pytest.raises(
-        ValueError, match=r"for inputs of the widths .*5.*, and this model's batches have .*7"
-    ):
+    with pytest.raises(ValueError, match=r"for inputs of the widths .*5.*, and this model's batches have .*7"):
         list(other)
     same = loader(5)
     same.load_state_dict(whole.state_dict())
