@@ -227,3 +227,20 @@ def test_without_operations_features_alone_decide():
 def test_bad_arguments_are_named(arguments, error, match):
     with pytest.raises(error, match=match):
         shell("MetaAugment", **arguments)
+
+
+def test_a_state_of_a_network_of_another_shape_is_named():
+    def loader(width):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, width), nn.ReLU(), nn.Linear(width, 3))
+        stage = smartaug.MetaAugment(model, (torch.rand(12, 3, 8, 8), torch.arange(12) % 3), validation_batch=6)
+        arrays = TensorDataset(torch.rand(12, 3, 8, 8), torch.arange(12) % 3)
+        return smartaug.DataLoader(arrays, 6, reweight=stage, augment=smartaug.RandAugment(), seed=0)
+
+    whole, other = loader(5), loader(7)
+    list(whole)
+    other.load_state_dict(whole.state_dict())
+    with pytest.raises(ValueError, match=r"for inputs of the widths .*5.*, and this model's batches have .*7"):
+        list(other)
+    same = loader(5)
+    same.load_state_dict(whole.state_dict())
+    assert len(list(same)) == 2

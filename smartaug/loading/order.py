@@ -193,9 +193,14 @@ class ResumableSampler:
     def __iter__(self) -> Iterator[Any]:
         position, lists = self.state.begin_pass(self.sampler)
         self.position, progress, seed = position, position.progress, self.state.seed()
-        for keys in lists:
-            before = position.note(keys)
+        keys = next(lists, _END)
+        while keys is not _END:
+            before, drawn = position.note(keys), len(position.checksums) - 1
+            # what should be the last is looked behind, as workers do that fetch ahead: many programs stop at the length
+            following = next(lists, _END) if drawn == position.length else None
+            position.exhausted = following is _END
             yield carrying(keys, Drawn(progress.number, progress.epoch, seed, before))
+            keys = next(lists, _END) if following is None else following
         position.exhausted = True
 
 

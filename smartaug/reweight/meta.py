@@ -52,6 +52,7 @@ class MetaLearner(Reweighting):
         self.net: nn.Module | None = None  # made at the first batch, when its inputs are known
         self._adam: torch.optim.Optimizer | None = None
         self._widths: tuple[int, ...] = ()
+        self._loaded = False  # whether the network is that of a state
 
     # --- what subclasses say -----------------------------------------------------------------------------------------
 
@@ -109,6 +110,12 @@ class MetaLearner(Reweighting):
         return -lr * (shares * agreement).sum()
 
     def _ready(self, widths: tuple[int, ...], like: Tensor) -> nn.Module:
+        if self._loaded and self._widths != widths:
+            raise ValueError(
+                f"the state that was loaded has a network for inputs of the widths {self._widths}, and this model's "
+                f"batches have {widths}; load it beside the model it was learned with, or begin with a new "
+                f"{type(self).__name__}"
+            )
         if self.net is None or self._widths != widths:
             with torch.random.fork_rng([]):  # the same network on every rank, and nothing drawn from the user
                 torch.default_generator.manual_seed(self.seed)
@@ -132,8 +139,9 @@ class MetaLearner(Reweighting):
         """Put back what `state_dict` gave."""
         super().load_state_dict(state)
         if "policy" in state:
-            policy = state["policy"]
+            policy, self._loaded = state["policy"], False
             net = self._ready(tuple(policy["widths"]), policy["like"])
             net.load_state_dict(policy["net"])
+            self._loaded = True
             if self._adam is not None:
                 self._adam.load_state_dict(policy["adam"])
