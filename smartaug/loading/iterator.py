@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ class BatchIterator:
         if ahead and (pipeline.steps or pipeline.reweight is not None):
             device = pipeline.resolve_device()
             self._source = CopyAhead(batches, device, pipeline) if device.type == "cuda" else batches
+        position = getattr(batches._index_sampler, "position", None)  # there already, where workers fetch ahead
+        if position is not None:
+            position.iterator = weakref.ref(self)
 
     def __iter__(self) -> BatchIterator:
         return self
@@ -52,7 +56,8 @@ class BatchIterator:
 
     def _count(self) -> None:
         """One more batch of the pass is taken."""
-        if self._at() is not None:
+        if (position := self._at()) is not None:
+            position.asked = True
             self._taken += 1
 
     def __len__(self) -> int:

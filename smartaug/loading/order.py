@@ -7,6 +7,7 @@ notices samplers that do not repeat themselves.
 
 from __future__ import annotations
 
+import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -38,11 +39,21 @@ class SamplerPosition:
         self.samples = 0  # as many as the batches handed out had
         self.length: int | None = None
         self.exhausted = self.ended = False
+        self.asked = False  # for a batch
+        self.iterator: weakref.ref[Any] | None = None  # whoever asks for batches
 
     def note(self, keys: Any) -> list[int] | None:
         """Take the next index list into the checksum; how often each of its samples came before, None for never."""
         self.checksums.append(zlib.crc32(repr(keys).encode(), self.checksums[-1]))
         return self.repeats.before(integers(keys) or [])
+
+    @property
+    def dropped(self) -> bool:
+        """Whether its iterator is gone, and nobody ever asked that for a batch."""
+        return not self.asked and self.iterator is not None and self.iterator() is None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "iterator": None}
 
     @property
     def over(self) -> bool:
@@ -94,6 +105,9 @@ class SamplerState:
         Where the interrupted pass has nothing left it is over, and the next one begins.
         """
         self.waiting = True
+        latest, counter = self.latest, self.counter
+        if latest is not None and latest.dropped and counter.epoch == latest.progress.epoch and counter.next is None:
+            counter.next = counter.epoch  # workers fetched ahead for a pass that nobody ran: it is no epoch
         resume, self.resume = self.resume, None
         if resume is not None:
             self._find(sampler, resume)

@@ -1,8 +1,8 @@
 """Which epoch a pass over a dataset is, agreed on by all the worker processes that load it.
 
-For batches of our own loader the indices say it (see `_base.torch_fetch`); this is for torch's loader, of which we control
-only the dataset. A table in shared memory says which epoch each pass is. A pass is named by its iterator, which all of
-its processes know by the pipe between them, and by its number among that iterator's passes.
+For batches of our own loader the indices say it (see `_base.torch_fetch`); this is for torch's loader, of which we
+control only the dataset. A table in shared memory says which epoch each pass is. A pass is named by its iterator, which
+all of its processes know by the pipe between them, and by its number among that iterator's passes.
 
 That number is known where torch asks the dataset for its class, as it does once a pass in the main process and in each
 worker (`begins`): so persistent workers count the passes that they sat out, too. It asks only the dataset that the
