@@ -75,6 +75,7 @@ def test_a_split_is_made_without_opening_the_file_here(kind, path, opened):
     assert len(training) + len(held) == SIZE
 
 
+@pytest.mark.filterwarnings("ignore::smartaug.NoEffectWarning")  # no loss is computed here
 @pytest.mark.parametrize("kept", [True, False])
 def test_learned_weights_from_a_file_that_workers_read_too(kept, path, opened, monkeypatch):
     if not kept:
