@@ -1,7 +1,7 @@
 """Segmentation in Lightning: images and masks through one albumentations pipeline.
 
-Masks move with the images, by the dataset's own pipeline: what of it is lifted moves both. It runs after the dataset, so
-`long()`, which works on the moved mask, goes from there to the loss line. Masks take no learned weights; stages of
+Masks move with the images, by the dataset's own pipeline: what of it is lifted moves both. It runs after the dataset,
+so `long()`, which works on the moved mask, goes from there to the loss line. Masks take no learned weights; stages of
 `augment=` that move pixels are refused, since the masks would stay; those of tone alone are taken.
 """
 
