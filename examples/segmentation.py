@@ -38,10 +38,8 @@ class Segmented(Dataset):
 
     def __getitem__(self, index):
         file = self.files[index]
-        image, mask = (
-            np.array(Image.open(file).convert("RGB")),
-            np.array(Image.open(file.parents[1] / "masks" / file.name)),
-        )
+        image = np.array(Image.open(file).convert("RGB"))
+        mask = np.array(Image.open(file.parents[1] / "masks" / file.name))
         moved = self.transform(image=image, mask=mask)
         return moved["image"], moved["mask"]
 

@@ -1,6 +1,7 @@
 """A table with wrong labels: a small network on rows of numbers, CutMix of columns, weights learned by SAFLEX.
 
-SAFLEX needs validation rows whose labels can be trusted. They become training signal, so accuracy is told on a third set.
+SAFLEX needs validation rows whose labels can be trusted. They become training signal, so accuracy is
+measured on a third set.
 """
 
 import argparse

@@ -22,7 +22,7 @@ def photographs(folder: str | Path, classes: int = 2, each: int = 8, side: int =
 
 
 def tagged(folder: str | Path, tags: int = 3) -> str:
-    """Photographs and ``labels.csv`` with a column ``file`` and one column of 0 or 1 for each tag; returns the folder."""
+    """Photographs and ``labels.csv`` with columns ``file`` and, 0 or 1, one for each tag; returns the folder."""
     photographs(folder)
     generator = np.random.default_rng(1)
     with open(Path(folder) / "labels.csv", "w", newline="") as file:

@@ -1,7 +1,7 @@
 """Photographs and captions in one space (CLIP's loss), with a tower for each.
 
-The photographs are augmented in batches. No weights: the loss compares samples with each other, and each sample's share of
-it depends on the others, so `smartaug.Loss` refuses it.
+The photographs are augmented in batches. There are no weights: the loss compares samples with each other, so that it is
+no mean over samples, and `smartaug.Loss` refuses it.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""A Vision Transformer by Hugging Face's Trainer, with a loss of one's own; the Trainer makes the loader, so `Collate` carries the stages."""
+"""A Vision Transformer by Hugging Face's Trainer, with a loss of one's own.
+
+The Trainer makes the loader, so `lift` and `Collate` take the place of `smartaug.DataLoader`.
+"""
 
 import argparse
 import tempfile

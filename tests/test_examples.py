@@ -1,4 +1,4 @@
-"""The scripts of `examples/` run as they are, on generated data, and differ from their plain twins by smartaug alone."""
+"""The scripts of `examples/` run on generated data, and differ from their plain twins by smartaug alone."""
 
 import difflib
 import math
