@@ -11,7 +11,7 @@ from torch import nn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md"))]
-GENERATED = {"gallery.md"}  # made when the site is built
+GENERATED = {"gallery.md", "batch.png"}  # made when the site is built
 
 
 def code_blocks(path):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import io
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from mkdocs.structure.files import File, Files
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+import smartaug
 from smartaug import augment
 
 SIDE = 160  # pixels
@@ -43,6 +46,22 @@ SPECIAL = {  # what needs arguments, or shows more with others than its defaults
     "Sharpness": "Sharpness(8.0, p=1.0)",
     "Solarize": "Solarize(128, p=1.0)",
     "SomeOf": "SomeOf([Flip(1.0), Invert(1.0), Posterize(2), Grayscale(1.0)], 2)",
+}
+KORNIA = {  # the long tail: what smartaug has no operation for runs as a stage of its own
+    "ColorJiggle": "ColorJiggle(0.3, 0.3, 0.3, 0.1, p=1.0)",
+    "RandomBoxBlur": "RandomBoxBlur((9, 9), p=1.0)",
+    "RandomChannelShuffle": "RandomChannelShuffle(p=1.0)",
+    "RandomClahe": "RandomClahe(p=1.0)",
+    "RandomElasticTransform": "RandomElasticTransform((31, 31), (12.0, 12.0), alpha=(2.0, 2.0), p=1.0)",
+    "RandomFisheye": "RandomFisheye(*[torch.tensor([-0.3, 0.3])] * 2, torch.tensor([0.9, 1.1]), p=1.0)",
+    "RandomGaussianNoise": "RandomGaussianNoise(std=0.1, p=1.0)",
+    "RandomJPEG": "RandomJPEG((3.0, 12.0), p=1.0)",
+    "RandomMedianBlur": "RandomMedianBlur((7, 7), p=1.0)",
+    "RandomMotionBlur": "RandomMotionBlur(15, 35.0, 0.5, p=1.0)",
+    "RandomPlanckianJitter": "RandomPlanckianJitter('blackbody', p=1.0)",
+    "RandomPlasmaShadow": "RandomPlasmaShadow(p=1.0)",
+    "RandomSaltAndPepperNoise": "RandomSaltAndPepperNoise(p=1.0)",
+    "RandomThinPlateSpline": "RandomThinPlateSpline(0.15, p=1.0)",
 }
 HIDDEN = {"Augmentation", "Normalize"}  # the base class; values that no screen can show
 
@@ -78,6 +97,40 @@ def summary(name: str) -> str:
     return (inspect.getdoc(getattr(augment, name)) or "").split("\n\n")[0].replace("\n", " ")
 
 
+def of_kornia(images: torch.Tensor, files: Files, config: MkDocsConfig) -> list[str]:
+    """The section on Kornia's modules as stages of a loader."""
+    import kornia.augmentation
+
+    modules = {name: getattr(kornia.augmentation, name) for name in KORNIA}
+    page = [
+        "",
+        "## Kornia's modules",
+        "",
+        "Any module of `kornia.augmentation` is a stage, too: `smartaug.DataLoader(..., augment=[smartaug.Flip(), "
+        "K.RandomJPEG((3.0, 12.0), p=1.0)])`. It gets the batch as floats in [0, 1] and a seed from (seed, epoch, "
+        "indices). Some of what smartaug has no operation for (`pip install kornia`):",
+    ]
+    samples = [(image, 0) for image in images]
+    for name, text in KORNIA.items():
+        stage = eval(text, {"__builtins__": {}, "torch": torch}, modules)  # text of this file
+        loader = smartaug.DataLoader(samples, batch_size=DRAWS, augment=stage, seed=3, device="cpu")
+        made = next(iter(loader))[0]
+        made = (made.clamp(0, 1) * 255).round().to(torch.uint8) if made.is_floating_point() else made
+        files.append(File.generated(config, f"gallery/kornia-{name}.jpg", content=strip(made)))
+        page += ["", f"### {name}", "", f"`kornia.augmentation.{text}`", ""]
+        page += [f"![{name} on six photographs](gallery/kornia-{name}.jpg)"]
+    return page
+
+
+def loader_batch(images: torch.Tensor) -> bytes:
+    """What `smartaug.plots.batch` draws, as a PNG file."""
+    stages = [smartaug.RandomResizedCrop(SIDE), smartaug.Flip(), smartaug.RandAugment(), smartaug.CutMix()]
+    samples = [(image, number % 2) for number, image in enumerate(images)]
+    loader = smartaug.DataLoader(samples, batch_size=DRAWS, augment=stages, seed=1, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        return smartaug.plots.batch(loader, Path(folder) / "batch.png", images=DRAWS).read_bytes()
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the gallery's page and pictures to the site."""
     images = photographs()
@@ -102,5 +155,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         told = "; ".join(plan.trace.describe(row) or "as it is" for row in range(3))
         page += ["", f"## {name}", "", f"`smartaug.augment.{written(name)}`: {summary(name)}", ""]
         page += [f"![{name} on six photographs](gallery/{name}.jpg)", "", f"{told}."]
+    page += of_kornia(images, files, config)
+    files.append(File.generated(config, "gallery/batch.png", content=loader_batch(images)))
     files.append(File.generated(config, "gallery.md", content="\n".join(page) + "\n"))
     return files

@@ -281,7 +281,7 @@ def state_of(dataset: Any, size: tuple[int, int] | None) -> State:
         return State(size=size) if slot(inner) is not None else state_of(inner, size)
     data = getattr(dataset, "data", None)
     getter = getattr(type(dataset), "__getitem__", None)
-    own = getattr(getter, "__module__", "").startswith("torchvision.")
+    own = (getattr(getter, "__module__", None) or "").startswith("torchvision.")
     shape = tuple(getattr(data, "shape", ()))
     if not own or len(shape) not in (3, 4) or str(getattr(data, "dtype", "")).removeprefix("torch.") != "uint8":
         return State(size=size)

@@ -1,0 +1,71 @@
+"""Photographs and captions in one space (CLIP's loss), with a tower for each."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import tiny
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import models
+from torchvision.transforms import v2
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", default="photos", help="a folder with captions.csv: the columns file and caption")
+parser.add_argument("--epochs", type=int, default=30)
+parser.add_argument("--tiny", action="store_true", help="a few generated photographs")
+args = parser.parse_args()
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WORDS, LENGTH = 4096, 16
+
+
+class Captioned(Dataset):
+    def __init__(self, folder, transform):
+        self.folder, self.transform = Path(folder), transform
+        self.rows = pd.read_csv(self.folder / "captions.csv")
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = self.rows.iloc[index]
+        numbers = [1 + sum(word.encode()) % (WORDS - 1) for word in row.caption.split()][:LENGTH]
+        tokens = torch.tensor(numbers + [0] * (LENGTH - len(numbers)))
+        return {"image": self.transform(Image.open(self.folder / row.file).convert("RGB")), "tokens": tokens}
+
+
+transform = v2.Compose(
+    [
+        v2.RandomResizedCrop(48 if args.tiny else 224, scale=(0.5, 1.0)),
+        v2.ColorJitter(0.3, 0.3, 0.3),
+        v2.RandomGrayscale(0.1),
+        v2.ToImage(),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize((0.481, 0.458, 0.408), (0.269, 0.261, 0.276)),
+    ]
+)
+train_set = Captioned(tiny.captioned(tempfile.mkdtemp()) if args.tiny else args.data, transform)
+loader = DataLoader(
+    train_set,
+    batch_size=8 if args.tiny else 256,
+    shuffle=True,
+    num_workers=0 if args.tiny else 8,
+)
+photos = models.resnet18(num_classes=128).to(device)
+words = nn.EmbeddingBag(WORDS, 128, padding_idx=0).to(device)
+optimizer = torch.optim.AdamW([*photos.parameters(), *words.parameters()], lr=1e-3)
+
+for epoch in range(1 if args.tiny else args.epochs):
+    for batch in loader:
+        images, tokens = batch["image"].to(device), batch["tokens"].to(device)
+        similar = F.normalize(photos(images), dim=1) @ F.normalize(words(tokens), dim=1).T / 0.07
+        partner = torch.arange(len(images), device=device)
+        loss = (F.cross_entropy(similar, partner) + F.cross_entropy(similar.T, partner)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(f"epoch {epoch}: loss {loss.item():.3f}")
