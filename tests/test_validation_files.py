@@ -92,6 +92,7 @@ def test_learned_weights_from_a_file_that_workers_read_too(kept, path, opened, m
             members = torch.tensor(training.indices)[target.index]
             assert images[:, 0, 0, 0].tolist() == members.tolist()
             assert target.plain.tolist() == (members % CLASSES).tolist()
+            assert bool((target.weight >= 0).all())
             seen += len(images)
         assert seen == len(training)
     assert dataset.file is None

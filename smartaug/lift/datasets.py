@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from .._base.original import SOURCE
 from . import registry
 from .deferred import DeferredTransform, why_no_image
 from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, looked_into, second_image
-from .source import SOURCE, Source, check_transforms, transforms_of
+from .source import Source, check_transforms, transforms_of
 from .steps import State
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it

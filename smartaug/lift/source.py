@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._base.original import SOURCE
 from .lifted import Lifted, compiled
 from .steps import Step
 
-SOURCE = "_smartaug_source"  # on a copy: the `Source` it was made from
 _WATCHED = ("transform", "transforms", "target_transform")
 
 Fingerprint = object

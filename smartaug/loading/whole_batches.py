@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, default_collate
 
+from .._base.original import SOURCE
 from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
 from ..lift.deferred import DeferredTransform, Unfinished
-from ..lift.source import SOURCE, Source
+from ..lift.source import Source
 from ..lift.worker_transform import AsTensor, WorkerTransform
 
 _AT = "__getitems__"

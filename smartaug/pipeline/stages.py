@@ -155,22 +155,6 @@ def name_of(stage: Any) -> str:
     return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
 
 
-def checked_results(made: Any, length: int) -> tuple[Tensor | None, Tensor | None]:
-    """What a reweighter returned, if it is ``(weight, soft)`` for ``length`` rows; else an error naming the part."""
-    if not isinstance(made, tuple) or len(made) != 2:
-        raise TypeError(f"it must return (weight, soft), each a tensor or None, and returned {type(made).__name__}")
-    for name, part, ndim in (("weight", made[0], 1), ("soft", made[1], 2)):
-        if part is None:
-            continue
-        if not isinstance(part, Tensor) or not part.is_floating_point():
-            what = str(part.dtype) if isinstance(part, Tensor) else type(part).__name__
-            raise TypeError(f"{name} must be a floating-point tensor or None, it returned {what}")
-        if part.ndim != ndim or len(part) != length:
-            wanted = "(B,)" if ndim == 1 else "(B, K)"
-            raise ValueError(f"{name} has shape {tuple(part.shape)} for a batch of {length}; it must be {wanted}")
-    return made
-
-
 def rows_not_finite(view: Tensor) -> list[int]:
     """Rows of (B, ...) that hold NaN or Inf."""
     return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()

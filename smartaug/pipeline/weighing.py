@@ -13,8 +13,9 @@ from .._base.labels import Kind, kind_of
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from ..grads.logits import distributions
+from ..reweight.weights import checked_results
 from ..warnings import warn
-from .stages import checked_results, in_stage, name_of
+from .stages import in_stage, name_of
 
 
 class Reweighter(Protocol):

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from .. import grads
 from .._base import ranks
 from .._base.labels import Family, Kind, family_of, kind_of
-from .._base.leaves import Spec, Specs
+from .._base.leaves import Spec, Specs, rows_of
+from .._base.original import refuse_another
 from .._base.protocols import refuse_other
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
@@ -30,7 +31,7 @@ from .memory import Memory
 from .protocols import Gradients, OperationTrace, Rule, ValidationSet, WeightsAndLabels
 from .validation import ValidationBatches
 from .waiting import Shown, Waiting
-from .weights import normalised
+from .weights import checked_results, normalised
 
 _WAITING = 4  # batches that may be between the loader and the loss; loops fetch one or two ahead
 
@@ -39,7 +40,8 @@ class Reweighting(ABC):
     """The shell around a method; subclasses say in `weigh` what it does.
 
     model: the network that the loop trains, a callable returning it, or None until `bind`. It is kept by reference
-    through deepcopy and dropped by pickle. val_set: a map-style dataset or a pair of tensors; its classes are drawn
+    through deepcopy and dropped by pickle. val_set: a map-style dataset or a pair (inputs, labels) of tensors, where
+    several inputs of a model are a tuple of tensors (its arguments) or a dict (its keywords); its classes are drawn
     equally often. validation_batch: samples of it per direction and rank. transform: a callable on its batches, for
     what ``augment=`` does to training images besides augmenting (`smartaug.Normalize`). criterion: the validation loss
     ``(logits, labels) -> loss``; None is cross entropy. It also says what labels are (`smartaug._base.labels`): with
@@ -118,6 +120,7 @@ class Reweighting(ABC):
         self._waiting: list[Waiting] = []
         self._listener = Listener()
         self._kind: Kind | None = None  # of the labels, as last looked at
+        self._dataset: Any = None  # the training set, where weights of its samples are kept
 
     @abstractmethod
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
@@ -136,20 +139,27 @@ class Reweighting(ABC):
         )
 
     def bind(self, model: Model) -> Reweighting:
-        """Use this model from now on; returns self."""
+        """Use this model from now on; returns self. A direction of the model before is forgotten."""
+        if self._model is not None and model is not self._model:
+            self._direction = None
         self._model = checked_model(model)
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reweighting:
         state = {**self.__getstate__(), "_model": self._model}
-        shared = ("_model", "val_set", "validation", "criterion", "policy", "optimizer")
+        shared = ("_model", "val_set", "validation", "criterion", "optimizer")  # the policy is copied with its loader
         return deepcopy_but(self, memo, state, shared)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener()}
+        return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_dataset": None}
 
     def attach(self, dataset: object) -> None:
-        """The loader tells which data it trains on; a validation set out of it is warned about."""
+        """The loader says which dataset it trains on; validation samples out of it are warned about.
+
+        With ``weigh_every`` above 1, weights are kept by the index of a sample: ValueError for a second dataset.
+        """
+        if self.weigh_every > 1:
+            self._dataset = refuse_another(self._dataset, dataset, type(self).__name__, "weights and labels")
         self.validation.warn_if_shared(dataset, type(self).__name__)
 
     def read_as(self, *, inputs: Specs, target: Spec) -> None:
@@ -222,7 +232,7 @@ class Reweighting(ABC):
                 method=self.method,
                 against=against,
             )
-            weight, soft = self.weigh(gradients, batch, trace)
+            weight, soft = checked_results(self.weigh(gradients, batch, trace), rows_of(batch.inputs))
             soft = soft if against is None else None
             if weight is not None:
                 weight = normalised(weight)
@@ -267,10 +277,13 @@ class Reweighting(ABC):
 
     def current_direction(self, device: torch.device, at: Mapping[str, Tensor] | None = None) -> grads.Direction:
         """∇L_val on the next validation batch, averaged over ranks; the last one while it is younger than ``every``."""
+        model = self.model
+        if self._direction is not None and not self._fits(self._direction, model):
+            self._direction = None
         if at is None and self._direction is not None and self._age < self.every:
             self._age += 1
             return self._direction
-        model, (inputs, target) = self.model, self.validation.batch(self._drawn, device)
+        inputs, target = self.validation.batch(self._drawn, device)
         # no dropout: the loss that is to fall is the deployed model's; a single sample has no statistics
         mode: Mode = "statistics" if self.statistics == "batch" and len(target) > 1 else False
         made = grads.direction(
@@ -290,6 +303,15 @@ class Reweighting(ABC):
         else:  # none any more
             self._direction = {name: torch.where(fine, part, self._direction[name]) for name, part in made.items()}
         return made
+
+    def _fits(self, direction: grads.Direction, model: nn.Module) -> bool:
+        """Whether a direction is one of the parameters that the model trains now: loops freeze and replace layers."""
+        trained = {name: part for name, part in unwrapped(model).named_parameters() if part.requires_grad}
+        whole = self.scope == "head" or len(trained) == len(direction)
+        return whole and all(
+            name in trained and trained[name].shape == part.shape and trained[name].device == part.device
+            for name, part in direction.items()
+        )
 
     # --- figures and state -------------------------------------------------------------------------------------------
 

@@ -137,12 +137,13 @@ class MetaAugment(MetaLearner):
     def network_inputs(
         self, grads: Gradients, graph: bool, batch: Batch, trace: OperationTrace | None
     ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
-        """Features (B, d), and the embedding of the operations (B, O·N), a zero column without operations."""
+        """Features (B, d), and the embedding of the operations (B, O·N); a zero column without operations."""
         done = grads.rows(features=True, graph=graph)
         if done.feature is None:
             raise RuntimeError("a pass with features has features")
-        seen = done.feature.new_zeros(len(done.feature), 1)
         columns = self._columns(trace)
+        # as wide as ever where nothing of this batch was augmented: the network goes on learning
+        seen = done.feature.new_zeros(len(done.feature), max(1, len(self.operations) * self.num_ops))
         if columns is not None:
             seen = self.embedding(*columns, _size_of(batch.inputs)).to(done.feature)
         return done, (done.feature, seen)
@@ -195,8 +196,9 @@ class MetaAugment(MetaLearner):
 
         The N columns of the trace that hold most of the operations.
         """
-        if not self.operations or trace is None or trace.ops.shape[1] < self.num_ops:
+        if not self.operations or trace is None or not trace.ops.shape[1]:
             return None
+        self._refuse_other_stages(trace)
         known = {name: number for number, name in enumerate(self.operations)}
         to_own = torch.tensor([known.get(name, -1) for name in trace.names], dtype=torch.int64)
         ops = to_own[trace.ops]
@@ -205,6 +207,21 @@ class MetaAugment(MetaLearner):
         score = ((ops >= 0) & (ops != idle)).sum(0) - len(ops) * (ops < 0).any(0)
         columns = score.argsort(descending=True, stable=True)[: self.num_ops].sort().values
         return ops[:, columns], trace.magnitudes[:, columns]
+
+    def _refuse_other_stages(self, trace: OperationTrace) -> None:
+        """ValueError where what the stages draw is not what the operations are drawn from."""
+        drawn, idle = trace.ops.shape[1], {"Identity"}
+        if drawn < self.num_ops:
+            raise ValueError(
+                f"MetaAugment weighs sequences of {self.num_ops} operations, and the stages of this loader draw "
+                f"{drawn} a sample; write num_ops={drawn}, or leave operations= out to weigh samples by their features "
+                "alone"
+            )
+        if not set(self.operations) - idle & set(trace.names) and set(trace.names) - idle:
+            raise ValueError(
+                f"none of the operations {', '.join(self.operations)} is drawn by the stages of this loader, which "
+                f"draw {', '.join(trace.names)}; name those: operations={list(trace.names)!r}"
+            )
 
     # --- figures and state -------------------------------------------------------------------------------------------
 

@@ -40,7 +40,8 @@ class MapStyle(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-ValidationSet = MapStyle | tuple[Tensor, Tensor]  # a dataset of (input, label) samples, or both as tensors
+# a dataset of (input, label) samples, or both as tensors; several inputs of a model as its arguments or its keywords
+ValidationSet = MapStyle | tuple[Tensor | tuple[Tensor, ...] | Mapping[str, Tensor], Tensor]
 
 
 class PolicyLike(Protocol):

@@ -60,6 +60,7 @@ class SoftAugmentation:
         self._refuse_others(batch.target)
         upstream = distributions(batch.target if batch.soft is None else batch.soft, self.num_classes)
         seen = self._left_by_erase(trace) if self.visible is None else self.visible(batch, trace)
+        seen = self._checked(seen, len(upstream))
         p, soft = self.rule(seen.to(upstream.device, upstream.dtype), upstream, self.p_min, self.k)
         return (normalised(p) if self.reweight else None), soft
 
@@ -72,6 +73,19 @@ class SoftAugmentation:
                 f"SoftAugmentation softens class labels, and the labels {target.dtype} {tuple(target.shape)} are "
                 f"{kind.value}; let the dataset give classes as torch.int64, or leave it out"
             )
+
+    @staticmethod
+    def _checked(seen: Tensor, rows: int) -> Tensor:
+        """The visible fraction (B,) if it is one; on an accelerator its values are not looked at, which would stall."""
+        if not isinstance(seen, Tensor) or seen.shape != (rows,):
+            what = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
+            raise ValueError(f"visible must return a tensor ({rows},), one fraction a sample, it returned {what}")
+        if seen.device.type == "cpu" and not bool(((seen >= 0) & (seen <= 1)).all()):
+            raise ValueError(
+                f"visible must return fractions in [0, 1], it returned {float(seen.min()):g} to {float(seen.max()):g}; "
+                "divide the visible pixels by all of them"
+            )
+        return seen
 
     def _left_by_erase(self, trace: OperationTrace) -> Tensor:
         if "Erase" not in trace.names:

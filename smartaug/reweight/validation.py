@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import draws
 from .._base import leaves, ranks
 from .._base.labels import Kind, kind_of
+from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
 
 _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyond it they are read for every batch
@@ -22,8 +23,9 @@ _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyon
 class ValidationBatches:
     """Batches with every class equally often, whatever the set's own proportions; labels without one class, alike.
 
-    data: a map-style dataset of (input, label) samples, or a pair of tensors (inputs, labels). size: samples a batch
-    and a rank. transform: a callable on a batch of inputs, such as `smartaug.Normalize`. criterion: what the labels are
+    data: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
+    model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments. size: samples a batch and a
+    rank. transform: a callable on a batch of inputs, such as `smartaug.Normalize`. criterion: what the labels are
     compared by, None for cross entropy. Batch ``step`` is a pure
     function of (seed, step, rank): nothing to save, and each rank sees other samples. Raises ValueError for an empty
     set, TypeError for one without indices or labels.
@@ -37,13 +39,13 @@ class ValidationBatches:
         transform: Callable[[Tensor], Tensor] | None = None,
         criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        self.pair = isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)
+        self.pair = _is_pair(data)
         if not self.pair and not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
             raise TypeError(
                 f"val_set must be a map-style dataset or a pair of tensors (inputs, labels), got "
                 f"{type(data).__name__}; write val_set=TensorDataset(images, labels), or loader.dataset"
             )
-        count = len(data[0]) if self.pair else len(data)
+        count = len(data[1]) if self.pair else len(data)
         if count == 0:
             raise ValueError("val_set is empty; hold some data out: smartaug.split_validation(dataset, 0.1)")
         if not isinstance(size, int) or size < 1:
@@ -100,8 +102,8 @@ class ValidationBatches:
 
     def _read(self) -> None:
         if self.pair:
-            self._kept = self.data
-            labels = self.data[1]
+            inputs, labels = self.data
+            self._kept = tuple(inputs) if isinstance(inputs, list) else inputs, labels
         else:
             inputs, labels = in_worker(self._inputs_labels, self.data)
             self._kept = None if inputs is None else (inputs, labels)
@@ -120,8 +122,7 @@ class ValidationBatches:
 
     def warn_if_shared(self, training: Any, method: str) -> None:
         """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
-        mine, ours = _members(self.data), _members(training)
-        shared = len(set(mine[1]) & set(ours[1])) if mine[0] & ours[0] else 0
+        shared = shared_samples(self.data, training)
         if shared:
             warnings.warn(
                 f"{shared} of the {self.count} samples of {method}'s val_set are in the training set, where the model "
@@ -233,22 +234,30 @@ def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[
     return read
 
 
-def _members(data: Any) -> tuple[set[int], Sequence[int]]:
-    """The identities of what a dataset is made from, and which rows of that it has (of tensors, of their memory)."""
-    used: list[int] | None = None
-    while isinstance(data, Subset):
-        indices: list[int] = [int(index) for index in data.indices]
-        used = indices if used is None else [indices[place] for place in used]
-        data = data.dataset
-    parts = data if isinstance(data, tuple) else getattr(data, "tensors", None)
-    first = parts[0] if isinstance(parts, tuple) and parts else None
-    if isinstance(first, Tensor) and first.ndim:
-        stored, count = {first.untyped_storage().data_ptr()}, len(first)
-        start = int(first.storage_offset()) // max(1, int(first.stride(0)))  # of a view: where its rows begin
-    else:
-        stored, count, start = set(), len(data) if hasattr(data, "__len__") else 0, 0
-    rows = range(start, start + count) if used is None else [start + row for row in used]
-    return {id(data), *stored}, rows
+def _is_pair(data: Any) -> bool:
+    """Whether val_set= is (inputs, labels): tensors, or several inputs as a tuple or dict of tensors beside the labels.
+
+    Raises TypeError for arrays that are no tensors, ValueError for parts of different lengths.
+    """
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        return False
+    inputs, labels = data
+    parts = list(inputs.values()) if isinstance(inputs, Mapping) else inputs
+    parts = list(parts) if isinstance(parts, (tuple, list)) else [parts]
+    if not all(hasattr(part, "shape") and getattr(part, "ndim", 0) for part in [*parts, labels]) or not parts:
+        return False  # two samples
+    if not all(isinstance(part, Tensor) for part in [*parts, labels]):
+        raise TypeError(
+            "val_set=(inputs, labels) must hold tensors, got "
+            f"{', '.join(type(part).__name__ for part in [*parts, labels])}; write torch.from_numpy(array) for each"
+        )
+    lengths = [len(part) for part in [*parts, labels]]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"val_set=(inputs, labels) must have a row a sample in every part, got {lengths} rows; give all of "
+            "them the same samples"
+        )
+    return True
 
 
 def _has(batch: Any, spec: leaves.Specs | leaves.Targets) -> bool:
