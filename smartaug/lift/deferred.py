@@ -13,17 +13,22 @@ whatever is not certain is what torch's own loader gives. Cost: see "lift, check
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 
 from .._base import leaves
+from . import registry
+from .keyed_draws import KeyedDraws, may_draw
 from .roles import Rules, kind_of, roles, rules_of
 
 _EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")  # what reads memory past torch's dispatch finds no pixels
@@ -31,22 +36,27 @@ _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # references to a thing that only its container knows
 _NDIM = torch.Tensor.ndim.__get__  # type: ignore[attr-defined]
 _local = threading.local()
+_NO_NAMES: Mapping[str, Any] = MappingProxyType({})
+_make = torch.Tensor._make_subclass
+_LEAVES = {Tensor, int, float, str}  # the commonest parts of samples that hold nothing
+_LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_finishes = itertools.count()  # a number is taken whenever an image is finished, in any thread
 
 
 class Call:
-    """One call of the dataset's transform: what it was given, and its whole result once somebody needed it."""
+    """One call of a `DeferredTransform`: what it was given, and its whole result once somebody needed it."""
 
-    __slots__ = ("finished", "given", "named", "original", "result")
+    finished = False
+    result: Any = None
 
-    def __init__(self, original: Callable[..., Any], given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self.original, self.given, self.named = original, given, named
-        self.finished, self.result = False, None
+    def __init__(self, by: DeferredTransform, given: tuple[Any, ...], named: Mapping[str, Any] = _NO_NAMES) -> None:
+        self.by, self.given, self.named = by, given, named
 
     def finish(self) -> Any:
         """The result of the user's whole pipeline, which runs the first time."""
         if not self.finished:
-            self.result = self.original(*self.given, **self.named)
-            self.finished, self.given, self.named = True, (), {}
+            self.result = self.by.whole(*self.given, **self.named)
+            self.finished, self.given, self.named = True, (), _NO_NAMES
         return self.result
 
 
@@ -83,6 +93,7 @@ class DeferredBatch(Tensor):
     """Deferred images stacked, (B, C, H, W); any operation on it finishes all of them, in place."""
 
     _rows: list[DeferredImage]
+    _made: Tensor  # what the worker's transforms made, stacked
 
     __torch_function__ = DeferredImage.__torch_function__
 
@@ -93,7 +104,7 @@ def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None
         return None
     given = args[0]
     if func == _NDIM or func is torch.Tensor.dim:
-        return given._made.ndim if isinstance(given, DeferredImage) else given._rows[0]._made.ndim + 1
+        return given._made.ndim
     length = func is torch.Tensor.__len__ or (func is torch.Tensor.size and args[1:] == (0,))
     return len(given._rows) if length and isinstance(given, DeferredBatch) else None
 
@@ -112,6 +123,7 @@ def _finish_all(part: Any) -> None:
 
 def finish(deferred: DeferredImage | DeferredBatch) -> None:
     """Turn it, in place, into the tensor that the user's whole pipeline gives. Raises TypeError where that is none."""
+    next(_finishes)
     if isinstance(deferred, DeferredBatch):
         rows = deferred._rows
         _finish_all(rows)
@@ -163,6 +175,8 @@ class DeferredTransform:
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
         self._takes_one = kind is not None and not rules.by_name
+        self._type: type | None = None  # of the images given so far, where all of that type are of the kind
+        self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
     @classmethod
     def of(
@@ -175,37 +189,53 @@ class DeferredTransform:
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """What ``head`` makes, its images and masks deferred; or what the original makes, where it has to run whole."""
-        if self._takes_one and not named and len(given) == 1 and kind_of(given[0]) == self.kind:
+        if self._takes_one and not named and len(given) == 1 and self._is_of_kind(given[0]):
             image = self.head(given[0])  # the common case by a shorter way: nothing but an image
-            if type(image) is Tensor and why_no_image(image) is None:
-                call = Call(self.original, given, named)
+            if type(image) is Tensor and image.dtype in _LIFTABLE and image.dim() == 3:
+                deferred: DeferredImage = _make(DeferredImage, _EMPTY)
+                deferred._call = call = Call(self, given)
+                deferred._made = image
                 if self.noted is not None:
                     self.noted.append(call)
-                return _deferred(call, (), image, False)
+                return deferred
         found = roles(self.rules, given, named)
         if isinstance(found, str):
-            return self._whole(found, given, named)
+            return self._instead(found, given, named)
         if self.kind is not None and any(kind_of(leaf) != self.kind for _, leaf, is_mask in found if not is_mask):
-            return self._whole(f"its images are not {self.kind} each time", given, named)
+            return self._instead(f"its images are not {self.kind} each time", given, named)
         made = self.head(*given, **named)
         places = [(path, is_mask) for path, _, is_mask in found]
         refused = _refused(made, places)
         if refused is not None:
-            return self._whole(refused, given, named)
-        call = Call(self.original, given, named)
+            return self._instead(refused, given, named)
+        call = Call(self, given, named)
         if self.noted is not None:
             self.noted.append(call)
         for path, is_mask in places:
             made = leaves.put(made, path, _deferred(call, path, leaves.get(made, path), is_mask))
         return made
 
-    def _whole(self, why: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    def _is_of_kind(self, image: Any) -> bool:
+        if type(image) is self._type:
+            return True
+        if kind_of(image) != self.kind:
+            return False
+        if isinstance(image, (Tensor, np.ndarray)) or hasattr(type(image), "getbands"):  # a matter of the class alone
+            self._type = type(image)
+        return True
+
+    def _instead(self, why: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if self.noted is not None:
             self.noted.append(why)
-        return self.original(*given, **named)
+        return self.whole(*given, **named)
+
+    def whole(self, *given: Any, **named: Any) -> Any:
+        """What the user's whole pipeline makes, drawn by seed and epoch in a loader; see `keyed_draws`."""
+        with self._keyed():
+            return self.original(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("head", "original", "_takes_one"):  # not there yet in a copy
+        if name.startswith("__") or name in ("head", "original", "_takes_one", "_keyed"):  # not there yet in a copy
             raise AttributeError(name)
         return getattr(self.original, name)
 
@@ -246,7 +276,7 @@ def why_no_image(image: Tensor) -> str | None:
     """Why lifted transforms cannot take what the worker makes; None: they can."""
     if image.dim() != 3:
         return f"its images are tensors of {image.ndim} dimensions, and lifted transforms take (C, H, W)"
-    if not (image.dtype == torch.uint8 or image.is_floating_point()):
+    if image.dtype not in _LIFTABLE:
         return (
             f"its images are {str(image.dtype)[6:]}, and lifted transforms take uint8 or floats in [0, 1]; let the "
             "dataset give these, as in image.to(torch.uint8)"
@@ -255,7 +285,7 @@ def why_no_image(image: Tensor) -> str | None:
 
 
 def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> DeferredImage:
-    image: DeferredImage = torch.Tensor._make_subclass(DeferredImage, _EMPTY)
+    image: DeferredImage = _make(DeferredImage, _EMPTY)
     image._call, image._made = call, made
     if path:
         image._path, image._is_mask = path, is_mask
@@ -279,15 +309,19 @@ class Collecting:
         self.sample_of: dict[int, int] = {}  # id of a deferred image, to the number of its sample
         self.batches: list[DeferredBatch] = []
         self._images: list[DeferredImage] = []  # keeps the ids valid
+        found: list[tuple[DeferredImage, bool]] = []
         listed = samples if isinstance(samples, list) else [samples]
-        for number in range(len(listed)):
-            held = sys.getrefcount(listed[number]) > _ALONE
-            for image, kept in found_in(listed[number], held):
+        for number in range(len(listed)):  # not by a loop variable, which would be one more reference
+            held = sys.getrefcount(listed[number]) > _ALONE  # before the call below holds it, too
+            found_in(listed[number], held, found)
+            for image, kept in found:
                 if (kept and not may_hold) or image._used or image._call.finished:
                     finish(image)  # the dataset keeps it, so it must go on being what the dataset would have
                 else:
                     self.sample_of[id(image)] = number
                     self._images.append(image)
+            found.clear()
+        self._finishes = next(_finishes)
 
     def settle(self, batch: Any) -> tuple[Unfinished | None, list[int] | None]:
         """Put pixels into the collated ``batch``: what is unfinished in it, and the sample of each row where known.
@@ -296,24 +330,29 @@ class Collecting:
         """
         left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
         stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
-        touched = any(image._call.finished for image in self._images if isinstance(image, DeferredImage))
-        gone = any(not isinstance(image, DeferredImage) for image in self._images)
-        if touched or gone or len(stacks) < len(left) or {id(b) for b in self.batches} != {id(b) for _, b in stacks}:
+        arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
+        if self._touched() or len(stacks) < len(left) or not arrived:
             _finish_all(self.batches)
             _finish_all([leaf for _, leaf in left])
             return None, None
         if not stacks:
             return None, None
-        numbers = [[self.sample_of[id(image)] for image in stack._rows] for _, stack in stacks]
+        numbers = [list(map(self.sample_of.__getitem__, map(id, stack._rows))) for _, stack in stacks]
         masks = {path for path, stack in stacks if stack._rows[0]._is_mask}
         for stack in {id(stack): stack for _, stack in stacks}.values():
             for image in stack._rows:
                 image._used = True
-            _become(stack, collate_tensor_fn([_plain(image._made) for image in stack._rows]))
+            _become(stack, stack._made)
         unfinished = Unfinished(
             tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
         )
         return unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
+
+    def _touched(self) -> bool:
+        """Whether an image of the samples was finished since they came."""
+        if next(_finishes) == self._finishes + 1:
+            return False  # none was, anywhere
+        return any(not isinstance(image, DeferredImage) or image._call.finished for image in self._images)
 
 
 def _plain(image: Tensor) -> Tensor:
@@ -334,22 +373,31 @@ def collecting(samples: Any, *, may_hold: bool) -> Iterator[Collecting]:
         _local.collecting = earlier
 
 
-def found_in(part: Any, held: bool = False) -> list[tuple[DeferredImage, bool]]:
-    """The deferred images in a sample, and whether something beside the sample holds them or what they are in."""
-    kind = type(part)
-    if kind is DeferredImage:
-        return [(part, held)]
-    if isinstance(part, dict):
-        keys: Any = list(part)
-    elif isinstance(part, (tuple, list)):
-        keys = range(len(part))
+def found_in(
+    part: Any, held: bool = False, found: list[tuple[DeferredImage, bool]] | None = None
+) -> list[tuple[DeferredImage, bool]]:
+    """The deferred images in a sample, and whether something beside the sample holds them or what they are in.
+
+    They are appended to ``found`` where it is given.
+    """
+    found = [] if found is None else found
+    if isinstance(part, (tuple, list)):
+        keys: Any = range(len(part))
+    elif isinstance(part, dict):
+        keys = list(part)
     else:
-        return []
-    found: list[tuple[DeferredImage, bool]] = []
+        if type(part) is DeferredImage:
+            found.append((part, held))
+        return found
     for key in keys:
-        if isinstance(part[key], (DeferredImage, dict, tuple, list)):
-            kept = held or sys.getrefcount(part[key]) > _ALONE  # counted before the call below holds it, too
-            found += found_in(part[key], kept)
+        kind = type(part[key])
+        if kind in _LEAVES:
+            continue
+        kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here holds it, too
+        if kind is DeferredImage:
+            found.append((part[key], kept))
+        elif issubclass(kind, (dict, tuple, list)):
+            found_in(part[key], kept, found)
     return found
 
 
@@ -359,14 +407,15 @@ def _stacked(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> Deferr
     if now is None or dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
         return None
     rows = list(tensors)
-    if not rows or not all(
-        type(row) is DeferredImage and id(row) in now.sample_of and not row._call.finished for row in rows
-    ):
+    if set(map(type, rows)) != {DeferredImage} or not now.sample_of.keys() >= set(map(id, rows)):
         return None
-    if len({(row._is_mask, row._made.dtype, row._made.shape) for row in rows}) > 1:
+    made = [_plain(row._made) for row in rows]
+    if len({image.dtype for image in made}) > 1 or len({image.shape for image in made}) > 1:
         return None
-    batch: DeferredBatch = torch.Tensor._make_subclass(DeferredBatch, _EMPTY)
-    batch._rows = rows
+    if len({row._is_mask for row in rows}) > 1:
+        return None
+    batch: DeferredBatch = _make(DeferredBatch, _EMPTY)
+    batch._rows, batch._made = rows, collate_tensor_fn(made)
     now.batches.append(batch)
     return batch
 

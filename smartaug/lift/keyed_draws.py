@@ -8,7 +8,7 @@ draw for each sample; what is called otherwise gets one for each call, which rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -66,6 +66,11 @@ def _stream(keys: Carrier) -> Tensor | None:
     before = 0 if drawn.before is None else drawn.before[place]
     sample = torch.tensor([index[place] + (before << _TIMES)], dtype=torch.int64, device="cpu")
     return draws.fold(draws.fold(draws.key(drawn.seed, drawn.epoch, sample), _WORKER), again)
+
+
+def may_draw(transforms: Iterable[Any]) -> bool:
+    """Whether any of these single transforms may draw random numbers."""
+    return not all(map(_is_fixed, transforms))
 
 
 def _is_fixed(transform: Any) -> bool:

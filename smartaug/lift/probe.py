@@ -21,7 +21,7 @@ from .._base import leaves
 from ..augment.foreign import forked_rng
 from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish, found_in
 from .lifted import worker_part
-from .roles import kind_of, roles, rules_of
+from .roles import kind_of, roles
 from .worker_transform import AsTensor
 
 _CPU = torch.device("cpu")
@@ -103,12 +103,12 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _image_places(call: Call) -> list[leaves.Path]:
-    found = roles(rules_of(call.original), call.given, call.named)
+    found = roles(call.by.rules, call.given, call.named)
     return [] if isinstance(found, str) else [path for path, _, is_mask in found if not is_mask]
 
 
 def _kind(call: Call) -> str | None:
-    found = roles(rules_of(call.original), call.given, call.named)
+    found = roles(call.by.rules, call.given, call.named)
     return None if isinstance(found, str) else kind_of(found[0][1])
 
 

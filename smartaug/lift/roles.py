@@ -9,6 +9,7 @@ for that sample.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ def rules_of(transform: object) -> Rules:
     return Rules(by_name, all(type(one).__module__.startswith("torchvision.transforms.v2") for one in singles))
 
 
-def roles(rules: Rules, given: tuple[Any, ...], named: dict[str, Any]) -> list[Role] | str:
+def roles(rules: Rules, given: tuple[Any, ...], named: Mapping[str, Any]) -> list[Role] | str:
     """Image and masks of one call, the image first; or why only the whole pipeline can take the call."""
     if rules.by_name:
         return "its transform is called without names" if given else _named_roles(named)
@@ -54,7 +55,7 @@ def roles(rules: Rules, given: tuple[Any, ...], named: dict[str, Any]) -> list[R
     return _structured_roles(given if len(given) > 1 else given[0])
 
 
-def _named_roles(named: dict[str, Any]) -> list[Role] | str:
+def _named_roles(named: Mapping[str, Any]) -> list[Role] | str:
     image = named.get("image")
     if not isinstance(image, np.ndarray):
         return [(("image",), image, False)]  # albumentations' own error, or the worker's
