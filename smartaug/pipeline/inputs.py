@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
+from .._base import input_leaves, leaves
 from ..lift.deferred import Unfinished
 from .settings import Settings
 from .stages import rows_not_finite
@@ -39,9 +39,9 @@ class Inputs:
     def given(self, data: Any) -> Any:
         """What the model is called with: a tensor, a list of views, or the several inputs as a dict or a tuple."""
         if len(self.parts) == 1 or isinstance(self.specs, (list, tuple)):
-            return leaves.model_inputs(data, self.specs, self.parts)
+            return input_leaves.model_inputs(data, self.specs, self.parts)
         names = [path[-1] for path in self.parts]  # views beside each other, found with views=
-        return leaves.model_inputs(data, names, self.parts)
+        return input_leaves.model_inputs(data, names, self.parts)
 
 
 def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
@@ -51,11 +51,11 @@ def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: 
     """
     specs = settings.inputs
     if augmented or specs is not None:
-        parts = leaves.find_all_inputs(data, specs)
+        parts = input_leaves.find_all_inputs(data, specs)
         if augmented and specs is None and settings.views is not None and len(parts) == 1:
             parts = _beside_each_other(data, parts[0], settings)
     else:
-        parts = (leaves.find_rows(data, rows),)
+        parts = (input_leaves.find_rows(data, rows),)
     found = [((*part, *path), leaf) for part in parts for path, leaf in leaves.walk(leaves.get(data, part))]
     work = _to_augment(found, specs) if augmented and isinstance(specs, (list, tuple)) else found
     for path, leaf in work:
@@ -95,10 +95,9 @@ def _beside_each_other(data: Any, found: leaves.Path, settings: Settings) -> tup
     others = leaves.find_parts(data, settings.still, "still")
     others += leaves.find_parts(data, settings.target, "target")
     around = leaves.get(data, found[:-1])
-    names = list(around) if isinstance(around, Mapping) else range(len(around))
     alike = []
-    for name in names:
-        leaf, path = around[name], (*found[:-1], name)
+    for name, leaf in leaves.parts_of(around) or ():
+        path = (*found[:-1], name)
         is_view = isinstance(leaf, Tensor) and leaf.shape == picture.shape and leaf.dtype == picture.dtype
         if path == found or (is_view and path not in others and name not in leaves.TARGET_NAMES):
             alike.append(path)
@@ -150,7 +149,7 @@ def _check_shape(leaf: Tensor, where: leaves.Path) -> None:
     if leaf.ndim == 4 and leaf.dtype != torch.uint8 and not leaf.is_floating_point():
         raise ValueError(
             f"the inputs at {where!r} are {str(leaf.dtype)[6:]} {shape}, which is not augmented: "
-            f"{leaves.scaling_of(leaf.dtype)}"
+            f"{input_leaves.scaling_of(leaf.dtype)}"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
+from .._base import leaves, target_leaves
 from .._base.labels import Kind, kind_of
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
@@ -51,7 +51,7 @@ class Labelling:
     def find(self, data: Any, inputs: Sequence[Path], length: int, index: list[int] | None, mixing: bool) -> list[Path]:
         """Paths of the labels of a batch, [] when there is none; ValueError where it must be known and is not."""
         needed = "mixing (MixUp, CutMix)" if mixing else self.needed
-        found = leaves.find_targets(data, inputs, length, self.spec, index, needed)
+        found = target_leaves.find_targets(data, inputs, length, self.spec, index, needed)
         if len(found) > 1 and not self._several:
             _refuse_several(found, reweighs=self.reweighs, recorded=self.recorded)
             self._several = True
