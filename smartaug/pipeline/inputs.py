@@ -191,6 +191,30 @@ def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -
             )
 
 
+def refuse_unmixed(data: Any, inputs: Inputs, labels: Sequence[leaves.Path], still: Sequence[leaves.Path]) -> None:
+    """Raise a ValueError where mixed samples keep rows of numbers of their own, which the model may read.
+
+    labels: paths of the labels, which are mixed. Numbers, one a sample, and text stay: they say which sample it is.
+    """
+    known = (*inputs.parts, *inputs.augmented, *labels, *still)
+    for path, leaf in leaves.walk(data):
+        if leaves.starts_with(path, known) or not leaves.is_plain(leaf) or leaves.in_samples(data, path):
+            continue
+        if leaf.ndim < 2 or leaf.shape[1:].numel() < 2:
+            continue
+        name = leaves.spec_for(data, path)
+        named = ", ".join(leaves.spec_for(data, label) for label in labels)
+        also = f", target=[{named}, {name}] if it is a label as well" if leaf.is_floating_point() and labels else ""
+        raise ValueError(
+            f"MixUp and CutMix mix the inputs and the labels, and batch{_steps(path)}, {str(leaf.dtype)[6:]} "
+            f"{tuple(leaf.shape)}, would stay each sample's own; write still={name} if it may{also}, or leave them out"
+        )
+
+
+def _steps(path: leaves.Path) -> str:
+    return "".join(f"[{step!r}]" for step in path)
+
+
 def masks_at(data: Any, paths: Iterable[leaves.Path], device: torch.device | None) -> dict[leaves.Path, Tensor]:
     """The masks at ``paths``, on ``device``."""
     return {path: leaves.get(data, path).to(device, non_blocking=True) for path in paths}

@@ -106,6 +106,8 @@ class Labelling:
         before, times = self._kinds.get(path, (Kind.CLASSES, 0))
         free = target.device.type == "cpu" or not target.is_floating_point()
         kind = kind_of(target, classes=known) if free or times & (times + 1) == 0 else before
+        if kind is Kind.WHOLE and before is Kind.VALUES:
+            kind = before  # a small batch of a regression may hold whole numbers alone; class numbers are never 2.5
         self._kinds[path] = kind, times + 1
         return kind
 
@@ -148,7 +150,7 @@ def _refuse_several(named: list[Any], *, reweighs: bool, recorded: bool) -> None
         raise ValueError("target=[] names no leaf; write target=1, or leave target= out")
     if len(named) > 1 and (reweighs or recorded):
         stage, does = ("reweight=", "learns from") if reweighs else ("coreset=", "records the outputs for")
-        instead = "" if reweighs else ", or select=smartaug.coreset.Uniform()"
+        instead = "" if reweighs else ", or select=smartaug.coreset.RandomSubset()"
         raise ValueError(
             f"{stage} {does} one label, and target= names {len(named)}; name the one it goes by: target=1 or "
             f"target='key'{instead}"
@@ -163,5 +165,5 @@ def _refuse_unrecorded(target: Tensor) -> None:
         kind = Kind.MAP if target.ndim > 2 else Kind.VALUES
         raise TypeError(
             f"the coreset records p − y of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
-            f'{kind.value}; use select=smartaug.coreset.Uniform(), or name the class label: target="key"'
+            f'{kind.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
         )
