@@ -333,6 +333,12 @@ def _dim(position: int, default: int | None = None) -> Callable[[Target, tuple, 
     return dims
 
 
+def _parts_of_split(args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Into how many parts, or at which rows, `tensor_split` divides."""
+    names = [name for name in ("indices", "sections", "tensor_indices_or_sections") if name in kwargs]
+    return kwargs[names[0]] if names else _argument(args, kwargs, 1, "indices_or_sections")
+
+
 def _repeated(source: Target, args: tuple, kwargs: dict[str, Any]) -> Sequence[int]:
     if _argument(args, kwargs, 1, "repeats") is None:
         return []  # repeat_interleave(repeats): the target was the counts
@@ -432,6 +438,12 @@ _NAMED: dict[str, Carrier] = {
         _dim(1), lambda part, args, kwargs: part.index_select(0, _argument(args, kwargs, 2, "index"))
     ),
     "split": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.split(_argument(args, kwargs, 1, "split_size"))),
+    "split_with_sizes": _carry_along(
+        _dim(2, 0), lambda part, args, kwargs: part.split(list(_argument(args, kwargs, 1, "split_sizes")))
+    ),
+    "tensor_split": _carry_along(
+        _dim(2, 0), lambda part, args, kwargs: part.tensor_split(_parts_of_split(args, kwargs), 0)
+    ),
     "chunk": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.chunk(_argument(args, kwargs, 1, "chunks"))),
     "flip": _carry_along(
         lambda source, args, kwargs: _integers(args, kwargs, "dims"), lambda part, args, kwargs: part.flip(0)

@@ -214,7 +214,8 @@ class Loss(nn.Module):
                 f"soft labels (B, K) need logits (B, K), got {tuple(output.shape)}; leave MixUp, CutMix and label "
                 "learning out for dense predictions"
             )
-        soft, weight = _as_wide(soft, output).to(output.dtype), settings["weight"]
+        soft, mass = _without_ignored(soft.to(output.dtype), output.shape[1], settings["ignore_index"])
+        soft, weight = _as_wide(soft, output), settings["weight"]
         if settings.get("label_smoothing") is not None:
             smoothing = settings["label_smoothing"]
             losses = F.cross_entropy(output, soft, weight=weight, reduction="none", label_smoothing=smoothing)
@@ -224,7 +225,9 @@ class Loss(nn.Module):
         kept = torch.ones(len(label), dtype=torch.bool, device=output.device)
         if not label.is_floating_point():
             kept = label.reshape(-1).to(output.device) != settings["ignore_index"]
-        return torch.where(kept, losses, 0.0), kept
+        if mass is None:
+            return torch.where(kept, losses, 0.0), kept
+        return torch.where(kept, losses * mass, 0.0), kept * mass
 
     # --- criteria of unknown make ------------------------------------------------------------------------------------
 
@@ -298,8 +301,8 @@ class Loss(nn.Module):
         shown, first = ", ".join(map(repr, keys)), repr(next(iter(keys), 0))
         return (
             f"{_title(self.criterion)} returns a {type(losses).__name__} ({shown}), and weights and soft labels need "
-            "one loss; wrap what the loop minimises: criterion = smartaug.Loss(lambda output, target: "
-            f"{_title(self.criterion).lower()}(output, target)[{first}]), or their sum"
+            f"one loss; with losses = the criterion that you have now, write criterion = smartaug.Loss(lambda output, "
+            f"target: losses(output, target)[{first}]), or sum what the loop minimises"
         )
 
     def _not_a_mean(self) -> str:
@@ -391,6 +394,22 @@ def _per_sample(values: Tensor) -> Tensor:
 def _sizes(losses: Tensor) -> Tensor:
     """(B,) elements of each sample's losses (B, ...)."""
     return torch.full((len(losses),), losses[:1].numel(), dtype=_wide(losses), device=losses.device)
+
+
+def _without_ignored(soft: Tensor, classes: int, ignored: int) -> tuple[Tensor, Tensor | None]:
+    """Soft labels (B, K) as distributions without the ignored class, and what is left of each row: mass (B,), or None.
+
+    A row mixed of a sample with a class and of one that is ignored counts as far as it is of the former, as in
+    λ·criterion(output, a) + (1 − λ)·criterion(output, b). classes: of the output, beyond which the column goes.
+    """
+    if not 0 <= ignored < soft.shape[1]:
+        return soft, None
+    mass = 1 - soft[:, ignored]
+    left = torch.cat([soft[:, :ignored], torch.zeros_like(soft[:, :1]), soft[:, ignored + 1 :]], 1)
+    left = left / torch.where(mass > 0, mass, 1.0)[:, None]
+    if ignored >= classes and not bool(left[:, classes:].any()):  # looks at the device, where it has such labels
+        left = left[:, :classes]
+    return left, mass
 
 
 def _as_wide(soft: Tensor, output: Tensor) -> Tensor:

@@ -299,7 +299,7 @@ def test_of_several_labels_a_regression_is_the_floats():
         ({"target": [1, 1], "augment": smartaug.MixUp()}, "names a leaf twice"),
         ({"target": [1, 5], "augment": smartaug.MixUp()}, "target=5 is not in the batch"),
         ({"target": [1, 2], "reweight": lambda batch, trace: (None, None)}, "learns from one label"),
-        ({"target": [1, 2], "coreset": smartaug.Coreset(0.5)}, r"records the outputs for one label.*Uniform"),
+        ({"target": [1, 2], "coreset": smartaug.Coreset(0.5)}, r"records the outputs for one label.*RandomSubset"),
         ({"target": [1, 2], "returns": "batch"}, 'returns="batch" holds one target'),
     ],
 )

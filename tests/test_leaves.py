@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from smartaug._base import leaves
+from smartaug._base import input_leaves, leaves, target_leaves
 
 B = 4
 IMAGES, LABELS = torch.rand(B, 3, 8, 8), torch.arange(B)
@@ -90,15 +90,15 @@ FOUND = {
 def test_inputs_and_target_are_found(name):
     make, inputs, target = FOUND[name]
     batch = make()
-    assert leaves.find_inputs(batch) == inputs
-    assert leaves.find_target(batch, inputs, B) == target
+    assert input_leaves.find_inputs(batch) == inputs
+    assert target_leaves.find_target(batch, inputs, B) == target
 
 
 def test_without_image_stages_any_numbers_are_inputs():
     table = torch.rand(B, 7)
-    assert leaves.find_inputs((LABELS, table), images=False) == (1,)
-    assert leaves.find_inputs((table, IMAGES), images=False) == (1,)
-    assert leaves.find_inputs({"x": table}) == ("x",)
+    assert input_leaves.find_inputs((LABELS, table), images=False) == (1,)
+    assert input_leaves.find_inputs((table, IMAGES), images=False) == (1,)
+    assert input_leaves.find_inputs({"x": table}) == ("x",)
 
 
 @pytest.mark.parametrize("name", FOUND)
@@ -162,8 +162,8 @@ BATCH = {"a": IMAGES, "b": VIEWS, "c": [LABELS, "name"]}
     ],
 )
 def test_specs(batch, spec, path):
-    assert leaves.find_inputs(batch, spec) == path
-    assert leaves.find_target(batch, (99,), B, spec) == path
+    assert input_leaves.find_inputs(batch, spec) == path
+    assert target_leaves.find_target(batch, (99,), B, spec) == path
 
 
 LISTED = r"\['a'\]: float32 \(4, 3, 8, 8\), \['b'\]\[0\]: float32 \(4, 3, 8, 8\), .*\['c'\]\[0\]: int64 \(4,\)"
@@ -172,22 +172,22 @@ LISTED = r"\['a'\]: float32 \(4, 3, 8, 8\), \['b'\]\[0\]: float32 \(4, 3, 8, 8\)
 @pytest.mark.parametrize("spec", ["z", 0, -1])
 def test_a_spec_that_is_not_there_names_the_leaves(spec):
     with pytest.raises(ValueError, match=rf"inputs={spec!r} is not in the batch; its leaves are {LISTED}"):
-        leaves.find_inputs(BATCH, spec)
+        input_leaves.find_inputs(BATCH, spec)
     with pytest.raises(ValueError, match=rf"target={spec!r} is not in the batch; its leaves are {LISTED}"):
-        leaves.find_target(BATCH, ("a",), B, spec)
+        target_leaves.find_target(BATCH, ("a",), B, spec)
 
 
 @pytest.mark.parametrize("position", [2, -3])
 def test_a_position_outside_the_batch(position):
     with pytest.raises(ValueError, match=rf"inputs={position} is not in the batch"):
-        leaves.find_inputs((IMAGES, LABELS), position)
+        input_leaves.find_inputs((IMAGES, LABELS), position)
 
 
 def test_a_callable_that_makes_something_new():
     with pytest.raises(ValueError, match=rf"target= returned Tensor, which is no part of the batch; .*{LISTED}"):
-        leaves.find_target(BATCH, ("a",), B, lambda batch: batch["a"] + 1)
+        target_leaves.find_target(BATCH, ("a",), B, lambda batch: batch["a"] + 1)
     with pytest.raises(KeyError, match="nothing"):
-        leaves.find_inputs(BATCH, lambda batch: batch["nothing"])
+        input_leaves.find_inputs(BATCH, lambda batch: batch["nothing"])
 
 
 def test_no_images_names_the_leaves_and_what_to_write():
@@ -197,11 +197,11 @@ def test_no_images_names_the_leaves_and_what_to_write():
         r"\[3\]: NoneType, .*. Name the one to augment: inputs=0, inputs='key' or inputs=lambda"
     )
     with pytest.raises(ValueError, match=match):
-        leaves.find_inputs(batch)
+        input_leaves.find_inputs(batch)
     with pytest.raises(ValueError, match=r"Its leaves are none"):
-        leaves.find_inputs(())
+        input_leaves.find_inputs(())
     with pytest.raises(ValueError, match=r"Its leaves are the batch itself: int64 \(4,\)"):
-        leaves.find_inputs(LABELS, images=False)
+        input_leaves.find_inputs(LABELS, images=False)
 
 
 def test_describe_is_short():
@@ -272,12 +272,12 @@ def test_move_keeps_what_a_packed_sequence_holds_on_the_cpu():
 )
 def test_images_of_another_type_say_what_to_write(dtype, advice):
     with pytest.raises(ValueError, match=rf"no images found .*{advice}"):
-        leaves.find_inputs((IMAGES.to(dtype), LABELS))
+        input_leaves.find_inputs((IMAGES.to(dtype), LABELS))
 
 
 def test_the_advice_for_16_bits_keeps_the_order_of_values():
     values = torch.tensor([0, 255, 256, 300, 65535], dtype=torch.uint16)
-    advice = leaves.scaling_of(torch.uint16).partition("write ")[2].partition(" in the")[0]
+    advice = input_leaves.scaling_of(torch.uint16).partition("write ")[2].partition(" in the")[0]
     scaled = eval(advice, {"image": values})
     assert scaled.diff().gt(0).all()
     assert float(scaled.max()) == 1.0
@@ -298,7 +298,7 @@ ROWS = torch.rand(B, 7)
     ],
 )
 def test_rows_that_are_the_only_ones_are_found(batch, path):
-    assert leaves.find_inputs(batch) == path
+    assert input_leaves.find_inputs(batch) == path
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_rows_that_are_the_only_ones_are_found(batch, path):
 )
 def test_rows_that_may_be_something_else_have_to_be_named(batch):
     with pytest.raises(ValueError, match="no images found"):
-        leaves.find_inputs(batch)
+        input_leaves.find_inputs(batch)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_rows_that_may_be_something_else_have_to_be_named(batch):
     ],
 )
 def test_a_model_gets_what_a_list_of_specs_names(batch, specs, given):
-    found = leaves.model_inputs(batch, specs, leaves.find_all_inputs(batch, specs))
+    found = input_leaves.model_inputs(batch, specs, input_leaves.find_all_inputs(batch, specs))
     assert type(found) is type(given)
     pairs = zip(dict(leaves.walk(found)).items(), dict(leaves.walk(given)).items(), strict=True)
     assert all(path == other and leaf is wanted for (path, leaf), (other, wanted) in pairs)
@@ -335,13 +335,13 @@ def test_a_model_gets_what_a_list_of_specs_names(batch, specs, given):
 
 def test_a_list_of_specs_that_names_nothing():
     with pytest.raises(ValueError, match=r"inputs=\[\] names nothing"):
-        leaves.find_all_inputs((ROWS, LABELS), [])
+        input_leaves.find_all_inputs((ROWS, LABELS), [])
     with pytest.raises(ValueError, match=r"inputs='z' is not in the batch; its leaves are"):
-        leaves.find_all_inputs({"a": ROWS}, ["a", "z"])
+        input_leaves.find_all_inputs({"a": ROWS}, ["a", "z"])
 
 
 def test_the_target_is_none_of_several_inputs():
     batch = {"num": ROWS, "cat": LABELS, "answer": LABELS + 1, "more": LABELS}
-    assert leaves.find_target_beside(batch, [("num",), ("cat",), ("more",)], B) == ("answer",)
-    assert leaves.find_target_beside(batch, [("num",), ("answer",)], B, "cat") == ("cat",)
+    assert target_leaves.find_target_beside(batch, [("num",), ("cat",), ("more",)], B) == ("answer",)
+    assert target_leaves.find_target_beside(batch, [("num",), ("answer",)], B, "cat") == ("cat",)
     assert batch["more"] is LABELS

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .. import grads
-from .._base import leaves
+from .._base import input_leaves, leaves, target_leaves
 from ..batch import Embedding
 from ..grads.logits import distributions
 from ..grads.untouched import generator_state, set_generator_state, unwrapped
@@ -109,7 +109,7 @@ def passed(
     with _generators_untouched(place), _arithmetic(place, passing.dtype), torch.no_grad():
         for batch in tqdm(loader, desc="embedding", unit="batch", disable=not passing.progress, leave=False):
             given, labels = _split(leaves.move(batch, place), inputs, target)
-            given = leaves.transformed(given, passing.transform)
+            given = input_leaves.transformed(given, passing.transform)
             rows = _embed(module, given, labels, passing.features)
             if not made:
                 made = [row.new_empty(size, *row.shape[1:]) for row in rows]
@@ -151,9 +151,11 @@ def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> lis
 def _split(batch: Any, inputs: leaves.Specs, target: leaves.Spec) -> tuple[Any, Tensor]:
     """What the model is called with, and the labels."""
     whole = isinstance(batch, Mapping) and inputs is None and not any(name in batch for name in leaves.INPUT_NAMES)
-    paths = (leaves.find_rows(batch, None),) if whole else leaves.find_all_inputs(batch, inputs, images=False)
-    given = leaves.model_inputs(batch, inputs, paths)
-    path = leaves.find_target_beside(batch, paths, leaves.rows_of(given), target)
+    paths = (
+        (input_leaves.find_rows(batch, None),) if whole else input_leaves.find_all_inputs(batch, inputs, images=False)
+    )
+    given = input_leaves.model_inputs(batch, inputs, paths)
+    path = target_leaves.find_target_beside(batch, paths, leaves.rows_of(given), target)
     labels = None if path is None else leaves.get(batch, path)
     if not isinstance(labels, Tensor):
         raise ValueError(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
 
-from .._base import leaves
+from .._base import input_leaves, leaves
 from ..augment.foreign import forked_rng
 from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish, found_in
 from .lifted import worker_part
@@ -136,7 +136,7 @@ def second_image(
 def _is_found(sample: Any, place: leaves.Path) -> bool:
     """Whether the images of a batch of such samples are found at ``place`` where nobody names them."""
     try:
-        return leaves.find_inputs(default_collate([sample])) == place
+        return input_leaves.find_inputs(default_collate([sample])) == place
     except (TypeError, ValueError, RuntimeError):  # samples that only the user's own collate function can take
         return False
 

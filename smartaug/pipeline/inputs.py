@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
+from .._base import input_leaves, leaves
 from ..lift.deferred import Unfinished
 from .settings import Settings
 from .stages import rows_not_finite
@@ -39,9 +39,9 @@ class Inputs:
     def given(self, data: Any) -> Any:
         """What the model is called with: a tensor, a list of views, or the several inputs as a dict or a tuple."""
         if len(self.parts) == 1 or isinstance(self.specs, (list, tuple)):
-            return leaves.model_inputs(data, self.specs, self.parts)
+            return input_leaves.model_inputs(data, self.specs, self.parts)
         names = [path[-1] for path in self.parts]  # views beside each other, found with views=
-        return leaves.model_inputs(data, names, self.parts)
+        return input_leaves.model_inputs(data, names, self.parts)
 
 
 def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
@@ -51,11 +51,11 @@ def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: 
     """
     specs = settings.inputs
     if augmented or specs is not None:
-        parts = leaves.find_all_inputs(data, specs)
+        parts = input_leaves.find_all_inputs(data, specs)
         if augmented and specs is None and settings.views is not None and len(parts) == 1:
             parts = _beside_each_other(data, parts[0], settings)
     else:
-        parts = (leaves.find_rows(data, rows),)
+        parts = (input_leaves.find_rows(data, rows),)
     found = [((*part, *path), leaf) for part in parts for path, leaf in leaves.walk(leaves.get(data, part))]
     work = _to_augment(found, specs) if augmented and isinstance(specs, (list, tuple)) else found
     for path, leaf in work:
@@ -95,10 +95,9 @@ def _beside_each_other(data: Any, found: leaves.Path, settings: Settings) -> tup
     others = leaves.find_parts(data, settings.still, "still")
     others += leaves.find_parts(data, settings.target, "target")
     around = leaves.get(data, found[:-1])
-    names = list(around) if isinstance(around, Mapping) else range(len(around))
     alike = []
-    for name in names:
-        leaf, path = around[name], (*found[:-1], name)
+    for name, leaf in leaves.parts_of(around) or ():
+        path = (*found[:-1], name)
         is_view = isinstance(leaf, Tensor) and leaf.shape == picture.shape and leaf.dtype == picture.dtype
         if path == found or (is_view and path not in others and name not in leaves.TARGET_NAMES):
             alike.append(path)
@@ -150,7 +149,7 @@ def _check_shape(leaf: Tensor, where: leaves.Path) -> None:
     if leaf.ndim == 4 and leaf.dtype != torch.uint8 and not leaf.is_floating_point():
         raise ValueError(
             f"the inputs at {where!r} are {str(leaf.dtype)[6:]} {shape}, which is not augmented: "
-            f"{leaves.scaling_of(leaf.dtype)}"
+            f"{input_leaves.scaling_of(leaf.dtype)}"
         )
 
 
@@ -190,6 +189,30 @@ def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -
                 f"{tuple(leaf.shape)}, which inputs= names as well, cannot be mixed; leave MixUp and CutMix out, or "
                 f"write still={path[0]!r} if each sample is to keep its own"
             )
+
+
+def refuse_unmixed(data: Any, inputs: Inputs, labels: Sequence[leaves.Path], still: Sequence[leaves.Path]) -> None:
+    """Raise a ValueError where mixed samples keep rows of numbers of their own, which the model may read.
+
+    labels: paths of the labels, which are mixed. Numbers, one a sample, and text stay: they say which sample it is.
+    """
+    known = (*inputs.parts, *inputs.augmented, *labels, *still)
+    for path, leaf in leaves.walk(data):
+        if leaves.starts_with(path, known) or not leaves.is_plain(leaf) or leaves.in_samples(data, path):
+            continue
+        if leaf.ndim < 2 or leaf.shape[1:].numel() < 2:
+            continue
+        name = leaves.spec_for(data, path)
+        named = ", ".join(leaves.spec_for(data, label) for label in labels)
+        also = f", target=[{named}, {name}] if it is a label as well" if leaf.is_floating_point() and labels else ""
+        raise ValueError(
+            f"MixUp and CutMix mix the inputs and the labels, and batch{_steps(path)}, {str(leaf.dtype)[6:]} "
+            f"{tuple(leaf.shape)}, would stay each sample's own; write still={name} if it may{also}, or leave them out"
+        )
+
+
+def _steps(path: leaves.Path) -> str:
+    return "".join(f"[{step!r}]" for step in path)
 
 
 def masks_at(data: Any, paths: Iterable[leaves.Path], device: torch.device | None) -> dict[leaves.Path, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
+from .._base import leaves, target_leaves
 from .._base.labels import Kind, kind_of
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
@@ -51,7 +51,7 @@ class Labelling:
     def find(self, data: Any, inputs: Sequence[Path], length: int, index: list[int] | None, mixing: bool) -> list[Path]:
         """Paths of the labels of a batch, [] when there is none; ValueError where it must be known and is not."""
         needed = "mixing (MixUp, CutMix)" if mixing else self.needed
-        found = leaves.find_targets(data, inputs, length, self.spec, index, needed)
+        found = target_leaves.find_targets(data, inputs, length, self.spec, index, needed)
         if len(found) > 1 and not self._several:
             _refuse_several(found, reweighs=self.reweighs, recorded=self.recorded)
             self._several = True
@@ -106,6 +106,8 @@ class Labelling:
         before, times = self._kinds.get(path, (Kind.CLASSES, 0))
         free = target.device.type == "cpu" or not target.is_floating_point()
         kind = kind_of(target, classes=known) if free or times & (times + 1) == 0 else before
+        if kind is Kind.WHOLE and before is Kind.VALUES:
+            kind = before  # a small batch of a regression may hold whole numbers alone; class numbers are never 2.5
         self._kinds[path] = kind, times + 1
         return kind
 
@@ -148,7 +150,7 @@ def _refuse_several(named: list[Any], *, reweighs: bool, recorded: bool) -> None
         raise ValueError("target=[] names no leaf; write target=1, or leave target= out")
     if len(named) > 1 and (reweighs or recorded):
         stage, does = ("reweight=", "learns from") if reweighs else ("coreset=", "records the outputs for")
-        instead = "" if reweighs else ", or select=smartaug.coreset.Uniform()"
+        instead = "" if reweighs else ", or select=smartaug.coreset.RandomSubset()"
         raise ValueError(
             f"{stage} {does} one label, and target= names {len(named)}; name the one it goes by: target=1 or "
             f"target='key'{instead}"
@@ -163,5 +165,5 @@ def _refuse_unrecorded(target: Tensor) -> None:
         kind = Kind.MAP if target.ndim > 2 else Kind.VALUES
         raise TypeError(
             f"the coreset records p − y of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
-            f'{kind.value}; use select=smartaug.coreset.Uniform(), or name the class label: target="key"'
+            f'{kind.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
         )

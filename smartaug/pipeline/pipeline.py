@@ -22,7 +22,16 @@ from ..lift.deferred import Unfinished
 from ..warnings import NoEffectWarning, warn
 from .augmenting import Augmented, Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
-from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_at, refuse_others, repeated
+from .inputs import (
+    Inputs,
+    check_mixed_alone,
+    draws_shared,
+    found_inputs,
+    masks_at,
+    refuse_others,
+    refuse_unmixed,
+    repeated,
+)
 from .labelling import Labelling, no_tensor, stated_classes
 from .places import Place, Places, find_places, is_label
 from .readers import Readers
@@ -159,7 +168,7 @@ class Pipeline:
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = self._samples(index, length, progress, before)
-        data, made, keyed = self._augmented(augmenting, data, inputs, label_path, samples, rows, device, unfinished)
+        data, made, keyed = self._augmented(augmenting, data, inputs, paths, samples, rows, device, unfinished)
         if self.reweight is not None:
             for path in inputs.beside:
                 data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
@@ -208,7 +217,7 @@ class Pipeline:
         augmenting: Augmenting,
         data: Any,
         inputs: Inputs,
-        label_path: leaves.Path | None,
+        labels: list[leaves.Path],
         samples: Samples,
         rows: Tensor | None,
         device: torch.device | None,
@@ -234,10 +243,13 @@ class Pipeline:
             appends = getattr(self.coreset, "apply", "train") == "append"
             made, order = augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
             if appends:
-                data = repeated(data, inputs.augmented, label_path, rows, len(samples.index))
+                data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
                 taken = samples.index[order]
         if any(plan.mixes for plan in made.plans):
-            check_mixed_alone(data, inputs, leaves.find_parts(data, self.settings.still, "still"))
+            still = leaves.find_parts(data, self.settings.still, "still")
+            check_mixed_alone(data, inputs, still)
+            if self.settings.inputs is None and self.target is None:  # else the user said what belongs together
+                refuse_unmixed(data, inputs, labels, still)
         for path, view in zip(inputs.augmented, made.views, strict=True):
             data = leaves.put(data, path, view)
         return data, made, taken

@@ -122,8 +122,8 @@ def _grouped(part: Any, path: leaves.Path, rows: int) -> list[tuple[leaves.Path,
     ``[x1, y1, x2, y2]`` in each sample is a list of four tensors (B,) after `default_collate`, or of B tensors (4,)
     where they are left apart: here one (B, 4).
     """
-    if isinstance(part, Mapping):
-        return [found for name in part for found in _grouped(part[name], (*path, name), rows)]
+    if isinstance(part, Mapping) or leaves.is_record(part):
+        return [found for name, one in leaves.parts_of(part) or () for found in _grouped(one, (*path, name), rows)]
     if not isinstance(part, (list, tuple)) or not part or isinstance(part[0], str):
         return [(path, part)]
     if path and len(part) > 1 and not hasattr(part, "_fields") and _is_flat(part[0]):
@@ -203,10 +203,9 @@ def _words(data: Any, path: leaves.Path) -> list[set[str]]:
     """The words of each key or namedtuple field on a path; an empty set for a position."""
     found, part = [], data
     for step in path:
-        fields = getattr(part, "_fields", None)
-        name = fields[step] if fields and isinstance(step, int) else step
-        found.append(set(_WORDS.split(name.lower())) if isinstance(name, str) else set())
-        part = part[step]
+        name = leaves.name_of_step(part, step)
+        found.append(set() if name is None else set(_WORDS.split(name.lower())))
+        part = leaves.step_into(part, step)
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, default_collate
 
 from .. import draws
-from .._base import leaves, ranks
+from .._base import input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
 from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
@@ -76,7 +76,7 @@ class ValidationBatches:
             self._stream = self._stream or Stream(_batch_of(weakref.ref(self)), self.data)
             inputs, target = self._stream(step)
         inputs = leaves.move(inputs, device, non_blocking=True)
-        return leaves.transformed(inputs, self.transform), target.to(device, non_blocking=True)
+        return input_leaves.transformed(inputs, self.transform), target.to(device, non_blocking=True)
 
     def _collated(self, rows: Sequence[int]) -> tuple[Any, Tensor]:
         """The inputs and labels of these samples."""
@@ -206,11 +206,11 @@ def _collated(
     batch = default_collate([data[row] for row in rows])
     several = isinstance(inputs, (list, tuple))
     inputs = inputs if several or _has(batch, inputs) else None
-    paths = leaves.find_all_inputs(batch, inputs, images=False)
-    given = leaves.model_inputs(batch, inputs, paths)
+    paths = input_leaves.find_all_inputs(batch, inputs, images=False)
+    given = input_leaves.model_inputs(batch, inputs, paths)
     try:
         named = target if _has(batch, target) else None
-        found = leaves.find_targets(batch, paths, len(rows), named, needed="val_set")
+        found = target_leaves.find_targets(batch, paths, len(rows), named, needed="val_set")
     except ValueError as error:
         raise ValueError(f"{error}; or write val_set=TensorDataset(images, labels)") from error
     label = leaves.get(batch, found[0]) if found else None

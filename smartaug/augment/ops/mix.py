@@ -1,11 +1,11 @@
 """MixUp and CutMix with a partner and a share drawn per sample.
 
-What: each sample is blended with (MixUp), or gets a rectangle of (CutMix), another sample of the batch; labels become
+What: each sample is blended with another sample of the batch (MixUp), or gets a rectangle of it (CutMix); labels become
 soft in the same shares, each by its kind (the table in `smartaug._base.labels`). When: classification with enough
 epochs; a strong regulariser, usual on CIFAR and ImageNet. Cost: one extra read of the batch. Reference: Zhang et al.,
 "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Yun et al., "CutMix", ICCV 2019. Difference: both papers draw
-one share λ for the whole batch, here each sample has its own, and partners form one random cycle, so no sample meets
-itself (in a batch of one it does). Rows (B, F) and sequences (B, T, F) are mixed as well: see `augment.rows`.
+one share λ for the whole batch; here each sample has its own, and partners form one random cycle, so that no sample is
+its own partner (in a batch of one it is). Rows (B, F) and sequences (B, T, F) are mixed as well: see `augment.rows`.
 """
 
 from __future__ import annotations

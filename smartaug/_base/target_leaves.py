@@ -1,0 +1,131 @@
+"""Which leaves of a batch are the labels: those that ``target=`` names, or the only one that can be it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from . import leaves
+
+_LABEL_WORDS = ("label", "target", "class", "logit")  # in the name of a leaf that may be a label as well
+
+
+def find_targets(
+    batch: Any,
+    inputs: Sequence[leaves.Path],
+    length: int,
+    spec: leaves.Targets = None,
+    index: Sequence[int] | None = None,
+    needed: str = "",
+) -> list[leaves.Path]:
+    """Paths of the targets: those that a list names, else the one that `find_target` finds; [] when there is none.
+
+    inputs: paths of all inputs, none of whose leaves is taken for the target.
+
+    Where something needs the label, a name of a tuple, list or dict of tensors with ``length`` rows stands for all in
+    it.
+    """
+    if not isinstance(spec, list):
+        found = find_target_beside(batch, inputs, length, spec, index, needed)
+        paths = [] if found is None else [found]
+    else:
+        paths = [leaves.find_part(batch, one, "target") for one in spec]
+    if needed and spec is not None:
+        paths = [inner for path in paths for inner in _spread(batch, path, length)]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"target={spec!r} names a leaf twice; name each once")
+    return paths
+
+
+def find_target_beside(
+    batch: Any,
+    inputs: Sequence[leaves.Path],
+    length: int,
+    spec: leaves.Spec = None,
+    index: Sequence[int] | None = None,
+    needed: str = "",
+) -> leaves.Path | None:
+    """`find_target` where the inputs are several parts."""
+    if spec is None:
+        for path in inputs[1:]:
+            batch = leaves.put(batch, path, None)  # no leaf of theirs is taken for the target
+    return find_target(batch, inputs[0], length, spec, index, needed)
+
+
+def find_target(
+    batch: Any,
+    inputs: leaves.Path,
+    length: int,
+    spec: leaves.Spec = None,
+    index: Sequence[int] | None = None,
+    needed: str = "",
+) -> leaves.Path | None:
+    """Path of the target; None when nothing in the batch can be it and ``spec`` is None.
+
+    spec: key, position or callable; None: a tensor of ``length`` rows named like a label, else the last tensor leaf of
+    ``length`` rows that is not the inputs. What lies in lists of dicts, one a sample (detection), belongs to its sample
+    and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``. needed: what reads or
+    writes the label, and so must not get another leaf. Raises ValueError when ``spec`` names nothing, and where
+    something needs the label and several leaves can be it.
+    """
+    if spec is not None:
+        return leaves.find_part(batch, spec, "target")
+
+    def fits(value: Any) -> bool:
+        return leaves.is_plain(value) and value.ndim >= 1 and len(value) == length
+
+    named = leaves.named(batch, leaves.TARGET_NAMES, fits)
+    paths = [
+        path
+        for path, leaf in leaves.walk(batch)
+        if fits(leaf) and path[: len(inputs)] != inputs and not leaves.in_samples(batch, path)
+    ]
+    if needed:
+        _refuse_several(batch, paths, named, needed)
+    if named is not None:
+        return named
+    classes = [
+        path for path in paths if leaves.get(batch, path).ndim == 1 and not leaves.get(batch, path).is_floating_point()
+    ]
+    if index is not None and len(classes) > 1:  # one of them may be the index, kept beside the label
+        repeating = [path for path in classes if leaves.get(batch, path).tolist() == list(index)]
+        paths = [path for path in paths if path not in repeating]
+    return paths[-1] if paths else None
+
+
+def _spread(batch: Any, path: leaves.Path, length: int) -> list[leaves.Path]:
+    """The paths of the tensors in a container of labels; the path itself for anything else."""
+    part = leaves.get(batch, path)
+    inside = [] if isinstance(part, Tensor) or leaves.is_samples(part) else list(leaves.walk(part))
+    labels = all(leaves.is_plain(leaf) and leaf.ndim >= 1 and len(leaf) == length for _, leaf in inside)
+    return [(*path, *inner) for inner, _ in inside] if inside and labels else [path]
+
+
+def _refuse_several(batch: Any, paths: list[leaves.Path], named: leaves.Path | None, needed: str) -> None:
+    """Raise a ValueError where more than one leaf can be the label: none is named, or several are."""
+    pictures = [
+        path for path in paths if leaves.get(batch, path).ndim >= 4
+    ]  # other views: a label only where nothing else is
+    paths = [path for path in paths if path not in pictures] or pictures
+    if named is not None:
+        paths = [named, *(path for path in paths if path != named and _is_called_label(batch, path))]
+    if len(paths) < 2:
+        return
+    shown = {"".join(f"[{step!r}]" for step in path): leaves.get(batch, path) for path in paths}
+    what = ", ".join(f"{name}: {str(leaf.dtype)[6:]} {tuple(leaf.shape)}" for name, leaf in shown.items())
+    specs = [leaves.spec_for(batch, path) for path in paths]
+    raise ValueError(
+        f"{needed} needs the label, and {len(paths)} leaves of the batch can be it ({what}); name it: "
+        f"target={specs[0]}, or several, each of which follows by its kind: target=[{specs[0]}, {specs[-1]}]"
+    )
+
+
+def _is_called_label(batch: Any, path: leaves.Path) -> bool:
+    """Whether a key or a field on the way to a leaf is named like a label."""
+    for depth, step in enumerate(path):
+        name = leaves.name_of_step(leaves.get(batch, path[:depth]), step) or ""
+        if name in leaves.TARGET_NAMES or any(word in name.lower() for word in _LABEL_WORDS):
+            return True
+    return False
