@@ -220,7 +220,7 @@ def methods() -> str:
             ),
             ("`Normalize`", "scales, normalises, casts", "last", "one pass", "part of the epoch above"),
             (
-                "`Coreset` with `coreset.Uniform`",
+                "`Coreset` with `coreset.RandomSubset`",
                 "a fresh random subset every few epochs",
                 "the baseline that every selection must beat",
                 "one permutation per selection",
@@ -303,7 +303,13 @@ def methods() -> str:
                 "a forward pass a transform and sample",
                 NOT_MEASURED,
             ),
-            ("`reweight.Uniform`", "nothing: plain training, bit for bit", "as the control", "none", "none, by design"),
+            (
+                "`reweight.UniformWeights`",
+                "nothing: plain training, bit for bit",
+                "as the control",
+                "none",
+                "none, by design",
+            ),
         ]
     )
 

@@ -42,9 +42,12 @@ def bench(
 ) -> Report:
     """Measure ``loader`` as it is against smartaug's with ``lift=True``; returns a `Report` (``print`` it).
 
-    loader: a torch DataLoader, or a dataset, which gets one. model: a module, of which a copy is trained, or a function
-    of a batch that makes a training step. seconds: about how long it may take. workers: numbers of workers to try;
-    None: the loader's own, and 0, 1, 2, 4, 8 as far as there are cores. seed: of smartaug's draws.
+    * `loader`: a torch DataLoader, or a dataset, which gets one.
+    * `model`: a module, of which a copy is trained, or a function of a batch that makes a training step.
+    * `seconds`: about how long it may take.
+    * `workers`: numbers of workers to try; None: the loader's own, and 0, 1, 2, 4, 8 as far as there are cores.
+    * `seed`: of smartaug's draws.
+    * `progress`: whether to show a progress bar.
 
     Ctrl-C ends it early and keeps what was measured. Random generators are left as they were. Raises TypeError or
     ValueError for loaders that it cannot measure.

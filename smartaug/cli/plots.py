@@ -21,9 +21,13 @@ __all__ = ["batch", "image_grid", "record", "report"]
 def batch(loader: Any, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Path:
     """Write a picture of a batch: above as stored, below after the stages, with what each sample received in words.
 
-    loader: a smartaug.DataLoader with stages. images: how many of the batch to show. The batch is evenly spread over
-    the dataset; the loader's pass, counts, stages and random generators stay as they are. Returns the path. Raises
-    ValueError for a loader without stages or without images, ImportError without matplotlib.
+    * `loader`: a smartaug.DataLoader with stages.
+    * `path`: of the file to write.
+    * `images`: how many of the batch to show.
+
+    The batch is evenly spread over the dataset; the loader's pass, counts, stages and random generators stay as they
+    are. Returns the path. Raises ValueError for a loader without stages or without images, ImportError without
+    matplotlib.
     """
     from .show import show
 
@@ -40,10 +44,13 @@ def record(loader: Any) -> Recorder:
 def report(loader: Any, path: str | Path = "smartaug-report.html", *, samples: int = 8) -> Path:
     """Write one HTML file about a training run, with everything in it, and stop recording; returns its path.
 
-    loader: the loader given to `record` before training, or the recorder. It has the weights over the epochs, the share
-    of labels moved, the ``samples`` most trusted and most doubted samples with their pictures, the operations applied
-    and the learned policy, which samples a subset met and how long ago, seconds by part of the work, `explain` and
-    `stats`. Raises ValueError when nothing was recorded, ImportError without matplotlib.
+    * `loader`: the loader given to `record` before training, or the recorder.
+    * `path`: of the file to write.
+    * `samples`: how many of the most trusted samples to show, and of the most doubted.
+
+    The page has the weights over the epochs, the share of labels moved, samples with their pictures, the operations
+    applied and the learned policy, which samples a subset met and how long ago, seconds by part of the work, `explain`
+    and `stats`. Raises ValueError when nothing was recorded, ImportError without matplotlib.
     """
     from .recorder import Recorder
     from .report_page import page

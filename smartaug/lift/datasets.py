@@ -27,12 +27,12 @@ _OWN = (_MARK, SOURCE, "__getitems__")  # what copies have and the user's datase
 def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> Lifted:
     """Compile an existing pipeline into what stays per sample and what runs batched, drawn per sample.
 
-    transform_or_dataset: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``, an
-    albumentations ``Compose``, the result of timm's ``create_transform``, a timm string ("rand-m9-mstd0.5-inc1"), a
-    Kornia ``AugmentationSequential``; or a dataset that keeps one of these in its attribute ``transform`` or
-    ``transforms`` (also inside ``Subset`` and ``ConcatDataset``). size: (height, width) in pixels of the images that
-    the pipeline is given, where all have the same; crops and resizes can be lifted only then. Datasets that keep their
-    images in one array know it themselves.
+    * `transform_or_dataset`: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``,
+      an albumentations ``Compose``, the result of timm's ``create_transform``, a timm string
+      ("rand-m9-mstd0.5-inc1"), a Kornia ``AugmentationSequential``; or a dataset that keeps one of these in its
+      attribute ``transform`` or ``transforms`` (also inside ``Subset`` and ``ConcatDataset``).
+    * `size`: (height, width) in pixels of the images that the pipeline is given, where all have the same; crops and
+      resizes can be lifted only then. Datasets that keep their images in one array know it themselves.
 
     A transform that is not known, or that makes images of unequal size, stays, with everything before it. Lifting a
     lifted dataset gives what was lifted before. Raises TypeError for anything else. How to write a translator for

@@ -106,7 +106,10 @@ class Collate:
     """The hand-over for frameworks that build the loader themselves and only take a collate function.
 
     ``Trainer(data_collator=smartaug.Collate(default_data_collator, augment=...))``, or a stock DataLoader under
-    Accelerate or Lightning. collate_fn: the user's own (None: torch's default). The keywords are `DataLoader`'s.
+    Accelerate or Lightning.
+
+    * `collate_fn`: the user's own; None is torch's default.
+    * The keywords are `DataLoader`'s.
 
     What it returns opens itself on ``.to(device)`` or first use in the main process. Called outside a torch loader it
     is the inner collate function and nothing else.

@@ -58,25 +58,29 @@ class DataLoader(TorchDataLoader[T]):
     All of torch's arguments keep their meaning. Without a keyword below it is torch's loader: same iterator, values,
     draws and errors. With one, the order and the global generators are still torch's.
 
-    lift: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and run
-    them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; what is
-    assigned to its attributes reaches the copy at the next pass, and where its transform is another or was changed,
-    the next pass raises RuntimeError. Where a sample then needs no more work
-    and lies in an array, batches are fetched whole; see `batch_fetch`. augment:
-    an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
-    reweight: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
-    `smartaug.Loss` applies them. coreset: an object that selects the samples that each epoch draws, or augments
-    (`Coreset`); under several ranks each draws its part. device: where stages run; None is the current accelerator,
-    else the CPU. seed: of all augmentations; None is `torch.initial_seed()`, read at the first batch. inputs, target:
-    key, position or callable naming the images and the labels in a batch; None finds them by name and shape. A list of
-    inputs names all that the model takes: keys become its keyword arguments, positions its arguments in that order. The
-    pictures among them are augmented; where there are none, rows of features (B, F) and sequences (B, T, F) are.
-    views: several pictures of a sample (a list, a tuple or a dict of them, or what inputs=[...] names) share one draw
-    with "same" (frames of a clip, stereo) and have draws of their own with "independent" (contrastive views). None is
-    "independent" with a warning, and an error for those in a dict. With views= pictures of one shape that lie beside
-    each other in a batch are views. still: key, position or callable, or a list of them, naming what lies beside the
-    images and stays as it is: whatever may be boxes, points or a map is refused under stages that move pixels.
-    returns: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
+    * `lift`: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and
+      run them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; what
+      is assigned to its attributes reaches the copy at the next pass, and where its transform is another or was
+      changed, the next pass raises RuntimeError. Where a sample then needs no more work and lies in an array, batches
+      are fetched whole; see `whole_batches`.
+    * `augment`: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
+    * `reweight`: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
+      `smartaug.Loss` applies them.
+    * `coreset`: an object that selects the samples that each epoch draws, or augments (`Coreset`); under several ranks
+      each draws its part.
+    * `device`: where stages run; None is the current accelerator, else the CPU.
+    * `seed`: of all augmentations; None is `torch.initial_seed()`, read at the first batch.
+    * `inputs`, `target`: key, position or callable naming the images and the labels in a batch; None finds them by name
+      and shape. A list of inputs names all that the model takes: keys become its keyword arguments, positions its
+      arguments in that order. The pictures among them are augmented; where there are none, rows of features (B, F) and
+      sequences (B, T, F) are.
+    * `views`: several pictures of a sample (a list, a tuple or a dict of them, or what inputs=[...] names) share one
+      draw with "same" (frames of a clip, stereo) and have draws of their own with "independent" (contrastive views).
+      None is "independent" with a warning, and an error for those in a dict. With views= pictures of one shape that lie
+      beside each other in a batch are views.
+    * `still`: key, position or callable, or a list of them, naming what lies beside the images and stays as it is:
+      whatever may be boxes, points or a map is refused under stages that move pixels.
+    * `returns`: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
 
     This loader augments every batch it gives, whatever mode the model is in. A line that makes both loaders passes the
     keywords for training only: ``stages = {"augment": ...} if training else {}``, then ``DataLoader(..., **stages)``.
@@ -302,7 +306,7 @@ class DataLoader(TorchDataLoader[T]):
 
     @_with_stages
     def state_dict(self, record: bool = True) -> dict[str, Any]:
-        """Where the current pass is, and the stages' states: tensors and plain values. See the README on resuming.
+        """Where the current pass is, and the stages' states: tensors and plain values.
 
         record=False leaves out records of the size of the dataset (what a coreset observed). A pass that was broken off
         is still the current one. Raises RuntimeError in mid-epoch of an IterableDataset, and with in_order=False.

@@ -114,8 +114,11 @@ def wrap(
 ) -> Wrapped:
     """The stages around any iterable of batches: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
 
-    The keywords are `DataLoader`'s, but for coreset=, which needs the sampler. The batches carry no dataset indices, so
-    draws are keyed by a running count: they repeat for a seed and an epoch as far as the iterable's order does.
+    * `loader`: any iterable of batches that can be iterated again for each epoch.
+    * The keywords are `DataLoader`'s, but for `lift` and `coreset`, which need the dataset and the sampler.
+
+    The batches carry no dataset indices, so draws are keyed by a running count: they repeat for a seed and an epoch as
+    far as the iterable's order does.
     """
     settings = Settings.of(locals())
     if not hasattr(loader, "__iter__"):
