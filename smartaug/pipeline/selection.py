@@ -35,6 +35,12 @@ class CoresetLike(Protocol):
         ...
 
 
+class AugmentingCoreset(CoresetLike, Protocol):
+    """A coreset that says what its selection is for."""
+
+    apply: str
+
+
 class Selections:
     """The selections of a coreset over ``size`` samples, made when first asked for. seed: a number or what gives it.
 

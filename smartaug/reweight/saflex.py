@@ -84,7 +84,7 @@ class SAFLEX(Reweighting):
         are 0 or 1. Not finite B: not finite weights.
         """
         deviation = (B - B.mean()).square().mean().sqrt() if scale is None else scale
-        benefits = B / deviation.clamp_min(torch.finfo(B.dtype).tiny)
+        benefits = B / deviation.clamp_min(torch.finfo(B.dtype).tiny)  # all benefits 0: 0, not NaN
         score = benefits + penalty * soft_upstream.to(B.dtype)
         if noise is not None:
             score = score + noise.to(B.dtype)
@@ -102,7 +102,7 @@ class SAFLEX(Reweighting):
         one = torch.ones_like(benefits)
         count, first, second = ranks.total(torch.stack([one.sum(), benefits.sum(), benefits.square().sum()]))
         centre = first / count if benefits.shape[1] > 1 else 0.0  # a single column may hold one value throughout
-        scale = (second / count - centre * centre).clamp_min(0).sqrt()
+        scale = (second / count - centre * centre).clamp_min(0).sqrt()  # rounding may leave −1e-8
         noise = self.noise * self._gumbel(benefits) if self.noise else None
         return self.rule(
             benefits, log_p, grads.labels, self.temperature, self.penalty, noise=noise, scale=scale, normalise=False
@@ -111,5 +111,6 @@ class SAFLEX(Reweighting):
     def _gumbel(self, like: Tensor) -> Tensor:
         """Standard Gumbel draws (B, K), a function of (seed, batch number, rank, row)."""
         keys = draws.key(self.seed, self.step, torch.arange(len(like)), view=ranks.here()[0])
+        # half the smallest step of the draws: 0 would give an infinite logarithm
         uniform = draws.uniform(keys, (like.shape[1],), dtype=torch.float64).clamp_min(2.0**-54)
         return -(-uniform.log()).log().to(like.device, like.dtype)
