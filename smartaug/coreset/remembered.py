@@ -1,4 +1,4 @@
-"""The selections that were made last, for batches that are still on their way, and as masks that workers see."""
+"""The last few selections: for batches that workers fetched ahead, and as masks in memory that workers share."""
 
 from __future__ import annotations
 
