@@ -4,7 +4,8 @@ What: each sample whose last loss was below the mean is left out with probabilit
 weigh 1 / (1 − prune), so that the gradient summed over an epoch keeps its expectation. The first epoch, and the share
 ``final`` of all epochs at the end, are whole.
 
-When: to save up to the share ``prune`` of the steps without a selection pass; how much is saved follows from the losses.
+When: to save up to the share ``prune`` of the steps without a selection pass; how much is saved follows from the
+losses.
 
 Cost: one random number a sample and epoch.
 
