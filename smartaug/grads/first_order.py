@@ -38,23 +38,6 @@ from .model_call import Direction, ModelInputs, call_model, device_of, trainable
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
 
-__all__ = [
-    "Direction",
-    "ForwardPass",
-    "Method",
-    "Pass",
-    "Scope",
-    "benefit",
-    "call",
-    "direction",
-    "embeddings",
-    "input_gradients",
-    "outputs",
-    "push_inputs",
-    "pushed",
-    "stepped",
-]
-
 Scope = Literal["full", "head"]
 Against = tuple[Criterion, Tensor]
 
