@@ -234,9 +234,10 @@ def test_a_pass_needs_a_model_and_data():
     with pytest.raises(RuntimeError, match=r"has no model.*loader\.coreset\.bind\(model\)"):
         chosen.selection(0, 10, 0)
     assert len(chosen.bind(nn.Linear(2, 2)).selection(0, 10, 0)[0]) == 5
-    chosen.attach(TensorDataset(torch.full((10, 2), torch.nan), torch.arange(10) % 2))
+    spoilt = smartaug.Coreset(0.5, embed="pass", warmup=0, model=nn.Linear(2, 2))
+    spoilt.attach(TensorDataset(torch.full((10, 2), torch.nan), torch.arange(10) % 2))
     with pytest.raises(ValueError, match="not finite"):
-        chosen.selection(1, 10, 0)
+        spoilt.selection(0, 10, 0)
 
 
 def test_explain_names_the_criterion_and_where_the_embedding_is_from():

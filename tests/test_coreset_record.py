@@ -287,8 +287,10 @@ def test_criteria_and_models_that_cannot_be_recorded():
     smartaug.Loss(nn.CrossEntropyLoss())(torch.randn(8, K), target)
     with pytest.raises(ValueError, match="recorded outputs of 5 classes and now sees 7"):
         smartaug.Loss(nn.CrossEntropyLoss())(torch.randn(8, 7), target)
-    with pytest.raises(ValueError, match="recorded a dataset of 60 samples and is asked about 40"):
-        list(make(loader.coreset, data(40)))
+    with pytest.raises(ValueError, match="belongs to another dataset"):
+        make(loader.coreset, data(40))
+    with pytest.raises(ValueError, match="had 40 samples when the coreset was given to its loader, and has 60"):
+        loader.coreset.selection(1, 40, 0)
     chosen = smartaug.Coreset(0.5)
     with pytest.raises(RuntimeError, match="saw an output before any selection"):
         chosen.observe(torch.arange(3), torch.randn(3, 2), torch.zeros(3, dtype=torch.int64))

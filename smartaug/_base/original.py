@@ -25,6 +25,6 @@ def refuse_another(mine: Any, dataset: Any, who: str, keeps: str) -> Any:
     if mine is not None and own is not mine:
         raise ValueError(
             f"{who} belongs to another dataset: it keeps {keeps} by the index of a sample, and the sample of that "
-            f"index is another one here; make one {who} for each dataset"
+            f"index is another one here; make another for each dataset"
         )
     return own

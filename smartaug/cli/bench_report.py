@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._base.text_tables import figures_table
 from .clock import PARTS
-from .inspect import table
 from .parity import Parity
 
 _WORTH = 1.1  # below this ratio, changing a loader is not worth it
@@ -222,7 +222,7 @@ class Report:
                     "" if one.memory is None else f"{one.memory / 2**20:,.0f} MiB",
                 )
             )
-        return table(rows)
+        return figures_table(rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader as TorchDataLoader
 from tqdm import tqdm
 
+from .._base.text_tables import figures_table
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
 from .demo_picture import picture
@@ -144,9 +145,7 @@ def table(results: list[Result]) -> str:
                 f"{result.augmented:,}",
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return figures_table(rows)
 
 
 def _median(values: list[float]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from .. import augment as augmentations
 from .. import moments
+from .._base.text_tables import figures_table
 from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from ..augment.names import did_you_mean
 from ..loading.dataloader import DataLoader
@@ -219,7 +219,7 @@ def _moments(
             shown, said = _portrait(found, row)
             tiles += [images[row : row + 1].float() / 255, *(_sized(tile.cpu(), images) for tile in shown)]
             captions += [f"{name}: {task.classes[int(target[row])]}\n{losses}", *said]
-    print(table(rows))
+    print(figures_table(rows))
     print("medians over the images shown; deviation: of one image's loss under the augmentation")
     title = "as stored, mean, standard deviation, and the directions in which the pipeline moves the image most"
     path = image_grid(torch.cat(tiles), captions, out, columns=6, title=title)
@@ -240,10 +240,3 @@ def _portrait(found: moments.Moments, row: int) -> tuple[list[Tensor], list[str]
         tiles.append(0.5 + 0.5 * vector / vector.abs().max().clamp_min(1e-12))
         captions.append(f"{100 * value / trace if trace > 0 else 0.0:.0f} % of the variance")
     return tiles, captions
-
-
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows, the first being the head, in columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

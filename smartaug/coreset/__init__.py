@@ -16,8 +16,8 @@
 | `pick`, `shares` | which samples, given a budget; how much of it a class gets |
 | `remembered` | the last selections, for late batches and for workers |
 
-A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a data
-set by one pass of the model.
+A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a
+dataset by one pass of the model.
 """
 
 from .augmentation_variance import AugmentationVariance

@@ -1,15 +1,20 @@
-"""Facility location: medoids whose gradients stand for everybody's.
+"""Facility location: medoids whose gradients stand for those of all samples.
 
 What: greedily picks the samples S that maximise Σ_i max_{j∈S} sim(g_i, g_j) over last-layer gradients g = r ⊗ (φ, 1),
-which are never formed; a sample's weight is the number of samples it stands for. When: to cover a class evenly with few
-samples. Compare with `coreset.RandomSubset` before paying for it: on a small CIFAR-10 that was as good
-within the noise, at 10 and 30 %, for training and for choosing what is augmented, and where an eval pass was paid for
-it, worse at equal cost (benchmarks/results/coreset_training.json). It is no denoiser: wrong labels have unusual
-gradients, and of 18.7 % wrong labels its selections had 20 to 22 %. Cost: see `greedy_numba` and `greedy_torch`;
-benchmarks/results/coreset.json. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training Neural
-Networks", NeurIPS 2022, §4; greedy keeps 1 − 1/e of the optimum (Nemhauser et al., 1978), lazily by Minoux (1978);
-sampled, Mirzasoleiman et al., "Lazier Than Lazy Greedy", AAAI 2015; in parts, Mirzasoleiman et al., GreeDi, 2013.
-Unlike the released code, selection has the exact budget, and no n × n matrix.
+which are never formed; a sample's weight is the number of samples that it stands for.
+
+When: a class is to be covered evenly by few samples. Compare with `coreset.RandomSubset` before paying for it: on a
+small CIFAR-10 a random subset was as good within the noise, at 10 and 30 %, for training and for choosing what is
+augmented, and better at equal cost where the selection needs an evaluation pass
+(benchmarks/results/coreset_training.json). It does not find wrong labels: those have unusual gradients, and with 18.7 %
+wrong labels its selections had 20 to 22 %.
+
+Cost: see `greedy_numba` and `greedy_torch`; benchmarks/results/coreset.json.
+
+Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training Neural Networks", NeurIPS 2022, §4; greedy
+keeps 1 − 1/e of the optimum (Nemhauser et al., 1978), lazily by Minoux (1978); sampled, Mirzasoleiman et al., "Lazier
+Than Lazy Greedy", AAAI 2015; in parts, Mirzasoleiman et al., GreeDi, 2013. How this differs from the released code: the
+budget is met exactly, and no n × n matrix is made.
 """
 
 from __future__ import annotations

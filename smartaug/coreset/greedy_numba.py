@@ -31,6 +31,7 @@ WIDE = 512  # points a block: their scratch stays in the first-level cache
 LONGEST, LONGER, SMALL = 256, 448, 8192  # members of a list, 8 bytes each; the second up to so many points
 
 
+# "contract" allows fused multiply-adds and no other order of the sum: equal points get equal costs in every block
 @njit(fastmath={"contract"}, **OPTIONS)
 def _costs(points, exponent, j, first, last, into):
     """Costs of serving the points [first, last) by j: the distance d, or −expm1(−d · exponent) where that is > 0."""
@@ -58,9 +59,11 @@ def _costs(points, exponent, j, first, last, into):
             into[t] = np.sqrt(into[t])
     else:
         for t in range(last - first):
+            # 1 − exp(−x) would lose the digits of a small x
             into[t] = -np.expm1(-exponent * np.sqrt(np.float64(into[t])))
 
 
+# "reassoc" lets the sum run in several registers: of differences of float32 in float64 any order gives the same
 @njit(fastmath={"reassoc", "nsz"}, **OPTIONS)
 def _saved(costs, nearest, mass, size):
     """Σ mass · max(nearest − cost, 0) and how many terms are positive."""
@@ -130,7 +133,7 @@ def _listed(mass, nearest, where, kept, length):
     for t in range(length):
         i, cost = where[t], kept[t]
         less = np.float64(nearest[i]) - np.float64(cost)
-        where[left] = i
+        where[left] = i  # without a branch: written always, kept only where ``left`` moves on
         kept[left] = cost
         positive = less > 0.0
         left += int(positive)
@@ -213,7 +216,7 @@ def lazy(points, exponent, mass, nearest, owner, bound, where, kept, length, pic
     fresh = np.full(size, -1, np.int32)  # the pick before which the bound was computed
     while made < picks.size:
         j = heap[0]
-        if fresh[j] == made or bound[j] == 0.0:
+        if fresh[j] == made or bound[j] == 0.0:  # up to date, or as low as a gain can be: bounds only fall
             _serve(points, exponent, j, costs, nearest, owner, where[j], kept[j], length[j], made)
             picks[made] = j
             made += 1
@@ -243,6 +246,7 @@ def sampled(points, exponent, mass, places, nearest, owner, where, kept, length,
         for s in range(places.shape[1]):
             place = int(places[t, s] * count)
             j = left[place]
+            # drawn before, or its bound, which only falls, cannot win against the best so far
             if fresh[j] == t or bound[j] < gain or (bound[j] == gain and j > best):
                 continue
             fresh[j] = t
@@ -258,7 +262,7 @@ def sampled(points, exponent, mass, places, nearest, owner, where, kept, length,
                 best, gain, at = j, own, place
         _serve(points, exponent, best, costs, nearest, owner, where[best], kept[best], length[best], t)
         picks[t] = best
-        left[at] = left[count - 1]
+        left[at] = left[count - 1]  # the last one takes the place of the pick
 
 
 @kept(**OPTIONS)
@@ -336,6 +340,7 @@ def _over_candidates(
     if threads == 1:
         kernel(*given, 0, size, *made)
         return
+    # four pieces a thread, since candidates differ in cost; each writes rows of its own, so the order does not matter
     cuts = [size * n // (4 * threads) for n in range(4 * threads + 1)]
     with ThreadPoolExecutor(threads, thread_name_prefix="smartaug") as pool:
         for done in [pool.submit(kernel, *given, *cut, *made) for cut in itertools.pairwise(cuts)]:

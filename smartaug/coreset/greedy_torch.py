@@ -38,6 +38,7 @@ def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
         bound[state.picks[: state.made]] = -1.0
         members = bound.topk(min(WORKING_SET, points.size - state.made)).indices.sort().values
         outside = bound.index_fill(0, members, -1.0)
+        # one transfer for both; an index is exact in float64 up to 2⁵³
         rival, rival_at = torch.stack([outside.max(), outside.argmax().double()]).tolist()
         look = state.look(members)
         for _ in range(len(members)):
@@ -45,6 +46,7 @@ def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
             bound[members] = gain
             place = gain.argmax()
             best, at = torch.stack([gain[place], members[place].double()]).tolist()
+            # equal gains go to the lower index, wherever it stands
             if state.made == budget or (best, -at) < (rival, -rival_at):
                 break
             state.serve(look, int(place))
@@ -65,7 +67,7 @@ def stochastic(points: Points, mass: Tensor, places: Tensor) -> tuple[Tensor, Te
         look = state.look(sample)
         place = int((-state.total(sample) if t == 0 else state.gains(look)).argmax())
         state.serve(look, place)
-        left[where[order[place]]] = left[count - 1]
+        left[where[order[place]]] = left[count - 1]  # the last one takes the place of the pick
     return state.picks, state.owner[:-1]
 
 
@@ -126,6 +128,7 @@ class _Greedy:
     def _keep(self, members: Tensor, rows: Tensor, active: Tensor) -> None:
         count = active.sum(1)
         row, column = active.nonzero(as_tuple=True)
+        # the position of each member in its own list: its number in all less those of the lists before
         place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
         self._where[members] = self.points.size
         self._costs[members] = torch.inf

@@ -1,9 +1,15 @@
-"""InfoBatch: leave out a random part of the samples that are learned already, and weigh the rest of them up.
+"""InfoBatch: leave out a random part of the samples that are learned already, and give the rest of them more weight.
 
-What: of the samples whose last loss was below the mean, each is pruned with probability ``prune``; those kept weigh
-1 / (1 − prune), so that the gradient summed over an epoch keeps its expectation. The first epoch, and the last
-``final`` of all, are whole. When: to save up to ``prune`` of the steps without a selection pass; how much is saved
-follows from the losses. Cost: one random number a sample and epoch. Reference: Qin et al., "InfoBatch: Lossless
+What: each sample whose last loss was below the mean is left out with probability ``prune``; those of them that are kept
+weigh 1 / (1 − prune), so that the gradient summed over an epoch keeps its expectation. The first epoch, and the share
+``final`` of all epochs at the end, are whole.
+
+When: to save up to the share ``prune`` of the steps without a selection pass; how much is saved follows from the
+losses.
+
+Cost: one random number a sample and epoch.
+
+Reference: Qin et al., "InfoBatch: Lossless
 Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024.
 """
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
+from .._base.selections import checked_indices, checked_weights
 from ..batch import Embedding
 from .shares import equal, lowest, proportional
 
@@ -110,24 +111,18 @@ def checked(select: Criterion, made: object, budget: int, size: int, name: int) 
     """``(indices, weights)`` on the CPU if they are what a criterion returns for ``budget`` of ``size`` samples."""
     if not isinstance(made, tuple) or len(made) != 2:
         raise TypeError(f"{select!r} must select (indices, weights), it returned {type(made).__name__}")
-    index = torch.as_tensor(made[0]).to("cpu", torch.int64)
     of = f" of class {name}" if name >= 0 else ""
-    if len(index) != budget or len(index.unique()) != budget:
+    try:
+        index = checked_indices(made[0], size)
+        weight = None if made[1] is None else checked_weights(made[1], len(index))
+    except ValueError as error:
+        raise ValueError(f"{select!r} was asked for {budget} of the {size} rows{of}: {error}") from error
+    if len(index) != budget:
         raise ValueError(
-            f"{select!r} selected {len(index.unique())} samples of a budget of {budget}{of}; "
+            f"{select!r} selected {len(index)} samples of a budget of {budget}{of}; "
             "it must return as many different indices as it is asked for"
         )
-    if int(index.min()) < 0 or int(index.max()) >= size:
-        raise ValueError(f"{select!r} selected row {int(index.max())} of {size}{of}")
-    if made[1] is None:
-        return index, None
-    weight = torch.as_tensor(made[1]).to("cpu", torch.float64)
-    if weight.shape != index.shape or not bool((torch.isfinite(weight) & (weight >= 0)).all()) or not weight.sum() > 0:
-        raise ValueError(
-            f"{select!r} made weights of shape {tuple(weight.shape)}{of}; they must be {budget} finite numbers ≥ 0 "
-            "with a positive sum, or None"
-        )
-    return index, weight / weight.mean()
+    return index, None if weight is None else weight / weight.mean()
 
 
 def clipped(weights: Tensor, limit: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The selections that were made last, for batches that are still on their way, and as masks that workers see."""
+"""The last few selections: for batches that workers fetched ahead, and as masks in memory that workers share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._base.selections import LastFew
+
 Key = tuple[int, int, int]  # epoch, dataset size, seed
 Made = tuple[Tensor, Tensor | None]  # indices (k,) int64, weights (k,)
-
-_KEPT = 4
 
 
 class Remembered:
     """Selections by (epoch, dataset size, seed); only the last few are kept. Copies share no memory with each other."""
 
     def __init__(self) -> None:
-        self._made: dict[Key, Made] = {}
+        self._made: LastFew[Key, Made] = LastFew()
         self._members: dict[int, Tensor] = {}
 
     def __contains__(self, key: Key) -> bool:
@@ -30,8 +30,6 @@ class Remembered:
     def add(self, key: Key, made: Made) -> None:
         """Remember a selection, and mark it in the mask of its size."""
         self._made[key] = made
-        while len(self._made) > _KEPT:
-            del self._made[next(iter(self._made))]
         if key[1] in self._members:
             self._mark(key[1], made[0])
 
@@ -59,11 +57,12 @@ class Remembered:
 
     def load(self, state: Iterable[Iterable[Any]]) -> None:
         """Forget all and take the selections of a `state`."""
-        self._made = {}
+        self._made = LastFew()
         for epoch, size, seed, indices, weights in state:
             self.add((epoch, size, seed), (indices, weights))
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # of copy and pickle
         self.__dict__.update(state)
+        self._made = LastFew(self._made)  # pickles of earlier versions hold a dict
         for members in self._members.values():
             members.share_memory_()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._base import ranks
 from .._base.labels import labels_of
+from .._base.original import refuse_another
 from ..batch import Embedding, Target
 from ..grads.logits import columns
 from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
@@ -35,6 +36,7 @@ class KnownSamples:
         self.observes, self.passing, self._memory, self._folder = observes, passing, memory, folder
         self._model = checked_model(model)
         self._dataset: Any = None
+        self._original: Any = None  # the user's own, of which that may be a loader's copy
         self._reading: dict[str, Any] = {}
         self._labels: Tensor | None = None
         self._record: OutputRecord | None = None
@@ -43,7 +45,11 @@ class KnownSamples:
     # --- the data and the model --------------------------------------------------------------------------------------
 
     def attach(self, dataset: Any, reading: Mapping[str, Any]) -> None:
-        """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them."""
+        """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them.
+
+        Raises ValueError for another dataset than before: what is known goes by the index of a sample.
+        """
+        self._original = refuse_another(self._original, dataset, "this coreset", "labels and outputs")
         self._dataset, self._reading = dataset, dict(reading)
         self._labels = labels_of(dataset, reading.get("target"))
 
@@ -61,7 +67,13 @@ class KnownSamples:
         )
 
     def resize(self, size: int) -> None:
-        """The dataset has ``size`` samples; ValueError where others were recorded."""
+        """The dataset has ``size`` samples; ValueError where others were recorded, or its length has changed."""
+        now = len(self._dataset) if hasattr(self._dataset, "__len__") else size
+        if now != size:
+            raise ValueError(
+                f"{self.name} had {size} samples when the coreset was given to its loader, and has {now}; make "
+                "both anew"
+            )
         if self.observes and self.size not in (None, size):
             raise ValueError(
                 f"the coreset recorded a dataset of {self.size} samples and is asked about {size}; use one "
@@ -194,10 +206,16 @@ class KnownSamples:
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KnownSamples:
-        return deepcopy_but(self, memo, self.__dict__, _BY_REFERENCE)
+        return deepcopy_but(self, memo, {**self.__dict__, "_original": None}, _BY_REFERENCE)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": None, "_dataset": None, "_reading": {}}  # the loader brings the data again
+        return {
+            **self.__dict__,
+            "_model": None,
+            "_dataset": None,
+            "_original": None,
+            "_reading": {},
+        }  # a loader brings data
 
 
 Samples = KnownSamples  # its name in pickles of earlier versions

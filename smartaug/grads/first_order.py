@@ -38,23 +38,6 @@ from .model_call import Direction, ModelInputs, call_model, device_of, trainable
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
 
-__all__ = [
-    "Direction",
-    "ForwardPass",
-    "Method",
-    "Pass",
-    "Scope",
-    "benefit",
-    "call",
-    "direction",
-    "embeddings",
-    "input_gradients",
-    "outputs",
-    "push_inputs",
-    "pushed",
-    "stepped",
-]
-
 Scope = Literal["full", "head"]
 Against = tuple[Criterion, Tensor]
 
@@ -238,6 +221,7 @@ class ForwardPass:
                 (gradient,) = torch.autograd.grad(losses, raw, -cotangent[:, 0].to(losses.dtype))
             return self.pull_raw(gradient)
         p = self.log_p.exp()
+        # ∂ log p_k / ∂z_j = 1[j = k] − p_j; of a single logit z the columns are (0, z), so column 1 is its own
         own = cotangent - p * cotangent.sum(1, keepdim=True)
         own = own if self.raw.ndim == 2 and self.raw.shape[1] > 1 else own[:, 1]
         return self.pull_raw(own.reshape(self.raw.shape).to(self.raw.dtype))

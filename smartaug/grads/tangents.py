@@ -83,7 +83,7 @@ def _two_reverse(
     """J t as the derivative of ⟨Jᵀu, t⟩ in u: the double-backward trick."""
     leaves = {name: values[name].detach().requires_grad_() for name in tangents}
     z = call_model(module, {**values, **leaves}, inputs)
-    u = torch.zeros_like(z, requires_grad=True)
+    u = torch.zeros_like(z, requires_grad=True)  # Jᵀu is linear in u, so any point will do
     pulled = torch.autograd.grad(z, list(leaves.values()), u, create_graph=True, allow_unused=True)
     pairs = [(part, tangents[name]) for name, part in zip(leaves, pulled, strict=True) if part is not None]
     inner = sum(((part * tangent).sum() for part, tangent in pairs), torch.zeros((), device=z.device))
@@ -102,7 +102,7 @@ def _agrees(
 ) -> bool:
     """Once a model: ⟨u, J t⟩ = ⟨Jᵀu, t⟩ for one u. Some wrappers drop tangents without an error."""
     if not bool(torch.isfinite(h).all()) or h.numel() == 0:
-        return True  # says nothing about the rules; the caller sees the NaN
+        return True  # not finite: says nothing about the rules, and the caller sees it
     leaves = {name: values[name].detach().requires_grad_() for name in tangents}
     with untouched(module, training, device), torch.enable_grad():
         z = call_model(module, {**values, **leaves}, inputs)
@@ -112,6 +112,8 @@ def _agrees(
     reverse = sum(float((part * tangent).sum()) for part, tangent in pairs)
     forward = float((u * h).sum())
     scale = sum(float(part.norm() * tangent.norm()) for part, tangent in pairs)
+    # the two sides are sums in another order: float32 agrees to 1e-3, narrower types to a tenth; where terms cancel,
+    # rounding is relative to the terms (scale), not to their sum
     near = 1e-3 if h.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(device.type) else 0.1
     return abs(reverse - forward) <= near * max(abs(forward), 1e-3 * scale)
 
@@ -132,7 +134,7 @@ def _difference(
             'method="jvp"'
         )
     size = _norm(values[name] for name in tangents) / _norm(tangents.values()).clamp_min(1e-30)
-    step = eps**0.5 / 5 * size
+    step = eps**0.5 / 5 * size  # δ = √eps / 5 of the parameters' norm; why so small: see `grads.benefit`
     with untouched(module, training, device), torch.no_grad(), torch.autocast(device.type, enabled=False):
         state = generator_state(device)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
+from .._base.text_tables import words_table
 from ..augment import Augmentation, Compose, Normalize
 from ..augment.augmentation import Batched
 from ..augment.foreign import Foreign
@@ -122,8 +123,7 @@ class Lifted:
     def explain(self) -> str:
         """A table: every transform, where it runs, and why."""
         rows = [("transform", "runs", "why"), *((step.name, step.where, step.why) for step in self.steps)]
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+        return words_table(rows)
 
 
 def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) -> Lifted:

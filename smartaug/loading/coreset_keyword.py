@@ -7,14 +7,14 @@ from typing import Any
 from torch.utils.data import DistributedSampler, IterableDataset
 
 from ..pipeline.pipeline import Pipeline
-from ..pipeline.selection import Selections
+from ..pipeline.selection import AugmentingCoreset, CoresetLike, Selections
 from ..pipeline.stages import listed
 from ..warnings import NoEffectWarning, warn
 from .sampler import CoresetSampler
 
 
 def coreset_sampler(
-    coreset: Any,
+    coreset: CoresetLike,
     pipeline: Pipeline,
     dataset: Any,
     sampler: Any,
@@ -48,7 +48,9 @@ def coreset_sampler(
     )
 
 
-def coreset_selections(coreset: Any, pipeline: Pipeline, dataset: Any, reading: dict[str, Any]) -> Selections:
+def coreset_selections(
+    coreset: AugmentingCoreset, pipeline: Pipeline, dataset: Any, reading: dict[str, Any]
+) -> Selections:
     """The selections of a coreset that chooses what is augmented: all samples are drawn, by the user's own sampler."""
     _refuse_streams(dataset)
     if coreset.apply == "append" and not pipeline.steps:

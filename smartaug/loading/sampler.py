@@ -16,8 +16,9 @@ from torch.utils.data import DistributedSampler, Sampler
 
 from .. import draws
 from .._base import ranks
+from .._base.selections import Selection, checked_selection
 from ..pipeline.epochs import EpochCounter
-from ..pipeline.selection import CoresetLike, Selection, Selections, checked_selection
+from ..pipeline.selection import CoresetLike, Selections
 
 
 class CoresetSampler(DistributedSampler):

@@ -19,13 +19,14 @@ from torch import Tensor
 from ..augment import Augmentation, Compose, Erase, Flip, Invert, Normalize, PadCrop
 from ..augment.plan import Erase as EraseSegment
 from .nodes import nodes
+from .source import AugmentLike
 
 _PLACED = 1 << 16  # rectangles that are added up at most
 
 Pair = tuple[Tensor, Tensor]
 
 
-def marginals(augment: Any, images: Tensor) -> Pair | None:
+def marginals(augment: AugmentLike, images: Tensor) -> Pair | None:
     """Mean and variance (B, C, H, W) float64 under a chain of such steps; None when another kind is among them."""
     steps = list(_flat(augment if isinstance(augment, (list, tuple)) else [augment]))
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
@@ -41,6 +42,7 @@ def marginals(augment: Any, images: Tensor) -> Pair | None:
         else:
             carry = _CARRIED.get(type(step))
             pair = None if carry is None or pair is None else carry(step, pair, unit)
+    # E x² − (E x)² in float64 may round to −1e-12
     return None if pair is None else (pair[0], (pair[1] - pair[0].square()).clamp_min(0))
 
 
@@ -94,7 +96,7 @@ def _padded(part: Tensor, step: PadCrop, power: int, unit: float) -> Tensor:
     around = (step.padding,) * 4
     if step.mode == "constant":
         fill = _constant(step.fill, unit, part.device) ** power
-        return F.pad(part - fill, around) + fill
+        return F.pad(part - fill, around) + fill  # F.pad takes one value for all channels: 0
     if step.mode == "symmetric":
         rows, columns = (_mirrored(length, step.padding, part.device) for length in part.shape[2:])
         return part[:, :, rows][..., columns]
@@ -134,6 +136,7 @@ def _covered(step: Erase, height: int, width: int) -> Tensor | None:
     if not listed.exact or not isinstance(segment, EraseSegment):
         return None
     top, left, tall, wide = segment.boxes[:, 0].unbind(1)
+    # a rectangle is four signed corners of the table whose running sums in both directions are the cover (summed area)
     corners = torch.zeros(height + 1, width + 1, dtype=torch.float64)
     for sign, y, x in ((1, top, left), (-1, top + tall, left), (-1, top, left + wide), (1, top + tall, left + wide)):
         corners.index_put_((y, x), sign * listed.weights, accumulate=True)

@@ -22,13 +22,13 @@ from ..batch import Target
 from ..loss import Loss, Rows, joined, spread
 from .image import Moments, of
 from .loss import Criterion, checked_target, cross_entropy, plain_target, refuse_bytes
-from .source import MEMORY, NODES
+from .source import MEMORY, NODES, AugmentLike
 
 
 def ridge(
     images: Tensor,
     target: Tensor,
-    augment: Any,
+    augment: AugmentLike,
     *,
     penalty: float = 0.0,
     nodes: int = NODES,
@@ -111,7 +111,7 @@ class ExpectedLoss(nn.Module):
     def __init__(
         self,
         criterion: Criterion | None = None,
-        augment: Any = None,
+        augment: AugmentLike = None,
         *,
         rank: int | None = 4,
         strength: float = 1.0,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .analytic import marginals
-from .source import MEMORY, NODES, Source, source
+from .source import MEMORY, NODES, AugmentLike, Source, source
 
 Blocks = Callable[[int, int], Iterator[Tensor]]
 
@@ -195,7 +195,7 @@ class Moments:
 
 
 def of(
-    augment: Any,
+    augment: AugmentLike,
     images: Tensor,
     *,
     nodes: int = NODES,
@@ -224,7 +224,7 @@ def of(
     return summed(found, augment, dtype)
 
 
-def summed(found: Source, augment: Any, dtype: torch.dtype) -> Moments:
+def summed(found: Source, augment: AugmentLike, dtype: torch.dtype) -> Moments:
     """The moments of a source of augmented images."""
     images, count = found.images, len(found)
     closed = None if found.drawn else marginals(augment, images)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from ..batch import Target
 from ..grads.logits import columns, distributions
 from ..loss import Loss
 from .image import Moments, summed
-from .source import MEMORY, NODES, Source, source
+from .source import MEMORY, NODES, AugmentLike, Source, source
 
 Criterion = Callable[..., Tensor]
 Losses = Callable[[Tensor], Tensor]
@@ -29,7 +28,7 @@ def loss_moments(
     criterion: Criterion | None,
     images: Tensor,
     target: Tensor,
-    augment: Any,
+    augment: AugmentLike,
     *,
     method: str = "exact",
     nodes: int = NODES,
@@ -88,7 +87,7 @@ def saliency_alignment(
     model: nn.Module,
     images: Tensor,
     target: Tensor,
-    augment: Any,
+    augment: AugmentLike,
     *,
     criterion: Criterion | None = None,
     nodes: int = NODES,
@@ -153,7 +152,7 @@ def report(
     model: nn.Module,
     criterion: Criterion | None,
     batches: Iterable[tuple[Tensor, Tensor]],
-    augment: Any,
+    augment: AugmentLike,
     *,
     nodes: int = NODES,
     draws: int | None = None,
@@ -289,7 +288,7 @@ def _gradient(
 
 
 def _alignment(
-    model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: Source, augment: Any, target: Tensor
+    model: nn.Module, rows: Callable[[Tensor, Tensor], Tensor], found: Source, augment: AugmentLike, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """gᵀΣg / (λ_max |g|²) and tr Σ / (D λ_max), both (B,), 0 where Σ or g is 0."""
     moments = summed(found, augment, torch.float64 if found.images.dtype == torch.float64 else torch.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,10 @@ from .nodes import Nodes, nodes
 MEMORY = 1 << 30  # bytes
 NODES = 1024
 _CACHED = 1 << 25  # bytes of one block: more gains nothing and leaves the cache
+
+
+# what augment= takes; None leaves images as they are
+AugmentLike = Augmentation | Callable[..., Any] | Sequence[Augmentation | Callable[..., Any]] | None
 
 
 class Source(ABC):
@@ -117,7 +121,7 @@ class DrawnSource(Source):
         return f"draw {version}"
 
 
-def source(augment: Any, images: Tensor, limit: int, memory: int, count: int | None, seed: int) -> Source:
+def source(augment: AugmentLike, images: Tensor, limit: int, memory: int, count: int | None, seed: int) -> Source:
     """The versions of ``images`` (B, C, H, W): ``count`` draws, or None for at most ``limit`` nodes.
 
     Raises TypeError naming the stage that has no plan (unless it is drawn from) or that mixes samples, ValueError for

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .._base import leaves
 from .._base.protocols import refuse_other
+from .._base.text_tables import words_table
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
@@ -421,8 +422,7 @@ class Pipeline:
         rows += [*self.augmenting.explain(device), *self.weighing.explain(device)]
         if self.steps:
             rows.insert(1, ("augments", "every batch", "at random; evaluate with a loader without lift= and augment="))
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+        table = words_table(rows)
         return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"
 
     def state_dict(self, record: bool = True) -> dict[str, Any]:

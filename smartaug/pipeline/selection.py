@@ -1,15 +1,15 @@
-"""What an epoch selects: checked, remembered for batches that are still on their way, and looked up by index."""
+"""What ``coreset=`` takes, and what it selects for each epoch: asked once, then kept for batches on their way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .._base import ranks
+from .._base.selections import LastFew, Selection, checked_selection
 
 
 @runtime_checkable
@@ -35,32 +35,10 @@ class CoresetLike(Protocol):
         ...
 
 
-class Selection:
-    """What an epoch selects. indices: (k,) int64, each once; weights: (k,) float32 with mean 1, or None."""
+class AugmentingCoreset(CoresetLike, Protocol):
+    """A coreset that says what its selection is for."""
 
-    def __init__(self, indices: Tensor, weights: Tensor | None) -> None:
-        self.indices, self.weights = indices, weights
-
-    @cached_property
-    def _sorted(self) -> tuple[Tensor, Tensor]:
-        return torch.sort(self.indices)
-
-    def _places(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the samples ``index`` (B,) are among the selected, and whether they are; for k ≥ 1."""
-        values, order = self._sorted
-        place = torch.searchsorted(values, index).clamp_max(len(order) - 1)
-        return order[place], values[place] == index
-
-    def holds(self, index: Tensor) -> Tensor:
-        """(B,) bool: which of the samples ``index`` (B,) are selected."""
-        return self._places(index)[1] if len(self.indices) else torch.zeros(len(index), dtype=torch.bool, device="cpu")
-
-    def weight_of(self, index: Tensor) -> Tensor | None:
-        """Weights (B,) float32 of the samples ``index`` (B,), 1 for others; None when there are none."""
-        if self.weights is None or not len(self.indices):
-            return None
-        place, there = self._places(index)
-        return torch.where(there, self.weights[place], 1.0)
+    apply: str
 
 
 class Selections:
@@ -69,11 +47,9 @@ class Selections:
     Under `torch.distributed` rank 0's seed counts, and every rank must ask for the same epochs.
     """
 
-    _KEPT = 4
-
-    def __init__(self, coreset: Any, size: int, seed: int | Callable[[], int]) -> None:
+    def __init__(self, coreset: CoresetLike, size: int, seed: int | Callable[[], int]) -> None:
         self.coreset, self.size, self._seed = coreset, size, seed
-        self._known: dict[int, Selection] = {}
+        self._known: LastFew[int, Selection] = LastFew()
         self._agreed: int | None = None
 
     @property
@@ -96,7 +72,8 @@ class Selections:
         if not self.varies:
             return int(self.coreset.budget(self.size))
         known = self._known.get(epoch)
-        return int(self.coreset.budget(self.size, epoch)) if known is None else len(known.indices)
+        of_epoch: Callable[..., int] = self.coreset.budget  # takes the epoch, too, where the number varies
+        return int(of_epoch(self.size, epoch)) if known is None else len(known.indices)
 
     def of(self, epoch: int) -> Selection:
         """What ``epoch`` selects; raises TypeError or ValueError when the coreset made something else."""
@@ -111,41 +88,12 @@ class Selections:
                     "every epoch must have the same number"
                 )
             self._known[epoch] = selection
-            while len(self._known) > self._KEPT:
-                del self._known[next(iter(self._known))]
         return self._known[epoch]
 
     def forget(self) -> None:
         """Ask the coreset again: its state was loaded."""
         self._known.clear()
 
-
-def checked_selection(indices: Any, weights: Any, size: int | None, scale: bool = True) -> Selection:
-    """Indices and weights as tensors, weights with mean 1; raises ValueError saying what is wrong with them.
-
-    scale=False keeps the weights as they are.
-    """
-    indices = indices if isinstance(indices, Tensor) else torch.tensor(list(indices), device="cpu")
-    if not indices.numel():
-        indices = indices.to(torch.int64)
-    if indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool or bool((indices < 0).any()):
-        raise ValueError(
-            f"the selected indices must be integers ≥ 0 of shape (k,), got {indices.dtype} {tuple(indices.shape)}"
-            + ("; of a mask take mask.nonzero().flatten()" if indices.dtype == torch.bool else "")
-        )
-    indices = indices.to("cpu", torch.int64)
-    if size is not None and len(indices) and int(indices.max()) >= size:
-        raise ValueError(f"index {int(indices.max())} is selected from a dataset of {size} samples")
-    if len(indices.unique()) != len(indices):
-        raise ValueError("the selected indices repeat some samples; select each once and give it a weight")
-    if weights is None:
-        return Selection(indices, None)
-    weights = weights if isinstance(weights, Tensor) else torch.tensor(list(weights), device="cpu")
-    weights = weights.to("cpu", torch.float64)
-    usable = weights.shape == indices.shape and bool((torch.isfinite(weights) & (weights >= 0)).all())
-    if not usable or (len(weights) and not bool(weights.sum() > 0)):
-        raise ValueError(
-            f"weights must be {len(indices)} finite numbers ≥ 0 with a positive sum, one for each selected index, "
-            f"got shape {tuple(weights.shape)}"
-        )
-    return Selection(indices, (weights / weights.mean() if scale else weights).to(torch.float32))
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._known = LastFew(self._known)  # pickles of earlier versions hold a dict

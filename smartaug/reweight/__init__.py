@@ -14,9 +14,10 @@
 |---|---|
 | `protocols` | what a method is: a `Rule` or a `Learner` |
 | `learned`, `meta` | the shell around any method; the shell of those that own a network |
-| `batch_gradients`, `waiting` | what a method may ask about a batch; batches between the loader and the loss |
+| `batch_gradients`, `waiting` | gradients of one batch, on demand; batches between the loader and the loss |
 | `validation` | batches of validation data, and the split that keeps some |
-| `memory`, `figures`, `weights` | last weights of samples; what weights came to; their scaling to mean 1 |
+| `memory`, `figures`, `weights` | last weights of samples; statistics of weights; their check and scaling to mean 1 |
+| `shared_samples` | how many samples two datasets have in common |
 """
 
 from .learned import ByRule, Reweighting

@@ -1,4 +1,4 @@
-"""What a method asks about the model and the batch at hand: `Gradients`, worked out when asked for."""
+"""Gradients of one batch for a method of reweighting: each is computed when it is first used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .waiting import Shown
 
 
 class BatchGradients:
-    """`Gradients` of one batch, worked out when asked for.
+    """`Gradients` of one batch, computed on demand.
 
     against: the criterion and the labels of samples that have no classes to choose among (see `grads.benefit`): then
     there is one column, of the label there is. shown: the end of the loop's own forward pass, if it was shown. model:

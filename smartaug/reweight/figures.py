@@ -1,4 +1,4 @@
-"""What learned weights and labels came to: sums over weighed batches, for `Reweighting.stats`."""
+"""Statistics of learned weights and labels: sums over weighed batches, for `Reweighting.stats`."""
 
 from __future__ import annotations
 

@@ -1,13 +1,17 @@
 """Learning to Reweight: a sample weighs as much as its gradient agrees with the validation gradient.
 
-What: w_i ∝ max(⟨∇ℓ_i, ∇L_val⟩, 0); labels stay. When: noisy or imbalanced labels, a small clean validation set, and
-training so long that wrong labels would be memorised. On CIFAR-10N in 12 epochs, where they are not yet, it was 14
-points below plain training, 9 with statistics="batch": the effective sample size is a third of a batch, and single
-weights tell right from wrong labels hardly better than chance (benchmarks/results/learning.json, diagnosis). Cost: a
-validation gradient and one forward-mode pass; see benchmarks/results/reweight.json. Reference: Ren et al., "Learning to
-Reweight Examples for Robust Deep Learning", ICML 2018, eq. 12–13. How this differs: the paper gets the same number from
-a second-order graph through a pseudo step; a batch in which no sample agrees keeps weight 1 (the paper skips it);
-validation batches are class-balanced, in evaluation mode.
+What: w_i ∝ max(⟨∇ℓ_i, ∇L_val⟩, 0); labels stay as they are.
+
+When: labels are noisy or imbalanced, a small clean validation set exists, and training is so long that wrong labels
+would be memorised. On CIFAR-10N in 12 epochs, where they are not yet, it ended 14 points below plain training, 9 with
+statistics="batch": the effective sample size is a third of a batch, and single weights tell right from wrong labels
+hardly better than chance (benchmarks/results/learning.json, "diagnosis").
+
+Cost: a validation gradient and one forward-mode pass; see benchmarks/results/reweight.json.
+
+Reference: Ren et al., "Learning to Reweight Examples for Robust Deep Learning", ICML 2018, eq. 12–13. How this differs:
+the paper gets the same number from a second-order graph through a pseudo step; a batch in which no sample agrees keeps
+weight 1 (the paper skips it); validation batches are class-balanced and run in evaluation mode.
 """
 
 from __future__ import annotations

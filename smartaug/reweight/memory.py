@@ -1,4 +1,4 @@
-"""The last weight and soft label of every sample: what stands in for a batch that is not weighed."""
+"""The last weight and soft label of every sample, used for batches that are not weighed (``weigh_every``)."""
 
 from __future__ import annotations
 

@@ -1,17 +1,23 @@
 """MetaAugment: a policy network weighs augmented samples, and pairs of operations that earn weight come up more often.
 
-What: P(φ, e; θ) from a sample's last-layer features φ and its pair of operations e; weights P / ΣP; θ learned by the
-exact gradient of the validation loss after a pseudo step; a table of pairs follows the mean P each pair received. When:
-some operations contradict labels. Reweighting to first order sees label conflict, not lost information: on digits an
-operation that pastes another image in fell to a quarter of its share on 5 of 5 seeds (benchmarks/results/policy.json);
-how flips, rotations and blanks fare differs from set-up to set-up, so do not read the table as harm. TrivialAugment
-costs nothing and is the bar to beat. Cost: benchmarks/results/reweight.json.
+What: the network P(φ, e; θ) in (0, 1) sees a sample's last-layer features φ and its pair of operations e. Weights are
+P / ΣP; θ learns by the exact gradient of the validation loss after a pseudo step (see `meta`). A table of pairs keeps
+the mean P that each pair received, v: the next epochs draw it with probability (1 − ε) v / Σv + ε / (number of pairs).
+
+When: some operations contradict labels. Reweighting to first order sees conflicts with labels, not lost information: on
+digits, an operation that pastes another image in fell to a quarter of its share for 5 of 5 seeds
+(benchmarks/results/policy.json); how flips, rotations and blanks fare differs from set-up to set-up, so do not read the
+table as a measure of harm. TrivialAugment costs nothing and is the bar to beat. Settings that worked on digits: lr 0.1
+at a task lr of 0.03, policy_lr 1e-3 to 2e-3, epsilon 0.1, a history of about 100 steps, validation batches of 16 and
+more. Settings that failed: lr 1, policy_lr ≥ 1e-2, a history of most of the run.
+
+Cost: benchmarks/results/reweight.json.
+
 Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Learning", AAAI 2021, Alg. 1, eq. 4–9. How
-this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11,
-1 for operations without a magnitude); magnitudes are the policy's, so with `RandAugment` one level for all, where the
-paper draws them; validation batches are class-balanced; the table starts uniform and pairs never seen count 1, as
-there. Settings that worked on digits: lr 0.1 at a task lr of 0.03, policy_lr 1e-3 to 2e-3, epsilon 0.1, a history of
-about 100 steps, validation batches from 16. That failed: lr 1, policy_lr ≥ 1e-2, a history of most of the run.
+this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11, 1
+for operations without a magnitude); magnitudes are the policy's, so with `RandAugment` one level for all, where the
+paper draws them; θ is trained by Adam; validation batches are class-balanced. As in the paper the table starts uniform,
+and pairs that never came up count 1.
 """
 
 from __future__ import annotations

@@ -1,8 +1,12 @@
 """Meta-Weight-Net: a small network maps a sample's loss to its weight.
 
-What: w_i ∝ V(ℓ_i; θ), θ learned by the exact gradient of the validation loss after a pseudo step. When: noisy or
-imbalanced labels, enough steps to learn θ (thousands); on small noisy sets it was seen below plain training (see
-benchmarks/results/learning.json), SAFLEX and Learning to Reweight above. Cost: benchmarks/results/reweight.json.
+What: w_i ∝ V(ℓ_i; θ), where θ learns by the exact gradient of the validation loss after a pseudo step (see `meta`).
+
+When: labels are noisy or imbalanced, and there are enough steps to learn θ (thousands). On small noisy datasets it
+ended below plain training, where SAFLEX and Learning to Reweight ended above (benchmarks/results/learning.json).
+
+Cost: benchmarks/results/reweight.json.
+
 Reference: Shu et al., "Meta-Weight-Net", NeurIPS 2019, eq. 3–6. How this differs: the same gradient without a
 second-order graph; validation batches are class-balanced, in evaluation mode; labels may be soft.
 """

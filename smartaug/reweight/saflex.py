@@ -1,26 +1,34 @@
-"""SAFLEX: weights and soft labels that lower the validation loss most, for whatever augmentation comes upstream.
+"""SAFLEX: weights and soft labels that lower the validation loss most, for whatever augmentation comes before it.
 
-What: per sample the label is a softmax of (benefit + penalty × upstream label) / temperature, and the weight is 1 where
-that label's benefit is not negative, else 0. When: labels or augmentations that are partly wrong (noise, CutMix,
-generated images), a clean validation set of some hundred samples, and training so long that the plain network would
-memorise what is wrong; without these expect little or a loss, and compare with plain training. Length decides: on
-digits with 40 % flipped labels it ends 6 points below plain training after 5 epochs, level after 10, 2 points above
-after 20 and 11 above after 60, when plain training gives a fifth of the wrong labels back; label smoothing of 0.4
-alone, or the rule on random benefits, gives about 9 of these 11. On CIFAR-10N (17 % wrong), 12 epochs with crop and
-flip, it ends 6 points below, 4 with statistics="batch": plain training gives 15 % of the wrong labels back, and 14 %
-where it never saw them, so nothing is memorised yet and knowing the wrong labels would win 1 point; a single weight
-tells right from wrong labels little better than chance (AUROC 56, digits 88, the loss alone 73); and its price is paid
-in full, a fifth of the samples at weight 0, softer labels, and noise of the validation gradient, which is common to a
-batch and does not average out (along random directions: 9 points below plain; benchmarks/results/learning.json,
-diagnosis). A larger validation SET is worth more than a larger batch of it; keep a third set for reporting. Labels come
-out underconfident (look at calibration; penalty 4 with temperature 0.5 lowers the error and some of the accuracy).
-Cost: see benchmarks/results/reweight.json; the benefit is one forward-mode pass, "difference" is cheaper and was as
-good in training. Reference: Ding et al., "SAFLEX: Self-Adaptive Augmentation via Feature Label Extrapolation", ICLR
-2024. How this differs: benefits are divided by their standard deviation over the batch (the gradient's scale drifts),
-the penalty toward the upstream label is 3 by default (Σ_k p_k B_k = 0, so without it every weight is 1 and labels
-confirm themselves: ≤ 1 collapses), the temperature is 1, and validation batches are class-balanced. The programme works
-on rows alone: columns may be classes or anything else that is chosen among. Labels that are no choice among classes
-(several a sample, values) have one column: they stay, and the weight is 1 where ⟨∇ℓ_i, g⟩ is not negative, else 0.
+What: a sample's label becomes softmax((benefit + penalty × given label) / temperature), and its weight is 1 where that
+label's benefit is not negative, else 0. The benefit of a label is how much one step on the sample with that label would
+lower the validation loss (`smartaug.grads.benefit`).
+
+When: labels or augmentations are partly wrong (noise, CutMix, generated images), a clean validation set of some hundred
+samples exists, and training is so long that the plain network would memorise what is wrong. Without these expect little
+or a loss, and compare with plain training. The length decides. On digits with 40 % flipped labels, against plain
+training, SAFLEX ends 6 points below after 5 epochs, level after 10, 2 points above after 20 and 11 above after 60, when
+plain training gives a fifth of the wrong labels back; label smoothing of 0.4 alone, or the rule on random benefits,
+wins about 9 of these 11. On CIFAR-10N (17 % wrong labels; 12 epochs with crop and flip) it ends 6 points below, 4 with
+statistics="batch": nothing is memorised yet (plain training gives 15 % of the wrong labels back, and 14 % of those it
+never saw), so knowing every wrong label would win 1 point. A single weight tells right from wrong labels little better
+than chance there (AUROC 56 %; digits 88 %; the loss alone 73 %), and the price is paid in full: a fifth of the samples
+at weight 0, softer labels, and the noise of the validation gradient, which all samples of a batch share and which does
+not average out (along random directions: 9 points below plain; benchmarks/results/learning.json, "diagnosis"). A larger
+validation SET helps more than larger batches of it; keep a third set for reporting. The outputs are underconfident
+(look at calibration; penalty 4 with temperature 0.5 lowers that error and some of the accuracy).
+
+Cost: benchmarks/results/reweight.json. The benefit takes one forward-mode pass; method="difference" is cheaper and was
+as good in training.
+
+Reference: Ding et al., "SAFLEX: Self-Adaptive Augmentation via Feature Label Extrapolation", ICLR 2024. How this
+differs: benefits are divided by their standard deviation over the batch, since the gradient's scale drifts; the penalty
+toward the given label is 3 by default (Σ_k p_k B_k = 0, so without a penalty every weight is 1 and labels confirm
+themselves; below 1 it collapses); the temperature is 1; validation batches are class-balanced.
+
+The rule works on rows alone, so columns may be classes or anything else that is chosen among. Labels that are no choice
+among classes (several labels a sample, values of a regression) have one column: they stay as they are, and the weight
+is 1 where ⟨∇ℓ_i, g⟩ is not negative, else 0.
 """
 
 from __future__ import annotations
@@ -84,7 +92,7 @@ class SAFLEX(Reweighting):
         are 0 or 1. Not finite B: not finite weights.
         """
         deviation = (B - B.mean()).square().mean().sqrt() if scale is None else scale
-        benefits = B / deviation.clamp_min(torch.finfo(B.dtype).tiny)
+        benefits = B / deviation.clamp_min(torch.finfo(B.dtype).tiny)  # all benefits 0: 0, not NaN
         score = benefits + penalty * soft_upstream.to(B.dtype)
         if noise is not None:
             score = score + noise.to(B.dtype)
@@ -102,7 +110,7 @@ class SAFLEX(Reweighting):
         one = torch.ones_like(benefits)
         count, first, second = ranks.total(torch.stack([one.sum(), benefits.sum(), benefits.square().sum()]))
         centre = first / count if benefits.shape[1] > 1 else 0.0  # a single column may hold one value throughout
-        scale = (second / count - centre * centre).clamp_min(0).sqrt()
+        scale = (second / count - centre * centre).clamp_min(0).sqrt()  # rounding may leave −1e-8
         noise = self.noise * self._gumbel(benefits) if self.noise else None
         return self.rule(
             benefits, log_p, grads.labels, self.temperature, self.penalty, noise=noise, scale=scale, normalise=False
@@ -111,5 +119,6 @@ class SAFLEX(Reweighting):
     def _gumbel(self, like: Tensor) -> Tensor:
         """Standard Gumbel draws (B, K), a function of (seed, batch number, rank, row)."""
         keys = draws.key(self.seed, self.step, torch.arange(len(like)), view=ranks.here()[0])
+        # half the smallest step of the draws: 0 would give an infinite logarithm
         uniform = draws.uniform(keys, (like.shape[1],), dtype=torch.float64).clamp_min(2.0**-54)
         return -(-uniform.log()).log().to(like.device, like.dtype)

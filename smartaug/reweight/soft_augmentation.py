@@ -1,8 +1,13 @@
-"""Soft Augmentation: the less of an image is left, the less its label is believed.
+"""Soft Augmentation: the less of an image is visible, the softer its label.
 
-What: with v the visible fraction, the true class keeps p = 1 − (1 − p_min)(1 − v)^k and the others share the rest; the
-sample's weight is p. When: strong crops and erasing; no model and no validation set are needed. Cost: none worth
-measuring. Reference: Liu et al., "Soft Augmentation for Image Classification", CVPR 2023, eq. 4–6 (k = 2). How this
+What: with v the visible fraction of the image, its class keeps the probability p = 1 − (1 − p_min)(1 − v)^k, and the
+other classes share the rest equally; the sample's weight is p.
+
+When: crops and erased rectangles are large; it needs no model and no validation set.
+
+Cost: none worth measuring.
+
+Reference: Liu et al., "Soft Augmentation for Image Classification", CVPR 2023, eq. 4–6 (k = 2). How this
 differs: v is read from the trace of the stages, here `Erase`; for other stages give ``visible=``; weights have mean 1.
 """
 

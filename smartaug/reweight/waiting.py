@@ -12,7 +12,7 @@ from .protocols import OperationTrace, WeightsAndLabels
 
 
 class Shown(NamedTuple):
-    """The end of the loop's own forward pass: logits (B, K), and features (B, d) if the last layer was listened to."""
+    """What the loop's own forward pass gave: logits (B, K), and features (B, d) if a hook noted them."""
 
     logits: Tensor
     feature: Tensor | None

@@ -1,0 +1,23 @@
+"""Tables as text: words in columns, figures under each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def words_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of words, the first being the head, in columns that begin at the same place; the last may be long."""
+    widths = _widths(rows)
+    widths[-1] = 0
+    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def figures_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of figures, the first being the head and underlined, in columns that end at the same place."""
+    widths = _widths(rows)
+    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
