@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import itertools
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from ._base.tensor_calls import argument, integers, parts_of_split, rows_picked, source_of
 
 
 class Maker(Protocol):
@@ -207,23 +207,9 @@ def _like(source: Target, result: Tensor, change: Callable[[Tensor], Tensor]) ->
     return _made(result, [None if part is None else change(part) for part in _extras(source)], source._key)
 
 
-def _source(args: tuple, kwargs: dict[str, Any]) -> Any:
-    return args[0] if args else kwargs.get("input", kwargs.get("self"))
-
-
-def _argument(args: tuple, kwargs: dict[str, Any], position: int, name: str, default: Any = None) -> Any:
-    return kwargs.get(name, args[position] if len(args) > position else default)
-
-
-def _integers(args: tuple, kwargs: dict[str, Any], *names: str) -> list[int]:
-    """All integers given by position after the tensor, or under ``names``, flattened."""
-    given = [*args[1:], *(kwargs[name] for name in names if name in kwargs)]
-    return [one for value in given for one in (value if isinstance(value, (tuple, list)) else [value])]
-
-
 def _carry_rows(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Moves, casts and reshapes: rows stay in order, so they are the same rows when there are as many of them."""
-    source = _source(args, kwargs)
+    source = source_of(args, kwargs)
     if result is source or not isinstance(source, Target) or not isinstance(result, Tensor):
         return result
     if result.ndim == 0 or len(result) != len(source):
@@ -239,20 +225,20 @@ def _carry_expanded(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def _carry_clone(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    return _like(_source(args, kwargs), result, torch.clone)
+    return _like(source_of(args, kwargs), result, torch.clone)
 
 
 def _carry_pinned(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    return _like(_source(args, kwargs), result, Tensor.pin_memory)
+    return _like(source_of(args, kwargs), result, Tensor.pin_memory)
 
 
 def _carry_transposed(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    dims = _integers(args, kwargs, "dim0", "dim1", "axis0", "axis1", "source", "destination")
+    dims = integers(args, kwargs, "dim0", "dim1", "axis0", "axis1", "source", "destination")
     return result if 0 in [dim % result.ndim for dim in dims] else _carry_rows(result, args, kwargs)
 
 
 def _carry_permuted(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    return _carry_rows(result, args, kwargs) if _integers(args, kwargs, "dims")[0] % result.ndim == 0 else result
+    return _carry_rows(result, args, kwargs) if integers(args, kwargs, "dims")[0] % result.ndim == 0 else result
 
 
 def _carry_matrices(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -261,41 +247,12 @@ def _carry_matrices(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 def _carry_index(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     source, where = args
-    rows = _rows_picked(where, source.ndim) if isinstance(source, Target) and result.ndim > 0 else None
+    rows = rows_picked(where, source.ndim) if isinstance(source, Target) and result.ndim > 0 else None
     if rows is None:
         return result
     if isinstance(rows, Tensor) and rows.device.type != "cpu":  # those on the CPU index tensors anywhere
         return _like(source, result, lambda part: part[rows.to(part.device)])
     return _like(source, result, lambda part: part[rows])
-
-
-def _rows_picked(where: Any, ndim: int) -> slice | Tensor | None:
-    """What ``tensor[where]`` picks along dimension 0; None where the result's rows are no rows of the tensor."""
-    items = [_as_index(item) for item in (where if isinstance(where, tuple) else (where,))]
-    if any(isinstance(item, (bool, list)) for item in items):
-        return None
-    dots = [position for position, item in enumerate(items) if item is Ellipsis]
-    for position in dots:
-        taken = sum(item.ndim if _is_mask(item) else 1 for item in items if item is not None and item is not Ellipsis)
-        items[position : position + 1] = [slice(None)] * (ndim - taken)
-    first, rest = (items[0], items[1:]) if items else (slice(None), [])
-    arrays = [item for item in rest if isinstance(item, Tensor) and (item.ndim > 0 or _is_mask(item))]
-    if isinstance(first, slice):
-        return first if len(arrays) <= 1 else None  # two may be paired, and then move to the front
-    return _plain(first) if isinstance(first, Tensor) and first.ndim == 1 and not arrays else None
-
-
-def _as_index(item: Any) -> Any:
-    """Lists, ranges and arrays of integers as the tensors torch takes them for; a list of anything else as it is."""
-    if isinstance(item, (list, range)):
-        if all(isinstance(one, numbers.Integral) for one in item):
-            return torch.tensor(list(item)) if len(item) else torch.empty(0, dtype=torch.int64)
-        return [item]
-    return torch.as_tensor(item) if isinstance(item, (np.ndarray, np.generic)) else item
-
-
-def _is_mask(item: Any) -> bool:
-    return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)
 
 
 def _carry_along(
@@ -309,7 +266,7 @@ def _carry_along(
     """
 
     def carry(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        source = _source(args, kwargs)
+        source = source_of(args, kwargs)
         along = [dim % source.ndim for dim in dims(source, args, kwargs)] if isinstance(source, Target) else []
         if not along or (0 in along and change is None):
             return result
@@ -327,26 +284,20 @@ def _carry_along(
 
 def _dim(position: int, default: int | None = None) -> Callable[[Target, tuple, dict[str, Any]], Sequence[int]]:
     def dims(source: Target, args: tuple, kwargs: dict[str, Any]) -> Sequence[int]:
-        given = _argument(args, kwargs, position, "dim", default)
+        given = argument(args, kwargs, position, "dim", default)
         return [] if given is None else [given]
 
     return dims
 
 
-def _parts_of_split(args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Into how many parts, or at which rows, `tensor_split` divides."""
-    names = [name for name in ("indices", "sections", "tensor_indices_or_sections") if name in kwargs]
-    return kwargs[names[0]] if names else _argument(args, kwargs, 1, "indices_or_sections")
-
-
 def _repeated(source: Target, args: tuple, kwargs: dict[str, Any]) -> Sequence[int]:
-    if _argument(args, kwargs, 1, "repeats") is None:
+    if argument(args, kwargs, 1, "repeats") is None:
         return []  # repeat_interleave(repeats): the target was the counts
     return _dim(2, 0 if source.ndim == 1 else None)(source, args, kwargs)
 
 
 def _repeat(part: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-    repeats = _argument(args, kwargs, 1, "repeats")
+    repeats = argument(args, kwargs, 1, "repeats")
     return part.repeat_interleave(repeats, dim=0, output_size=kwargs.get("output_size"))
 
 
@@ -355,8 +306,8 @@ def _carry_cat(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
     Class indices join soft labels as one-hot rows; where a piece has no distribution the result is plain.
     """
-    pieces = _argument(args, kwargs, 0, "tensors")
-    dim = kwargs.get("axis", _argument(args, kwargs, 1, "dim", 0))
+    pieces = argument(args, kwargs, 0, "tensors")
+    dim = kwargs.get("axis", argument(args, kwargs, 1, "dim", 0))
     if dim % result.ndim != 0 or "out" in kwargs:
         return result
     targets = [piece for piece in pieces if isinstance(piece, Target)]
@@ -431,22 +382,22 @@ _NAMED: dict[str, Carrier] = {
     "narrow": _carry_along(
         _dim(1),
         lambda part, args, kwargs: part.narrow(
-            0, _argument(args, kwargs, 2, "start"), _argument(args, kwargs, 3, "length")
+            0, argument(args, kwargs, 2, "start"), argument(args, kwargs, 3, "length")
         ),
     ),
     "index_select": _carry_along(
-        _dim(1), lambda part, args, kwargs: part.index_select(0, _argument(args, kwargs, 2, "index"))
+        _dim(1), lambda part, args, kwargs: part.index_select(0, argument(args, kwargs, 2, "index"))
     ),
-    "split": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.split(_argument(args, kwargs, 1, "split_size"))),
+    "split": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.split(argument(args, kwargs, 1, "split_size"))),
     "split_with_sizes": _carry_along(
-        _dim(2, 0), lambda part, args, kwargs: part.split(list(_argument(args, kwargs, 1, "split_sizes")))
+        _dim(2, 0), lambda part, args, kwargs: part.split(list(argument(args, kwargs, 1, "split_sizes")))
     ),
     "tensor_split": _carry_along(
-        _dim(2, 0), lambda part, args, kwargs: part.tensor_split(_parts_of_split(args, kwargs), 0)
+        _dim(2, 0), lambda part, args, kwargs: part.tensor_split(parts_of_split(args, kwargs), 0)
     ),
-    "chunk": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.chunk(_argument(args, kwargs, 1, "chunks"))),
+    "chunk": _carry_along(_dim(2, 0), lambda part, args, kwargs: part.chunk(argument(args, kwargs, 1, "chunks"))),
     "flip": _carry_along(
-        lambda source, args, kwargs: _integers(args, kwargs, "dims"), lambda part, args, kwargs: part.flip(0)
+        lambda source, args, kwargs: integers(args, kwargs, "dims"), lambda part, args, kwargs: part.flip(0)
     ),
     "repeat_interleave": _carry_along(_repeated, _repeat),
 }

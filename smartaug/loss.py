@@ -22,24 +22,7 @@ from ._base.labels import Family, family_of
 from .batch import Target
 from .pipeline.criterion_arguments import Call, by_place, call_without, places_of
 from .pipeline.pipeline import pipeline_of
-
-
-class Rows(NamedTuple):
-    """A criterion taken apart: losses (B, ...), counts (B,) that normalise their mean, and how it joins them."""
-
-    losses: Tensor
-    counts: Tensor
-    reduction: str  # "mean", "sum" or "none"
-
-    def by_sample(self) -> Rows:
-        """The same with losses (B,) in float32 or wider, those of a sample's positions summed.
-
-        reduction="none" becomes the plain mean of all values.
-        """
-        losses = _per_sample(self.losses.to(_wide(self.losses)))
-        if self.reduction == "none":
-            return Rows(losses, _sizes(self.losses), "mean")
-        return Rows(losses, self.counts, self.reduction)
+from .pipeline.row_losses import Rows, as_wide, joined, per_sample, sizes, spread, wide, without_ignored
 
 
 class _Way(NamedTuple):
@@ -187,7 +170,7 @@ class Loss(nn.Module):
         """Criteria that compare element by element: c_i counts the sample's elements."""
         target = label if soft is None else _as_output(soft, output, self.criterion)
         losses = self._unreduced(output, target, call)
-        return Rows(losses, _sizes(losses), self._settings(output, target, call)["reduction"])
+        return Rows(losses, sizes(losses), self._settings(output, target, call)["reduction"])
 
     def _classified(self, output: Tensor, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         """Cross entropy and NLL: c_i counts the positions that are not ignored, each with its class weight."""
@@ -195,15 +178,15 @@ class Loss(nn.Module):
         weight, ignored, reduction = settings["weight"], settings["ignore_index"], settings["reduction"]
         if soft is not None:
             losses, kept = self._soft_losses(output, label, soft, settings)
-            return Rows(losses, kept.to(_wide(losses)), reduction)
+            return Rows(losses, kept.to(wide(losses)), reduction)
         losses = self._unreduced(output, label, call)
         if label.is_floating_point():  # distributions given by the user: torch divides by the count
-            return Rows(losses, _sizes(losses), reduction)
+            return Rows(losses, sizes(losses), reduction)
         kept = label != ignored
-        counts = kept.to(_wide(losses))
+        counts = kept.to(wide(losses))
         if weight is not None:
             counts = counts * weight.to(counts.dtype)[torch.where(kept, label, 0)]
-        return Rows(losses, _per_sample(counts), reduction)
+        return Rows(losses, per_sample(counts), reduction)
 
     def _soft_losses(
         self, output: Tensor, label: Tensor, soft: Tensor, settings: dict[str, Any]
@@ -214,8 +197,8 @@ class Loss(nn.Module):
                 f"soft labels (B, K) need logits (B, K), got {tuple(output.shape)}; leave MixUp, CutMix and label "
                 "learning out for dense predictions"
             )
-        soft, mass = _without_ignored(soft.to(output.dtype), output.shape[1], settings["ignore_index"])
-        soft, weight = _as_wide(soft, output), settings["weight"]
+        soft, mass = without_ignored(soft.to(output.dtype), output.shape[1], settings["ignore_index"])
+        soft, weight = as_wide(soft, output), settings["weight"]
         if settings.get("label_smoothing") is not None:
             smoothing = settings["label_smoothing"]
             losses = F.cross_entropy(output, soft, weight=weight, reduction="none", label_smoothing=smoothing)
@@ -234,7 +217,7 @@ class Loss(nn.Module):
     def _unknown(self, output: Tensor, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         target = label
         if soft is not None:
-            target = (_as_wide(soft, output) if output.ndim == 2 else soft).to(output.dtype)
+            target = (as_wide(soft, output) if output.ndim == 2 else soft).to(output.dtype)
         way = self._ways.get(soft is not None)
         if way is None:
             way, sure = self._checked(self._tried(output, target, soft, call), output, target, call)
@@ -243,7 +226,7 @@ class Loss(nn.Module):
         else:
             self._check_again(way, output, target, soft, call)
         losses = getattr(self, way.method)(output, target, call, way.by_row)
-        return Rows(losses, _sizes(losses), way.reduction)
+        return Rows(losses, sizes(losses), way.reduction)
 
     def _check_again(self, way: _Way, output: Tensor, target: Tensor, soft: Tensor | None, call: Call) -> None:
         """What held for the first batch may not hold for this one (ignored labels, class weights inside a callable).
@@ -349,21 +332,6 @@ def _agree(rows: Tensor, whole: Tensor, join: str) -> bool:
     return torch.allclose(joined, whole.double(), rtol=near, atol=1e-6, equal_nan=True)
 
 
-def joined(rows: Rows, weight: Tensor) -> Tensor:
-    """Σ w_i ℓ_i / Σ c_i (mean), Σ w_i ℓ_i (sum) or w_i ℓ_i (none), in the losses' own precision; weight: w (B,)."""
-    losses, counts, reduction = rows
-    wide = losses.to(_wide(losses))  # half cannot count 65 505 positions
-    if reduction != "none":
-        wide = _per_sample(wide)
-    # a weight of 0 takes a sample out even when its loss is infinite
-    own = spread(weight, wide).to(wide.dtype)
-    weighted = torch.where(own != 0, wide * own, 0.0)
-    if reduction == "none":
-        return weighted.to(losses.dtype)
-    total = weighted.sum()
-    return (total if reduction == "sum" else total / counts.sum()).to(losses.dtype)
-
-
 def _all_ones(weight: Tensor) -> bool:
     """Whether weights change nothing; on an accelerator looking would stall it, and the formula gives the same."""
     return weight.device.type == "cpu" and bool((weight == 1).all())
@@ -378,60 +346,10 @@ def _title(criterion: Any) -> str:
     return getattr(criterion, "__name__", type(criterion).__name__)
 
 
-def _wide(values: Tensor) -> torch.dtype:
-    return torch.promote_types(values.dtype, torch.float32)
-
-
-def spread(weight: Tensor, values: Tensor) -> Tensor:
-    """Weights (B,) in a shape that spreads over values (B, ...)."""
-    return weight.reshape(-1, *[1] * (values.ndim - 1))
-
-
-def _per_sample(values: Tensor) -> Tensor:
-    return values if values.ndim == 1 else values.flatten(1).sum(1)
-
-
-def _sizes(losses: Tensor) -> Tensor:
-    """(B,) elements of each sample's losses (B, ...)."""
-    return torch.full((len(losses),), losses[:1].numel(), dtype=_wide(losses), device=losses.device)
-
-
-def _without_ignored(soft: Tensor, classes: int, ignored: int) -> tuple[Tensor, Tensor | None]:
-    """Soft labels (B, K) as distributions without the ignored class, and what is left of each row: mass (B,), or None.
-
-    A row mixed of a sample with a class and of one that is ignored counts as far as it is of the former, as in
-    λ·criterion(output, a) + (1 − λ)·criterion(output, b). classes: of the output, beyond which the column goes.
-    """
-    if not 0 <= ignored < soft.shape[1]:
-        return soft, None
-    mass = 1 - soft[:, ignored]
-    left = torch.cat([soft[:, :ignored], torch.zeros_like(soft[:, :1]), soft[:, ignored + 1 :]], 1)
-    left = left / torch.where(mass > 0, mass, 1.0)[:, None]
-    if ignored >= classes and not bool(left[:, classes:].any()):  # looks at the device, where it has such labels
-        left = left[:, :classes]
-    return left, mass
-
-
-def _as_wide(soft: Tensor, output: Tensor) -> Tensor:
-    """Soft labels with as many columns as the logits: classes that no label named have probability 0."""
-    missing = output.shape[1] - soft.shape[1]
-    if soft.shape[1] == 1 and missing:
-        raise ValueError(
-            f"the labels are numbers (B,) that were mixed as they are, and the criterion compares {output.shape[1]} "
-            "classes; for class numbers let the dataset give integers: label.to(torch.int64)"
-        )
-    if missing < 0:
-        raise ValueError(
-            f"the soft labels have {soft.shape[1]} classes and the model's output {output.shape[1]}; "
-            f"give the model as many outputs, or set num_classes={output.shape[1]} on MixUp or CutMix"
-        )
-    return F.pad(soft, (0, missing)) if missing else soft
-
-
 def _as_output(soft: Tensor, output: Tensor, criterion: Any) -> Tensor:
     """Soft labels in the output's shape: element by element, or the second column for a single-logit head."""
     if output.ndim == 2 and soft.shape[1] < output.shape[1]:
-        soft = _as_wide(soft, output)
+        soft = as_wide(soft, output)
     if soft.numel() == output.numel():
         return soft.reshape(output.shape).to(output.dtype)
     if soft.shape[1] == 2 and output.numel() == len(output):

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 import smartaug
-from smartaug._base.labels import labels_of
+from smartaug._base.dataset_labels import labels_of
 from smartaug.coreset.record import Record, _allocate, pack, unpack
 
 N, K = 60, 5

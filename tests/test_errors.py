@@ -142,7 +142,7 @@ def test_no_target_found():
         next(iter(loader))
 
 
-@pytest.mark.parametrize(("label", "shown"), [(7, r"0..4-1 to be mixed, got 7.*num_classes=8"), (-1, "got -1; leave")])
+@pytest.mark.parametrize(("label", "shown"), [(7, r"0..3 to be mixed, got 7.*num_classes=8"), (-1, "got -1; leave")])
 def test_labels_out_of_range(label, shown):
     class Wrong(Numbered):
         classes = ("a", "b", "c", "d")

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 import smartaug
-from smartaug._base.labels import Family, Kind, family_of, kind_of, labels_of
+from smartaug._base.dataset_labels import labels_of
+from smartaug._base.labels import Family, Kind, family_of, kind_of
 from smartaug.augment.labels import composition, distributions, mix_labels
 from smartaug.augment.plan import Mix, Plan
 

@@ -1,4 +1,4 @@
-"""What labels are: their kinds, and the label that a dataset keeps for each sample.
+"""What labels are: their kinds.
 
 `kind_of` decides what a batch of labels means; mixing, `Loss`, reweighters and coresets go by it. B is the number of
 samples, K of classes, D of values; "criterion" is the one that a reweighter was given.
@@ -26,7 +26,6 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -135,61 +134,3 @@ def is_distribution(rows: Tensor) -> bool:
     """Whether all rows (B, K) are distributions: not negative, with sum 1 to a thousandth."""
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
     return bool((wide >= 0).all()) and bool(((wide.sum(1) - 1).abs() < 1e-3).all())
-
-
-# --- the labels that a dataset keeps ---------------------------------------------------------------------------------
-
-
-def label_column(dataset: Any, target: Any = None) -> Tensor | None:
-    """Integer labels (n,) that the dataset itself keeps: ``targets``, ``labels``, or one of its ``tensors``.
-
-    target: as for `DataLoader`; a position names one of the tensors, None is the second of two. None as well where it
-    is not known that they reach the loss: several tensors, a ``target_transform``, a callable.
-    """
-    if getattr(dataset, "target_transform", None) is not None:
-        return None
-    tensors = getattr(dataset, "tensors", None)
-    labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if labels is None and isinstance(tensors, (tuple, list)):
-        labels = _tensor_named(tensors, target)
-    if isinstance(labels, (list, tuple)) and all(isinstance(label, int) for label in labels):
-        labels = torch.tensor(labels, dtype=torch.int64, device="cpu")
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-        labels = torch.as_tensor(labels)
-    if isinstance(labels, Tensor) and labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    usable = isinstance(labels, Tensor) and labels.ndim == 1 and labels.numel() and not labels.is_floating_point()
-    return labels if usable else None
-
-
-def _tensor_named(tensors: tuple[Any, ...] | list[Any], target: Any) -> Any:
-    if isinstance(target, int) and -len(tensors) <= target < len(tensors):
-        return tensors[target]
-    return tensors[1] if target is None and len(tensors) == 2 else None
-
-
-def labels_of(dataset: Any, target: Any = None) -> Tensor | None:
-    """Integer labels (n,) int64 of all samples in their order, through subsets, joined sets and wrappers; else None.
-
-    target: as for `label_column`.
-    """
-    size = len(dataset) if hasattr(dataset, "__len__") else None
-    own = label_column(dataset, target)
-    if own is not None and len(own) == size:
-        return own.to("cpu", torch.int64)
-    if getattr(dataset, "target_transform", None) is not None:
-        return None
-    parts, inner = getattr(dataset, "datasets", None), getattr(dataset, "dataset", None)
-    if isinstance(dataset, torch.utils.data.ConcatDataset):
-        found = [labels_of(part, target) for part in parts or ()]
-        known = [part for part in found if part is not None]
-        return torch.cat(known) if len(known) == len(found) and known else None
-    if inner is None:
-        return None
-    labels = labels_of(inner, target)
-    if labels is None:
-        return None
-    indices = getattr(dataset, "indices", None)
-    if indices is not None and len(indices) == size:
-        return labels[torch.as_tensor(indices, dtype=torch.int64, device="cpu")]
-    return labels if len(labels) == size else None

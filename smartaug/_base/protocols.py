@@ -1,4 +1,4 @@
-"""What each keyword takes, told apart by how it is called: a stage in the wrong place is refused where it is given.
+"""What each keyword takes, recognised by how it is called: a stage in the wrong place is refused where it is given.
 
 Families know nothing of each other, so an object is recognised by its methods and by the names of its parameters.
 """

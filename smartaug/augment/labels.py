@@ -93,8 +93,8 @@ def _one_hot(label: Tensor, num_classes: int | None) -> Tensor:
             )
         if num_classes is not None and high >= num_classes:
             raise ValueError(
-                f"labels must lie in 0..{num_classes}-1 to be mixed, got {high}; fix the dataset's labels or pass "
-                f"num_classes={high + 1} to MixUp or CutMix"
+                f"labels must lie in 0..{num_classes - 1} to be mixed, got {high}; fix the dataset's labels, or pass "
+                f"num_classes={high + 1} to MixUp or CutMix, also where {high} is the criterion's ignore_index"
             )
     if classes is None:
         classes = max(2, int(label.max()) + 1 if label.numel() else 0)

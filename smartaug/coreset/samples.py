@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import ranks
-from .._base.labels import labels_of
+from .._base.dataset_labels import labels_of
 from .._base.original import refuse_another
 from ..batch import Embedding, Target
 from ..grads.logits import columns

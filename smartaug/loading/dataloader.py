@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, Sampler
 from torch.utils.data import DataLoader as TorchDataLoader
 
+from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
 from ..pipeline.settings import KEYWORDS, Settings, Views
-from ..pipeline.stages import classes_of
 from .augmented_dataset import set_epoch_of
 from .collate import Collate
 from .coreset_keyword import coreset_sampler, coreset_selections

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
-from ..pipeline.stages import classes_of
 from .collate import Collate, Pending
 from .dataloader import DataLoader
 from .order import give_epoch

@@ -199,8 +199,8 @@ class Augmenting:
                     if plan is None:
                         check_fit(name_of(step), images, beside.images)
             except Exception as error:
-                told = self._where_lifted(error)
-                raise in_stage(told, f"augment stage {name_of(step)}", index, images) from error
+                shown = self._where_lifted(error)
+                raise in_stage(shown, f"augment stage {name_of(step)}", index, images) from error
         return images, plans
 
     def _follow(self, stage: str, plan: Plan, places: Places, moving: dict[leaves.Path, Tensor]) -> None:

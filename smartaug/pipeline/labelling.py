@@ -19,12 +19,13 @@ Path = leaves.Path
 
 
 class Labelling:
-    """Labels named by ``spec`` (`DataLoader`'s target=), None: found, made into `Target`.
+    """Finds the labels of a batch and makes each a `Target`, mixed where samples were mixed.
 
-    classes: how many the dataset has, stated: how many the stages were told, 0 for a regression; None when unknown.
-    Several labels go without the former, and a regression is said of those that are floats. reweighs: a reweighter
-    reads them. recorded: a coreset records outputs beside them. needed: what besides needs to know which leaf is the
-    label, "" for nothing.
+    spec: `DataLoader`'s ``target=``; None: the labels are searched for. classes: how many classes the dataset has;
+    stated: ``num_classes=`` of MixUp and CutMix, 0 for ``regression=True``; None where unknown. Where there are several
+    labels ``classes`` is not used, and ``stated=0`` holds for those that are floats. reweighs: a reweighter reads the
+    label. recorded: a coreset records outputs with the label. needed: the keyword of another stage that needs to know
+    which leaf is the label, "" for none. Raises ValueError for several labels where a stage takes one.
     """
 
     def __init__(
@@ -129,9 +130,12 @@ class Labelling:
 
 
 def stated_classes(steps: Sequence[Any]) -> int | None:
-    """How many classes the stages were told, 0 for a regression; None when they were not."""
-    told = [getattr(part, "num_classes", None) for part in flattened(steps)]
-    said = [number for number in told if number is not None]
+    """``num_classes=`` of the stages, 0 for ``regression=True``; None where no stage has it.
+
+    Raises ValueError where one stage says a regression and another a number of classes.
+    """
+    given = [getattr(part, "num_classes", None) for part in flattened(steps)]
+    said = [number for number in given if number is not None]
     if 0 in said and any(said):
         raise ValueError(
             f"the stages say regression=True and num_classes={max(said)}; the labels are one of both, leave one out"

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from .._base import leaves
 from .._base.protocols import refuse_other
-from .._base.text_tables import words_table
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
 from ..warnings import NoEffectWarning, warn
+from . import report
 from .augmenting import Augmented, Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
+from .hand_over import in_structure, on_target
 from .inputs import (
     Inputs,
     check_mixed_alone,
@@ -38,7 +39,7 @@ from .places import Place, Places, find_places, is_label
 from .readers import Readers
 from .selection import Selections
 from .settings import Settings
-from .stages import Seed, as_steps, behind, checked_device, flattened, listed, name_of, refuse_another_policy
+from .stages import Seed, as_steps, behind, checked_device, flattened, listed, refuse_another_policy
 from .weighing import Weighing
 
 
@@ -156,12 +157,12 @@ class Pipeline:
         unfinished: where lifted transforms have still to run; None: the samples went through all of them.
         """
         started, epoch = time.perf_counter(), progress.epoch
-        rows_known = None if index is None else len(index)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
-        inputs = found_inputs(data, self.settings, rows_known, augmented=bool(augmenting.steps))
+        inputs = found_inputs(
+            data, self.settings, None if index is None else len(index), augmented=bool(augmenting.steps)
+        )
         length = leaves.rows_of(inputs.given(data))
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
-        label_path = paths[0] if paths else None
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
@@ -170,38 +171,57 @@ class Pipeline:
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = self._samples(index, length, progress, before)
         data, made, keyed = self._augmented(augmenting, data, inputs, paths, samples, rows, device, unfinished)
+        if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
+            paths = self.labelling.find(data, inputs.parts, length, index, True)
+        known = None if index is None else keyed
+        data, batch = self._labelled(data, inputs, paths, made.plans, known, device)
+        if self.weight_of is not None:
+            batch = batch._replace(weight=self._selected_weight(known, length, epoch))
+            if batch.weight is not None:
+                self._check_label_is_known(data, inputs, length, index)
+        batch = self.weighing.weighed(batch, made.trace)
+        result = self._hand_over(data, paths, batch)
+        self._count(batch, length, length if rows is None else len(rows), length if unfinished is not None else 0)
+        for watch in self.watchers:
+            watch(batch, made.plans, epoch)
+        self.seconds += time.perf_counter() - started
+        return result
+
+    def _labelled(
+        self,
+        data: Any,
+        inputs: Inputs,
+        paths: list[leaves.Path],
+        plans: list[Plan],
+        index: Tensor | None,
+        device: torch.device | None,
+    ) -> tuple[Any, Batch]:
+        """The batch with its labels at ``paths`` as `Target`, mixed as the plans mix, and the record of it for stages.
+
+        Raises TypeError where a reweighter is to weigh a batch without a target tensor.
+        """
         if self.reweight is not None:
             for path in inputs.beside:
                 data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
-        target = None if label_path is None else leaves.get(data, label_path)
-        known = None if index is None else keyed
-        self._check_labels(known, target)
-        if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
-            paths = self.labelling.find(data, inputs.parts, length, index, True)
+        target = leaves.get(data, paths[0]) if paths else None
+        self._check_labels(index, target)
         if self.reweight is not None and self.returns != "batch" and not (isinstance(target, Tensor) and target.ndim):
             instead = 'or take weights from a Batch: returns="batch"'
             raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
-        on = device if self.reweight is not None or made.plans else None
-        wrapped = self.labelling.wrap(target, label_path, made.plans, known, on)
+        on = device if self.reweight is not None or plans else None
+        wrapped = self.labelling.wrap(target, paths[0] if paths else None, plans, index, on)
         for path in paths[1:]:
-            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, made.plans, known, on))
-        batch = Batch(inputs.given(data), wrapped, None, None, known)
+            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, plans, index, on))
+        batch = Batch(inputs.given(data), wrapped, None, None, index)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
-        if self.weight_of is not None:
-            batch = batch._replace(weight=self._selected_weight(known, length, epoch))
-            if batch.weight is not None and not self.labelling.needed:
-                self.labelling.needed = "coreset="  # its weights go with the label
-                self.labelling.find(data, inputs.parts, length, index, False)
-        batch = self.weighing.weighed(batch, made.trace)
-        result = self._hand_over(data, paths, batch)
-        self._count(batch, length, length if rows is None else len(rows))
-        for watch in self.watchers:
-            watch(batch, made.plans, epoch)
-        if self.lifts:
-            self._count_lifted(length if unfinished is not None else 0)
-        self.seconds += time.perf_counter() - started
-        return result
+        return data, batch
+
+    def _check_label_is_known(self, data: Any, inputs: Inputs, length: int, index: list[int] | None) -> None:
+        """Raise a ValueError where the weights of a coreset would go with a leaf that may not be the label."""
+        if not self.labelling.needed:
+            self.labelling.needed = "coreset="
+            self.labelling.find(data, inputs.parts, length, index, False)
 
     def _samples(
         self, index: list[int] | None, length: int, progress: EpochProgress, before: list[int] | None
@@ -326,39 +346,26 @@ class Pipeline:
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key, target._mixed)
 
     def _hand_over(self, data: Any, paths: list[leaves.Path], batch: Batch) -> Any:
-        target = batch.target
-        if isinstance(target, Target):
-            weight, soft, index = (
-                None if part is None else part.to(target.device, non_blocking=True)
-                for part in (batch.weight, batch.soft, batch.index)
-            )
-            read = weight is not None or soft is not None or self.weighing.late
-            key = self.readers.ticket(self.key) if read and self.returns == "same" else self.key
-            made = Target(target.plain, weight, soft, index, key, target._mixed)
-            batch = Batch(batch.inputs, made, weight, soft, index)
-        elif batch.weight is not None and self.returns != "batch":
-            raise TypeError(
-                "the batch has weights, but no target tensor to carry them; name it with target='key', target=1 or "
-                'target=lambda batch: ..., or take them from a Batch: returns="batch"'
-            )
-        if self.returns == "batch":
-            return batch
-        result = data
-        for path in paths[1:]:  # further labels of the same samples, with the same weights
-            other = leaves.get(result, path)
-            if isinstance(other, Target) and batch.weight is not None:
-                weight = batch.weight.to(other.device, non_blocking=True)
-                result = leaves.put(result, path, Target(other.plain, weight, other._soft, other.index, self.key))
-        return leaves.put(result, paths[0], batch.target) if paths else result
+        """What the user gets: the structure that came, or the `Batch`."""
+        read = batch.weight is not None or batch.soft is not None or self.weighing.late
+        key = self.readers.ticket(self.key) if read and self._carries(batch) else self.key
+        batch = on_target(batch, key)
+        return batch if self.returns == "batch" else in_structure(data, paths, batch, self.key)
+
+    def _carries(self, batch: Batch) -> bool:
+        """Whether what stages made travels in a `Target`, which somebody has to read."""
+        return self.returns == "same" and isinstance(batch.target, Target)
 
     # --- what is counted and reported --------------------------------------------------------------------------------
 
-    def _count(self, batch: Batch, length: int, augmented: int) -> None:
+    def _count(self, batch: Batch, length: int, augmented: int, lifted: int) -> None:
         self.counts["batches"] += 1
         self.counts["samples"] += length
         self.counts["augmented"] += augmented if self.steps else 0
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         self.readers.look()
+        if self.lifts:
+            self._count_lifted(lifted)
 
     def was_read(self) -> None:
         """Somebody read a weight or soft label of one of the targets; where they come with the loss, they are none."""
@@ -401,29 +408,19 @@ class Pipeline:
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
-        counts = {**self.counts, "fallbacks": self.weighing.fallbacks()}
-        figures: dict[str, Any] = {"epoch": max(self.epochs.epoch, 0), **counts, "seconds": self.seconds}
-        for name in ("reweight", "coreset"):
-            own = getattr(getattr(self, name), "stats", None)
-            if own is not None:
-                figures[name] = own()
-        return figures
+        counted = {"epoch": max(self.epochs.epoch, 0), **self.counts, "seconds": self.seconds}
+        return report.figures(counted, self.weighing, self.coreset)
 
     def explain(self) -> str:
-        """A table: every stage in order, where it runs, and why; below a plan's stages its segments and backends."""
-        device = str(self.resolve_device())
-        rows = [("stage", "runs", "why")]
-        if self.fetching is not None:
-            rows.append(self.fetching)
-        if self.coreset is not None:
-            own = getattr(self.coreset, "explain", None)
-            drawn = (f"coreset: {name_of(self.coreset)}", "sampler", "only selected samples are drawn")
-            rows += [drawn] if own is None else own()
-        rows += [*self.augmenting.explain(device), *self.weighing.explain(device)]
-        if self.steps:
-            rows.insert(1, ("augments", "every batch", "at random; evaluate with a loader without lift= and augment="))
-        table = words_table(rows)
-        return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"
+        """A table of the stages, see `report.table`."""
+        return report.table(
+            str(self.resolve_device()),
+            self.augmenting,
+            self.weighing,
+            coreset=self.coreset,
+            lifted=self.lifted,
+            fetching=self.fetching,
+        )
 
     def state_dict(self, record: bool = True) -> dict[str, Any]:
         """The seed and the states of the stages, as tensors and plain values; record: with dataset-sized records."""

@@ -82,18 +82,18 @@ def is_label(data: Any, path: leaves.Path) -> bool:
 
 
 def find_places(
-    data: Any, pictures: Sequence[leaves.Path], known: Sequence[leaves.Path], images: Tensor, looked: dict[Any, bool]
+    data: Any, pictures: Sequence[leaves.Path], known: Sequence[leaves.Path], images: Tensor, seen: dict[Any, bool]
 ) -> dict[leaves.Path, Place]:
     """Everything in a batch that may lie in its images (B, C, H, W).
 
     pictures: where the images are. known: parts that are no places, since the user said so (``still=``, ``target=``).
-    looked: what was seen in leaves on an accelerator, which are looked at once and not in every batch.
+    seen: what was found of leaves on an accelerator, whose values are read once and not in every batch.
     """
     found = {}
     for path, leaf in _grouped(data, (), len(images)):
         if leaves.starts_with(path, pictures) or leaves.starts_with(path, known):
             continue
-        place = _place(data, path, leaf, images, looked)
+        place = _place(data, path, leaf, images, seen)
         if place is not None:
             found[path] = place
     return found
@@ -145,7 +145,7 @@ def _are_numbers(part: Any) -> bool:
     return len(part) > 0 and all(isinstance(one, (bool, int, float)) for one in part)
 
 
-def _place(data: Any, path: leaves.Path, leaf: Any, images: Tensor, looked: dict[Any, bool]) -> Place | None:
+def _place(data: Any, path: leaves.Path, leaf: Any, images: Tensor, seen: dict[Any, bool]) -> Place | None:
     """What a leaf may be in the images; None: nothing there."""
     kind = next((base.__name__ for base in type(leaf).__mro__ if "tv_tensors" in base.__module__), "")
     if kind in _TV_PLACES:
@@ -164,11 +164,11 @@ def _place(data: Any, path: leaves.Path, leaf: Any, images: Tensor, looked: dict
     if leaf.is_nested:
         named = not _PLACES.isdisjoint(set().union(*words))
         return Place("boxes or keypoints (a nested tensor)") if leaf.ndim >= 3 or named else None
-    return _numbers(path, leaf, words, images, looked, leaves.in_samples(data, path))
+    return _numbers(path, leaf, words, images, seen, leaves.in_samples(data, path))
 
 
 def _numbers(
-    path: leaves.Path, leaf: Tensor, words: list[set[str]], images: Tensor, looked: dict[Any, bool], of_sample: bool
+    path: leaves.Path, leaf: Tensor, words: list[set[str]], images: Tensor, seen: dict[Any, bool], of_sample: bool
 ) -> Place | None:
     """What a tensor may be in the images. words: of the names on its path. of_sample: it has no batch dimension."""
     shown = f"{str(leaf.dtype)[6:]} {tuple(leaf.shape)}"
@@ -193,9 +193,9 @@ def _numbers(
     if leaf.device.type == "cpu":
         may_be = _may_be_coordinates(leaf, each[0], images)
     else:
-        may_be = looked.get((path, leaf.shape[1:]))  # type: ignore[assignment]
+        may_be = seen.get((path, leaf.shape[1:]))  # type: ignore[assignment]
         if may_be is None:
-            may_be = looked[path, leaf.shape[1:]] = _may_be_coordinates(leaf, each[0], images)
+            may_be = seen[path, leaf.shape[1:]] = _may_be_coordinates(leaf, each[0], images)
     return Place(f"{each[0]} numbers a sample, {shown}, which may be boxes or keypoints,") if may_be else None
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from .._base.labels import label_column
 from .._base.protocols import refuse_other
 from .._base.ranks import here
 from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
@@ -158,21 +156,3 @@ def name_of(stage: Any) -> str:
 def rows_not_finite(view: Tensor) -> list[int]:
     """Rows of (B, ...) that hold NaN or Inf."""
     return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()
-
-
-def classes_of(dataset: Any, target: leaves.Targets = None) -> int | None:
-    """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets.
-
-    target: which of its tensors are the labels, as for `DataLoader`.
-    """
-    for _ in range(8):
-        classes, number = getattr(dataset, "classes", None), getattr(dataset, "num_classes", None)
-        if isinstance(classes, Sized) and not isinstance(classes, (str, bytes)):
-            return len(classes) or None
-        if isinstance(number, int):
-            return number
-        labels = label_column(dataset, target)
-        if labels is not None:
-            return int(labels.max()) + 1 or None
-        dataset = getattr(dataset, "dataset", None)
-    return None

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, default_collate
 
 from .. import draws
-from .._base import input_leaves, leaves, ranks, target_leaves
+from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
 from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
@@ -146,7 +146,7 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
         raise ValueError(
             f"fraction must be a float in (0, 0.5], got {fraction!r}; write split_validation(dataset, 0.1)"
         )
-    labels = in_worker(lambda: labels_of(dataset), dataset)
+    labels = in_worker(lambda: class_labels(dataset), dataset)
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     alone = [int(labels[rows[0]]) for rows in members if len(rows) < 2]
     if alone:
@@ -165,18 +165,12 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
     return Subset(dataset, kept.nonzero().flatten().tolist()), Subset(dataset, held.tolist())
 
 
-def labels_of(dataset: Any) -> Tensor:
-    """(n,) int64 class labels of a map-style dataset."""
-    if isinstance(dataset, Subset):
-        return labels_of(dataset.dataset)[torch.as_tensor(list(dataset.indices))]
-    known = getattr(dataset, "targets", getattr(dataset, "labels", None))
-    if known is None and isinstance(getattr(dataset, "tensors", None), tuple) and len(dataset.tensors) == 2:
-        known = dataset.tensors[1]
-    if getattr(dataset, "target_transform", None) is not None:
-        known = None  # what the samples have is something else
-    if known is not None and len(known) == len(dataset):
-        return class_of(torch.as_tensor(known))
-    return class_of(torch.cat([_collated(dataset, [row])[1] for row in range(len(dataset))]))
+def class_labels(dataset: Any) -> Tensor:
+    """(n,) int64 class labels of a map-style dataset: those that it keeps, else those of its samples."""
+    known = dataset_labels.labels_of(dataset)
+    return class_of(
+        torch.cat([_collated(dataset, [row])[1] for row in range(len(dataset))]) if known is None else known
+    )
 
 
 def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
