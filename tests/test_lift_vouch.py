@@ -19,6 +19,9 @@ from torchvision.transforms import v2
 import smartaug
 from smartaug.loading.row_samples import rows_of
 
+# most datasets here have no batch that can be lifted; the tests of the warning ask for it
+pytestmark = pytest.mark.filterwarnings("ignore:lift=True (had no effect|ran for only):smartaug.NoEffectWarning")
+
 COUNT, SIDE = 12, 8
 MIRROR = v2.RandomHorizontalFlip(1.0)
 
@@ -316,6 +319,62 @@ def test_boxes_in_later_samples():
             return self.transform(tv_tensors.Image(self.x[index]), extra)
 
     as_torch(functools.partial(Later, MIRROR))
+
+
+# --- batches that are not lifted -------------------------------------------------------------------------------------
+
+
+class Never(Plain):
+    """The first sample alone is what the transform gave."""
+
+    def __getitem__(self, index):
+        image = self.transform(self.x[index])
+        return (image if index == 0 else image + 0), index
+
+
+def test_a_pass_in_which_nothing_was_lifted_says_so():
+    loader = smartaug.DataLoader(Never(), 4, lift=True)
+    with pytest.warns(smartaug.NoEffectWarning, match=r"no effect on 3 batches.*write lift=False"):
+        list(loader)
+    list(loader)  # once
+    assert loader.stats()["lifted"] == 0
+    assert "not lifted" in loader.explain()
+    assert "24 of 24 samples so far" in loader.explain()
+
+
+@pytest.mark.parametrize("stage", [smartaug.RandAugment(), smartaug.PadCrop(2)])
+def test_augment_never_runs_in_two_units(stage):
+    """It runs before the lifted Normalize; a batch that was not lifted is normalised already."""
+    loader = smartaug.DataLoader(ByLabel(), 4, lift=True, augment=stage)
+    with pytest.raises(ValueError, match=rf"runs {type(stage).__name__} of augment= before.*Normalize.*lift=False"):
+        list(loader)
+    list(smartaug.DataLoader(Plain(), 4, lift=True, augment=stage))
+    list(smartaug.DataLoader(ByLabel(), 4, lift=True, augment=smartaug.Flip(1.0)))
+
+
+@pytest.mark.parametrize("kind", [Plain, Twice])
+def test_plain_passes_convert_and_normalise(kind):
+    """Without the lifted flip, but with the lifted conversion."""
+    loader = smartaug.DataLoader(kind(), 4, lift=True)
+    flipless = v2.Compose(fixed().transforms[1:])
+    with loader.plain():
+        (images, _), *_ = list(loader)
+    torch.testing.assert_close(images, torch.stack([flipless(image) for image in pixels()[:4]]))
+
+
+def test_whole_pipelines_in_a_worker_draw_by_seed_and_epoch():
+    """As the part that stays does, so that a resumed run repeats them."""
+
+    def passes(epoch, seed):
+        loader = smartaug.DataLoader(After(v2.RandomHorizontalFlip()), COUNT, lift=True, seed=3)
+        loader.set_epoch(epoch)
+        torch.manual_seed(seed)
+        return next(iter(loader))[0]
+
+    assert torch.equal(passes(0, 1), passes(0, 2))
+    assert not torch.equal(passes(0, 1), passes(1, 1))
+    flipped = (passes(0, 1) == passes(1, 1)).flatten(1).all(1)
+    assert 0 < flipped.sum() < COUNT  # each sample by a draw of its own
 
 
 # --- joint pipelines --------------------------------------------------------------------------------------------------

@@ -19,11 +19,12 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
-from ..warnings import NoEffectWarning, warn
+from ..warnings import warn
 from .augmenting import Augmented, Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .inputs import Inputs, check_mixed_alone, draws_shared, found_inputs, masks_at, refuse_others, repeated
 from .labelling import Labelling, no_tensor, stated_classes
+from .lifted_share import LiftedShare
 from .places import Place, Places, find_places, is_label
 from .readers import Readers
 from .selection import Selections
@@ -97,8 +98,10 @@ class Pipeline:
         self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
-        if self.lifts:
+        self.share: LiftedShare | None = None
+        if lifted is not None and self.lifts:
             self.counts["lifted"] = 0  # samples whose lifted transforms ran here
+            self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
         self.readers = Readers()
         self._views_warned = False
@@ -147,6 +150,8 @@ class Pipeline:
         """
         started, epoch = time.perf_counter(), progress.epoch
         rows_known = None if index is None else len(index)
+        if self.share is not None and unfinished is None:
+            self.share.refuse_other_units()
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
         inputs = found_inputs(data, self.settings, rows_known, augmented=bool(augmenting.steps))
         length = leaves.rows_of(inputs.given(data))
@@ -188,8 +193,9 @@ class Pipeline:
         self._count(batch, length, length if rows is None else len(rows))
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
-        if self.lifts:
-            self._count_lifted(length if unfinished is not None else 0)
+        if self.share is not None:
+            self.counts["lifted"] += length if unfinished is not None else 0
+            self.share.look(self.counts)
         self.seconds += time.perf_counter() - started
         return result
 
@@ -356,15 +362,11 @@ class Pipeline:
         """Whether a stage needs the outputs that `Loss` sees."""
         return self.weighing.late or bool(getattr(self.coreset, "observes", False))
 
-    def _count_lifted(self, samples: int) -> None:
-        self.counts["lifted"] += samples
-        if self.counts["batches"] == 20 and not self.counts["lifted"]:
-            warn(
-                "lift=True had no effect on 20 batches: each has samples whose image is not what the dataset's "
-                "transform returned (it was changed, cached, or not made by it), so the whole transform ran where "
-                "samples are loaded; write lift=False, or let every sample return the transform's result",
-                NoEffectWarning,
-            )
+    def pass_ended(self) -> None:
+        """A pass is over: say what had no effect in it."""
+        self.readers.look(ended=True)
+        if self.share is not None:
+            self.share.look(self.counts, ended=True)
 
     def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
         """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
@@ -409,6 +411,8 @@ class Pipeline:
         rows += [*self.augmenting.explain(device), *self.weighing.explain(device)]
         if self.steps:
             rows.insert(1, ("augments", "every batch", "at random; evaluate with a loader without lift= and augment="))
+        if self.share is not None:
+            rows += self.share.explain(self.counts)
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         table = "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
         return table if self.lifted is None or not self.lifted.steps else f"{self.lifted.explain()}\n\n{table}"
