@@ -71,7 +71,7 @@ def same(mine, theirs):
 def as_torch(make, epochs=1, batch_size=4, **keywords):
     """Assert that a lifting loader over ``make()`` gives what torch's loader gives; the loader."""
     loader = smartaug.DataLoader(make(), batch_size, lift=True, seed=0, **keywords)
-    own = {name: value for name, value in keywords.items() if name not in ("inputs", "target")}
+    own = {name: value for name, value in keywords.items() if name not in ("inputs", "target", "still")}
     torchs = TorchDataLoader(make(), batch_size, **own)
     for _ in range(epochs):
         for mine, theirs in zip(loader, torchs, strict=True):
@@ -186,12 +186,65 @@ class BatchCache(Plain):
         return self.cache.setdefault(tuple(indices), [self[index] for index in indices])
 
 
+class Buffer(Plain):
+    """Fills the same memory for every sample, as video decoders do."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.buffer = torch.empty(shape or (3, SIDE, SIDE), dtype=torch.uint8)
+
+    def __getitem__(self, index):
+        self.buffer.numpy()[...] = self.x[index].numpy()
+        return self.transform(self.buffer), index
+
+
+class BufferSeen(Buffer):
+    """What a finished image is made of must be what came, too."""
+
+    def __getitem__(self, index):
+        made, index = super().__getitem__(index)
+        self.buffer.zero_()
+        return (made + 0 if index == 6 else made), index
+
+
+class GreyBuffer(Plain):
+    """The same with arrays (H, W)."""
+
+    def __init__(self):
+        super().__init__(v1.Compose([v1.ToTensor(), v1.RandomHorizontalFlip(1.0)]))
+        self.buffer = np.empty((SIDE, SIDE), np.uint8)
+
+    def __getitem__(self, index):
+        self.buffer[...] = self.x[index][0].numpy()
+        return self.transform(self.buffer), index
+
+
+class InTwoPlaces(Plain):
+    def __getitem__(self, index):
+        image = self.transform(self.x[index])
+        return {"image": image, "same": [image], "label": index}
+
+
 class Flag(Plain):
     def __getitem__(self, index):
         return (self.transform(self.x[index]) if self.augment else floats(self.x[index])), index
 
 
-GATES = [ByLabel, BySource, Calm, Other, After, InPlace, AsArray, Statistic, BySize, Twice]
+GATES = [
+    ByLabel,
+    BySource,
+    Calm,
+    Other,
+    After,
+    InPlace,
+    AsArray,
+    Statistic,
+    BySize,
+    Twice,
+    Buffer,
+    BufferSeen,
+    GreyBuffer,
+]
 CACHES = [DictCache, SampleCache, LateCache, ArrayCache, BatchCache]
 
 
@@ -199,6 +252,11 @@ CACHES = [DictCache, SampleCache, LateCache, ArrayCache, BatchCache]
 @pytest.mark.parametrize("kind", [*GATES, *CACHES])
 def test_every_sample_is_what_torch_gives(kind):
     as_torch(kind, epochs=2)
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+def test_one_image_at_two_places_of_a_sample():
+    as_torch(InTwoPlaces, inputs="image", still="same")
 
 
 @pytest.mark.parametrize("kind", [ByLabel, Statistic])
@@ -518,6 +576,30 @@ def filled(samples):
 @pytest.mark.parametrize("collate", [mixes, mixes_some, erases_one, in_place_of_batch, halved, by_array, filled])
 def test_collate_functions_that_work_on_images_see_what_they_saw(collate):
     as_torch(Plain, collate_fn=collate)
+
+
+def of_the_batch_before(kept, samples):
+    images, labels = default_collate(samples)
+    kept.append(images)
+    return kept[-2] if len(kept) > 1 and len(kept[-2]) == len(images) else images, labels
+
+
+def test_a_batch_that_a_collate_function_keeps_is_what_torch_gives():
+    mine, theirs = [], []
+    loader = smartaug.DataLoader(Plain(), 4, lift=True, collate_fn=functools.partial(of_the_batch_before, mine))
+    torchs = TorchDataLoader(Plain(), 4, collate_fn=functools.partial(of_the_batch_before, theirs))
+    for a, b in zip(loader, torchs, strict=True):
+        same(a, b)
+    same(mine[-COUNT // 4 :], theirs)
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+def test_one_image_in_two_places_is_drawn_once():
+    def both(samples):
+        return default_collate([((image, image), label) for image, label in samples])
+
+    for (one, other), _ in smartaug.DataLoader(Plain(v2.RandomHorizontalFlip()), 4, lift=True, collate_fn=both):
+        assert torch.equal(one, other)
 
 
 def test_collate_functions_in_workers():
