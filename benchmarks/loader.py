@@ -108,7 +108,7 @@ def compared(
 
 
 def contestants(dataset: Any, batch_size: int, workers: int, around: Any | None = None) -> dict[str, Callable[[], Any]]:
-    """The data set's own pipeline through torch's loader, and lifted; around: the same as an `AugmentedDataset`."""
+    """The dataset's own pipeline through torch's loader, and lifted; around: the same as an `AugmentedDataset`."""
     shared: dict[str, Any] = {"batch_size": batch_size, "shuffle": True}
     several = {**shared, "num_workers": workers, "persistent_workers": workers > 0}
     made = {
