@@ -12,7 +12,7 @@ Each library has a module or folder of its own here, imported when a pipeline ho
 | `steps`, `registry` | what becomes of one transform; which library knows it |
 | `worker_transform` | what stays of a pipeline in the workers |
 | `keyed_draws` | what runs in the workers draws by seed, epoch and sample |
-| `torchvision`, `albumentations`, `timm`, `kornia` | one library each: containers, and the table of all its transforms |
+| `torchvision`, `albumentations`, `timm`, `kornia` | one library each: containers, table of all its transforms |
 | `noise` | operations that `augment` does not have and several libraries do |
 
 How to write a translator for another library stands at the beginning of `steps.py`; in Python:
