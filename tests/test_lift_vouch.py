@@ -19,6 +19,9 @@ from torchvision.transforms import v2
 import smartaug
 from smartaug.loading.row_samples import rows_of
 
+# most datasets here have no batch that can be lifted; the tests of the warning ask for it
+pytestmark = pytest.mark.filterwarnings("ignore:lift=True (had no effect|ran for only):smartaug.NoEffectWarning")
+
 COUNT, SIDE = 12, 8
 MIRROR = v2.RandomHorizontalFlip(1.0)
 
@@ -183,12 +186,65 @@ class BatchCache(Plain):
         return self.cache.setdefault(tuple(indices), [self[index] for index in indices])
 
 
+class Buffer(Plain):
+    """Fills the same memory for every sample, as video decoders do."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.buffer = torch.empty(shape or (3, SIDE, SIDE), dtype=torch.uint8)
+
+    def __getitem__(self, index):
+        self.buffer.numpy()[...] = self.x[index].numpy()
+        return self.transform(self.buffer), index
+
+
+class BufferSeen(Buffer):
+    """What a finished image is made of must be what came, too."""
+
+    def __getitem__(self, index):
+        made, index = super().__getitem__(index)
+        self.buffer.zero_()
+        return (made + 0 if index == 6 else made), index
+
+
+class GreyBuffer(Plain):
+    """The same with arrays (H, W)."""
+
+    def __init__(self):
+        super().__init__(v1.Compose([v1.ToTensor(), v1.RandomHorizontalFlip(1.0)]))
+        self.buffer = np.empty((SIDE, SIDE), np.uint8)
+
+    def __getitem__(self, index):
+        self.buffer[...] = self.x[index][0].numpy()
+        return self.transform(self.buffer), index
+
+
+class InTwoPlaces(Plain):
+    def __getitem__(self, index):
+        image = self.transform(self.x[index])
+        return {"image": image, "same": [image], "label": index}
+
+
 class Flag(Plain):
     def __getitem__(self, index):
         return (self.transform(self.x[index]) if self.augment else floats(self.x[index])), index
 
 
-GATES = [ByLabel, BySource, Calm, Other, After, InPlace, AsArray, Statistic, BySize, Twice]
+GATES = [
+    ByLabel,
+    BySource,
+    Calm,
+    Other,
+    After,
+    InPlace,
+    AsArray,
+    Statistic,
+    BySize,
+    Twice,
+    Buffer,
+    BufferSeen,
+    GreyBuffer,
+]
 CACHES = [DictCache, SampleCache, LateCache, ArrayCache, BatchCache]
 
 
@@ -196,6 +252,11 @@ CACHES = [DictCache, SampleCache, LateCache, ArrayCache, BatchCache]
 @pytest.mark.parametrize("kind", [*GATES, *CACHES])
 def test_every_sample_is_what_torch_gives(kind):
     as_torch(kind, epochs=2)
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+def test_one_image_at_two_places_of_a_sample():
+    as_torch(InTwoPlaces, inputs="image", still="same")
 
 
 @pytest.mark.parametrize("kind", [ByLabel, Statistic])
@@ -316,6 +377,62 @@ def test_boxes_in_later_samples():
             return self.transform(tv_tensors.Image(self.x[index]), extra)
 
     as_torch(functools.partial(Later, MIRROR))
+
+
+# --- batches that are not lifted -------------------------------------------------------------------------------------
+
+
+class Never(Plain):
+    """The first sample alone is what the transform gave."""
+
+    def __getitem__(self, index):
+        image = self.transform(self.x[index])
+        return (image if index == 0 else image + 0), index
+
+
+def test_a_pass_in_which_nothing_was_lifted_says_so():
+    loader = smartaug.DataLoader(Never(), 4, lift=True)
+    with pytest.warns(smartaug.NoEffectWarning, match=r"no effect on 3 batches.*write lift=False"):
+        list(loader)
+    list(loader)  # once
+    assert loader.stats()["lifted"] == 0
+    assert "not lifted" in loader.explain()
+    assert "24 of 24 samples so far" in loader.explain()
+
+
+@pytest.mark.parametrize("stage", [smartaug.RandAugment(), smartaug.PadCrop(2)])
+def test_augment_never_runs_in_two_units(stage):
+    """It runs before the lifted Normalize; a batch that was not lifted is normalised already."""
+    loader = smartaug.DataLoader(ByLabel(), 4, lift=True, augment=stage)
+    with pytest.raises(ValueError, match=rf"runs {type(stage).__name__} of augment= before.*Normalize.*lift=False"):
+        list(loader)
+    list(smartaug.DataLoader(Plain(), 4, lift=True, augment=stage))
+    list(smartaug.DataLoader(ByLabel(), 4, lift=True, augment=smartaug.Flip(1.0)))
+
+
+@pytest.mark.parametrize("kind", [Plain, Twice])
+def test_plain_passes_convert_and_normalise(kind):
+    """Without the lifted flip, but with the lifted conversion."""
+    loader = smartaug.DataLoader(kind(), 4, lift=True)
+    flipless = v2.Compose(fixed().transforms[1:])
+    with loader.plain():
+        (images, _), *_ = list(loader)
+    torch.testing.assert_close(images, torch.stack([flipless(image) for image in pixels()[:4]]))
+
+
+def test_whole_pipelines_in_a_worker_draw_by_seed_and_epoch():
+    """As the part that stays does, so that a resumed run repeats them."""
+
+    def passes(epoch, seed):
+        loader = smartaug.DataLoader(After(v2.RandomHorizontalFlip()), COUNT, lift=True, seed=3)
+        loader.set_epoch(epoch)
+        torch.manual_seed(seed)
+        return next(iter(loader))[0]
+
+    assert torch.equal(passes(0, 1), passes(0, 2))
+    assert not torch.equal(passes(0, 1), passes(1, 1))
+    flipped = (passes(0, 1) == passes(1, 1)).flatten(1).all(1)
+    assert 0 < flipped.sum() < COUNT  # each sample by a draw of its own
 
 
 # --- joint pipelines --------------------------------------------------------------------------------------------------
@@ -459,6 +576,30 @@ def filled(samples):
 @pytest.mark.parametrize("collate", [mixes, mixes_some, erases_one, in_place_of_batch, halved, by_array, filled])
 def test_collate_functions_that_work_on_images_see_what_they_saw(collate):
     as_torch(Plain, collate_fn=collate)
+
+
+def of_the_batch_before(kept, samples):
+    images, labels = default_collate(samples)
+    kept.append(images)
+    return kept[-2] if len(kept) > 1 and len(kept[-2]) == len(images) else images, labels
+
+
+def test_a_batch_that_a_collate_function_keeps_is_what_torch_gives():
+    mine, theirs = [], []
+    loader = smartaug.DataLoader(Plain(), 4, lift=True, collate_fn=functools.partial(of_the_batch_before, mine))
+    torchs = TorchDataLoader(Plain(), 4, collate_fn=functools.partial(of_the_batch_before, theirs))
+    for a, b in zip(loader, torchs, strict=True):
+        same(a, b)
+    same(mine[-COUNT // 4 :], theirs)
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+def test_one_image_in_two_places_is_drawn_once():
+    def both(samples):
+        return default_collate([((image, image), label) for image, label in samples])
+
+    for (one, other), _ in smartaug.DataLoader(Plain(v2.RandomHorizontalFlip()), 4, lift=True, collate_fn=both):
+        assert torch.equal(one, other)
 
 
 def test_collate_functions_in_workers():

@@ -39,6 +39,7 @@ _local = threading.local()
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 _make = torch.Tensor._make_subclass
 _LEAVES = {Tensor, int, float, str}  # the commonest parts of samples that hold nothing
+_CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # what may change, or hold what may, after the transform was called
 _LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _finishes = itertools.count()  # a number is taken whenever an image is finished, in any thread
 
@@ -193,7 +194,7 @@ class DeferredTransform:
             image = self.head(given[0])  # the common case by a shorter way: nothing but an image
             if type(image) is Tensor and image.dtype in _LIFTABLE and image.dim() == 3:
                 deferred: DeferredImage = _make(DeferredImage, _EMPTY)
-                deferred._call = call = Call(self, given)
+                deferred._call = call = Call(self, _kept(given))
                 deferred._made = image
                 if self.noted is not None:
                     self.noted.append(call)
@@ -208,7 +209,7 @@ class DeferredTransform:
         refused = _refused(made, places)
         if refused is not None:
             return self._instead(refused, given, named)
-        call = Call(self, given, named)
+        call = Call(self, _kept(given), {name: _copied(value) for name, value in named.items()})
         if self.noted is not None:
             self.noted.append(call)
         for path, is_mask in places:
@@ -251,6 +252,21 @@ class DeferredAlbumentations(DeferredTransform):
         head: Any = self.head
         for part in (self.original, head):
             part.set_random_state(random_generator, py_random)
+
+
+def _kept(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    return given if len(given) == 1 and not isinstance(given[0], _CHANGING) else tuple(map(_copied, given))
+
+
+def _copied(part: Any) -> Any:
+    """``part`` with copies of its tensors and arrays: datasets may use their memory for the next sample."""
+    if isinstance(part, Tensor):
+        return part.clone()
+    if isinstance(part, np.ndarray):
+        return part.copy()
+    if type(part) in (tuple, list):
+        return type(part)(map(_copied, part))
+    return {key: _copied(value) for key, value in part.items()} if type(part) is dict else part
 
 
 def _refused(made: Any, places: Sequence[tuple[leaves.Path, bool]]) -> str | None:
@@ -306,6 +322,7 @@ class Collecting:
     """The collating of one batch: which deferred images its samples hold, and the batches made of them."""
 
     def __init__(self, samples: Any, may_hold: bool) -> None:
+        self._streams = may_hold
         self.sample_of: dict[int, int] = {}  # id of a deferred image, to the number of its sample
         self.batches: list[DeferredBatch] = []
         self._images: list[DeferredImage] = []  # keeps the ids valid
@@ -315,6 +332,8 @@ class Collecting:
             held = sys.getrefcount(listed[number]) > _ALONE  # before the call below holds it, too
             found_in(listed[number], held, found)
             for image, kept in found:
+                if type(image) is not DeferredImage:
+                    continue  # the sample holds it twice, and it was just finished
                 if (kept and not may_hold) or image._used or image._call.finished:
                     finish(image)  # the dataset keeps it, so it must go on being what the dataset would have
                 else:
@@ -323,30 +342,40 @@ class Collecting:
             found.clear()
         self._finishes = next(_finishes)
 
-    def settle(self, batch: Any) -> tuple[Unfinished | None, list[int] | None]:
-        """Put pixels into the collated ``batch``: what is unfinished in it, and the sample of each row where known.
+    def settle(self, batch: Any) -> tuple[Any, Unfinished | None, list[int] | None]:
+        """The collated ``batch`` with pixels, what is unfinished in it, and the sample of each row where known.
 
+        What the user's code keeps of a deferred batch stays deferred: its pixels are put in its place, not into it.
         One deferred image that anybody touched finishes all: images and masks of a sample belong together.
         """
         left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
         stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
         arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
-        if self._touched() or len(stacks) < len(left) or not arrived:
+        if self._touched() or len(stacks) < len(left) or not arrived or self._repeats():
             _finish_all(self.batches)
             _finish_all([leaf for _, leaf in left])
-            return None, None
+            return batch, None, None
         if not stacks:
-            return None, None
+            return batch, None, None
         numbers = [list(map(self.sample_of.__getitem__, map(id, stack._rows))) for _, stack in stacks]
         masks = {path for path, stack in stacks if stack._rows[0]._is_mask}
-        for stack in {id(stack): stack for _, stack in stacks}.values():
+        for path, stack in stacks:
             for image in stack._rows:
                 image._used = True
-            _become(stack, stack._made)
+            batch = leaves.put(batch, path, stack._made)
         unfinished = Unfinished(
             tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
         )
-        return unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
+        return batch, unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
+
+    def _repeats(self) -> bool:
+        """Whether an image is in two stacks, or twice in one of a stream: it would be drawn for twice, by other draws.
+
+        Elsewhere the rows of one stack draw by their samples' index, so that equal rows stay equal.
+        """
+        stacks = [list(map(id, made._rows)) for made in self.batches]
+        rows = [row for stack in stacks for row in (stack if self._streams else set(stack))]
+        return len(set(rows)) < len(rows)
 
     def _touched(self) -> bool:
         """Whether an image of the samples was finished since they came."""

@@ -1,9 +1,11 @@
-"""Random transforms that stay in the worker draw by (seed, epoch, sample), so that a resumed epoch repeats them.
+"""Random transforms that run in the worker draw by (seed, epoch, sample), so that a resumed epoch repeats them.
 
-What: for each call of what stays per sample, the global generators and those that its transforms hold are set, and put
-back afterwards. When: under `smartaug.DataLoader`, whose indices say seed and epoch; elsewhere nothing is set. Cost:
-about 0.07 ms a call where a transform may draw, else nothing. A dataset that calls its transform once a sample gets a
-draw for each sample; what is called otherwise gets one for each call, which repeats where the batch does.
+What: for each call of what stays per sample, or of a whole pipeline where its lifted part cannot run on the batch, the
+global generators and those that its transforms hold are set, and put back afterwards. When: under
+`smartaug.DataLoader`, whose indices say seed and epoch; elsewhere nothing is set. Cost: about 0.07 ms a call where a
+transform may draw, else nothing. A dataset that calls its transform once a sample gets a draw for each sample; what is
+called otherwise (also a whole pipeline that runs while a batch is collated) gets one for each call, in the order of the
+calls, which repeats where the batch does.
 """
 
 from __future__ import annotations

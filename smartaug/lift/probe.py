@@ -78,7 +78,7 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
         return FirstSample(f"{name} did not call it for its first sample")
     found = found_in(sample)
     if any(kept for _, kept in found):
-        for image, _ in found:
+        for image in {id(image): image for image, _ in found}.values():
             finish(image)
         return FirstSample(f"{name} keeps what it gives (a cache), which lifted transforms would have to leave alone")
     images = [image for image, _ in found if not image._is_mask]

@@ -27,7 +27,7 @@ class AsTensor:
     def __call__(self, image: Any) -> Any:
         """The image as a tensor (C, H, W)."""
         if isinstance(image, Tensor):
-            return image
+            return image.clone()  # the dataset may use the memory for its next sample
         mode = getattr(image, "mode", None)
         if mode is not None:
             if self.only is not None:
@@ -45,7 +45,9 @@ class AsTensor:
             image = np.array(image)
         elif not isinstance(image, np.ndarray):
             raise TypeError(f"lift needs an image (PIL, array or tensor) here, got {type(image).__name__}")
-        given = torch.from_numpy(image.copy() if not image.flags.writeable else np.ascontiguousarray(image))
+        elif image.ndim < 3 or image.shape[2] == 1 or not image.flags.writeable:  # not copied below
+            image = image.copy()
+        given = torch.from_numpy(np.ascontiguousarray(image))
         return given[None] if given.ndim == 2 else given.permute(2, 0, 1).contiguous()
 
     def __repr__(self) -> str:

@@ -154,7 +154,7 @@ class Collate:
         else:
             with collecting(samples, may_hold=streams()) as collected:
                 data = self._collated(samples)
-                unfinished, rows = collected.settle(data)
+                data, unfinished, rows = collected.settle(data)
         if source is None:
             return data
         return Pending(data, self._by_row(source, samples, data, rows), self._key, unfinished)

@@ -36,7 +36,7 @@ class BatchIterator:
         except StopIteration:
             if (position := self._at()) is not None:
                 position.ended = True
-            self._pipeline.readers.look(ended=True)
+            self._pipeline.pass_ended()
             raise
         except Exception:  # a worker's error: its batch is gone, the pass goes on
             self._count()

@@ -79,7 +79,7 @@ def _collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | No
     try:
         samples = [first(dataset, number) for number in range(min(2, len(dataset)))]
         with collecting(samples, may_hold=False) as collected, forked():
-            unfinished, _ = collected.settle(collate_fn(samples))
+            _, unfinished, _ = collected.settle(collate_fn(samples))
     except Exception as error:  # of the user's code
         return f"the collate function cannot take what the dataset then gives ({type(error).__name__}: {error})"
     if unfinished is not None or not samples:

@@ -48,7 +48,7 @@ def plain_batches(loader: DataLoader, preparing: Pipeline, epoch: int) -> Iterat
         multiprocessing_context=loader.multiprocessing_context,
         generator=torch.Generator(),
     ):
-        yield preparing.run(pending.data, pending.source.index, progress)
+        yield preparing.run(pending.data, pending.source.index, progress, unfinished=pending.unfinished)
 
 
 def plain_length(loader: DataLoader) -> int:

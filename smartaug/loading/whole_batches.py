@@ -1,16 +1,16 @@
-"""Fetches whole batches from data sets that keep their samples in arrays.
+"""Fetches whole batches from datasets that keep their samples in arrays.
 
 What: where a sample needs no work of its own, a batch is one indexing operation on the storage instead of one fetch and
 one collate per sample. Values, dtypes, label transforms and errors are those of the sample-by-sample path, which is
 taken whenever anything is out of the ordinary: a negative or missing index, a changed transform, another storage.
 When: ``lift=True``, torch's own collate function, and storage in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
-USPS, SVHN and STL10 whose transform is only "to uint8 tensor", `TensorDataset`, Hugging Face data sets in NumPy or
+USPS, SVHN and STL10 whose transform is only "to uint8 tensor", `TensorDataset`, Hugging Face datasets in NumPy or
 torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. A subclass with a ``__getitem__`` of its
 own is never passed by. Without ``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user
 passed, and nothing may be hung on it. Cost: one gather per batch and array; worker processes cost more than they save.
 
-How: torch's fetcher prefers a data set's ``__getitems__`` where there is one. A `BatchFetch` is hung on the loader's
-own shallow copy of the data set under that name, so it survives every rebuild that keeps data set and collate function
+How: torch's fetcher prefers a dataset's ``__getitems__`` where there is one. A `BatchFetch` is hung on the loader's
+own shallow copy of the dataset under that name, so it survives every rebuild that keeps dataset and collate function
 (Accelerate, Lightning, Fabric), copies and pickling. It gives a `Fetched` only to a fetcher whose collate function
 takes one; everybody else who asks gets a list of samples, as torch's contract has it.
 """
@@ -55,9 +55,9 @@ Columns = dict[Any, Column]  # by name, or by position from 0 where the batch is
 
 
 class BatchFetch:
-    """What stands for ``__getitems__`` on the loader's copy of a data set.
+    """What stands for ``__getitems__`` on the loader's copy of a dataset.
 
-    It looks at the data set at each call, so changes to it (another transform, other arrays) are seen.
+    It looks at the dataset at each call, so changes to it (another transform, other arrays) are seen.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -100,7 +100,7 @@ def hinders(dataset: Any) -> str | None:
 
 
 def storages(dataset: Any) -> list[Any]:
-    """The data sets that hold the samples of ``dataset``, in order."""
+    """The datasets that hold the samples of ``dataset``, in order."""
     if _plain_subset(dataset):
         return storages(dataset.dataset)
     if _plain_concatenation(dataset):
@@ -142,7 +142,7 @@ def _defers(dataset: Any) -> bool:
 
 
 def _joined(dataset: Any, rows: list[int]) -> Columns | None:
-    """The rows of a `ConcatDataset`, read from each data set in it and put back into their order."""
+    """The rows of a `ConcatDataset`, read from each dataset in it and put back into their order."""
     ends = np.asarray(dataset.cumulative_sizes)
     holder = np.searchsorted(ends, rows, side="right")
     places = [np.flatnonzero(holder == part) for part in range(len(ends))]
@@ -231,7 +231,7 @@ def _plain_concatenation(dataset: Any) -> bool:
 
 
 class _Reader(NamedTuple):
-    """hinders: why this data set cannot be read whole, or None. read: rows, all in range, to the columns of a batch."""
+    """hinders: why this dataset cannot be read whole, or None. read: rows, all in range, to the columns of a batch."""
 
     hinders: Callable[[Any], str | None]
     read: Callable[[Any, list[int]], Columns | None]
@@ -239,7 +239,7 @@ class _Reader(NamedTuple):
 
 
 def _reader(dataset: Any) -> _Reader | None:
-    """The reader of the class whose ``__getitem__`` this data set has; torchvision need not be imported for it."""
+    """The reader of the class whose ``__getitem__`` this dataset has; torchvision need not be imported for it."""
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if definer is None or getattr(vars(definer)["__getitem__"], "__module__", None) != definer.__module__:
         return None

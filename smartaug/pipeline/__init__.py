@@ -9,6 +9,7 @@
 | `places` | what else lies in the pictures, and is refused where it would not move with them |
 | `augmenting` | the augmenting half |
 | `weighing` | the reweighting half |
+| `lifted_share` | how many samples were lifted, and what is said where (nearly) none were |
 | `readers` | whether anybody reads the weights and soft labels |
 | `criterion_arguments` | which of a criterion's arguments are the output and the target |
 | `selection` | which samples a coreset selects in an epoch |

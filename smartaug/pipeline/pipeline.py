@@ -19,7 +19,7 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
-from ..warnings import NoEffectWarning, warn
+from ..warnings import warn
 from . import report
 from .augmenting import Augmented, Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
@@ -35,6 +35,7 @@ from .inputs import (
     repeated,
 )
 from .labelling import Labelling, no_tensor, stated_classes
+from .lifted_share import LiftedShare
 from .places import Place, Places, find_places, is_label
 from .readers import Readers
 from .selection import Selections
@@ -108,8 +109,10 @@ class Pipeline:
         self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
-        if self.lifts:
+        self.share: LiftedShare | None = None
+        if lifted is not None and self.lifts:
             self.counts["lifted"] = 0  # samples whose lifted transforms ran here
+            self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
         self.readers = Readers()
         self._views_warned = False
@@ -157,6 +160,8 @@ class Pipeline:
         unfinished: where lifted transforms have still to run; None: the samples went through all of them.
         """
         started, epoch = time.perf_counter(), progress.epoch
+        if self.share is not None and unfinished is None:
+            self.share.refuse_other_units()
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
         inputs = found_inputs(
             data, self.settings, None if index is None else len(index), augmented=bool(augmenting.steps)
@@ -364,8 +369,9 @@ class Pipeline:
         self.counts["augmented"] += augmented if self.steps else 0
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         self.readers.look()
-        if self.lifts:
-            self._count_lifted(lifted)
+        if self.share is not None:
+            self.counts["lifted"] += lifted
+            self.share.look(self.counts)
 
     def was_read(self) -> None:
         """Somebody read a weight or soft label of one of the targets; where they come with the loss, they are none."""
@@ -376,15 +382,11 @@ class Pipeline:
         """Whether a stage needs the outputs that `Loss` sees."""
         return self.weighing.late or bool(getattr(self.coreset, "observes", False))
 
-    def _count_lifted(self, samples: int) -> None:
-        self.counts["lifted"] += samples
-        if self.counts["batches"] == 20 and not self.counts["lifted"]:
-            warn(
-                "lift=True had no effect on 20 batches: each has samples whose image is not what the dataset's "
-                "transform returned (it was changed, cached, or not made by it), so the whole transform ran where "
-                "samples are loaded; write lift=False, or let every sample return the transform's result",
-                NoEffectWarning,
-            )
+    def pass_ended(self) -> None:
+        """A pass is over: say what had no effect in it."""
+        self.readers.look(ended=True)
+        if self.share is not None:
+            self.share.look(self.counts, ended=True)
 
     def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
         """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
@@ -413,6 +415,7 @@ class Pipeline:
 
     def explain(self) -> str:
         """A table of the stages, see `report.table`."""
+        more = [] if self.share is None else self.share.explain(self.counts)
         return report.table(
             str(self.resolve_device()),
             self.augmenting,
@@ -420,6 +423,7 @@ class Pipeline:
             coreset=self.coreset,
             lifted=self.lifted,
             fetching=self.fetching,
+            more=more,
         )
 
     def state_dict(self, record: bool = True) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def preparing(pipeline: Pipeline) -> Pipeline:
     twin.augmenting = Augmenting(_plain(pipeline.steps), [], pipeline.seed, pipeline.augmenting.names)
     twin.steps = twin.augmenting.steps
     twin.augmenting_finished = Augmenting(_plain(pipeline.augmenting_finished.steps), [], pipeline.seed)
-    twin.reweight = twin.coreset = twin.weight_of = twin.selections = None
+    twin.reweight = twin.coreset = twin.weight_of = twin.selections = twin.share = None
     twin.weighing, twin.epochs, twin.counts = Weighing(None), EpochCounter(), dict.fromkeys(pipeline.counts, 0)
     return twin
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._base.text_tables import words_table
@@ -30,10 +30,11 @@ def table(
     coreset: Any = None,
     lifted: Lifted | None = None,
     fetching: tuple[str, str, str] | None = None,
+    more: Sequence[tuple[str, str, str]] = (),
 ) -> str:
     """Every stage in order, where it runs, and why; below a plan's stages its segments and backends.
 
-    fetching: a row on how samples are fetched.
+    fetching: a row on how samples are fetched. more: rows for the end.
     """
     rows = [("stage", "runs", "why")]
     if fetching is not None:
@@ -45,5 +46,5 @@ def table(
     rows += [*augmenting.explain(device), *weighing.explain(device)]
     if augmenting.steps:
         rows.insert(1, ("augments", "every batch", "at random; evaluate with a loader without lift= and augment="))
-    text = words_table(rows)
+    text = words_table([*rows, *more])
     return text if lifted is None or not lifted.steps else f"{lifted.explain()}\n\n{text}"

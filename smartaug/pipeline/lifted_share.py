@@ -1,0 +1,81 @@
+"""Which share of the samples had their lifted transforms run on the batch; the others went through all of them before.
+
+A batch is lifted only where each image in it is what the dataset's transform returned. In other batches the user's
+whole pipeline ran where samples are loaded, and only ``augment=`` is left for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..augment import CutMix, Flip, MixUp, Normalize
+from ..warnings import NoEffectWarning, warn
+from .stages import behind, flattened, listed, name_of
+
+_BATCHES = 20  # after so many without a lifted one it is said; at the end of a pass after any number
+_FEW = 0.05  # share of lifted samples that is as good as none
+_ANY_UNITS = (Flip, MixUp, CutMix)  # they give the same before Normalize and after it
+_NOT_LIFTED = (
+    "samples whose image is not what the dataset's transform returned (it was changed, cached, or not made by it)"
+)
+
+
+class LiftedShare:
+    """Counts for one pipeline, and what is to be said of them.
+
+    lifted: what was taken out of the dataset, a `Lifted`; augment: the loader's ``augment=``.
+    """
+
+    def __init__(self, lifted: Any, augment: Any) -> None:
+        self._early = _before_normalize(lifted.augment, augment)
+        self._said = False
+
+    def refuse_other_units(self) -> None:
+        """Raise ValueError, for a batch that is not lifted, where ``augment=`` would count in other units on it."""
+        if self._early:
+            raise ValueError(
+                f"lift=True runs {', '.join(self._early)} of augment= before the dataset's Normalize, but this batch "
+                f"has {_NOT_LIFTED}, so it is normalised already; let every sample return the transform's result, or "
+                "write lift=False, take Normalize out of the dataset, and end with it: augment=[..., "
+                "smartaug.Normalize(mean, std)]"
+            )
+
+    def look(self, counts: Mapping[str, int], *, ended: bool = False) -> None:
+        """Warn, once, where (nearly) nothing was lifted; ended: at the end of a pass."""
+        batches, samples, lifted = counts["batches"], counts["samples"], counts["lifted"]
+        few = lifted <= _FEW * samples if ended else lifted == 0
+        if self._said or not few or batches < (1 if ended else _BATCHES):
+            return
+        self._said = True
+        ran = "had no effect on" if lifted == 0 else f"ran for only {lifted} of the {samples} samples of"
+        which = "each has" if lifted == 0 else "the others have"
+        warn(
+            f"lift=True {ran} {batches} batch{'es' * (batches > 1)}: {which} {_NOT_LIFTED}, so the whole "
+            "transform ran where samples are loaded; write lift=False, or let every sample return the transform's "
+            "result",
+            NoEffectWarning,
+        )
+
+    def explain(self, counts: Mapping[str, int]) -> list[tuple[str, str, str]]:
+        """A row for the table of stages, once samples were not lifted."""
+        whole = counts["samples"] - counts["lifted"]
+        if whole == 0:
+            return []
+        what = f"{whole} of {counts['samples']} samples so far, in batches with {_NOT_LIFTED}"
+        return [("not lifted", "where loaded", what)]
+
+
+def _before_normalize(lifted: Any, augment: Any) -> list[str]:
+    """Names of the stages of ``augment=`` that run before the Normalize taken out of a dataset, and count in pixels."""
+    taken = [part for stage in listed(lifted) for part in flattened([stage]) if _normalizes(part)]
+    order = behind(lifted, augment)
+    last = max((number for number, stage in enumerate(order) if any(stage is one for one in taken)), default=0)
+    own = [part for stage in listed(augment) for part in flattened([stage])]
+    early = [stage for stage in order[:last] if any(stage is one for one in own)]
+    return [name_of(stage) for stage in early if not isinstance(stage, _ANY_UNITS)]
+
+
+def _normalizes(stage: Any) -> bool:
+    """Whether it is a Normalize with numbers of its own, more than the cast to [0, 1]."""
+    return isinstance(stage, Normalize) and (any(stage.mean) or any(value != 1.0 for value in stage.std))
