@@ -42,8 +42,10 @@ class BatchIterator:
             self._count()
             raise
         self._count()
-        batch = pending.open()
-        if (position := self._at()) is not None:
+        position = self._at()
+        batch = pending.open(progress=None if position is None else position.progress)
+        if position is not None:
+            position.drew = position.drew or pending.source.drew
             position.handed, position.samples = self._taken, position.progress.samples
         return batch
 

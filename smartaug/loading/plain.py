@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, Sampler
 
-from .._base.torch_fetch import Drawn, carrying
+from .._base.torch_fetch import DrawnAt, carrying
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from .sampler import CoresetSampler, Share
@@ -23,7 +23,7 @@ class _PlainKeys(Sampler):
     """Index lists (or indices) that say that their samples are not augmented."""
 
     def __init__(self, sampler: Any, epoch: int, seed: int) -> None:
-        self.sampler, self._drawn = sampler, Drawn(0, epoch, seed, plain=True)
+        self.sampler, self._drawn = sampler, DrawnAt(0, epoch, seed, plain=True)
 
     def __len__(self) -> int:
         return len(self.sampler)
