@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import BatchSampler, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
+from torch.utils.data import DataLoader as TorchDataLoader
 
 import smartaug
 from smartaug._base.torch_fetch import Origin, Token
@@ -292,3 +293,34 @@ def test_a_pass_over_a_stream_counts_once(batch_size):
     for epoch in (0, 1):
         list(loader)
         assert loader.stats()["epoch"] == epoch
+
+
+def test_a_pass_whose_first_batches_are_skipped_is_a_new_one():
+    """A batch that nobody opens is not seen; the worker behind the next one had no batch in the broken pass."""
+    augment = smartaug.Erase(1.0)
+    images = torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8)
+    loader = TorchDataLoader(
+        TensorDataset(images, torch.arange(12)),
+        2,
+        collate_fn=smartaug.Collate(augment=augment, seed=2),
+        num_workers=2,
+        persistent_workers=True,
+    )
+    next(iter(loader)).open()
+    batches = iter(loader)
+    next(batches)
+    for batch, index in batches:
+        assert torch.equal(batch, augment(images[index], index=index, epoch=1, seed=2))
+
+
+def test_workers_that_persist_and_answer_out_of_order_are_refused():
+    def answer(worker, task, passes=0):
+        return Origin(None, Token(7, worker, (worker, passes), persistent=True), task=task)
+
+    counter = EpochCounter()
+    begun = counter.of(answer(0, 0))
+    assert counter.of(answer(1, 1)) is begun
+    assert counter.of(answer(0, 3)) is begun
+    with pytest.raises(RuntimeError, match=r"in_order=True.*smartaug\.DataLoader"):
+        counter.of(answer(2, 2))
+    assert counter.of(answer(2, 4, passes=1)) is not begun

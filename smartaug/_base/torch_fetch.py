@@ -175,12 +175,14 @@ class Token(NamedTuple):
 class Origin(NamedTuple):
     """Where a batch came from: the sampler's indices (None: iterable datasets, keys that are no integers), who loaded
     it, and when it was drawn (None: by a sampler that is not ours). drew: a worker's global generators changed while it
-    loaded this batch or an earlier one; see `global_draws`."""
+    loaded this batch or an earlier one; see `global_draws`. task: the batch's number in the pass, as torch told the
+    worker; None in the main process."""
 
     index: list[int] | None  # type: ignore[assignment]  # shadows tuple.index
     token: Token
     drawn: DrawnAt | None = None
     drew: bool = False
+    task: int | None = None
 
 
 _tokens: WeakKeyDictionary[_BaseDatasetFetcher, Token] = WeakKeyDictionary()
@@ -194,7 +196,9 @@ def origin() -> Origin | None:
         return None
     fetcher, keys = frame.f_locals["self"], frame.f_locals["possibly_batched_index"]
     indexed = fetcher.auto_collation and not isinstance(fetcher, _IterableDatasetFetcher)
-    return Origin(integers(keys) if indexed else None, _token(frame), getattr(keys, "drawn", None))
+    loop = None if get_worker_info() is None or frame.f_back is None else frame.f_back.f_locals
+    task = None if loop is None else loop.get("idx")
+    return Origin(integers(keys) if indexed else None, _token(frame), getattr(keys, "drawn", None), task=task)
 
 
 def token() -> Token | None:
