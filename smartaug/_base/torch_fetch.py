@@ -1,9 +1,9 @@
-"""The one private door into torch's loader: which samples is this collate call for, in which pass, and who asks.
+"""What we read from torch's private fetcher: the indices of the batch being loaded, its pass, and its worker.
 
 torch hands a collate function the samples, not their indices. They are known one frame up, in the `fetch` method of the
 loader's fetcher, in the main process as in a worker, whatever sampler, framework or wrapper made the call. Our own
 loader hands its batches' indices over as `BatchKeys`, which say in what epoch they were drawn: however a dataset is
-wrapped, whoever loads a sample finds them here.
+wrapped, code that loads a sample finds them here.
 
 Where the sampler and the loader are out of our hands, two things tell passes apart: torch makes a fetcher anew for
 every pass, and an iterator of torch's with workers has a pipe of its own through which all of them answer.
@@ -29,7 +29,7 @@ from . import global_draws
 
 
 class DrawnAt(NamedTuple):
-    """When a batch's indices were drawn from the sampler, said by the main process.
+    """The pass in which a batch's indices were drawn from the sampler, as the main process sends it with them.
 
     number: of the pass, in the process that iterates. epoch: of that pass. seed: of the loader's stages. before: how
     often each sample came before in the pass; None where all come for the first time. plain: nothing is augmented.

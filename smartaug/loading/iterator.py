@@ -38,7 +38,7 @@ class BatchIterator:
                 position.ended = True
             self._pipeline.readers.look(ended=True)
             raise
-        except Exception:  # a worker's error: its batch is gone, the pass goes on
+        except Exception:  # raised in a worker: torch has given up this batch, and goes on with the next one
             self._count()
             raise
         self._count()

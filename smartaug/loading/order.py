@@ -25,11 +25,11 @@ _END = object()
 
 
 class SamplerPosition:
-    """Where one pass over the sampler is: generator states at its start, a running checksum of the order, batches
-    handed out.
+    """The position in one pass over the sampler: the generators' states at its start, a running checksum of the order,
+    and the number of batches handed out.
 
-    sampler_epoch: the epoch that the sampler itself had, or None where it has none. progress: the pass, as stages know
-    it. exhausted: the sampler has no more. ended: the iterator has said so.
+    sampler_epoch: the sampler's own epoch (DistributedSampler), None where it has none. progress: epoch and count of
+    samples, for the stages. exhausted: the sampler has no more indices. ended: the iterator raised StopIteration.
     """
 
     def __init__(self, states: list[Tensor], sampler_epoch: int | None, handed: int = 0) -> None:
@@ -40,9 +40,9 @@ class SamplerPosition:
         self.samples = 0  # as many as the batches handed out had
         self.length: int | None = None
         self.exhausted = self.ended = False
-        self.asked = False  # for a batch
+        self.asked = False  # whether a batch was asked for
         self.drew = False  # the dataset drew from a worker's global generators
-        self.iterator: weakref.ref[Any] | None = None  # whoever asks for batches
+        self.iterator: weakref.ref[Any] | None = None  # the `BatchIterator` of this pass
 
     def note(self, keys: Any) -> list[int] | None:
         """Take the next index list into the checksum; how often each of its samples came before, None for never."""
@@ -51,7 +51,7 @@ class SamplerPosition:
 
     @property
     def dropped(self) -> bool:
-        """Whether its iterator is gone, and nobody ever asked that for a batch."""
+        """Whether its iterator was deleted before a batch was asked for."""
         return not self.asked and self.iterator is not None and self.iterator() is None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -214,7 +214,8 @@ class ResumableSampler:
         keys = next(lists, _END)
         while keys is not _END:
             before, drawn = position.note(keys), len(position.checksums) - 1
-            # what should be the last is looked behind, as workers do that fetch ahead: many programs stop at the length
+            # after the last batch by length, ask the sampler for one more, as prefetching workers do: programs that
+            # stop at the length never ask, and a state taken then must know that the pass is over
             following = next(lists, _END) if drawn == position.length else None
             position.exhausted = following is _END
             yield carrying(keys, DrawnAt(progress.number, progress.epoch, seed, before))

@@ -1,6 +1,6 @@
-"""How often the samples that a dataset is asked for came before in the pass, found through wrappers of torch's.
+"""How often a sample came before in a pass, for a dataset inside `Subset` or `ConcatDataset`.
 
-The sampler counts by its own indices, which `Subset` and `ConcatDataset` translate on the way to the dataset inside.
+The sampler counts its own indices; the wrappers translate them on the way to the dataset inside, and so do we.
 """
 
 from __future__ import annotations
