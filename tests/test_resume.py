@@ -425,7 +425,7 @@ def test_a_pass_that_ended_forgets_which_samples_came():
     iterators = [iter(loader) for _ in range(12)]
     for iterator in iterators:
         next(iterator).open()
-    passes = [progress for progress, _ in collate.pipeline.epochs._fetched.values()]
+    passes = [fetched.progress for fetched in collate.pipeline.epochs._fetched.values()]
     assert [progress.repeats is None for progress in passes] == [True] * 8 + [False] * 4
 
 
