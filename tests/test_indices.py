@@ -2,9 +2,11 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import BatchSampler, RandomSampler, Subset
+from torch.utils.data import BatchSampler, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
+from torch.utils.data import DataLoader as TorchDataLoader
 
 import smartaug
 from smartaug._base.torch_fetch import Origin, Token
@@ -220,3 +222,105 @@ def test_wrap_forwards_to_the_loader():
     wrapped.set_epoch(4)
     list(wrapped)
     assert (wrapped.dataset, wrapped.sampler, inner.told, wrapped.stats()["epoch"]) == ("data", "sampler", 4, 4)
+
+
+def _arrays():
+    return [np.arange(first, first + 4) for first in range(0, 12, 4)]
+
+
+KEYS = {
+    "arrays": lambda: {"batch_sampler": _arrays()},
+    "numbers of NumPy": lambda: {"batch_sampler": [list(keys) for keys in _arrays()]},
+    "tensors": lambda: {"batch_sampler": [torch.from_numpy(keys) for keys in _arrays()]},
+    "ranges": lambda: {"batch_sampler": [range(first, first + 4) for first in range(0, 12, 4)]},
+    "tuples": lambda: {"batch_sampler": [tuple(keys.tolist()) for keys in _arrays()]},
+    "lists of the user's": lambda: {"batch_sampler": [type("Own", (list,), {})(keys.tolist()) for keys in _arrays()]},
+}
+
+
+def jittered(image):
+    return image + torch.rand(image.shape)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("keys", KEYS)
+def test_keys_of_any_kind_say_their_epoch(keys, workers):
+    """Keys that are no list counted every pass twice, in the order and again for the stages."""
+    augment = smartaug.Erase(1.0)
+    images = torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8)
+    augmented = smartaug.AugmentedDataset(TensorDataset(images, torch.arange(12)), jittered, seed=3)
+    loader = smartaug.DataLoader(
+        Subset(augmented, range(12)), augment=augment, seed=2, num_workers=workers, **KEYS[keys]()
+    )
+    alone = smartaug.AugmentedDataset(TensorDataset(images, torch.arange(12)), jittered, seed=3)
+    for epoch in (0, 1, 7):
+        if epoch == 7:
+            loader.set_epoch(epoch)
+        alone.set_epoch(epoch)
+        for batch, target in loader:
+            expected = torch.stack([alone[index][0] for index in target.index.tolist()])
+            assert torch.equal(batch, augment(expected, index=target.index, epoch=epoch, seed=2))
+        assert loader.stats()["epoch"] == epoch
+
+
+class Named(Dataset):
+    """A dataset whose keys are no integers and can carry nothing."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, key):
+        return torch.full((2, 3, 8, 8), float(key)), torch.tensor([int(key)] * 2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_over_keys_that_carry_nothing_counts_once(workers):
+    loader = smartaug.DataLoader(
+        Named(), batch_size=None, sampler=["0", "1", "2"], augment=add_constant, seed=0, num_workers=workers
+    )
+    for epoch in (0, 1):
+        assert len(list(loader)) == 3
+        assert loader.stats()["epoch"] == epoch
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_pass_over_a_stream_counts_once(batch_size):
+    class Batches(IterableDataset):
+        def __iter__(self):
+            return iter([(torch.zeros(3, 8, 8), 1) if batch_size else (torch.zeros(2, 3, 8, 8), torch.ones(2))] * 4)
+
+    loader = smartaug.DataLoader(Batches(), batch_size=batch_size, augment=add_constant, seed=0)
+    for epoch in (0, 1):
+        list(loader)
+        assert loader.stats()["epoch"] == epoch
+
+
+def test_a_pass_whose_first_batches_are_skipped_is_a_new_one():
+    """A batch that nobody opens is not seen; the worker behind the next one had no batch in the broken pass."""
+    augment = smartaug.Erase(1.0)
+    images = torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8)
+    loader = TorchDataLoader(
+        TensorDataset(images, torch.arange(12)),
+        2,
+        collate_fn=smartaug.Collate(augment=augment, seed=2),
+        num_workers=2,
+        persistent_workers=True,
+    )
+    next(iter(loader)).open()
+    batches = iter(loader)
+    next(batches)
+    for batch, index in batches:
+        assert torch.equal(batch, augment(images[index], index=index, epoch=1, seed=2))
+
+
+def test_workers_that_persist_and_answer_out_of_order_are_refused():
+    def answer(worker, task, passes=0):
+        return Origin(None, Token(7, worker, (worker, passes), persistent=True), task=task)
+
+    counter = EpochCounter()
+    begun = counter.of(answer(0, 0))
+    assert counter.of(answer(1, 1)) is begun
+    assert counter.of(answer(0, 3)) is begun
+    with pytest.raises(RuntimeError, match=r"in_order=True.*smartaug\.DataLoader"):
+        counter.of(answer(2, 2))
+    assert counter.of(answer(2, 4, passes=1)) is not begun

@@ -425,7 +425,7 @@ def test_a_pass_that_ended_forgets_which_samples_came():
     iterators = [iter(loader) for _ in range(12)]
     for iterator in iterators:
         next(iterator).open()
-    passes = [progress for progress, _ in collate.pipeline.epochs._fetched.values()]
+    passes = [fetched.progress for fetched in collate.pipeline.epochs._fetched.values()]
     assert [progress.repeats is None for progress in passes] == [True] * 8 + [False] * 4
 
 
@@ -668,3 +668,68 @@ def test_plain_passes_of_other_kinds():
     loader = smartaug.DataLoader(half, returns="batch")
     with loader.plain():
         assert [float(batch.inputs.max()) for batch in loader] == pytest.approx([i / 1000 for i in range(20)])
+
+
+class Drawing(Numbered):
+    """Draws for every sample by itself, as many datasets do in ``__getitem__``."""
+
+    draw = staticmethod(torch.rand)
+
+    def __getitem__(self, index):
+        type(self).draw(1)
+        return super().__getitem__(index)
+
+
+class DrawingNumPy(Drawing):
+    draw = staticmethod(np.random.rand)
+
+
+class DrawingPython(Drawing):
+    draw = staticmethod(random.getrandbits)
+
+
+def drawing_collate(samples):
+    torch.randperm(len(samples))
+    return torch.utils.data.default_collate(samples)
+
+
+DRAWS = {
+    "torch": (Drawing, None),
+    "NumPy": (DrawingNumPy, None),
+    "random": (DrawingPython, None),
+    "collate_fn": (Numbered, drawing_collate),
+}
+
+
+@pytest.mark.parametrize("draws", DRAWS)
+def test_a_state_says_that_it_does_not_carry_what_workers_drew(draws):
+    kind, collate = DRAWS[draws]
+    loader = smartaug.DataLoader(kind(SIZE), BATCH, num_workers=2, augment=add_constant, seed=1, collate_fn=collate)
+    loader.state_dict()
+    batches = iter(loader)
+    next(batches)
+    with pytest.warns(smartaug.NoEffectWarning, match="does not carry these draws"):
+        loader.state_dict()
+    loader.state_dict()  # said once
+    list(batches)
+    loader.state_dict()  # between two epochs nothing is drawn
+
+
+def test_what_is_repeated_is_not_warned_about():
+    noisy = smartaug.AugmentedDataset(Numbered(SIZE), lambda image: image + torch.rand(1) + random.random(), seed=0)
+    for dataset, workers in ((noisy, 2), (Drawing(SIZE), 0)):  # without workers the generators are the user's to keep
+        loader = smartaug.DataLoader(dataset, BATCH, num_workers=workers, augment=add_constant, seed=1)
+        next(iter(loader))
+        assert loader.state_dict()["begun"]
+
+
+def test_another_random_split_is_named():
+    def split(seed):
+        part = torch.utils.data.random_split(Numbered(SIZE), [0.5, 0.5], torch.Generator().manual_seed(seed))[0]
+        return smartaug.DataLoader(part, BATCH, augment=add_constant, seed=1)
+
+    state = split(1).state_dict()
+    split(1).load_state_dict(state)
+    with pytest.raises(ValueError, match="the samples of each Subset"):
+        split(2).load_state_dict(state)
+    split(2).load_state_dict(state, strict=False)

@@ -1,9 +1,9 @@
-"""The one private door into torch's loader: which samples is this collate call for, in which pass, and who asks.
+"""What we read from torch's private fetcher: the indices of the batch being loaded, its pass, and its worker.
 
 torch hands a collate function the samples, not their indices. They are known one frame up, in the `fetch` method of the
 loader's fetcher, in the main process as in a worker, whatever sampler, framework or wrapper made the call. Our own
 loader hands its batches' indices over as `BatchKeys`, which say in what epoch they were drawn: however a dataset is
-wrapped, whoever loads a sample finds them here.
+wrapped, code that loads a sample finds them here.
 
 Where the sampler and the loader are out of our hands, two things tell passes apart: torch makes a fetcher anew for
 every pass, and an iterator of torch's with workers has a pipe of its own through which all of them answer.
@@ -19,12 +19,17 @@ from types import FrameType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher, _IterableDatasetFetcher
 
+from . import global_draws
 
-class Drawn(NamedTuple):
-    """When a batch's indices were drawn from the sampler, said by the main process.
+
+class DrawnAt(NamedTuple):
+    """The pass in which a batch's indices were drawn from the sampler, as the main process sends it with them.
 
     number: of the pass, in the process that iterates. epoch: of that pass. seed: of the loader's stages. before: how
     often each sample came before in the pass; None where all come for the first time. plain: nothing is augmented.
@@ -41,56 +46,116 @@ class BatchKeys(list):
     """A batch's keys as the sampler gave them, on their way to a worker; ``drawn`` says in which pass.
 
     asked: how often each sample was loaded in this call, and under None how often the transforms that stay per sample
-    were called; see `occurrence`.
+    were called.
     """
 
-    def __init__(self, keys: Iterable[Any], drawn: Drawn) -> None:
+    def __init__(self, keys: Iterable[Any], drawn: DrawnAt) -> None:
         super().__init__(keys)
         self.drawn = drawn
         self.asked: Counter[Any] = Counter()
 
     def __reduce__(self) -> tuple:
-        return type(self), (list(self), self.drawn)
+        return _arrived, (type(self), list(self), self.drawn)
 
 
 class BatchKeysTuple(tuple):
     """The same, from batch samplers that give tuples."""
 
-    drawn: Drawn
+    drawn: DrawnAt
     asked: Counter[Any]
 
-    def __new__(cls, keys: Iterable[Any], drawn: Drawn) -> BatchKeysTuple:
+    def __new__(cls, keys: Iterable[Any], drawn: DrawnAt) -> BatchKeysTuple:
         made = super().__new__(cls, keys)
         made.drawn, made.asked = drawn, Counter()
         return made
 
     def __reduce__(self) -> tuple:
-        return type(self), (tuple(self), self.drawn)
+        return _arrived, (type(self), tuple(self), self.drawn)
+
+
+class BatchKeysArray(np.ndarray):
+    """The same, from samplers that give arrays."""
+
+    drawn: DrawnAt
+    asked: Counter[Any]
+
+    def __new__(cls, keys: np.ndarray, drawn: DrawnAt) -> BatchKeysArray:
+        made = keys.view(cls)
+        made.drawn, made.asked = drawn, Counter()
+        return made
+
+    def __reduce__(self) -> tuple:
+        return _arrived, (type(self), np.asarray(self), self.drawn)
+
+
+class BatchKeysTensor(Tensor):
+    """The same, from samplers that give tensors. What is computed with it is a plain tensor."""
+
+    drawn: DrawnAt
+    asked: Counter[Any]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, keys: Tensor, drawn: DrawnAt) -> BatchKeysTensor:
+        made = keys.as_subclass(cls)
+        made.drawn, made.asked = drawn, Counter()
+        return made
+
+    def __init__(self, keys: Tensor, drawn: DrawnAt) -> None:
+        pass
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _arrived, (type(self), self.as_subclass(Tensor), self.drawn)
 
 
 class SingleKey(int):
     """The same for a loader that does not batch (``batch_size=None``)."""
 
-    drawn: Drawn
+    drawn: DrawnAt
     asked: Counter[Any]
 
-    def __new__(cls, key: int, drawn: Drawn) -> SingleKey:
+    def __new__(cls, key: Any, drawn: DrawnAt) -> SingleKey:
         made = super().__new__(cls, key)
         made.drawn, made.asked = drawn, Counter()
         return made
 
     def __reduce__(self) -> tuple:
-        return type(self), (int(self), self.drawn)
+        return _arrived, (type(self), int(self), self.drawn)
 
 
-Carrier = BatchKeys | BatchKeysTuple | SingleKey
-_CARRIERS: dict[type, Any] = {list: BatchKeys, tuple: BatchKeysTuple, int: SingleKey}
+Carrier = BatchKeys | BatchKeysTuple | BatchKeysArray | BatchKeysTensor | SingleKey
+_CARRIERS: tuple[tuple[Any, Any], ...] = (
+    (tuple, BatchKeysTuple),
+    ((list, range), BatchKeys),
+    (np.ndarray, BatchKeysArray),
+    (Tensor, BatchKeysTensor),
+    ((int, np.integer), SingleKey),
+)
 
 
-def carrying(keys: Any, drawn: Drawn) -> Any:
-    """``keys`` with ``drawn`` on them; as they are where they are of a kind that can carry nothing (arrays, str)."""
-    carrier = _CARRIERS.get(type(keys))
-    return keys if carrier is None else carrier(keys, drawn)
+def carrying(keys: Any, drawn: DrawnAt) -> Any:
+    """``keys`` with ``drawn`` on them; as they are where they are of a kind that can carry nothing (str, dict)."""
+    for kind, carrier in _CARRIERS:
+        if isinstance(keys, kind) and not isinstance(keys, bool):
+            return carrier(keys, drawn)
+    return keys
+
+
+def _arrived(carrier: Any, keys: Any, drawn: DrawnAt) -> Any:
+    """Keys that come out of a pipe, in a worker just before it loads their samples."""
+    if get_worker_info() is not None:
+        global_draws.note()
+    return carrier(keys, drawn)
+
+
+def numbers(keys: Any) -> list[int] | None:
+    """The dataset indices in a sampler's keys, of a single key, too; None where they are no integers."""
+    return [keys.__index__()] if _is_integer(keys) else integers(keys)
+
+
+def _is_integer(key: Any) -> bool:
+    """Also of arrays and tensors without dimensions; those of one element have ``__index__``, too."""
+    return hasattr(key, "__index__") and getattr(key, "ndim", 0) == 0
 
 
 class Token(NamedTuple):
@@ -109,11 +174,15 @@ class Token(NamedTuple):
 
 class Origin(NamedTuple):
     """Where a batch came from: the sampler's indices (None: iterable datasets, keys that are no integers), who loaded
-    it, and when it was drawn (None: by a sampler that is not ours)."""
+    it, and when it was drawn (None: by a sampler that is not ours). drew: a worker's global generators changed while it
+    loaded this batch or an earlier one; see `global_draws`. task: the batch's number in the pass, as torch told the
+    worker; None in the main process."""
 
     index: list[int] | None  # type: ignore[assignment]  # shadows tuple.index
     token: Token
-    drawn: Drawn | None = None
+    drawn: DrawnAt | None = None
+    drew: bool = False
+    task: int | None = None
 
 
 _tokens: WeakKeyDictionary[_BaseDatasetFetcher, Token] = WeakKeyDictionary()
@@ -127,7 +196,9 @@ def origin() -> Origin | None:
         return None
     fetcher, keys = frame.f_locals["self"], frame.f_locals["possibly_batched_index"]
     indexed = fetcher.auto_collation and not isinstance(fetcher, _IterableDatasetFetcher)
-    return Origin(integers(keys) if indexed else None, _token(frame), getattr(keys, "drawn", None))
+    loop = None if get_worker_info() is None or frame.f_back is None else frame.f_back.f_locals
+    task = None if loop is None else loop.get("idx")
+    return Origin(integers(keys) if indexed else None, _token(frame), getattr(keys, "drawn", None), task=task)
 
 
 def token() -> Token | None:

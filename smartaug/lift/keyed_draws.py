@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .._base.torch_fetch import Carrier, SingleKey, batch_keys, integers
+from .._base.torch_fetch import Carrier, batch_keys, numbers
 from ..augment.foreign import forked, forked_rng
 from ..augment.generators import Generators
 
@@ -59,7 +59,7 @@ class KeyedDraws:
 
 def _stream(keys: Carrier) -> Tensor | None:
     """What the next call in the batch ``keys`` draws from, (1,) int64; None for keys that are no numbers."""
-    index = [int(keys)] if isinstance(keys, SingleKey) else integers(keys)
+    index = numbers(keys)
     if not index:
         return None
     drawn, call = keys.drawn, keys.asked[None]

@@ -17,8 +17,10 @@ from torch.utils.data import default_collate
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from .._base import leaves
+from .._base.global_draws import changed
 from .._base.torch_fetch import Origin, origin, streams
 from ..lift.deferred import Unfinished, collecting
+from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views
 from .row_samples import rows_of
@@ -54,8 +56,11 @@ class Pending(metaclass=_SaysWhatToDo):
         self._opened: Any = None
         self._is_open = False
 
-    def open(self, device: torch.device | str | None = None) -> Any:
-        """Run the stages (the first time) and return the user's batch."""
+    def open(self, device: torch.device | str | None = None, progress: EpochProgress | None = None) -> Any:
+        """Run the stages (the first time) and return the user's batch.
+
+        progress: the pass that it belongs to, where its iterator knows; None finds it by ``source``.
+        """
         if not self._is_open:
             pipeline = live(self._key)
             if pipeline is None:
@@ -64,7 +69,7 @@ class Pending(metaclass=_SaysWhatToDo):
                     "Collate alive while its batches are used. Or it came from another process, whose stages are not "
                     f"here. {_DISPATCHER}"
                 )
-            progress = pipeline.epochs.of(self.source)
+            progress = pipeline.epochs.of(self.source) if progress is None else progress
             where = None if device is None or pipeline.device is not None else torch.device(device)
             before = progress.before(self.source) if pipeline.steps else None
             self._opened = pipeline.run(self.data, self.source.index, progress, where, before, self.unfinished)
@@ -157,6 +162,7 @@ class Collate:
                 data, unfinished, rows = collected.settle(data)
         if source is None:
             return data
+        source = source._replace(drew=changed())
         return Pending(data, self._by_row(source, samples, data, rows), self._key, unfinished)
 
     def _collated(self, samples: Any) -> Any:

@@ -309,7 +309,13 @@ class DataLoader(TorchDataLoader[T]):
         """Where the current pass is, and the stages' states: tensors and plain values.
 
         record=False leaves out records of the size of the dataset (what a coreset observed). A pass that was broken off
-        is still the current one. Raises RuntimeError in mid-epoch of an IterableDataset, and with in_order=False.
+        is still the current one.
+
+        A pass that is resumed repeats the order and all draws of the stages, of what lift=True leaves in the workers
+        and of `AugmentedDataset`. It does not repeat what a dataset draws by itself (a random crop in ``__getitem__``):
+        without workers that is drawn from the global generators, which you keep; with workers they are the workers'
+        own, and a NoEffectWarning says so where they changed. Generators of its own that a dataset draws from are not
+        seen. Raises RuntimeError in mid-epoch of an IterableDataset, and with in_order=False.
         """
         return saved(self, self._plain_index_sampler(), *self._own(), record=record)
 

@@ -38,12 +38,14 @@ class BatchIterator:
                 position.ended = True
             self._pipeline.pass_ended()
             raise
-        except Exception:  # a worker's error: its batch is gone, the pass goes on
+        except Exception:  # raised in a worker: torch has given up this batch, and goes on with the next one
             self._count()
             raise
         self._count()
-        batch = pending.open()
-        if (position := self._at()) is not None:
+        position = self._at()
+        batch = pending.open(progress=None if position is None else position.progress)
+        if position is not None:
+            position.drew = position.drew or pending.source.drew
             position.handed, position.samples = self._taken, position.progress.samples
         return batch
 

@@ -7,6 +7,7 @@ notices samplers that do not repeat themselves.
 
 from __future__ import annotations
 
+import copy
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._base.ranks import here
-from .._base.torch_fetch import Drawn, carrying, integers
+from .._base.torch_fetch import DrawnAt, carrying, numbers
 from ..pipeline.epochs import EpochCounter, EpochProgress, Repeats
 from ..pipeline.selection import Selections
 
@@ -24,11 +25,11 @@ _END = object()
 
 
 class SamplerPosition:
-    """Where one pass over the sampler is: generator states at its start, a running checksum of the order, batches
-    handed out.
+    """The position in one pass over the sampler: the generators' states at its start, a running checksum of the order,
+    and the number of batches handed out.
 
-    sampler_epoch: the epoch that the sampler itself had, or None where it has none. progress: the pass, as stages know
-    it. exhausted: the sampler has no more. ended: the iterator has said so.
+    sampler_epoch: the sampler's own epoch (DistributedSampler), None where it has none. progress: epoch and count of
+    samples, for the stages. exhausted: the sampler has no more indices. ended: the iterator raised StopIteration.
     """
 
     def __init__(self, states: list[Tensor], sampler_epoch: int | None, handed: int = 0) -> None:
@@ -39,17 +40,18 @@ class SamplerPosition:
         self.samples = 0  # as many as the batches handed out had
         self.length: int | None = None
         self.exhausted = self.ended = False
-        self.asked = False  # for a batch
-        self.iterator: weakref.ref[Any] | None = None  # whoever asks for batches
+        self.asked = False  # whether a batch was asked for
+        self.drew = False  # the dataset drew from a worker's global generators
+        self.iterator: weakref.ref[Any] | None = None  # the `BatchIterator` of this pass
 
     def note(self, keys: Any) -> list[int] | None:
         """Take the next index list into the checksum; how often each of its samples came before, None for never."""
         self.checksums.append(zlib.crc32(repr(keys).encode(), self.checksums[-1]))
-        return self.repeats.before(integers(keys) or [])
+        return self.repeats.before(numbers(keys) or [])
 
     @property
     def dropped(self) -> bool:
-        """Whether its iterator is gone, and nobody ever asked that for a batch."""
+        """Whether its iterator was deleted before a batch was asked for."""
         return not self.asked and self.iterator is not None and self.iterator() is None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class SamplerState:
         self.resume: Mapping[str, Any] | None = None  # a loaded state, until its pass begins
         self.waiting = False  # an iterator was made, and its pass has not begun
         self.has_worker_seed = False  # the next iterator of torch's must not draw a seed for its workers
+        self.said_drew = False  # that a state does not carry what the dataset draws
         self._replayed: tuple[SamplerPosition, Iterator[Any], Mapping[str, Any]] | None = None
         self._before_seed: list[Tensor] | None = None
 
@@ -162,6 +165,7 @@ class SamplerState:
     def _begun(self, position: SamplerPosition, sampler: Any, resume: Mapping[str, Any] | None) -> None:
         """Count the pass; after a resume, what `set_epoch` had said of the one that follows it is said again."""
         position.progress = self.counter.begin(position.samples)
+        position.progress.repeats = copy.deepcopy(position.repeats)  # counted on by batches whose keys carry nothing
         self.latest = position
         if resume is None:
             return
@@ -210,10 +214,11 @@ class ResumableSampler:
         keys = next(lists, _END)
         while keys is not _END:
             before, drawn = position.note(keys), len(position.checksums) - 1
-            # what should be the last is looked behind, as workers do that fetch ahead: many programs stop at the length
+            # after the last batch by length, ask the sampler for one more, as prefetching workers do: programs that
+            # stop at the length never ask, and a state taken then must know that the pass is over
             following = next(lists, _END) if drawn == position.length else None
             position.exhausted = following is _END
-            yield carrying(keys, Drawn(progress.number, progress.epoch, seed, before))
+            yield carrying(keys, DrawnAt(progress.number, progress.epoch, seed, before))
             keys = next(lists, _END) if following is None else following
         position.exhausted = True
 

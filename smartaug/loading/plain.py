@@ -1,7 +1,8 @@
-"""``with loader.plain()``: whole passes over a loader's dataset that are not augmented and do not count.
+"""``with loader.plain()``: passes over the whole dataset of a loader, not augmented and not counted as epochs.
 
-They are made by a loader of torch's beside the user's: all samples in the dataset's order, no generator of the user's
-drawn from, nothing of the running pass or the state touched. Under a DistributedSampler, each rank gets its share.
+Each pass uses a separate torch loader over the same dataset: all samples in the dataset's order. It draws from none of
+the user's generators and changes neither the running pass nor the state. Under a DistributedSampler, each rank gets
+its share.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, Sampler
 
-from .._base.torch_fetch import Drawn, carrying
+from .._base.torch_fetch import DrawnAt, carrying
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from .sampler import CoresetSampler, Share
 
 
 class _PlainKeys(Sampler):
-    """Index lists (or indices) that say that their samples are not augmented."""
+    """A sampler whose index lists (or indices) tell the workers not to augment."""
 
     def __init__(self, sampler: Any, epoch: int, seed: int) -> None:
-        self.sampler, self._drawn = sampler, Drawn(0, epoch, seed, plain=True)
+        self.sampler, self._drawn = sampler, DrawnAt(0, epoch, seed, plain=True)
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -1,6 +1,6 @@
-"""How often the samples that a dataset is asked for came before in the pass, found through wrappers of torch's.
+"""How often a sample came before in a pass, for a dataset inside `Subset` or `ConcatDataset`.
 
-The sampler counts by its own indices, which `Subset` and `ConcatDataset` translate on the way to the dataset inside.
+The sampler counts its own indices; the wrappers translate them on the way to the dataset inside, and so do we.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
 
-from .._base.torch_fetch import Carrier, SingleKey, integers
+from .._base.torch_fetch import Carrier, numbers
 
 
-def repeats_of(dataset: Any, numbers: list[int], keys: Carrier, outermost: Any) -> list[int] | None:
-    """How often each of the samples ``numbers`` of ``dataset`` came before; None where all come for the first time.
+def repeats_of(dataset: Any, samples: list[int], keys: Carrier, outermost: Any) -> list[int] | None:
+    """How often each of the ``samples`` of ``dataset`` came before; None where all come for the first time.
 
     keys: of the batch they are loaded for, asked of the dataset ``outermost``. Where a wrapper is not torch's own, its
     translation is unknown, and its samples count as new.
@@ -21,14 +21,14 @@ def repeats_of(dataset: Any, numbers: list[int], keys: Carrier, outermost: Any) 
     before = keys.drawn.before
     if before is None:
         return None
-    wanted = [int(keys)] if isinstance(keys, SingleKey) else integers(keys) or []
+    wanted = numbers(keys) or []
     times: dict[int, list[int]] = {}
     for key, count in zip(wanted, before, strict=True):
         number = _translated(outermost, key, dataset)
         if number is not None:
             times.setdefault(number, []).append(count)
     found = []
-    for number in numbers:
+    for number in samples:
         name = (id(dataset), number)
         known, asked = times.get(number, [0]), keys.asked[name]
         found.append(known[min(asked, len(known) - 1)])

@@ -15,10 +15,17 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from .._base.ranks import here
 from ..pipeline.pipeline import Pipeline
+from ..warnings import NoEffectWarning, warn
 from .augmented_dataset import augmented_in
 from .order import SamplerPosition, SamplerState, epoch_of, give_epoch
 from .sampler import CoresetSampler
 from .state import VERSION, check_made_of, check_version, made_of
+
+_NOT_CARRIED = (
+    "the dataset or its collate function draws from the global generator of torch, random or NumPy in the workers, and "
+    "a state does not carry these draws: a pass that is resumed has the same samples in the same order, and draws them "
+    "anew. To repeat them, move what draws into a transform: smartaug.AugmentedDataset(dataset, transform)"
+)
 
 
 def saved(
@@ -68,6 +75,9 @@ def saved(
             "with in_order=False it is unknown which batches were handed out; use in_order=True to resume in "
             "mid-epoch, or call state_dict() at the end of an epoch"
         )
+    if current.drew and not order.said_drew:
+        order.said_drew = True
+        warn(_NOT_CARRIED, NoEffectWarning)
     return {
         **state,
         "begun": True,

@@ -1,13 +1,13 @@
-"""Which epoch a pass over a dataset is, agreed on by all the worker processes that load it.
+"""The epoch of a pass over a dataset under torch's own loader, the same in all worker processes.
 
-For batches of our own loader the indices say it (see `_base.torch_fetch`); this is for torch's loader, of which we
-control only the dataset. A table in shared memory says which epoch each pass is. A pass is named by its iterator, which
-all of its processes know by the pipe between them, and by its number among that iterator's passes.
+In `smartaug.DataLoader` the epoch travels with the indices (see `_base.torch_fetch`); under torch's loader we control
+only the dataset. A table in shared memory holds the epoch of each pass. A pass is identified by its iterator (all of
+its processes share one pipe, whose inode is the same in each) and by its number among that iterator's passes.
 
-That number is known where torch asks the dataset for its class, as it does once a pass in the main process and in each
-worker (`begins`): so persistent workers count the passes that they sat out, too. It asks only the dataset that the
-loader was given. Where that is a wrapper (Subset), workers that do not persist serve one pass, and those that do know
-their pass by `set_next`, which must then be called before each pass; where it was not, the worker raises an error.
+The passes are counted where torch runs ``isinstance(dataset, IterableDataset)``, once a pass in the main process and in
+each worker (`begins`): so persistent workers also count the passes in which they load nothing. torch asks only the
+dataset that the loader was given. Where that is a wrapper (Subset), workers that do not persist serve one pass; those
+that do know a new pass only by `set_next`, which must be called before each pass, else the worker raises RuntimeError.
 
 The table is a log: rows of (owner, iterator, pass, epoch), where owner is the process that iterates (ranks that share
 memory count by themselves); then the place of the next row and how often `set_next` was called.

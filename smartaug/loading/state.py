@@ -7,10 +7,12 @@ something else raises an error that names what differs, so that no run goes on a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
 from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign
@@ -28,6 +30,7 @@ _NAMES = {
     "coreset": "coreset=",
     "dataset_length": "len(dataset)",
     "dataset_seeds": "the seeds of the AugmentedDatasets",
+    "subsets": "the samples of each Subset, as a checksum of its indices (random_split takes generator=)",
 }
 
 
@@ -40,8 +43,23 @@ def made_of(pipeline: Pipeline, dataset: Any = None, dataset_seeds: Sequence[int
         "coreset": None if pipeline.coreset is None else _named(pipeline.coreset),
         "dataset_length": len(dataset) if hasattr(dataset, "__len__") else None,
         "dataset_seeds": list(dataset_seeds),
+        "subsets": [_checksum(part.indices) for part in _subsets_in(dataset)],
     }
     return made
+
+
+def _subsets_in(dataset: Any) -> Iterator[Subset[Any]]:
+    """Every `Subset` in ``dataset``, through other datasets around it."""
+    if isinstance(dataset, Subset):
+        yield dataset
+    if isinstance(dataset, Dataset):
+        for inner in (getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())):
+            yield from _subsets_in(inner)
+
+
+def _checksum(indices: Any) -> int:
+    """Of the indices of a Subset, whatever sequence holds them."""
+    return zlib.crc32(",".join(map(str, map(int, indices))).encode())
 
 
 def described(step: Any) -> str:
@@ -93,7 +111,9 @@ def _differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     """For each part that is not the same: its name, what it was and what it is."""
     found = []
     for name, now in own.items():
-        then = saved.get(name)
+        if name not in saved:  # an earlier smartaug did not say it
+            continue
+        then = saved[name]
         if isinstance(now, list) and isinstance(then, list) and name == "augment":
             now, then = _first_difference(now, then)
         if then != now:

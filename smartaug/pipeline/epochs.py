@@ -68,12 +68,46 @@ class EpochProgress:
         return self.repeats.before(origin.index)
 
 
+class _Fetched:
+    """A pass whose batches do not say that they are of it: the fetchers that its workers showed.
+
+    What a worker shows first in a pass is of that pass, unless it has loaded in more passes than the worker that began
+    it, which is then an earlier one. Within a pass torch numbers the batches, in the order they are handed over.
+    """
+
+    def __init__(self, progress: EpochProgress, first: Origin) -> None:
+        self.progress = progress
+        self._fetchers = {first.token.worker: first.token.fetcher}
+        self._passes = first.token.fetcher[1]  # all workers count their fetchers from the same number on
+        self._last = -1 if first.task is None else first.task
+
+    def continues(self, origin: Origin) -> bool:
+        """Whether a batch is of this pass. Raises RuntimeError where that cannot be known."""
+        worker, fetcher, task = origin.token.worker, origin.token.fetcher, origin.task
+        shown = self._fetchers.get(worker)
+        if shown is None and origin.token.persistent and task is not None:
+            if fetcher[1] > self._passes:
+                return False
+            if task < self._last:
+                raise RuntimeError(
+                    "it cannot be known which pass a batch belongs to: workers that persist handed their batches over "
+                    "out of order, and torch's loader does not say when a pass begins; write in_order=True, "
+                    "persistent_workers=False, or use smartaug.DataLoader instead of smartaug.Collate"
+                )
+        if shown is not None and shown != fetcher:
+            return False
+        self._fetchers[worker] = fetcher
+        self._last = self._last if task is None else max(self._last, task)
+        return True
+
+
 class EpochCounter:
     """Numbers the passes over the data: each has the epoch that `set_next` named before it, else one more.
 
-    A batch whose indices our own sampler drew says which pass it is of. For the others a pass is new when a worker
-    shows another fetcher than it showed in the current one; batches come in order, and the first is always worker 0's,
-    so this also holds for persistent workers that sat out an epoch.
+    A batch whose indices our own sampler drew says which pass it is of. For the others (Accelerate drops our sampler, a
+    stock loader with `Collate` never had it) a pass is new when a worker shows another fetcher than it showed in the
+    current one. The first batch of a pass is worker 0's, so this also holds for persistent workers that sat out a pass;
+    where batches are skipped or come out of order, see `_Fetched`.
     """
 
     _KEPT = 64  # passes remembered, so that several live iterators keep their own epoch
@@ -85,7 +119,7 @@ class EpochCounter:
         self.resumed: int | None = None  # the epoch of the pass to come as a loaded state has it
         self._begun = 0
         self._drawn: dict[int, EpochProgress] = {}  # by number, of our own sampler
-        self._fetched: dict[int, tuple[EpochProgress, dict[int, tuple[int, int]]]] = {}  # by loader; worker -> fetcher
+        self._fetched: dict[int, _Fetched] = {}  # by loader
 
     def set_next(self, epoch: int) -> None:
         """The next pass is epoch ``epoch``."""
@@ -117,13 +151,13 @@ class EpochCounter:
             return self._drawn[origin.drawn.number]
         token = origin.token
         known = self._fetched.get(token.loader)
-        if known is not None and known[1].setdefault(token.worker, token.fetcher) == token.fetcher:
-            return known[0]
+        if known is not None and known.continues(origin):
+            return known.progress
         begun = self.begin()
         self._fetched.pop(token.loader, None)
-        for earlier, _ in list(self._fetched.values())[: -self._COUNTED]:
-            earlier.repeats = None
-        self._fetched[token.loader] = (begun, {token.worker: token.fetcher})
+        for earlier in list(self._fetched.values())[: -self._COUNTED]:
+            earlier.progress.repeats = None
+        self._fetched[token.loader] = _Fetched(begun, origin)
         if len(self._fetched) > self._KEPT:
             del self._fetched[next(iter(self._fetched))]
         return begun
