@@ -120,7 +120,9 @@ class Lifted:
         )
 
     def explain(self) -> str:
-        """A table: every transform, where it runs, and why."""
+        """A table: every transform, where it runs, and why; one line that says why where there is none."""
+        if not self.steps:
+            return f"nothing is lifted: {self.note or 'the pipeline has no transforms'}"
         rows = [("transform", "runs", "why"), *((step.name, step.where, step.why) for step in self.steps)]
         widths = [max(len(row[column]) for row in rows) for column in range(2)]
         return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
