@@ -190,7 +190,10 @@ def lifted(certain, drawn, images, *, apart_by=0.25):
     images: what the transform takes; apart_by: mean difference from the library's own pictures, in grey levels.
     """
     made = smartaug.lift(certain)
-    assert made.stays == (), made.explain()
+    assert made.stays == (), (
+        f"stays in the workers; is its library named in LIBRARIES of smartaug/lift/registry.py, and its class in the "
+        f"translator's table?\n{made.explain()}"
+    )
     found, expected = lifted_batch(made, images), as_batch(certain(image) for image in images)
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     close, mean, _ = apart(found, expected)

@@ -100,7 +100,8 @@ TORCHVISIONS = {
 @pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if "p" in parameters(name)])
 def test_p_has_torchvisions_default_or_one(name):
     theirs = inspect.signature(TORCHVISIONS[name]).parameters["p"].default if name in TORCHVISIONS else 1.0
-    assert parameters(name)["p"].default == theirs
+    why = f"{name}: p must be {theirs} by default: torchvision's, named in TORCHVISIONS here, or 1 where it has none"
+    assert parameters(name)["p"].default == theirs, why
 
 
 def test_who_fills_an_image_fills_a_mask():

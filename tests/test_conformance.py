@@ -2,12 +2,15 @@
 
 import ast
 import importlib.util
+import inspect
+import pkgutil
 import random
 import re
 import sys
 import types
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
@@ -65,8 +68,40 @@ def cases(rows):
 
 
 def test_every_method_has_a_row():
-    assert set(REWEIGHTERS) == set(reweight.__all__) - PROTOCOLS_AND_SHELLS
-    assert set(CRITERIA) == set(coreset.__all__) - {"Coreset", "InfoBatch", "embed_pass"}
+    for table, rows, package, others in (
+        ("REWEIGHTERS", REWEIGHTERS, reweight, PROTOCOLS_AND_SHELLS),
+        ("CRITERIA", CRITERIA, coreset, {"Coreset", "InfoBatch", "embed_pass"}),
+    ):
+        lacking = set(package.__all__) - others - set(rows)
+        assert not lacking, f"write a row in {table} of tests/test_conformance.py for {', '.join(sorted(lacking))}"
+        assert set(rows) <= set(package.__all__)
+
+
+def selects(kind):
+    """Whether a class is a criterion: called with (embedding, budget, generator)."""
+    return [*inspect.signature(kind.__call__).parameters][1:3] == [
+        "embedding",
+        "budget",
+    ] and Protocol not in kind.__bases__
+
+
+FAMILIES = {
+    "smartaug/augment/ops": lambda kind: issubclass(kind, smartaug.Augmentation),
+    "smartaug/reweight": lambda kind: issubclass(kind, reweight.Reweighting),
+    "smartaug/coreset": selects,
+}
+
+
+@pytest.mark.parametrize("folder", FAMILIES)
+def test_every_method_is_named(folder):
+    """A public class in a file of the folder that is one of the family is in the folder's ``__all__``."""
+    package = importlib.import_module(folder.replace("/", "."))
+    for file in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        classes = inspect.getmembers(importlib.import_module(file.name), inspect.isclass)
+        for name, kind in classes:
+            base = name.startswith("_") or kind.__subclasses__()
+            if kind.__module__ == file.name and not base and FAMILIES[folder](kind):
+                assert name in package.__all__, f"name {name} in {folder}/__init__.py (import, __all__, table)"
 
 
 @pytest.mark.parametrize("make", cases(REWEIGHTERS))

@@ -16,8 +16,7 @@ from .untouched import generator_state, set_generator_state
 Direction = dict[str, Tensor]
 ModelInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]  # an argument, several, or keywords
 
-_relayable: WeakSet[nn.Module] = WeakSet()  # models that took channels-last images
-_contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not
+_contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not take channels-last images
 
 
 def trainable_values(module: nn.Module, at: Mapping[str, Tensor] | None, needed: bool = True) -> Direction:
@@ -40,19 +39,15 @@ def call_model(module: nn.Module, values: Mapping[str, Tensor], inputs: ModelInp
     faster = _relaid(module, inputs)
     if faster is None:
         return _call_as_is(module, values, inputs)
-    if module in _relayable:
-        return _call_as_is(module, values, faster)
     state = generator_state(device_of(inputs))
     try:
-        made = _call_as_is(module, values, faster)
+        return _call_as_is(module, values, faster)
     except RuntimeError as error:
         if "view" not in str(error):
             raise
         _contiguous_only.add(module)
         set_generator_state(device_of(inputs), state)
         return _call_as_is(module, values, inputs)
-    _relayable.add(module)
-    return made
 
 
 def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: ModelInputs) -> Tensor:
@@ -68,10 +63,15 @@ def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: ModelIn
 
 
 def _relaid(module: nn.Module, inputs: ModelInputs) -> Tensor | None:
-    """The images in channels-last layout, or None where that would not help."""
+    """The images in channels-last layout, or None where that would not help, or not be safe.
+
+    torch 2.6's GroupNorm has no forward-mode rule in that layout, and its backward pass reads memory that is not there
+    where the layers before it are frozen.
+    """
     if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.device.type != "cpu" or module in _contiguous_only:
         return None
-    if not any(isinstance(part, nn.Conv2d) for part in module.modules()):
+    parts = list(module.modules())
+    if not any(isinstance(part, nn.Conv2d) for part in parts) or any(isinstance(part, nn.GroupNorm) for part in parts):
         return None
     return inputs.contiguous(memory_format=torch.channels_last)
 

@@ -117,7 +117,13 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
         return _nothing(dataset, refused)
     found = slot(dataset)
     if found is None:
-        return _nothing(dataset, f"{type(dataset).__name__} keeps no pipeline in an attribute transform or transforms")
+        name = type(dataset).__name__
+        return _nothing(
+            dataset,
+            f"{name} keeps no pipeline in an attribute transform or transforms; if its pipeline has another name, keep "
+            "it in self.transform, or take it apart yourself: lifted = smartaug.lift(pipeline), lifted.head for each "
+            "sample, augment=lifted.augment",
+        )
     name, transform = found
     lifted = _compiled_for(dataset, name, transform, state_of(dataset, size))
     if lifted.augment is None:

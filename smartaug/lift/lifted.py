@@ -121,7 +121,9 @@ class Lifted:
         )
 
     def explain(self) -> str:
-        """A table: every transform, where it runs, and why."""
+        """A table: every transform, where it runs, and why; one line that says why where there is none."""
+        if not self.steps:
+            return f"nothing is lifted: {self.note or 'the pipeline has no transforms'}"
         rows = [("transform", "runs", "why"), *((step.name, step.where, step.why) for step in self.steps)]
         return words_table(rows)
 
