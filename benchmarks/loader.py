@@ -49,10 +49,10 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 # from one profile by hand: torch 2.14, images of 32×32 in batches of 256, a machine shared with other work
 CHECKS_LIMIT = (
     "2 % wanted. By a profile of the checks alone, sample by sample they take about 2.4 µs a sample: 1.35 in the "
-    "transform's place, of which 0.75 make torch's tensor object, and the rest counting references and stacking. That "
-    "does not account for the share of JPEG files. Supposed, not measured: unfinished images keep what the transform "
-    "was given (a decoded image) until their batch is gone, so that its memory is not used again at once. The spread "
-    "between repeats is larger than the shares"
+    "transform's place, of which 0.75 make torch's tensor object, and the rest counting references and stacking. "
+    "That does not account for the share of JPEG files. Supposed, not measured: unfinished images keep what the "
+    "transform was given (a decoded image) until their batch is gone, so that its memory is not used again at "
+    "once. The spread between repeats is larger than the shares"
 )
 
 

@@ -725,6 +725,14 @@ def test_equal_samples_are_interchangeable():
     assert rows_of(samples[2:], torch.full((5, 2), 9.0)) is None
 
 
+def test_rows_with_new_images_are_not_attributed_by_their_labels():
+    samples = [(torch.rand(3, 4, 4), label) for label in (0, 1, 2, 3)]
+    images = torch.stack([image for image, _ in samples])
+    averaged = (images[::2] + images[1::2]) / 2
+    assert rows_of(samples, (averaged, torch.tensor([1, 1]))).samples is None
+    assert rows_of(samples, (images / 255, torch.arange(4))).samples == [0, 1, 2, 3], "one row a sample, in their order"
+
+
 @pytest.mark.filterwarnings("ignore:InfoBatch.* gives epochs of different lengths")
 def test_coresets_over_dropped_samples():
     class One(Broken):

@@ -34,9 +34,11 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
     for number, own in enumerate(keys):
         for key in own:
             table.setdefault(key, set()).add(number)
-    found = [(leaf, rows) for leaf in _columns(batch) if (rows := _candidates(leaf, table)) is not None]
+    columns = _columns(batch)
+    found = [(leaf, rows) for leaf in columns if (rows := _candidates(leaf, table)) is not None]
     if not found:
         return None
+    largest = max(leaf.numel() for leaf in columns)
     found.sort(key=lambda pair: -pair[0].numel())  # images say more than labels
     length = len(found[0][1])
     rows = found[0][1]
@@ -45,6 +47,8 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
             rows = [a & b for a, b in zip(rows, others, strict=True)]
     if length == len(samples) and all(number in row for number, row in enumerate(rows)):
         return Rows(list(range(length)))
+    if found[0][0].numel() < largest:  # labels alone: rows whose images are new may be of several samples
+        return Rows(None)
     return Rows(_chosen(rows, keys))
 
 
