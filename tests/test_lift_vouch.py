@@ -707,11 +707,11 @@ def test_the_index_stays_with_its_sample(collate, expected, lifted, workers):
 def test_rows_that_cannot_be_told_apart_have_no_index():
     """Labels alone are left, and several samples have them."""
 
-    def normalised(samples):
+    def replaced_images(samples):
         images, labels = dropped(samples)
-        return images / 7 - 1, labels
+        return torch.rand(images.shape), labels
 
-    loader = smartaug.DataLoader(Broken(False), 4, augment=lambda images: images, collate_fn=normalised)
+    loader = smartaug.DataLoader(Broken(False), 4, augment=lambda images: images, collate_fn=replaced_images)
     found = [target.index for _, target in loader]
     assert found[0] is None
     assert found[1] is None
@@ -730,7 +730,10 @@ def test_rows_with_new_images_are_not_attributed_by_their_labels():
     images = torch.stack([image for image, _ in samples])
     averaged = (images[::2] + images[1::2]) / 2
     assert rows_of(samples, (averaged, torch.tensor([1, 1]))).samples is None
-    assert rows_of(samples, (images / 255, torch.arange(4))).samples == [0, 1, 2, 3], "one row a sample, in their order"
+    normalised = (images / 255 - torch.tensor([0.1, 0.2, 0.3])[:, None, None]) / 0.5
+    assert rows_of(samples, (normalised, torch.zeros(4))).samples == [0, 1, 2, 3]
+    assert rows_of(samples, (normalised.flip(0), torch.zeros(4))).samples == [3, 2, 1, 0]
+    assert rows_of(samples, (normalised[[2, 0]], torch.tensor([2, 0]))).samples == [2, 0]
 
 
 @pytest.mark.filterwarnings("ignore:InfoBatch.* gives epochs of different lengths")

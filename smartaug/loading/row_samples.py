@@ -1,7 +1,8 @@
 """Which sample each row of a collated batch was made from, where the user's own collate function made it.
 
 What: collate functions drop broken samples, replace or reorder them, so that row k need not be sample k. Rows are
-recognised by their values: those of the tensors, arrays and numbers in the samples, which survive casts and stacking.
+recognised by their values: those of the tensors, arrays and numbers in the samples, which survive casts and stacking;
+images that the function scales or normalises, by the order of the values in their first channel, which survives that.
 When: a collate function that is not torch's own; images under ``lift=True`` are recognised as objects instead. Cost: up
 to 256 values of each leaf of each sample are compared.
 """
@@ -30,12 +31,12 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
     """The sample behind each row of ``batch``; None: no value of the samples is in it, so nothing speaks against row k
     being sample k."""
     keys = [_keys(sample) for sample in samples]
-    table: dict[Key, set[int]] = {}
-    for number, own in enumerate(keys):
-        for key in own:
-            table.setdefault(key, set()).add(number)
-    columns = _columns(batch)
+    table, columns = _table(keys), _columns(batch)
     found = [(leaf, rows) for leaf in columns if (rows := _candidates(leaf, table)) is not None]
+    if len(found) < len(columns):
+        orders, exact = _table([_orders(sample) for sample in samples]), {id(leaf) for leaf, _ in found}
+        unmatched = [leaf for leaf in columns if id(leaf) not in exact]
+        found += [(leaf, rows) for leaf in unmatched if (rows := _ordered_candidates(leaf, orders)) is not None]
     if not found:
         return None
     largest = max(leaf.numel() for leaf in columns)
@@ -50,6 +51,15 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
     if found[0][0].numel() < largest:  # labels alone: rows whose images are new may be of several samples
         return Rows(None)
     return Rows(_chosen(rows, keys))
+
+
+def _table(keys: Sequence[list[Key]]) -> dict[Key, set[int]]:
+    """Key -> the numbers of the samples that have it."""
+    table: dict[Key, set[int]] = {}
+    for number, own in enumerate(keys):
+        for key in own:
+            table.setdefault(key, set()).add(number)
+    return table
 
 
 def _chosen(rows: Sequence[set[int]], keys: Sequence[list[Key]]) -> list[int] | None:
@@ -69,14 +79,44 @@ def _columns(batch: Any) -> list[Tensor]:
     return [leaf for _, leaf in leaves.walk(batch) if isinstance(leaf, Tensor) and not leaf.is_nested and leaf.ndim]
 
 
+def _is_usable(column: Tensor) -> bool:
+    return len(column) > 0 and str(column.layout) == "torch.strided" and not column.is_complex()
+
+
 def _candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | None:
     """The samples that have each row's values; None unless every row is found."""
-    if not len(column) or column.layout.__str__() != "torch.strided" or column.is_complex():
+    if not _is_usable(column):
         return None
     shape = tuple(column.shape[1:])
     values = _some(column.detach().reshape(len(column), -1).T).T.double().cpu().numpy()
     rows = [table.get((shape, row.tobytes())) for row in np.ascontiguousarray(values)]
     return [row for row in rows if row is not None] if None not in rows else None
+
+
+def _ordered_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | None:
+    """The samples whose values have the order of each row's; None unless every row is found."""
+    if not _is_usable(column) or column.ndim < 3:
+        return None
+    rows = [table.get((tuple(row.shape), _order(row.detach().cpu().numpy()))) for row in column]
+    return [row for row in rows if row is not None] if None not in rows else None
+
+
+def _orders(sample: Any) -> list[Key]:
+    """Shape and order of the values of each image in a sample."""
+    images = [np.asarray(leaf) for _, leaf in leaves.walk(sample) if _is_image(leaf)]
+    return [(image.shape, _order(image)) for image in images if image.dtype.kind in "iuf"]
+
+
+def _is_image(leaf: Any) -> bool:
+    if isinstance(leaf, Tensor):
+        return not leaf.is_nested and not leaf.is_sparse and leaf.device.type == "cpu" and leaf.ndim >= 2
+    return isinstance(leaf, np.ndarray) and leaf.ndim >= 2
+
+
+def _order(image: np.ndarray) -> bytes:
+    """Ranks of some values of the first channel, equal ones alike: what no increasing function of a value changes."""
+    values = _some((image[0] if image.ndim > 2 else image).reshape(-1))
+    return np.unique(values, return_inverse=True)[1].astype(np.int16).tobytes()
 
 
 def _keys(sample: Any) -> list[Key]:
