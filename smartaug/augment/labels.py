@@ -25,13 +25,13 @@ def mix_labels(
 ) -> Tensor:
     """``target`` as a `Target` whose ``soft`` (B, K) follows the plan's mixes; unchanged when the plan mixes nothing.
 
-    target, num_classes, kind: as for `distributions`.
+    target, num_classes, kind: as for `mixable_rows`.
     """
     if not plan.mixes:
         return target
     soft = target._soft if isinstance(target, Target) else None
     if soft is None:
-        soft = distributions(target.plain if isinstance(target, Target) else target, num_classes, kind)
+        soft = mixable_rows(target.plain if isinstance(target, Target) else target, num_classes, kind)
     for mix in plan.mixes:
         mix = mix.to(soft.device)
         soft = torch.lerp(soft[mix.partner], soft, mix.share[:, None].to(soft.dtype))
@@ -52,7 +52,7 @@ def composition(mixes: Sequence[Mix], rows: int) -> tuple[Tensor, Tensor]:
     return row, share
 
 
-def distributions(target: Tensor, num_classes: int | None = None, kind: Kind | None = None) -> Tensor:
+def mixable_rows(target: Tensor, num_classes: int | None = None, kind: Kind | None = None) -> Tensor:
     """Labels as rows that can be mixed, by their kind (see `smartaug._base.labels`).
 
     Class numbers (B,) or (B, 1) become one-hot rows (B, K) float32; floats stay as they are, as (B, 1) or (B, K).
