@@ -13,7 +13,7 @@ from torch.utils.data import Subset, TensorDataset
 import smartaug
 from smartaug._base.dataset_labels import labels_of
 from smartaug._base.labels import Family, Kind, family_of, kind_of
-from smartaug.augment.labels import composition, distributions, mix_labels
+from smartaug.augment.labels import composition, mixable_rows, mix_labels
 from smartaug.augment.plan import Mix, Plan
 
 B = 8
@@ -212,9 +212,9 @@ def test_what_rows_are_made_of(rows, mixes, seed):
 
 
 def test_class_numbers_are_one_hot_bit_for_bit():
-    assert torch.equal(distributions(INTEGERS), F.one_hot(INTEGERS).float())
-    assert torch.equal(distributions(INTEGERS, 6), F.one_hot(INTEGERS, 6).float())
-    assert distributions(torch.zeros(3, dtype=torch.int64)).shape == (3, 2)
+    assert torch.equal(mixable_rows(INTEGERS), F.one_hot(INTEGERS).float())
+    assert torch.equal(mixable_rows(INTEGERS, 6), F.one_hot(INTEGERS, 6).float())
+    assert mixable_rows(torch.zeros(3, dtype=torch.int64)).shape == (3, 2)
 
 
 # --- which leaf ------------------------------------------------------------------------------------------------------
