@@ -13,7 +13,7 @@ from torch.utils.data import Subset, TensorDataset
 import smartaug
 from smartaug._base.dataset_labels import labels_of
 from smartaug._base.labels import Family, Kind, family_of, kind_of
-from smartaug.augment.labels import composition, mixable_rows, mix_labels
+from smartaug.augment.labels import composition, mix_labels, mixable_rows
 from smartaug.augment.plan import Mix, Plan
 
 B = 8
