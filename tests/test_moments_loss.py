@@ -531,14 +531,29 @@ HARD = torch.tensor([1, 0, 2])
 SAMPLE_WEIGHT = torch.tensor([0.5, 1.7, 0.8]).double()
 
 
-def soft_cross_entropy(kept=(0, 1, 2), weight=None, **settings):
-    """Torch's own cross entropy of the rows that are kept, the sample weights by hand."""
+def without(ignored, soft):
+    """Soft labels (B, K) without an ignored class, as distributions, and what is left of each row (B,)."""
+    left, mass = soft.clone(), 1 - soft[:, ignored]
+    left[:, ignored] = 0
+    return left / mass[:, None], mass
+
+
+def soft_cross_entropy(kept=(0, 1, 2), weight=None, ignored=None, **settings):
+    """Torch's own cross entropy of the rows that are kept, the sample weights and the ignored class by hand."""
+    soft, mass = (SOFT, torch.ones(3).double()) if ignored is None else without(ignored, SOFT)
 
     def loss(z):
-        rows = [F.cross_entropy(z[[n]], SOFT[[n]], weight=CLASS_WEIGHT, **settings) for n in kept]
-        return sum((1.0 if weight is None else weight[n]) * row for n, row in zip(kept, rows, strict=True)) / len(kept)
+        rows = [mass[n] * F.cross_entropy(z[[n]], soft[[n]], weight=CLASS_WEIGHT, **settings) for n in kept]
+        summed = sum((1.0 if weight is None else weight[n]) * row for n, row in zip(kept, rows, strict=True))
+        return summed / sum(mass[n] for n in kept)
 
     return loss
+
+
+def soft_nll(z):
+    """The same of log-probabilities, where class 1 and the first row are ignored."""
+    soft, mass = without(1, SOFT)
+    return -(mass[:, None] * CLASS_WEIGHT * soft * z).sum(1)[[1, 2]].sum() / mass[[1, 2]].sum()
 
 
 EXPECTED = {  # criterion, target, torch's own loss of the batch's logits
@@ -561,12 +576,12 @@ EXPECTED = {  # criterion, target, torch's own loss of the batch's logits
     "soft labels, an ignored one": (
         nn.CrossEntropyLoss(weight=CLASS_WEIGHT, ignore_index=0),
         smartaug.Target(HARD, soft=SOFT),
-        soft_cross_entropy(kept=(0, 2)),
+        soft_cross_entropy(kept=(0, 2), ignored=0),
     ),
     "soft labels, weights, an ignored one": (
         nn.CrossEntropyLoss(weight=CLASS_WEIGHT, ignore_index=0),
         smartaug.Target(HARD, SAMPLE_WEIGHT, SOFT),
-        soft_cross_entropy(kept=(0, 2), weight=SAMPLE_WEIGHT),
+        soft_cross_entropy(kept=(0, 2), weight=SAMPLE_WEIGHT, ignored=0),
     ),
     "soft labels of fewer classes": (
         nn.CrossEntropyLoss(weight=CLASS_WEIGHT),
@@ -581,7 +596,7 @@ EXPECTED = {  # criterion, target, torch's own loss of the batch's logits
     "log-probabilities": (
         nn.NLLLoss(weight=CLASS_WEIGHT, ignore_index=1),
         smartaug.Target(HARD, soft=SOFT),
-        lambda z: -((CLASS_WEIGHT * SOFT * z).sum(1)[[1, 2]]).mean(),
+        soft_nll,
     ),
 }
 
@@ -624,6 +639,8 @@ def test_loss_moments_are_torchs_own_of_each_sample(name):
         with torch.no_grad():
             plain, turned = (model(image)[row : row + 1] for image in (images, images.flip(3)))
         label = target[row : row + 1] if soft is None else F.pad(soft, (0, 3 - soft.shape[1]))[row : row + 1]
+        if soft is not None and criterion.ignore_index >= 0:  # a sample alone counts whole, whatever is left of it
+            label, _ = without(criterion.ignore_index, label)
         if soft is not None and isinstance(criterion, nn.NLLLoss):
             losses = [float(-(CLASS_WEIGHT * label * z).sum()) for z in (plain, turned)]
         else:

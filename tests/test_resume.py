@@ -434,6 +434,8 @@ def test_a_pass_that_ended_forgets_which_samples_came():
 
 def simple(**settings):
     given = {"augment": smartaug.Erase(1.0), "seed": 5, **settings}
+    if "share" in given:  # a coreset of its own for each loader's dataset
+        given["coreset"] = selects(given.pop("share"))
     return smartaug.DataLoader(Numbered(given.pop("size", SIZE)), batch_size=BATCH, shuffle=True, **given)
 
 
@@ -450,7 +452,7 @@ def selects(fraction):
         ({"augment": [smartaug.Erase(1.0), smartaug.Flip()]}, "Flip"),
         ({"size": SIZE + 1}, r"len\(dataset\): 22 in the state, 23 in this loader"),
         ({"reweight": smartaug.reweight.Uniform()}, "reweight=: None in the state, UniformWeights in this loader"),
-        ({"coreset": selects(0.5)}, r"coreset=: None in the state, Coreset\(0.5"),
+        ({"share": 0.5}, r"coreset=: None in the state, Coreset\(0.5"),
     ],
 )
 def test_a_state_of_another_loader_says_what_differs(other, says):
