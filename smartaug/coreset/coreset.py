@@ -46,37 +46,54 @@ class Chosen(NamedTuple):
 class Coreset:
     """Train on, or augment, a part of the data: ``coreset=smartaug.Coreset(0.3)``.
 
-    fraction: a float in (0, 1] of the dataset, an int number of samples, or a schedule ``epoch -> either``; a schedule
-    changes the number of batches (see `DataLoader.steps`). The budget is split over the classes in proportion to their
-    sizes, by largest remainder, or equally with balanced=True, where a class smaller than its share gives the rest to
-    the others. Labels are the dataset's own (``targets``, ``labels``, ``tensors``), else those seen in training;
-    without any there is one class. With balanced=True, samples whose label is not known yet (or below 0) get a share in
-    proportion, rounded up; where labels can never become known (``select`` reads no embedding) it is an error. every:
-    epochs (not batches) between two selections. select: the criterion ``(embedding, budget, generator) -> (indices,
-    weights)``, called for each class; None is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no
-    embedding, and no warm-up.
+    What is selected:
 
-    apply: what is done with the selection. "train": only these samples are drawn. "augment": all data are drawn, and
-    only these are augmented; the others pass plain (normalised, and resized where a crop resizes). "append": all data
-    pass plain, and augmented copies of the selected rows (drawn as view 1) are appended to each batch. warmup: epochs
-    (not batches) at the start with a fresh random subset of the same budget in place of a selection.
+    * `fraction`: a float in (0, 1], the share of the dataset; an int, a number of samples; or a schedule
+      ``epoch -> either``, which changes the number of batches of an epoch (see `DataLoader.steps`).
+    * `every`: number of epochs (not batches) that one selection serves.
+    * `warmup`: number of epochs (not batches) at the start that train on a fresh random subset of the same size in
+      place of a selection. A criterion whose ``reads`` is empty needs no warm-up and has none.
+    * `select`: the criterion ``(embedding, budget, generator) -> (indices, weights)``, called once for each class; None
+      is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no embedding.
+    * `balanced`: how the budget is split over the classes. False: in proportion to their sizes, by largest remainder.
+      True: equally; a class smaller than its share leaves the rest to the others. Labels are the dataset's own
+      (``targets``, ``labels``, ``tensors``), else those seen in training; without any there is one class. With True,
+      samples whose label is not known yet (or below 0) get a share in proportion, rounded up; where labels can never
+      become known (``select`` reads no embedding) a ValueError is raised.
+    * `explore`: in [0, 1], for apply="train": the smallest share of each epoch's budget that goes to the samples that
+      were not seen for longest. While a part of a class was never seen, at least that part of the class's budget.
 
-    embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most 128
-    bytes a sample. Where MixUp or CutMix mixed rows, a sample gets the mean of p − y over the rows that it is in,
-    weighted by its shares of them (see `coreset.record`). Rows whose outputs are not finite are not recorded. The
-    criterion chooses among the samples seen so far. explore: under apply="train" the least share of each epoch's
-    budget that goes to the samples not seen for longest; while some of a class were never seen, their part of it.
-    "pass" runs ``model`` (a module, a callable returning one, or None until `bind`) over all samples as the dataset
-    gives them, in eval mode: batch_size, device (None: the model's), dtype (of the pass under autocast), transform (a
-    callable on its batches, such as `smartaug.Normalize`: what augment= or lift=True do to the images is not done
-    here), features (r ⊗ φ in place of r), progress (a bar).
+    What is done with the selection:
 
-    weights: under apply="train", whether the criterion's weights reach ``Target.weight``: False, True (none above 4
-    times the mean), or the largest multiple of the mean. memory: bytes above which the record is mapped from a file in
-    ``folder`` (None: the system's temporary folder).
+    * `apply`: "train" draws the selected samples alone. "augment" draws all samples and augments the selected ones; the
+      others are only normalised, and resized where a crop resizes. "append" draws all samples without augmentation, and
+      appends augmented copies of the selected rows (drawn as view 1) to each batch.
+    * `weights`: for apply="train", whether the criterion's weights reach ``Target.weight``: False, True (none above 4
+      times the mean), or a float ≥ 1, the largest weight in multiples of the mean.
 
-    Where `smartaug.Loss` is called several times on a batch, the last outputs count. Under `torch.distributed` records
-    are merged, rank 0 selects, and all ranks use that; they wait for it, at most as long as their process group does.
+    What the criterion sees:
+
+    * `embed`: "observed" takes the residuals p − y from the outputs that `smartaug.Loss` sees, with no extra pass and
+      at most 128 bytes a sample. Where MixUp or CutMix mixed rows, a sample gets the mean of p − y over the rows that
+      it is part of, weighted by its shares of them (see `coreset.record`). Rows whose outputs are not finite are not
+      recorded. The criterion chooses among the samples seen so far. "pass" runs ``model`` in evaluation mode over all
+      samples as the dataset gives them.
+    * `model`: for embed="pass", a module, a callable returning one, or None until `bind`.
+    * `memory`: size in bytes above which the recorded outputs are kept in a memory-mapped file.
+    * `folder`: where that file lies; None is the system's temporary folder.
+    * `batch_size`: samples in a batch of the pass.
+    * `device`: where the pass runs; None is the model's device.
+    * `dtype`: of the pass, under autocast; None is whatever is in force.
+    * `transform`: a callable on the batches of the pass, such as `smartaug.Normalize`: what ``augment=`` or
+      ``lift=True`` do to images is not done in the pass.
+    * `features`: whether the embedding holds the input φ of the last linear layer too, so that criteria compare the
+      gradients r ⊗ (φ, 1) instead of the residuals r alone.
+    * `progress`: whether the pass shows a progress bar.
+
+    Where `smartaug.Loss` is called several times on a batch, the last outputs count. Under `torch.distributed` the
+    records are merged, rank 0 selects, and all ranks use its selection; they wait for it, at most as long as the
+    timeout of their process group. Raises ValueError for arguments out of range, and TypeError for a model that is
+    none.
     """
 
     varies = False  # whether the number of samples differs between epochs

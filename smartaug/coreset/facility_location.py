@@ -45,17 +45,22 @@ _WORTH = 0.75  # a second round needs the proposals to be at most this part of t
 
 
 class FacilityLocation:
-    """``(embedding, budget, generator) -> (indices, weights)``: medoids in the order of their gain.
+    """``(embedding, budget, generator) -> (indices, weights)``: medoids in the order in which greedy picks them.
 
-    similarity: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is
-    exp(−‖g_i − g_j‖ / dim), the released code's, with dim the number of entries of g. method: "exact" is greedy, lazily
-    evaluated; "stochastic" takes the best of (n / budget) ln(1 / epsilon) random candidates for each pick, which keeps
-    1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 4 KiB a
-    sample). Larger ones are selected in random parts of half that; the proposals of the parts, twice the budget or
-    more, each counting for those it stands for, are selected from once more. Above 3/8 of the samples there is no such
-    second round. backend: "numba" (embeddings on the CPU without features), "torch", or None for the fastest there is.
-    Costs are float32, gains float64. Equal gains go to the lexicographically smaller point, equal points to the lower
-    index: permuting the data permutes the picks.
+    * `similarity`: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is
+      exp(−‖g_i − g_j‖ / dim), the objective of the released code, with dim the number of entries of g.
+    * `method`: "exact" is greedy, lazily evaluated; "stochastic" takes for each pick the best of
+      (n / budget) ln(1 / epsilon) random candidates, which keeps 1 − 1/e − epsilon of the optimum in expectation.
+    * `memory`: bytes for the work on one embedding (about 4 KiB a sample). A larger embedding is split at random into
+      parts of half that size, and each part proposes medoids. The proposals, at least twice the budget, each weighted
+      by the number of samples that it represents, are then selected from in a second round. There is no second round
+      where the budget is above 3/8 of the samples.
+    * `epsilon`: in (0, 1), the accuracy of method="stochastic"; smaller is more accurate and slower.
+    * `backend`: "numba" (embeddings on the CPU without features), "torch", or None for the fastest one that can run.
+
+    Costs are float32, gains float64. Of equal gains the lexicographically smaller point is picked, of equal points the
+    one with the lower index: permuting the samples permutes the picks. Raises ValueError for arguments out of range,
+    and ImportError for backend="numba" where numba is not installed.
     """
 
     def __init__(

@@ -29,11 +29,17 @@ _STREAM = 0x5EEB  # of draws, beside those of augmentations
 class InfoBatch(Coreset):
     """``coreset=smartaug.coreset.InfoBatch(epochs)``: a coreset of its own, without a budget.
 
-    epochs: how many the run will have. prune: r in [0, 1). final: share of the epochs at the end, in [0, 1], that are
-    whole. memory, folder: as for `Coreset`. Losses are those that `smartaug.Loss` sees; a sample never seen is kept.
+    * `epochs`: number of epochs of the whole run.
+    * `prune`: r in [0, 1), the probability that a sample whose loss is below the mean is left out of an epoch.
+    * `final`: in [0, 1], the share of the epochs, at the end of the run, that use the whole dataset.
+    * `memory`: size in bytes above which the recorded losses are kept in a memory-mapped file.
+    * `folder`: where that file lies; None is the system's temporary folder.
 
-    Epochs have different lengths: `DataLoader.steps` gives an upper bound. Weights are not scaled to mean 1 over what
-    is drawn; counting the pruned ones as 0 their mean over the dataset is 1 in expectation.
+    A new subset is drawn in every epoch, and the warm-up is the first epoch, which uses the whole dataset. Losses are
+    those that `smartaug.Loss` sees; a sample that was never seen is kept. Epochs have different lengths:
+    `DataLoader.steps` gives an upper bound. Weights are not scaled to mean 1 over the samples that are drawn; with the
+    pruned samples counted as 0, their mean over the dataset is 1 in expectation. Raises ValueError for arguments out of
+    range.
     """
 
     rescales = True  # weights are used as they are

@@ -37,35 +37,49 @@ _WAITING = 4  # batches that may be between the loader and the loss; loops fetch
 
 
 class Reweighting(ABC):
-    """The shell around a method; subclasses say in `weigh` what it does.
+    """The shell around a method; subclasses implement the method in `weigh`.
 
-    model: the network that the loop trains, a callable returning it, or None until `bind`. It is kept by reference
-    through deepcopy and dropped by pickle. val_set: a map-style dataset or a pair (inputs, labels) of tensors, where
-    several inputs of a model are a tuple of tensors (its arguments) or a dict (its keywords); its classes are drawn
-    equally often. validation_batch: samples of it per direction and rank. transform: a callable on its batches, for
-    what ``augment=`` does to training images besides augmenting (`smartaug.Normalize`). criterion: the validation loss
-    ``(logits, labels) -> loss``; None is cross entropy. It also says what labels are (`smartaug._base.labels`): with
-    nn.BCEWithLogitsLoss and several labels a sample, or nn.MSELoss and its kin, samples get weights by ⟨∇ℓ_i, g⟩ of
-    their own loss and keep their labels, and validation samples are drawn alike.
+    The model and the validation data:
 
-    statistics: what BatchNorm takes in the validation pass, which has no dropout. "running" is the deployed model;
-    running statistics lag behind the weights, and at high learning rates the direction is mostly about that lag.
-    "batch" is the statistics of the validation batch while the model trains, as in the released code of Learning to
-    Reweight; that batch is class-balanced, which the training data need not be. With "batch", SAFLEX gained 2 points
-    and Learning to Reweight 5 on CIFAR-10N in 12 epochs; on PneumoniaMNIST SAFLEX lost 7 (three seeds that vary by 3)
-    and Learning to Reweight nothing (benchmarks/results/learning.json). Models without such layers do not differ.
+    * `model`: the network that the loop trains, a callable returning it, or None until `bind`. Deepcopy keeps it by
+      reference, pickle drops it.
+    * `val_set`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors. Several inputs of
+      a model are a tuple of tensors (its arguments) or a dict (its keywords). Classes are drawn equally often.
+    * `validation_batch`: number of validation samples in one direction, on each rank.
+    * `transform`: a callable on the validation inputs, for what ``augment=`` does to training images besides augmenting
+      them (`smartaug.Normalize`).
+    * `criterion`: the validation loss ``(logits, labels) -> loss``; None is cross entropy. It also decides what labels
+      are (`smartaug._base.labels`): with nn.BCEWithLogitsLoss and several labels a sample, or with a regression loss
+      such as nn.MSELoss, a sample's weight comes from ⟨∇ℓ_i, g⟩ of its own loss ℓ_i and the validation gradient g, its
+      label stays as it is, and validation samples are drawn with equal probability.
+    * `statistics`: what BatchNorm normalises by in the validation pass, which has no dropout. "running" is the model as
+      it is deployed; but running statistics lag behind the weights, and at high learning rates the direction mostly
+      reflects that lag. "batch" takes the statistics of the validation batch, as in the released code of Learning to
+      Reweight; that batch is class-balanced, which the training data need not be. With "batch", SAFLEX gained 2 points
+      and Learning to Reweight 5 on CIFAR-10N in 12 epochs; on PneumoniaMNIST SAFLEX lost 7 (three seeds that vary by
+      3) and Learning to Reweight nothing (benchmarks/results/learning.json). Models without BatchNorm do not differ.
+    * `seed`: of the validation batches and of noise.
 
-    scope: "full", or "head" for the last linear layer alone (cheap, and no stand-in: its cosine to the full benefits
-    was 0.2 and 0.7 in the median of two runs, and negative at worst). head: that layer's name, None finds it. method:
-    "jvp" or "difference", see `smartaug.grads.benefit`. every: batches (not epochs) that share a direction; all of them
-    are weighed (directions 4 and 8 steps old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative
-    at worst; training lost little on digits and 9 points on CIFAR-10N, see benchmarks/results). weigh_every: batches of
-    which one is weighed; in the others each sample keeps its last weight and label. when: "batch" weighs a batch as the
-    loader hands it over; "loss" waits for `smartaug.Loss` to show the loop's own logits, which saves one of the two
-    passes of method="difference" and the only one of scope="head". `Loss` then needs the whole batch at once, and
-    ``target.weight`` stays 1: only `Loss` sees the weights. ema: share of the old direction in the new one, in [0, 1).
-    warmup: batches at the start that are left as they are (an epoch has len(loader) of them). seed: of validation
-    batches and noise.
+    How gradients are computed:
+
+    * `scope`: "full", or "head" for the last linear layer alone. "head" is cheap but no replacement: its cosine to the
+      full benefits was 0.2 and 0.7 in the median of two runs, and negative at worst.
+    * `head`: the name of the last linear layer; None finds it.
+    * `method`: "jvp" or "difference", see `smartaug.grads.benefit`.
+    * `when`: "batch" weighs a batch when the loader hands it over. "loss" waits until `smartaug.Loss` gets the loop's
+      own logits, which saves one of the two passes of method="difference" and the only one of scope="head". `Loss` then
+      needs the whole batch at once, and ``target.weight`` stays 1: only `Loss` sees the weights.
+
+    How often (all numbers of batches, not epochs; an epoch has ``len(loader)`` of them):
+
+    * `every`: number of batches that share one validation direction; all of them are weighed. Directions 4 and 8 steps
+      old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative at worst; training lost little on
+      digits and 9 points on CIFAR-10N (benchmarks/results).
+    * `weigh_every`: one batch in so many is weighed; in the others each sample keeps its last weight and label.
+    * `warmup`: number of batches at the start that are left as they are.
+    * `ema`: in [0, 1), the share of the old direction in the new one.
+
+    Raises ValueError for arguments out of range, and TypeError for a model or a validation set that is none.
     """
 
     def __init__(

@@ -23,11 +23,16 @@ from .protocols import Gradients, OperationTrace, ValidationSet
 
 
 class MetaLearner(Reweighting):
-    """A `Reweighting` that owns a network; subclasses say what it sees and how its outputs share the loss.
+    """A `Reweighting` that owns a network; subclasses define its inputs and how its outputs share the loss.
 
-    lr: α of the pseudo step; optimizer: read α from this optimiser's first group instead, at every step. policy_lr: of
-    the network's Adam. every: batches (not epochs) per policy step; the others are weighed by the network as it is. The
-    other arguments are `Reweighting`'s.
+    * `lr`: α, the step size of the pseudo step.
+    * `optimizer`: the loop's optimiser; α is then the learning rate of its first group, read at every step.
+    * `policy_lr`: learning rate of Adam for the network's own parameters.
+    * `every`: number of batches (not epochs) for each step of the network; the other batches are weighed by the network
+      as it is.
+    * The other arguments are those of `Reweighting`; `weigh_every` and `warmup` are numbers of batches as well.
+
+    Raises ValueError for rates that are not positive, for scope="head" and for when="loss".
     """
 
     def __init__(

@@ -85,12 +85,21 @@ class PairTable:
 class MetaAugment(MetaLearner):
     """``reweight=smartaug.MetaAugment(model, val_set, policy=augment)`` with ``augment = RandAugment(num_ops=2)``.
 
-    policy: the augmentation of the same loader whose ``probabilities`` are set at the start of every epoch; None weighs
-    samples by their features alone, or by ``operations`` of the trace when these are named. operations: names of the O
-    operations, None takes the policy's. num_ops: N operations a sample, None takes the policy's, else 2. ranges: (low,
-    high) by the names of operations with a magnitude: what the network sees as levels 0 and 10, in the trace's unit,
-    whatever the sign; None takes the policy's for the batch's image size, and none without a policy. epsilon:
-    exploration. history: epochs that the table remembers. The other arguments are `MetaLearner`'s.
+    * `model`: the network that the loop trains, a callable returning it, or None until `bind`.
+    * `val_set`: clean validation samples, a map-style dataset or a pair (inputs, labels) of tensors.
+    * `policy`: the augmentation of the same loader, whose ``probabilities`` are set at the start of every epoch. None
+      weighs samples by their features alone, or also by the ``operations`` of the trace when these are named.
+    * `operations`: the names of the O operations; None takes the policy's.
+    * `num_ops`: N, the number of operations that a sample goes through; None takes the policy's, without one 2.
+    * `ranges`: operation name -> (low, high), for operations with a magnitude: the absolute magnitudes, in the trace's
+      unit, that the network sees as levels 0 and 10. None takes the policy's for the batch's image size, and no
+      magnitudes without a policy.
+    * `epsilon`: in [0, 1], the share of the probability that is spread evenly over all sequences of operations.
+    * `history`: number of epochs (not batches) over which the table averages weights.
+    * The other arguments are those of `MetaLearner` and `Reweighting`. Among them `every`, `weigh_every` and `warmup`
+      are numbers of batches (not epochs): an epoch has ``len(loader)`` of them.
+
+    Raises ValueError for arguments out of range, and for ``ranges`` of operations that are not among ``operations``.
     """
 
     def __init__(

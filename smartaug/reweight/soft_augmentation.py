@@ -27,10 +27,16 @@ from .weights import normalised
 
 
 class SoftAugmentation:
-    """``reweight=smartaug.SoftAugmentation(num_classes=10)``.
+    """``reweight=smartaug.SoftAugmentation(num_classes=10)``: softer labels, and smaller weights, for hidden images.
 
-    num_classes: K. p_min: confidence at v = 0, None is 1 / K. k: how late confidence falls. visible: a callable
-    ``(batch, trace) -> (B,)`` in [0, 1]; None reads the share left by `Erase`. reweight: also weigh samples by p.
+    * `num_classes`: K ≥ 2.
+    * `p_min`: in [0, 1], the probability that is left to the class where nothing is visible; None is 1 / K.
+    * `k`: > 0; the larger it is, the faster the probability falls with the first pixels that are hidden.
+    * `visible`: a callable ``(batch, trace) -> (B,)``, the visible fraction of each image in [0, 1]; None reads the
+      share that `Erase` left.
+    * `reweight`: whether samples are also weighed by p.
+
+    Raises ValueError for numbers out of range.
     """
 
     def __init__(

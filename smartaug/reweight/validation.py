@@ -21,14 +21,18 @@ _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyon
 
 
 class ValidationBatches:
-    """Batches with every class equally often, whatever the set's own proportions; labels without one class, alike.
+    """Batches in which every class is equally frequent, whatever its share of the validation set.
 
-    data: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
-    model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments. size: samples a batch and a
-    rank. transform: a callable on a batch of inputs, such as `smartaug.Normalize`. criterion: what the labels are
-    compared by, None for cross entropy. Batch ``step`` is a pure
-    function of (seed, step, rank): nothing to save, and each rank sees other samples. Raises ValueError for an empty
-    set, TypeError for one without indices or labels.
+    Samples whose labels are not one class each (several labels, values) are drawn with equal probability.
+
+    * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
+      model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments.
+    * `size`: number of samples in a batch, on each rank.
+    * `transform`: a callable on a batch of inputs, such as `smartaug.Normalize`.
+    * `criterion`: what the labels are compared by, None for cross entropy.
+
+    Batch ``step`` is a pure function of (seed, step, rank): there is no state to save, and each rank draws other
+    samples. Raises ValueError for an empty set, TypeError for one without indices or labels.
     """
 
     def __init__(
