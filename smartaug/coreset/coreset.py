@@ -150,7 +150,7 @@ class Coreset:
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def attach(self, dataset: Any, **reading: Any) -> None:
+    def attach(self, dataset: object, **reading: object) -> None:
         """The loader tells which data it draws from: their labels are read, and embed="pass" embeds them.
 
         reading: collate_fn, inputs and target, as `embed_pass` takes them.
@@ -343,7 +343,7 @@ class Coreset:
         if self.observes and "record" not in state:
             self._since = self._block = None
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         if "_told" in state:  # as pickles of earlier versions name it
             state = {**state, "_figures": state["_told"]}
         self.__dict__.update(state)

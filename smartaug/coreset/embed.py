@@ -25,6 +25,7 @@ from .. import grads
 from .._base import input_leaves, leaves, target_leaves
 from ..batch import Embedding
 from ..grads.logits import distributions
+from ..grads.model_call import ModelInputs
 from ..grads.untouched import generator_state, set_generator_state, unwrapped
 from .schedule import checked_count
 
@@ -59,7 +60,7 @@ def embed_pass(
     features: bool = False,
     progress: bool = True,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
+    collate_fn: Callable[[list], object] | None = None,
     inputs: leaves.Specs = None,
     target: leaves.Spec = None,
 ) -> tuple[Embedding, Tensor]:
@@ -76,8 +77,7 @@ def embed_pass(
     images.
     """
     passing = Passing(batch_size, device, dtype, transform, features, progress)
-    reading: dict[str, Any] = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
-    return passed(model, dataset, passing, num_workers=num_workers, **reading)
+    return passed(model, dataset, passing, num_workers=num_workers, collate_fn=collate_fn, inputs=inputs, target=target)
 
 
 def passed(
@@ -86,7 +86,7 @@ def passed(
     passing: Passing,
     *,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
+    collate_fn: Callable[[list], object] | None = None,
     inputs: leaves.Specs = None,
     target: leaves.Spec = None,
 ) -> tuple[Embedding, Tensor]:
@@ -122,7 +122,7 @@ def passed(
     return Embedding(residual, feature[0] if feature else None, loss), label
 
 
-def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> list[Tensor]:
+def _embed(module: nn.Module, given: ModelInputs, labels: Tensor, features: bool) -> list[Tensor]:
     """Residual, loss, class labels and feature of a batch."""
     try:
         done = grads.ForwardPass(module, given, training=False, features=features, graph=False)
@@ -148,7 +148,7 @@ def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> lis
     return parts if done.feature is None else [*parts, done.feature]
 
 
-def _split(batch: Any, inputs: leaves.Specs, target: leaves.Spec) -> tuple[Any, Tensor]:
+def _split(batch: Any, inputs: leaves.Specs, target: leaves.Spec) -> tuple[ModelInputs, Tensor]:
     """What the model is called with, and the labels."""
     whole = isinstance(batch, Mapping) and inputs is None and not any(name in batch for name in leaves.INPUT_NAMES)
     paths = (
@@ -173,7 +173,8 @@ def _placed(module: nn.Module, device: torch.device | str | None) -> tuple[nn.Mo
     return (module if wanted == own else copy.deepcopy(module).to(wanted)), wanted
 
 
-def _arithmetic(device: torch.device, dtype: torch.dtype | None) -> Any:
+def _arithmetic(device: torch.device, dtype: torch.dtype | None) -> nullcontext[None] | torch.autocast:
+    """The context in which the model computes in ``dtype``; None changes nothing, float32 turns autocast off."""
     if dtype is None:
         return nullcontext()
     return torch.autocast(device.type, dtype=None if dtype == torch.float32 else dtype, enabled=dtype != torch.float32)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -333,7 +332,7 @@ def _lists(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _over_candidates(
-    kernel: Callable[..., None], size: int, given: tuple[Any, ...], made: tuple[np.ndarray, ...]
+    kernel: Callable[..., None], size: int, given: tuple[np.ndarray | float, ...], made: tuple[np.ndarray, ...]
 ) -> None:
     """``kernel(*given, first, last, *made)`` over torch's number of threads."""
     threads = torch.get_num_threads() if size >= 2048 else 1

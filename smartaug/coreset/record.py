@@ -259,14 +259,14 @@ class OutputRecord:
         return {"classes": self.classes, "table": self._raw().clone(), **self.skipped}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], **settings: Any) -> OutputRecord:
-        """The record that gave ``state``."""
-        made = cls(len(state["table"]), state["classes"], **settings)
+    def from_state(cls, state: Mapping[str, Any], *, memory: int = 1 << 28, folder: str | None = None) -> OutputRecord:
+        """The record whose `state_dict` was ``state``; memory, folder: as for a new one."""
+        made = cls(len(state["table"]), state["classes"], memory=memory, folder=folder)
         made._raw().copy_(state["table"])
         made.skipped = {name: state[name] for name in made.skipped}
         return made
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         self.flush()
         return {**self.__dict__, "_table": np.array(self._table), "mapped": False}
 

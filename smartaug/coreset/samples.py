@@ -44,7 +44,7 @@ class KnownSamples:
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def attach(self, dataset: Any, reading: Mapping[str, Any]) -> None:
+    def attach(self, dataset: object, reading: Mapping[str, object]) -> None:
         """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them.
 
         Raises ValueError for another dataset than before: what is known goes by the index of a sample.
@@ -205,10 +205,10 @@ class KnownSamples:
             None if record is None else OutputRecord.from_state(record, memory=self._memory, folder=self._folder)
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> KnownSamples:
+    def __deepcopy__(self, memo: dict[int, object]) -> KnownSamples:
         return deepcopy_but(self, memo, {**self.__dict__, "_original": None}, _BY_REFERENCE)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {
             **self.__dict__,
             "_model": None,

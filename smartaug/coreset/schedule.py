@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
 
 Fraction = float | int | Callable[[int], float | int]
 
@@ -17,7 +16,7 @@ class Schedule:
     """
 
     def __init__(self, fraction: Fraction, every: int = 1, warmup: int = 1) -> None:
-        self.fraction: Any = fraction if callable(fraction) else checked_fraction(fraction)
+        self.fraction: Fraction = fraction if callable(fraction) else checked_fraction(fraction)
         self.every, self.warmup = checked_count("every", every, 1), checked_count("warmup", warmup, 0)
 
     @property
@@ -44,14 +43,14 @@ class Schedule:
         return (epoch - since - self.warmup) // self.every
 
 
-def checked_count(name: str, value: Any, least: int, what: str = "epochs") -> int:
+def checked_count(name: str, value: object, least: int, what: str = "epochs") -> int:
     """``value`` if it is an integer of at least ``least``, else a ValueError naming the argument."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a number of {what} ≥ {least}, got {value!r}; write {name}={least}")
     return value
 
 
-def checked_fraction(fraction: Any, epoch: int | None = None) -> int | float:
+def checked_fraction(fraction: float, epoch: int | None = None) -> int | float:
     """A share of the dataset or a number of samples; ValueError for anything else."""
     whole = isinstance(fraction, Integral) and not isinstance(fraction, bool)
     exact = whole and int(fraction) >= 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 _heads: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
@@ -22,7 +22,7 @@ class Listener:
     """Notes what a model's last linear layer is given, for as long as it listens; pickling forgets it."""
 
     def __init__(self) -> None:
-        self._handle: Any = None
+        self._handle: RemovableHandle | None = None
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def start(self, module: nn.Module, head: str | None) -> None:
@@ -45,12 +45,12 @@ class Listener:
         same = made.data_ptr() == logits.data_ptr() and made.numel() == logits.numel() and made.dtype == logits.dtype
         return given if same and given.ndim == 2 else None
 
-    def __call__(self, _: nn.Module, args: tuple, output: Any) -> None:
+    def __call__(self, _: nn.Module, args: tuple, output: object) -> None:
         """The hook."""
         if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
             self._seen = (args[0].detach(), output.detach())
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, None]:
         return {"_handle": None, "_seen": None}
 
 

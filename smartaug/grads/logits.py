@@ -44,7 +44,7 @@ def distributions(target: Tensor, classes: int) -> Tensor:
     return torch.zeros(len(label), classes, device=label.device).scatter_(1, label[:, None], 1.0)
 
 
-def logits_of(output: Any) -> Tensor:
+def logits_of(output: object) -> Tensor:
     """The logits (B, K), (B, 1) or (B,) in a model's output: itself, ``.logits`` or ["logits"], or a tuple's first."""
     found = output
     if isinstance(found, Mapping) and not isinstance(found, Tensor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import nn
 
@@ -28,7 +28,7 @@ def known_model(model: Model, unknown: str) -> nn.Module:
     return found
 
 
-def deepcopy_but(original: T, memo: dict[int, Any], state: Mapping[str, Any], shared: Collection[str]) -> T:
+def deepcopy_but(original: T, memo: dict[int, object], state: Mapping[str, object], shared: Collection[str]) -> T:
     """A deep copy of ``original`` with the attributes ``state``, of which those in ``shared`` are the same objects."""
     made = type(original).__new__(type(original))
     memo[id(original)] = made

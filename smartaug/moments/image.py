@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -258,8 +258,8 @@ def summed(found: Source, augment: AugmentLike, dtype: torch.dtype) -> Moments:
             yield (made.to(dtype) - mean[first:last, None]) * root[block].view(over_pixels)
 
     error = _error(found, mean, variance, checked)
-    settings: dict[str, Any] = {"exact": found.exact, "memory": found.memory, "uint8": kind == torch.uint8}
-    return Moments(mean, variance, count, blocks, error=error, **settings)
+    uint8 = kind == torch.uint8
+    return Moments(mean, variance, count, blocks, error=error, exact=found.exact, memory=found.memory, uint8=uint8)
 
 
 def mixture(parts: Sequence[Moments], weights: Sequence[float]) -> Moments:
@@ -339,7 +339,7 @@ def _norm(images: Tensor) -> Tensor:
     return images.flatten(1).norm(dim=1)
 
 
-def _ratio(part: Any, whole: Tensor) -> Tensor:
+def _ratio(part: Tensor | float, whole: Tensor) -> Tensor:
     """part / whole, and 0 where both are 0."""
     share = part / whole.clamp_min(torch.finfo(whole.dtype).tiny)
     return torch.where(whole > 0, share, torch.where(share > 0, torch.inf, 0.0))

@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -203,7 +203,7 @@ def fingerprint(plan: Plan) -> np.ndarray:
     return torch.cat(parts, 1).numpy() + 0.0  # no −0
 
 
-def _values(segment: Any) -> list[Tensor]:
+def _values(segment: object) -> list[Tensor]:
     """The tensors of a segment, also those in tuples; what operations that do nothing are given is 0."""
     if isinstance(segment, Tensor):
         return [segment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images
 from ..augment.foreign import Foreign
 from ..augment.plan import EraseNoise, Noise
-from ..augment.steps import keyed, run_step
+from ..augment.steps import Step, keyed, run_step
 from ..pipeline.stages import as_steps, name_of
 from .nodes import Nodes, nodes
 
@@ -24,7 +24,7 @@ _CACHED = 1 << 25  # bytes of one block: more gains nothing and leaves the cache
 
 
 # what augment= takes; None leaves images as they are
-AugmentLike = Augmentation | Callable[..., Any] | Sequence[Augmentation | Callable[..., Any]] | None
+AugmentLike = Augmentation | Callable[..., Tensor] | Sequence[Augmentation | Callable[..., Tensor]] | None
 
 
 class Source(ABC):
@@ -96,7 +96,7 @@ class DrawnSource(Source):
 
     drawn = True
 
-    def __init__(self, steps: list[Any], images: Tensor, count: int, seed: int, memory: int) -> None:
+    def __init__(self, steps: list[Step], images: Tensor, count: int, seed: int, memory: int) -> None:
         super().__init__(images, memory)
         self.steps, self.seed = steps, seed
         self.weights = torch.full((count,), 1.0 / count, dtype=torch.float64)
@@ -152,9 +152,9 @@ def _noisy(step: Augmentation, images: Tensor) -> bool:
     return any(isinstance(segment, (Noise, EraseNoise)) for segment in plan.segments)
 
 
-def refuse_mixing(step: Any, images: Tensor) -> None:
+def refuse_mixing(step: object, images: Tensor) -> None:
     """Raise a TypeError when ``step`` needs the other samples of a batch."""
-    parts = step if isinstance(step, Compose) else [step]
+    parts: Iterable[object] = step if isinstance(step, Compose) else [step]
     for part in parts:
         if isinstance(part, Compose):
             refuse_mixing(part, images)

@@ -29,7 +29,7 @@ class Figures:
         each = torch.cat([torch.where(fine, each[:5], 0.0), each[5:]]).sum(1)
         self.sums = each if self.sums is None else self.sums.to(each.device) + each
 
-    def summary(self, batches: int) -> dict[str, Any]:
+    def summary(self, batches: int) -> dict[str, float]:
         """The figures, with the seconds spread over so many batches."""
         values = [0.0] * 6 if self.sums is None else self.sums.tolist()
         count = max(1.0, values[0])

@@ -159,12 +159,12 @@ class Reweighting(ABC):
         self._model = checked_model(model)
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Reweighting:
+    def __deepcopy__(self, memo: dict[int, object]) -> Reweighting:
         state = {**self.__getstate__(), "_model": self._model}
         shared = ("_model", "val_set", "validation", "criterion", "optimizer")  # the policy is copied with its loader
         return deepcopy_but(self, memo, state, shared)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_dataset": None}
 
     def attach(self, dataset: object) -> None:
@@ -189,7 +189,7 @@ class Reweighting(ABC):
             return None, None
         return self._weigh_now(batch, trace, None)
 
-    def settle(self, output: Any, target: Target) -> WeightsAndLabels | None:
+    def settle(self, output: object, target: Target) -> WeightsAndLabels | None:
         """With when="loss": weights and labels of the batch of ``target`` from the loop's own ``output``; else None.
 
         The same ones for a batch that is shown again. Raises RuntimeError for rows that are no whole batch of late.

@@ -276,7 +276,7 @@ class _Shares(torch.autograd.Function):
         return (gradient - ranks.total((shares * gradient).sum())) / whole
 
 
-def _size_of(inputs: Any) -> tuple[int, int]:
+def _size_of(inputs: object) -> tuple[int, int]:
     """Height and width in pixels of the first pictures among a model's inputs; rows of features have one pixel."""
     shapes = (leaf.shape for _, leaf in leaves.walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim == 4)
     return next(((shape[2], shape[3]) for shape in shapes), (1, 1))

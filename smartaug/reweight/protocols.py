@@ -37,7 +37,7 @@ class MapStyle(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Any: ...
+    def __getitem__(self, index: int, /) -> Any: ...  # a sample, in the user's own structure
 
 
 # a dataset of (input, label) samples, or both as tensors; several inputs of a model as its arguments or its keywords
@@ -50,7 +50,7 @@ class PolicyLike(Protocol):
     probabilities: Tensor | None
     num_ops: int
 
-    def entries(self, height: int, width: int) -> Sequence[tuple[str, Any]]:
+    def entries(self, height: int, width: int) -> Sequence[tuple[str, object]]:
         """The operations that it draws from on images of that size: their names, and what they are given."""
         ...
 

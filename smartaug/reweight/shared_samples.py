@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
@@ -20,7 +20,7 @@ class Part(NamedTuple):
     rows: Sequence[int]
 
 
-def shared_samples(one: Any, other: Any) -> int:
+def shared_samples(one: object, other: object) -> int:
     """The number of samples of ``one`` that ``other`` has as well, through subsets and concatenations of both."""
     others = list(_parts(other))
     count = 0
@@ -32,7 +32,7 @@ def shared_samples(one: Any, other: Any) -> int:
     return count
 
 
-def _parts(data: Any, used: Sequence[int] | None = None) -> Iterator[Part]:
+def _parts(data: object, used: Sequence[int] | None = None) -> Iterator[Part]:
     """The stored datasets that ``data`` is made of, and which rows of each; used: rows of ``data``, None for all."""
     if isinstance(data, Subset):
         own: list[int] = [int(index) for index in data.indices]
@@ -49,7 +49,7 @@ def _parts(data: Any, used: Sequence[int] | None = None) -> Iterator[Part]:
         yield _stored(original(data), used)
 
 
-def _stored(data: Any, used: Sequence[int] | None) -> Part:
+def _stored(data: object, used: Sequence[int] | None) -> Part:
     """Of tensors, the rows are those of their memory, which views of it share."""
     tensors = data if isinstance(data, tuple) else getattr(data, "tensors", None)
     inputs = tensors[0] if isinstance(tensors, tuple) and tensors else None

@@ -31,7 +31,7 @@ class SoftAugmentation:
 
     * `num_classes`: K ≥ 2.
     * `p_min`: in [0, 1], the probability that is left to the class where nothing is visible; None is 1 / K.
-    * `k`: > 0; the larger it is, the faster the probability falls with the first pixels that are hidden.
+    * `k`: > 0; the larger it is, the more of an image must be hidden before the probability falls noticeably.
     * `visible`: a callable ``(batch, trace) -> (B,)``, the visible fraction of each image in [0, 1]; None reads the
       share that `Erase` left.
     * `reweight`: whether samples are also weighed by p.

@@ -14,6 +14,8 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import draws
 from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
+from ..grads.model_call import ModelInputs
+from .protocols import MapStyle, ValidationSet
 from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
 
@@ -37,7 +39,7 @@ class ValidationBatches:
 
     def __init__(
         self,
-        data: Any,
+        data: ValidationSet,
         size: int,
         seed: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
@@ -54,11 +56,12 @@ class ValidationBatches:
             raise ValueError("val_set is empty; hold some data out: smartaug.split_validation(dataset, 0.1)")
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"validation_batch must be a number of samples ≥ 1, got {size!r}")
-        self.data, self.count, self.size, self.seed, self.transform = data, count, size, seed, transform
+        self.data: Any = data  # two tensors or a dataset, as ``self.pair`` says
+        self.count, self.size, self.seed, self.transform = count, size, seed, transform
         self.criterion = criterion
         self._inputs: leaves.Specs = None  # how the loader reads its batches, which are like this set's
         self._target: leaves.Targets = None
-        self._kept: tuple[Any, Tensor] | None = None
+        self._kept: tuple[ModelInputs, Tensor] | None = None
         self._stream: Stream | None = None  # of batches that are read as they are needed
         self._classes: list[Tensor] = []
         self._orders: dict[tuple[int, int], list[int]] = {}
@@ -69,7 +72,7 @@ class ValidationBatches:
             self._inputs, self._target = inputs, target
             self._kept, self._classes, self._stream = None, [], None
 
-    def batch(self, step: int, device: torch.device) -> tuple[Any, Tensor]:
+    def batch(self, step: int, device: torch.device) -> tuple[ModelInputs, Tensor]:
         """(inputs, labels) number ``step`` on ``device``; several inputs as a dict of keywords or a tuple."""
         if not self._classes:
             self._read()
@@ -82,7 +85,7 @@ class ValidationBatches:
         inputs = leaves.move(inputs, device, non_blocking=True)
         return input_leaves.transformed(inputs, self.transform), target.to(device, non_blocking=True)
 
-    def _collated(self, rows: Sequence[int]) -> tuple[Any, Tensor]:
+    def _collated(self, rows: Sequence[int]) -> tuple[ModelInputs, Tensor]:
         """The inputs and labels of these samples."""
         return _collated(self.data, rows, self._inputs, self._target)
 
@@ -116,7 +119,7 @@ class ValidationBatches:
         labels = torch.zeros(len(labels)) if alike else class_of(labels, kind)
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
 
-    def _inputs_labels(self) -> tuple[Any, Tensor]:
+    def _inputs_labels(self) -> tuple[ModelInputs | None, Tensor]:
         """All inputs, None where they are too many to be kept, and all labels."""
         tensors = [leaf for _, leaf in leaves.walk(self._collated([0]))]
         bytes_each = sum(part.numel() * part.element_size() for part in tensors)
@@ -124,7 +127,7 @@ class ValidationBatches:
             return self._collated(range(self.count))
         return None, torch.cat([self._collated([row])[1] for row in range(self.count)])
 
-    def warn_if_shared(self, training: Any, method: str) -> None:
+    def warn_if_shared(self, training: object, method: str) -> None:
         """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
         shared = shared_samples(self.data, training)
         if shared:
@@ -134,7 +137,7 @@ class ValidationBatches:
                 stacklevel=5,
             )
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_kept": None, "_classes": [], "_stream": None}
 
 
@@ -198,8 +201,8 @@ def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
 
 
 def _collated(
-    data: Any, rows: Sequence[int], inputs: leaves.Specs = None, target: leaves.Targets = None
-) -> tuple[Any, Tensor]:
+    data: MapStyle, rows: Sequence[int], inputs: leaves.Specs = None, target: leaves.Targets = None
+) -> tuple[ModelInputs, Tensor]:
     """The inputs and labels of these samples, named as a loader names them where the samples have such parts."""
     batch = default_collate([data[row] for row in rows])
     several = isinstance(inputs, (list, tuple))
@@ -220,11 +223,11 @@ def _collated(
     return given, label
 
 
-def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[Any, Tensor]]:
+def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[ModelInputs, Tensor]]:
     """Reads the batch of a step. It keeps nothing alive: by a cycle from the iterator, a forked process would collect
     its workers."""
 
-    def read(step: int) -> tuple[Any, Tensor]:
+    def read(step: int) -> tuple[ModelInputs, Tensor]:
         own = batches()
         assert own is not None
         return own._collated(own._rows(step))
@@ -232,7 +235,7 @@ def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[
     return read
 
 
-def _is_pair(data: Any) -> bool:
+def _is_pair(data: object) -> bool:
     """Whether val_set= is (inputs, labels): tensors, or several inputs as a tuple or dict of tensors beside the labels.
 
     Raises TypeError for arrays that are no tensors, ValueError for parts of different lengths.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -23,13 +23,13 @@ T = TypeVar("T")
 class _Answers(Dataset):
     """Answers instead of samples: item n is ``ask(n)``."""
 
-    def __init__(self, ask: Callable[[int], Any]) -> None:
+    def __init__(self, ask: Callable[[int], object]) -> None:
         self.ask = ask
 
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, number: int) -> object:
         return self.ask(number)
 
 
@@ -43,7 +43,7 @@ class _From(Sampler):
         return itertools.count(self.first)
 
 
-def in_worker(ask: Callable[[], T], dataset: Any) -> T:
+def in_worker(ask: Callable[[], T], dataset: object) -> T:
     """What ``ask()`` gives, called in a worker process unless ``dataset`` can be read here."""
     if read_here(dataset):
         return ask()
@@ -58,7 +58,7 @@ def in_worker(ask: Callable[[], T], dataset: Any) -> T:
 class Stream:
     """``ask(step)`` for one step after another, computed one ahead in a worker process, or here."""
 
-    def __init__(self, ask: Callable[[int], Any], dataset: Any) -> None:
+    def __init__(self, ask: Callable[[int], Any], dataset: object) -> None:
         self._ask, self._here = ask, read_here(dataset)
         self._next, self._answers = 0, iter(())  # type: int, Iterator[Any]
 
@@ -78,7 +78,7 @@ class Stream:
             return self._ask(step)
 
 
-def read_here(dataset: Any) -> bool:
+def read_here(dataset: object) -> bool:
     """Whether reading ``dataset`` opens nothing that workers could inherit, or no worker can be had."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
@@ -86,7 +86,7 @@ def read_here(dataset: Any) -> bool:
     return in_memory or sys.platform != "linux" or multiprocessing.current_process().daemon
 
 
-def _loader(ask: Callable[[int], Any], numbers: Any) -> DataLoader:
+def _loader(ask: Callable[[int], object], numbers: Iterable[int]) -> DataLoader:
     return DataLoader(
         _Answers(ask),
         batch_size=None,
