@@ -1,10 +1,11 @@
 """`Coreset`: how much of the data an epoch trains on or augments, how often that is chosen, and by which criterion.
 
-What: a budget split over the classes, a criterion that fills it, and what the criterion sees. When: an epoch over all
-data, or the augmentation of all data, costs too much. Compare with `coreset.RandomSubset` before paying for a
-selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
-embed="pass" a forward pass of all samples. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training
-Neural Networks", NeurIPS 2022; observed residuals and exploration are ours.
+What: splits a budget of samples over the classes, and lets a criterion select that many samples of each class by their
+embeddings. When: an epoch over all data, or the augmentation of all data, costs too much. Compare with
+`coreset.RandomSubset` before paying for a selection. Cost: that of the criterion, and that of the embeddings: for
+embed="observed" see benchmarks/results/coreset_record.json; embed="pass" is a forward pass of all samples. Reference:
+Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training Neural Networks", NeurIPS 2022; observed residuals and
+exploration are ours.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ _CLIP = 4.0  # largest weight under weights=True, in multiples of the mean
 
 
 class Chosen(NamedTuple):
-    """What serves ``every`` epochs. name: number of the selection, budget, dataset size, seed; indices (k,) int64
-    increasing; weights (k,) float64, (0,) for none; explorers (m, 2) int64: (label, samples to add in each epoch)."""
+    """A selection, which is used for ``every`` epochs.
+
+    name: (number of the selection, budget, dataset size, seed). indices: (k,) int64, increasing. weights: (k,) float64,
+    or (0,) where there are none. explorers: (m, 2) int64 rows (label, number of samples to add in each epoch).
+    """
 
     name: tuple[int, ...]
     indices: Tensor
@@ -151,7 +155,7 @@ class Coreset:
     # --- the data and the model --------------------------------------------------------------------------------------
 
     def attach(self, dataset: object, **reading: object) -> None:
-        """The loader tells which data it draws from: their labels are read, and embed="pass" embeds them.
+        """Called by the loader with its dataset: reads the labels, and embeds these samples with embed="pass".
 
         reading: collate_fn, inputs and target, as `embed_pass` takes them.
         """
@@ -174,7 +178,7 @@ class Coreset:
         return self.embed == "observed" and bool(reads_of(self.select))
 
     def check_labels(self, index: Tensor, target: Tensor) -> None:
-        """Under balanced=True: the labels target (B,) of a batch are those that its classes were counted by."""
+        """With balanced=True, raise a ValueError where labels target (B,) of a batch differ from the dataset's own."""
         if self.balanced:
             self._samples.check_labels(index, target)
 
@@ -192,7 +196,7 @@ class Coreset:
     def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
         """``(indices, weights)`` for ``epoch``: (k,) int64 in 0..size-1, increasing, and (k,) float or None.
 
-        Made when first asked for, then remembered. Under `torch.distributed` every rank must ask.
+        Made at the first call, then remembered. Under `torch.distributed` every rank must call it.
         """
         key = (epoch, size, seed)
         if key not in self._made:
@@ -248,7 +252,7 @@ class Coreset:
             )
 
     def _choose(self, number: int, budget: int, size: int, seed: int, seen: np.ndarray | None) -> list[Tensor]:
-        """The criterion's part of a selection, and how many samples of which class are to explore besides."""
+        """The criterion's part of a selection, and how many samples of each class are added to explore (`Chosen`)."""
         if not reads_of(self.select):
             embedding: Embed = _no_columns
         elif self._samples.record is not None and seen is not None:
@@ -275,7 +279,7 @@ class Coreset:
         groups = self._classes(len(seen))
         asked = dict(block.explorers.tolist())
         quota = np.array([asked.pop(name, 0) for name in groups.names.tolist()], np.int64)
-        quota[np.argmax(groups.counts)] += sum(asked.values())  # of classes whose labels have become known
+        quota[np.argmax(groups.counts)] += sum(asked.values())  # of classes that are gone
         taken = np.zeros(len(seen), bool)
         taken[block.indices.numpy()] = True
         more = torch.from_numpy(explored(groups, quota, taken, seen, seed, epoch))
@@ -289,8 +293,11 @@ class Coreset:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """Selections made, seconds in them in all, samples explored; of the record: samples never seen, mean and
-        largest age in epochs of the others, bytes per sample, whether it is mapped, rows left out and why."""
+        """Number of selections, their seconds in all, and number of explored samples.
+
+        With recorded outputs also the number of samples never seen, the mean and largest age of the others in epochs,
+        bytes per sample, whether the record is memory-mapped, and how many rows were left out for which reason.
+        """
         return {**self._figures, **self._samples.stats(self._epoch)}
 
     def explain(self) -> list[tuple[str, str, str]]:

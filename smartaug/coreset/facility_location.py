@@ -1,7 +1,7 @@
-"""Facility location: medoids whose gradients stand for those of all samples.
+"""Facility location: medoids whose gradients represent those of all samples.
 
 What: greedily picks the samples S that maximise Σ_i max_{j∈S} sim(g_i, g_j) over last-layer gradients g = r ⊗ (φ, 1),
-which are never formed; a sample's weight is the number of samples that it stands for.
+which are never formed; a sample's weight is proportional to the number of samples that it represents.
 
 When: a class is to be covered evenly by few samples. Compare with `coreset.RandomSubset` before paying for it: on a
 small CIFAR-10 a random subset was as good within the noise, at 10 and 30 %, for training and for choosing what is
@@ -93,7 +93,8 @@ class FacilityLocation:
     ) -> tuple[Tensor, Tensor | None]:
         """Indices (budget,) int64 and weights (budget,) float32 with mean 1, on the CPU; (none, None) for budget 0.
 
-        A weight is the share of samples that are nearest to this medoid, itself included; the first pick among equals.
+        A weight is proportional to the number of samples that are nearest to this medoid, itself included; of equally
+        near medoids the one picked first counts.
         generator: a CPU generator for samples and parts; None is one seeded with 0. Raises ValueError unless
         0 ≤ budget ≤ n, and for rows that are not finite.
         """
@@ -152,7 +153,7 @@ class _Work:
         self.settings, self.backend, self.generator = settings, backend, generator
 
     def select(self, points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor | None]:
-        """(picks (budget,), owner (n,) or None where parts left it open)."""
+        """(picks (budget,), owner (n,): the pick that represents each point; None where parts were selected from)."""
         width = points.residual.shape[1] + (0 if points.feature is None else points.feature.shape[1])
         room = max(2, self.settings.memory // (_PER_POINT + 8 * width))
         if points.size <= room:
@@ -174,7 +175,7 @@ class _Work:
         return self.backend.stochastic(points, mass, places)
 
     def _proposals(self, points: Points, mass: Tensor, budget: int, parts: int) -> tuple[Tensor, Tensor]:
-        """(picks (budget,), mass (budget,) each stands for), each of ``parts`` random parts giving its share."""
+        """(picks (budget,), mass (budget,) that each represents); each of ``parts`` random parts proposes its share."""
         shuffled = torch.randperm(points.size, generator=self.generator).to(points.residual.device)
         pieces = [piece.sort().values for piece in shuffled.tensor_split(parts)]
         ends = [budget * sum(map(len, pieces[:number])) // points.size for number in range(parts + 1)]
@@ -186,7 +187,7 @@ class _Work:
             chosen, owner = self._greedy(points.take(rows), mass[rows], share, own)
             return rows[chosen], torch.zeros(share, device=mass.device).index_add_(0, owner, mass[rows])
 
-        # compiled code holds no lock
+        # compiled code releases the interpreter's lock, so that threads run at once
         at_once = 2 if self.backend is not greedy_torch and torch.get_num_threads() > 1 else 1
         asked = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
         with ThreadPoolExecutor(at_once, thread_name_prefix="smartaug") as pool:

@@ -1,11 +1,11 @@
 """Compiled lazy greedy for facility location on the CPU: matrix-free, exact.
 
 What: costs are computed from the points when they are needed, a column at a time, never stored as a matrix. A candidate
-can only serve the points that are nearer to it than to every medoid, and that set shrinks with every pick; once it has
-few enough members (256, or 448 of few points) the candidate keeps it, with its costs, and is evaluated from that list
-alone. When: no features, numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads), then
-mostly lists; 2 to 4 KiB a point. The first call on a machine compiles for some seconds; later ones load the result from
-numba's cache.
+can only represent the points that are nearer to it than to every medoid, and that set shrinks with every pick; once it
+has few enough members (256, or 448 of few points) the candidate keeps it, with its costs, and is evaluated from that
+list alone. When: no features, numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads),
+then mostly lists; 2 to 4 KiB a point. The first call on a machine compiles for some seconds; later ones load the result
+from numba's cache.
 
 Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
 equal, and go to the lower index.

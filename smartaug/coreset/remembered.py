@@ -56,7 +56,7 @@ class Remembered:
         return [[*key, indices, weights] for key, (indices, weights) in self._made.items()]
 
     def load(self, state: Iterable[Iterable[Any]]) -> None:
-        """Forget all and take the selections of a `state`."""
+        """Replace all selections by those of a `state`."""
         self._made = LastFew()
         for epoch, size, seed, indices, weights in state:
             self.add((epoch, size, seed), (indices, weights))

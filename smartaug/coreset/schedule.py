@@ -1,4 +1,4 @@
-"""When a coreset is chosen anew, and how many samples it takes: plain numbers, no data."""
+"""The number of samples of each epoch, and the epochs in which a new selection is made: plain numbers, no data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Fraction = float | int | Callable[[int], float | int]
 
 
 class Schedule:
-    """How much of the data each epoch takes, and how many epochs a selection serves.
+    """How much of the data each epoch takes, and how many epochs use one selection.
 
     fraction: a float in (0, 1] of the dataset, an int number of samples, or ``epoch -> either``. every: epochs between
     two selections. warmup: epochs at the start without one. Raises ValueError for anything else.
@@ -34,8 +34,10 @@ class Schedule:
         return max(1, round(fraction * size)) if size else 0
 
     def number(self, epoch: int, since: int | None) -> int | None:
-        """Which selection serves ``epoch``, counted from the end of a warm-up that began with epoch ``since``; None in
-        that warm-up. since=None: there is none."""
+        """The number of the selection that ``epoch`` uses, counted from the end of the warm-up; None in the warm-up.
+
+        since: the first epoch of the warm-up; None where there is no warm-up.
+        """
         if since is None:
             return epoch // self.every
         if 0 <= epoch - since < self.warmup:
