@@ -72,7 +72,7 @@ class AugmentationVariance:
         chance = self.probabilities(deviation, budget)
         order = torch.randperm(size, generator=generator)
         start = float(torch.rand((), generator=generator, dtype=torch.float64))
-        # systematic sampling: samples are intervals of a line, as long as their probability; equally spaced points pick
+        # systematic sampling: each sample is an interval as long as its probability; points at distance 1 pick them
         ends = chance[order].cumsum(0)
         ends = ends * (budget / ends[-1])
         ticks = torch.searchsorted(ends, torch.arange(budget, dtype=torch.float64) + start, right=True)

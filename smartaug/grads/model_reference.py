@@ -21,7 +21,7 @@ def checked_model(model: object) -> Model:
 
 
 def known_model(model: Model, unknown: str) -> nn.Module:
-    """The module, asked for now where ``model`` is a callable; RuntimeError(unknown) where there is none yet."""
+    """The module, or what the callable ``model`` returns now; RuntimeError(unknown) where there is none yet."""
     found = model if model is None or isinstance(model, nn.Module) else model()
     if found is None:
         raise RuntimeError(unknown)

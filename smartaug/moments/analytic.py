@@ -1,4 +1,4 @@
-"""Means and variances of every value without a single transform, where that is exact.
+"""Means and variances of every value in closed form, without transforming an image, where that is exact.
 
 A step that moves or replaces whole values (a padded crop, a flip, an erased rectangle), or that maps each value by one
 affine function (an inversion, a normalisation), acts linearly on the distribution of each value. So its first two
@@ -20,7 +20,7 @@ from ..augment.plan import Erase as EraseSegment
 from .nodes import nodes
 from .source import AugmentLike
 
-_PLACED = 1 << 16  # rectangles that are added up at most
+_PLACED = 1 << 16  # largest number of rectangles that are summed
 
 Pair = tuple[Tensor, Tensor]
 

@@ -97,9 +97,9 @@ class Moments:
         return self._eigen(k, largest=True)
 
     def bottom(self, k: int) -> tuple[Tensor, Tensor]:
-        """As `top`, the k smallest eigenvalues above rounding, rising: what the augmentation moves least.
+        """As `top`, the k smallest eigenvalues above rounding, rising: the directions that are changed least.
 
-        Directions that it does not move at all have eigenvalue 0; there are usually very many, and none is returned.
+        Directions that it does not change at all have eigenvalue 0; there are usually very many, and none is returned.
         """
         return self._eigen(k, largest=False)
 
@@ -209,8 +209,8 @@ def of(
     augment: an augmentation or a list of them, as for the loader. nodes: the largest number of transforms. A finite set
     of transforms that fits is enumerated: then the moments are exact; else they are a quadrature with ``.error``, which
     takes at least 2 nodes.
-    draws: take so many random draws of the pipeline instead, which works for Kornia modules and callables, too;
-    ``seed`` names them. memory: bytes that a block of intermediate results may take. dtype: of the results and sums;
+    draws: take so many random draws of the pipeline instead, seeded by ``seed``, which works for Kornia modules and
+    callables, too. memory: bytes that a block of intermediate results may take. dtype: of the results and sums;
     None: float64 for float64 images, else float32. Values are in the units that the augmentation gives (0–255 for
     uint8).
 
@@ -232,7 +232,7 @@ def summed(found: Source, augment: AugmentLike, dtype: torch.dtype) -> Moments:
     kind = images.dtype
     if closed is not None:
         mean, variance = (part.to(dtype) for part in closed)
-        kind = found.made(images[:1], 0, slice(0, 1)).dtype  # what the stages object to is said here, too
+        kind = found.made(images[:1], 0, slice(0, 1)).dtype  # so that stages raise their errors here, too
     else:
         total = _Sum(found.weights, dtype)
         checked = None if found.check is None else _Sum(found.check, dtype)
@@ -303,7 +303,7 @@ class _Sum:
         self.mean, self.variance = torch.empty(0), torch.empty(0)
 
     def add(self, block: slice, values: Tensor) -> None:
-        """Take in values (B, s, ...) of the versions ``block``."""
+        """Add the values (B, s, ...) of the versions ``block``."""
         weights, flat = self.weights[block], values.flatten(2)
         weight = float(weights.sum())
         if weight == 0.0:
@@ -327,7 +327,7 @@ class _Sum:
 def _error(found: Source, mean: Tensor, variance: Tensor, checked: _Sum | None) -> Error:
     trace = variance.flatten(1).sum(1)
     if found.drawn:
-        # the second is that of one normal value: traces of many values are surer, heavy tails less sure
+        # the second is the error for one normal value: smaller for traces of many values, larger for heavy tails
         return Error(_ratio((trace / len(found)).sqrt(), _norm(mean)), torch.full_like(trace, (2 / len(found)) ** 0.5))
     if checked is None:
         return Error(torch.zeros_like(trace), torch.zeros_like(trace))

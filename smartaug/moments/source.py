@@ -20,7 +20,7 @@ from .nodes import Nodes, nodes
 
 MEMORY = 1 << 30  # bytes
 NODES = 1024
-_CACHED = 1 << 25  # bytes of one block: more gains nothing and leaves the cache
+_CACHED = 1 << 25  # largest block in bytes: larger ones do not fit in the processor's cache, and are no faster
 
 
 # what augment= takes; None leaves images as they are
@@ -30,8 +30,8 @@ AugmentLike = Augmentation | Callable[..., Tensor] | Sequence[Augmentation | Cal
 class Source(ABC):
     """S versions of every image, weighted: what all moments are sums over.
 
-    weights (S,) float64, sum to 1. check: weights of a coarser rule on the same versions; None: there is none. exact:
-    the versions are everything that the augmentation can do. drawn: they are independent random draws.
+    weights: (S,) float64, sum to 1. check: (S,) weights of a coarser rule on the same versions, or None. exact: whether
+    the versions are all possible outcomes of the augmentation. drawn: whether they are independent random draws.
     """
 
     weights: Tensor
@@ -46,7 +46,7 @@ class Source(ABC):
         return len(self.weights)
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """(versions, images (b, s, C, H, W)) of the images ``first`` to ``last``, as many versions at a time as fit."""
+        """(versions, images (b, s, C, H, W)) of the images ``first`` to ``last``, in blocks that fit in memory."""
         images = self.images[first:last]
         each = 20 * max(1, images.numel())  # bytes a version: as it comes, as float, and squares of it
         rows = max(1, min(self.memory // 4, _CACHED) // each)
@@ -100,7 +100,7 @@ class DrawnSource(Source):
         super().__init__(images, memory)
         self.steps, self.seed = steps, seed
         self.weights = torch.full((count,), 1.0 / count, dtype=torch.float64)
-        self._apart = any(isinstance(step, Foreign) for step in steps)  # those may draw once for a whole batch
+        self._apart = any(isinstance(step, Foreign) for step in steps)  # foreign stages may draw once for a whole batch
 
     def made(self, images: Tensor, first: int, block: slice) -> Tensor:
         """See `Source.made`."""

@@ -1,7 +1,8 @@
-"""What learned reweighters share: the model by reference, validation batches, directions, the record of what was done.
+"""The base class of methods that learn weights and labels from validation data.
 
-A method is a `Rule` on benefits or a `Learner`; `Reweighting` is the shell around either: it calls the method for each
-batch, normalises weights over all ranks, and keeps what a checkpoint needs.
+A method is a `Rule` on benefits or a `Learner`. `Reweighting` holds the model by reference, draws validation batches,
+computes their gradient (the direction), calls the method for each batch, normalises weights over all ranks, and keeps
+the state of a checkpoint and statistics.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _WAITING = 4  # batches that may be between the loader and the loss; loops fetch
 
 
 class Reweighting(ABC):
-    """The shell around a method; subclasses implement the method in `weigh`.
+    """Base class of methods that learn from validation data; subclasses implement the method in `weigh`.
 
     The model and the validation data:
 
@@ -133,7 +134,7 @@ class Reweighting(ABC):
         self._record = Figures()
         self._waiting: list[Waiting] = []
         self._listener = Listener()
-        self._kind: Kind | None = None  # of the labels, as last looked at
+        self._kind: Kind | None = None  # of the labels, at the last check
         self._dataset: Any = None  # the training set, where weights of its samples are kept
 
     @abstractmethod
@@ -168,7 +169,7 @@ class Reweighting(ABC):
         return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_dataset": None}
 
     def attach(self, dataset: object) -> None:
-        """The loader says which dataset it trains on; validation samples out of it are warned about.
+        """Called by the loader with its training set; warns where validation samples are in it.
 
         With ``weigh_every`` above 1, weights are kept by the index of a sample: ValueError for a second dataset.
         """
@@ -177,7 +178,7 @@ class Reweighting(ABC):
         self.validation.warn_if_shared(dataset, type(self).__name__)
 
     def read_as(self, *, inputs: Specs, target: Spec) -> None:
-        """The loader tells how its batches are read, so that validation samples are read the same way."""
+        """Called by the loader with its keywords, so that validation samples are read as its batches are."""
         self.validation.read_as(inputs, target)
 
     # --- a batch -----------------------------------------------------------------------------------------------------
@@ -190,15 +191,16 @@ class Reweighting(ABC):
         return self._weigh_now(batch, trace, None)
 
     def settle(self, output: object, target: Target) -> WeightsAndLabels | None:
-        """With when="loss": weights and labels of the batch of ``target`` from the loop's own ``output``; else None.
+        """With when="loss": ``(weight, soft)`` of the batch of ``target``, from the model output ``output``; else None.
 
-        The same ones for a batch that is shown again. Raises RuntimeError for rows that are no whole batch of late.
+        A second call for the same batch returns the same. Raises RuntimeError for rows that are not one whole batch of
+        the last four.
         """
         if self.when == "batch":
             return None
         index = target.index
-        # by where the indices lie, which needs no look at the device; by value where the loop moved them
-        # newest first, for loops that use the memory of an index again
+        # first by the address of the indices, which does not wait for the device; by value where the loop moved them.
+        # newest first, for loops that reuse the memory of an index
         found = next((one for one in reversed(self._waiting) if one.lies_at(index)), None)
         found = found or next((one for one in reversed(self._waiting) if one.equals(index)), None)
         if found is None:
@@ -227,7 +229,7 @@ class Reweighting(ABC):
             self._listener.start(unwrapped(self.model), self.head)
 
     def _weigh_now(self, batch: Batch, trace: OperationTrace | None, shown: Shown | None) -> WeightsAndLabels:
-        """Weights and labels of a batch, of whose forward pass the training loop may have shown the end."""
+        """Weights and labels of a batch; shown: logits and features of the loop's own forward pass, or None."""
         started = time.perf_counter()
         if self.step < self.warmup:
             self.step += 1
@@ -261,8 +263,8 @@ class Reweighting(ABC):
     def _against(self, batch: Batch) -> grads.Against | None:
         """The criterion and the labels of a batch that has no classes to choose among; None for one that has.
 
-        Raises TypeError for labels that the method cannot learn from. Floats on an accelerator are looked at in batches
-        1, 2, 4, 8, ...: looking stalls it.
+        Raises TypeError for labels that the method cannot learn from. Floats on an accelerator are checked in batches
+        1, 2, 4, 8, ... only, because reading their values waits for the device.
         """
         target = batch.target
         if not isinstance(target, Tensor):
@@ -305,16 +307,16 @@ class Reweighting(ABC):
         )
         self._drawn += 1
         made = ranks.averaged(made)
-        if at is not None:  # one of a pseudo step, which the next batch has no use for
+        if at is not None:  # at the parameters of a pseudo step: of no use for the next batch
             return made
         if self.ema and self._direction is not None:
             made = {name: part.lerp(self._direction[name], self.ema) for name, part in made.items()}
         self._age = 1
-        # one that is not finite spoils its own batch and no later one
+        # a direction that is not finite affects its own batch, and is not reused for later ones
         fine = torch.stack([torch.isfinite(part).all() for part in made.values()]).all()
         if self._direction is None:
-            self._direction = made if bool(fine) else None  # one look at the device, at the start of a run
-        else:  # none any more
+            self._direction = made if bool(fine) else None  # waits for the device once, at the start of a run
+        else:  # no waiting any more
             self._direction = {name: torch.where(fine, part, self._direction[name]) for name, part in made.items()}
         return made
 
@@ -330,8 +332,12 @@ class Reweighting(ABC):
     # --- figures and state -------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """Over all weighed batches: mean weight, share of weights at zero, label entropy in nats, share of labels moved
-        (another class became the likeliest), batches that were not finite, seconds a batch."""
+        """Statistics over all weighed batches, by name.
+
+        batches: number of batches seen. mean_weight. share_zero: share of weights that are 0. label_entropy: in nats.
+        labels_moved: share of samples whose likeliest class changed. not_finite: samples whose weight or label was not
+        finite. seconds_per_batch.
+        """
         return {"batches": self.step, **self._record.summary(max(1, self.step - self.warmup))}
 
     def state_dict(self) -> dict[str, Any]:
@@ -356,7 +362,7 @@ class Reweighting(ABC):
 
 
 class ByRule(Reweighting):
-    """A shell for any `Rule`: ``ByRule(rule, model, val_set, ...)``; the other arguments are `Reweighting`'s."""
+    """Weights and labels by any `Rule`: ``ByRule(rule, model, val_set, ...)``; other arguments: see `Reweighting`."""
 
     def __init__(self, rule: Rule, model: Model, val_set: ValidationSet, **settings: Any) -> None:
         refuse_other("rule", rule)
@@ -364,6 +370,6 @@ class ByRule(Reweighting):
         self.rule = rule
 
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
-        """What the rule says about the batch's benefits."""
+        """The rule on this batch's benefits."""
         log_p, benefits = grads.benefit()
         return self.rule(benefits, log_p, batch._replace(soft=grads.labels))

@@ -1,4 +1,4 @@
-"""What MetaAugment and Meta-Weight-Net share: a small network weighs samples and learns from the validation loss.
+"""The base class of MetaAugment and Meta-Weight-Net: a small network weighs samples, trained by the validation loss.
 
 One policy step, for P = net(...) and shares c(P) of the batch's losses: ŵ = w − α Σ c_i ∇ℓ_i(w); g = ∇L_val(ŵ);
 s_i = ⟨∇ℓ_i(w), g⟩, one forward-mode pass; then ∂L_val(ŵ)/∂P_i = −α Σ_j s_j ∂c_j/∂P_i exactly, without a second-order
@@ -57,9 +57,9 @@ class MetaLearner(Reweighting):
         self.net: nn.Module | None = None  # made at the first batch, when its inputs are known
         self._adam: torch.optim.Optimizer | None = None
         self._widths: tuple[int, ...] = ()
-        self._loaded = False  # whether the network is that of a state
+        self._loaded = False  # whether the network comes from a loaded state
 
-    # --- what subclasses say -----------------------------------------------------------------------------------------
+    # --- what subclasses define ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def make_net(self, widths: tuple[int, ...]) -> nn.Module:
@@ -132,7 +132,7 @@ class MetaLearner(Reweighting):
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Also the network and its optimiser."""
+        """The state of `Reweighting`, with the network and its optimiser."""
         state = super().state_dict()
         if self.net is not None and self._adam is not None:
             kind = next(self.net.parameters())

@@ -1,4 +1,4 @@
-"""How many samples two datasets have in common, as far as their indices and the memory of their tensors tell."""
+"""The number of samples that two datasets have in common, judged by indices and by the memory of their tensors."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def shared_samples(one: object, other: object) -> int:
     others = list(_parts(other))
     count = 0
     for part in _parts(one):
-        alike = [beside for beside in others if part.known_as & beside.known_as]
+        alike = [second for second in others if part.known_as & second.known_as]
         if alike:
             mine = set(part.rows)
-            count += len(set().union(*(mine & set(beside.rows) for beside in alike)))
+            count += len(set().union(*(mine & set(second.rows) for second in alike)))
     return count
 
 
@@ -50,7 +50,7 @@ def _parts(data: object, used: Sequence[int] | None = None) -> Iterator[Part]:
 
 
 def _stored(data: object, used: Sequence[int] | None) -> Part:
-    """Of tensors, the rows are those of their memory, which views of it share."""
+    """The rows ``used`` of one dataset; rows of tensors are counted in their memory, which views of it share."""
     tensors = data if isinstance(data, tuple) else getattr(data, "tensors", None)
     inputs = tensors[0] if isinstance(tensors, tuple) and tensors else None
     first = next((leaf for _, leaf in leaves.walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)

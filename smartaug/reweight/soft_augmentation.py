@@ -76,7 +76,7 @@ class SoftAugmentation:
         return (normalised(p) if self.reweight else None), soft
 
     def _refuse_others(self, target: Tensor) -> None:
-        """TypeError for labels that are not one class a sample; on an accelerator looking would stall."""
+        """TypeError for labels that are not one class a sample; not checked on an accelerator, which would stall."""
         free = not target.is_floating_point() or target.device.type == "cpu"
         kind = kind_of(target) if free else Kind.DISTRIBUTIONS
         if kind not in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
@@ -87,7 +87,7 @@ class SoftAugmentation:
 
     @staticmethod
     def _checked(seen: Tensor, rows: int) -> Tensor:
-        """The visible fraction (B,) if it is one; on an accelerator its values are not looked at, which would stall."""
+        """The visible fraction (B,) if it is one; on an accelerator its values are not checked."""
         if not isinstance(seen, Tensor) or seen.shape != (rows,):
             what = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
             raise ValueError(f"visible must return a tensor ({rows},), one fraction a sample, it returned {what}")

@@ -1,4 +1,4 @@
-"""Validation data as training signal: class-balanced batches, and the split that keeps a third set for reporting."""
+"""Validation data for learned weights: class-balanced batches, and the split into training and validation data."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ValidationBatches:
         self.data: Any = data  # two tensors or a dataset, as ``self.pair`` says
         self.count, self.size, self.seed, self.transform = count, size, seed, transform
         self.criterion = criterion
-        self._inputs: leaves.Specs = None  # how the loader reads its batches, which are like this set's
+        self._inputs: leaves.Specs = None  # as given to the loader, whose samples have the same structure
         self._target: leaves.Targets = None
         self._kept: tuple[ModelInputs, Tensor] | None = None
         self._stream: Stream | None = None  # of batches that are read as they are needed
@@ -96,7 +96,7 @@ class ValidationBatches:
         return [self._row(slot) for slot in range(first, first + self.size)]
 
     def _row(self, slot: int) -> int:
-        """Slots go round the classes; each class is gone through in an order that is new every time."""
+        """The sample at position ``slot`` of all batches: classes take turns, each in a new order at every pass."""
         number, group = divmod(slot, len(self._classes))
         members = self._classes[group]
         turn, place = divmod(number, len(members))
@@ -224,8 +224,8 @@ def _collated(
 
 
 def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[ModelInputs, Tensor]]:
-    """Reads the batch of a step. It keeps nothing alive: by a cycle from the iterator, a forked process would collect
-    its workers."""
+    """A function that reads the batch of a step. It holds a weak reference: with a reference cycle through the
+    iterator, the garbage collector of a forked process would shut its workers down."""
 
     def read(step: int) -> tuple[ModelInputs, Tensor]:
         own = batches()
@@ -236,7 +236,7 @@ def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[
 
 
 def _is_pair(data: object) -> bool:
-    """Whether val_set= is (inputs, labels): tensors, or several inputs as a tuple or dict of tensors beside the labels.
+    """Whether val_set= is (inputs, labels): tensors, or several inputs as a tuple or dict of tensors, and the labels.
 
     Raises TypeError for arrays that are no tensors, ValueError for parts of different lengths.
     """
@@ -262,7 +262,7 @@ def _is_pair(data: object) -> bool:
 
 
 def _has(batch: Any, spec: leaves.Specs | leaves.Targets) -> bool:
-    """Whether a key or position is in a batch; what calculates its part is taken to be."""
+    """Whether a key or position is in a batch; True for a callable, which computes its part."""
     if isinstance(spec, str):
         return spec in batch if isinstance(batch, Mapping) else spec in getattr(batch, "_fields", ())
     if isinstance(spec, int):

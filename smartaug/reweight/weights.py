@@ -9,13 +9,13 @@ from .._base import ranks
 
 
 def normalised(weight: Tensor) -> Tensor:
-    """Weights (B,) scaled to mean 1 over the batches of all ranks; all zero: ones. NaN stays NaN."""
+    """Weights (B,) scaled to mean 1 over the batches of all ranks; ones where all are 0. NaN stays NaN."""
     sums = ranks.total(torch.stack([weight.sum(), torch.full_like(weight.sum(), float(len(weight)))]))
     return _divided(weight, sums[0] / sums[1])
 
 
 def with_mean_one(weight: Tensor) -> Tensor:
-    """The same over this batch alone."""
+    """Weights (B,) scaled to mean 1 over this batch alone; ones where all are 0."""
     return _divided(weight, weight.mean())
 
 

@@ -1,8 +1,9 @@
 """Reading a dataset in a worker process, so that this process never opens what the dataset reads from.
 
 Handles of h5py or lmdb that are open when the user's loader forks its workers are shared with them, and what they read
-is garbage. So a dataset that may open files is asked only in a worker: torch's own, forked as the user's loader does.
-What lies in the main memory (tensors, lists) is read here, and so is everything where no process forks.
+is garbage. So a dataset that may open files is read only in a worker process of torch's DataLoader, forked
+as the user's loader does. Data in main memory (tensors, lists) is read here, and so is everything where no process
+forks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class _Answers(Dataset):
-    """Answers instead of samples: item n is ``ask(n)``."""
+    """A dataset whose item n is ``ask(n)``."""
 
     def __init__(self, ask: Callable[[int], object]) -> None:
         self.ask = ask
@@ -63,7 +64,7 @@ class Stream:
         self._next, self._answers = 0, iter(())  # type: int, Iterator[Any]
 
     def __call__(self, step: int) -> Any:
-        """The answer for ``step``; cheap where it follows the last one."""
+        """``ask(step)``; computed in advance where ``step`` follows the last one."""
         if self._here:
             return self._ask(step)
         try:
@@ -95,7 +96,7 @@ def _loader(ask: Callable[[int], object], numbers: Iterable[int]) -> DataLoader:
         prefetch_factor=1,
         collate_fn=_as_it_is,
         multiprocessing_context="fork",
-        generator=torch.Generator(),  # nothing is drawn from the user's
+        generator=torch.Generator(),  # so that nothing is drawn from torch's global one
     )
 
 
@@ -104,7 +105,7 @@ def _as_it_is(answer: T) -> T:
 
 
 def _own(answer: Any) -> Any:
-    """Tensors in memory of this process: what a worker shares takes a file handle each."""
+    """A copy in the memory of this process: each tensor that a worker shares holds a file handle open."""
     if isinstance(answer, Tensor):
         return answer.clone()
     if isinstance(answer, dict):
@@ -113,5 +114,5 @@ def _own(answer: Any) -> Any:
 
 
 def _needs_cuda(error: RuntimeError) -> bool:
-    """Whether a forked process could not read the dataset, which holds tensors on a GPU: no worker of the user can."""
+    """Whether a forked process failed on a dataset with tensors on a GPU; the user's own workers would fail too."""
     return "CUDA in forked subprocess" in str(error)
