@@ -149,7 +149,7 @@ class Coreset:
         self._figures = {"selections": 0, "seconds": 0.0, "explored": 0}
 
     def budget(self, size: int, epoch: int = 0) -> int:
-        """How many of ``size`` samples ``epoch`` selects; ValueError when more are asked for than there are."""
+        """How many of ``size`` samples ``epoch`` selects; ValueError when that is more than ``size``."""
         return self.schedule.budget(size, epoch)
 
     # --- the data and the model --------------------------------------------------------------------------------------
@@ -266,8 +266,8 @@ class Coreset:
             pool = seen >= 0
             explorers = explorers_of(groups, quota, pool, self.explore, draw_unseen=self.apply == "train")
         indices, weights = chosen(self.select, groups, quota - explorers, pool, embedding, seed, number)
-        asked = explorers > 0
-        pairs = torch.from_numpy(np.stack([groups.names[asked], explorers[asked]], 1))
+        exploring = explorers > 0
+        pairs = torch.from_numpy(np.stack([groups.names[exploring], explorers[exploring]], 1))
         if not self.weights or weights is None:
             return [indices.sort().values, torch.empty(0, dtype=torch.float64), pairs]
         order = indices.argsort()
@@ -277,9 +277,9 @@ class Coreset:
     def _explored(self, block: Chosen, seed: int, epoch: int, seen: np.ndarray) -> list[Tensor]:
         """A block's selection with this epoch's explorers, whose weight is 1."""
         groups = self._classes(len(seen))
-        asked = dict(block.explorers.tolist())
-        quota = np.array([asked.pop(name, 0) for name in groups.names.tolist()], np.int64)
-        quota[np.argmax(groups.counts)] += sum(asked.values())  # of classes that are gone
+        wanted = dict(block.explorers.tolist())
+        quota = np.array([wanted.pop(name, 0) for name in groups.names.tolist()], np.int64)
+        quota[np.argmax(groups.counts)] += sum(wanted.values())  # of classes that are gone
         taken = np.zeros(len(seen), bool)
         taken[block.indices.numpy()] = True
         more = torch.from_numpy(explored(groups, quota, taken, seen, seed, epoch))

@@ -1,6 +1,6 @@
 """The embedding of a whole dataset, by one pass of the model in evaluation mode.
 
-What: residual p − y, loss and, where asked for, feature of every sample, in the dataset's order. When: a selection
+What: residual p − y, loss and, with features=True, feature of every sample, in the dataset's order. When: a selection
 must see every sample under the present model; ``Coreset(embed="observed")`` gets most of that from training itself.
 Cost: a forward pass of all samples, about a third of an epoch of training. Reference: Liu & Mirzasoleiman, "Data-
 Efficient Augmentation for Training Neural Networks", NeurIPS 2022, §4, where it caps the speed-up of the method.
@@ -66,15 +66,20 @@ def embed_pass(
 ) -> tuple[Embedding, Tensor]:
     """``(embedding, labels)``: residual (n, K), feature (n, d) or None, loss (n,), float32 or wider; labels (n,) int64.
 
-    They lie on ``device``, which is the model's own for None; elsewhere a copy of the model runs. dataset: map-style,
-    with un-augmented samples; it is read in order. transform: a callable on a batch of inputs on the device, such as
-    `smartaug.Normalize`; without it the model gets what the dataset gives, and nothing of a loader's stages. dtype: of
-    the model's arithmetic, float32, bfloat16 or float16 by autocast; None is whatever is in force. features: also the
-    inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a dict without a leaf named like an
-    image goes to the model whole, without its target. The model's parameters, buffers and mode and the global
-    generators are what they were. Raises TypeError for datasets without a length, ValueError for empty ones, for other
-    dtypes, where no labels are found, and for targets that are no classes, and TypeError where the model fails on uint8
-    images.
+    All lie on ``device``, in the dataset's order.
+
+    * `dataset`: map-style, with samples that are not augmented. * `batch_size`: samples in a batch. * `device`: where
+    the pass runs; None is the model's own. On another one a copy of the model runs. * `dtype`: of the model's
+    arithmetic: float32, bfloat16 or float16, by autocast; None is whatever is in force. * `transform`: a callable on a
+    batch of inputs on the device, such as `smartaug.Normalize`; without it the model gets what the dataset gives,
+    without any of a loader's stages. * `features`: whether to return the inputs of the last linear layer too. *
+    `progress`: whether to show a progress bar. * `num_workers`, `collate_fn`: as for torch's DataLoader. * `inputs`,
+    `target`: as for `smartaug.DataLoader`; a dict without a leaf named like an image goes to the model as a whole,
+    without its target.
+
+    The model's parameters, buffers and mode and the global generators stay as they were. Raises TypeError for datasets
+    without a length and where the model fails on uint8 images; ValueError for empty datasets, for other dtypes, where
+    no labels are found, and for targets that are not classes.
     """
     passing = Passing(batch_size, device, dtype, transform, features, progress)
     return passed(model, dataset, passing, num_workers=num_workers, collate_fn=collate_fn, inputs=inputs, target=target)

@@ -39,7 +39,7 @@ Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
 
 _PER_POINT = 4096  # bytes: a list of at most 448 members, or one of 256 and a working set of 64 rows
-_ASKED = 2  # in parts, each part proposes this many times its share of the budget,
+_PROPOSED = 2  # in parts, each part proposes this many times its share of the budget,
 _LEAST = 128  # and at least so many of a smaller budget
 _WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
 
@@ -159,9 +159,9 @@ class _Work:
         if points.size <= room:
             return self._greedy(points, mass, budget, self.generator)
         parts = -(-points.size // (room // 2))  # two at a time
-        asked = max(_ASKED * budget, parts * min(budget, _LEAST))
-        again = asked <= _WORTH * points.size
-        picks, counts = self._proposals(points, mass, asked if again else budget, parts)
+        proposed = max(_PROPOSED * budget, parts * min(budget, _LEAST))
+        again = proposed <= _WORTH * points.size
+        picks, counts = self._proposals(points, mass, proposed if again else budget, parts)
         if again:
             second, _ = self.select(points.take(picks), counts, budget)
             picks = picks[second]
@@ -189,9 +189,9 @@ class _Work:
 
         # compiled code releases the interpreter's lock, so that threads run at once
         at_once = 2 if self.backend is not greedy_torch and torch.get_num_threads() > 1 else 1
-        asked = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
+        jobs = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
         with ThreadPoolExecutor(at_once, thread_name_prefix="smartaug") as pool:
-            made = list(pool.map(lambda part: propose(*part), asked))
+            made = list(pool.map(lambda part: propose(*part), jobs))
         picks, counts = zip(*made, strict=True)
         return torch.cat(picks), torch.cat(counts)
 

@@ -283,7 +283,7 @@ def assign(points, exponent, picks, first, last, owner):
 
 
 def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    """(picks (budget ≥ 1,), owner (n,)) int64: the greedy medoids in order, and which of them stands for each point.
+    """(picks (budget ≥ 1,), owner (n,)) int64: the greedy medoids in order, and which of them represents each point.
 
     mass: (n,) float32, how often each point counts.
     """
@@ -314,7 +314,7 @@ def stochastic(points: Points, mass: Tensor, places: Tensor) -> tuple[Tensor, Te
 
 
 def assigned(points: Points, picks: Tensor) -> Tensor:
-    """(n,) int64: which of ``picks`` (k,) stands for each point; the first of the nearest, and a pick for itself."""
+    """(n,) int64: which of ``picks`` (k,) represents each point: the first of the nearest, a pick itself."""
     owner = np.empty(points.size, np.int64)
     _over_candidates(assign, points.size, (_rows(points), points.exponent, picks.numpy()), (owner,))
     owner[picks.numpy()] = np.arange(len(picks))

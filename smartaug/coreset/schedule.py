@@ -25,7 +25,7 @@ class Schedule:
         return callable(self.fraction)
 
     def budget(self, size: int, epoch: int) -> int:
-        """How many of ``size`` samples ``epoch`` selects; ValueError when more are asked for than there are."""
+        """How many of ``size`` samples ``epoch`` selects; ValueError when that is more than ``size``."""
         fraction = checked_fraction(self.fraction(epoch), epoch) if callable(self.fraction) else self.fraction
         if isinstance(fraction, int):
             if fraction > size:

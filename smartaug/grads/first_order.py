@@ -164,7 +164,7 @@ class ForwardPass:
     """One forward pass of the user's model, and vector–Jacobian products with it (`pull`, `pull_raw`).
 
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
-    feature: (B, d) input of the last linear layer, or None unless asked for by ``features`` or scope "head". scope
+    feature: (B, d) input of the last linear layer, or None without ``features`` and scope "head". scope
     "full" keeps the graph until `pull` or the end of the object. against: as for `benefit`; then log_p is −ℓ (B, 1).
     """
 

@@ -206,13 +206,15 @@ def of(
 ) -> Moments:
     """Mean and covariance of each of ``images`` (B, C, H, W) under ``augment``, without sampling.
 
-    augment: an augmentation or a list of them, as for the loader. nodes: the largest number of transforms. A finite set
-    of transforms that fits is enumerated: then the moments are exact; else they are a quadrature with ``.error``, which
-    takes at least 2 nodes.
-    draws: take so many random draws of the pipeline instead, seeded by ``seed``, which works for Kornia modules and
-    callables, too. memory: bytes that a block of intermediate results may take. dtype: of the results and sums;
-    None: float64 for float64 images, else float32. Values are in the units that the augmentation gives (0–255 for
-    uint8).
+    * `augment`: an augmentation or a list of them, as for the loader.
+    * `nodes`: the largest number of transforms. A finite set of transforms that fits is enumerated: then the moments
+      are exact; else they are a quadrature with ``.error``, which takes at least 2 nodes.
+    * `draws`: take so many random draws of the pipeline instead, which works for Kornia modules and callables, too.
+    * `seed`: of these draws.
+    * `memory`: bytes that a block of intermediate results may take.
+    * `dtype`: of the results and sums; None is float64 for float64 images, else float32.
+
+    Values are in the units that the augmentation gives (0–255 for uint8).
 
     Raises TypeError for stages without a plan and for MixUp and CutMix, ValueError for images that are not finite and
     for nodes=1 where one transform is not all there is.

@@ -186,7 +186,7 @@ def _rows(criterion: Criterion | None) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy (B,) of logits (B, K), (B, 1) or (B,): what stands for no criterion."""
+    """Cross entropy (B,) of logits (B, K), (B, 1) or (B,): the loss where criterion is None."""
     z = columns(raw)
     return -(distributions(plain_target(target), z.shape[1]).to(z.dtype) * z.log_softmax(1)).sum(1)
 
