@@ -3,17 +3,17 @@
 | criterion | what it selects |
 |---|---|
 | `AugmentationVariance` | samples whose loss the augmentation moves most, more often: a diagnostic |
-| `RandomSubset` (`Uniform`) | a fresh random subset each time: the baseline that every other must beat |
-| `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they stand for |
+| `RandomSubset` (`Uniform`) | a new random subset at each selection: the baseline for all other criteria |
+| `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they represent |
 | `MaxLoss` | the largest losses, or the smallest |
-| `InfoBatch` | a coreset of its own: all but a random part of the samples below the mean loss |
+| `InfoBatch` | not a criterion but a coreset: leaves out a random part of the samples below the mean loss |
 
 | file | holds |
 |---|---|
 | `coreset` | `Coreset`: a budget, a criterion, and what the selection is for |
-| `schedule` | how much of the data an epoch takes, and when it is chosen anew |
-| `samples`, `record`, `embed` | what is known of each sample: labels, observed outputs, a pass of the model |
-| `pick`, `shares` | which samples, given a budget; how much of it a class gets |
+| `schedule` | the number of samples of an epoch, and in which epochs a new selection is made |
+| `samples`, `record`, `embed` | labels and embeddings of the samples, from observed outputs or a pass of the model |
+| `pick`, `shares` | the selection within each class; the split of the budget over the classes |
 | `remembered` | the last selections, for late batches and for workers |
 
 A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a

@@ -43,7 +43,7 @@ class AugmentationVariance:
 
     @property
     def size(self) -> int:
-        """The number of samples of the dataset that the deviations are of."""
+        """The number of samples of the dataset that the deviations belong to."""
         return len(self.deviation)
 
     def on(self, rows: Tensor) -> AugmentationVariance:
@@ -55,9 +55,9 @@ class AugmentationVariance:
     ) -> tuple[Tensor, Tensor | None]:
         """Indices (budget,) int64 in increasing order and weights (budget,) float32 of mean 1 (None for budget 0).
 
-        embedding: only its number of rows is read. generator=None: torch's global one. Raises ValueError when it has
-        not as many rows as there are deviations, unless 0 ≤ budget ≤ n, and for share=0 when fewer than budget samples
-        have a deviation.
+        embedding: only its number of rows n is read. generator=None: torch's global one. Raises ValueError when n is
+        not the number of deviations, when budget is outside 0..n, and, with share=0, when fewer than ``budget`` samples
+        have a deviation above 0.
         """
         size, deviation = len(self.deviation), self.deviation
         if len(embedding.residual) != size:
@@ -72,7 +72,7 @@ class AugmentationVariance:
         chance = self.probabilities(deviation, budget)
         order = torch.randperm(size, generator=generator)
         start = float(torch.rand((), generator=generator, dtype=torch.float64))
-        # systematic sampling: the sample in whose stretch of the line a tick of the ruler falls
+        # systematic sampling: each sample is an interval as long as its probability; points at distance 1 pick them
         ends = chance[order].cumsum(0)
         ends = ends * (budget / ends[-1])
         ticks = torch.searchsorted(ends, torch.arange(budget, dtype=torch.float64) + start, right=True)
@@ -81,9 +81,9 @@ class AugmentationVariance:
         return indices, (weights / weights.mean()).float()
 
     def probabilities(self, deviation: Tensor, budget: int) -> Tensor:
-        """The chance (n,) in [0, 1] that each sample is drawn; they sum to ``budget``.
+        """The probability (n,) in [0, 1] that each sample is drawn; the sum is ``budget``.
 
-        Proportional to (1 − share) · deviation / mean + share, those that would exceed 1 drawn for certain.
+        Proportional to (1 − share) · deviation / mean + share; where that would exceed 1, the sample is always drawn.
         """
         level = deviation.mean()
         size = deviation / level if bool(level > 0) else torch.ones_like(deviation)
@@ -94,7 +94,7 @@ class AugmentationVariance:
                 "write share=0.1"
             )
         falling = size.sort(descending=True).values
-        # the first c are certain, with the smallest c for which no other exceeds 1
+        # the first c have probability 1, with the smallest c for which no other exceeds 1; 1e-12 allows for rounding
         rest = falling.flip(0).cumsum(0).flip(0)
         left = budget - torch.arange(len(size), dtype=torch.float64)
         fits = falling * left <= rest * (1 + 1e-12)

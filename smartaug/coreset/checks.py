@@ -1,4 +1,4 @@
-"""What every criterion asks of its embedding and its budget."""
+"""Checks of the embedding and the budget that criteria share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..batch import Embedding
 
 
 def check_budget(budget: int, size: int) -> None:
-    """ValueError unless 0 ≤ budget ≤ size, TypeError for what is no integer."""
+    """Raise a ValueError unless 0 ≤ budget ≤ size, and a TypeError for anything but an integer."""
     if not isinstance(budget, Integral) or isinstance(budget, bool):
         raise TypeError(f"budget must be a number of samples, got {budget!r}; write {max(1, size // 10)}")
     if not 0 <= budget <= size:

@@ -1,10 +1,11 @@
 """`Coreset`: how much of the data an epoch trains on or augments, how often that is chosen, and by which criterion.
 
-What: a budget split over the classes, a criterion that fills it, and what the criterion sees. When: an epoch over all
-data, or the augmentation of all data, costs too much. Compare with `coreset.RandomSubset` before paying for a
-selection. Cost: the criterion's; of embed="observed" see benchmarks/results/coreset_record.json; of
-embed="pass" a forward pass of all samples. Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training
-Neural Networks", NeurIPS 2022; observed residuals and exploration are ours.
+What: splits a budget of samples over the classes, and lets a criterion select that many samples of each class by their
+embeddings. When: an epoch over all data, or the augmentation of all data, costs too much. Compare with
+`coreset.RandomSubset` before paying for a selection. Cost: that of the criterion, and that of the embeddings: for
+embed="observed" see benchmarks/results/coreset_record.json; embed="pass" is a forward pass of all samples. Reference:
+Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training Neural Networks", NeurIPS 2022; observed residuals and
+exploration are ours.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ _CLIP = 4.0  # largest weight under weights=True, in multiples of the mean
 
 
 class Chosen(NamedTuple):
-    """What serves ``every`` epochs. name: number of the selection, budget, dataset size, seed; indices (k,) int64
-    increasing; weights (k,) float64, (0,) for none; explorers (m, 2) int64: (label, samples to add in each epoch)."""
+    """A selection, which is used for ``every`` epochs.
+
+    name: (number of the selection, budget, dataset size, seed). indices: (k,) int64, increasing. weights: (k,) float64,
+    or (0,) where there are none. explorers: (m, 2) int64 rows (label, number of samples to add in each epoch).
+    """
 
     name: tuple[int, ...]
     indices: Tensor
@@ -46,37 +50,54 @@ class Chosen(NamedTuple):
 class Coreset:
     """Train on, or augment, a part of the data: ``coreset=smartaug.Coreset(0.3)``.
 
-    fraction: a float in (0, 1] of the dataset, an int number of samples, or a schedule ``epoch -> either``; a schedule
-    changes the number of batches (see `DataLoader.steps`). The budget is split over the classes in proportion to their
-    sizes, by largest remainder, or equally with balanced=True, where a class smaller than its share gives the rest to
-    the others. Labels are the dataset's own (``targets``, ``labels``, ``tensors``), else those seen in training;
-    without any there is one class. With balanced=True, samples whose label is not known yet (or below 0) get a share in
-    proportion, rounded up; where labels can never become known (``select`` reads no embedding) it is an error. every:
-    epochs (not batches) between two selections. select: the criterion ``(embedding, budget, generator) -> (indices,
-    weights)``, called for each class; None is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no
-    embedding, and no warm-up.
+    What is selected:
 
-    apply: what is done with the selection. "train": only these samples are drawn. "augment": all data are drawn, and
-    only these are augmented; the others pass plain (normalised, and resized where a crop resizes). "append": all data
-    pass plain, and augmented copies of the selected rows (drawn as view 1) are appended to each batch. warmup: epochs
-    (not batches) at the start with a fresh random subset of the same budget in place of a selection.
+    * `fraction`: a float in (0, 1], the share of the dataset; an int, a number of samples; or a schedule
+      ``epoch -> either``, which changes the number of batches of an epoch (see `DataLoader.steps`).
+    * `every`: number of epochs (not batches) that one selection serves.
+    * `warmup`: number of epochs (not batches) at the start that train on a fresh random subset of the same size in
+      place of a selection. A criterion whose ``reads`` is empty needs no warm-up and has none.
+    * `select`: the criterion ``(embedding, budget, generator) -> (indices, weights)``, called once for each class; None
+      is `coreset.FacilityLocation`. A criterion whose ``reads`` is empty needs no embedding.
+    * `balanced`: how the budget is split over the classes. False: in proportion to their sizes, by largest remainder.
+      True: equally; a class smaller than its share leaves the rest to the others. Labels are the dataset's own
+      (``targets``, ``labels``, ``tensors``), else those seen in training; without any there is one class. With True,
+      samples whose label is not known yet (or below 0) get a share in proportion, rounded up; where labels can never
+      become known (``select`` reads no embedding) a ValueError is raised.
+    * `explore`: in [0, 1], for apply="train": the smallest share of each epoch's budget that goes to the samples that
+      were not seen for longest. While a part of a class was never seen, at least that part of the class's budget.
 
-    embed: "observed" takes residuals p − y from the outputs that `smartaug.Loss` sees, at no extra pass and at most 128
-    bytes a sample. Where MixUp or CutMix mixed rows, a sample gets the mean of p − y over the rows that it is in,
-    weighted by its shares of them (see `coreset.record`). Rows whose outputs are not finite are not recorded. The
-    criterion chooses among the samples seen so far. explore: under apply="train" the least share of each epoch's
-    budget that goes to the samples not seen for longest; while some of a class were never seen, their part of it.
-    "pass" runs ``model`` (a module, a callable returning one, or None until `bind`) over all samples as the dataset
-    gives them, in eval mode: batch_size, device (None: the model's), dtype (of the pass under autocast), transform (a
-    callable on its batches, such as `smartaug.Normalize`: what augment= or lift=True do to the images is not done
-    here), features (r ⊗ φ in place of r), progress (a bar).
+    What is done with the selection:
 
-    weights: under apply="train", whether the criterion's weights reach ``Target.weight``: False, True (none above 4
-    times the mean), or the largest multiple of the mean. memory: bytes above which the record is mapped from a file in
-    ``folder`` (None: the system's temporary folder).
+    * `apply`: "train" draws the selected samples alone. "augment" draws all samples and augments the selected ones; the
+      others are only normalised, and resized where a crop resizes. "append" draws all samples without augmentation, and
+      appends augmented copies of the selected rows (drawn as view 1) to each batch.
+    * `weights`: for apply="train", whether the criterion's weights reach ``Target.weight``: False, True (none above 4
+      times the mean), or a float ≥ 1, the largest weight in multiples of the mean.
 
-    Where `smartaug.Loss` is called several times on a batch, the last outputs count. Under `torch.distributed` records
-    are merged, rank 0 selects, and all ranks use that; they wait for it, at most as long as their process group does.
+    What the criterion sees:
+
+    * `embed`: "observed" takes the residuals p − y from the outputs that `smartaug.Loss` sees, with no extra pass and
+      at most 128 bytes a sample. Where MixUp or CutMix mixed rows, a sample gets the mean of p − y over the rows that
+      it is part of, weighted by its shares of them (see `coreset.record`). Rows whose outputs are not finite are not
+      recorded. The criterion chooses among the samples seen so far. "pass" runs ``model`` in evaluation mode over all
+      samples as the dataset gives them.
+    * `model`: for embed="pass", a module, a callable returning one, or None until `bind`.
+    * `memory`: size in bytes above which the recorded outputs are kept in a memory-mapped file.
+    * `folder`: where that file lies; None is the system's temporary folder.
+    * `batch_size`: samples in a batch of the pass.
+    * `device`: where the pass runs; None is the model's device.
+    * `dtype`: of the pass, under autocast; None is whatever is in force.
+    * `transform`: a callable on the batches of the pass, such as `smartaug.Normalize`: what ``augment=`` or
+      ``lift=True`` do to images is not done in the pass.
+    * `features`: whether the embedding holds the input φ of the last linear layer too, so that criteria compare the
+      gradients r ⊗ (φ, 1) instead of the residuals r alone.
+    * `progress`: whether the pass shows a progress bar.
+
+    Where `smartaug.Loss` is called several times on a batch, the last outputs count. Under `torch.distributed` the
+    records are merged, rank 0 selects, and all ranks use its selection; they wait for it, at most as long as the
+    timeout of their process group. Raises ValueError for arguments out of range, and TypeError for a model that is
+    none.
     """
 
     varies = False  # whether the number of samples differs between epochs
@@ -128,13 +149,13 @@ class Coreset:
         self._figures = {"selections": 0, "seconds": 0.0, "explored": 0}
 
     def budget(self, size: int, epoch: int = 0) -> int:
-        """How many of ``size`` samples ``epoch`` selects; ValueError when more are asked for than there are."""
+        """How many of ``size`` samples ``epoch`` selects; ValueError when that is more than ``size``."""
         return self.schedule.budget(size, epoch)
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def attach(self, dataset: Any, **reading: Any) -> None:
-        """The loader tells which data it draws from: their labels are read, and embed="pass" embeds them.
+    def attach(self, dataset: object, **reading: object) -> None:
+        """Called by the loader with its dataset: reads the labels, and embeds these samples with embed="pass".
 
         reading: collate_fn, inputs and target, as `embed_pass` takes them.
         """
@@ -157,7 +178,7 @@ class Coreset:
         return self.embed == "observed" and bool(reads_of(self.select))
 
     def check_labels(self, index: Tensor, target: Tensor) -> None:
-        """Under balanced=True: the labels target (B,) of a batch are those that its classes were counted by."""
+        """With balanced=True, raise a ValueError where labels target (B,) of a batch differ from the dataset's own."""
         if self.balanced:
             self._samples.check_labels(index, target)
 
@@ -175,7 +196,7 @@ class Coreset:
     def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
         """``(indices, weights)`` for ``epoch``: (k,) int64 in 0..size-1, increasing, and (k,) float or None.
 
-        Made when first asked for, then remembered. Under `torch.distributed` every rank must ask.
+        Made at the first call, then remembered. Under `torch.distributed` every rank must call it.
         """
         key = (epoch, size, seed)
         if key not in self._made:
@@ -231,7 +252,7 @@ class Coreset:
             )
 
     def _choose(self, number: int, budget: int, size: int, seed: int, seen: np.ndarray | None) -> list[Tensor]:
-        """The criterion's part of a selection, and how many samples of which class are to explore besides."""
+        """The criterion's part of a selection, and how many samples of each class are added to explore (`Chosen`)."""
         if not reads_of(self.select):
             embedding: Embed = _no_columns
         elif self._samples.record is not None and seen is not None:
@@ -245,8 +266,8 @@ class Coreset:
             pool = seen >= 0
             explorers = explorers_of(groups, quota, pool, self.explore, draw_unseen=self.apply == "train")
         indices, weights = chosen(self.select, groups, quota - explorers, pool, embedding, seed, number)
-        asked = explorers > 0
-        pairs = torch.from_numpy(np.stack([groups.names[asked], explorers[asked]], 1))
+        exploring = explorers > 0
+        pairs = torch.from_numpy(np.stack([groups.names[exploring], explorers[exploring]], 1))
         if not self.weights or weights is None:
             return [indices.sort().values, torch.empty(0, dtype=torch.float64), pairs]
         order = indices.argsort()
@@ -256,9 +277,9 @@ class Coreset:
     def _explored(self, block: Chosen, seed: int, epoch: int, seen: np.ndarray) -> list[Tensor]:
         """A block's selection with this epoch's explorers, whose weight is 1."""
         groups = self._classes(len(seen))
-        asked = dict(block.explorers.tolist())
-        quota = np.array([asked.pop(name, 0) for name in groups.names.tolist()], np.int64)
-        quota[np.argmax(groups.counts)] += sum(asked.values())  # of classes whose labels have become known
+        wanted = dict(block.explorers.tolist())
+        quota = np.array([wanted.pop(name, 0) for name in groups.names.tolist()], np.int64)
+        quota[np.argmax(groups.counts)] += sum(wanted.values())  # of classes that are gone
         taken = np.zeros(len(seen), bool)
         taken[block.indices.numpy()] = True
         more = torch.from_numpy(explored(groups, quota, taken, seen, seed, epoch))
@@ -272,8 +293,11 @@ class Coreset:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """Selections made, seconds in them in all, samples explored; of the record: samples never seen, mean and
-        largest age in epochs of the others, bytes per sample, whether it is mapped, rows left out and why."""
+        """Number of selections, their seconds in all, and number of explored samples.
+
+        With recorded outputs also the number of samples never seen, the mean and largest age of the others in epochs,
+        bytes per sample, whether the record is memory-mapped, and how many rows were left out for which reason.
+        """
         return {**self._figures, **self._samples.stats(self._epoch)}
 
     def explain(self) -> list[tuple[str, str, str]]:
@@ -326,7 +350,7 @@ class Coreset:
         if self.observes and "record" not in state:
             self._since = self._block = None
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         if "_told" in state:  # as pickles of earlier versions name it
             state = {**state, "_figures": state["_told"]}
         self.__dict__.update(state)

@@ -1,4 +1,4 @@
-"""What it costs to let one sample stand for another: distances of last-layer gradients, factored, in blocks."""
+"""The cost of representing one sample by another: distances of last-layer gradients, computed from their factors."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def points_of(embedding: Embedding, similarity: str) -> tuple[Points, float]:
 def lexicographic(points: Points) -> Tensor:
     """(n,) int64 on the CPU: the order of the points by their first column, then their second and so on; stable."""
     rows = points.residual if points.feature is None else torch.cat([points.residual, points.feature.float()], 1)
-    bits = (rows + 0.0).cpu().numpy().view(np.int32)  # + 0: there is no −0
+    bits = (rows + 0.0).cpu().numpy().view(np.int32)  # + 0 turns −0 into 0, which has other bits
     # as unsigned integers from the most significant byte on, floats are ordered as bytes are
     keys = np.ascontiguousarray(np.where(bits < 0, ~bits, bits ^ np.int32(-(2**31))).view(np.uint32).astype(">u4"))
     return torch.from_numpy(keys.view(f"V{4 * keys.shape[1]}").reshape(-1).argsort(kind="stable"))
 
 
 def costs(points: Points, rows: Tensor | slice, columns: Tensor | slice) -> Tensor:
-    """(m, k) float32 costs of letting the points ``columns`` stand for the points ``rows``.
+    """(m, k) float32 costs of representing the points ``rows`` by the points ``columns``.
 
     They are the distance d = ‖g_i − g_j‖ of the gradients g = r ⊗ (φ, 1), or where points.exponent > 0
     1 − exp(−d · exponent). d² comes from the Gram matrix (r rᵀ) ∘ (φ φᵀ + 1) in float64; below the rounding of its
@@ -75,7 +75,7 @@ def costs(points: Points, rows: Tensor | slice, columns: Tensor | slice) -> Tens
 
 
 def paired_costs(points: Points, partners: Tensor) -> Tensor:
-    """(n,) float32 costs of letting the point partners[i] stand for point i."""
+    """(n,) float32 costs of representing point i by the point partners[i]."""
     left, right = points.residual.double(), points.residual[partners].double()
     gram, both = (left * right).sum(1), left.square().sum(1)
     if points.feature is not None:
@@ -87,6 +87,7 @@ def paired_costs(points: Points, partners: Tensor) -> Tensor:
 def _costs(gram: Tensor, both: Tensor, exponent: float) -> Tensor:
     """From ⟨g_i, g_j⟩ and ‖g_i‖² + ‖g_j‖², both of which are overwritten."""
     squares = gram.mul_(-2).add_(both)
+    # differences below the rounding error of their terms are 0: equal gradients have no distance
     squares.masked_fill_(squares < both.mul_(16 * torch.finfo(torch.float64).eps), 0.0)
     distance = squares.sqrt_()
     return (distance if exponent == 0.0 else -torch.expm1(distance.mul_(-exponent))).float()

@@ -1,6 +1,6 @@
 """The embedding of a whole dataset, by one pass of the model in evaluation mode.
 
-What: residual p − y, loss and, where asked for, feature of every sample, in the dataset's order. When: a selection
+What: residual p − y, loss and, with features=True, feature of every sample, in the dataset's order. When: a selection
 must see every sample under the present model; ``Coreset(embed="observed")`` gets most of that from training itself.
 Cost: a forward pass of all samples, about a third of an epoch of training. Reference: Liu & Mirzasoleiman, "Data-
 Efficient Augmentation for Training Neural Networks", NeurIPS 2022, §4, where it caps the speed-up of the method.
@@ -25,6 +25,7 @@ from .. import grads
 from .._base import input_leaves, leaves, target_leaves
 from ..batch import Embedding
 from ..grads.logits import distributions
+from ..grads.model_call import ModelInputs
 from ..grads.untouched import generator_state, set_generator_state, unwrapped
 from .schedule import checked_count
 
@@ -59,25 +60,29 @@ def embed_pass(
     features: bool = False,
     progress: bool = True,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
+    collate_fn: Callable[[list], object] | None = None,
     inputs: leaves.Specs = None,
     target: leaves.Spec = None,
 ) -> tuple[Embedding, Tensor]:
     """``(embedding, labels)``: residual (n, K), feature (n, d) or None, loss (n,), float32 or wider; labels (n,) int64.
 
-    They lie on ``device``, which is the model's own for None; elsewhere a copy of the model runs. dataset: map-style,
-    with un-augmented samples; it is read in order. transform: a callable on a batch of inputs on the device, such as
-    `smartaug.Normalize`; without it the model gets what the dataset gives, and nothing of a loader's stages. dtype: of
-    the model's arithmetic, float32, bfloat16 or float16 by autocast; None is whatever is in force. features: also the
-    inputs of the last linear layer. inputs, target: as for `smartaug.DataLoader`; a dict without a leaf named like an
-    image goes to the model whole, without its target. The model's parameters, buffers and mode and the global
-    generators are what they were. Raises TypeError for datasets without a length, ValueError for empty ones, for other
-    dtypes, where no labels are found, and for targets that are no classes, and TypeError where the model fails on uint8
-    images.
+    All lie on ``device``, in the dataset's order.
+
+    * `dataset`: map-style, with samples that are not augmented. * `batch_size`: samples in a batch. * `device`: where
+    the pass runs; None is the model's own. On another one a copy of the model runs. * `dtype`: of the model's
+    arithmetic: float32, bfloat16 or float16, by autocast; None is whatever is in force. * `transform`: a callable on a
+    batch of inputs on the device, such as `smartaug.Normalize`; without it the model gets what the dataset gives,
+    without any of a loader's stages. * `features`: whether to return the inputs of the last linear layer too. *
+    `progress`: whether to show a progress bar. * `num_workers`, `collate_fn`: as for torch's DataLoader. * `inputs`,
+    `target`: as for `smartaug.DataLoader`; a dict without a leaf named like an image goes to the model as a whole,
+    without its target.
+
+    The model's parameters, buffers and mode and the global generators stay as they were. Raises TypeError for datasets
+    without a length and where the model fails on uint8 images; ValueError for empty datasets, for other dtypes, where
+    no labels are found, and for targets that are not classes.
     """
     passing = Passing(batch_size, device, dtype, transform, features, progress)
-    reading: dict[str, Any] = {"collate_fn": collate_fn, "inputs": inputs, "target": target}
-    return passed(model, dataset, passing, num_workers=num_workers, **reading)
+    return passed(model, dataset, passing, num_workers=num_workers, collate_fn=collate_fn, inputs=inputs, target=target)
 
 
 def passed(
@@ -86,7 +91,7 @@ def passed(
     passing: Passing,
     *,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
+    collate_fn: Callable[[list], object] | None = None,
     inputs: leaves.Specs = None,
     target: leaves.Spec = None,
 ) -> tuple[Embedding, Tensor]:
@@ -122,7 +127,7 @@ def passed(
     return Embedding(residual, feature[0] if feature else None, loss), label
 
 
-def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> list[Tensor]:
+def _embed(module: nn.Module, given: ModelInputs, labels: Tensor, features: bool) -> list[Tensor]:
     """Residual, loss, class labels and feature of a batch."""
     try:
         done = grads.ForwardPass(module, given, training=False, features=features, graph=False)
@@ -148,7 +153,7 @@ def _embed(module: nn.Module, given: Any, labels: Tensor, features: bool) -> lis
     return parts if done.feature is None else [*parts, done.feature]
 
 
-def _split(batch: Any, inputs: leaves.Specs, target: leaves.Spec) -> tuple[Any, Tensor]:
+def _split(batch: Any, inputs: leaves.Specs, target: leaves.Spec) -> tuple[ModelInputs, Tensor]:
     """What the model is called with, and the labels."""
     whole = isinstance(batch, Mapping) and inputs is None and not any(name in batch for name in leaves.INPUT_NAMES)
     paths = (
@@ -173,7 +178,8 @@ def _placed(module: nn.Module, device: torch.device | str | None) -> tuple[nn.Mo
     return (module if wanted == own else copy.deepcopy(module).to(wanted)), wanted
 
 
-def _arithmetic(device: torch.device, dtype: torch.dtype | None) -> Any:
+def _arithmetic(device: torch.device, dtype: torch.dtype | None) -> nullcontext[None] | torch.autocast:
+    """The context in which the model computes in ``dtype``; None changes nothing, float32 turns autocast off."""
     if dtype is None:
         return nullcontext()
     return torch.autocast(device.type, dtype=None if dtype == torch.float32 else dtype, enabled=dtype != torch.float32)

@@ -1,7 +1,7 @@
-"""Facility location: medoids whose gradients stand for those of all samples.
+"""Facility location: medoids whose gradients represent those of all samples.
 
 What: greedily picks the samples S that maximise Σ_i max_{j∈S} sim(g_i, g_j) over last-layer gradients g = r ⊗ (φ, 1),
-which are never formed; a sample's weight is the number of samples that it stands for.
+which are never formed; a sample's weight is proportional to the number of samples that it represents.
 
 When: a class is to be covered evenly by few samples. Compare with `coreset.RandomSubset` before paying for it: on a
 small CIFAR-10 a random subset was as good within the noise, at 10 and 30 %, for training and for choosing what is
@@ -39,23 +39,28 @@ Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
 
 _PER_POINT = 4096  # bytes: a list of at most 448 members, or one of 256 and a working set of 64 rows
-_ASKED = 2  # in parts, each part proposes this many times its share of the budget,
+_PROPOSED = 2  # in parts, each part proposes this many times its share of the budget,
 _LEAST = 128  # and at least so many of a smaller budget
 _WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
 
 
 class FacilityLocation:
-    """``(embedding, budget, generator) -> (indices, weights)``: medoids in the order of their gain.
+    """``(embedding, budget, generator) -> (indices, weights)``: medoids in the order in which greedy picks them.
 
-    similarity: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is
-    exp(−‖g_i − g_j‖ / dim), the released code's, with dim the number of entries of g. method: "exact" is greedy, lazily
-    evaluated; "stochastic" takes the best of (n / budget) ln(1 / epsilon) random candidates for each pick, which keeps
-    1 − 1/e − epsilon of the optimum in expectation. memory: bytes for the work on one embedding (about 4 KiB a
-    sample). Larger ones are selected in random parts of half that; the proposals of the parts, twice the budget or
-    more, each counting for those it stands for, are selected from once more. Above 3/8 of the samples there is no such
-    second round. backend: "numba" (embeddings on the CPU without features), "torch", or None for the fastest there is.
-    Costs are float32, gains float64. Equal gains go to the lexicographically smaller point, equal points to the lower
-    index: permuting the data permutes the picks.
+    * `similarity`: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is
+      exp(−‖g_i − g_j‖ / dim), the objective of the released code, with dim the number of entries of g.
+    * `method`: "exact" is greedy, lazily evaluated; "stochastic" takes for each pick the best of
+      (n / budget) ln(1 / epsilon) random candidates, which keeps 1 − 1/e − epsilon of the optimum in expectation.
+    * `memory`: bytes for the work on one embedding (about 4 KiB a sample). A larger embedding is split at random into
+      parts of half that size, and each part proposes medoids. The proposals, at least twice the budget, each weighted
+      by the number of samples that it represents, are then selected from in a second round. There is no second round
+      where the budget is above 3/8 of the samples.
+    * `epsilon`: in (0, 1), the accuracy of method="stochastic"; smaller is more accurate and slower.
+    * `backend`: "numba" (embeddings on the CPU without features), "torch", or None for the fastest one that can run.
+
+    Costs are float32, gains float64. Of equal gains the lexicographically smaller point is picked, of equal points the
+    one with the lower index: permuting the samples permutes the picks. Raises ValueError for arguments out of range,
+    and ImportError for backend="numba" where numba is not installed.
     """
 
     def __init__(
@@ -88,7 +93,8 @@ class FacilityLocation:
     ) -> tuple[Tensor, Tensor | None]:
         """Indices (budget,) int64 and weights (budget,) float32 with mean 1, on the CPU; (none, None) for budget 0.
 
-        A weight is the share of samples that are nearest to this medoid, itself included; the first pick among equals.
+        A weight is proportional to the number of samples that are nearest to this medoid, itself included; of equally
+        near medoids the one picked first counts.
         generator: a CPU generator for samples and parts; None is one seeded with 0. Raises ValueError unless
         0 ≤ budget ≤ n, and for rows that are not finite.
         """
@@ -147,15 +153,15 @@ class _Work:
         self.settings, self.backend, self.generator = settings, backend, generator
 
     def select(self, points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor | None]:
-        """(picks (budget,), owner (n,) or None where parts left it open)."""
+        """(picks (budget,), owner (n,): the pick that represents each point; None where parts were selected from)."""
         width = points.residual.shape[1] + (0 if points.feature is None else points.feature.shape[1])
         room = max(2, self.settings.memory // (_PER_POINT + 8 * width))
         if points.size <= room:
             return self._greedy(points, mass, budget, self.generator)
         parts = -(-points.size // (room // 2))  # two at a time
-        asked = max(_ASKED * budget, parts * min(budget, _LEAST))
-        again = asked <= _WORTH * points.size
-        picks, counts = self._proposals(points, mass, asked if again else budget, parts)
+        proposed = max(_PROPOSED * budget, parts * min(budget, _LEAST))
+        again = proposed <= _WORTH * points.size
+        picks, counts = self._proposals(points, mass, proposed if again else budget, parts)
         if again:
             second, _ = self.select(points.take(picks), counts, budget)
             picks = picks[second]
@@ -169,7 +175,7 @@ class _Work:
         return self.backend.stochastic(points, mass, places)
 
     def _proposals(self, points: Points, mass: Tensor, budget: int, parts: int) -> tuple[Tensor, Tensor]:
-        """(picks (budget,), mass (budget,) each stands for), each of ``parts`` random parts giving its share."""
+        """(picks (budget,), mass (budget,) that each represents); each of ``parts`` random parts proposes its share."""
         shuffled = torch.randperm(points.size, generator=self.generator).to(points.residual.device)
         pieces = [piece.sort().values for piece in shuffled.tensor_split(parts)]
         ends = [budget * sum(map(len, pieces[:number])) // points.size for number in range(parts + 1)]
@@ -181,11 +187,11 @@ class _Work:
             chosen, owner = self._greedy(points.take(rows), mass[rows], share, own)
             return rows[chosen], torch.zeros(share, device=mass.device).index_add_(0, owner, mass[rows])
 
-        # compiled code holds no lock
+        # compiled code releases the interpreter's lock, so that threads run at once
         at_once = 2 if self.backend is not greedy_torch and torch.get_num_threads() > 1 else 1
-        asked = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
+        jobs = [part for part in zip(pieces, shares, seeds, strict=True) if part[1]]
         with ThreadPoolExecutor(at_once, thread_name_prefix="smartaug") as pool:
-            made = list(pool.map(lambda part: propose(*part), asked))
+            made = list(pool.map(lambda part: propose(*part), jobs))
         picks, counts = zip(*made, strict=True)
         return torch.cat(picks), torch.cat(counts)
 

@@ -1,11 +1,11 @@
 """Compiled lazy greedy for facility location on the CPU: matrix-free, exact.
 
 What: costs are computed from the points when they are needed, a column at a time, never stored as a matrix. A candidate
-can only serve the points that are nearer to it than to every medoid, and that set shrinks with every pick; once it has
-few enough members (256, or 448 of few points) the candidate keeps it, with its costs, and is evaluated from that list
-alone. When: no features, numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads), then
-mostly lists; 2 to 4 KiB a point. The first call on a machine compiles for some seconds; later ones load the result from
-numba's cache.
+can only represent the points that are nearer to it than to every medoid, and that set shrinks with every pick; once it
+has few enough members (256, or 448 of few points) the candidate keeps it, with its costs, and is evaluated from that
+list alone. When: no features, numba installed, CPU. Cost: two passes over all pairs (over torch's number of threads),
+then mostly lists; 2 to 4 KiB a point. The first call on a machine compiles for some seconds; later ones load the result
+from numba's cache.
 
 Gains are float64 sums of differences of float32 costs: exact but for extreme ranges, so that equal gains are seen as
 equal, and go to the lower index.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import torch
@@ -284,7 +283,7 @@ def assign(points, exponent, picks, first, last, owner):
 
 
 def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    """(picks (budget ≥ 1,), owner (n,)) int64: the greedy medoids in order, and which of them stands for each point.
+    """(picks (budget ≥ 1,), owner (n,)) int64: the greedy medoids in order, and which of them represents each point.
 
     mass: (n,) float32, how often each point counts.
     """
@@ -315,7 +314,7 @@ def stochastic(points: Points, mass: Tensor, places: Tensor) -> tuple[Tensor, Te
 
 
 def assigned(points: Points, picks: Tensor) -> Tensor:
-    """(n,) int64: which of ``picks`` (k,) stands for each point; the first of the nearest, and a pick for itself."""
+    """(n,) int64: which of ``picks`` (k,) represents each point: the first of the nearest, a pick itself."""
     owner = np.empty(points.size, np.int64)
     _over_candidates(assign, points.size, (_rows(points), points.exponent, picks.numpy()), (owner,))
     owner[picks.numpy()] = np.arange(len(picks))
@@ -333,7 +332,7 @@ def _lists(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _over_candidates(
-    kernel: Callable[..., None], size: int, given: tuple[Any, ...], made: tuple[np.ndarray, ...]
+    kernel: Callable[..., None], size: int, given: tuple[np.ndarray | float, ...], made: tuple[np.ndarray, ...]
 ) -> None:
     """``kernel(*given, first, last, *made)`` over torch's number of threads."""
     threads = torch.get_num_threads() if size >= 2048 else 1

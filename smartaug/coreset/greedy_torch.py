@@ -25,7 +25,7 @@ LONGEST = 256  # members of a list, 8 bytes each
 
 
 def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    """(picks (budget ≥ 1,), owner (n,)) int64: the greedy medoids in order, and which of them stands for each point.
+    """(picks (budget ≥ 1,), owner (n,)) int64: the greedy medoids in order, and which of them represents each point.
 
     mass: (n,) float32, how often each point counts.
     """
@@ -72,7 +72,7 @@ def stochastic(points: Points, mass: Tensor, places: Tensor) -> tuple[Tensor, Te
 
 
 def assigned(points: Points, picks: Tensor) -> Tensor:
-    """(n,) int64: which of ``picks`` (k,) stands for each point; the first of the nearest, and a pick for itself."""
+    """(n,) int64: which of ``picks`` (k,) represents each point: the first of the nearest, a pick itself."""
     rows = max(1, (WORKING_SET * points.size) // max(len(picks), 1))
     blocks = torch.arange(points.size, device=points.residual.device).split(rows)
     owner = torch.cat([costs(points, block, picks).argmin(1) for block in blocks])
@@ -149,7 +149,7 @@ class _Greedy:
         return gain.masked_fill_(~self._open[look.members], -1.0)
 
     def serve(self, look: _Candidates, place: int) -> None:
-        """Make the candidate at ``place`` a medoid; it stands for itself in any case."""
+        """Make the candidate at ``place`` a medoid; it always represents itself."""
         pick = look.members[place]
         if bool(self._known[pick]):
             where: Tensor | slice = self._where[pick]

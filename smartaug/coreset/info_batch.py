@@ -1,16 +1,15 @@
 """InfoBatch: leave out a random part of the samples that are learned already, and give the rest of them more weight.
 
-What: each sample whose last loss was below the mean is left out with probability ``prune``; those of them that are kept
-weigh 1 / (1 − prune), so that the gradient summed over an epoch keeps its expectation. The first epoch, and the share
-``final`` of all epochs at the end, are whole.
+What: each sample whose last loss was below the mean is left out with probability ``prune``; of these samples, the ones
+that are kept weigh 1 / (1 − prune), so that the gradient summed over an epoch keeps its expectation. The first epoch,
+and the share ``final`` of all epochs at the end, are whole.
 
 When: to save up to the share ``prune`` of the steps without a selection pass; how much is saved follows from the
 losses.
 
 Cost: one random number a sample and epoch.
 
-Reference: Qin et al., "InfoBatch: Lossless
-Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024.
+Reference: Qin et al., "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning", ICLR 2024.
 """
 
 from __future__ import annotations
@@ -23,17 +22,23 @@ from .._base import ranks
 from ..batch import Embedding
 from .coreset import Coreset
 
-_STREAM = 0x5EEB  # of draws, beside those of augmentations
+_STREAM = 0x5EEB  # of random draws, other than those of augmentations
 
 
 class InfoBatch(Coreset):
     """``coreset=smartaug.coreset.InfoBatch(epochs)``: a coreset of its own, without a budget.
 
-    epochs: how many the run will have. prune: r in [0, 1). final: share of the epochs at the end, in [0, 1], that are
-    whole. memory, folder: as for `Coreset`. Losses are those that `smartaug.Loss` sees; a sample never seen is kept.
+    * `epochs`: number of epochs of the whole run.
+    * `prune`: r in [0, 1), the probability that a sample whose loss is below the mean is left out of an epoch.
+    * `final`: in [0, 1], the share of the epochs, at the end of the run, that use the whole dataset.
+    * `memory`: size in bytes above which the recorded losses are kept in a memory-mapped file.
+    * `folder`: where that file lies; None is the system's temporary folder.
 
-    Epochs have different lengths: `DataLoader.steps` gives an upper bound. Weights are not scaled to mean 1 over what
-    is drawn; counting the pruned ones as 0 their mean over the dataset is 1 in expectation.
+    A new subset is drawn in every epoch, and the warm-up is the first epoch, which uses the whole dataset. Losses are
+    those that `smartaug.Loss` sees; a sample that was never seen is kept. Epochs have different lengths:
+    `DataLoader.steps` gives an upper bound. Weights are not scaled to mean 1 over the samples that are drawn; with the
+    pruned samples counted as 0, their mean over the dataset is 1 in expectation. Raises ValueError for arguments out of
+    range.
     """
 
     rescales = True  # weights are used as they are
@@ -61,7 +66,7 @@ class InfoBatch(Coreset):
     def rule(loss: Tensor, drawn: Tensor, prune: float) -> tuple[Tensor, Tensor]:
         """``(indices, weights)`` kept of losses (n,), NaN for unknown, by uniform draws (n,) in [0, 1).
 
-        Pruned are the samples with a loss below the mean of the known ones and a draw below ``prune``.
+        Left out are the samples with a loss below the mean of the known ones and a draw below ``prune``.
         """
         easy = loss < loss.nanmean()  # False for unknown ones
         kept = ~(easy & (drawn < prune))
@@ -71,7 +76,7 @@ class InfoBatch(Coreset):
     def __call__(
         self, embedding: Embedding, budget: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The rule as a criterion: reads the embedding's loss alone, and keeps what it keeps whatever the budget."""
+        """The rule as a criterion: reads the embedding's loss alone and ignores ``budget``."""
         if embedding.loss is None:
             raise ValueError("InfoBatch reads embedding.loss, which is None; write Embedding(residual, None, loss)")
         return self.rule(embedding.loss, torch.rand(len(embedding.loss), generator=generator), self.prune)

@@ -1,7 +1,7 @@
-"""Which samples, given a budget: per class, at random, by a criterion, or those not seen for longest. Pure functions.
+"""Select samples within a budget, class by class: at random, by a criterion, or those not seen for longest.
 
-Classes come as ``code`` (n,) in 0..C-1. Samples whose label is unknown, a name below 0, are a class of their own, whose
-part of a budget is in proportion, also where the others have equal ones.
+All are pure functions. Classes are numbers ``code`` (n,) in 0..C-1. Samples whose label is unknown (a name below 0)
+form a class of their own, whose share of a budget is in proportion to its size even where the others' are equal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .shares import equal, lowest, proportional
 
 Criterion = Callable[[Embedding, int, torch.Generator | None], tuple[Tensor, Tensor | None]]
 
-_RANDOM, _EXPLORE = 0x5EED, 0x5EEC  # streams of their own beside those of augmentations
+_RANDOM, _EXPLORE = 0x5EED, 0x5EEC  # streams of random draws, other than those of augmentations
 
 
 class Classes(NamedTuple):
@@ -126,7 +126,7 @@ def checked(select: Criterion, made: object, budget: int, size: int, name: int) 
 
 
 def clipped(weights: Tensor, limit: float) -> Tensor:
-    """Weights (k,) with mean 1 of which none was above ``limit`` times the mean before they were scaled again."""
+    """Weights (k,), clipped to ``limit`` times their mean, then scaled to mean 1."""
     weights = weights.clamp(max=limit * float(weights.mean()))
     return weights / weights.mean()
 

@@ -1,4 +1,4 @@
-"""A fresh random subset at each selection: the control.
+"""A new random subset at each selection: the baseline.
 
 What: as many samples as the budget has, drawn uniformly, without weights. When: in every comparison, and often
 as the method of choice. Cost: one permutation. Reference: Okanovic et al., "Repeated Random Sampling for Minimizing the

@@ -1,12 +1,12 @@
-"""What the user's own forward passes said about each sample: at most 128 bytes a sample, whatever the classes.
+"""A table of what the training loop's own forward passes gave for each sample, in at most 128 bytes a sample.
 
 What: the residual r = p − y of the last time that each sample was seen, its loss, label and epoch. Up to 29 classes r
-is kept whole in float32. Beyond, its 29 largest entries are kept in float16; as Σ_k r_k = 0, what they leave is known,
-and is spread evenly over the other classes. Of rows that MixUp or CutMix made, sample j gets Σ_i s_ij r_i / Σ_i s_ij,
-with s_ij the share of j in row i, r_i = p − y against the mixed label, and Σ_i s_ij ≥ 1/4 (else it waits for its next
-turn); a row that is j alone counts alone. The loss is then KL(y ‖ p), the loss less the entropy of the mixed label,
-which no model can go below. When: `Coreset` with embed="observed". Cost: a softmax and a few writes of B rows per
-batch; outputs on an accelerator are copied behind the queue and read once they are there. Reference: the
+is kept whole in float32. Beyond, its 29 largest entries are kept in float16; as Σ_k r_k = 0, the sum of the others is
+known, and is spread evenly over the other classes. Of rows that MixUp or CutMix made, sample j gets Σ_i s_ij r_i / Σ_i
+s_ij, with s_ij the share of j in row i, r_i = p − y against the mixed label, if Σ_i s_ij ≥ 1/4 (else the sample is not
+recorded this time); a row that is sample j unmixed counts alone. The loss is then KL(y ‖ p), the loss less the entropy
+of the mixed label, which no model can go below. When: `Coreset` with embed="observed". Cost: a softmax and a few writes
+of B rows per batch; outputs on an accelerator are copied asynchronously and read once they have arrived. Reference: the
 last-layer gradient bound of Katharopoulos & Fleuret, "Not All Samples Are Created Equal", ICML 2018; the table is ours.
 """
 
@@ -27,15 +27,18 @@ from ..batch import Embedding, Mixed
 from ..grads.logits import columns, distributions
 
 ENTRIES = 29  # of the residual
-_FEW = 19  # where a class needs four bytes
+_FEW = 19  # entries where the number of a class takes four bytes
 _PIECE = 1 << 24  # bytes written at a time
 LEAST = 0.25  # of a sample that mixed rows must hold for it to be recorded
 _SEEN, _MIXED, _UNUSABLE, _NOT_FINITE = range(4)
 
 
 class Packed(NamedTuple):
-    """What is kept of B outputs. values (B, w) and classes (B, w) or None: the residual; status (B,): recorded or why
-    not; loss (B,) float32; label (B,) int32."""
+    """What is kept of B outputs.
+
+    values (B, w), classes (B, w) or None: the residual's entries and their classes. loss (B,) float32, label (B,)
+    int32. status (B,) int8: whether the row is recorded, or why not.
+    """
 
     values: Tensor
     classes: Tensor | None
@@ -119,7 +122,7 @@ def _unmixed(
     order = index.argsort(stable=True)
     place = torch.searchsorted(index[order], parts.contiguous()).clamp_max(len(index) - 1)
     row = order[place]  # (B, C): the first row of each part's sample
-    # parts may be samples of another piece of the batch, and rows that are not finite tell nothing
+    # parts may be samples of another piece of the batch; rows that are not finite do not count
     share = torch.where((index[row] == parts) & finite[:, None], shares, 0.0).to(log_p.dtype)
     total, sums, losses = torch.zeros_like(loss), torch.zeros_like(residual), torch.zeros_like(loss)
     for part in range(parts.shape[1]):
@@ -259,14 +262,14 @@ class OutputRecord:
         return {"classes": self.classes, "table": self._raw().clone(), **self.skipped}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], **settings: Any) -> OutputRecord:
-        """The record that gave ``state``."""
-        made = cls(len(state["table"]), state["classes"], **settings)
+    def from_state(cls, state: Mapping[str, Any], *, memory: int = 1 << 28, folder: str | None = None) -> OutputRecord:
+        """The record whose `state_dict` was ``state``; memory, folder: as for a new one."""
+        made = cls(len(state["table"]), state["classes"], memory=memory, folder=folder)
         made._raw().copy_(state["table"])
         made.skipped = {name: state[name] for name in made.skipped}
         return made
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         self.flush()
         return {**self.__dict__, "_table": np.array(self._table), "mapped": False}
 

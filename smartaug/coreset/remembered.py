@@ -51,17 +51,17 @@ class Remembered:
     def _mark(self, size: int, indices: Tensor) -> None:
         self._members[size].zero_()[indices] = 1
 
-    def state(self) -> list[list[Any]]:
+    def state(self) -> list[list[int | Tensor | None]]:
         """The selections as [epoch, size, seed, indices, weights]."""
         return [[*key, indices, weights] for key, (indices, weights) in self._made.items()]
 
     def load(self, state: Iterable[Iterable[Any]]) -> None:
-        """Forget all and take the selections of a `state`."""
+        """Replace all selections by those of a `state`."""
         self._made = LastFew()
         for epoch, size, seed, indices, weights in state:
             self.add((epoch, size, seed), (indices, weights))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:  # of copy and pickle
+    def __setstate__(self, state: dict[str, object]) -> None:  # of copy and pickle
         self.__dict__.update(state)
         self._made = LastFew(self._made)  # pickles of earlier versions hold a dict
         for members in self._members.values():

@@ -36,7 +36,7 @@ class KnownSamples:
         self.observes, self.passing, self._memory, self._folder = observes, passing, memory, folder
         self._model = checked_model(model)
         self._dataset: Any = None
-        self._original: Any = None  # the user's own, of which that may be a loader's copy
+        self._original: Any = None  # the user's own; ``_dataset`` may be a loader's copy of it
         self._reading: dict[str, Any] = {}
         self._labels: Tensor | None = None
         self._record: OutputRecord | None = None
@@ -44,7 +44,7 @@ class KnownSamples:
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def attach(self, dataset: Any, reading: Mapping[str, Any]) -> None:
+    def attach(self, dataset: object, reading: Mapping[str, object]) -> None:
         """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them.
 
         Raises ValueError for another dataset than before: what is known goes by the index of a sample.
@@ -67,7 +67,7 @@ class KnownSamples:
         )
 
     def resize(self, size: int) -> None:
-        """The dataset has ``size`` samples; ValueError where others were recorded, or its length has changed."""
+        """Set the number of samples; ValueError where another was recorded, or the dataset's length has changed."""
         now = len(self._dataset) if hasattr(self._dataset, "__len__") else size
         if now != size:
             raise ValueError(
@@ -90,11 +90,11 @@ class KnownSamples:
 
     @property
     def name(self) -> str:
-        """What errors call the dataset."""
+        """The name of the dataset in error messages."""
         return "the dataset" if self._dataset is None else type(self._dataset).__name__
 
     def check_labels(self, index: Tensor, target: Tensor) -> None:
-        """ValueError where samples index (B,) reach the loss with other labels than the dataset keeps for them."""
+        """Raise a ValueError where the labels target (B,) of the samples index (B,) differ from the dataset's own."""
         labels = self._labels
         if labels is None or target.is_floating_point() or target.numel() != len(index):
             return
@@ -116,7 +116,7 @@ class KnownSamples:
             return classes(self._record.labels.astype(np.int64))
         return classes(np.full(size, -1, np.int64))
 
-    # --- what the model makes of them --------------------------------------------------------------------------------
+    # --- outputs of the model --------------------------------------------------------------------------------
 
     def observe(self, index: Tensor, output: Tensor, target: Tensor, unmixed: Tensor | None, epoch: int) -> None:
         """Record outputs (B, ...) of the samples index (B,), seen in ``epoch``; unmixed: see `Coreset.observe`."""
@@ -127,7 +127,7 @@ class KnownSamples:
 
     @property
     def record(self) -> OutputRecord | None:
-        """The table of outputs, with all that is on its way; None before the first."""
+        """The table of outputs, after those still being copied from a device have arrived; None before the first."""
         if self._record is not None:
             self._record.flush()
         return self._record
@@ -205,10 +205,10 @@ class KnownSamples:
             None if record is None else OutputRecord.from_state(record, memory=self._memory, folder=self._folder)
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> KnownSamples:
+    def __deepcopy__(self, memo: dict[int, object]) -> KnownSamples:
         return deepcopy_but(self, memo, {**self.__dict__, "_original": None}, _BY_REFERENCE)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {
             **self.__dict__,
             "_model": None,

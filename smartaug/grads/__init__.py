@@ -5,10 +5,10 @@
 | `first_order` | `direction`, `benefit`, `embeddings`, `ForwardPass`: what reweighters and users call |
 | `model_call` | the call of the model with other parameter values |
 | `tangents` | the derivative of its logits along a direction |
-| `untouched` | parameters, buffers, generators and modes put back, bit for bit |
+| `untouched` | restores attributes, modes and random generators after a call, bit for bit |
 | `last_layer` | the model's last linear layer and its features |
-| `model_reference` | the user's model, held by reference |
-| `logits` | logits, log-probabilities and label distributions from what a model returns |
+| `model_reference` | the user's model, held by reference and left out of copies and pickles |
+| `logits` | logits from what a model returns; losses and labels as distributions |
 """
 
 from .first_order import (

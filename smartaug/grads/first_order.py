@@ -1,19 +1,19 @@
-"""First-order effects of training samples on the validation loss: what the user's model is called for.
+"""First-order effects of training samples on the validation loss.
 
 With logits z(x; w), p = softmax(z) and g = ∇_w L_val, the *benefit*
 
     B[i, k] = −⟨∇_w log p_k(x_i), g⟩ = −(h[i, k] − Σ_j p[i, j] h[i, j]),   h = ∂z/∂w · g,
 
-is what training on (x_i, label k) does: a step of size α down −log p_k(x_i) lowers L_val by α B[i, k] to first order.
-One forward-mode pass gives all of B; Σ_k p[i, k] B[i, k] = 0 in every row, and Σ_k y[i, k] B[i, k] = ⟨∇ℓ_i, g⟩ for a
-label y. SAFLEX, MetaAugment, Learning to Reweight and Meta-Weight-Net are contractions of it.
+is the effect of training on (x_i, label k): a step of size α down −log p_k(x_i) lowers L_val by α B[i, k] to first
+order. One forward-mode pass gives all of B; Σ_k p[i, k] B[i, k] = 0 in every row, and Σ_k y[i, k] B[i, k] = ⟨∇ℓ_i, g⟩
+for a label y. SAFLEX, MetaAugment, Learning to Reweight and Meta-Weight-Net are contractions of it.
 
 What: `direction` is g, `benefit` is B, `embeddings` are the factors of last-layer gradients, `ForwardPass` is one pass
-that can be pulled back. When: inside reweighters; directly, to see which samples help. Cost, in forward passes of the
-batch (a training step is 3): direction 3 of the validation batch; benefit by "jvp" 2 where every operation has a fused
-forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference" 2, or 1 with the loop's own logits;
-head scope 1 each, or none with its features. Reference: Ding et al., "SAFLEX", ICLR 2024, §3; the forward-mode form is
-ours.
+from which gradients of the parameters can be taken. When: inside reweighters; directly, to see which samples help.
+Cost, in forward passes of the batch (a training step is 3): direction 3 of the validation batch; benefit by "jvp" 2
+where every operation has a fused forward-mode kernel (4 and more with BatchNorm and max-pooling), by "difference" 2, or
+1 with the loop's own logits; head scope 1 each, or none with its features. Reference: Ding et al., "SAFLEX", ICLR 2024,
+§3; the forward-mode form is ours.
 
 `model_call` is the call of the model, `tangents` the derivative of its logits along a direction; no other module
 calls it. The user's parameters, buffers, ``.grad``, generators and train/eval mode are what they were, bit for bit.
@@ -90,30 +90,30 @@ def benefit(
 ) -> tuple[Tensor, Tensor]:
     """``(log_p, B)``, both (B, K): log-probabilities and benefits of each label, from the same pass.
 
-    direction: what `direction` gave; one of scope "head" makes the benefit closed-form, from one forward pass. A model
-    with a single logit has K = 2: column 1 is the logit's class.
+    direction: the result of `direction`; one of scope "head" makes the benefit closed-form, from one forward pass. A
+    model with a single logit has K = 2: column 1 is the logit's class.
 
     method: "jvp" is exact (where an operation has no forward-mode rule, two reverse passes stand in; that is logged
     once). "difference" is (z(w + εg) − z(w − εg)) / 2ε, two forward passes without a graph, with ε‖g‖ = δ‖w‖ and δ =
     √eps / 5 of the parameters' type (7e-5 in float32, 3e-9 in float64). Its error is of order δ² for smooth networks,
-    of order δ where ReLU or max-pooling switch inside the step, plus rounding of order eps / δ: kinks ask for a δ far
-    below the eps^(1/3) that smooth functions do best with (a δ of 5e-3 gave cosines to the exact benefit down to 0.15
-    on a ResNet-18). Seen in float32: relative error in Frobenius norm up to 5e-2, cosine of Σ_k y_k B_k to the exact
+    of order δ where ReLU or max-pooling switch inside the step, plus rounding of order eps / δ: kinks need a δ far
+    below the eps^(1/3) that is best for smooth functions (a δ of 5e-3 gave cosines to the exact benefit down to 0.15 on
+    a ResNet-18). Measured in float32: relative error in Frobenius norm up to 5e-2, cosine of Σ_k y_k B_k to the exact
     one above 0.998; in float64 error below 1e-4 (tests/test_grads.py, benchmarks/reweight.py). Its passes run without
     autocast, in the parameters' type.
 
-    logits: what the model gave for these inputs with these parameters and in this mode, such as the training loop's own
+    logits: the model's output for these inputs with these parameters and in this mode, such as the training loop's own
     output. "difference" then is (z(w + εg) − z(w)) / ε, one forward pass; where that pass draws random numbers
     (dropout), or the logits are not the model's own to within a tenth of the difference (autocast, log-softmax),
-    which is checked in calls 1, 2, 4, 8, ..., it makes both passes all the same. feature: (B, d) what the last linear
-    layer was given when it made these logits: a direction of scope "head" then needs no pass.
+    which is checked in calls 1, 2, 4, 8, ..., it makes both passes all the same. feature: (B, d) the input of the last
+    linear layer in the pass that gave these logits: a direction of scope "head" then needs no pass.
 
-    against: ``(criterion, target)`` where labels are no choice among classes (several a sample, values): a criterion of
-    torch that compares element by element, and what it compares the outputs with. Then both results are (B, 1), for the
-    only label there is: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩.
+    against: ``(criterion, target)`` where labels are not classes (several a sample, values): a criterion of torch that
+    compares element by element, and the labels that it compares the outputs with. Then both results are (B, 1), for the
+    given label: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩.
 
     Raises ValueError for directions with unknown names, for "difference" with parameters narrower than float32, where
-    rounding swamps it, and for logits with method "jvp", which has no use for them.
+    rounding errors are larger than it, and for logits with method "jvp", which does not use them.
     """
     if method not in ("jvp", "difference"):
         raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
@@ -161,10 +161,10 @@ def embeddings(
 
 
 class ForwardPass:
-    """One forward pass of the user's model, that can be pulled back to parameters.
+    """One forward pass of the user's model, and vector–Jacobian products with it (`pull`, `pull_raw`).
 
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
-    feature: (B, d) input of the last linear layer, or None unless asked for by ``features`` or scope "head". scope
+    feature: (B, d) input of the last linear layer, or None without ``features`` and scope "head". scope
     "full" keeps the graph until `pull` or the end of the object. against: as for `benefit`; then log_p is −ℓ (B, 1).
     """
 
@@ -221,7 +221,7 @@ class ForwardPass:
                 (gradient,) = torch.autograd.grad(losses, raw, -cotangent[:, 0].to(losses.dtype))
             return self.pull_raw(gradient)
         p = self.log_p.exp()
-        # ∂ log p_k / ∂z_j = 1[j = k] − p_j; of a single logit z the columns are (0, z), so column 1 is its own
+        # ∂ log p_k / ∂z_j = 1[j = k] − p_j; for a single logit z the columns are (0, z), so its own is column 1
         own = cotangent - p * cotangent.sum(1, keepdim=True)
         own = own if self.raw.ndim == 2 and self.raw.shape[1] > 1 else own[:, 1]
         return self.pull_raw(own.reshape(self.raw.shape).to(self.raw.dtype))
@@ -284,7 +284,7 @@ def input_gradients(
 
 
 def call(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The logits of an ordinary training call of the model: its mode, its graph, its running statistics."""
+    """The logits of an ordinary call of the model, in its own mode, with its graph; running statistics are updated."""
     return logits_of(model(inputs))
 
 

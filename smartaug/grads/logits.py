@@ -1,4 +1,4 @@
-"""Labels as distributions, and the logits in whatever a model returns: the algebra around the user's model."""
+"""Labels as distributions, logits from what a model returns, and the losses of samples."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def distributions(target: Tensor, classes: int) -> Tensor:
             "name the label leaf with target="
         )
     wrong = (label < 0) | (label >= classes)
-    if label.device.type == "cpu" and bool(wrong.any()):  # elsewhere looking would stall the device
+    if label.device.type == "cpu" and bool(wrong.any()):  # elsewhere reading a value waits for the device
         raise ValueError(
             f"label {int(label[wrong][0])} is not among the model's {classes} classes (0..{classes - 1}); use data "
             "with the training classes, or a model with more outputs"
@@ -44,8 +44,11 @@ def distributions(target: Tensor, classes: int) -> Tensor:
     return torch.zeros(len(label), classes, device=label.device).scatter_(1, label[:, None], 1.0)
 
 
-def logits_of(output: Any) -> Tensor:
-    """The logits (B, K), (B, 1) or (B,) in a model's output: itself, ``.logits`` or ["logits"], or a tuple's first."""
+def logits_of(output: object) -> Tensor:
+    """The logits (B, K), (B, 1) or (B,) in a model's output: itself, ``.logits`` or ["logits"], or a tuple's first.
+
+    Raises TypeError where there are none.
+    """
     found = output
     if isinstance(found, Mapping) and not isinstance(found, Tensor):
         found = found.get("logits", found.get("output"))
@@ -85,7 +88,7 @@ def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tenso
     if criterion is None:
         z = columns(raw)
         labels = distributions(target, z.shape[1]).to(z.dtype)
-        kind = kind_of(target) if target.device.type == "cpu" else Kind.CLASSES  # elsewhere looking would stall
+        kind = kind_of(target) if target.device.type == "cpu" else Kind.CLASSES  # elsewhere reading waits
         if kind not in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
             raise ValueError(
                 f"cross entropy takes class numbers (B,) or rows that sum to 1, and the labels {target.dtype} "

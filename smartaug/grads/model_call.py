@@ -1,4 +1,4 @@
-"""The call of the user's model: values in place of its parameters, copies of its buffers, faster layouts of images."""
+"""The call of the user's model with other parameter values, copies of its buffers, and images in a faster layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .logits import logits_of
 from .untouched import generator_state, set_generator_state
 
 Direction = dict[str, Tensor]
-ModelInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]  # an argument, several, or keywords
+ModelInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]  # one argument, several, or keywords: the user's own
 
 _contiguous_only: WeakSet[nn.Module] = WeakSet()  # models that could not take channels-last images
 
@@ -63,9 +63,9 @@ def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: ModelIn
 
 
 def _relaid(module: nn.Module, inputs: ModelInputs) -> Tensor | None:
-    """The images in channels-last layout, or None where that would not help, or not be safe.
+    """The images in channels-last layout; None where that would not be faster, or would fail.
 
-    torch 2.6's GroupNorm has no forward-mode rule in that layout, and its backward pass reads memory that is not there
+    torch 2.6's GroupNorm has no forward-mode rule in that layout, and its backward pass reads memory out of bounds
     where the layers before it are frozen.
     """
     if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.device.type != "cpu" or module in _contiguous_only:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import nn
 
@@ -21,14 +21,14 @@ def checked_model(model: object) -> Model:
 
 
 def known_model(model: Model, unknown: str) -> nn.Module:
-    """The module, asked for now where ``model`` is a callable; RuntimeError(unknown) where there is none yet."""
+    """The module, or what the callable ``model`` returns now; RuntimeError(unknown) where there is none yet."""
     found = model if model is None or isinstance(model, nn.Module) else model()
     if found is None:
         raise RuntimeError(unknown)
     return found
 
 
-def deepcopy_but(original: T, memo: dict[int, Any], state: Mapping[str, Any], shared: Collection[str]) -> T:
+def deepcopy_but(original: T, memo: dict[int, object], state: Mapping[str, object], shared: Collection[str]) -> T:
     """A deep copy of ``original`` with the attributes ``state``, of which those in ``shared`` are the same objects."""
     made = type(original).__new__(type(original))
     memo[id(original)] = made

@@ -25,7 +25,7 @@ Method = Literal["jvp", "difference"]
 _log = logging.getLogger("smartaug")
 _reverse_only: WeakSet[nn.Module] = WeakSet()  # models without forward mode: two VJPs instead
 _checked: WeakSet[nn.Module] = WeakSet()  # models whose forward mode agreed with reverse mode once
-_given_logits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # how often logits came with the call
+_given_logits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # number of calls with logits
 _other_logits: WeakSet[nn.Module] = WeakSet()  # models whose given logits were not their own
 
 
@@ -38,7 +38,7 @@ def push(
     training: bool | None,
     logits: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Raw logits z and their derivative along ``direction``; names it lacks do not move."""
+    """Raw logits z and their derivative along ``direction``; parameters that it does not name stay fixed."""
     device = device_of(inputs)
     tangents = {name: part.to(values[name].dtype) for name, part in direction.items()}
     if method == "difference":
@@ -69,7 +69,7 @@ def _forward_mode(
     module: nn.Module, inputs: ModelInputs, values: Direction, tangents: Direction
 ) -> tuple[Tensor, Tensor]:
     with torch.no_grad(), warnings.catch_warnings(), forward_ad.dual_level():
-        # torch scripts its own forward-mode rules when they are first met, and warns that scripting is deprecated
+        # torch scripts its own forward-mode rules at their first use, and warns that scripting is deprecated
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
         duals = {name: forward_ad.make_dual(values[name], part) for name, part in tangents.items()}
         unpacked = forward_ad.unpack_dual(call_model(module, {**values, **duals}, inputs))
@@ -100,7 +100,7 @@ def _agrees(
     training: bool | None,
     device: torch.device,
 ) -> bool:
-    """Once a model: ⟨u, J t⟩ = ⟨Jᵀu, t⟩ for one u. Some wrappers drop tangents without an error."""
+    """Whether ⟨u, J t⟩ = ⟨Jᵀu, t⟩ for one u, checked once a model: some wrappers drop tangents without an error."""
     if not bool(torch.isfinite(h).all()) or h.numel() == 0:
         return True  # not finite: says nothing about the rules, and the caller sees it
     leaves = {name: values[name].detach().requires_grad_() for name in tangents}
@@ -133,6 +133,7 @@ def _difference(
             'method="difference" needs parameters of at least float32, in which a small step can be seen; write '
             'method="jvp"'
         )
+    # 1e-30: a direction of zeros gives a finite step
     size = _norm(values[name] for name in tangents) / _norm(tangents.values()).clamp_min(1e-30)
     step = eps**0.5 / 5 * size  # δ = √eps / 5 of the parameters' norm; why so small: see `grads.benefit`
     with untouched(module, training, device), torch.no_grad(), torch.autocast(device.type, enabled=False):

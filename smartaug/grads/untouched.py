@@ -1,4 +1,4 @@
-"""What lets the user's model be called without a trace: unwrapping, and a context that puts everything back."""
+"""Calling the user's model without side effects: unwrapping it, and a context that restores its state."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def unwrapped(model: object) -> nn.Module:
 def untouched(module: nn.Module, training: Mode, device: torch.device) -> Iterator[None]:
     """Call ``module`` inside; afterwards its attributes and modes, and the global generators, are what they were.
 
-    Parameters and buffers are the caller's affair (functional_call on copies). training: the mode inside; None is the
-    module's own; "statistics" is evaluation, but layers in training mode that keep running statistics (BatchNorm) stay
-    in it: no dropout, and the normalisation of a training step. Inside, attention is computed by plain matrix products,
-    because the fused kernels have no forward-mode derivative, and modules compiled in place run uncompiled.
+    Parameters and buffers are not restored: callers pass copies (functional_call). training: the mode inside; None is
+    the module's own; "statistics" is evaluation, but layers in training mode that keep running statistics (BatchNorm)
+    stay in it: no dropout, and the normalisation of a training step. Inside, attention is computed by plain matrix
+    products, because the fused kernels have no forward-mode derivative, and modules compiled in place run uncompiled.
     """
     # shallow copies: weight_norm writes its product, models cache features, and train(False) writes ``training``
     before = [(part, dict(part.__dict__)) for part in module.modules()]
@@ -65,7 +65,7 @@ def untouched(module: nn.Module, training: Mode, device: torch.device) -> Iterat
         stack.enter_context(torch.random.fork_rng(devices, device_type=kind))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if torch.is_autocast_enabled(device.type):
-            # its cache of cast weights would outlive these passes and meet the user's own
+            # its cache of cast weights would still be there in the user's own passes
             dtype = torch.get_autocast_dtype(device.type)
             stack.enter_context(torch.autocast(device.type, dtype=dtype, cache_enabled=False))
         try:

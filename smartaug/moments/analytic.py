@@ -1,4 +1,4 @@
-"""Means and variances of every value without a single transform, where that is exact.
+"""Means and variances of every value in closed form, without transforming an image, where that is exact.
 
 A step that moves or replaces whole values (a padded crop, a flip, an erased rectangle), or that maps each value by one
 affine function (an inversion, a normalisation), acts linearly on the distribution of each value. So its first two
@@ -9,19 +9,18 @@ mirror; Erase mixes it with a constant by the probability that a pixel is covere
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..augment import Augmentation, Compose, Erase, Flip, Invert, Normalize, PadCrop
+from ..augment import Compose, Erase, Flip, Invert, Normalize, PadCrop
 from ..augment.plan import Erase as EraseSegment
 from .nodes import nodes
 from .source import AugmentLike
 
-_PLACED = 1 << 16  # rectangles that are added up at most
+_PLACED = 1 << 16  # largest number of rectangles that are summed
 
 Pair = tuple[Tensor, Tensor]
 
@@ -46,7 +45,7 @@ def marginals(augment: AugmentLike, images: Tensor) -> Pair | None:
     return None if pair is None else (pair[0], (pair[1] - pair[0].square()).clamp_min(0))
 
 
-def _flat(steps: Iterable[Any]) -> Iterable[Any]:
+def _flat(steps: Iterable[object]) -> Iterable[object]:
     for step in steps:
         if isinstance(step, Compose):
             yield from _flat(step)
@@ -64,7 +63,7 @@ def _normalising(step: Normalize, unit: float, x: Tensor) -> Pair:
     return 1.0 / (unit * std), -mean / std
 
 
-def _mixed(p: Any, one: Tensor, other: Tensor) -> Tensor:
+def _mixed(p: float | Tensor, one: Tensor, other: Tensor) -> Tensor:
     return torch.lerp(one, other, torch.as_tensor(p, dtype=one.dtype, device=one.device))
 
 
@@ -143,7 +142,7 @@ def _covered(step: Erase, height: int, width: int) -> Tensor | None:
     return corners.cumsum(0).cumsum(1)[:height, :width]
 
 
-_CARRIED: dict[type[Augmentation], Any] = {
+_CARRIED: dict[type, Callable[..., Pair | None]] = {
     Erase: _erase,
     Flip: _flip,
     Invert: _invert,

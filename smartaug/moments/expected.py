@@ -4,10 +4,10 @@ For z = W x + b and squared error, with mean μ and covariance Σ = F Fᵀ of th
 
     E ‖y − W T(x) − b‖² = ‖y − W μ − b‖² + ‖W F‖²_F,
 
-so the minimiser over a dataset is W* = S_yμ (S_μμ + Σ_n Σ(x_n) + λ I)⁻¹, b* = ȳ − W* μ̄ (centred sums over the data
-set): ridge regression with the augmentation's own covariance as the ridge. For a network z = f(x) and a loss ℓ(z, y)
-with Hessian H the second-order term is ½ tr(H J Σ Jᵀ), J the Jacobian of f at μ (the curvature of f itself left out, as
-Gauss and Newton do); with Σ ≈ Σ_k v_k v_kᵀ it takes k Jacobian–vector products.
+so the minimiser over a dataset is W* = S_yμ (S_μμ + Σ_n Σ(x_n) + λ I)⁻¹, b* = ȳ − W* μ̄ (centred sums over the
+dataset): ridge regression with the augmentation's own covariance as the ridge. For a network z = f(x) and a loss ℓ(z,
+y) with Hessian H the second-order term is ½ tr(H J Σ Jᵀ), J the Jacobian of f at μ (the curvature of f itself left out,
+as Gauss and Newton do); with Σ ≈ Σ_k v_k v_kᵀ it takes k Jacobian–vector products.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def ridge(
     """The linear model of least expected squared error under ``augment``: weight (K, D) and bias (K,), float64.
 
     images: (n, C, H, W), D = C·H·W after the augmentation; the model is ``weight @ image.flatten() + bias``. target:
-    (n, K) or (n,) numbers. penalty: λ ≥ 0, added to the diagonal. Limit of least squares on infinitely many augmented
-    copies. Raises MemoryError when D × D float64 exceeds ``memory``, ValueError where the system is singular (two
-    pixels that always agree, fewer samples than D without augmentation): give a penalty.
+    (n, K) or (n,) numbers. penalty: λ ≥ 0, added to the diagonal. It is the limit of least squares on infinitely many
+    augmented copies. Raises MemoryError when D × D float64 exceeds ``memory``, ValueError where the system is singular
+    (two pixels that always agree, fewer samples than D without augmentation): give a penalty.
     """
     if not penalty >= 0:
         raise ValueError(f"penalty must be ≥ 0, got {penalty!r}")
@@ -95,7 +95,7 @@ def squared_error(weight: Tensor, bias: Tensor, moments: Moments, target: Tensor
 
 
 class ExpectedLoss(nn.Module):
-    """The loss line without sampling: ``criterion = ExpectedLoss(nn.CrossEntropyLoss(), augment)``, then
+    """The expected loss without sampling: ``criterion = ExpectedLoss(nn.CrossEntropyLoss(), augment)``, then
     ``loss = criterion(model, images, target)`` on images that were not augmented.
 
     ℓ(f(μ), y) + ½ tr(H J Σ Jᵀ), joined over the batch as `smartaug.Loss` joins: with the criterion's class weights and
@@ -147,7 +147,7 @@ class ExpectedLoss(nn.Module):
         weight = target._weight if isinstance(target, Target) else None
         if weight is not None:  # a sample of weight 0 adds nothing, even where its loss is infinite
             z, *pushed = (torch.where(spread(weight, part).to(z.device) != 0, part, 0.0) for part in (z, *pushed))
-        with torch.enable_grad():  # the curvature is a derivative where the model's is not asked for, too
+        with torch.enable_grad():  # the curvature is a derivative: it is needed under no_grad as well
             at = z if z.requires_grad else z.detach().requires_grad_()
             rows = self._rows(at, target)
             if pushed:
@@ -157,7 +157,7 @@ class ExpectedLoss(nn.Module):
         return loss if z.requires_grad else loss.detach()
 
     def moments(self, images: Tensor) -> Moments:
-        """The moments of ``images`` under the augmentation, to be used in the place of the images."""
+        """The moments of ``images`` under the augmentation, which `forward` takes in place of the images."""
         return of(self.augment, images, nodes=self.nodes, memory=self.memory)
 
     def _rows(self, z: Tensor, target: Tensor) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -97,9 +97,9 @@ class Moments:
         return self._eigen(k, largest=True)
 
     def bottom(self, k: int) -> tuple[Tensor, Tensor]:
-        """As `top`, the k smallest eigenvalues above rounding, rising: what the augmentation moves least.
+        """As `top`, the k smallest eigenvalues above rounding, rising: the directions that are changed least.
 
-        Directions that it does not move at all have eigenvalue 0; there are usually very many, and none is returned.
+        Directions that it does not change at all have eigenvalue 0; there are usually very many, and none is returned.
         """
         return self._eigen(k, largest=False)
 
@@ -206,13 +206,15 @@ def of(
 ) -> Moments:
     """Mean and covariance of each of ``images`` (B, C, H, W) under ``augment``, without sampling.
 
-    augment: an augmentation or a list of them, as for the loader. nodes: the largest number of transforms. A finite set
-    of transforms that fits is enumerated: then the moments are exact; else they are a quadrature with ``.error``, which
-    takes at least 2 nodes.
-    draws: take so many random draws of the pipeline instead, which works for Kornia modules and callables, too;
-    ``seed`` names them. memory: bytes that a block of intermediate results may take. dtype: of the results and sums;
-    None: float64 for float64 images, else float32. Values are in the units that the augmentation gives (0–255 for
-    uint8).
+    * `augment`: an augmentation or a list of them, as for the loader.
+    * `nodes`: the largest number of transforms. A finite set of transforms that fits is enumerated: then the moments
+      are exact; else they are a quadrature with ``.error``, which takes at least 2 nodes.
+    * `draws`: take so many random draws of the pipeline instead, which works for Kornia modules and callables, too.
+    * `seed`: of these draws.
+    * `memory`: bytes that a block of intermediate results may take.
+    * `dtype`: of the results and sums; None is float64 for float64 images, else float32.
+
+    Values are in the units that the augmentation gives (0–255 for uint8).
 
     Raises TypeError for stages without a plan and for MixUp and CutMix, ValueError for images that are not finite and
     for nodes=1 where one transform is not all there is.
@@ -232,7 +234,7 @@ def summed(found: Source, augment: AugmentLike, dtype: torch.dtype) -> Moments:
     kind = images.dtype
     if closed is not None:
         mean, variance = (part.to(dtype) for part in closed)
-        kind = found.made(images[:1], 0, slice(0, 1)).dtype  # what the stages object to is said here, too
+        kind = found.made(images[:1], 0, slice(0, 1)).dtype  # so that stages raise their errors here, too
     else:
         total = _Sum(found.weights, dtype)
         checked = None if found.check is None else _Sum(found.check, dtype)
@@ -258,8 +260,8 @@ def summed(found: Source, augment: AugmentLike, dtype: torch.dtype) -> Moments:
             yield (made.to(dtype) - mean[first:last, None]) * root[block].view(over_pixels)
 
     error = _error(found, mean, variance, checked)
-    settings: dict[str, Any] = {"exact": found.exact, "memory": found.memory, "uint8": kind == torch.uint8}
-    return Moments(mean, variance, count, blocks, error=error, **settings)
+    uint8 = kind == torch.uint8
+    return Moments(mean, variance, count, blocks, error=error, exact=found.exact, memory=found.memory, uint8=uint8)
 
 
 def mixture(parts: Sequence[Moments], weights: Sequence[float]) -> Moments:
@@ -303,7 +305,7 @@ class _Sum:
         self.mean, self.variance = torch.empty(0), torch.empty(0)
 
     def add(self, block: slice, values: Tensor) -> None:
-        """Take in values (B, s, ...) of the versions ``block``."""
+        """Add the values (B, s, ...) of the versions ``block``."""
         weights, flat = self.weights[block], values.flatten(2)
         weight = float(weights.sum())
         if weight == 0.0:
@@ -327,7 +329,7 @@ class _Sum:
 def _error(found: Source, mean: Tensor, variance: Tensor, checked: _Sum | None) -> Error:
     trace = variance.flatten(1).sum(1)
     if found.drawn:
-        # the second is that of one normal value: traces of many values are surer, heavy tails less sure
+        # the second is the error for one normal value: smaller for traces of many values, larger for heavy tails
         return Error(_ratio((trace / len(found)).sqrt(), _norm(mean)), torch.full_like(trace, (2 / len(found)) ** 0.5))
     if checked is None:
         return Error(torch.zeros_like(trace), torch.zeros_like(trace))
@@ -339,7 +341,7 @@ def _norm(images: Tensor) -> Tensor:
     return images.flatten(1).norm(dim=1)
 
 
-def _ratio(part: Any, whole: Tensor) -> Tensor:
+def _ratio(part: Tensor | float, whole: Tensor) -> Tensor:
     """part / whole, and 0 where both are 0."""
     share = part / whole.clamp_min(torch.finfo(whole.dtype).tiny)
     return torch.where(whole > 0, share, torch.where(share > 0, torch.inf, 0.0))

@@ -1,5 +1,5 @@
-"""What an augmentation does to the loss of a model: its mean and variance, how many draws that takes, and along which
-directions of the image the model feels it.
+"""What an augmentation does to the loss of a model: its mean and variance, how many random draws estimate the mean, and
+how much of the loss's gradient lies in the directions that the augmentation changes.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def saliency_alignment(
     seed: int = 0,
     memory: int = MEMORY,
 ) -> Tensor:
-    """How much of the loss's gradient lies along what the augmentation moves most: (B,) in [0, 1].
+    """How much of the loss's gradient lies in the direction that the augmentation changes most: (B,) in [0, 1].
 
     gᵀΣg / (λ_max |g|²) with g the gradient at the mean image: 1 when all of it lies along Σ's largest eigenvector, 0
-    when it lies where the augmentation moves nothing (or where there is no gradient). A gradient in a random direction
+    when it lies where the augmentation changes nothing (or where the gradient is 0). A gradient in a random direction
     has tr Σ / (C·H·W · λ_max) on average. Arguments: as for `loss_moments`.
     """
     found = source(augment, images, nodes, memory, draws, seed)
@@ -122,11 +122,11 @@ class Report:
         return self.variance.sqrt()
 
     def samples(self, rtol: float = 0.01, confidence: float = 0.95) -> Tensor:
-        """Draws that each sample's mean loss takes: (n,) int64; see `samples_needed`."""
+        """Number of draws that estimate each sample's mean loss: (n,) int64; see `samples_needed`."""
         return samples_needed(self.mean, self.variance, rtol, confidence)
 
     def samples_for_the_mean(self, rtol: float = 0.01, confidence: float = 0.95) -> int:
-        """Draws that the dataset's mean loss takes in all, every sample being drawn equally often."""
+        """Number of draws in all that estimate the dataset's mean loss, every sample being drawn equally often."""
         return int(samples_needed(self.mean.mean()[None], self.variance.mean()[None], rtol, confidence))
 
     def __str__(self) -> str:
@@ -186,7 +186,7 @@ def _rows(criterion: Criterion | None) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def cross_entropy(raw: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy (B,) of logits (B, K), (B, 1) or (B,): what stands for no criterion."""
+    """Cross entropy (B,) of logits (B, K), (B, 1) or (B,): the loss where criterion is None."""
     z = columns(raw)
     return -(distributions(plain_target(target), z.shape[1]).to(z.dtype) * z.log_softmax(1)).sum(1)
 
@@ -207,7 +207,7 @@ def checked_target(target: Tensor, images: Tensor) -> Tensor:
 
 
 def _fitting(rows: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:
-    """The losses; what a criterion says about shapes and labels, in terms of the model and the target."""
+    """The losses (B,); errors of the criterion are raised as a ValueError about the model's outputs and the target."""
     if target.ndim == 2 and logits.ndim == 2 and target.shape[1] != logits.shape[1] and target.shape[1] > 1:
         raise ValueError(
             f"the target has {target.shape[1]} classes and the model {logits.shape[1]} outputs; give them as many"
@@ -256,7 +256,7 @@ def _put(made: Tensor, first: int, block: slice, start: int, wide: int, losses: 
 
 
 def refuse_bytes(uint8: bool) -> None:
-    """Raise a TypeError for images that no model takes."""
+    """Raise a TypeError for uint8 images, which models do not take."""
     if uint8:
         raise TypeError(
             "the model would get uint8 images; end the augmentation with smartaug.Normalize(mean, std), or pass "

@@ -3,7 +3,7 @@
 An augmentation turns uniform draws into a plan. Draws that only choose (a flip, a place on the grid, an operation) are
 enumerated; the others are integrated over the unit cube: by products of Gauss–Legendre rules up to three of them, by a
 scrambled Sobol sequence beyond, and where the product would need more nodes than allowed. Draws that no plan depends on
-are found by trying and left out; plans that come out equal are counted once.
+are found by changing them at random points, and left out; equal plans are joined.
 
 Every rule comes with a coarser one on the same nodes (every second Gauss–Legendre node with the weights of
 interpolation; the first half of the Sobol sequence), so that comparing the two costs no further transform.
@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ from ..augment import Augmentation
 from ..augment.augmentation import equal_cuts, on_cpu
 from ..augment.plan import Branches, Call, Filter, Lookup, Plan, Segment, Tone
 
-_TRIED = 1024  # points at which a draw is moved to see whether any plan depends on it
-_LISTED = 1 << 18  # combinations of choices that are listed before equal ones are joined
+_TRIED = 1024  # random points at which a draw is changed to see whether any plan depends on it
+_LISTED = 1 << 18  # largest number of combinations of choices that are listed, before equal ones are joined
 _LEAST = (16, 8, 6)  # Gauss–Legendre nodes per draw, for one, two and three of them, below which Sobol is used
 _ORDER = 15  # nodes of a panel
 _SEED = 0x5EED  # of the points above and of Sobol's scrambling
@@ -57,7 +57,7 @@ def nodes(augment: Augmentation, shape: Sequence[int], limit: int) -> Nodes:
     """At most ``limit`` nodes for ``augment`` on one image of ``shape`` (C, H, W).
 
     Exact when all draws only choose and the different outcomes are no more than ``limit``. Raises ValueError when a
-    single node has to stand for several outcomes: there is no coarser rule that would tell how wrong it is.
+    single node has to stand for several outcomes: there is no coarser rule to estimate its error.
     """
     with on_cpu():
         return _Sampler(augment, tuple(shape)).nodes(limit)
@@ -163,7 +163,7 @@ class _Sampler:
 
 
 def _spread(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draws in [0, 1) of which a quarter each lies at the two ends: what happens with small chance happens there."""
+    """Draws in [0, 1) of which a quarter each lies at the two ends, where outcomes of small probability usually are."""
     drawn, place = random.random(shape), random.random(shape)
     return np.where(place < 0.25, 1e-9, np.where(place > 0.75, 1 - 1e-9, drawn))
 
@@ -203,8 +203,8 @@ def fingerprint(plan: Plan) -> np.ndarray:
     return torch.cat(parts, 1).numpy() + 0.0  # no −0
 
 
-def _values(segment: Any) -> list[Tensor]:
-    """The tensors of a segment, also those in tuples; what operations that do nothing are given is 0."""
+def _values(segment: object) -> list[Tensor]:
+    """The tensors of a segment, also those in tuples; magnitudes of operations that do nothing count as 0."""
     if isinstance(segment, Tensor):
         return [segment]
     if isinstance(segment, tuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,24 +14,24 @@ from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images
 from ..augment.foreign import Foreign
 from ..augment.plan import EraseNoise, Noise
-from ..augment.steps import keyed, run_step
+from ..augment.steps import Step, keyed, run_step
 from ..pipeline.stages import as_steps, name_of
 from .nodes import Nodes, nodes
 
 MEMORY = 1 << 30  # bytes
 NODES = 1024
-_CACHED = 1 << 25  # bytes of one block: more gains nothing and leaves the cache
+_CACHED = 1 << 25  # largest block in bytes: larger ones do not fit in the processor's cache, and are no faster
 
 
 # what augment= takes; None leaves images as they are
-AugmentLike = Augmentation | Callable[..., Any] | Sequence[Augmentation | Callable[..., Any]] | None
+AugmentLike = Augmentation | Callable[..., Tensor] | Sequence[Augmentation | Callable[..., Tensor]] | None
 
 
 class Source(ABC):
     """S versions of every image, weighted: what all moments are sums over.
 
-    weights (S,) float64, sum to 1. check: weights of a coarser rule on the same versions; None: there is none. exact:
-    the versions are everything that the augmentation can do. drawn: they are independent random draws.
+    weights: (S,) float64, sum to 1. check: (S,) weights of a coarser rule on the same versions, or None. exact: whether
+    the versions are all possible outcomes of the augmentation. drawn: whether they are independent random draws.
     """
 
     weights: Tensor
@@ -46,7 +46,7 @@ class Source(ABC):
         return len(self.weights)
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """(versions, images (b, s, C, H, W)) of the images ``first`` to ``last``, as many versions at a time as fit."""
+        """(versions, images (b, s, C, H, W)) of the images ``first`` to ``last``, in blocks that fit in memory."""
         images = self.images[first:last]
         each = 20 * max(1, images.numel())  # bytes a version: as it comes, as float, and squares of it
         rows = max(1, min(self.memory // 4, _CACHED) // each)
@@ -96,11 +96,11 @@ class DrawnSource(Source):
 
     drawn = True
 
-    def __init__(self, steps: list[Any], images: Tensor, count: int, seed: int, memory: int) -> None:
+    def __init__(self, steps: list[Step], images: Tensor, count: int, seed: int, memory: int) -> None:
         super().__init__(images, memory)
         self.steps, self.seed = steps, seed
         self.weights = torch.full((count,), 1.0 / count, dtype=torch.float64)
-        self._apart = any(isinstance(step, Foreign) for step in steps)  # those may draw once for a whole batch
+        self._apart = any(isinstance(step, Foreign) for step in steps)  # foreign stages may draw once for a whole batch
 
     def made(self, images: Tensor, first: int, block: slice) -> Tensor:
         """See `Source.made`."""
@@ -152,9 +152,9 @@ def _noisy(step: Augmentation, images: Tensor) -> bool:
     return any(isinstance(segment, (Noise, EraseNoise)) for segment in plan.segments)
 
 
-def refuse_mixing(step: Any, images: Tensor) -> None:
+def refuse_mixing(step: object, images: Tensor) -> None:
     """Raise a TypeError when ``step`` needs the other samples of a batch."""
-    parts = step if isinstance(step, Compose) else [step]
+    parts: Iterable[object] = step if isinstance(step, Compose) else [step]
     for part in parts:
         if isinstance(part, Compose):
             refuse_mixing(part, images)

@@ -2,21 +2,21 @@
 
 | rule | what |
 |---|---|
-| `ByRule` | a `Rule` of your own on the benefits |
+| `ByRule` | weights and labels by your own `Rule`, a function of the benefits |
 | `LearningToReweight` | weights by agreement with the validation gradient |
-| `MetaAugment` | weights by features and operations, and how often each pair of operations is drawn |
+| `MetaAugment` | weights by features and operations; learns how often each pair of operations is drawn |
 | `MetaWeightNet` | weights by a learned function of the loss |
 | `SAFLEX` | weights and soft labels that lower the validation loss most |
-| `SoftAugmentation` | labels softened by how much of the image is left; no model |
-| `UniformWeights` (`Uniform`) | leaves every batch as it is: the control |
+| `SoftAugmentation` | labels softened by how much of the image is hidden; needs no model |
+| `UniformWeights` (`Uniform`) | leaves every batch as it is: the baseline |
 
 | file | holds |
 |---|---|
 | `protocols` | what a method is: a `Rule` or a `Learner` |
-| `learned`, `meta` | the shell around any method; the shell of those that own a network |
+| `learned`, `meta` | base class of methods that learn from validation data, and of those that train a network |
 | `batch_gradients`, `waiting` | gradients of one batch, on demand; batches between the loader and the loss |
-| `validation` | batches of validation data, and the split that keeps some |
-| `memory`, `figures`, `weights` | last weights of samples; statistics of weights; their check and scaling to mean 1 |
+| `validation` | batches of validation data; the split into training and validation data |
+| `memory`, `figures`, `weights` | the last weight of each sample; statistics; checks and scaling to mean 1 |
 | `shared_samples` | how many samples two datasets have in common |
 """
 

@@ -18,10 +18,10 @@ from .waiting import Shown
 class BatchGradients:
     """`Gradients` of one batch, computed on demand.
 
-    against: the criterion and the labels of samples that have no classes to choose among (see `grads.benefit`): then
-    there is one column, of the label there is. shown: the end of the loop's own forward pass, if it was shown. model:
-    gives the network. current: the validation direction on a device, at the parameters or at others. The rest is
-    `Reweighting`'s.
+    shown: logits and features of the loop's own forward pass, None where there are none. model: a function that returns
+    the network. current: a function ``(device, at) -> direction``, the validation gradient at the model's parameters
+    (at=None) or at others. against: (criterion, labels) for labels that are not classes (see `grads.benefit`); then
+    results have a single column. scope, head, method: as for `Reweighting`.
     """
 
     def __init__(
@@ -44,7 +44,10 @@ class BatchGradients:
 
     @property
     def labels(self) -> Tensor:
-        """(B, K) upstream labels; K is known once the model has been asked. Ones (B, 1) where there are no classes."""
+        """(B, K) labels that the batch came with; ones (B, 1) where labels are not classes.
+
+        Raises RuntimeError before `rows` or `benefit` has run the model, which tells K.
+        """
         if self._labels is None:
             raise RuntimeError("the number of classes is known only after rows() or benefit()")
         return self._labels
@@ -70,11 +73,11 @@ class BatchGradients:
         return self._current(_device(self._batch), at)
 
     def benefit(self, direction: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """In the model's own mode, train as a rule: what the coming step will do."""
+        """``(log_p, B)``, both (B, K), in the model's own mode: as a rule training, like the next step."""
         along = self.direction() if direction is None else direction
         shown = self._shown
         if shown is not None and shown.feature is None and self._scope == "head":
-            shown = None  # its features were not seen (a compiled model, the first batch): one pass of our own
+            shown = None  # no features (a compiled model, the first batch): a pass of our own
         logits, feature = (None, None) if shown is None else shown
         log_p, made = grads.benefit(
             self._model(),

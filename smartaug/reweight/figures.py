@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Figures:
-    """Sums over weighed batches, on the device until asked for."""
+    """Sums over weighed batches, which stay on the device until `summary`."""
 
     names = ("samples", "weight", "zero", "entropy", "moved", "failed")
 
@@ -29,8 +29,8 @@ class Figures:
         each = torch.cat([torch.where(fine, each[:5], 0.0), each[5:]]).sum(1)
         self.sums = each if self.sums is None else self.sums.to(each.device) + each
 
-    def summary(self, batches: int) -> dict[str, Any]:
-        """The figures, with the seconds spread over so many batches."""
+    def summary(self, batches: int) -> dict[str, float]:
+        """The means by name, as in `Reweighting.stats`; batches: the number that the seconds are divided by."""
         values = [0.0] * 6 if self.sums is None else self.sums.tolist()
         count = max(1.0, values[0])
         return {
@@ -43,7 +43,7 @@ class Figures:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums."""
+        """The sums and the seconds."""
         return {"sums": self.sums, "seconds": self.seconds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""What learned reweighters share: the model by reference, validation batches, directions, the record of what was done.
+"""The base class of methods that learn weights and labels from validation data.
 
-A method is a `Rule` on benefits or a `Learner`; `Reweighting` is the shell around either: it calls the method for each
-batch, normalises weights over all ranks, and keeps what a checkpoint needs.
+A method is a `Rule` on benefits or a `Learner`. `Reweighting` holds the model by reference, draws validation batches,
+computes their gradient (the direction), calls the method for each batch, normalises weights over all ranks, and keeps
+the state of a checkpoint and statistics.
 """
 
 from __future__ import annotations
@@ -37,35 +38,49 @@ _WAITING = 4  # batches that may be between the loader and the loss; loops fetch
 
 
 class Reweighting(ABC):
-    """The shell around a method; subclasses say in `weigh` what it does.
+    """Base class of methods that learn from validation data; subclasses implement the method in `weigh`.
 
-    model: the network that the loop trains, a callable returning it, or None until `bind`. It is kept by reference
-    through deepcopy and dropped by pickle. val_set: a map-style dataset or a pair (inputs, labels) of tensors, where
-    several inputs of a model are a tuple of tensors (its arguments) or a dict (its keywords); its classes are drawn
-    equally often. validation_batch: samples of it per direction and rank. transform: a callable on its batches, for
-    what ``augment=`` does to training images besides augmenting (`smartaug.Normalize`). criterion: the validation loss
-    ``(logits, labels) -> loss``; None is cross entropy. It also says what labels are (`smartaug._base.labels`): with
-    nn.BCEWithLogitsLoss and several labels a sample, or nn.MSELoss and its kin, samples get weights by ⟨∇ℓ_i, g⟩ of
-    their own loss and keep their labels, and validation samples are drawn alike.
+    The model and the validation data:
 
-    statistics: what BatchNorm takes in the validation pass, which has no dropout. "running" is the deployed model;
-    running statistics lag behind the weights, and at high learning rates the direction is mostly about that lag.
-    "batch" is the statistics of the validation batch while the model trains, as in the released code of Learning to
-    Reweight; that batch is class-balanced, which the training data need not be. With "batch", SAFLEX gained 2 points
-    and Learning to Reweight 5 on CIFAR-10N in 12 epochs; on PneumoniaMNIST SAFLEX lost 7 (three seeds that vary by 3)
-    and Learning to Reweight nothing (benchmarks/results/learning.json). Models without such layers do not differ.
+    * `model`: the network that the loop trains, a callable returning it, or None until `bind`. Deepcopy keeps it by
+      reference, pickle drops it.
+    * `val_set`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors. Several inputs of
+      a model are a tuple of tensors (its arguments) or a dict (its keywords). Classes are drawn equally often.
+    * `validation_batch`: number of validation samples in one direction, on each rank.
+    * `transform`: a callable on the validation inputs, for what ``augment=`` does to training images besides augmenting
+      them (`smartaug.Normalize`).
+    * `criterion`: the validation loss ``(logits, labels) -> loss``; None is cross entropy. It also decides what labels
+      are (`smartaug._base.labels`): with nn.BCEWithLogitsLoss and several labels a sample, or with a regression loss
+      such as nn.MSELoss, a sample's weight comes from ⟨∇ℓ_i, g⟩ of its own loss ℓ_i and the validation gradient g, its
+      label stays as it is, and validation samples are drawn with equal probability.
+    * `statistics`: what BatchNorm normalises by in the validation pass, which has no dropout. "running" is the model as
+      it is deployed; but running statistics lag behind the weights, and at high learning rates the direction mostly
+      reflects that lag. "batch" takes the statistics of the validation batch, as in the released code of Learning to
+      Reweight; that batch is class-balanced, which the training data need not be. With "batch", SAFLEX gained 2 points
+      and Learning to Reweight 5 on CIFAR-10N in 12 epochs; on PneumoniaMNIST SAFLEX lost 7 (three seeds that vary by
+      3) and Learning to Reweight nothing (benchmarks/results/learning.json). Models without BatchNorm do not differ.
+    * `seed`: of the validation batches and of noise.
 
-    scope: "full", or "head" for the last linear layer alone (cheap, and no stand-in: its cosine to the full benefits
-    was 0.2 and 0.7 in the median of two runs, and negative at worst). head: that layer's name, None finds it. method:
-    "jvp" or "difference", see `smartaug.grads.benefit`. every: batches (not epochs) that share a direction; all of them
-    are weighed (directions 4 and 8 steps old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative
-    at worst; training lost little on digits and 9 points on CIFAR-10N, see benchmarks/results). weigh_every: batches of
-    which one is weighed; in the others each sample keeps its last weight and label. when: "batch" weighs a batch as the
-    loader hands it over; "loss" waits for `smartaug.Loss` to show the loop's own logits, which saves one of the two
-    passes of method="difference" and the only one of scope="head". `Loss` then needs the whole batch at once, and
-    ``target.weight`` stays 1: only `Loss` sees the weights. ema: share of the old direction in the new one, in [0, 1).
-    warmup: batches at the start that are left as they are (an epoch has len(loader) of them). seed: of validation
-    batches and noise.
+    How gradients are computed:
+
+    * `scope`: "full", or "head" for the last linear layer alone. "head" is cheap but no replacement: its cosine to the
+      full benefits was 0.2 and 0.7 in the median of two runs, and negative at worst.
+    * `head`: the name of the last linear layer; None finds it.
+    * `method`: "jvp" or "difference", see `smartaug.grads.benefit`.
+    * `when`: "batch" weighs a batch when the loader hands it over. "loss" waits until `smartaug.Loss` gets the loop's
+      own logits, which saves one of the two passes of method="difference" and the only one of scope="head". `Loss` then
+      needs the whole batch at once, and ``target.weight`` stays 1: only `Loss` sees the weights.
+
+    How often (all numbers of batches, not epochs; an epoch has ``len(loader)`` of them):
+
+    * `every`: number of batches that share one validation direction; all of them are weighed. Directions 4 and 8 steps
+      old kept a cosine of 0.6 and 0.7 in the median of two runs, and were negative at worst; training lost little on
+      digits and 9 points on CIFAR-10N (benchmarks/results).
+    * `weigh_every`: one batch in so many is weighed; in the others each sample keeps its last weight and label.
+    * `warmup`: number of batches at the start that are left as they are.
+    * `ema`: in [0, 1), the share of the old direction in the new one.
+
+    Raises ValueError for arguments out of range, and TypeError for a model or a validation set that is none.
     """
 
     def __init__(
@@ -119,7 +134,7 @@ class Reweighting(ABC):
         self._record = Figures()
         self._waiting: list[Waiting] = []
         self._listener = Listener()
-        self._kind: Kind | None = None  # of the labels, as last looked at
+        self._kind: Kind | None = None  # of the labels, at the last check
         self._dataset: Any = None  # the training set, where weights of its samples are kept
 
     @abstractmethod
@@ -145,16 +160,16 @@ class Reweighting(ABC):
         self._model = checked_model(model)
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Reweighting:
+    def __deepcopy__(self, memo: dict[int, object]) -> Reweighting:
         state = {**self.__getstate__(), "_model": self._model}
         shared = ("_model", "val_set", "validation", "criterion", "optimizer")  # the policy is copied with its loader
         return deepcopy_but(self, memo, state, shared)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_dataset": None}
 
     def attach(self, dataset: object) -> None:
-        """The loader says which dataset it trains on; validation samples out of it are warned about.
+        """Called by the loader with its training set; warns where validation samples are in it.
 
         With ``weigh_every`` above 1, weights are kept by the index of a sample: ValueError for a second dataset.
         """
@@ -163,7 +178,7 @@ class Reweighting(ABC):
         self.validation.warn_if_shared(dataset, type(self).__name__)
 
     def read_as(self, *, inputs: Specs, target: Spec) -> None:
-        """The loader tells how its batches are read, so that validation samples are read the same way."""
+        """Called by the loader with its keywords, so that validation samples are read as its batches are."""
         self.validation.read_as(inputs, target)
 
     # --- a batch -----------------------------------------------------------------------------------------------------
@@ -175,16 +190,17 @@ class Reweighting(ABC):
             return None, None
         return self._weigh_now(batch, trace, None)
 
-    def settle(self, output: Any, target: Target) -> WeightsAndLabels | None:
-        """With when="loss": weights and labels of the batch of ``target`` from the loop's own ``output``; else None.
+    def settle(self, output: object, target: Target) -> WeightsAndLabels | None:
+        """With when="loss": ``(weight, soft)`` of the batch of ``target``, from the model output ``output``; else None.
 
-        The same ones for a batch that is shown again. Raises RuntimeError for rows that are no whole batch of late.
+        A second call for the same batch returns the same. Raises RuntimeError for rows that are not one whole batch of
+        the last four.
         """
         if self.when == "batch":
             return None
         index = target.index
-        # by where the indices lie, which needs no look at the device; by value where the loop moved them
-        # newest first, for loops that use the memory of an index again
+        # first by the address of the indices, which does not wait for the device; by value where the loop moved them.
+        # newest first, for loops that reuse the memory of an index
         found = next((one for one in reversed(self._waiting) if one.lies_at(index)), None)
         found = found or next((one for one in reversed(self._waiting) if one.equals(index)), None)
         if found is None:
@@ -213,7 +229,7 @@ class Reweighting(ABC):
             self._listener.start(unwrapped(self.model), self.head)
 
     def _weigh_now(self, batch: Batch, trace: OperationTrace | None, shown: Shown | None) -> WeightsAndLabels:
-        """Weights and labels of a batch, of whose forward pass the training loop may have shown the end."""
+        """Weights and labels of a batch; shown: logits and features of the loop's own forward pass, or None."""
         started = time.perf_counter()
         if self.step < self.warmup:
             self.step += 1
@@ -247,8 +263,8 @@ class Reweighting(ABC):
     def _against(self, batch: Batch) -> grads.Against | None:
         """The criterion and the labels of a batch that has no classes to choose among; None for one that has.
 
-        Raises TypeError for labels that the method cannot learn from. Floats on an accelerator are looked at in batches
-        1, 2, 4, 8, ...: looking stalls it.
+        Raises TypeError for labels that the method cannot learn from. Floats on an accelerator are checked in batches
+        1, 2, 4, 8, ... only, because reading their values waits for the device.
         """
         target = batch.target
         if not isinstance(target, Tensor):
@@ -291,16 +307,16 @@ class Reweighting(ABC):
         )
         self._drawn += 1
         made = ranks.averaged(made)
-        if at is not None:  # one of a pseudo step, which the next batch has no use for
+        if at is not None:  # at the parameters of a pseudo step: of no use for the next batch
             return made
         if self.ema and self._direction is not None:
             made = {name: part.lerp(self._direction[name], self.ema) for name, part in made.items()}
         self._age = 1
-        # one that is not finite spoils its own batch and no later one
+        # a direction that is not finite affects its own batch, and is not reused for later ones
         fine = torch.stack([torch.isfinite(part).all() for part in made.values()]).all()
         if self._direction is None:
-            self._direction = made if bool(fine) else None  # one look at the device, at the start of a run
-        else:  # none any more
+            self._direction = made if bool(fine) else None  # waits for the device once, at the start of a run
+        else:  # no waiting any more
             self._direction = {name: torch.where(fine, part, self._direction[name]) for name, part in made.items()}
         return made
 
@@ -316,8 +332,12 @@ class Reweighting(ABC):
     # --- figures and state -------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """Over all weighed batches: mean weight, share of weights at zero, label entropy in nats, share of labels moved
-        (another class became the likeliest), batches that were not finite, seconds a batch."""
+        """Statistics over all weighed batches, by name.
+
+        batches: number of batches seen. mean_weight. share_zero: share of weights that are 0. label_entropy: in nats.
+        labels_moved: share of samples whose likeliest class changed. not_finite: samples whose weight or label was not
+        finite. seconds_per_batch.
+        """
         return {"batches": self.step, **self._record.summary(max(1, self.step - self.warmup))}
 
     def state_dict(self) -> dict[str, Any]:
@@ -342,7 +362,7 @@ class Reweighting(ABC):
 
 
 class ByRule(Reweighting):
-    """A shell for any `Rule`: ``ByRule(rule, model, val_set, ...)``; the other arguments are `Reweighting`'s."""
+    """Weights and labels by any `Rule`: ``ByRule(rule, model, val_set, ...)``; other arguments: see `Reweighting`."""
 
     def __init__(self, rule: Rule, model: Model, val_set: ValidationSet, **settings: Any) -> None:
         refuse_other("rule", rule)
@@ -350,6 +370,6 @@ class ByRule(Reweighting):
         self.rule = rule
 
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
-        """What the rule says about the batch's benefits."""
+        """The rule on this batch's benefits."""
         log_p, benefits = grads.benefit()
         return self.rule(benefits, log_p, batch._replace(soft=grads.labels))

@@ -3,9 +3,9 @@
 What: w_i ∝ max(⟨∇ℓ_i, ∇L_val⟩, 0); labels stay as they are.
 
 When: labels are noisy or imbalanced, a small clean validation set exists, and training is so long that wrong labels
-would be memorised. On CIFAR-10N in 12 epochs, where they are not yet, it ended 14 points below plain training, 9 with
-statistics="batch": the effective sample size is a third of a batch, and single weights tell right from wrong labels
-hardly better than chance (benchmarks/results/learning.json, "diagnosis").
+would be memorised. On CIFAR-10N in 12 epochs, in which they are not memorised yet, it ended 14 points below plain
+training, 9 with statistics="batch": the effective sample size is a third of a batch, and single weights tell right from
+wrong labels hardly better than chance (benchmarks/results/learning.json, "diagnosis").
 
 Cost: a validation gradient and one forward-mode pass; see benchmarks/results/reweight.json.
 
@@ -26,11 +26,14 @@ from .weights import with_mean_one
 
 
 class LearningToReweight(Reweighting):
-    """``reweight=smartaug.LearningToReweight(model, val_set)``; the other arguments are `Reweighting`'s."""
+    """``reweight=smartaug.LearningToReweight(model, val_set)``; the other arguments are those of `Reweighting`."""
 
     @staticmethod
     def rule(B: Tensor, log_p: Tensor, soft_upstream: Tensor, *, normalise: bool = True) -> tuple[Tensor, None]:
-        """``(weight, None)``: (B,) max(Σ_k y_k B_k, 0), mean 1 if ``normalise``. All (B, K); log_p is not used."""
+        """``(weight, None)``: weight (B,) = max(Σ_k y_k B_k, 0), scaled to mean 1 if ``normalise``.
+
+        B: benefits (B, K). soft_upstream: labels y (B, K). log_p is not used.
+        """
         agreement = (soft_upstream.to(B.dtype) * B).sum(1)
         weight = torch.where(agreement < 0, torch.zeros_like(agreement), agreement)
         return (with_mean_one(weight) if normalise else weight), None

@@ -14,8 +14,8 @@ _LIMIT = 256 << 20  # bytes
 class Memory:
     """Per dataset index a weight and a label, on the CPU, in at most ``limit`` bytes.
 
-    Samples beyond the bound, and those never seen, are recalled as weight 1 and their upstream label. Labels are kept
-    in float16.
+    Samples that do not fit, and those never seen, are recalled with weight 1 and the label that they came with. Labels
+    are kept in float16.
     """
 
     def __init__(self, limit: int = _LIMIT) -> None:
@@ -62,7 +62,7 @@ class Memory:
         self.soft = torch.cat([self.soft, torch.zeros(more, classes, dtype=torch.float16)])
 
     def state_dict(self) -> dict[str, Any]:
-        """The tables."""
+        """The tables of weights, labels and samples seen."""
         return {"weight": self.weight, "soft": self.soft, "seen": self.seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What MetaAugment and Meta-Weight-Net share: a small network weighs samples and learns from the validation loss.
+"""The base class of MetaAugment and Meta-Weight-Net: a small network weighs samples, trained by the validation loss.
 
 One policy step, for P = net(...) and shares c(P) of the batch's losses: ŵ = w − α Σ c_i ∇ℓ_i(w); g = ∇L_val(ŵ);
 s_i = ⟨∇ℓ_i(w), g⟩, one forward-mode pass; then ∂L_val(ŵ)/∂P_i = −α Σ_j s_j ∂c_j/∂P_i exactly, without a second-order
@@ -23,11 +23,16 @@ from .protocols import Gradients, OperationTrace, ValidationSet
 
 
 class MetaLearner(Reweighting):
-    """A `Reweighting` that owns a network; subclasses say what it sees and how its outputs share the loss.
+    """A `Reweighting` that owns a network; subclasses define its inputs and how its outputs share the loss.
 
-    lr: α of the pseudo step; optimizer: read α from this optimiser's first group instead, at every step. policy_lr: of
-    the network's Adam. every: batches (not epochs) per policy step; the others are weighed by the network as it is. The
-    other arguments are `Reweighting`'s.
+    * `lr`: α, the step size of the pseudo step.
+    * `optimizer`: the loop's optimiser; α is then the learning rate of its first group, read at every step.
+    * `policy_lr`: learning rate of Adam for the network's own parameters.
+    * `every`: number of batches (not epochs) for each step of the network; the other batches are weighed by the network
+      as it is.
+    * The other arguments are those of `Reweighting`; `weigh_every` and `warmup` are numbers of batches as well.
+
+    Raises ValueError for rates that are not positive, for scope="head" and for when="loss".
     """
 
     def __init__(
@@ -52,9 +57,9 @@ class MetaLearner(Reweighting):
         self.net: nn.Module | None = None  # made at the first batch, when its inputs are known
         self._adam: torch.optim.Optimizer | None = None
         self._widths: tuple[int, ...] = ()
-        self._loaded = False  # whether the network is that of a state
+        self._loaded = False  # whether the network comes from a loaded state
 
-    # --- what subclasses say -----------------------------------------------------------------------------------------
+    # --- what subclasses define ---------------------------------------------------------------------------------------
 
     @abstractmethod
     def make_net(self, widths: tuple[int, ...]) -> nn.Module:
@@ -127,7 +132,7 @@ class MetaLearner(Reweighting):
     # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Also the network and its optimiser."""
+        """The state of `Reweighting`, with the network and its optimiser."""
         state = super().state_dict()
         if self.net is not None and self._adam is not None:
             kind = next(self.net.parameters())

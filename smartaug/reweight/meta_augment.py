@@ -1,4 +1,4 @@
-"""MetaAugment: a policy network weighs augmented samples, and pairs of operations that earn weight come up more often.
+"""MetaAugment: a policy network weighs augmented samples; pairs of operations with large weights are drawn more often.
 
 What: the network P(φ, e; θ) in (0, 1) sees a sample's last-layer features φ and its pair of operations e. Weights are
 P / ΣP; θ learns by the exact gradient of the validation loss after a pseudo step (see `meta`). A table of pairs keeps
@@ -7,9 +7,9 @@ the mean P that each pair received, v: the next epochs draw it with probability 
 When: some operations contradict labels. Reweighting to first order sees conflicts with labels, not lost information: on
 digits, an operation that pastes another image in fell to a quarter of its share for 5 of 5 seeds
 (benchmarks/results/policy.json); how flips, rotations and blanks fare differs from set-up to set-up, so do not read the
-table as a measure of harm. TrivialAugment costs nothing and is the bar to beat. Settings that worked on digits: lr 0.1
-at a task lr of 0.03, policy_lr 1e-3 to 2e-3, epsilon 0.1, a history of about 100 steps, validation batches of 16 and
-more. Settings that failed: lr 1, policy_lr ≥ 1e-2, a history of most of the run.
+table as a measure of harm. TrivialAugment costs nothing and is the baseline to compare with. Settings that worked on
+digits: lr 0.1 at a task lr of 0.03, policy_lr 1e-3 to 2e-3, epsilon 0.1, a history of about 100 steps, validation
+batches of 16 and more. Settings that failed: lr 1, policy_lr ≥ 1e-2, a history of most of the run.
 
 Cost: benchmarks/results/reweight.json.
 
@@ -17,7 +17,7 @@ Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Lear
 this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11, 1
 for operations without a magnitude); magnitudes are the policy's, so with `RandAugment` one level for all, where the
 paper draws them; θ is trained by Adam; validation batches are class-balanced. As in the paper the table starts uniform,
-and pairs that never came up count 1.
+and pairs that were never drawn have v = 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .protocols import Gradients, OperationTrace, PolicyLike, ValidationSet
 
 
 class PolicyNet(nn.Module):
-    """Linear(features → 100) + ReLU beside Linear(N·O → 100) + ReLU, joined, → 1 → sigmoid, as in the paper."""
+    """Linear(features → 100) + ReLU and Linear(N·O → 100) + ReLU, concatenated, → 1 → sigmoid, as in the paper."""
 
     def __init__(self, features: int, operations: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class PolicyNet(nn.Module):
 
 
 class PairTable:
-    """Mean weight of every sequence of operations over the last epochs, and the chances that follow from it.
+    """Mean weight of every sequence of operations over the last epochs, and the probabilities that follow from it.
 
     shape: (O,) * N. history: epochs kept. epsilon: share of uniform exploration.
     """
@@ -85,12 +85,21 @@ class PairTable:
 class MetaAugment(MetaLearner):
     """``reweight=smartaug.MetaAugment(model, val_set, policy=augment)`` with ``augment = RandAugment(num_ops=2)``.
 
-    policy: the augmentation of the same loader whose ``probabilities`` are set at the start of every epoch; None weighs
-    samples by their features alone, or by ``operations`` of the trace when these are named. operations: names of the O
-    operations, None takes the policy's. num_ops: N operations a sample, None takes the policy's, else 2. ranges: (low,
-    high) by the names of operations with a magnitude: what the network sees as levels 0 and 10, in the trace's unit,
-    whatever the sign; None takes the policy's for the batch's image size, and none without a policy. epsilon:
-    exploration. history: epochs that the table remembers. The other arguments are `MetaLearner`'s.
+    * `model`: the network that the loop trains, a callable returning it, or None until `bind`.
+    * `val_set`: clean validation samples, a map-style dataset or a pair (inputs, labels) of tensors.
+    * `policy`: the augmentation of the same loader, whose ``probabilities`` are set at the start of every epoch. None
+      weighs samples by their features alone, or also by the ``operations`` of the trace when these are named.
+    * `operations`: the names of the O operations; None takes the policy's.
+    * `num_ops`: N, the number of operations that a sample goes through; None takes the policy's, without one 2.
+    * `ranges`: operation name -> (low, high), for operations with a magnitude: the absolute magnitudes, in the trace's
+      unit, that the network sees as levels 0 and 10. None takes the policy's for the batch's image size, and no
+      magnitudes without a policy.
+    * `epsilon`: in [0, 1], the share of the probability that is spread evenly over all sequences of operations.
+    * `history`: number of epochs (not batches) over which the table averages weights.
+    * The other arguments are those of `MetaLearner` and `Reweighting`. Among them `every`, `weigh_every` and `warmup`
+      are numbers of batches (not epochs): an epoch has ``len(loader)`` of them.
+
+    Raises ValueError for arguments out of range, and for ``ranges`` of operations that are not among ``operations``.
     """
 
     def __init__(
@@ -123,11 +132,11 @@ class MetaAugment(MetaLearner):
 
     @property
     def probabilities(self) -> Tensor | None:
-        """(O,) * N float64, the chance of every sequence of operations in the coming epoch; None without operations."""
+        """(O,) * N float64, the next epoch's probability of each sequence of operations; None if there are none."""
         return None if self.table is None else self.table.probabilities()
 
     def begin(self, epoch: int) -> None:
-        """The loader begins epoch ``epoch``: what was learned goes into the policy's probabilities."""
+        """Called by the loader at the start of epoch ``epoch``: sets the policy's probabilities to the learned ones."""
         if self.epoch is not None and epoch != self.epoch and self.table is not None:
             self.table.close()
         self.epoch = epoch
@@ -148,7 +157,7 @@ class MetaAugment(MetaLearner):
         if done.feature is None:
             raise RuntimeError("a pass with features has features")
         columns = self._columns(trace)
-        # as wide as ever where nothing of this batch was augmented: the network goes on learning
+        # zeros of the same width where nothing of this batch was augmented, so that the network stays the same
         seen = done.feature.new_zeros(len(done.feature), max(1, len(self.operations) * self.num_ops))
         if columns is not None:
             seen = self.embedding(*columns, _size_of(batch.inputs)).to(done.feature)
@@ -190,7 +199,7 @@ class MetaAugment(MetaLearner):
         return _Shares.apply(P)
 
     def record_weights(self, P: Tensor, trace: OperationTrace | None) -> None:
-        """Add to the table what each sequence of operations received."""
+        """Add the weights P (B,) to the table, each to its sample's sequence of operations."""
         columns = self._columns(trace)
         if self.table is not None and columns is not None:
             operations = columns[0]
@@ -208,7 +217,7 @@ class MetaAugment(MetaLearner):
         known = {name: number for number, name in enumerate(self.operations)}
         to_own = torch.tensor([known.get(name, -1) for name in trace.names], dtype=torch.int64)
         ops = to_own[trace.ops]
-        # Erase and MixUp call a row that they leave alone "Identity": such columns hold little else
+        # Erase and MixUp name a row that they do not change "Identity", which fills most of their columns: not counted
         idle = known.get("Identity", -2)
         score = ((ops >= 0) & (ops != idle)).sum(0) - len(ops) * (ops < 0).any(0)
         columns = score.argsort(descending=True, stable=True)[: self.num_ops].sort().values
@@ -232,13 +241,13 @@ class MetaAugment(MetaLearner):
     # --- figures and state -------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """Also ``operations``, the names, and ``probabilities``, the table as an array (O,) * N."""
+        """The statistics of `Reweighting`, with ``operations``, the names, and ``probabilities``, an array (O,) * N."""
         table = self.probabilities
         own = {} if table is None else {"operations": self.operations, "probabilities": table.numpy()}
         return {**super().stats(), **own}
 
     def state_dict(self) -> dict[str, Any]:
-        """Also the table of pairs and the epoch it stands at."""
+        """The state of `MetaLearner`, with the table of weights and the epoch."""
         table = None if self.table is None else {"past": list(self.table.past), "now": self.table.now.clone()}
         return {**super().state_dict(), "table": table, "epoch": self.epoch}
 
@@ -267,7 +276,7 @@ class _Shares(torch.autograd.Function):
         return (gradient - ranks.total((shares * gradient).sum())) / whole
 
 
-def _size_of(inputs: Any) -> tuple[int, int]:
+def _size_of(inputs: object) -> tuple[int, int]:
     """Height and width in pixels of the first pictures among a model's inputs; rows of features have one pixel."""
     shapes = (leaf.shape for _, leaf in leaves.walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim == 4)
     return next(((shape[2], shape[3]) for shape in shapes), (1, 1))

@@ -36,7 +36,7 @@ class LossNet(nn.Module):
 
 
 class MetaWeightNet(MetaLearner):
-    """``reweight=smartaug.MetaWeightNet(model, val_set, lr=0.1)``; arguments: see `MetaLearner`."""
+    """``reweight=smartaug.MetaWeightNet(model, val_set, lr=0.1)``; the other arguments are those of `MetaLearner`."""
 
     def make_net(self, widths: tuple[int, ...]) -> nn.Module:
         """The paper's network."""
@@ -45,7 +45,7 @@ class MetaWeightNet(MetaLearner):
     def network_inputs(
         self, grads: Gradients, graph: bool, batch: Batch, trace: OperationTrace | None
     ) -> tuple[ForwardPass, tuple[Tensor, ...]]:
-        """The losses of the batch (B, 1)."""
+        """The batch's forward pass, and its losses (B, 1)."""
         done = grads.rows(graph=graph)
         return done, (-(grads.labels * done.log_p).sum(1, keepdim=True),)
 

@@ -1,4 +1,4 @@
-"""What a method of reweighting is: a `Rule` on benefits, or a `Learner` that asks for gradients itself."""
+"""Protocols of methods of reweighting: a `Rule` is a function of benefits, a `Learner` computes what it needs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OperationTrace(Protocol):
 
     @property
     def magnitudes(self) -> Tensor:
-        """(B, N) what each was given, in its own unit; 0 where it takes nothing."""
+        """(B, N) the magnitude of each operation, in its own unit; 0 for operations without one."""
         ...
 
 
@@ -37,7 +37,7 @@ class MapStyle(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Any: ...
+    def __getitem__(self, index: int, /) -> Any: ...  # a sample, in the user's own structure
 
 
 # a dataset of (input, label) samples, or both as tensors; several inputs of a model as its arguments or its keywords
@@ -45,13 +45,13 @@ ValidationSet = MapStyle | tuple[Tensor | tuple[Tensor, ...] | Mapping[str, Tens
 
 
 class PolicyLike(Protocol):
-    """An augmentation whose operations are drawn with probabilities that somebody else may set."""
+    """An augmentation whose operations are drawn with probabilities that can be set from outside."""
 
     probabilities: Tensor | None
     num_ops: int
 
-    def entries(self, height: int, width: int) -> Sequence[tuple[str, Any]]:
-        """The operations that it draws from on images of that size: their names, and what they are given."""
+    def entries(self, height: int, width: int) -> Sequence[tuple[str, object]]:
+        """(name, argument) of each operation that it draws from, on images of ``height`` × ``width`` pixels."""
         ...
 
 
@@ -65,7 +65,7 @@ class Rule(Protocol):
 
 
 class Gradients(Protocol):
-    """What a learner may ask about the model and the batch at hand."""
+    """Gradients of the model on the current batch, for a learner."""
 
     @property
     def labels(self) -> Tensor:
@@ -73,7 +73,7 @@ class Gradients(Protocol):
         ...
 
     def rows(self, features: bool = False, graph: bool = True) -> ForwardPass:
-        """One forward pass of the batch, made once: log-probabilities, `ForwardPass.pull`, features where asked for."""
+        """One forward pass of the batch, made once. features: also features (B, d). graph: so that it can be pulled."""
         ...
 
     def pseudo_step(self, weight: Tensor, lr: float) -> Direction:

@@ -50,10 +50,17 @@ from .weights import with_mean_one
 class SAFLEX(Reweighting):
     """``reweight=smartaug.SAFLEX(model, val_set)``: learned weights and soft labels for every batch.
 
-    temperature: ≥ 0; 0 takes the best label alone. penalty: β ≥ 0, the pull toward the upstream label in standard
-    deviations of the benefits; below about 1 labels confirm themselves, from 4 with temperature ≤ 0.5 they stay
-    upstream. noise: scale of Gumbel noise on the benefits. The other arguments are `Reweighting`'s. With many classes
-    the softmax spreads: 1,000 classes want a temperature near 0.3.
+    * `model`: the network that the loop trains, a callable returning it, or None until `bind`.
+    * `val_set`: clean validation samples, a map-style dataset or a pair (inputs, labels) of tensors.
+    * `temperature`: ≥ 0; 0 takes the best label alone. With many classes the softmax spreads: 1,000 classes need a
+      temperature near 0.3.
+    * `penalty`: β ≥ 0, the pull toward the upstream label (the one that the batch came with), in standard deviations of
+      the benefits. Below about 1 labels confirm themselves; from 4 on with a temperature ≤ 0.5 they stay as they were.
+    * `noise`: ≥ 0, the scale of Gumbel noise that is added to the benefits.
+    * The other arguments are those of `Reweighting`. Among them `every`, `weigh_every` and `warmup` are numbers of
+      batches (not epochs): an epoch has ``len(loader)`` of them.
+
+    Raises ValueError for numbers below 0.
     """
 
     def __init__(

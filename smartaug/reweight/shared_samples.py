@@ -1,10 +1,10 @@
-"""How many samples two datasets have in common, as far as their indices and the memory of their tensors tell."""
+"""The number of samples that two datasets have in common, judged by indices and by the memory of their tensors."""
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
@@ -20,19 +20,19 @@ class Part(NamedTuple):
     rows: Sequence[int]
 
 
-def shared_samples(one: Any, other: Any) -> int:
+def shared_samples(one: object, other: object) -> int:
     """The number of samples of ``one`` that ``other`` has as well, through subsets and concatenations of both."""
     others = list(_parts(other))
     count = 0
     for part in _parts(one):
-        alike = [beside for beside in others if part.known_as & beside.known_as]
+        alike = [second for second in others if part.known_as & second.known_as]
         if alike:
             mine = set(part.rows)
-            count += len(set().union(*(mine & set(beside.rows) for beside in alike)))
+            count += len(set().union(*(mine & set(second.rows) for second in alike)))
     return count
 
 
-def _parts(data: Any, used: Sequence[int] | None = None) -> Iterator[Part]:
+def _parts(data: object, used: Sequence[int] | None = None) -> Iterator[Part]:
     """The stored datasets that ``data`` is made of, and which rows of each; used: rows of ``data``, None for all."""
     if isinstance(data, Subset):
         own: list[int] = [int(index) for index in data.indices]
@@ -49,8 +49,8 @@ def _parts(data: Any, used: Sequence[int] | None = None) -> Iterator[Part]:
         yield _stored(original(data), used)
 
 
-def _stored(data: Any, used: Sequence[int] | None) -> Part:
-    """Of tensors, the rows are those of their memory, which views of it share."""
+def _stored(data: object, used: Sequence[int] | None) -> Part:
+    """The rows ``used`` of one dataset; rows of tensors are counted in their memory, which views of it share."""
     tensors = data if isinstance(data, tuple) else getattr(data, "tensors", None)
     inputs = tensors[0] if isinstance(tensors, tuple) and tensors else None
     first = next((leaf for _, leaf in leaves.walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)

@@ -27,10 +27,16 @@ from .weights import normalised
 
 
 class SoftAugmentation:
-    """``reweight=smartaug.SoftAugmentation(num_classes=10)``.
+    """``reweight=smartaug.SoftAugmentation(num_classes=10)``: softer labels, and smaller weights, for hidden images.
 
-    num_classes: K. p_min: confidence at v = 0, None is 1 / K. k: how late confidence falls. visible: a callable
-    ``(batch, trace) -> (B,)`` in [0, 1]; None reads the share left by `Erase`. reweight: also weigh samples by p.
+    * `num_classes`: K ≥ 2.
+    * `p_min`: in [0, 1], the probability that is left to the class where nothing is visible; None is 1 / K.
+    * `k`: > 0; the larger it is, the more of an image must be hidden before the probability falls noticeably.
+    * `visible`: a callable ``(batch, trace) -> (B,)``, the visible fraction of each image in [0, 1]; None reads the
+      share that `Erase` left.
+    * `reweight`: whether samples are also weighed by p.
+
+    Raises ValueError for numbers out of range.
     """
 
     def __init__(
@@ -70,7 +76,7 @@ class SoftAugmentation:
         return (normalised(p) if self.reweight else None), soft
 
     def _refuse_others(self, target: Tensor) -> None:
-        """TypeError for labels that are not one class a sample; on an accelerator looking would stall."""
+        """TypeError for labels that are not one class a sample; not checked on an accelerator, which would stall."""
         free = not target.is_floating_point() or target.device.type == "cpu"
         kind = kind_of(target) if free else Kind.DISTRIBUTIONS
         if kind not in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
@@ -81,7 +87,7 @@ class SoftAugmentation:
 
     @staticmethod
     def _checked(seen: Tensor, rows: int) -> Tensor:
-        """The visible fraction (B,) if it is one; on an accelerator its values are not looked at, which would stall."""
+        """The visible fraction (B,) if it is one; on an accelerator its values are not checked."""
         if not isinstance(seen, Tensor) or seen.shape != (rows,):
             what = tuple(seen.shape) if isinstance(seen, Tensor) else type(seen).__name__
             raise ValueError(f"visible must return a tensor ({rows},), one fraction a sample, it returned {what}")

@@ -1,4 +1,4 @@
-"""Uniform weights: the control.
+"""Uniform weights: the baseline.
 
 What: no weights and no labels of its own; training is plain training, bit for bit. When: in every comparison, so that
 the rest of the run is the same. Cost: none. Reference: none needed.

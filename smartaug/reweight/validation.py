@@ -1,4 +1,4 @@
-"""Validation data as training signal: class-balanced batches, and the split that keeps a third set for reporting."""
+"""Validation data for learned weights: class-balanced batches, and the split into training and validation data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import draws
 from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
+from ..grads.model_call import ModelInputs
+from .protocols import MapStyle, ValidationSet
 from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
 
@@ -21,19 +23,23 @@ _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyon
 
 
 class ValidationBatches:
-    """Batches with every class equally often, whatever the set's own proportions; labels without one class, alike.
+    """Batches in which every class is equally frequent, whatever its share of the validation set.
 
-    data: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
-    model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments. size: samples a batch and a
-    rank. transform: a callable on a batch of inputs, such as `smartaug.Normalize`. criterion: what the labels are
-    compared by, None for cross entropy. Batch ``step`` is a pure
-    function of (seed, step, rank): nothing to save, and each rank sees other samples. Raises ValueError for an empty
-    set, TypeError for one without indices or labels.
+    Samples whose labels are not one class each (several labels, values) are drawn with equal probability.
+
+    * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
+      model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments.
+    * `size`: number of samples in a batch, on each rank.
+    * `transform`: a callable on a batch of inputs, such as `smartaug.Normalize`.
+    * `criterion`: what the labels are compared by, None for cross entropy.
+
+    Batch ``step`` is a pure function of (seed, step, rank): there is no state to save, and each rank draws other
+    samples. Raises ValueError for an empty set, TypeError for one without indices or labels.
     """
 
     def __init__(
         self,
-        data: Any,
+        data: ValidationSet,
         size: int,
         seed: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
@@ -50,11 +56,12 @@ class ValidationBatches:
             raise ValueError("val_set is empty; hold some data out: smartaug.split_validation(dataset, 0.1)")
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"validation_batch must be a number of samples ≥ 1, got {size!r}")
-        self.data, self.count, self.size, self.seed, self.transform = data, count, size, seed, transform
+        self.data: Any = data  # two tensors or a dataset, as ``self.pair`` says
+        self.count, self.size, self.seed, self.transform = count, size, seed, transform
         self.criterion = criterion
-        self._inputs: leaves.Specs = None  # how the loader reads its batches, which are like this set's
+        self._inputs: leaves.Specs = None  # as given to the loader, whose samples have the same structure
         self._target: leaves.Targets = None
-        self._kept: tuple[Any, Tensor] | None = None
+        self._kept: tuple[ModelInputs, Tensor] | None = None
         self._stream: Stream | None = None  # of batches that are read as they are needed
         self._classes: list[Tensor] = []
         self._orders: dict[tuple[int, int], list[int]] = {}
@@ -65,7 +72,7 @@ class ValidationBatches:
             self._inputs, self._target = inputs, target
             self._kept, self._classes, self._stream = None, [], None
 
-    def batch(self, step: int, device: torch.device) -> tuple[Any, Tensor]:
+    def batch(self, step: int, device: torch.device) -> tuple[ModelInputs, Tensor]:
         """(inputs, labels) number ``step`` on ``device``; several inputs as a dict of keywords or a tuple."""
         if not self._classes:
             self._read()
@@ -78,7 +85,7 @@ class ValidationBatches:
         inputs = leaves.move(inputs, device, non_blocking=True)
         return input_leaves.transformed(inputs, self.transform), target.to(device, non_blocking=True)
 
-    def _collated(self, rows: Sequence[int]) -> tuple[Any, Tensor]:
+    def _collated(self, rows: Sequence[int]) -> tuple[ModelInputs, Tensor]:
         """The inputs and labels of these samples."""
         return _collated(self.data, rows, self._inputs, self._target)
 
@@ -89,7 +96,7 @@ class ValidationBatches:
         return [self._row(slot) for slot in range(first, first + self.size)]
 
     def _row(self, slot: int) -> int:
-        """Slots go round the classes; each class is gone through in an order that is new every time."""
+        """The sample at position ``slot`` of all batches: classes take turns, each in a new order at every pass."""
         number, group = divmod(slot, len(self._classes))
         members = self._classes[group]
         turn, place = divmod(number, len(members))
@@ -112,7 +119,7 @@ class ValidationBatches:
         labels = torch.zeros(len(labels)) if alike else class_of(labels, kind)
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
 
-    def _inputs_labels(self) -> tuple[Any, Tensor]:
+    def _inputs_labels(self) -> tuple[ModelInputs | None, Tensor]:
         """All inputs, None where they are too many to be kept, and all labels."""
         tensors = [leaf for _, leaf in leaves.walk(self._collated([0]))]
         bytes_each = sum(part.numel() * part.element_size() for part in tensors)
@@ -120,7 +127,7 @@ class ValidationBatches:
             return self._collated(range(self.count))
         return None, torch.cat([self._collated([row])[1] for row in range(self.count)])
 
-    def warn_if_shared(self, training: Any, method: str) -> None:
+    def warn_if_shared(self, training: object, method: str) -> None:
         """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
         shared = shared_samples(self.data, training)
         if shared:
@@ -130,7 +137,7 @@ class ValidationBatches:
                 stacklevel=5,
             )
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_kept": None, "_classes": [], "_stream": None}
 
 
@@ -194,8 +201,8 @@ def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
 
 
 def _collated(
-    data: Any, rows: Sequence[int], inputs: leaves.Specs = None, target: leaves.Targets = None
-) -> tuple[Any, Tensor]:
+    data: MapStyle, rows: Sequence[int], inputs: leaves.Specs = None, target: leaves.Targets = None
+) -> tuple[ModelInputs, Tensor]:
     """The inputs and labels of these samples, named as a loader names them where the samples have such parts."""
     batch = default_collate([data[row] for row in rows])
     several = isinstance(inputs, (list, tuple))
@@ -216,11 +223,11 @@ def _collated(
     return given, label
 
 
-def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[Any, Tensor]]:
-    """Reads the batch of a step. It keeps nothing alive: by a cycle from the iterator, a forked process would collect
-    its workers."""
+def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[ModelInputs, Tensor]]:
+    """A function that reads the batch of a step. It holds a weak reference: with a reference cycle through the
+    iterator, the garbage collector of a forked process would shut its workers down."""
 
-    def read(step: int) -> tuple[Any, Tensor]:
+    def read(step: int) -> tuple[ModelInputs, Tensor]:
         own = batches()
         assert own is not None
         return own._collated(own._rows(step))
@@ -228,8 +235,8 @@ def _batch_of(batches: weakref.ref[ValidationBatches]) -> Callable[[int], tuple[
     return read
 
 
-def _is_pair(data: Any) -> bool:
-    """Whether val_set= is (inputs, labels): tensors, or several inputs as a tuple or dict of tensors beside the labels.
+def _is_pair(data: object) -> bool:
+    """Whether val_set= is (inputs, labels): tensors, or several inputs as a tuple or dict of tensors, and the labels.
 
     Raises TypeError for arrays that are no tensors, ValueError for parts of different lengths.
     """
@@ -255,7 +262,7 @@ def _is_pair(data: Any) -> bool:
 
 
 def _has(batch: Any, spec: leaves.Specs | leaves.Targets) -> bool:
-    """Whether a key or position is in a batch; what calculates its part is taken to be."""
+    """Whether a key or position is in a batch; True for a callable, which computes its part."""
     if isinstance(spec, str):
         return spec in batch if isinstance(batch, Mapping) else spec in getattr(batch, "_fields", ())
     if isinstance(spec, int):

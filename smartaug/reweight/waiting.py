@@ -1,4 +1,4 @@
-"""Batches between the loader and the loss (``when="loss"``), and what the loss shows of them."""
+"""Batches between the loader and the loss (``when="loss"``), and what the loop's forward pass gave for them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .protocols import OperationTrace, WeightsAndLabels
 
 
 class Shown(NamedTuple):
-    """What the loop's own forward pass gave: logits (B, K), and features (B, d) if a hook noted them."""
+    """What the loop's own forward pass gave: logits (B, K), and features (B, d) if a hook recorded them."""
 
     logits: Tensor
     feature: Tensor | None
@@ -28,7 +28,7 @@ class Waiting:
         self.result: WeightsAndLabels | None = None
 
     def lies_at(self, index: Tensor | None) -> bool:
-        """Whether ``index`` is this very memory."""
+        """Whether ``index`` has the same memory as the batch's index."""
         return index is not None and len(index) == len(self.index) and index.data_ptr() == self.index.data_ptr()
 
     def equals(self, index: Tensor | None) -> bool:

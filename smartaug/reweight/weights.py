@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,13 +9,13 @@ from .._base import ranks
 
 
 def normalised(weight: Tensor) -> Tensor:
-    """Weights (B,) scaled to mean 1 over the batches of all ranks; all zero: ones. NaN stays NaN."""
+    """Weights (B,) scaled to mean 1 over the batches of all ranks; ones where all are 0. NaN stays NaN."""
     sums = ranks.total(torch.stack([weight.sum(), torch.full_like(weight.sum(), float(len(weight)))]))
     return _divided(weight, sums[0] / sums[1])
 
 
 def with_mean_one(weight: Tensor) -> Tensor:
-    """The same over this batch alone."""
+    """Weights (B,) scaled to mean 1 over this batch alone; ones where all are 0."""
     return _divided(weight, weight.mean())
 
 
@@ -26,7 +24,7 @@ def _divided(weight: Tensor, mean: Tensor) -> Tensor:
     return torch.where(mean == 0, torch.ones_like(weight), weight / mean.abs())
 
 
-def checked_results(made: Any, length: int) -> tuple[Tensor | None, Tensor | None]:
+def checked_results(made: object, length: int) -> tuple[Tensor | None, Tensor | None]:
     """What a reweighter returned, if it is ``(weight, soft)`` for ``length`` rows; else an error naming the part."""
     if not isinstance(made, tuple) or len(made) != 2:
         raise TypeError(f"it must return (weight, soft), each a tensor or None, and returned {type(made).__name__}")

@@ -1,8 +1,9 @@
 """Reading a dataset in a worker process, so that this process never opens what the dataset reads from.
 
 Handles of h5py or lmdb that are open when the user's loader forks its workers are shared with them, and what they read
-is garbage. So a dataset that may open files is asked only in a worker: torch's own, forked as the user's loader does.
-What lies in the main memory (tensors, lists) is read here, and so is everything where no process forks.
+is garbage. So a dataset that may open files is read only in a worker process of torch's DataLoader, forked
+as the user's loader does. Data in main memory (tensors, lists) is read here, and so is everything where no process
+forks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -21,15 +22,15 @@ T = TypeVar("T")
 
 
 class _Answers(Dataset):
-    """Answers instead of samples: item n is ``ask(n)``."""
+    """A dataset whose item n is ``ask(n)``."""
 
-    def __init__(self, ask: Callable[[int], Any]) -> None:
+    def __init__(self, ask: Callable[[int], object]) -> None:
         self.ask = ask
 
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, number: int) -> object:
         return self.ask(number)
 
 
@@ -43,7 +44,7 @@ class _From(Sampler):
         return itertools.count(self.first)
 
 
-def in_worker(ask: Callable[[], T], dataset: Any) -> T:
+def in_worker(ask: Callable[[], T], dataset: object) -> T:
     """What ``ask()`` gives, called in a worker process unless ``dataset`` can be read here."""
     if read_here(dataset):
         return ask()
@@ -58,12 +59,12 @@ def in_worker(ask: Callable[[], T], dataset: Any) -> T:
 class Stream:
     """``ask(step)`` for one step after another, computed one ahead in a worker process, or here."""
 
-    def __init__(self, ask: Callable[[int], Any], dataset: Any) -> None:
+    def __init__(self, ask: Callable[[int], Any], dataset: object) -> None:
         self._ask, self._here = ask, read_here(dataset)
         self._next, self._answers = 0, iter(())  # type: int, Iterator[Any]
 
     def __call__(self, step: int) -> Any:
-        """The answer for ``step``; cheap where it follows the last one."""
+        """``ask(step)``; computed in advance where ``step`` follows the last one."""
         if self._here:
             return self._ask(step)
         try:
@@ -78,7 +79,7 @@ class Stream:
             return self._ask(step)
 
 
-def read_here(dataset: Any) -> bool:
+def read_here(dataset: object) -> bool:
     """Whether reading ``dataset`` opens nothing that workers could inherit, or no worker can be had."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
@@ -86,7 +87,7 @@ def read_here(dataset: Any) -> bool:
     return in_memory or sys.platform != "linux" or multiprocessing.current_process().daemon
 
 
-def _loader(ask: Callable[[int], Any], numbers: Any) -> DataLoader:
+def _loader(ask: Callable[[int], object], numbers: Iterable[int]) -> DataLoader:
     return DataLoader(
         _Answers(ask),
         batch_size=None,
@@ -95,7 +96,7 @@ def _loader(ask: Callable[[int], Any], numbers: Any) -> DataLoader:
         prefetch_factor=1,
         collate_fn=_as_it_is,
         multiprocessing_context="fork",
-        generator=torch.Generator(),  # nothing is drawn from the user's
+        generator=torch.Generator(),  # so that nothing is drawn from torch's global one
     )
 
 
@@ -104,7 +105,7 @@ def _as_it_is(answer: T) -> T:
 
 
 def _own(answer: Any) -> Any:
-    """Tensors in memory of this process: what a worker shares takes a file handle each."""
+    """A copy in the memory of this process: each tensor that a worker shares holds a file handle open."""
     if isinstance(answer, Tensor):
         return answer.clone()
     if isinstance(answer, dict):
@@ -113,5 +114,5 @@ def _own(answer: Any) -> Any:
 
 
 def _needs_cuda(error: RuntimeError) -> bool:
-    """Whether a forked process could not read the dataset, which holds tensors on a GPU: no worker of the user can."""
+    """Whether a forked process failed on a dataset with tensors on a GPU; the user's own workers would fail too."""
     return "CUDA in forked subprocess" in str(error)
