@@ -7,15 +7,16 @@ What is not known to be the label that reaches the loss is None.
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sized
-from typing import Any
+from collections.abc import Sequence, Sized
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .leaves import Targets
 
-def label_column(dataset: Any, target: Any = None) -> Tensor | None:
+
+def label_column(dataset: object, target: Targets = None) -> Tensor | None:
     """Integer labels (n,) that the dataset itself keeps: ``targets``, ``labels``, or one of its ``tensors``.
 
     target: as for `DataLoader`; a position names one of the tensors, None is the second of two. None as well where it
@@ -37,13 +38,13 @@ def label_column(dataset: Any, target: Any = None) -> Tensor | None:
     return labels if usable else None
 
 
-def _tensor_named(tensors: tuple[Any, ...] | list[Any], target: Any) -> Any:
+def _tensor_named(tensors: Sequence[object], target: Targets) -> object:
     if isinstance(target, int) and -len(tensors) <= target < len(tensors):
         return tensors[target]
     return tensors[1] if target is None and len(tensors) == 2 else None
 
 
-def labels_of(dataset: Any, target: Any = None) -> Tensor | None:
+def labels_of(dataset: object, target: Targets = None) -> Tensor | None:
     """Integer labels (n,) int64 of all samples in their order, through subsets, joined sets and wrappers; else None.
 
     target: as for `label_column`.
@@ -70,7 +71,7 @@ def labels_of(dataset: Any, target: Any = None) -> Tensor | None:
     return labels if len(labels) == size else None
 
 
-def classes_of(dataset: Any, target: Any = None) -> int | None:
+def classes_of(dataset: object, target: Targets = None) -> int | None:
     """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets.
 
     target: which of its tensors are the labels, as for `DataLoader`.

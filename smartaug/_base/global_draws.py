@@ -8,12 +8,11 @@ collate function. Generators that a dataset holds itself are not seen. Cost: abo
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
 import torch
 
-_noted: tuple[Any, ...] | None = None
+_noted: tuple[object, ...] | None = None
 _found = False  # once they did, nothing more is compared: later batches say so, too
 
 
@@ -33,11 +32,11 @@ def changed() -> bool:
     return _found
 
 
-def _states() -> tuple[Any, ...]:
+def _states() -> tuple[object, ...]:
     numpy = np.random.get_state(legacy=False)
     own = {**numpy, "state": {name: _bytes(part) for name, part in numpy["state"].items()}}
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), own
 
 
-def _bytes(part: Any) -> Any:
+def _bytes(part: object) -> object:
     return part.tobytes() if isinstance(part, np.ndarray) else part

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from . import leaves
 
 
-def find_inputs(batch: Any, spec: leaves.Spec = None, *, images: bool = True) -> leaves.Path:
+def find_inputs(batch: leaves.Structure, spec: leaves.Spec = None, *, images: bool = True) -> leaves.Path:
     """Path of the inputs: a tensor, or a list, tuple or dict of pictures.
 
     spec: key, position or callable; None: a part named like an image, else the first float or uint8 leaf (B, C, H, W),
@@ -43,7 +42,9 @@ def find_inputs(batch: Any, spec: leaves.Spec = None, *, images: bool = True) ->
     return found
 
 
-def _refuse_other_pictures(batch: Any, found: leaves.Path, tensors: Sequence[tuple[leaves.Path, Tensor]]) -> None:
+def _refuse_other_pictures(
+    batch: leaves.Structure, found: leaves.Path, tensors: Sequence[tuple[leaves.Path, Tensor]]
+) -> None:
     """Raise a ValueError where the pictures may come before ``found``: a video, or of a type that no stage takes."""
     for path, leaf in tensors:
         if path == found:
@@ -58,7 +59,9 @@ def _refuse_other_pictures(batch: Any, found: leaves.Path, tensors: Sequence[tup
             )
 
 
-def find_all_inputs(batch: Any, specs: leaves.Specs = None, *, images: bool = True) -> tuple[leaves.Path, ...]:
+def find_all_inputs(
+    batch: leaves.Structure, specs: leaves.Specs = None, *, images: bool = True
+) -> tuple[leaves.Path, ...]:
     """The paths that a list of specs names, one each and in its order; else the one that `find_inputs` gives."""
     if not isinstance(specs, (list, tuple)):
         return (find_inputs(batch, specs, images=images),)  # type: ignore[arg-type]
@@ -67,7 +70,7 @@ def find_all_inputs(batch: Any, specs: leaves.Specs = None, *, images: bool = Tr
     return tuple(leaves.find_part(batch, spec, "inputs") for spec in specs)
 
 
-def find_rows(batch: Any, rows: int | None) -> leaves.Path:
+def find_rows(batch: leaves.Structure, rows: int | None) -> leaves.Path:
     """Path of the inputs where no stage looks at images: named like one, else a float leaf, else any.
 
     Leaves of ``rows`` rows come first; None takes any length. Raises ValueError when there is no tensor at all.
@@ -84,7 +87,7 @@ def find_rows(batch: Any, rows: int | None) -> leaves.Path:
     return next((path for path, leaf in fitting if leaves.is_numeric(leaf)), fitting[0][0])
 
 
-def model_inputs(batch: Any, specs: leaves.Specs, paths: Sequence[leaves.Path]) -> Any:
+def model_inputs(batch: leaves.Structure, specs: leaves.Specs, paths: Sequence[leaves.Path]) -> leaves.Structure:
     """What a model is called with: the one part; for a list of keys a dict, its keyword arguments; else a tuple.
 
     specs: as given to `find_all_inputs`, whose answer ``paths`` is.
@@ -97,7 +100,9 @@ def model_inputs(batch: Any, specs: leaves.Specs, paths: Sequence[leaves.Path]) 
     return parts
 
 
-def transformed(inputs: Any, transform: Callable[[Any], Any] | None) -> Any:
+def transformed(
+    inputs: leaves.Structure, transform: Callable[[leaves.Structure], leaves.Structure] | None
+) -> leaves.Structure:
     """A model's inputs after a transform of the user's; of several inputs the pictures alone, where there are any."""
     if transform is None or not isinstance(inputs, (dict, tuple)):
         return inputs if transform is None else transform(inputs)
@@ -105,7 +110,7 @@ def transformed(inputs: Any, transform: Callable[[Any], Any] | None) -> Any:
     return leaves.each(inputs, lambda leaf: transform(leaf) if leaf.ndim == 4 or not pictures else leaf)
 
 
-def _only_rows(batch: Any) -> leaves.Path | None:
+def _only_rows(batch: leaves.Structure) -> leaves.Path | None:
     """The only float leaf (B, F) of a batch in which another tensor has B rows as well; None: no or several."""
     tensors = [(path, leaf) for path, leaf in leaves.walk(batch) if leaves.is_plain(leaf) and leaf.ndim >= 1]
     rows = [(path, leaf) for path, leaf in tensors if leaf.ndim == 2 and leaf.is_floating_point()]
@@ -136,7 +141,7 @@ def scaling_of(dtype: torch.dtype) -> str:
     )
 
 
-def _remedy(batch: Any) -> str:
+def _remedy(batch: leaves.Structure) -> str:
     """What to write where no images were found."""
     if leaves.parts_of(batch) is None and not isinstance(batch, Tensor):
         return (

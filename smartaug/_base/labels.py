@@ -24,7 +24,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +50,7 @@ class Family(Enum):
     VALUES = "values, element by element"
 
 
-_FAMILIES: dict[Family, tuple[Any, ...]] = {
+_FAMILIES: dict[Family, tuple[object, ...]] = {
     Family.CLASSIFY: (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss),
     Family.BINARY: (
         nn.BCELoss,
@@ -76,11 +75,11 @@ _FAMILIES: dict[Family, tuple[Any, ...]] = {
 }
 
 
-def family_of(criterion: Any) -> Family | None:
+def family_of(criterion: object) -> Family | None:
     """Which of torch's families a criterion belongs to, through `functools.partial`; None for one of unknown make."""
     if isinstance(criterion, nn.Module):  # a subclass that keeps the forward is still torch's
         forward = type(criterion).forward
-        parts: list[Any] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
+        parts: list[object] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
     else:
         parts = [criterion.func if isinstance(criterion, functools.partial) else criterion]
     for family, members in _FAMILIES.items():
@@ -89,7 +88,7 @@ def family_of(criterion: Any) -> Family | None:
     return None
 
 
-def kind_of(target: Tensor, *, criterion: Callable[..., Any] | None = None, classes: int | None = None) -> Kind:
+def kind_of(target: Tensor, *, criterion: Callable[..., object] | None = None, classes: int | None = None) -> Kind:
     """The kind of labels ``target`` (B, ...), by the table above.
 
     criterion: what they are compared by; None or one of unknown make says nothing. classes: how many there are, 0 for a

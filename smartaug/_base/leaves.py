@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Path = tuple[Any, ...]
+Structure = Any  # the user's own batch or sample, or a part of it
+Path = tuple[Any, ...]  # keys (the user's own), positions and field names
 Spec = str | int | Callable[[Any], Any] | None
 Specs = Spec | Sequence[Spec]  # one of these, or a list of them
 Targets = Spec | list[Any]  # target=: one, or several
@@ -23,7 +24,7 @@ INPUT_NAMES = ("image", "images", "img", "pixel_values", "x", "input", "inputs")
 TARGET_NAMES = ("label", "labels", "target", "targets", "mask", "y")
 
 
-def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def walk(batch: Structure, path: Path = ()) -> Iterator[tuple[Path, Structure]]:
     """All leaves of ``batch`` with their paths, in order; lists of strings count as one leaf."""
     entries = None if isinstance(batch, Tensor) or is_strings(batch) else parts_of(batch)
     if entries is None:
@@ -33,7 +34,7 @@ def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from walk(part, (*path, step))
 
 
-def parts_of(part: Any) -> list[tuple[Any, Any]] | None:
+def parts_of(part: Structure) -> list[tuple[Any, Structure]] | None:
     """``(step, inner part)`` of a container: its keys, positions or fields; None for what is none."""
     if isinstance(part, Mapping):
         return [(name, part[name]) for name in part]
@@ -44,31 +45,31 @@ def parts_of(part: Any) -> list[tuple[Any, Any]] | None:
     return None
 
 
-def is_record(part: Any) -> bool:
+def is_record(part: object) -> bool:
     """Whether a part is an object of a dataclass, whose fields are its parts."""
     return dataclasses.is_dataclass(part) and not isinstance(part, (type, Mapping, Tensor))
 
 
-def step_into(part: Any, step: Any) -> Any:
+def step_into(part: Structure, step: Any) -> Structure:
     """The inner part of a container at one step of a path."""
     return getattr(part, step) if is_record(part) else part[step]
 
 
-def name_of_step(part: Any, step: Any) -> str | None:
+def name_of_step(part: Structure, step: Any) -> str | None:
     """The key or field that a step into ``part`` goes by; None for a position."""
     fields = getattr(part, "_fields", None)
     name = fields[step] if fields and isinstance(step, int) else step
     return name if isinstance(name, str) else None
 
 
-def get(batch: Any, path: Path) -> Any:
+def get(batch: Structure, path: Path) -> Structure:
     """The part of ``batch`` at ``path``."""
     for step in path:
         batch = step_into(batch, step)
     return batch
 
 
-def put(batch: Any, path: Path, value: Any) -> Any:
+def put(batch: Structure, path: Path, value: Structure) -> Structure:
     """A copy of ``batch`` with ``value`` at ``path``; containers on the way are copied, the user's stay as they are."""
     if not path:
         return value
@@ -81,7 +82,7 @@ def put(batch: Any, path: Path, value: Any) -> Any:
     return _rebuilt(batch, [inner if position == step else part for position, part in enumerate(batch)])
 
 
-def move(batch: Any, device: torch.device | str, non_blocking: bool = False) -> Any:
+def move(batch: Structure, device: torch.device | str, non_blocking: bool = False) -> Structure:
     """``batch`` with every tensor (and whatever else has ``.to``) on ``device``; other leaves as they are."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=non_blocking)
@@ -96,19 +97,19 @@ def move(batch: Any, device: torch.device | str, non_blocking: bool = False) -> 
     return batch
 
 
-def _refilled(batch: Mapping, values: dict[Any, Any]) -> Any:
+def _refilled(batch: Mapping, values: dict[Any, Structure]) -> Structure:
     copied: Any = copy.copy(batch)
     for name, value in values.items():
         copied[name] = value
     return copied
 
 
-def _rebuilt(batch: Any, parts: list[Any]) -> Any:
+def _rebuilt(batch: Structure, parts: list[Structure]) -> Structure:
     """A tuple, list or namedtuple like ``batch`` of ``parts``."""
     return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
 
 
-def _record(batch: Any, values: dict[str, Any]) -> Any:
+def _record(batch: Structure, values: dict[str, Structure]) -> Structure:
     """A copy of a dataclass object with other fields; past ``frozen`` and without running its ``__init__`` again."""
     copied = copy.copy(batch)
     for name, value in values.items():
@@ -116,14 +117,14 @@ def _record(batch: Any, values: dict[str, Any]) -> Any:
     return copied
 
 
-def each(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def each(inputs: Structure, function: Callable[[Tensor], Tensor]) -> Structure:
     """``inputs`` with ``function`` applied to every tensor in it."""
     for path, leaf in walk(inputs):
         inputs = put(inputs, path, function(leaf)) if isinstance(leaf, Tensor) else inputs
     return inputs
 
 
-def rows_of(inputs: Any) -> int:
+def rows_of(inputs: Structure) -> int:
     """The number of samples in a model's inputs: the length of their first tensor; TypeError where there is none."""
     first = next((leaf for _, leaf in walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)
     if first is None:
@@ -134,7 +135,7 @@ def rows_of(inputs: Any) -> int:
 # --- what parts are like ---------------------------------------------------------------------------------------------
 
 
-def is_plain(leaf: Any) -> bool:
+def is_plain(leaf: object) -> bool:
     """Whether a leaf is a tensor with a shape; nested tensors have none."""
     return isinstance(leaf, Tensor) and not leaf.is_nested
 
@@ -144,17 +145,17 @@ def is_numeric(leaf: Tensor) -> bool:
     return leaf.dtype == torch.uint8 or leaf.is_floating_point()
 
 
-def is_views(value: Any) -> bool:
+def is_views(value: object) -> bool:
     """Whether a part is a tuple or list of tensors, such as several views of each sample."""
     return isinstance(value, (tuple, list)) and len(value) > 0 and all(is_plain(part) for part in value)
 
 
-def is_strings(part: Any) -> bool:
+def is_strings(part: object) -> bool:
     """Whether a part is a tuple or list of strings, which counts as one leaf."""
     return isinstance(part, (tuple, list)) and len(part) > 0 and all(isinstance(one, str) for one in part)
 
 
-def is_samples(part: Any) -> bool:
+def is_samples(part: object) -> bool:
     """Whether a part is a list with a dict or a dataclass object for each sample (detection)."""
     return (
         isinstance(part, (tuple, list))
@@ -163,7 +164,7 @@ def is_samples(part: Any) -> bool:
     )
 
 
-def in_samples(batch: Any, path: Path) -> bool:
+def in_samples(batch: Structure, path: Path) -> bool:
     """Whether a leaf belongs to one sample, in a list with a dict for each, and so has no batch dimension."""
     return any(is_samples(get(batch, path[:depth])) for depth in range(len(path)))
 
@@ -171,7 +172,7 @@ def in_samples(batch: Any, path: Path) -> bool:
 # --- naming parts ----------------------------------------------------------------------------------------------------
 
 
-def describe(batch: Any) -> str:
+def describe(batch: Structure) -> str:
     """The leaves of a batch in words, for errors: ``[0]: float32 (8, 3, 32, 32), [1]: int64 (8,)``."""
     shown = []
     for path, leaf in walk(batch):
@@ -180,7 +181,7 @@ def describe(batch: Any) -> str:
     return ", ".join(shown[:12]) or "none"
 
 
-def spec_for(batch: Any, path: Path) -> str:
+def spec_for(batch: Structure, path: Path) -> str:
     """What to write to name a part: ``1``, ``'key'``, or ``lambda batch: batch['ann']['label']``."""
     if len(path) == 1:
         return repr(path[0])
@@ -191,11 +192,11 @@ def spec_for(batch: Any, path: Path) -> str:
     return f"lambda batch: {steps}"
 
 
-def named(batch: Any, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Path | None:
+def named(batch: Structure, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Path | None:
     """The first part that ``fits`` and whose key or field is one of ``names``, outermost first."""
-    level: list[tuple[Path, Any]] = [((), batch)]
+    level: list[tuple[Path, Structure]] = [((), batch)]
     while level:
-        below: list[tuple[Path, Any]] = []
+        below: list[tuple[Path, Structure]] = []
         for path, part in level:
             if isinstance(part, Tensor) or (not isinstance(part, Mapping) and is_samples(part)):
                 continue
@@ -209,7 +210,7 @@ def named(batch: Any, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Pa
     return None
 
 
-def find_part(batch: Any, spec: Spec, argument: str) -> Path:
+def find_part(batch: Structure, spec: Spec, argument: str) -> Path:
     """The path that a key, position or callable names; ValueError of the keyword ``argument`` where it names none."""
     if callable(spec):
         wanted = spec(batch)
@@ -233,7 +234,7 @@ def find_part(batch: Any, spec: Spec, argument: str) -> Path:
     raise ValueError(f"{argument}={spec!r} is not in the batch; its leaves are {describe(batch)}{remedy}")
 
 
-def find_parts(batch: Any, specs: Specs, argument: str) -> tuple[Path, ...]:
+def find_parts(batch: Structure, specs: Specs, argument: str) -> tuple[Path, ...]:
     """The paths that a spec or a list of specs names, for errors of the keyword ``argument``; none for None."""
     listed: Any = specs if isinstance(specs, (list, tuple)) else [] if specs is None else [specs]
     return tuple(find_part(batch, spec, argument) for spec in listed)

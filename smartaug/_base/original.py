@@ -7,7 +7,7 @@ from typing import Any
 SOURCE = "_smartaug_source"  # attribute of a copy: what it was made from, see `smartaug.lift.source`
 
 
-def original(dataset: Any) -> Any:
+def original(dataset: object) -> Any:
     """The dataset that the user made; ``dataset`` itself where it is no copy of a loader's."""
     while True:
         inner = getattr(getattr(dataset, "__dict__", {}).get(SOURCE), "dataset", None)
@@ -16,7 +16,7 @@ def original(dataset: Any) -> Any:
         dataset = inner
 
 
-def refuse_another(mine: Any, dataset: Any, who: str, keeps: str) -> Any:
+def refuse_another(mine: object, dataset: object, who: str, keeps: str) -> Any:
     """``original(dataset)`` where that is ``mine``, or ``mine`` is None; else a ValueError.
 
     who: the object that knows the samples of ``mine`` by their index. keeps: what it keeps of them.

@@ -6,6 +6,7 @@ Families know nothing of each other, so an object is recognised by its methods a
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -61,7 +62,7 @@ _PER_SAMPLE = "albumentations"
 _POLICY = ("probabilities", "entries", "num_ops")
 
 
-def refuse_other(keyword: str, given: Any) -> None:
+def refuse_other(keyword: str, given: object) -> None:
     """Raise a TypeError that says what came and what to write, unless ``given`` is what ``keyword`` takes."""
     kind = KINDS[keyword]
     if inspect.isclass(given):
@@ -94,7 +95,7 @@ def refuse_other(keyword: str, given: Any) -> None:
         )
 
 
-def belongs_to(given: Any) -> str | None:
+def belongs_to(given: object) -> str | None:
     """The keyword that an object is for; None where that cannot be told."""
     for keyword, methods in _METHODS.items():
         if all(callable(getattr(given, name, None)) for name in methods):
@@ -105,7 +106,7 @@ def belongs_to(given: Any) -> str | None:
     return "augment" if names[:1] == ("images",) else _FIRST.get(names[:2])
 
 
-def _is_policy(given: Any) -> bool:
+def _is_policy(given: object) -> bool:
     return all(hasattr(given, name) for name in _POLICY)
 
 
@@ -114,12 +115,12 @@ def _selects(given: Any) -> bool:
     return _takes(given.budget, 1) and _takes(given.selection, 3)
 
 
-def _called(given: Any) -> Any:
+def _called(given: Callable[..., object]) -> Callable[..., object]:
     """What runs when the object is called: of a module its ``forward``."""
     return given.forward if isinstance(given, nn.Module) and type(given).__call__ is nn.Module.__call__ else given
 
 
-def _parameters(given: Any) -> inspect.Signature | None:
+def _parameters(given: object) -> inspect.Signature | None:
     """The signature of the call; None where Python does not know it (builtins)."""
     try:
         return inspect.signature(_called(given)) if callable(given) else None
@@ -127,12 +128,12 @@ def _parameters(given: Any) -> inspect.Signature | None:
         return None
 
 
-def _first(given: Any) -> tuple[str, ...]:
+def _first(given: object) -> tuple[str, ...]:
     signature = _parameters(given)
     return () if signature is None else tuple(signature.parameters)
 
 
-def _takes(given: Any, count: int) -> bool:
+def _takes(given: object, count: int) -> bool:
     signature = _parameters(given)
     if signature is None:
         return True
@@ -143,7 +144,7 @@ def _takes(given: Any, count: int) -> bool:
     return True
 
 
-def _signature(given: Any) -> str:
+def _signature(given: object) -> str:
     signature = _parameters(given)
     names = (
         ()
@@ -157,7 +158,7 @@ def _counted(count: int) -> str:
     return "1 argument" if count == 1 else f"{count} arguments"
 
 
-def _shown(given: Any) -> str:
+def _shown(given: object) -> str:
     name = getattr(given, "__name__", None)
     shown = name if isinstance(name, str) else repr(given)
     return shown if len(shown) <= 80 else f"a {type(given).__name__}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Selection:
         return torch.where(there, self.weights[place], 1.0)
 
 
-def checked_indices(indices: Any, size: int | None) -> Tensor:
+def checked_indices(indices: Tensor | Iterable[int], size: int | None) -> Tensor:
     """(k,) int64 on the CPU; raises ValueError unless they are different integers in 0..size-1 (None: any size)."""
     indices = indices if isinstance(indices, Tensor) else torch.tensor(list(indices), device="cpu")
     if not indices.numel():
@@ -69,7 +70,7 @@ def checked_indices(indices: Any, size: int | None) -> Tensor:
     return indices
 
 
-def checked_weights(weights: Any, count: int) -> Tensor:
+def checked_weights(weights: Tensor | Iterable[float], count: int) -> Tensor:
     """(count,) float64 on the CPU; raises ValueError unless they are finite, ≥ 0 and of positive sum."""
     weights = weights if isinstance(weights, Tensor) else torch.tensor(list(weights), device="cpu")
     weights = weights.to("cpu", torch.float64)
@@ -82,7 +83,9 @@ def checked_weights(weights: Any, count: int) -> Tensor:
     return weights
 
 
-def checked_selection(indices: Any, weights: Any, size: int | None, scale: bool = True) -> Selection:
+def checked_selection(
+    indices: Tensor | Iterable[int], weights: Tensor | Iterable[float] | None, size: int | None, scale: bool = True
+) -> Selection:
     """Indices and weights as tensors, weights with mean 1; raises ValueError saying what is wrong with them.
 
     scale=False keeps the weights as they are.

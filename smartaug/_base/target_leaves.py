@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ _LABEL_WORDS = ("label", "target", "class", "logit")  # in the name of a leaf th
 
 
 def find_targets(
-    batch: Any,
+    batch: leaves.Structure,
     inputs: Sequence[leaves.Path],
     length: int,
     spec: leaves.Targets = None,
@@ -40,7 +39,7 @@ def find_targets(
 
 
 def find_target_beside(
-    batch: Any,
+    batch: leaves.Structure,
     inputs: Sequence[leaves.Path],
     length: int,
     spec: leaves.Spec = None,
@@ -55,7 +54,7 @@ def find_target_beside(
 
 
 def find_target(
-    batch: Any,
+    batch: leaves.Structure,
     inputs: leaves.Path,
     length: int,
     spec: leaves.Spec = None,
@@ -73,7 +72,7 @@ def find_target(
     if spec is not None:
         return leaves.find_part(batch, spec, "target")
 
-    def fits(value: Any) -> bool:
+    def fits(value: leaves.Structure) -> bool:
         return leaves.is_plain(value) and value.ndim >= 1 and len(value) == length
 
     named = leaves.named(batch, leaves.TARGET_NAMES, fits)
@@ -95,7 +94,7 @@ def find_target(
     return paths[-1] if paths else None
 
 
-def _spread(batch: Any, path: leaves.Path, length: int) -> list[leaves.Path]:
+def _spread(batch: leaves.Structure, path: leaves.Path, length: int) -> list[leaves.Path]:
     """The paths of the tensors in a container of labels; the path itself for anything else."""
     part = leaves.get(batch, path)
     inside = [] if isinstance(part, Tensor) or leaves.is_samples(part) else list(leaves.walk(part))
@@ -103,7 +102,7 @@ def _spread(batch: Any, path: leaves.Path, length: int) -> list[leaves.Path]:
     return [(*path, *inner) for inner, _ in inside] if inside and labels else [path]
 
 
-def _refuse_several(batch: Any, paths: list[leaves.Path], named: leaves.Path | None, needed: str) -> None:
+def _refuse_several(batch: leaves.Structure, paths: list[leaves.Path], named: leaves.Path | None, needed: str) -> None:
     """Raise a ValueError where more than one leaf can be the label: none is named, or several are."""
     pictures = [
         path for path in paths if leaves.get(batch, path).ndim >= 4
@@ -122,7 +121,7 @@ def _refuse_several(batch: Any, paths: list[leaves.Path], named: leaves.Path | N
     )
 
 
-def _is_called_label(batch: Any, path: leaves.Path) -> bool:
+def _is_called_label(batch: leaves.Structure, path: leaves.Path) -> bool:
     """Whether a key or a field on the way to a leaf is named like a label."""
     for depth, step in enumerate(path):
         name = leaves.name_of_step(leaves.get(batch, path[:depth]), step) or ""

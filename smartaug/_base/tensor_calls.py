@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Index = Any  # what stands between the brackets of tensor[...]
+
 
 def source_of(args: tuple, kwargs: dict[str, Any]) -> Any:
     """The tensor that an operation was called on."""
@@ -32,7 +34,7 @@ def parts_of_split(args: tuple, kwargs: dict[str, Any]) -> Any:
     return kwargs[names[0]] if names else argument(args, kwargs, 1, "indices_or_sections")
 
 
-def rows_picked(where: Any, ndim: int) -> slice | Tensor | None:
+def rows_picked(where: Index, ndim: int) -> slice | Tensor | None:
     """What ``tensor[where]`` picks along dimension 0; None where the result's rows are no rows of the tensor."""
     items = [_as_index(item) for item in (where if isinstance(where, tuple) else (where,))]
     if any(isinstance(item, (bool, list)) for item in items):
@@ -48,7 +50,7 @@ def rows_picked(where: Any, ndim: int) -> slice | Tensor | None:
     return first.as_subclass(Tensor) if isinstance(first, Tensor) and first.ndim == 1 and not arrays else None
 
 
-def _as_index(item: Any) -> Any:
+def _as_index(item: Index) -> Index:
     """Lists, ranges and arrays of integers as the tensors torch takes them for; a list of anything else as it is."""
     if isinstance(item, (list, range)):
         if all(isinstance(one, numbers.Integral) for one in item):
@@ -57,5 +59,5 @@ def _as_index(item: Any) -> Any:
     return torch.as_tensor(item) if isinstance(item, (np.ndarray, np.generic)) else item
 
 
-def _is_mask(item: Any) -> bool:
+def _is_mask(item: object) -> bool:
     return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,6 +26,8 @@ from torch.utils.data import get_worker_info
 from torch.utils.data._utils.fetch import _BaseDatasetFetcher, _IterableDatasetFetcher
 
 from . import global_draws
+
+Keys = Any  # what a sampler yields: a list, tuple, array or tensor of keys, or one key of any type
 
 
 class DrawnAt(NamedTuple):
@@ -104,7 +106,7 @@ class BatchKeysTensor(Tensor):
     def __init__(self, keys: Tensor, drawn: DrawnAt) -> None:
         pass
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         return _arrived, (type(self), self.as_subclass(Tensor), self.drawn)
 
 
@@ -133,7 +135,7 @@ _CARRIERS: tuple[tuple[Any, Any], ...] = (
 )
 
 
-def carrying(keys: Any, drawn: DrawnAt) -> Any:
+def carrying(keys: Keys, drawn: DrawnAt) -> Keys:
     """``keys`` with ``drawn`` on them; as they are where they are of a kind that can carry nothing (str, dict)."""
     for kind, carrier in _CARRIERS:
         if isinstance(keys, kind) and not isinstance(keys, bool):
@@ -141,19 +143,19 @@ def carrying(keys: Any, drawn: DrawnAt) -> Any:
     return keys
 
 
-def _arrived(carrier: Any, keys: Any, drawn: DrawnAt) -> Any:
+def _arrived(carrier: Callable[[Keys, DrawnAt], Keys], keys: Keys, drawn: DrawnAt) -> Keys:
     """Keys that come out of a pipe, in a worker just before it loads their samples."""
     if get_worker_info() is not None:
         global_draws.note()
     return carrier(keys, drawn)
 
 
-def numbers(keys: Any) -> list[int] | None:
+def numbers(keys: Keys) -> list[int] | None:
     """The dataset indices in a sampler's keys, of a single key, too; None where they are no integers."""
     return [keys.__index__()] if _is_integer(keys) else integers(keys)
 
 
-def _is_integer(key: Any) -> bool:
+def _is_integer(key: object) -> bool:
     """Also of arrays and tensors without dimensions; those of one element have ``__index__``, too."""
     return hasattr(key, "__index__") and getattr(key, "ndim", 0) == 0
 
@@ -233,7 +235,7 @@ def _fetching() -> FrameType | None:
     return None
 
 
-def asker() -> Any:
+def asker() -> object:
     """The object whose method calls the method that calls this: the fetcher, where torch asks for ``__getitems__``."""
     return sys._getframe(2).f_locals.get("self")
 
@@ -266,7 +268,7 @@ def beginning() -> Beginning | None:
     return None
 
 
-def integers(keys: Any) -> list[int] | None:
+def integers(keys: Keys) -> list[int] | None:
     """A sampler's keys as a list of int; None for keys of another kind (strings, tuples), and for a single key."""
     listed = keys.tolist() if hasattr(keys, "tolist") else keys
     if not hasattr(listed, "__iter__"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .._base import leaves
 from ..batch import Batch, Target
@@ -25,7 +24,7 @@ def on_target(batch: Batch, key: str) -> Batch:
     return Batch(batch.inputs, made, weight, soft, index)
 
 
-def in_structure(data: Any, labels: Sequence[leaves.Path], batch: Batch, key: str) -> Any:
+def in_structure(data: leaves.Structure, labels: Sequence[leaves.Path], batch: Batch, key: str) -> leaves.Structure:
     """The user's own structure with the target of ``batch``; its weights go with all ``labels`` (paths), the first its
     own.
 

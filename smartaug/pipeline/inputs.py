@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ class Inputs:
         """Every tensor that the model gets."""
         return self.augmented + self.beside
 
-    def given(self, data: Any) -> Any:
+    def given(self, data: leaves.Structure) -> leaves.Structure:
         """What the model is called with: a tensor, a list of views, or the several inputs as a dict or a tuple."""
         if len(self.parts) == 1 or isinstance(self.specs, (list, tuple)):
             return input_leaves.model_inputs(data, self.specs, self.parts)
@@ -44,7 +43,7 @@ class Inputs:
         return input_leaves.model_inputs(data, names, self.parts)
 
 
-def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
+def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
     """Where the inputs are; raises TypeError or ValueError unless they are tensors that the stages can take.
 
     rows: the number of samples, where it is known. augmented: stages work on them; else any tensors will do.
@@ -70,7 +69,9 @@ def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: 
     return Inputs(parts, chosen, beside, specs)
 
 
-def _to_augment(found: Sequence[tuple[leaves.Path, Any]], specs: Any) -> list[tuple[leaves.Path, Any]]:
+def _to_augment(
+    found: Sequence[tuple[leaves.Path, leaves.Structure]], specs: leaves.Specs
+) -> list[tuple[leaves.Path, leaves.Structure]]:
     """Of several inputs the pictures, where there are none the rows of floats; ValueError where there are neither."""
     plain = [(path, leaf) for path, leaf in found if isinstance(leaf, Tensor) and not leaf.is_nested]
     taken = [(path, leaf) for path, leaf in plain if leaf.ndim == 4]
@@ -84,7 +85,7 @@ def _to_augment(found: Sequence[tuple[leaves.Path, Any]], specs: Any) -> list[tu
     return taken
 
 
-def _beside_each_other(data: Any, found: leaves.Path, settings: Settings) -> tuple[leaves.Path, ...]:
+def _beside_each_other(data: leaves.Structure, found: leaves.Path, settings: Settings) -> tuple[leaves.Path, ...]:
     """A picture and those of its shape and type beside it, which ``views=`` says are views; a list of them as it is.
 
     Not those that are kept still, nor the target.
@@ -104,7 +105,7 @@ def _beside_each_other(data: Any, found: leaves.Path, settings: Settings) -> tup
     return tuple(alike)
 
 
-def check_input(leaf: Any, where: leaves.Path, *, augmented: bool) -> None:
+def check_input(leaf: leaves.Structure, where: leaves.Path, *, augmented: bool) -> None:
     """Raise TypeError or ValueError unless an input is a tensor, if ``augmented`` (B, C, H, W), (B, F) or (B, T, F).
 
     On the CPU it must be finite; on an accelerator looking would stall the queue.
@@ -153,7 +154,7 @@ def _check_shape(leaf: Tensor, where: leaves.Path) -> None:
         )
 
 
-def draws_shared(data: Any, inputs: Inputs, views: Sequence[Tensor], said: str | None) -> bool | None:
+def draws_shared(data: leaves.Structure, inputs: Inputs, views: Sequence[Tensor], said: str | None) -> bool | None:
     """Whether several augmented inputs share one draw; None where nothing says so: then each has its own.
 
     Rows of features that ``inputs=[...]`` names are parts of one sample and always do. said: ``views=``. Raises
@@ -179,7 +180,7 @@ def draws_shared(data: Any, inputs: Inputs, views: Sequence[Tensor], said: str |
     return said == "same"
 
 
-def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -> None:
+def check_mixed_alone(data: leaves.Structure, inputs: Inputs, still: Sequence[leaves.Path]) -> None:
     """Raise a ValueError where a sample was mixed but for one of its inputs, which cannot be."""
     for path in inputs.beside:
         if not leaves.starts_with(path, still):
@@ -191,7 +192,9 @@ def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -
             )
 
 
-def refuse_unmixed(data: Any, inputs: Inputs, labels: Sequence[leaves.Path], still: Sequence[leaves.Path]) -> None:
+def refuse_unmixed(
+    data: leaves.Structure, inputs: Inputs, labels: Sequence[leaves.Path], still: Sequence[leaves.Path]
+) -> None:
     """Raise a ValueError where mixed samples keep rows of numbers of their own, which the model may read.
 
     labels: paths of the labels, which are mixed. Numbers, one a sample, and text stay: they say which sample it is.
@@ -215,7 +218,9 @@ def _steps(path: leaves.Path) -> str:
     return "".join(f"[{step!r}]" for step in path)
 
 
-def masks_at(data: Any, paths: Iterable[leaves.Path], device: torch.device | None) -> dict[leaves.Path, Tensor]:
+def masks_at(
+    data: leaves.Structure, paths: Iterable[leaves.Path], device: torch.device | None
+) -> dict[leaves.Path, Tensor]:
     """The masks at ``paths``, on ``device``."""
     return {path: leaves.get(data, path).to(device, non_blocking=True) for path in paths}
 
@@ -237,8 +242,8 @@ def _shown(paths: Iterable[leaves.Path]) -> str:
 
 
 def repeated(
-    data: Any, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
-) -> Any:
+    data: leaves.Structure, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
+) -> leaves.Structure:
     """The batch of ``length`` samples with the ``rows`` (s,) once more below, for all tensors but those augmented.
 
     Raises TypeError when the target is no tensor.

@@ -13,7 +13,7 @@ from .._base.labels import Kind, kind_of
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
 from ..batch import Mixed, Target
-from .stages import flattened, in_stage
+from .stages import Stage, flattened, in_stage
 
 Path = leaves.Path
 
@@ -49,7 +49,9 @@ class Labelling:
         self._widths: dict[Path, int] = {}  # the largest label so far + 1
         self._kinds: dict[Path, tuple[Kind, int]] = {}  # and how often it was asked for
 
-    def find(self, data: Any, inputs: Sequence[Path], length: int, index: list[int] | None, mixing: bool) -> list[Path]:
+    def find(
+        self, data: leaves.Structure, inputs: Sequence[Path], length: int, index: list[int] | None, mixing: bool
+    ) -> list[Path]:
         """Paths of the labels of a batch, [] when there is none; ValueError where it must be known and is not."""
         needed = "mixing (MixUp, CutMix)" if mixing else self.needed
         found = target_leaves.find_targets(data, inputs, length, self.spec, index, needed)
@@ -64,8 +66,13 @@ class Labelling:
         return found
 
     def wrap(
-        self, target: Any, path: Path | None, plans: list[Plan], index: Tensor | None, device: torch.device | None
-    ) -> Any:
+        self,
+        target: leaves.Structure,
+        path: Path | None,
+        plans: list[Plan],
+        index: Tensor | None,
+        device: torch.device | None,
+    ) -> leaves.Structure:
         """The label at ``path`` as a `Target` on ``device``, mixed as the plans mix; moved only where it is read.
 
         What is no tensor with rows stays as it is; TypeError where a plan mixes.
@@ -129,7 +136,7 @@ class Labelling:
         return Target(target.plain, target._weight, soft, index, target._key, mixed)
 
 
-def stated_classes(steps: Sequence[Any]) -> int | None:
+def stated_classes(steps: Sequence[Stage]) -> int | None:
     """``num_classes=`` of the stages, 0 for ``regression=True``; None where no stage has it.
 
     Raises ValueError where one stage says a regression and another a number of classes.
@@ -143,13 +150,13 @@ def stated_classes(steps: Sequence[Any]) -> int | None:
     return said[-1] if said else None
 
 
-def no_tensor(target: Any) -> str:
+def no_tensor(target: object) -> str:
     """Why there is no target to work on, and what to write."""
     what = "no target leaf was found" if target is None else f"the target is {type(target).__name__}"
     return f"{what}; name it with target='key', target=1 or target=lambda batch: ..."
 
 
-def _refuse_several(named: list[Any], *, reweighs: bool, recorded: bool) -> None:
+def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: bool) -> None:
     if not named:
         raise ValueError("target=[] names no leaf; write target=1, or leave target= out")
     if len(named) > 1 and (reweighs or recorded):

@@ -6,12 +6,14 @@ whole pipeline ran where samples are loaded, and only ``augment=`` is left for t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from ..augment import CutMix, Flip, MixUp, Normalize
+from ..lift import Lifted
 from ..warnings import NoEffectWarning, warn
-from .stages import behind, flattened, listed, name_of
+from .stages import Stage, behind, flattened, listed, name_of
+
+Stages = Stage | Sequence[Stage] | None
 
 _BATCHES = 20  # after so many without a lifted one it is said; at the end of a pass after any number
 _FEW = 0.05  # share of lifted samples that is as good as none
@@ -27,7 +29,7 @@ class LiftedShare:
     lifted: what was taken out of the dataset, a `Lifted`; augment: the loader's ``augment=``.
     """
 
-    def __init__(self, lifted: Any, augment: Any) -> None:
+    def __init__(self, lifted: Lifted, augment: Stages) -> None:
         self._early = _before_normalize(lifted.augment, augment)
         self._said = False
 
@@ -66,7 +68,7 @@ class LiftedShare:
         return [("not lifted", "where loaded", what)]
 
 
-def _before_normalize(lifted: Any, augment: Any) -> list[str]:
+def _before_normalize(lifted: Stages, augment: Stages) -> list[str]:
     """Names of the stages of ``augment=`` that run before the Normalize taken out of a dataset, and count in pixels."""
     taken = [part for stage in listed(lifted) for part in flattened([stage]) if _normalizes(part)]
     order = behind(lifted, augment)
@@ -76,6 +78,6 @@ def _before_normalize(lifted: Any, augment: Any) -> list[str]:
     return [name_of(stage) for stage in early if not isinstance(stage, _ANY_UNITS)]
 
 
-def _normalizes(stage: Any) -> bool:
+def _normalizes(stage: object) -> bool:
     """Whether it is a Normalize with numbers of its own, more than the cast to [0, 1]."""
     return isinstance(stage, Normalize) and (any(stage.mean) or any(value != 1.0 for value in stage.std))

@@ -50,7 +50,7 @@ def live(key: str) -> Pipeline | None:
     return found if isinstance(found, Pipeline) else None
 
 
-def pipeline_of(target: Any) -> Pipeline | None:
+def pipeline_of(target: object) -> Pipeline | None:
     """The pipeline that made a `Target`; None for a plain tensor or when its loader is gone."""
     return live(target._key) if isinstance(target, Target) and target._key is not None else None
 
@@ -116,7 +116,7 @@ class Pipeline:
         self.seconds = 0.0
         self.readers = Readers()
         self._views_warned = False
-        self._looked: dict[Any, bool] = {}  # what `find_places` saw in leaves on an accelerator
+        self._looked: dict[object, bool] = {}  # what `find_places` saw in leaves on an accelerator
         read_as = getattr(reweight, "read_as", None)
         if read_as is not None:
             read_as(**settings.reading())
@@ -146,13 +146,13 @@ class Pipeline:
 
     def run(
         self,
-        data: Any,
+        data: leaves.Structure,
         index: list[int] | None,
         progress: EpochProgress,
         device: torch.device | None = None,
         before: list[int] | None = None,
         unfinished: Unfinished | None = None,
-    ) -> Any:
+    ) -> leaves.Structure:
         """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch".
 
         index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
@@ -194,13 +194,13 @@ class Pipeline:
 
     def _labelled(
         self,
-        data: Any,
+        data: leaves.Structure,
         inputs: Inputs,
         paths: list[leaves.Path],
         plans: list[Plan],
         index: Tensor | None,
         device: torch.device | None,
-    ) -> tuple[Any, Batch]:
+    ) -> tuple[leaves.Structure, Batch]:
         """The batch with its labels at ``paths`` as `Target`, mixed as the plans mix, and the record of it for stages.
 
         Raises TypeError where a reweighter is to weigh a batch without a target tensor.
@@ -222,7 +222,9 @@ class Pipeline:
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
         return data, batch
 
-    def _check_label_is_known(self, data: Any, inputs: Inputs, length: int, index: list[int] | None) -> None:
+    def _check_label_is_known(
+        self, data: leaves.Structure, inputs: Inputs, length: int, index: list[int] | None
+    ) -> None:
         """Raise a ValueError where the weights of a coreset would go with a leaf that may not be the label."""
         if not self.labelling.needed:
             self.labelling.needed = "coreset="
@@ -241,14 +243,14 @@ class Pipeline:
     def _augmented(
         self,
         augmenting: Augmenting,
-        data: Any,
+        data: leaves.Structure,
         inputs: Inputs,
         labels: list[leaves.Path],
         samples: Samples,
         rows: Tensor | None,
         device: torch.device | None,
         unfinished: Unfinished | None,
-    ) -> tuple[Any, Augmented, Tensor]:
+    ) -> tuple[leaves.Structure, Augmented, Tensor]:
         """The batch after ``augmenting``, what that did, and which sample (int64) each row is.
 
         rows: those to augment, None for all. Copies that a coreset appends lie below the batch's own rows.
@@ -293,7 +295,12 @@ class Pipeline:
         return weight
 
     def _share_draws(
-        self, augmenting: Augmenting, data: Any, inputs: Inputs, views: list[Tensor], unfinished: Unfinished | None
+        self,
+        augmenting: Augmenting,
+        data: leaves.Structure,
+        inputs: Inputs,
+        views: list[Tensor],
+        unfinished: Unfinished | None,
     ) -> bool:
         """Whether the views of a sample share one draw; said once where ``views=`` says nothing."""
         if len(views) < 2 or not augmenting.steps:
@@ -310,7 +317,7 @@ class Pipeline:
             )
         return bool(shared)
 
-    def _places(self, data: Any, inputs: Inputs, views: list[Tensor]) -> Places:
+    def _places(self, data: leaves.Structure, inputs: Inputs, views: list[Tensor]) -> Places:
         """What else lies in the pictures of a batch, looked for when a stage moves pixels."""
         if not views or views[0].ndim != 4:
             return Places()
@@ -334,13 +341,13 @@ class Pipeline:
         index_of = torch.tensor(index, dtype=torch.int64, device="cpu")
         return self.selections.of(epoch).holds(index_of).nonzero()[:, 0]
 
-    def _check_labels(self, index: Tensor | None, target: Any) -> None:
+    def _check_labels(self, index: Tensor | None, target: object) -> None:
         """Let a coreset that counts classes see the labels that reach the loss."""
         check = getattr(self.coreset, "check_labels", None)
         if check is not None and index is not None and isinstance(target, Tensor) and target.device.type == "cpu":
             check(index, target)
 
-    def settle(self, output: Any, target: Target) -> Target:
+    def settle(self, output: object, target: Target) -> Target:
         """The target with the weights and labels of a reweighter that waited for the loop's own ``output``."""
         batch = self.weighing.settled(output, target)
         if batch is None:
@@ -350,7 +357,7 @@ class Pipeline:
             watch(batch, [], self.epochs.epoch)
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key, target._mixed)
 
-    def _hand_over(self, data: Any, paths: list[leaves.Path], batch: Batch) -> Any:
+    def _hand_over(self, data: leaves.Structure, paths: list[leaves.Path], batch: Batch) -> leaves.Structure:
         """What the user gets: the structure that came, or the `Batch`."""
         read = batch.weight is not None or batch.soft is not None or self.weighing.late
         key = self.readers.ticket(self.key) if read and self._carries(batch) else self.key
@@ -388,7 +395,7 @@ class Pipeline:
         if self.share is not None:
             self.share.look(self.counts, ended=True)
 
-    def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
+    def observe(self, index: Tensor | None, output: object, target: Target, classifies: bool = True) -> None:
         """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
 
         classifies: the outputs are logits of one class each; a coreset that records residuals p − y needs that.

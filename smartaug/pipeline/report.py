@@ -12,7 +12,7 @@ from .stages import name_of
 from .weighing import Weighing
 
 
-def figures(counted: Mapping[str, Any], weighing: Weighing, coreset: Any) -> dict[str, Any]:
+def figures(counted: Mapping[str, Any], weighing: Weighing, coreset: object) -> dict[str, Any]:
     """What was counted, the batches that fell back to weight 1, and what the stages themselves report."""
     made: dict[str, Any] = {**counted, "fallbacks": weighing.fallbacks()}
     for name, stage in (("reweight", weighing.reweight), ("coreset", coreset)):
@@ -27,7 +27,7 @@ def table(
     augmenting: Augmenting,
     weighing: Weighing,
     *,
-    coreset: Any = None,
+    coreset: object = None,
     lifted: Lifted | None = None,
     fetching: tuple[str, str, str] | None = None,
     more: Sequence[tuple[str, str, str]] = (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,10 @@ from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from ..augment.foreign import Foreign
 from ..lift.lifted import Stages
 
+Stage = Any  # an augmentation, or a callable of the user's on a batch of images
 
-def flattened(steps: Iterable[Any]) -> list[Any]:
+
+def flattened(steps: Iterable[Stage]) -> list[Stage]:
     """Augmentations one by one, in the user's order, those inside `Compose` too."""
     return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
 
@@ -46,14 +48,14 @@ class Seed:
         return self.value
 
 
-def listed(augment: Any) -> list[Any]:
+def listed(augment: Stage | Sequence[Stage] | None) -> list[Stage]:
     """``augment=`` as a list of what the user wrote."""
     if augment is None:
         return []
     return list(augment) if isinstance(augment, (tuple, list, Stages)) else [augment]
 
 
-def behind(lifted: Any, augment: Any) -> list[Any]:
+def behind(lifted: Stage | Sequence[Stage] | None, augment: Stage | Sequence[Stage] | None) -> list[Stage]:
     """The stages of a lifted pipeline and of ``augment=``, in the order in which they run.
 
     ``augment=`` comes after what was lifted, but its plans and Kornia modules see the images before Normalize, so the
@@ -75,7 +77,7 @@ def behind(lifted: Any, augment: Any) -> list[Any]:
     return [*before, *stages[:waits], *conversion, *stages[waits:]]
 
 
-def as_steps(augment: Any) -> list[Augmentation | Foreign]:
+def as_steps(augment: Stage | Sequence[Stage] | None) -> list[Augmentation | Foreign]:
     """``augment=`` as stages: neighbouring smartaug augmentations become one plan, everything else a foreign stage."""
     stages = listed(augment)
     steps: list[Augmentation | Foreign] = []
@@ -102,7 +104,7 @@ def _grouped(group: list[Augmentation]) -> list[Augmentation]:
     return [Compose(group, backend=asked[0] if asked else None)]
 
 
-def refuse_another_policy(reweight: Any, steps: Iterable[Any]) -> None:
+def refuse_another_policy(reweight: object, steps: Iterable[Stage]) -> None:
     """Raise a ValueError where a reweighter sets the probabilities of an augmentation that is not among the steps."""
     policy = getattr(reweight, "policy", None)
     if policy is not None and not any(part is policy for part in _all_parts(steps)):
@@ -114,7 +116,7 @@ def refuse_another_policy(reweight: Any, steps: Iterable[Any]) -> None:
         )
 
 
-def _all_parts(steps: Iterable[Any]) -> Iterator[Any]:
+def _all_parts(steps: Iterable[Stage]) -> Iterator[Stage]:
     """Augmentations, and those inside others (`Compose`, combinators)."""
     for step in steps:
         yield step
@@ -139,7 +141,7 @@ def checked_device(device: torch.device | str) -> torch.device:
     return made
 
 
-def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) -> Exception:
+def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: object) -> Exception:
     """``error`` again, with the stage, the sample indices and the input's shape and dtype put before its message."""
     rows = "unknown indices" if index is None else f"samples {index[:16].tolist()}{' ...' if len(index) > 16 else ''}"
     what = f"{str(inputs.dtype)[6:]} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
@@ -148,7 +150,7 @@ def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) ->
     return kind(message)
 
 
-def name_of(stage: Any) -> str:
+def name_of(stage: object) -> str:
     """What errors and tables call a stage."""
     return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from ..grads.logits import distributions
 from ..reweight.weights import checked_results
 from ..warnings import warn
 from .stages import in_stage, name_of
+
+T = TypeVar("T")
 
 
 class Reweighter(Protocol):
@@ -64,7 +66,7 @@ class Weighing:
         result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
         return self._with(result, batch)
 
-    def settled(self, output: Any, target: Target) -> Batch | None:
+    def settled(self, output: object, target: Target) -> Batch | None:
         """The weights and labels of a reweighter that waited for the loop's own ``output``; None: it did not."""
         ask = getattr(self.reweight, "settle", None)
         made = None if ask is None else self._called(lambda: ask(output, target), target.index, output)
@@ -73,7 +75,7 @@ class Weighing:
         result = self._called(lambda: checked_results(made, len(target)), target.index, output)
         return self._with(result, Batch(None, target.plain, target._weight, target._soft, target.index))
 
-    def _called(self, ask: Callable[[], Any], index: Tensor | None, shown: Any) -> Any:
+    def _called(self, ask: Callable[[], T], index: Tensor | None, shown: object) -> T:
         """What the reweighter says; its errors name it and what it was shown."""
         try:
             return ask()
