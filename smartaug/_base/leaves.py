@@ -1,7 +1,8 @@
-"""The leaves of a batch: reading, replacing and moving them in whatever structure a user's batches have.
+"""Reading, replacing and moving the leaves of a batch, whatever its structure.
 
-A batch is a tensor, or a mapping, tuple, namedtuple, list or dataclass that holds others; all else is a leaf.
-A path is the tuple of keys, positions and field names that leads to a part. No function changes the user's objects.
+Mappings, tuples, namedtuples, lists and dataclass objects are containers; tensors and everything else are leaves. A
+path is the tuple of keys, positions and field names that leads to a part of the batch; () is the batch itself. No
+function changes the user's objects: changed containers are copies.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from torch import Tensor
 Structure = Any  # the user's own batch or sample, or a part of it
 Path = tuple[Any, ...]  # keys (the user's own), positions and field names
 Spec = str | int | Callable[[Any], Any] | None
-Specs = Spec | Sequence[Spec]  # one of these, or a list of them
-Targets = Spec | list[Any]  # target=: one, or several
+Specs = Spec | Sequence[Spec]  # inputs=, still=: one part, or several
+Targets = Spec | list[Any]  # target=: one part, or several
 
 INPUT_NAMES = ("image", "images", "img", "pixel_values", "x", "input", "inputs")
 TARGET_NAMES = ("label", "labels", "target", "targets", "mask", "y")
 
 
 def walk(batch: Structure, path: Path = ()) -> Iterator[tuple[Path, Structure]]:
-    """All leaves of ``batch`` with their paths, in order; lists of strings count as one leaf."""
+    """``(path, leaf)`` for every leaf of ``batch``, in order; a list of strings is one leaf."""
     entries = None if isinstance(batch, Tensor) or is_strings(batch) else parts_of(batch)
     if entries is None:
         yield path, batch
@@ -35,7 +36,7 @@ def walk(batch: Structure, path: Path = ()) -> Iterator[tuple[Path, Structure]]:
 
 
 def parts_of(part: Structure) -> list[tuple[Any, Structure]] | None:
-    """``(step, inner part)`` of a container: its keys, positions or fields; None for what is none."""
+    """``(step, part)`` for every part of a container, by key, position or field name; None for a leaf."""
     if isinstance(part, Mapping):
         return [(name, part[name]) for name in part]
     if isinstance(part, (tuple, list)):
@@ -46,17 +47,17 @@ def parts_of(part: Structure) -> list[tuple[Any, Structure]] | None:
 
 
 def is_record(part: object) -> bool:
-    """Whether a part is an object of a dataclass, whose fields are its parts."""
+    """Whether a part is a dataclass object (not a mapping or tensor), whose fields are its parts."""
     return dataclasses.is_dataclass(part) and not isinstance(part, (type, Mapping, Tensor))
 
 
 def step_into(part: Structure, step: Any) -> Structure:
-    """The inner part of a container at one step of a path."""
+    """The part of a container at one step of a path."""
     return getattr(part, step) if is_record(part) else part[step]
 
 
 def name_of_step(part: Structure, step: Any) -> str | None:
-    """The key or field that a step into ``part`` goes by; None for a position."""
+    """The key or field name of a step into ``part``; None for a position, or a key that is no string."""
     fields = getattr(part, "_fields", None)
     name = fields[step] if fields and isinstance(step, int) else step
     return name if isinstance(name, str) else None
@@ -70,7 +71,7 @@ def get(batch: Structure, path: Path) -> Structure:
 
 
 def put(batch: Structure, path: Path, value: Structure) -> Structure:
-    """A copy of ``batch`` with ``value`` at ``path``; containers on the way are copied, the user's stay as they are."""
+    """A copy of ``batch`` with ``value`` at ``path``; containers along the path are copied, other parts are shared."""
     if not path:
         return value
     step, rest = path[0], path[1:]
@@ -83,7 +84,7 @@ def put(batch: Structure, path: Path, value: Structure) -> Structure:
 
 
 def move(batch: Structure, device: torch.device | str, non_blocking: bool = False) -> Structure:
-    """``batch`` with every tensor (and whatever else has ``.to``) on ``device``; other leaves as they are."""
+    """``batch`` with every tensor, and every other leaf that has ``.to``, on ``device``; other leaves unchanged."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=non_blocking)
     if isinstance(batch, Mapping):  # before .to: that of transformers' BatchEncoding changes the user's object
@@ -110,7 +111,7 @@ def _rebuilt(batch: Structure, parts: list[Structure]) -> Structure:
 
 
 def _record(batch: Structure, values: dict[str, Structure]) -> Structure:
-    """A copy of a dataclass object with other fields; past ``frozen`` and without running its ``__init__`` again."""
+    """A copy of a dataclass object, frozen or not, with new ``values`` of fields; ``__init__`` is not called again."""
     copied = copy.copy(batch)
     for name, value in values.items():
         object.__setattr__(copied, name, value)
@@ -125,23 +126,23 @@ def each(inputs: Structure, function: Callable[[Tensor], Tensor]) -> Structure:
 
 
 def rows_of(inputs: Structure) -> int:
-    """The number of samples in a model's inputs: the length of their first tensor; TypeError where there is none."""
+    """The number of samples in a model's inputs: the length of their first tensor. Raises TypeError without one."""
     first = next((leaf for _, leaf in walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)
     if first is None:
         raise TypeError(f"the inputs hold no tensor with a row a sample; they are {describe(inputs)}")
     return len(first)
 
 
-# --- what parts are like ---------------------------------------------------------------------------------------------
+# --- kinds of parts --------------------------------------------------------------------------------------------------
 
 
 def is_plain(leaf: object) -> bool:
-    """Whether a leaf is a tensor with a shape; nested tensors have none."""
+    """Whether a leaf is a tensor that is not nested (nested tensors have no plain shape)."""
     return isinstance(leaf, Tensor) and not leaf.is_nested
 
 
 def is_numeric(leaf: Tensor) -> bool:
-    """Whether a tensor has a type that pictures have: uint8 or floating point."""
+    """Whether a tensor has a dtype that stages take for images: uint8 or floating point."""
     return leaf.dtype == torch.uint8 or leaf.is_floating_point()
 
 
@@ -156,7 +157,7 @@ def is_strings(part: object) -> bool:
 
 
 def is_samples(part: object) -> bool:
-    """Whether a part is a list with a dict or a dataclass object for each sample (detection)."""
+    """Whether a part is a list or tuple of one dict or dataclass object per sample, as for detection."""
     return (
         isinstance(part, (tuple, list))
         and len(part) > 0
@@ -165,7 +166,7 @@ def is_samples(part: object) -> bool:
 
 
 def in_samples(batch: Structure, path: Path) -> bool:
-    """Whether a leaf belongs to one sample, in a list with a dict for each, and so has no batch dimension."""
+    """Whether a leaf lies in such a list of one dict per sample, and so has no batch dimension."""
     return any(is_samples(get(batch, path[:depth])) for depth in range(len(path)))
 
 
@@ -173,7 +174,7 @@ def in_samples(batch: Structure, path: Path) -> bool:
 
 
 def describe(batch: Structure) -> str:
-    """The leaves of a batch in words, for errors: ``[0]: float32 (8, 3, 32, 32), [1]: int64 (8,)``."""
+    """The first 12 leaves of a batch as text for errors: ``[0]: float32 (8, 3, 32, 32), [1]: int64 (8,)``."""
     shown = []
     for path, leaf in walk(batch):
         what = f"{str(leaf.dtype)[6:]} {tuple(leaf.shape)}" if is_plain(leaf) else type(leaf).__name__
@@ -182,7 +183,7 @@ def describe(batch: Structure) -> str:
 
 
 def spec_for(batch: Structure, path: Path) -> str:
-    """What to write to name a part: ``1``, ``'key'``, or ``lambda batch: batch['ann']['label']``."""
+    """The code that names a part in a keyword: ``1``, ``'key'``, or ``lambda batch: batch['ann']['label']``."""
     if len(path) == 1:
         return repr(path[0])
     steps, part = "batch", batch
@@ -193,7 +194,7 @@ def spec_for(batch: Structure, path: Path) -> str:
 
 
 def named(batch: Structure, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Path | None:
-    """The first part that ``fits`` and whose key or field is one of ``names``, outermost first."""
+    """Path of the first part that ``fits`` and whose key or field is one of ``names``, outermost first; or None."""
     level: list[tuple[Path, Structure]] = [((), batch)]
     while level:
         below: list[tuple[Path, Structure]] = []
@@ -211,7 +212,10 @@ def named(batch: Structure, names: tuple[str, ...], fits: Callable[[Any], bool])
 
 
 def find_part(batch: Structure, spec: Spec, argument: str) -> Path:
-    """The path that a key, position or callable names; ValueError of the keyword ``argument`` where it names none."""
+    """The path of the part that a key, position or callable names.
+
+    Raises ValueError, in the name of the keyword ``argument``, when the batch has no such part.
+    """
     if callable(spec):
         wanted = spec(batch)
         paths = [path for path, leaf in walk(batch) if leaf is wanted]
@@ -235,11 +239,11 @@ def find_part(batch: Structure, spec: Spec, argument: str) -> Path:
 
 
 def find_parts(batch: Structure, specs: Specs, argument: str) -> tuple[Path, ...]:
-    """The paths that a spec or a list of specs names, for errors of the keyword ``argument``; none for None."""
+    """The paths of the parts that one spec or a list of specs names; () for None. Errors as in `find_part`."""
     listed: Any = specs if isinstance(specs, (list, tuple)) else [] if specs is None else [specs]
     return tuple(find_part(batch, spec, argument) for spec in listed)
 
 
 def starts_with(path: Path, parts: Sequence[Path]) -> bool:
-    """Whether ``path`` is one of the parts, or lies in one."""
+    """Whether ``path`` is one of the paths ``parts``, or lies inside one of them."""
     return any(path[: len(part)] == part for part in parts)

@@ -1,4 +1,4 @@
-"""One call of a criterion: which of its arguments are the output and the target, and the call with others in place."""
+"""A call of a criterion: which of its arguments are the output and the target, and the same call with others."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ T = TypeVar("T")
 Argument = Any  # an argument of a criterion: an output, a target, or whatever else it takes
 Place = int | str  # of an argument: its position, or its keyword
 
-# what criteria call the model's output; never "inputs", which is what distillation losses call the images
+# parameter names of the model's output; never "inputs", which is what distillation losses call the images
 _OUTPUTS = frozenset(
     ("input", "x", "output", "outputs", "logits", "pred", "preds", "prediction", "predictions", "y_pred", "y_hat")
 )
 
 
 class Places(NamedTuple):
-    """Where the target lies among the arguments, and the output; None where that cannot be told."""
+    """The places of the target and of the output among the arguments; output is None where it is unknown."""
 
     target: Place
     output: Place | None
 
 
 def by_place(args: tuple[Argument, ...], kwargs: Mapping[str, Argument]) -> dict[Place, Argument]:
-    """All arguments of a call."""
+    """All arguments of a call, by position or keyword."""
     given: dict[Place, Argument] = dict(enumerate(args))
     given.update(kwargs)
     return given
@@ -60,7 +60,7 @@ def places_of(
 
 
 def _positional_names(criterion: Callable[..., object]) -> dict[int, str]:
-    """The names of the criterion's parameters by position; none where Python does not know them."""
+    """The names of the criterion's parameters by position; {} for a criterion without a signature."""
     called = getattr(criterion, "forward", criterion)
     try:
         parameters = inspect.signature(called).parameters.values()
@@ -89,7 +89,7 @@ class Call(NamedTuple):
         return args, kwargs
 
     def of(self, criterion: Callable[..., T], output: Argument, target: Argument) -> T:
-        """What the criterion returns for this output and target."""
+        """The criterion called with this output and target, and the other arguments of the call."""
         args, kwargs = self.filled(output, target)
         return criterion(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""What users hand over as stages, checked and turned into what the pipeline runs; errors say what to type."""
+"""Validates what users pass as stages, and turns it into the steps that the pipeline runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Stage = Any  # an augmentation, or a callable of the user's on a batch of images
 
 
 def flattened(steps: Iterable[Stage]) -> list[Stage]:
-    """Augmentations one by one, in the user's order, those inside `Compose` too."""
+    """All stages in order, with every `Compose` replaced by its parts."""
     return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
 
 
 class Seed:
-    """The seed of all draws: the one given, else `torch.initial_seed`, read once when first asked for."""
+    """The seed of all draws: ``given``, else `torch.initial_seed()` at the first call. TypeError unless an integer."""
 
     def __init__(self, given: int | None) -> None:
         if given is not None:
@@ -36,7 +36,7 @@ class Seed:
         self.value = given
 
     def __call__(self) -> int:
-        """The seed; a warning when several ranks would each read their own."""
+        """The seed; warns under `torch.distributed` when no seed is given, since every rank then has its own."""
         if self.value is None:
             self.value = torch.initial_seed()
             if here()[1] > 1:
@@ -49,7 +49,7 @@ class Seed:
 
 
 def listed(augment: Stage | Sequence[Stage] | None) -> list[Stage]:
-    """``augment=`` as a list of what the user wrote."""
+    """``augment=`` as a list of its stages; [] for None."""
     if augment is None:
         return []
     return list(augment) if isinstance(augment, (tuple, list, Stages)) else [augment]
@@ -95,7 +95,7 @@ def as_steps(augment: Stage | Sequence[Stage] | None) -> list[Augmentation | For
 
 
 def _grouped(group: list[Augmentation]) -> list[Augmentation]:
-    """One plan for neighbours; a backend that one of them asks for is used for all."""
+    """Neighbouring augmentations as one `Compose`, with the backend that any of them names; ValueError for two."""
     if len(group) < 2:
         return group
     asked = sorted({step.backend for step in group if step.backend is not None})
@@ -117,7 +117,7 @@ def refuse_another_policy(reweight: object, steps: Iterable[Stage]) -> None:
 
 
 def _all_parts(steps: Iterable[Stage]) -> Iterator[Stage]:
-    """Augmentations, and those inside others (`Compose`, combinators)."""
+    """Every stage, and the augmentations in its attributes (as of `Compose`), at any depth."""
     for step in steps:
         yield step
         held = vars(step).values() if isinstance(step, Augmentation) else ()
@@ -126,7 +126,7 @@ def _all_parts(steps: Iterable[Stage]) -> Iterator[Stage]:
 
 
 def checked_device(device: torch.device | str) -> torch.device:
-    """``device`` if this machine has it, else a ValueError that names what there is."""
+    """``device`` as a `torch.device`; ValueError, naming what exists, where this machine does not have it."""
     try:
         made = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -142,7 +142,10 @@ def checked_device(device: torch.device | str) -> torch.device:
 
 
 def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: object) -> Exception:
-    """``error`` again, with the stage, the sample indices and the input's shape and dtype put before its message."""
+    """A new error whose message begins with the stage, the sample indices and the shape and dtype of the inputs.
+
+    It is a TypeError or ValueError where ``error`` is one, else a RuntimeError.
+    """
     rows = "unknown indices" if index is None else f"samples {index[:16].tolist()}{' ...' if len(index) > 16 else ''}"
     what = f"{str(inputs.dtype)[6:]} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
     message = f"{stage} failed on {rows}, inputs {what}: {error}"
@@ -151,10 +154,10 @@ def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: object)
 
 
 def name_of(stage: object) -> str:
-    """What errors and tables call a stage."""
+    """The name of a stage in errors and tables."""
     return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
 
 
 def rows_not_finite(view: Tensor) -> list[int]:
-    """Rows of (B, ...) that hold NaN or Inf."""
+    """The rows of a tensor (B, ...) that contain NaN or Inf."""
     return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()
