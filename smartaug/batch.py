@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, SupportsIndex
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
+from ._base.leaves import Structure
 from ._base.tensor_calls import argument, integers, parts_of_split, rows_picked, source_of
 
 
@@ -33,8 +34,8 @@ class Batch(NamedTuple):
     mean 1, or None; soft: (B, K) label distributions, or None; index: (B,) int64 positions in the dataset, or None.
     """
 
-    inputs: Any
-    target: Any = None
+    inputs: Structure
+    target: Structure = None
     weight: Tensor | None = None
     soft: Tensor | None = None
     index: Tensor | None = None  # type: ignore[assignment]  # tuple.index gives way to the field
@@ -156,7 +157,7 @@ class Target(Tensor):
         memo[id(self)] = made
         return made
 
-    def __reduce_ex__(self, protocol: Any) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         return _rebuild, self._parts()
 
     def _parts(self) -> tuple[Any, ...]:
@@ -189,7 +190,8 @@ def _plain(value: Tensor) -> Tensor:
 # A carrier gets the plain result and the call's arguments, and returns what the user gets. Its first argument may be no
 # Target: torch also asks when a Target is the index, the pattern or the output of an operation on a plain tensor.
 
-Carrier = Callable[[Any, tuple, dict[str, Any]], Any]
+Result = Any  # what a call of torch returns: a tensor, a tuple of them, or anything else
+Carrier = Callable[[Result, tuple, dict[str, Any]], Result]
 
 
 def _extras(source: Target) -> tuple[Tensor | None, ...]:
@@ -207,7 +209,7 @@ def _like(source: Target, result: Tensor, change: Callable[[Tensor], Tensor]) ->
     return _made(result, [None if part is None else change(part) for part in _extras(source)], source._key)
 
 
-def _carry_rows(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_rows(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     """Moves, casts and reshapes: rows stay in order, so they are the same rows when there are as many of them."""
     source = source_of(args, kwargs)
     if result is source or not isinstance(source, Target) or not isinstance(result, Tensor):
@@ -219,33 +221,33 @@ def _carry_rows(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     return _like(source, result, lambda part: part.to(result.device, non_blocking=waits_not))
 
 
-def _carry_expanded(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_expanded(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     # (3,).expand(3, 3) has as many rows, but each is the whole target
     return _carry_rows(result, args, kwargs) if result.ndim == args[0].ndim else result
 
 
-def _carry_clone(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_clone(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     return _like(source_of(args, kwargs), result, torch.clone)
 
 
-def _carry_pinned(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_pinned(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     return _like(source_of(args, kwargs), result, Tensor.pin_memory)
 
 
-def _carry_transposed(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_transposed(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     dims = integers(args, kwargs, "dim0", "dim1", "axis0", "axis1", "source", "destination")
     return result if 0 in [dim % result.ndim for dim in dims] else _carry_rows(result, args, kwargs)
 
 
-def _carry_permuted(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_permuted(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     return _carry_rows(result, args, kwargs) if integers(args, kwargs, "dims")[0] % result.ndim == 0 else result
 
 
-def _carry_matrices(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_matrices(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     return _carry_rows(result, args, kwargs) if result.ndim > 2 else result
 
 
-def _carry_index(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_index(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     source, where = args
     rows = rows_picked(where, source.ndim) if isinstance(source, Target) and result.ndim > 0 else None
     if rows is None:
@@ -265,7 +267,7 @@ def _carry_along(
     change=None the result has no rows then; nor has it when there are no dimensions (the operation flattens).
     """
 
-    def carry(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def carry(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
         source = source_of(args, kwargs)
         along = [dim % source.ndim for dim in dims(source, args, kwargs)] if isinstance(source, Target) else []
         if not along or (0 in along and change is None):
@@ -301,7 +303,7 @@ def _repeat(part: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
     return part.repeat_interleave(repeats, dim=0, output_size=kwargs.get("output_size"))
 
 
-def _carry_cat(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+def _carry_cat(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
     """Joined along dimension 0; a piece without weights counts with ones, one without an index leaves none.
 
     Class indices join soft labels as one-hot rows; where a piece has no distribution the result is plain.

@@ -100,7 +100,7 @@ def _tensor(words: Words) -> Tensor:
     return torch.from_numpy(words.view(np.int64)) if isinstance(words, np.ndarray) else words
 
 
-def _number(word: int, words: Words) -> Any:
+def _number(word: int, words: Words) -> np.uint64 | int:
     """One word to compute with beside ``words``."""
     return np.uint64(word & _MASK) if isinstance(words, np.ndarray) else _signed(word)
 

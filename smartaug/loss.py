@@ -139,7 +139,7 @@ class Loss(nn.Module):
         family = family_of(self.criterion)
         return None if family is None else "classify" if family is Family.CLASSIFY else "compare"
 
-    def _classifies(self, output: Any) -> bool:
+    def _classifies(self, output: object) -> bool:
         """Whether the outputs are logits of one class a sample: not so for regression and several labels at once."""
         if self._family() != "compare":
             return True
@@ -255,7 +255,7 @@ class Loss(nn.Module):
                 "SoftTargetCrossEntropy()"
             ) from error
 
-    def _checked(self, whole: Any, output: Tensor, target: Tensor, call: Call) -> tuple[_Way, bool]:
+    def _checked(self, whole: object, output: Tensor, target: Tensor, call: Call) -> tuple[_Way, bool]:
         """The cheapest way that gives the criterion's value for the batch, and whether this batch could tell."""
         if isinstance(whole, (Mapping, tuple, list)):
             raise TypeError(self._several(whole))
@@ -279,7 +279,7 @@ class Loss(nn.Module):
                         return _Way(method, by_row, join), size > 1 and bool(torch.isfinite(whole))
         raise TypeError(self._not_a_mean())
 
-    def _several(self, losses: Mapping[str, Any] | tuple[Any, ...] | list[Any]) -> str:
+    def _several(self, losses: Mapping[str, object] | tuple[object, ...] | list[object]) -> str:
         keys = losses if isinstance(losses, Mapping) else range(len(losses))
         shown, first = ", ".join(map(repr, keys)), repr(next(iter(keys), 0))
         return (
@@ -337,16 +337,16 @@ def _all_ones(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and bool((weight == 1).all())
 
 
-def _function(criterion: Any) -> Any:
+def _function(criterion: Callable[..., Any]) -> Callable[..., Any]:
     return criterion.func if isinstance(criterion, functools.partial) else criterion
 
 
-def _title(criterion: Any) -> str:
+def _title(criterion: Callable[..., Any]) -> str:
     criterion = _function(criterion)
     return getattr(criterion, "__name__", type(criterion).__name__)
 
 
-def _as_output(soft: Tensor, output: Tensor, criterion: Any) -> Tensor:
+def _as_output(soft: Tensor, output: Tensor, criterion: Callable[..., Any]) -> Tensor:
     """Soft labels in the output's shape: element by element, or the second column for a single-logit head."""
     if output.ndim == 2 and soft.shape[1] < output.shape[1]:
         soft = as_wide(soft, output)

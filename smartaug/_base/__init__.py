@@ -1,11 +1,18 @@
-"""What several rooms stand on and none owns.
+"""Modules that several folders of smartaug use: reading batches and datasets, labels, ranks, torch's loader.
 
 | file | holds |
 |---|---|
-| `leaves` | where inputs and labels are in the user's batch |
-| `labels` | which kind of labels a tensor holds; the labels that a dataset keeps |
-| `ranks` | this process among those of `torch.distributed` |
-| `torch_fetch` | the one private door into torch's loader: which samples a collate call is for, and in which pass |
-| `protocols` | what each keyword takes, told apart by how it is called |
-| `compiled` | code that numba compiles: kept on disk, mended where it is damaged, given up where it cannot run |
+| `leaves` | reads and replaces parts of the user's batch, by path |
+| `input_leaves`, `target_leaves` | which parts of a batch are the inputs, and which the labels |
+| `labels` | which kind of labels a tensor holds: classes, distributions, values |
+| `dataset_labels` | the labels and the number of classes that a dataset stores |
+| `selections` | the indices and weights that an epoch selects |
+| `original` | the dataset of the user behind a copy that a loader reads |
+| `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed` |
+| `torch_fetch` | all use of the private parts of torch's loader: the indices of the batch being loaded, and its pass |
+| `global_draws` | whether loading a batch in a worker used the global random generators |
+| `tensor_calls` | arguments of a torch call, as ``__torch_function__`` receives them |
+| `protocols` | what each keyword of a loader accepts, and the errors for anything else |
+| `compiled` | the disk cache of code that numba compiles, and the fallback where numba cannot run |
+| `text_tables` | tables as text |
 """

@@ -1,11 +1,11 @@
-"""Code that numba compiles: kept on disk, mended where it is damaged, given up where it cannot run.
+"""The disk cache of code that numba compiles, and the fallback to torch where numba cannot run.
 
-What: `kept` is numba's ``njit(cache=True)`` with files of our own: one for each function, signature and source, written
-whole or not at all, with a digest that is looked at before the code is loaded. numba's index lets two processes that
-compile at once put one function's code under the other's name, and loads a half-written file as far as it goes. When:
-every compiled function that is called from outside. Cost: a digest of some hundred kilobytes for each process.
+What: `kept` is numba's ``njit(cache=True)`` with its own cache files: one for each function, signature and source,
+written atomically, with a digest that is verified before the code is loaded. numba's own cache can mix up the code
+of two functions when two processes compile at once, and it loads truncated files. When: every compiled function that is
+called from outside its module. Cost: hashing a few hundred kilobytes in each process.
 
-The one door into numba's caching, which has no public one: `Dispatcher._cache` and its `load_overload`.
+numba has no public interface for this: only this module uses `Dispatcher._cache` and its `load_overload`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _QUIET = 2.0  # seconds that loading may take before anything is shown
 
 
 class CannotCompile(RuntimeError):
-    """numba is installed, and its code cannot be made to run here; the message says why."""
+    """numba is installed, but its code cannot be compiled or run here; the message says why."""
 
 
 def refused() -> str | None:
-    """Why compiled code is not used in this process, or None; numba is not imported for it."""
+    """Why compiled code is not used in this process, or None. Does not import numba."""
     if not installed():
         return 'numba is not installed: pip install "smartaug[fast]"'
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
@@ -50,7 +50,7 @@ _given_up: list[str] = []  # at most one reason
 
 
 def give_up(error: CannotCompile) -> None:
-    """Use torch in numba's place from now on; one warning says why."""
+    """Use torch in place of numba for the rest of the process, and warn once."""
     if not _given_up:
         _given_up.append(str(error))
     say_once(f"{error}; torch runs in numba's place, which is slower")
@@ -70,9 +70,9 @@ def say_once(message: str) -> None:
 
 @contextmanager
 def compiling(what: str, seconds: int) -> Iterator[None]:
-    """Compile inside. What it raises becomes a `CannotCompile`; a terminal shows that it runs and for how long.
+    """Context for compiling: errors inside become `CannotCompile`; on a terminal a line shows the elapsed time.
 
-    what: is compiled; seconds: that it takes the first time on a machine.
+    what: name of what is compiled. seconds: expected duration of the first compilation on a machine.
     """
     _log.info(f"smartaug: loading compiled {what}; the first time on a machine this compiles (≈ {seconds} s)")
     done = threading.Event()

@@ -1,25 +1,26 @@
-"""The labels that a dataset keeps beside its samples, and how many classes it has.
+"""The labels that a dataset stores, and its number of classes, read without loading a sample.
 
-They are read without loading a sample: from `targets`, `labels` or `tensors`, through subsets and joined datasets.
-What is not known to be the label that reaches the loss is None.
+Labels come from the attributes `targets`, `labels` or `tensors`, also of the datasets inside `Subset` and
+`ConcatDataset`. The answer is None wherever they may differ from the labels that reach the loss.
 """
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sized
-from typing import Any
+from collections.abc import Sequence, Sized
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .leaves import Targets
 
-def label_column(dataset: Any, target: Any = None) -> Tensor | None:
-    """Integer labels (n,) that the dataset itself keeps: ``targets``, ``labels``, or one of its ``tensors``.
 
-    target: as for `DataLoader`; a position names one of the tensors, None is the second of two. None as well where it
-    is not known that they reach the loss: several tensors, a ``target_transform``, a callable.
+def label_column(dataset: object, target: Targets = None) -> Tensor | None:
+    """Integer labels (n,) of the dataset itself, from ``targets``, ``labels``, or one of its ``tensors``; else None.
+
+    target: as for `DataLoader`; a position picks one of ``tensors``, None the second of two. Returns None, too, where
+    the labels may differ from those that reach the loss: a ``target_transform``, other tensors, a callable.
     """
     if getattr(dataset, "target_transform", None) is not None:
         return None
@@ -37,14 +38,14 @@ def label_column(dataset: Any, target: Any = None) -> Tensor | None:
     return labels if usable else None
 
 
-def _tensor_named(tensors: tuple[Any, ...] | list[Any], target: Any) -> Any:
+def _tensor_named(tensors: Sequence[object], target: Targets) -> object:
     if isinstance(target, int) and -len(tensors) <= target < len(tensors):
         return tensors[target]
     return tensors[1] if target is None and len(tensors) == 2 else None
 
 
-def labels_of(dataset: Any, target: Any = None) -> Tensor | None:
-    """Integer labels (n,) int64 of all samples in their order, through subsets, joined sets and wrappers; else None.
+def labels_of(dataset: object, target: Targets = None) -> Tensor | None:
+    """Labels (n,) int64 on the CPU of all samples in order, also of `Subset`, `ConcatDataset`, wrappers; or None.
 
     target: as for `label_column`.
     """
@@ -70,10 +71,10 @@ def labels_of(dataset: Any, target: Any = None) -> Tensor | None:
     return labels if len(labels) == size else None
 
 
-def classes_of(dataset: Any, target: Any = None) -> int | None:
-    """How many classes a dataset says it has (``classes``, ``num_classes``, label tensors), looking through subsets.
+def classes_of(dataset: object, target: Targets = None) -> int | None:
+    """Number of classes of a dataset, from ``classes``, ``num_classes`` or its labels, also through subsets; or None.
 
-    target: which of its tensors are the labels, as for `DataLoader`.
+    target: as for `label_column`.
     """
     for _ in range(8):
         classes, number = getattr(dataset, "classes", None), getattr(dataset, "num_classes", None)

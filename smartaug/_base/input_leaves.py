@@ -1,9 +1,8 @@
-"""Which leaves of a batch are the inputs: the pictures, rows or sequences that a model is called with."""
+"""Finds the inputs in a batch: the images, rows of features or sequences that a model is called with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +10,8 @@ from torch import Tensor
 from . import leaves
 
 
-def find_inputs(batch: Any, spec: leaves.Spec = None, *, images: bool = True) -> leaves.Path:
-    """Path of the inputs: a tensor, or a list, tuple or dict of pictures.
+def find_inputs(batch: leaves.Structure, spec: leaves.Spec = None, *, images: bool = True) -> leaves.Path:
+    """Path of the inputs: a tensor, or a list, tuple or dict of images.
 
     spec: key, position or callable; None: a part named like an image, else the first float or uint8 leaf (B, C, H, W),
     else the only float leaf (B, F), or with images=False the first float leaf. Raises ValueError naming the leaves when
@@ -43,8 +42,10 @@ def find_inputs(batch: Any, spec: leaves.Spec = None, *, images: bool = True) ->
     return found
 
 
-def _refuse_other_pictures(batch: Any, found: leaves.Path, tensors: Sequence[tuple[leaves.Path, Tensor]]) -> None:
-    """Raise a ValueError where the pictures may come before ``found``: a video, or of a type that no stage takes."""
+def _refuse_other_pictures(
+    batch: leaves.Structure, found: leaves.Path, tensors: Sequence[tuple[leaves.Path, Tensor]]
+) -> None:
+    """Raise a ValueError where a leaf before ``found`` may be the images: a video, or a dtype that no stage takes."""
     for path, leaf in tensors:
         if path == found:
             return
@@ -58,8 +59,13 @@ def _refuse_other_pictures(batch: Any, found: leaves.Path, tensors: Sequence[tup
             )
 
 
-def find_all_inputs(batch: Any, specs: leaves.Specs = None, *, images: bool = True) -> tuple[leaves.Path, ...]:
-    """The paths that a list of specs names, one each and in its order; else the one that `find_inputs` gives."""
+def find_all_inputs(
+    batch: leaves.Structure, specs: leaves.Specs = None, *, images: bool = True
+) -> tuple[leaves.Path, ...]:
+    """The paths of the inputs: one for each spec of a list, in its order; else the one path that `find_inputs` gives.
+
+    Raises ValueError for an empty list, and as `find_inputs`.
+    """
     if not isinstance(specs, (list, tuple)):
         return (find_inputs(batch, specs, images=images),)  # type: ignore[arg-type]
     if not specs:
@@ -67,8 +73,8 @@ def find_all_inputs(batch: Any, specs: leaves.Specs = None, *, images: bool = Tr
     return tuple(leaves.find_part(batch, spec, "inputs") for spec in specs)
 
 
-def find_rows(batch: Any, rows: int | None) -> leaves.Path:
-    """Path of the inputs where no stage looks at images: named like one, else a float leaf, else any.
+def find_rows(batch: leaves.Structure, rows: int | None) -> leaves.Path:
+    """Path of the inputs where no stage augments: a leaf named like an image, else a float or uint8 leaf, else any.
 
     Leaves of ``rows`` rows come first; None takes any length. Raises ValueError when there is no tensor at all.
     """
@@ -84,10 +90,10 @@ def find_rows(batch: Any, rows: int | None) -> leaves.Path:
     return next((path for path, leaf in fitting if leaves.is_numeric(leaf)), fitting[0][0])
 
 
-def model_inputs(batch: Any, specs: leaves.Specs, paths: Sequence[leaves.Path]) -> Any:
-    """What a model is called with: the one part; for a list of keys a dict, its keyword arguments; else a tuple.
+def model_inputs(batch: leaves.Structure, specs: leaves.Specs, paths: Sequence[leaves.Path]) -> leaves.Structure:
+    """What a model is called with: the one part; for a list of keys a dict (keyword arguments); else a tuple.
 
-    specs: as given to `find_all_inputs`, whose answer ``paths`` is.
+    specs: as given to `find_all_inputs`; paths: what it returned.
     """
     parts = tuple(leaves.get(batch, path) for path in paths)
     if not isinstance(specs, (list, tuple)):
@@ -97,16 +103,18 @@ def model_inputs(batch: Any, specs: leaves.Specs, paths: Sequence[leaves.Path]) 
     return parts
 
 
-def transformed(inputs: Any, transform: Callable[[Any], Any] | None) -> Any:
-    """A model's inputs after a transform of the user's; of several inputs the pictures alone, where there are any."""
+def transformed(
+    inputs: leaves.Structure, transform: Callable[[leaves.Structure], leaves.Structure] | None
+) -> leaves.Structure:
+    """A model's inputs after the user's transform. Of several inputs, only images (B, C, H, W) if there are any."""
     if transform is None or not isinstance(inputs, (dict, tuple)):
         return inputs if transform is None else transform(inputs)
     pictures = any(isinstance(leaf, Tensor) and leaf.ndim == 4 for _, leaf in leaves.walk(inputs))
     return leaves.each(inputs, lambda leaf: transform(leaf) if leaf.ndim == 4 or not pictures else leaf)
 
 
-def _only_rows(batch: Any) -> leaves.Path | None:
-    """The only float leaf (B, F) of a batch in which another tensor has B rows as well; None: no or several."""
+def _only_rows(batch: leaves.Structure) -> leaves.Path | None:
+    """Path of the only float leaf (B, F), if another tensor has B rows as well; None if there is none or several."""
     tensors = [(path, leaf) for path, leaf in leaves.walk(batch) if leaves.is_plain(leaf) and leaf.ndim >= 1]
     rows = [(path, leaf) for path, leaf in tensors if leaf.ndim == 2 and leaf.is_floating_point()]
     if len(rows) != 1 or leaves.in_samples(batch, rows[0][0]):
@@ -126,7 +134,7 @@ _SCALING = {
 
 
 def scaling_of(dtype: torch.dtype) -> str:
-    """What to write in a dataset whose pictures have an integer type that stages do not take."""
+    """Advice, for errors, on converting images of a dtype that stages do not take."""
     if dtype in _SCALING:
         return f"write {_SCALING[dtype]} in the dataset"
     return (
@@ -136,8 +144,8 @@ def scaling_of(dtype: torch.dtype) -> str:
     )
 
 
-def _remedy(batch: Any) -> str:
-    """What to write where no images were found."""
+def _remedy(batch: leaves.Structure) -> str:
+    """Advice, for the error that no images were found."""
     if leaves.parts_of(batch) is None and not isinstance(batch, Tensor):
         return (
             f"It is an object {type(batch).__name__}, whose parts are not known: let collate_fn return a dict, a tuple "

@@ -1,7 +1,7 @@
-"""What labels are: their kinds.
+"""The kinds of labels: class numbers, probabilities, distributions, values of a regression, maps.
 
-`kind_of` decides what a batch of labels means; mixing, `Loss`, reweighters and coresets go by it. B is the number of
-samples, K of classes, D of values; "criterion" is the one that a reweighter was given.
+`kind_of` decides which kind a batch of labels is; mixing, `Loss`, reweighters and coresets use its answer. B is the
+number of samples, K of classes, D of values, L of positions.
 
 | labels | kind | MixUp, CutMix | reweighters | coresets that record |
 |---|---|---|---|---|
@@ -13,10 +13,10 @@ samples, K of classes, D of values; "criterion" is the one that a reweighter was
 | floats (B,), (B, 1), whole numbers beyond 0 and 1 | WHOLE, classes or values | refused | refused | refused |
 | integers (B, L), anything (B, ., ...) | MAP, a label for every position | refused | refused | refused |
 
-What the numbers do not tell, others may: a criterion (cross entropy: WHOLE are CLASSES; binary cross entropy: BINARY,
-or SEVERAL for K ≥ 2 columns; MSE and its kin: VALUES), or a number of classes (WHOLE are CLASSES; 0 classes:
-VALUES, integers too). In `Loss` the criterion says what its own target is; a `Target` whose soft labels have other
-columns than the criterion compares is refused there.
+Where the values leave the kind open, the criterion decides (cross entropy: WHOLE are CLASSES; binary cross entropy:
+BINARY, or SEVERAL for K ≥ 2 columns; MSE and the like: VALUES), or a given number of classes (WHOLE are CLASSES; with 0
+classes everything, integers too, is VALUES). `Loss` goes by its criterion, and raises for a `Target` whose soft labels
+have other columns than that criterion compares.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +50,7 @@ class Family(Enum):
     VALUES = "values, element by element"
 
 
-_FAMILIES: dict[Family, tuple[Any, ...]] = {
+_FAMILIES: dict[Family, tuple[object, ...]] = {
     Family.CLASSIFY: (nn.CrossEntropyLoss, nn.NLLLoss, F.cross_entropy, F.nll_loss),
     Family.BINARY: (
         nn.BCELoss,
@@ -76,11 +75,11 @@ _FAMILIES: dict[Family, tuple[Any, ...]] = {
 }
 
 
-def family_of(criterion: Any) -> Family | None:
-    """Which of torch's families a criterion belongs to, through `functools.partial`; None for one of unknown make."""
+def family_of(criterion: object) -> Family | None:
+    """The family of a criterion of torch, also inside `functools.partial`; None for any other criterion."""
     if isinstance(criterion, nn.Module):  # a subclass that keeps the forward is still torch's
         forward = type(criterion).forward
-        parts: list[Any] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
+        parts: list[object] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
     else:
         parts = [criterion.func if isinstance(criterion, functools.partial) else criterion]
     for family, members in _FAMILIES.items():
@@ -89,11 +88,11 @@ def family_of(criterion: Any) -> Family | None:
     return None
 
 
-def kind_of(target: Tensor, *, criterion: Callable[..., Any] | None = None, classes: int | None = None) -> Kind:
+def kind_of(target: Tensor, *, criterion: Callable[..., object] | None = None, classes: int | None = None) -> Kind:
     """The kind of labels ``target`` (B, ...), by the table above.
 
-    criterion: what they are compared by; None or one of unknown make says nothing. classes: how many there are, 0 for a
-    regression, None when unknown. Floats are looked at, which waits for an accelerator.
+    criterion: the loss that the labels go to; None, or one that is not torch's, decides nothing. classes: number of
+    classes, 0 for a regression, None when unknown. The values of floats are read, which synchronises an accelerator.
     """
     family = None if criterion is None else family_of(criterion)
     column = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
@@ -131,6 +130,6 @@ def _are_probabilities(target: Tensor) -> bool:
 
 
 def is_distribution(rows: Tensor) -> bool:
-    """Whether all rows (B, K) are distributions: not negative, with sum 1 to a thousandth."""
+    """Whether all rows (B, K) are distributions: no negative entry, and a sum within 1e-3 of 1."""
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
     return bool((wide >= 0).all()) and bool(((wide.sum(1) - 1).abs() < 1e-3).all())

@@ -1,7 +1,8 @@
-"""The leaves of a batch: reading, replacing and moving them in whatever structure a user's batches have.
+"""Reading, replacing and moving the leaves of a batch, whatever its structure.
 
-A batch is a tensor, or a mapping, tuple, namedtuple, list or dataclass that holds others; all else is a leaf.
-A path is the tuple of keys, positions and field names that leads to a part. No function changes the user's objects.
+Mappings, tuples, namedtuples, lists and dataclass objects are containers; tensors and everything else are leaves. A
+path is the tuple of keys, positions and field names that leads to a part of the batch; () is the batch itself. No
+function changes the user's objects: changed containers are copies.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Path = tuple[Any, ...]
+Structure = Any  # the user's own batch or sample, or a part of it
+Path = tuple[Any, ...]  # keys (the user's own), positions and field names
 Spec = str | int | Callable[[Any], Any] | None
-Specs = Spec | Sequence[Spec]  # one of these, or a list of them
-Targets = Spec | list[Any]  # target=: one, or several
+Specs = Spec | Sequence[Spec]  # inputs=, still=: one part, or several
+Targets = Spec | list[Any]  # target=: one part, or several
 
 INPUT_NAMES = ("image", "images", "img", "pixel_values", "x", "input", "inputs")
 TARGET_NAMES = ("label", "labels", "target", "targets", "mask", "y")
 
 
-def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """All leaves of ``batch`` with their paths, in order; lists of strings count as one leaf."""
+def walk(batch: Structure, path: Path = ()) -> Iterator[tuple[Path, Structure]]:
+    """``(path, leaf)`` for every leaf of ``batch``, in order; a list of strings is one leaf."""
     entries = None if isinstance(batch, Tensor) or is_strings(batch) else parts_of(batch)
     if entries is None:
         yield path, batch
@@ -33,8 +35,8 @@ def walk(batch: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from walk(part, (*path, step))
 
 
-def parts_of(part: Any) -> list[tuple[Any, Any]] | None:
-    """``(step, inner part)`` of a container: its keys, positions or fields; None for what is none."""
+def parts_of(part: Structure) -> list[tuple[Any, Structure]] | None:
+    """``(step, part)`` for every part of a container, by key, position or field name; None for a leaf."""
     if isinstance(part, Mapping):
         return [(name, part[name]) for name in part]
     if isinstance(part, (tuple, list)):
@@ -44,32 +46,32 @@ def parts_of(part: Any) -> list[tuple[Any, Any]] | None:
     return None
 
 
-def is_record(part: Any) -> bool:
-    """Whether a part is an object of a dataclass, whose fields are its parts."""
+def is_record(part: object) -> bool:
+    """Whether a part is a dataclass object (not a mapping or tensor), whose fields are its parts."""
     return dataclasses.is_dataclass(part) and not isinstance(part, (type, Mapping, Tensor))
 
 
-def step_into(part: Any, step: Any) -> Any:
-    """The inner part of a container at one step of a path."""
+def step_into(part: Structure, step: Any) -> Structure:
+    """The part of a container at one step of a path."""
     return getattr(part, step) if is_record(part) else part[step]
 
 
-def name_of_step(part: Any, step: Any) -> str | None:
-    """The key or field that a step into ``part`` goes by; None for a position."""
+def name_of_step(part: Structure, step: Any) -> str | None:
+    """The key or field name of a step into ``part``; None for a position, or a key that is no string."""
     fields = getattr(part, "_fields", None)
     name = fields[step] if fields and isinstance(step, int) else step
     return name if isinstance(name, str) else None
 
 
-def get(batch: Any, path: Path) -> Any:
+def get(batch: Structure, path: Path) -> Structure:
     """The part of ``batch`` at ``path``."""
     for step in path:
         batch = step_into(batch, step)
     return batch
 
 
-def put(batch: Any, path: Path, value: Any) -> Any:
-    """A copy of ``batch`` with ``value`` at ``path``; containers on the way are copied, the user's stay as they are."""
+def put(batch: Structure, path: Path, value: Structure) -> Structure:
+    """A copy of ``batch`` with ``value`` at ``path``; containers along the path are copied, other parts are shared."""
     if not path:
         return value
     step, rest = path[0], path[1:]
@@ -81,8 +83,8 @@ def put(batch: Any, path: Path, value: Any) -> Any:
     return _rebuilt(batch, [inner if position == step else part for position, part in enumerate(batch)])
 
 
-def move(batch: Any, device: torch.device | str, non_blocking: bool = False) -> Any:
-    """``batch`` with every tensor (and whatever else has ``.to``) on ``device``; other leaves as they are."""
+def move(batch: Structure, device: torch.device | str, non_blocking: bool = False) -> Structure:
+    """``batch`` with every tensor, and every other leaf that has ``.to``, on ``device``; other leaves unchanged."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=non_blocking)
     if isinstance(batch, Mapping):  # before .to: that of transformers' BatchEncoding changes the user's object
@@ -96,66 +98,66 @@ def move(batch: Any, device: torch.device | str, non_blocking: bool = False) -> 
     return batch
 
 
-def _refilled(batch: Mapping, values: dict[Any, Any]) -> Any:
+def _refilled(batch: Mapping, values: dict[Any, Structure]) -> Structure:
     copied: Any = copy.copy(batch)
     for name, value in values.items():
         copied[name] = value
     return copied
 
 
-def _rebuilt(batch: Any, parts: list[Any]) -> Any:
+def _rebuilt(batch: Structure, parts: list[Structure]) -> Structure:
     """A tuple, list or namedtuple like ``batch`` of ``parts``."""
     return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
 
 
-def _record(batch: Any, values: dict[str, Any]) -> Any:
-    """A copy of a dataclass object with other fields; past ``frozen`` and without running its ``__init__`` again."""
+def _record(batch: Structure, values: dict[str, Structure]) -> Structure:
+    """A copy of a dataclass object, frozen or not, with new ``values`` of fields; ``__init__`` is not called again."""
     copied = copy.copy(batch)
     for name, value in values.items():
         object.__setattr__(copied, name, value)
     return copied
 
 
-def each(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
+def each(inputs: Structure, function: Callable[[Tensor], Tensor]) -> Structure:
     """``inputs`` with ``function`` applied to every tensor in it."""
     for path, leaf in walk(inputs):
         inputs = put(inputs, path, function(leaf)) if isinstance(leaf, Tensor) else inputs
     return inputs
 
 
-def rows_of(inputs: Any) -> int:
-    """The number of samples in a model's inputs: the length of their first tensor; TypeError where there is none."""
+def rows_of(inputs: Structure) -> int:
+    """The number of samples in a model's inputs: the length of their first tensor. Raises TypeError without one."""
     first = next((leaf for _, leaf in walk(inputs) if isinstance(leaf, Tensor) and leaf.ndim), None)
     if first is None:
         raise TypeError(f"the inputs hold no tensor with a row a sample; they are {describe(inputs)}")
     return len(first)
 
 
-# --- what parts are like ---------------------------------------------------------------------------------------------
+# --- kinds of parts --------------------------------------------------------------------------------------------------
 
 
-def is_plain(leaf: Any) -> bool:
-    """Whether a leaf is a tensor with a shape; nested tensors have none."""
+def is_plain(leaf: object) -> bool:
+    """Whether a leaf is a tensor that is not nested (nested tensors have no plain shape)."""
     return isinstance(leaf, Tensor) and not leaf.is_nested
 
 
 def is_numeric(leaf: Tensor) -> bool:
-    """Whether a tensor has a type that pictures have: uint8 or floating point."""
+    """Whether a tensor has a dtype that stages take for images: uint8 or floating point."""
     return leaf.dtype == torch.uint8 or leaf.is_floating_point()
 
 
-def is_views(value: Any) -> bool:
+def is_views(value: object) -> bool:
     """Whether a part is a tuple or list of tensors, such as several views of each sample."""
     return isinstance(value, (tuple, list)) and len(value) > 0 and all(is_plain(part) for part in value)
 
 
-def is_strings(part: Any) -> bool:
+def is_strings(part: object) -> bool:
     """Whether a part is a tuple or list of strings, which counts as one leaf."""
     return isinstance(part, (tuple, list)) and len(part) > 0 and all(isinstance(one, str) for one in part)
 
 
-def is_samples(part: Any) -> bool:
-    """Whether a part is a list with a dict or a dataclass object for each sample (detection)."""
+def is_samples(part: object) -> bool:
+    """Whether a part is a list or tuple of one dict or dataclass object per sample, as for detection."""
     return (
         isinstance(part, (tuple, list))
         and len(part) > 0
@@ -163,16 +165,16 @@ def is_samples(part: Any) -> bool:
     )
 
 
-def in_samples(batch: Any, path: Path) -> bool:
-    """Whether a leaf belongs to one sample, in a list with a dict for each, and so has no batch dimension."""
+def in_samples(batch: Structure, path: Path) -> bool:
+    """Whether a leaf lies in such a list of one dict per sample, and so has no batch dimension."""
     return any(is_samples(get(batch, path[:depth])) for depth in range(len(path)))
 
 
 # --- naming parts ----------------------------------------------------------------------------------------------------
 
 
-def describe(batch: Any) -> str:
-    """The leaves of a batch in words, for errors: ``[0]: float32 (8, 3, 32, 32), [1]: int64 (8,)``."""
+def describe(batch: Structure) -> str:
+    """The first 12 leaves of a batch as text for errors: ``[0]: float32 (8, 3, 32, 32), [1]: int64 (8,)``."""
     shown = []
     for path, leaf in walk(batch):
         what = f"{str(leaf.dtype)[6:]} {tuple(leaf.shape)}" if is_plain(leaf) else type(leaf).__name__
@@ -180,8 +182,8 @@ def describe(batch: Any) -> str:
     return ", ".join(shown[:12]) or "none"
 
 
-def spec_for(batch: Any, path: Path) -> str:
-    """What to write to name a part: ``1``, ``'key'``, or ``lambda batch: batch['ann']['label']``."""
+def spec_for(batch: Structure, path: Path) -> str:
+    """The code that names a part in a keyword: ``1``, ``'key'``, or ``lambda batch: batch['ann']['label']``."""
     if len(path) == 1:
         return repr(path[0])
     steps, part = "batch", batch
@@ -191,11 +193,11 @@ def spec_for(batch: Any, path: Path) -> str:
     return f"lambda batch: {steps}"
 
 
-def named(batch: Any, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Path | None:
-    """The first part that ``fits`` and whose key or field is one of ``names``, outermost first."""
-    level: list[tuple[Path, Any]] = [((), batch)]
+def named(batch: Structure, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Path | None:
+    """Path of the first part that ``fits`` and whose key or field is one of ``names``, outermost first; or None."""
+    level: list[tuple[Path, Structure]] = [((), batch)]
     while level:
-        below: list[tuple[Path, Any]] = []
+        below: list[tuple[Path, Structure]] = []
         for path, part in level:
             if isinstance(part, Tensor) or (not isinstance(part, Mapping) and is_samples(part)):
                 continue
@@ -209,8 +211,11 @@ def named(batch: Any, names: tuple[str, ...], fits: Callable[[Any], bool]) -> Pa
     return None
 
 
-def find_part(batch: Any, spec: Spec, argument: str) -> Path:
-    """The path that a key, position or callable names; ValueError of the keyword ``argument`` where it names none."""
+def find_part(batch: Structure, spec: Spec, argument: str) -> Path:
+    """The path of the part that a key, position or callable names.
+
+    Raises ValueError, in the name of the keyword ``argument``, when the batch has no such part.
+    """
     if callable(spec):
         wanted = spec(batch)
         paths = [path for path, leaf in walk(batch) if leaf is wanted]
@@ -233,12 +238,12 @@ def find_part(batch: Any, spec: Spec, argument: str) -> Path:
     raise ValueError(f"{argument}={spec!r} is not in the batch; its leaves are {describe(batch)}{remedy}")
 
 
-def find_parts(batch: Any, specs: Specs, argument: str) -> tuple[Path, ...]:
-    """The paths that a spec or a list of specs names, for errors of the keyword ``argument``; none for None."""
+def find_parts(batch: Structure, specs: Specs, argument: str) -> tuple[Path, ...]:
+    """The paths of the parts that one spec or a list of specs names; () for None. Errors as in `find_part`."""
     listed: Any = specs if isinstance(specs, (list, tuple)) else [] if specs is None else [specs]
     return tuple(find_part(batch, spec, argument) for spec in listed)
 
 
 def starts_with(path: Path, parts: Sequence[Path]) -> bool:
-    """Whether ``path`` is one of the parts, or lies in one."""
+    """Whether ``path`` is one of the paths ``parts``, or lies inside one of them."""
     return any(path[: len(part)] == part for part in parts)

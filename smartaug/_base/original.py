@@ -1,4 +1,4 @@
-"""The user's dataset behind the copies that a loader reads: what tells one dataset from another."""
+"""The user's own dataset behind the copy that a loader reads, to tell whether two datasets are the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 SOURCE = "_smartaug_source"  # attribute of a copy: what it was made from, see `smartaug.lift.source`
 
 
-def original(dataset: Any) -> Any:
-    """The dataset that the user made; ``dataset`` itself where it is no copy of a loader's."""
+def original(dataset: object) -> Any:
+    """The dataset that the user made; ``dataset`` itself where it is not a copy that a loader made."""
     while True:
         inner = getattr(getattr(dataset, "__dict__", {}).get(SOURCE), "dataset", None)
         if inner is None:
@@ -16,10 +16,10 @@ def original(dataset: Any) -> Any:
         dataset = inner
 
 
-def refuse_another(mine: Any, dataset: Any, who: str, keeps: str) -> Any:
-    """``original(dataset)`` where that is ``mine``, or ``mine`` is None; else a ValueError.
+def refuse_another(mine: object, dataset: object, who: str, keeps: str) -> Any:
+    """``original(dataset)``. Raises ValueError unless that is ``mine``, or ``mine`` is None.
 
-    who: the object that knows the samples of ``mine`` by their index. keeps: what it keeps of them.
+    who: name of the object that stores something by sample index of ``mine``; keeps: what it stores (for the error).
     """
     own = original(dataset)
     if mine is not None and own is not mine:

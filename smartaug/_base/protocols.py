@@ -1,18 +1,20 @@
-"""What each keyword takes, recognised by how it is called: a stage in the wrong place is refused where it is given.
+"""What each keyword of a loader or method accepts; for anything else, a TypeError that says what to write.
 
-Families know nothing of each other, so an object is recognised by its methods and by the names of its parameters.
+The folders of smartaug do not import each other's classes, so an object is recognised by its methods and by the names
+of the parameters that it is called with.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
 
 
 class Kind(NamedTuple):
-    """One kind of object. what: in words; call: the names of what it is called with; example: what to write."""
+    """One kind of object. what: its description; call: names of its call's arguments; example: code to write."""
 
     what: str
     call: tuple[str, ...]
@@ -40,12 +42,12 @@ KINDS = {
     "visible": Kind("a callable (batch, trace) -> (B,)", ("batch", "trace"), "visible=None, which reads Erase"),
     "transform": Kind("a callable on a batch of inputs", ("inputs",), "transform=smartaug.Normalize(mean, std)"),
 }
-_METHODS = {  # an object with all of these belongs to the keyword, however it is called
+_METHODS = {  # an object with all of these methods belongs to the keyword, whatever its call looks like
     "coreset": ("budget", "selection"),
     "reweight": ("weigh",),
     "augment": ("sample", "plan", "apply"),
 }
-_FIRST: dict[tuple[str, ...], str] = {  # and one whose first parameters have these names
+_FIRST: dict[tuple[str, ...], str] = {  # names of the first parameters -> the keyword
     ("embedding", "budget"): "select",
     ("batch", "trace"): "reweight",
     ("B", "log_p"): "rule",
@@ -56,13 +58,13 @@ _REMEDY = {
     "rule": "reweight=smartaug.reweight.ByRule({}, model, val_set)",
     "criterion": "criterion = smartaug.Loss({})",
 }
-_ALIKE = {("transform", "augment"), ("visible", "reweight")}  # called alike, so the one may stand for the other
+_ALIKE = {("transform", "augment"), ("visible", "reweight")}  # (keyword, kind): both are called with the same arguments
 _PER_SAMPLE = "albumentations"
 _POLICY = ("probabilities", "entries", "num_ops")
 
 
-def refuse_other(keyword: str, given: Any) -> None:
-    """Raise a TypeError that says what came and what to write, unless ``given`` is what ``keyword`` takes."""
+def refuse_other(keyword: str, given: object) -> None:
+    """Raise a TypeError that names ``given`` and says what to write, unless ``keyword`` accepts ``given``."""
     kind = KINDS[keyword]
     if inspect.isclass(given):
         raise TypeError(
@@ -94,8 +96,8 @@ def refuse_other(keyword: str, given: Any) -> None:
         )
 
 
-def belongs_to(given: Any) -> str | None:
-    """The keyword that an object is for; None where that cannot be told."""
+def belongs_to(given: object) -> str | None:
+    """The keyword that an object belongs to; None where its methods and parameters do not show it."""
     for keyword, methods in _METHODS.items():
         if all(callable(getattr(given, name, None)) for name in methods):
             return keyword
@@ -105,34 +107,34 @@ def belongs_to(given: Any) -> str | None:
     return "augment" if names[:1] == ("images",) else _FIRST.get(names[:2])
 
 
-def _is_policy(given: Any) -> bool:
+def _is_policy(given: object) -> bool:
     return all(hasattr(given, name) for name in _POLICY)
 
 
-def _selects(given: Any) -> bool:
-    """Whether a coreset's methods take what they are asked with."""
+def _selects(given: Any) -> bool:  # Any: an object with the methods of a coreset
+    """Whether a coreset's ``budget`` and ``selection`` accept the number of arguments that `Selections` passes."""
     return _takes(given.budget, 1) and _takes(given.selection, 3)
 
 
-def _called(given: Any) -> Any:
-    """What runs when the object is called: of a module its ``forward``."""
+def _called(given: Callable[..., object]) -> Callable[..., object]:
+    """The function that a call of the object runs: ``forward`` for a module."""
     return given.forward if isinstance(given, nn.Module) and type(given).__call__ is nn.Module.__call__ else given
 
 
-def _parameters(given: Any) -> inspect.Signature | None:
-    """The signature of the call; None where Python does not know it (builtins)."""
+def _parameters(given: object) -> inspect.Signature | None:
+    """The signature of the call; None for objects without one (some builtins, and what cannot be called)."""
     try:
         return inspect.signature(_called(given)) if callable(given) else None
     except (TypeError, ValueError):
         return None
 
 
-def _first(given: Any) -> tuple[str, ...]:
+def _first(given: object) -> tuple[str, ...]:
     signature = _parameters(given)
     return () if signature is None else tuple(signature.parameters)
 
 
-def _takes(given: Any, count: int) -> bool:
+def _takes(given: object, count: int) -> bool:
     signature = _parameters(given)
     if signature is None:
         return True
@@ -143,7 +145,7 @@ def _takes(given: Any, count: int) -> bool:
     return True
 
 
-def _signature(given: Any) -> str:
+def _signature(given: object) -> str:
     signature = _parameters(given)
     names = (
         ()
@@ -157,7 +159,7 @@ def _counted(count: int) -> str:
     return "1 argument" if count == 1 else f"{count} arguments"
 
 
-def _shown(given: Any) -> str:
+def _shown(given: object) -> str:
     name = getattr(given, "__name__", None)
     shown = name if isinstance(name, str) else repr(given)
     return shown if len(shown) <= 80 else f"a {type(given).__name__}"

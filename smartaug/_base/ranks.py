@@ -1,4 +1,4 @@
-"""What the ranks of `torch.distributed` share: sums, maxima, and what rank 0 says. With one process: the identity."""
+"""Sums, means, maxima and broadcasts over the ranks of `torch.distributed`; with one process, the identity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def here() -> tuple[int, int]:
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum of ``values`` over all ranks, as a new tensor; every rank must call it with the same shape."""
+    """The sum of ``values`` over all ranks, in a new tensor; every rank must call it with the same shape."""
     if here()[1] == 1:
         return values
     summed = values.clone()
@@ -24,7 +24,7 @@ def total(values: Tensor) -> Tensor:
 
 
 def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The mean over all ranks of every tensor, in one exchange a type."""
+    """The mean of every tensor over all ranks, with one all-reduce for each dtype."""
     world = here()[1]
     if world == 1:
         return tensors
@@ -38,12 +38,12 @@ def averaged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def exchanged() -> torch.device:
-    """Where tensors must be for the process group: CUDA for NCCL, else the CPU."""
+    """The device that the process group communicates on: the current CUDA device for NCCL, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum of a CPU tensor over all ranks, on the CPU, whatever the process group exchanges."""
+    """The sum of a CPU tensor over all ranks, on the CPU, with any backend of the process group."""
     return values if here()[1] == 1 else total(values.to(exchanged())).cpu()
 
 
@@ -57,7 +57,10 @@ def largest(values: Tensor) -> Tensor:
 
 
 def from_first(make: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """What ``make()`` gives on rank 0, a list of CPU tensors, on every rank; its error is raised on every rank."""
+    """The list of CPU tensors that ``make()`` returns on rank 0, on every rank; ``make`` runs on rank 0 alone.
+
+    An error of ``make`` is raised on rank 0, and as a RuntimeError on the other ranks.
+    """
     rank, world = here()
     if world == 1:
         return make()

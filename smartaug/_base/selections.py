@@ -1,9 +1,10 @@
-"""What an epoch selects: indices and weights, checked, looked up by index, and the last few of them kept."""
+"""The selection of an epoch: sample indices and weights, validated, and looked up by sample index."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 K = TypeVar("K")
 V = TypeVar("V")
 
-_KEPT = 4  # epochs that may be on their way at once: workers fetch ahead, and two iterators may live
+_KEPT = 4  # epochs in use at the same time: workers prefetch, and there may be two iterators
 
 
 class LastFew(dict[K, V]):
@@ -24,7 +25,7 @@ class LastFew(dict[K, V]):
 
 
 class Selection:
-    """What an epoch selects. indices: (k,) int64, each once; weights: (k,) float32 with mean 1, or None."""
+    """The samples of one epoch. indices: (k,) int64 without repeats; weights: (k,) float32 with mean 1, or None."""
 
     def __init__(self, indices: Tensor, weights: Tensor | None) -> None:
         self.indices, self.weights = indices, weights
@@ -34,7 +35,7 @@ class Selection:
         return torch.sort(self.indices)
 
     def _places(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the samples ``index`` (B,) are among the selected, and whether they are; for k ≥ 1."""
+        """Positions (B,) of the samples ``index`` (B,) in ``indices``, and (B,) bool whether they occur; for k ≥ 1."""
         values, order = self._sorted
         place = torch.searchsorted(values, index).clamp_max(len(order) - 1)
         return order[place], values[place] == index
@@ -44,15 +45,18 @@ class Selection:
         return self._places(index)[1] if len(self.indices) else torch.zeros(len(index), dtype=torch.bool, device="cpu")
 
     def weight_of(self, index: Tensor) -> Tensor | None:
-        """Weights (B,) float32 of the samples ``index`` (B,), 1 for others; None when there are none."""
+        """Weights (B,) float32 of the samples ``index`` (B,), 1 for samples not selected; None without weights."""
         if self.weights is None or not len(self.indices):
             return None
         place, there = self._places(index)
         return torch.where(there, self.weights[place], 1.0)
 
 
-def checked_indices(indices: Any, size: int | None) -> Tensor:
-    """(k,) int64 on the CPU; raises ValueError unless they are different integers in 0..size-1 (None: any size)."""
+def checked_indices(indices: Tensor | Iterable[int], size: int | None) -> Tensor:
+    """``indices`` as (k,) int64 on the CPU.
+
+    Raises ValueError unless they are distinct integers in 0..size-1 (with size=None: ≥ 0).
+    """
     indices = indices if isinstance(indices, Tensor) else torch.tensor(list(indices), device="cpu")
     if not indices.numel():
         indices = indices.to(torch.int64)
@@ -69,8 +73,8 @@ def checked_indices(indices: Any, size: int | None) -> Tensor:
     return indices
 
 
-def checked_weights(weights: Any, count: int) -> Tensor:
-    """(count,) float64 on the CPU; raises ValueError unless they are finite, ≥ 0 and of positive sum."""
+def checked_weights(weights: Tensor | Iterable[float], count: int) -> Tensor:
+    """``weights`` as (count,) float64 on the CPU; raises ValueError unless finite, ≥ 0 and of positive sum."""
     weights = weights if isinstance(weights, Tensor) else torch.tensor(list(weights), device="cpu")
     weights = weights.to("cpu", torch.float64)
     usable = weights.shape == (count,) and bool((torch.isfinite(weights) & (weights >= 0)).all())
@@ -82,10 +86,12 @@ def checked_weights(weights: Any, count: int) -> Tensor:
     return weights
 
 
-def checked_selection(indices: Any, weights: Any, size: int | None, scale: bool = True) -> Selection:
-    """Indices and weights as tensors, weights with mean 1; raises ValueError saying what is wrong with them.
+def checked_selection(
+    indices: Tensor | Iterable[int], weights: Tensor | Iterable[float] | None, size: int | None, scale: bool = True
+) -> Selection:
+    """A `Selection` of validated indices and weights; ValueError as in `checked_indices` and `checked_weights`.
 
-    scale=False keeps the weights as they are.
+    scale: scale the weights to mean 1; False keeps them. size: number of samples in the dataset, None when unknown.
     """
     indices = checked_indices(indices, size)
     if weights is None:

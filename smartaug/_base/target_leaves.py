@@ -1,9 +1,8 @@
-"""Which leaves of a batch are the labels: those that ``target=`` names, or the only one that can be it."""
+"""Finds the labels in a batch: the leaves that ``target=`` names, or the only leaf that can be the label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ _LABEL_WORDS = ("label", "target", "class", "logit")  # in the name of a leaf th
 
 
 def find_targets(
-    batch: Any,
+    batch: leaves.Structure,
     inputs: Sequence[leaves.Path],
     length: int,
     spec: leaves.Targets = None,
@@ -22,10 +21,9 @@ def find_targets(
 ) -> list[leaves.Path]:
     """Paths of the targets: those that a list names, else the one that `find_target` finds; [] when there is none.
 
-    inputs: paths of all inputs, none of whose leaves is taken for the target.
-
-    Where something needs the label, a name of a tuple, list or dict of tensors with ``length`` rows stands for all in
-    it.
+    inputs: paths of all inputs, whose leaves are never the target. length: number of samples B. index, needed: as for
+    `find_target`. With ``needed``, a spec of a tuple, list or dict of tensors (B, ...) stands for all tensors in it.
+    Raises ValueError when a leaf is named twice, and as `find_target`.
     """
     if not isinstance(spec, list):
         found = find_target_beside(batch, inputs, length, spec, index, needed)
@@ -40,14 +38,14 @@ def find_targets(
 
 
 def find_target_beside(
-    batch: Any,
+    batch: leaves.Structure,
     inputs: Sequence[leaves.Path],
     length: int,
     spec: leaves.Spec = None,
     index: Sequence[int] | None = None,
     needed: str = "",
 ) -> leaves.Path | None:
-    """`find_target` where the inputs are several parts."""
+    """`find_target` for one or more inputs; the leaves of all of them are left out of the search."""
     if spec is None:
         for path in inputs[1:]:
             batch = leaves.put(batch, path, None)  # no leaf of theirs is taken for the target
@@ -55,7 +53,7 @@ def find_target_beside(
 
 
 def find_target(
-    batch: Any,
+    batch: leaves.Structure,
     inputs: leaves.Path,
     length: int,
     spec: leaves.Spec = None,
@@ -66,14 +64,14 @@ def find_target(
 
     spec: key, position or callable; None: a tensor of ``length`` rows named like a label, else the last tensor leaf of
     ``length`` rows that is not the inputs. What lies in lists of dicts, one a sample (detection), belongs to its sample
-    and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``. needed: what reads or
-    writes the label, and so must not get another leaf. Raises ValueError when ``spec`` names nothing, and where
-    something needs the label and several leaves can be it.
+    and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``. needed: the keyword
+    or stage that uses the label, for the error; "" for none. Raises ValueError when ``spec`` names nothing, and, with
+    ``needed``, when several leaves can be the label.
     """
     if spec is not None:
         return leaves.find_part(batch, spec, "target")
 
-    def fits(value: Any) -> bool:
+    def fits(value: leaves.Structure) -> bool:
         return leaves.is_plain(value) and value.ndim >= 1 and len(value) == length
 
     named = leaves.named(batch, leaves.TARGET_NAMES, fits)
@@ -95,7 +93,7 @@ def find_target(
     return paths[-1] if paths else None
 
 
-def _spread(batch: Any, path: leaves.Path, length: int) -> list[leaves.Path]:
+def _spread(batch: leaves.Structure, path: leaves.Path, length: int) -> list[leaves.Path]:
     """The paths of the tensors in a container of labels; the path itself for anything else."""
     part = leaves.get(batch, path)
     inside = [] if isinstance(part, Tensor) or leaves.is_samples(part) else list(leaves.walk(part))
@@ -103,8 +101,8 @@ def _spread(batch: Any, path: leaves.Path, length: int) -> list[leaves.Path]:
     return [(*path, *inner) for inner, _ in inside] if inside and labels else [path]
 
 
-def _refuse_several(batch: Any, paths: list[leaves.Path], named: leaves.Path | None, needed: str) -> None:
-    """Raise a ValueError where more than one leaf can be the label: none is named, or several are."""
+def _refuse_several(batch: leaves.Structure, paths: list[leaves.Path], named: leaves.Path | None, needed: str) -> None:
+    """Raise a ValueError where more than one of ``paths`` can be the label, and not one alone is named like one."""
     pictures = [
         path for path in paths if leaves.get(batch, path).ndim >= 4
     ]  # other views: a label only where nothing else is
@@ -122,7 +120,7 @@ def _refuse_several(batch: Any, paths: list[leaves.Path], named: leaves.Path | N
     )
 
 
-def _is_called_label(batch: Any, path: leaves.Path) -> bool:
+def _is_called_label(batch: leaves.Structure, path: leaves.Path) -> bool:
     """Whether a key or a field on the way to a leaf is named like a label."""
     for depth, step in enumerate(path):
         name = leaves.name_of_step(leaves.get(batch, path[:depth]), step) or ""

@@ -1,4 +1,4 @@
-"""The arguments of a call of torch, as ``__torch_function__`` gets them, and which rows an index picks."""
+"""Reading the arguments of a torch call, as ``__torch_function__`` receives them, and the rows that an index picks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+Index = Any  # what stands between the brackets of tensor[...]
 
 
 def source_of(args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -27,13 +29,16 @@ def integers(args: tuple, kwargs: dict[str, Any], *names: str) -> list[int]:
 
 
 def parts_of_split(args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Into how many parts, or at which rows, `tensor_split` divides."""
+    """The argument of `tensor_split`: the number of parts, or the rows to split at."""
     names = [name for name in ("indices", "sections", "tensor_indices_or_sections") if name in kwargs]
     return kwargs[names[0]] if names else argument(args, kwargs, 1, "indices_or_sections")
 
 
-def rows_picked(where: Any, ndim: int) -> slice | Tensor | None:
-    """What ``tensor[where]`` picks along dimension 0; None where the result's rows are no rows of the tensor."""
+def rows_picked(where: Index, ndim: int) -> slice | Tensor | None:
+    """What ``tensor[where]`` picks along dimension 0 of a tensor of ``ndim`` dimensions.
+
+    None where the rows of the result are not rows of the tensor.
+    """
     items = [_as_index(item) for item in (where if isinstance(where, tuple) else (where,))]
     if any(isinstance(item, (bool, list)) for item in items):
         return None
@@ -48,8 +53,8 @@ def rows_picked(where: Any, ndim: int) -> slice | Tensor | None:
     return first.as_subclass(Tensor) if isinstance(first, Tensor) and first.ndim == 1 and not arrays else None
 
 
-def _as_index(item: Any) -> Any:
-    """Lists, ranges and arrays of integers as the tensors torch takes them for; a list of anything else as it is."""
+def _as_index(item: Index) -> Index:
+    """Lists, ranges and arrays of integers as tensors, as indexing reads them; any other list inside a list."""
     if isinstance(item, (list, range)):
         if all(isinstance(one, numbers.Integral) for one in item):
             return torch.tensor(list(item)) if len(item) else torch.empty(0, dtype=torch.int64)
@@ -57,5 +62,5 @@ def _as_index(item: Any) -> Any:
     return torch.as_tensor(item) if isinstance(item, (np.ndarray, np.generic)) else item
 
 
-def _is_mask(item: Any) -> bool:
+def _is_mask(item: object) -> bool:
     return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)

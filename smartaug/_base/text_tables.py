@@ -1,4 +1,4 @@
-"""Tables as text: words in columns, figures under each other."""
+"""Tables as text: words aligned left, numbers aligned right."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 def words_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of words, the first being the head, in columns that begin at the same place; the last may be long."""
+    """Rows of words, the first of them the header, in left-aligned columns; the last column is not padded."""
     widths = _widths(rows)
     widths[-1] = 0
     return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def figures_table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of figures, the first being the head and underlined, in columns that end at the same place."""
+    """Rows of numbers as text, the first of them the underlined header, in right-aligned columns."""
     widths = _widths(rows)
     lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

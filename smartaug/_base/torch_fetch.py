@@ -1,12 +1,11 @@
-"""What we read from torch's private fetcher: the indices of the batch being loaded, its pass, and its worker.
+"""Reads from torch's private fetcher the dataset indices of the batch being loaded, its pass and its worker.
 
-torch hands a collate function the samples, not their indices. They are known one frame up, in the `fetch` method of the
-loader's fetcher, in the main process as in a worker, whatever sampler, framework or wrapper made the call. Our own
-loader hands its batches' indices over as `BatchKeys`, which say in what epoch they were drawn: however a dataset is
-wrapped, code that loads a sample finds them here.
+torch passes the samples to a collate function, not their indices. The indices are local variables one frame up, in the
+`fetch` method of the loader's fetcher, in the main process as in a worker, with any sampler, framework or wrapper.
+smartaug's own loader passes the indices as `BatchKeys`, which also carry the epoch in which they were drawn.
 
-Where the sampler and the loader are out of our hands, two things tell passes apart: torch makes a fetcher anew for
-every pass, and an iterator of torch's with workers has a pipe of its own through which all of them answer.
+With a sampler and loader that are not smartaug's, passes are told apart by two facts: torch makes a new fetcher for
+every pass, and all workers of one iterator answer through one pipe, which no other iterator uses.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,12 +26,14 @@ from torch.utils.data._utils.fetch import _BaseDatasetFetcher, _IterableDatasetF
 
 from . import global_draws
 
+Keys = Any  # what a sampler yields: a list, tuple, array or tensor of keys, or one key of any type
+
 
 class DrawnAt(NamedTuple):
-    """The pass in which a batch's indices were drawn from the sampler, as the main process sends it with them.
+    """The pass in which the indices of a batch were drawn; the main process sends it to the worker with the indices.
 
-    number: of the pass, in the process that iterates. epoch: of that pass. seed: of the loader's stages. before: how
-    often each sample came before in the pass; None where all come for the first time. plain: nothing is augmented.
+    number: of the pass, counted in the main process. epoch: of that pass. seed: of the loader's stages. before: how
+    often each sample occurred earlier in the pass; None where none did. plain: the batch is not augmented.
     """
 
     number: int
@@ -43,10 +44,10 @@ class DrawnAt(NamedTuple):
 
 
 class BatchKeys(list):
-    """A batch's keys as the sampler gave them, on their way to a worker; ``drawn`` says in which pass.
+    """The keys of a batch as the sampler yielded them, and the pass ``drawn`` in which it did.
 
-    asked: how often each sample was loaded in this call, and under None how often the transforms that stay per sample
-    were called.
+    asked: how often each sample was loaded for this batch; the entry None counts the calls of transforms that run per
+    sample.
     """
 
     def __init__(self, keys: Iterable[Any], drawn: DrawnAt) -> None:
@@ -59,7 +60,7 @@ class BatchKeys(list):
 
 
 class BatchKeysTuple(tuple):
-    """The same, from batch samplers that give tuples."""
+    """As `BatchKeys`, for batch samplers that yield tuples."""
 
     drawn: DrawnAt
     asked: Counter[Any]
@@ -74,7 +75,7 @@ class BatchKeysTuple(tuple):
 
 
 class BatchKeysArray(np.ndarray):
-    """The same, from samplers that give arrays."""
+    """As `BatchKeys`, for samplers that yield arrays."""
 
     drawn: DrawnAt
     asked: Counter[Any]
@@ -89,7 +90,7 @@ class BatchKeysArray(np.ndarray):
 
 
 class BatchKeysTensor(Tensor):
-    """The same, from samplers that give tensors. What is computed with it is a plain tensor."""
+    """As `BatchKeys`, for samplers that yield tensors. Operations on it return plain tensors."""
 
     drawn: DrawnAt
     asked: Counter[Any]
@@ -104,12 +105,12 @@ class BatchKeysTensor(Tensor):
     def __init__(self, keys: Tensor, drawn: DrawnAt) -> None:
         pass
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple:
         return _arrived, (type(self), self.as_subclass(Tensor), self.drawn)
 
 
 class SingleKey(int):
-    """The same for a loader that does not batch (``batch_size=None``)."""
+    """As `BatchKeys`, for the one key of a loader that does not batch (``batch_size=None``)."""
 
     drawn: DrawnAt
     asked: Counter[Any]
@@ -133,37 +134,37 @@ _CARRIERS: tuple[tuple[Any, Any], ...] = (
 )
 
 
-def carrying(keys: Any, drawn: DrawnAt) -> Any:
-    """``keys`` with ``drawn`` on them; as they are where they are of a kind that can carry nothing (str, dict)."""
+def carrying(keys: Keys, drawn: DrawnAt) -> Keys:
+    """``keys`` of the same type, carrying ``drawn``; unchanged for types that cannot carry it (str, dict)."""
     for kind, carrier in _CARRIERS:
         if isinstance(keys, kind) and not isinstance(keys, bool):
             return carrier(keys, drawn)
     return keys
 
 
-def _arrived(carrier: Any, keys: Any, drawn: DrawnAt) -> Any:
-    """Keys that come out of a pipe, in a worker just before it loads their samples."""
+def _arrived(carrier: Callable[[Keys, DrawnAt], Keys], keys: Keys, drawn: DrawnAt) -> Keys:
+    """Unpickles keys: in a worker this happens just before it loads their samples, so generator states are recorded."""
     if get_worker_info() is not None:
         global_draws.note()
     return carrier(keys, drawn)
 
 
-def numbers(keys: Any) -> list[int] | None:
-    """The dataset indices in a sampler's keys, of a single key, too; None where they are no integers."""
+def numbers(keys: Keys) -> list[int] | None:
+    """The dataset indices in a sampler's keys, or of one key, as a list of int; None where they are not integers."""
     return [keys.__index__()] if _is_integer(keys) else integers(keys)
 
 
-def _is_integer(key: Any) -> bool:
-    """Also of arrays and tensors without dimensions; those of one element have ``__index__``, too."""
+def _is_integer(key: object) -> bool:
+    """Whether a key is one integer; also an array or tensor of 0 dimensions (of one element and more, it is a list)."""
     return hasattr(key, "__index__") and getattr(key, "ndim", 0) == 0
 
 
 class Token(NamedTuple):
-    """Names the fetcher that made a batch.
+    """Identifies the fetcher that loaded a batch.
 
-    loader: equal for all workers of one iterator of torch's (in the main process the fetcher's own number).
-    worker: worker id, −1 in the main process. fetcher: process id and serial number of the fetcher in that process.
-    persistent: whether the worker serves several passes.
+    loader: the same number for all workers of one iterator (in the main process the serial number of the fetcher).
+    worker: worker id, −1 in the main process. fetcher: process id, and serial number of the fetcher in that process.
+    persistent: whether the loader has ``persistent_workers=True``.
     """
 
     loader: int
@@ -173,10 +174,13 @@ class Token(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a batch came from: the sampler's indices (None: iterable datasets, keys that are no integers), who loaded
-    it, and when it was drawn (None: by a sampler that is not ours). drew: a worker's global generators changed while it
-    loaded this batch or an earlier one; see `global_draws`. task: the batch's number in the pass, as torch told the
-    worker; None in the main process."""
+    """Where a batch came from.
+
+    index: the sampler's indices, None for iterable datasets and keys that are not integers. token: the fetcher. drawn:
+    the pass, None where the sampler is not smartaug's. drew: a worker's global generators changed while it loaded this
+    batch or an earlier one, see `global_draws`. task: torch's number of the batch in the pass, None in the main
+    process.
+    """
 
     index: list[int] | None  # type: ignore[assignment]  # shadows tuple.index
     token: Token
@@ -202,20 +206,22 @@ def origin() -> Origin | None:
 
 
 def token() -> Token | None:
-    """Names the fetcher that a sample is being loaded for, or None when no torch loader is loading."""
+    """The token of the fetcher that is loading the current sample, or None when no torch loader is loading."""
     frame = _fetching()
     return None if frame is None else _token(frame)
 
 
 def streams() -> bool:
-    """Whether a torch loader is loading, and its dataset is a stream (`IterableDataset`)."""
+    """Whether a torch loader is loading from an `IterableDataset`."""
     frame = _fetching()
     return frame is not None and isinstance(frame.f_locals["self"], _IterableDatasetFetcher)
 
 
 def batch_keys() -> tuple[Carrier | None, Any]:
-    """The keys of the batch that a sample is being loaded for, where they say when they were drawn, and the dataset
-    that the loader asks; (None, None) without."""
+    """The keys of the batch being loaded, and the dataset of the loader.
+
+    (None, None) where no torch loader is loading, or the keys do not carry a pass.
+    """
     frame = _fetching()
     keys = None if frame is None else frame.f_locals["possibly_batched_index"]
     if frame is None or not isinstance(keys, Carrier):
@@ -224,7 +230,7 @@ def batch_keys() -> tuple[Carrier | None, Any]:
 
 
 def _fetching() -> FrameType | None:
-    """The frame of the fetcher's `fetch` that is running further up the stack; None without."""
+    """The frame of the fetcher's `fetch` further up the stack, or None."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "fetch" and isinstance(frame.f_locals.get("self"), _BaseDatasetFetcher):
@@ -233,23 +239,23 @@ def _fetching() -> FrameType | None:
     return None
 
 
-def asker() -> Any:
-    """The object whose method calls the method that calls this: the fetcher, where torch asks for ``__getitems__``."""
+def asker() -> object:
+    """The ``self`` two frames up: the fetcher, where torch called the ``__getitems__`` that calls this."""
     return sys._getframe(2).f_locals.get("self")
 
 
 class Beginning(NamedTuple):
-    """A pass of torch's that is beginning: in the main process (then loader names the iterator), or in a worker."""
+    """A pass that torch is beginning: in a worker, or in the main process, where loader is as in `Token`."""
 
     worker: bool
     loader: int = 0
 
 
 def beginning() -> Beginning | None:
-    """The pass that torch begins just now, asked two calls below ``isinstance(dataset, ...)``, else None.
+    """The pass that torch begins now, or None; to be called two calls below ``isinstance(dataset, ...)``.
 
-    torch looks at the class of the dataset it loads from once when an iterator with workers begins a pass, and once in
-    each worker when it starts and when it is told that another pass begins.
+    torch checks the class of its dataset once when an iterator with workers begins a pass, and once in each worker when
+    the worker starts or resumes for another pass.
     """
     frame: FrameType | None = sys._getframe(3)
     for _ in range(3):  # isinstance goes through Python where the class asked for is abstract
@@ -266,7 +272,7 @@ def beginning() -> Beginning | None:
     return None
 
 
-def integers(keys: Any) -> list[int] | None:
+def integers(keys: Keys) -> list[int] | None:
     """A sampler's keys as a list of int; None for keys of another kind (strings, tuples), and for a single key."""
     listed = keys.tolist() if hasattr(keys, "tolist") else keys
     if not hasattr(listed, "__iter__"):
@@ -296,8 +302,10 @@ def _token(frame: FrameType) -> Token:
 
 
 def _pipe(queue: Any, seed: int) -> int:
-    """Names an iterator of torch's by the pipe that its workers answer through: the system numbers pipes, and all of
-    these processes hold the same one. Where pipes have no number (Windows): by the iterator's base seed."""
+    """A number that identifies an iterator of torch's in all its processes: the inode of the pipe of its results.
+
+    Where pipes have no inode (Windows): ``seed``, the base seed of the iterator.
+    """
     try:
         return os.fstat(queue._writer.fileno()).st_ino
     except (AttributeError, OSError):

@@ -18,7 +18,8 @@ from .augmentation import Augmentation
 from .names import did_you_mean
 
 _DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
-Written = dict[str, dict[str, Any]]
+Plain = Any  # a plain value, as YAML and JSON have them
+Written = dict[str, dict[str, Plain]]
 
 
 def to_dict(augment: Augmentation | Sequence[Augmentation]) -> Written | list[Written]:
@@ -54,18 +55,18 @@ def _written(augment: Any) -> Written:
     return written
 
 
-def _settings(augment: Any) -> list[tuple[str, str]]:
+def _settings(augment: object) -> list[tuple[str, str]]:
     """What an augmentation is set to, in words."""
     return [(name, repr(value)) for name, value in vars(augment).items() if not name.startswith("_")]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Plain) -> Plain:
     if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
     return str(value)[6:] if isinstance(value, torch.dtype) else value
 
 
-def from_dict(written: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
+def from_dict(written: Mapping[str, Plain] | Sequence[Mapping[str, Plain]]) -> Any:
     """The augmentation that ``written`` names, or a list of them; no code is run.
 
     >>> smartaug.from_dict({"RandAugment": {"num_ops": 2, "magnitude": 9}})
@@ -78,7 +79,7 @@ def from_dict(written: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
     return _made(written, "")
 
 
-def _made(written: Any, where: str) -> Augmentation:
+def _made(written: Plain, where: str) -> Augmentation:
     at = f"from_dict{f', at {where}' if where else ''}"
     if isinstance(written, str):
         written = {written: {}}
@@ -110,13 +111,13 @@ def _made(written: Any, where: str) -> Augmentation:
     return made
 
 
-def _several(value: Any, where: str) -> list[Augmentation]:
+def _several(value: Plain, where: str) -> list[Augmentation]:
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"from_dict, at {where}: a list of augmentations is wanted, got {value!r}")
     return [_made(single, f"{where}[{place}]") for place, single in enumerate(value)]
 
 
-def _argument(name: str, value: Any, where: str) -> Any:
+def _argument(name: str, value: Plain, where: str) -> Any:
     """A plain value as a constructor takes it."""
     if isinstance(value, (list, tuple)):
         return tuple(_argument(name, part, where) for part in value)

@@ -33,7 +33,7 @@ class Foreign:
 
     moves_pixels = True  # it may, as far as anybody knows
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         name = type(function).__name__
         origin = type(function).__module__.partition(".")[0]
         if origin in ("kornia", "torchvision") and name in _NEEDS_LABELS:
@@ -44,7 +44,7 @@ class Foreign:
         self.function = function
         self.name = name if name not in ("function", "builtin_function_or_method") else function.__name__
         self.wants_unit_floats = origin == "kornia"
-        self._moved: dict[torch.device, Callable[[Any], Any]] = {}
+        self._moved: dict[torch.device, Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, images: Tensor, key: Tensor) -> Tensor:
         """The function's result on ``images``, or on rows (B, F) or (B, T, F).
@@ -64,13 +64,13 @@ class Foreign:
         result = result.as_subclass(Tensor)
         return result.contiguous(memory_format=torch.channels_last) if channels_last else result
 
-    def _run(self, images: Tensor, key: Tensor) -> Any:
+    def _run(self, images: Tensor, key: Tensor) -> object:
         if self.wants_unit_floats and images.dtype == torch.uint8:
             images = images.to(torch.float32) / 255.0
         with forked_rng(key, images.device):
             return self._on(images.device)(images)
 
-    def _on(self, device: torch.device) -> Callable[[Any], Any]:
+    def _on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         """The function, or a copy of the module whose tensors are on ``device``; the user's own is never moved."""
         if not isinstance(self.function, nn.Module):
             return self.function
@@ -93,11 +93,11 @@ class Keyed(Foreign):
     name: what tables call it. moves_pixels: whether masks would have to follow.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, moves_pixels: bool = True) -> None:
+    def __init__(self, function: Callable[..., Tensor], name: str, *, moves_pixels: bool = True) -> None:
         super().__init__(function)
         self.name, self.moves_pixels = name, moves_pixels
 
-    def _run(self, images: Tensor, key: Tensor) -> Any:
+    def _run(self, images: Tensor, key: Tensor) -> object:
         keyed: Callable[..., Any] = self.function
         return keyed(images, key)
 

@@ -67,7 +67,7 @@ _KINDS: dict[type, _Kind] = {
 class Generators:
     """The generators in ``transform``; ``unreached`` names what may draw and cannot be set."""
 
-    def __init__(self, transform: Any) -> None:
+    def __init__(self, transform: object) -> None:
         self.unreached: list[str] = []
         found: dict[int, tuple[Any, _Kind]] = {}
         for path, part in _parts(transform):
@@ -94,22 +94,22 @@ class Generators:
                 kind.put(own, state)
 
 
-def _kind_of(value: Any) -> _Kind | None:
+def _kind_of(value: object) -> _Kind | None:
     if isinstance(value, random.SystemRandom) or value is torch.default_generator or value is np.random.mtrand._rand:
         return None  # the system's cannot be set; the global ones are forked elsewhere
     return next((kind for type_, kind in _KINDS.items() if isinstance(value, type_)), None)
 
 
-def _cannot_be_set(value: Any) -> bool:
+def _cannot_be_set(value: object) -> bool:
     """The system's randomness, and iterators, whose place is their own."""
     return isinstance(value, (random.SystemRandom, types.GeneratorType)) or (
         isinstance(value, Iterator) and not isinstance(value, _FUNCTIONS) and type(value).__module__ == "itertools"
     )
 
 
-def _parts(transform: Any) -> Iterator[tuple[str, Any]]:
+def _parts(transform: object) -> Iterator[tuple[str, object]]:
     """Everything that ``transform`` holds, itself first, each once, with where it is."""
-    seen: dict[int, Any] = {}
+    seen: dict[int, object] = {}
     waiting = [(_name(transform), transform)]
     while waiting:
         path, value = waiting.pop()
@@ -121,7 +121,7 @@ def _parts(transform: Any) -> Iterator[tuple[str, Any]]:
             waiting += reversed(list(_held(path, value)))
 
 
-def _held(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _held(path: str, value: object) -> Iterator[tuple[str, object]]:
     """What ``value`` holds one level down."""
     if isinstance(value, Mapping):
         yield from ((f"{path}[{key!r}]", part) for key, part in value.items())
@@ -142,7 +142,7 @@ def _held(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     yield from _attributes(path, value)
 
 
-def _attributes(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _attributes(path: str, value: object) -> Iterator[tuple[str, object]]:
     """Attributes of an object, the generators among those of its class, and the functions of a class of the user's."""
     yield from ((f"{path}.{name}", part) for name, part in getattr(value, "__dict__", {}).items())
     if isinstance(value, _FUNCTIONS):
@@ -157,7 +157,7 @@ def _attributes(path: str, value: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{path}.{name}", part
 
 
-def _of_function(path: str, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+def _of_function(path: str, function: types.FunctionType) -> Iterator[tuple[str, object]]:
     """What a function reaches: closure, defaults and, of one of the user's, the global names that it mentions."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -182,5 +182,5 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
             yield from _global_names(inner)
 
 
-def _name(transform: Any) -> str:
+def _name(transform: object) -> str:
     return getattr(transform, "__qualname__", type(transform).__name__)

@@ -1,20 +1,24 @@
-"""What happens to a batch when it is handed over: augment, then reweight, in the main process.
+"""The stages that run on each collated batch in the main process: augment, then reweight.
 
 | file | holds |
 |---|---|
-| `pipeline` | the order of it all; targets, counts, state |
+| `pipeline` | the order of the stages; targets, counts, state |
 | `settings` | the loader's keywords |
-| `stages` | what users hand over as stages, checked |
+| `stages` | validates what users pass as stages, and groups it |
 | `inputs` | the inputs of a batch, and which of them are augmented |
-| `places` | what else lies in the pictures, and is refused where it would not move with them |
+| `places` | boxes, points and masks, which raise an error where a stage would move the image under them |
+| `labelling` | the labels of a batch, also after samples were mixed |
 | `augmenting` | the augmenting half |
 | `weighing` | the reweighting half |
-| `lifted_share` | how many samples were lifted, and what is said where (nearly) none were |
-| `readers` | whether anybody reads the weights and soft labels |
+| `lifted_share` | the share of samples that were lifted, and the warning where it is (nearly) 0 |
+| `readers` | the warning where no code reads the weights and soft labels |
 | `criterion_arguments` | which of a criterion's arguments are the output and the target |
+| `row_losses` | a criterion's losses by sample, and their weighted sum or mean |
+| `hand_over` | puts the targets back into the user's structure |
+| `report` | `stats()` and `explain()` |
 | `selection` | which samples a coreset selects in an epoch |
-| `epochs` | numbers the passes over the data |
-| `plain` | what is left of the stages where nothing is augmented |
+| `epochs` | the epoch of a batch, and how often its samples occurred before |
+| `plain` | the pipeline of `loader.plain()`, without augmentation |
 """
 
 from .pipeline import Pipeline

@@ -1,38 +1,42 @@
-"""One call of a criterion: which of its arguments are the output and the target, and the call with others in place."""
+"""A call of a criterion: which of its arguments are the output and the target, and the same call with others."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from ..batch import Target
 
+T = TypeVar("T")
+Argument = Any  # an argument of a criterion: an output, a target, or whatever else it takes
 Place = int | str  # of an argument: its position, or its keyword
 
-# what criteria call the model's output; never "inputs", which is what distillation losses call the images
+# parameter names of the model's output; never "inputs", which is what distillation losses call the images
 _OUTPUTS = frozenset(
     ("input", "x", "output", "outputs", "logits", "pred", "preds", "prediction", "predictions", "y_pred", "y_hat")
 )
 
 
 class Places(NamedTuple):
-    """Where the target lies among the arguments, and the output; None where that cannot be told."""
+    """The places of the target and of the output among the arguments; output is None where it is unknown."""
 
     target: Place
     output: Place | None
 
 
-def by_place(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Any]:
-    """All arguments of a call."""
-    given: dict[Place, Any] = dict(enumerate(args))
+def by_place(args: tuple[Argument, ...], kwargs: Mapping[str, Argument]) -> dict[Place, Argument]:
+    """All arguments of a call, by position or keyword."""
+    given: dict[Place, Argument] = dict(enumerate(args))
     given.update(kwargs)
     return given
 
 
-def places_of(criterion: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Places | None:
+def places_of(
+    criterion: Callable[..., object], args: tuple[Argument, ...], kwargs: Mapping[str, Argument]
+) -> Places | None:
     """The places of the output and of the `Target` among the arguments of one call; None without a `Target`.
 
     The target is the second argument where that is a `Target`, else the first that is one. The output is the first
@@ -55,8 +59,8 @@ def places_of(criterion: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
     return Places(targets[0], only[0] if len(only) == 1 else None)
 
 
-def _positional_names(criterion: Callable[..., Any]) -> dict[int, str]:
-    """The names of the criterion's parameters by position; none where Python does not know them."""
+def _positional_names(criterion: Callable[..., object]) -> dict[int, str]:
+    """The names of the criterion's parameters by position; {} for a criterion without a signature."""
     called = getattr(criterion, "forward", criterion)
     try:
         parameters = inspect.signature(called).parameters.values()
@@ -69,12 +73,12 @@ def _positional_names(criterion: Callable[..., Any]) -> dict[int, str]:
 class Call(NamedTuple):
     """One call of a criterion: its arguments, None in the places of the output and the target."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[Argument, ...]
+    kwargs: dict[str, Argument]
     output: Place = 0
     target: Place = 1
 
-    def filled(self, output: Any, target: Any) -> tuple[list[Any], dict[str, Any]]:
+    def filled(self, output: Argument, target: Argument) -> tuple[list[Argument], dict[str, Argument]]:
         """All arguments, with this output and target."""
         args, kwargs = list(self.args), dict(self.kwargs)
         for place, value in ((self.output, output), (self.target, target)):
@@ -84,8 +88,8 @@ class Call(NamedTuple):
                 kwargs[place] = value
         return args, kwargs
 
-    def of(self, criterion: Callable[..., Any], output: Any, target: Any) -> Any:
-        """What the criterion returns for this output and target."""
+    def of(self, criterion: Callable[..., T], output: Argument, target: Argument) -> T:
+        """The criterion called with this output and target, and the other arguments of the call."""
         args, kwargs = self.filled(output, target)
         return criterion(*args, **kwargs)
 
@@ -102,7 +106,7 @@ class Call(NamedTuple):
         return self._replace(args=args, kwargs={name: changed.get(name, one) for name, one in self.kwargs.items()})
 
 
-def call_without(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Place, target: Place) -> Call:
+def call_without(args: tuple[Argument, ...], kwargs: Mapping[str, Argument], output: Place, target: Place) -> Call:
     """The call without its output and target."""
     positional = tuple(None if at in (output, target) else one for at, one in enumerate(args))
     named = {name: None if name in (output, target) else one for name, one in kwargs.items()}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .._base.torch_fetch import Origin
@@ -37,7 +35,7 @@ class Repeats:
         return _counted(self._times, index)
 
 
-def _counted(times: Any, index: list[int]) -> list[int]:
+def _counted(times: np.ndarray | dict[int, int], index: list[int]) -> list[int]:
     """What ``times`` has for each number, and one more each time."""
     before = []
     for number in index:

@@ -1,9 +1,8 @@
-"""The last step of a batch: the labels, with what stages made for them, go back into the user's structure."""
+"""The last step of a batch: weights, soft labels and index go into its targets, in the user's structure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from .._base import leaves
 from ..batch import Batch, Target
@@ -12,7 +11,7 @@ from ..batch import Batch, Target
 def on_target(batch: Batch, key: str) -> Batch:
     """``batch`` with weights, soft labels and index on its target's device, and in the `Target` that carries them.
 
-    key: of the pipeline, which the target carries. A batch whose target is no `Target` stays as it is.
+    key: of the pipeline, stored in the target. A batch whose target is not a `Target` is returned unchanged.
     """
     target = batch.target
     if not isinstance(target, Target):
@@ -25,9 +24,10 @@ def on_target(batch: Batch, key: str) -> Batch:
     return Batch(batch.inputs, made, weight, soft, index)
 
 
-def in_structure(data: Any, labels: Sequence[leaves.Path], batch: Batch, key: str) -> Any:
-    """The user's own structure with the target of ``batch``; its weights go with all ``labels`` (paths), the first its
-    own.
+def in_structure(data: leaves.Structure, labels: Sequence[leaves.Path], batch: Batch, key: str) -> leaves.Structure:
+    """The user's structure with the target of ``batch`` at the first path of ``labels``.
+
+    The weights go to the targets at the other paths as well.
 
     Raises TypeError where there are weights and no target tensor.
     """

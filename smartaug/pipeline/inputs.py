@@ -1,13 +1,12 @@
-"""The inputs of a collated batch: which parts they are, which of them the stages augment, and whether they can.
+"""The inputs of a collated batch: finds them, decides which of them are augmented, and validates their shapes.
 
-Functions on the user's batch; a path is where a leaf is in it, see `leaves`.
+Paths are as in `smartaug._base.leaves`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +21,8 @@ from .stages import rows_not_finite
 class Inputs:
     """Where the inputs of a batch are. parts: what the model is called with, as ``inputs=`` names it.
 
-    augmented: the leaves among them that stages work on, all of them pictures (B, C, H, W), or all rows (B, F) or
-    (B, T, F). beside: the other tensors among them. specs: the ``inputs=`` by which they were found.
+    augmented: the leaves among them that stages augment: all images (B, C, H, W), or all rows (B, F) or (B, T, F).
+    beside: the other tensors among them. specs: the ``inputs=`` by which they were found.
     """
 
     parts: tuple[leaves.Path, ...]
@@ -36,7 +35,7 @@ class Inputs:
         """Every tensor that the model gets."""
         return self.augmented + self.beside
 
-    def given(self, data: Any) -> Any:
+    def given(self, data: leaves.Structure) -> leaves.Structure:
         """What the model is called with: a tensor, a list of views, or the several inputs as a dict or a tuple."""
         if len(self.parts) == 1 or isinstance(self.specs, (list, tuple)):
             return input_leaves.model_inputs(data, self.specs, self.parts)
@@ -44,10 +43,11 @@ class Inputs:
         return input_leaves.model_inputs(data, names, self.parts)
 
 
-def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
+def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
     """Where the inputs are; raises TypeError or ValueError unless they are tensors that the stages can take.
 
-    rows: the number of samples, where it is known. augmented: stages work on them; else any tensors will do.
+    rows: the number of samples B, None when unknown. augmented: whether stages augment the inputs; otherwise they may
+    be any tensors.
     """
     specs = settings.inputs
     if augmented or specs is not None:
@@ -70,8 +70,10 @@ def found_inputs(data: Any, settings: Settings, rows: int | None, *, augmented: 
     return Inputs(parts, chosen, beside, specs)
 
 
-def _to_augment(found: Sequence[tuple[leaves.Path, Any]], specs: Any) -> list[tuple[leaves.Path, Any]]:
-    """Of several inputs the pictures, where there are none the rows of floats; ValueError where there are neither."""
+def _to_augment(
+    found: Sequence[tuple[leaves.Path, leaves.Structure]], specs: leaves.Specs
+) -> list[tuple[leaves.Path, leaves.Structure]]:
+    """The images among several inputs, else the float rows (B, F) or (B, T, F); ValueError where there are neither."""
     plain = [(path, leaf) for path, leaf in found if isinstance(leaf, Tensor) and not leaf.is_nested]
     taken = [(path, leaf) for path, leaf in plain if leaf.ndim == 4]
     taken = taken or [(path, leaf) for path, leaf in plain if leaf.ndim in (2, 3) and leaf.is_floating_point()]
@@ -84,10 +86,10 @@ def _to_augment(found: Sequence[tuple[leaves.Path, Any]], specs: Any) -> list[tu
     return taken
 
 
-def _beside_each_other(data: Any, found: leaves.Path, settings: Settings) -> tuple[leaves.Path, ...]:
-    """A picture and those of its shape and type beside it, which ``views=`` says are views; a list of them as it is.
+def _beside_each_other(data: leaves.Structure, found: leaves.Path, settings: Settings) -> tuple[leaves.Path, ...]:
+    """Paths of an image and of the images of its shape and dtype in the same container, which are its views.
 
-    Not those that are kept still, nor the target.
+    Without those that ``still=`` or ``target=`` names; a list of views is one path.
     """
     picture = leaves.get(data, found)
     if not isinstance(picture, Tensor) or not found:
@@ -104,10 +106,10 @@ def _beside_each_other(data: Any, found: leaves.Path, settings: Settings) -> tup
     return tuple(alike)
 
 
-def check_input(leaf: Any, where: leaves.Path, *, augmented: bool) -> None:
+def check_input(leaf: leaves.Structure, where: leaves.Path, *, augmented: bool) -> None:
     """Raise TypeError or ValueError unless an input is a tensor, if ``augmented`` (B, C, H, W), (B, F) or (B, T, F).
 
-    On the CPU it must be finite; on an accelerator looking would stall the queue.
+    On the CPU the values must be finite; on an accelerator they are not read, which would synchronise it.
     """
     if not isinstance(leaf, Tensor):
         kind = type(leaf[0] if isinstance(leaf, (list, tuple)) and leaf else leaf).__name__
@@ -117,7 +119,7 @@ def check_input(leaf: Any, where: leaves.Path, *, augmented: bool) -> None:
         )
     if augmented:
         _check_shape(leaf, where)
-    # one sum shows any NaN or Inf, and rows are looked at only then: large finite values overflow the sum too
+    # a sum is NaN or Inf if any value is: the rows are checked only then (finite values may overflow the sum, too)
     if leaf.device.type == "cpu" and leaf.is_floating_point() and leaf.numel():
         total = leaf.sum(dtype=torch.float64 if leaf.dtype == torch.float64 else torch.float32)
         bad = [] if torch.isfinite(total) else rows_not_finite(leaf)
@@ -153,11 +155,11 @@ def _check_shape(leaf: Tensor, where: leaves.Path) -> None:
         )
 
 
-def draws_shared(data: Any, inputs: Inputs, views: Sequence[Tensor], said: str | None) -> bool | None:
+def draws_shared(data: leaves.Structure, inputs: Inputs, views: Sequence[Tensor], said: str | None) -> bool | None:
     """Whether several augmented inputs share one draw; None where nothing says so: then each has its own.
 
     Rows of features that ``inputs=[...]`` names are parts of one sample and always do. said: ``views=``. Raises
-    ValueError for pictures in a dict without ``views=``, and for shared draws on pictures of unequal shapes.
+    ValueError for images in a dict without ``views=``, and for shared draws on pictures of unequal shapes.
     """
     if views[0].ndim != 4 and isinstance(inputs.specs, (list, tuple)):
         return True
@@ -179,8 +181,8 @@ def draws_shared(data: Any, inputs: Inputs, views: Sequence[Tensor], said: str |
     return said == "same"
 
 
-def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -> None:
-    """Raise a ValueError where a sample was mixed but for one of its inputs, which cannot be."""
+def check_mixed_alone(data: leaves.Structure, inputs: Inputs, still: Sequence[leaves.Path]) -> None:
+    """Raise a ValueError where samples were mixed, but one of their inputs cannot be and is not in ``still``."""
     for path in inputs.beside:
         if not leaves.starts_with(path, still):
             leaf, shown = leaves.get(data, path), "".join(f"[{step!r}]" for step in path)
@@ -191,10 +193,12 @@ def check_mixed_alone(data: Any, inputs: Inputs, still: Sequence[leaves.Path]) -
             )
 
 
-def refuse_unmixed(data: Any, inputs: Inputs, labels: Sequence[leaves.Path], still: Sequence[leaves.Path]) -> None:
-    """Raise a ValueError where mixed samples keep rows of numbers of their own, which the model may read.
+def refuse_unmixed(
+    data: leaves.Structure, inputs: Inputs, labels: Sequence[leaves.Path], still: Sequence[leaves.Path]
+) -> None:
+    """Raise a ValueError where samples were mixed, but some tensor (B, ...) that the model may read was not.
 
-    labels: paths of the labels, which are mixed. Numbers, one a sample, and text stay: they say which sample it is.
+    labels: paths of the labels, which are mixed. One number or text per sample is accepted: it identifies the sample.
     """
     known = (*inputs.parts, *inputs.augmented, *labels, *still)
     for path, leaf in leaves.walk(data):
@@ -215,7 +219,9 @@ def _steps(path: leaves.Path) -> str:
     return "".join(f"[{step!r}]" for step in path)
 
 
-def masks_at(data: Any, paths: Iterable[leaves.Path], device: torch.device | None) -> dict[leaves.Path, Tensor]:
+def masks_at(
+    data: leaves.Structure, paths: Iterable[leaves.Path], device: torch.device | None
+) -> dict[leaves.Path, Tensor]:
     """The masks at ``paths``, on ``device``."""
     return {path: leaves.get(data, path).to(device, non_blocking=True) for path in paths}
 
@@ -237,9 +243,9 @@ def _shown(paths: Iterable[leaves.Path]) -> str:
 
 
 def repeated(
-    data: Any, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
-) -> Any:
-    """The batch of ``length`` samples with the ``rows`` (s,) once more below, for all tensors but those augmented.
+    data: leaves.Structure, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
+) -> leaves.Structure:
+    """The batch of ``length`` samples with its ``rows`` (s,) appended, in all tensors but the augmented ones.
 
     Raises TypeError when the target is no tensor.
     """

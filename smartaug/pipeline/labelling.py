@@ -1,4 +1,4 @@
-"""The labels of a batch: which leaves they are, and what they become when samples are mixed."""
+"""The labels of a batch: finds their leaves, and mixes them where samples were mixed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._base.labels import Kind, kind_of
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
 from ..batch import Mixed, Target
-from .stages import flattened, in_stage
+from .stages import Stage, flattened, in_stage
 
 Path = leaves.Path
 
@@ -47,10 +47,12 @@ class Labelling:
         self.needed = "reweight=" if reweighs else "coreset=" if recorded else needed
         self._several = isinstance(spec, list)
         self._widths: dict[Path, int] = {}  # the largest label so far + 1
-        self._kinds: dict[Path, tuple[Kind, int]] = {}  # and how often it was asked for
+        self._kinds: dict[Path, tuple[Kind, int]] = {}  # the last kind, and the number of batches so far
 
-    def find(self, data: Any, inputs: Sequence[Path], length: int, index: list[int] | None, mixing: bool) -> list[Path]:
-        """Paths of the labels of a batch, [] when there is none; ValueError where it must be known and is not."""
+    def find(
+        self, data: leaves.Structure, inputs: Sequence[Path], length: int, index: list[int] | None, mixing: bool
+    ) -> list[Path]:
+        """Paths of the labels of a batch, [] when there is none; ValueError where a stage needs one and several fit."""
         needed = "mixing (MixUp, CutMix)" if mixing else self.needed
         found = target_leaves.find_targets(data, inputs, length, self.spec, index, needed)
         if len(found) > 1 and not self._several:
@@ -64,11 +66,17 @@ class Labelling:
         return found
 
     def wrap(
-        self, target: Any, path: Path | None, plans: list[Plan], index: Tensor | None, device: torch.device | None
-    ) -> Any:
-        """The label at ``path`` as a `Target` on ``device``, mixed as the plans mix; moved only where it is read.
+        self,
+        target: leaves.Structure,
+        path: Path | None,
+        plans: list[Plan],
+        index: Tensor | None,
+        device: torch.device | None,
+    ) -> leaves.Structure:
+        """The label at ``path`` as a `Target` on ``device``, mixed as the plans mix.
 
-        What is no tensor with rows stays as it is; TypeError where a plan mixes.
+        It moves to ``device`` only where a stage reads it. Labels that are not tensors (B, ...) are returned unchanged;
+        TypeError where a plan mixes them.
         """
         mixing = [plan for plan in plans if plan.mixes]
         if not isinstance(target, Tensor) or target.ndim == 0:
@@ -97,13 +105,13 @@ class Labelling:
         return self._made_of(wrapped, mixing, kind) if self.recorded else wrapped
 
     def _known(self, target: Tensor) -> int | None:
-        """How many classes a label is known to have; 0: it is a value."""
+        """The number of classes of a label; 0: it is a value of a regression; None: unknown."""
         if not self._several:
             return self.classes
         return 0 if self._stated == 0 and target.is_floating_point() else None
 
     def _kind(self, target: Tensor, path: Path, known: int | None) -> Kind:
-        """The kind of a label. Floats on an accelerator are looked at in batches 1, 2, 4, 8, ...: looking stalls it."""
+        """The kind of a label. Floats on an accelerator are read in batches 1, 2, 4, ... only: it synchronises."""
         before, times = self._kinds.get(path, (Kind.CLASSES, 0))
         free = target.device.type == "cpu" or not target.is_floating_point()
         kind = kind_of(target, classes=known) if free or times & (times + 1) == 0 else before
@@ -119,7 +127,7 @@ class Labelling:
         return self._widths.get(path)
 
     def _made_of(self, target: Target, mixing: list[Plan], kind: Kind) -> Target:
-        """The target with what its rows are mixed of, for a coreset that records."""
+        """``target`` with the samples and shares of its rows (`Mixed`), for a coreset that records outputs."""
         index, soft = target.index, target._soft
         if index is None or soft is None or kind in (Kind.SEVERAL, Kind.VALUES):
             return target
@@ -129,7 +137,7 @@ class Labelling:
         return Target(target.plain, target._weight, soft, index, target._key, mixed)
 
 
-def stated_classes(steps: Sequence[Any]) -> int | None:
+def stated_classes(steps: Sequence[Stage]) -> int | None:
     """``num_classes=`` of the stages, 0 for ``regression=True``; None where no stage has it.
 
     Raises ValueError where one stage says a regression and another a number of classes.
@@ -143,13 +151,13 @@ def stated_classes(steps: Sequence[Any]) -> int | None:
     return said[-1] if said else None
 
 
-def no_tensor(target: Any) -> str:
-    """Why there is no target to work on, and what to write."""
+def no_tensor(target: object) -> str:
+    """Text for errors: that the target is not a tensor, and what to write."""
     what = "no target leaf was found" if target is None else f"the target is {type(target).__name__}"
     return f"{what}; name it with target='key', target=1 or target=lambda batch: ..."
 
 
-def _refuse_several(named: list[Any], *, reweighs: bool, recorded: bool) -> None:
+def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: bool) -> None:
     if not named:
         raise ValueError("target=[] names no leaf; write target=1, or leave target= out")
     if len(named) > 1 and (reweighs or recorded):
@@ -162,7 +170,7 @@ def _refuse_several(named: list[Any], *, reweighs: bool, recorded: bool) -> None
 
 
 def _refuse_unrecorded(target: Tensor) -> None:
-    """Raise a TypeError for labels that no classifier of one class a sample can have: maps, values."""
+    """Raise a TypeError for labels other than one class per sample: maps, values of a regression."""
     column = target.numel() == len(target)
     looked = column and target.is_floating_point() and target.device.type == "cpu"
     if target.ndim > 2 or (looked and kind_of(target) is Kind.VALUES):

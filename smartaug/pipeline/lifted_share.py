@@ -1,20 +1,22 @@
-"""Which share of the samples had their lifted transforms run on the batch; the others went through all of them before.
+"""The share of samples whose lifted transforms ran on the batch; for the others they ran when the sample was loaded.
 
-A batch is lifted only where each image in it is what the dataset's transform returned. In other batches the user's
-whole pipeline ran where samples are loaded, and only ``augment=`` is left for them.
+A batch is lifted only if every image in it is the object that the dataset's transform returned. In other batches the
+whole transform ran per sample, and only ``augment=`` still runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from ..augment import CutMix, Flip, MixUp, Normalize
+from ..lift import Lifted
 from ..warnings import NoEffectWarning, warn
-from .stages import behind, flattened, listed, name_of
+from .stages import Stage, behind, flattened, listed, name_of
 
-_BATCHES = 20  # after so many without a lifted one it is said; at the end of a pass after any number
-_FEW = 0.05  # share of lifted samples that is as good as none
+Stages = Stage | Sequence[Stage] | None
+
+_BATCHES = 20  # warn after so many batches without a lifted one; at the end of a pass after any number
+_FEW = 0.05  # at the end of a pass, warn where at most this share of samples was lifted
 _ANY_UNITS = (Flip, MixUp, CutMix)  # they give the same before Normalize and after it
 _NOT_LIFTED = (
     "samples whose image is not what the dataset's transform returned (it was changed, cached, or not made by it)"
@@ -22,17 +24,17 @@ _NOT_LIFTED = (
 
 
 class LiftedShare:
-    """Counts for one pipeline, and what is to be said of them.
+    """Warnings, errors and a table row on the samples of one pipeline that were not lifted.
 
-    lifted: what was taken out of the dataset, a `Lifted`; augment: the loader's ``augment=``.
+    lifted: the transforms taken out of the dataset; augment: the loader's ``augment=``.
     """
 
-    def __init__(self, lifted: Any, augment: Any) -> None:
+    def __init__(self, lifted: Lifted, augment: Stages) -> None:
         self._early = _before_normalize(lifted.augment, augment)
         self._said = False
 
     def refuse_other_units(self) -> None:
-        """Raise ValueError, for a batch that is not lifted, where ``augment=`` would count in other units on it."""
+        """For a batch that is not lifted: raise ValueError where ``augment=`` expects images before Normalize."""
         if self._early:
             raise ValueError(
                 f"lift=True runs {', '.join(self._early)} of augment= before the dataset's Normalize, but this batch "
@@ -66,7 +68,7 @@ class LiftedShare:
         return [("not lifted", "where loaded", what)]
 
 
-def _before_normalize(lifted: Any, augment: Any) -> list[str]:
+def _before_normalize(lifted: Stages, augment: Stages) -> list[str]:
     """Names of the stages of ``augment=`` that run before the Normalize taken out of a dataset, and count in pixels."""
     taken = [part for stage in listed(lifted) for part in flattened([stage]) if _normalizes(part)]
     order = behind(lifted, augment)
@@ -76,6 +78,6 @@ def _before_normalize(lifted: Any, augment: Any) -> list[str]:
     return [name_of(stage) for stage in early if not isinstance(stage, _ANY_UNITS)]
 
 
-def _normalizes(stage: Any) -> bool:
-    """Whether it is a Normalize with numbers of its own, more than the cast to [0, 1]."""
+def _normalizes(stage: object) -> bool:
+    """Whether a stage is a Normalize that does more than scale to [0, 1]: mean other than 0, or std other than 1."""
     return isinstance(stage, Normalize) and (any(stage.mean) or any(value != 1.0 for value in stage.std))

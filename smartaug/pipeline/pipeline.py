@@ -1,6 +1,7 @@
-"""The stages of a batch: what `DataLoader`, `wrap` and `Collate` share.
+"""`Pipeline`: runs the stages on each batch, for `DataLoader`, `wrap` and `Collate`.
 
-Stages run in the main process when a batch is handed over, with the model as it is then: augment, then reweight.
+The stages run in the main process when the loader yields a batch, with the current parameters of the model: first
+augment, then reweight.
 """
 
 from __future__ import annotations
@@ -45,21 +46,22 @@ from .weighing import Weighing
 
 
 def live(key: str) -> Pipeline | None:
-    """The pipeline of that key in this process; None when it is gone."""
+    """The pipeline of this process with that key; None when it no longer exists."""
     found = makers.get(key)
     return found if isinstance(found, Pipeline) else None
 
 
-def pipeline_of(target: Any) -> Pipeline | None:
-    """The pipeline that made a `Target`; None for a plain tensor or when its loader is gone."""
+def pipeline_of(target: object) -> Pipeline | None:
+    """The pipeline that made a `Target`; None for anything else, or when that pipeline no longer exists."""
     return live(target._key) if isinstance(target, Target) and target._key is not None else None
 
 
 class Pipeline:
-    """The stages and what they count. One object is shared by a loader, its collate function and its rebuilt copies.
+    """The stages and their counts. A loader, its collate function and its rebuilt copies share one object.
 
-    settings: the loader's keywords. classes: number of classes of the dataset, or None when unknown. lifted: what was
-    taken out of the dataset. fetching: a row for `explain` on how samples are fetched.
+    settings: the loader's keywords. classes: number of classes of the dataset, or None when unknown. lifted: the
+    transforms taken out of the dataset. fetching: a row for `explain` on how samples are fetched. Raises TypeError or
+    ValueError for stages that cannot be used, saying what to write.
     """
 
     def __init__(
@@ -100,12 +102,12 @@ class Pipeline:
             needed="coreset=" if getattr(coreset, "balanced", False) else "",
         )
         self.lifts = lifted is not None and lifted.augment is not None
-        # what batches get whose samples went through the whole lifted pipeline already
+        # for batches whose samples already went through the whole transform of the dataset
         self.augmenting_finished = Augmenting(as_steps(augment), [], self.seed) if self.lifts else self.augmenting
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
-        # called with every batch, its plans and epoch after the stages; again, without plans, when Loss settled weights
+        # called as watch(batch, plans, epoch) after the stages; again with no plans when `Loss` settled weights
         self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
@@ -116,7 +118,7 @@ class Pipeline:
         self.seconds = 0.0
         self.readers = Readers()
         self._views_warned = False
-        self._looked: dict[Any, bool] = {}  # what `find_places` saw in leaves on an accelerator
+        self._looked: dict[object, bool] = {}  # results of `find_places` for leaves on an accelerator
         read_as = getattr(reweight, "read_as", None)
         if read_as is not None:
             read_as(**settings.reading())
@@ -146,18 +148,20 @@ class Pipeline:
 
     def run(
         self,
-        data: Any,
+        data: leaves.Structure,
         index: list[int] | None,
         progress: EpochProgress,
         device: torch.device | None = None,
         before: list[int] | None = None,
         unfinished: Unfinished | None = None,
-    ) -> Any:
-        """Run all stages on a collated batch; the user's structure, or a `Batch` with returns="batch".
+    ) -> leaves.Structure:
+        """Run all stages on a collated batch; returns the user's structure, or a `Batch` with returns="batch".
 
         index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
-        progress: of the pass that the batch is of. before: how often each row's sample came before in it, or None.
-        unfinished: where lifted transforms have still to run; None: the samples went through all of them.
+        progress: of the pass that the batch belongs to. device: to run on; None: see `resolve_device`. before: how
+        often each row's sample occurred earlier in the pass, or None. unfinished: the leaves on which lifted transforms
+        still have to run; None: all transforms ran when the samples were loaded. Raises TypeError or ValueError for a
+        batch that the stages cannot take.
         """
         started, epoch = time.perf_counter(), progress.epoch
         if self.share is not None and unfinished is None:
@@ -194,14 +198,14 @@ class Pipeline:
 
     def _labelled(
         self,
-        data: Any,
+        data: leaves.Structure,
         inputs: Inputs,
         paths: list[leaves.Path],
         plans: list[Plan],
         index: Tensor | None,
         device: torch.device | None,
-    ) -> tuple[Any, Batch]:
-        """The batch with its labels at ``paths`` as `Target`, mixed as the plans mix, and the record of it for stages.
+    ) -> tuple[leaves.Structure, Batch]:
+        """The batch with the labels at ``paths`` as `Target`, mixed as the plans mix, and the same as a `Batch`.
 
         Raises TypeError where a reweighter is to weigh a batch without a target tensor.
         """
@@ -222,8 +226,10 @@ class Pipeline:
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
         return data, batch
 
-    def _check_label_is_known(self, data: Any, inputs: Inputs, length: int, index: list[int] | None) -> None:
-        """Raise a ValueError where the weights of a coreset would go with a leaf that may not be the label."""
+    def _check_label_is_known(
+        self, data: leaves.Structure, inputs: Inputs, length: int, index: list[int] | None
+    ) -> None:
+        """Raise a ValueError where several leaves can be the label that carries the weights of a coreset."""
         if not self.labelling.needed:
             self.labelling.needed = "coreset="
             self.labelling.find(data, inputs.parts, length, index, False)
@@ -241,17 +247,17 @@ class Pipeline:
     def _augmented(
         self,
         augmenting: Augmenting,
-        data: Any,
+        data: leaves.Structure,
         inputs: Inputs,
         labels: list[leaves.Path],
         samples: Samples,
         rows: Tensor | None,
         device: torch.device | None,
         unfinished: Unfinished | None,
-    ) -> tuple[Any, Augmented, Tensor]:
-        """The batch after ``augmenting``, what that did, and which sample (int64) each row is.
+    ) -> tuple[leaves.Structure, Augmented, Tensor]:
+        """The batch after ``augmenting``, the `Augmented` views and plans, and the dataset index (int64) of each row.
 
-        rows: those to augment, None for all. Copies that a coreset appends lie below the batch's own rows.
+        rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
         """
         views = [leaves.get(data, path) for path in inputs.augmented]
         if self.lifted is not None and unfinished is not None:
@@ -281,7 +287,7 @@ class Pipeline:
         return data, made, taken
 
     def _selected_weight(self, index: Tensor | None, length: int, epoch: int) -> Tensor | None:
-        """The coreset's weights of the rows."""
+        """The coreset's weights (B,) of the rows, or None; ValueError where rows and samples do not correspond."""
         if self.weight_of is None:
             return None
         weight = self.weight_of(torch.empty(0, dtype=torch.int64) if index is None else index, epoch)
@@ -293,9 +299,14 @@ class Pipeline:
         return weight
 
     def _share_draws(
-        self, augmenting: Augmenting, data: Any, inputs: Inputs, views: list[Tensor], unfinished: Unfinished | None
+        self,
+        augmenting: Augmenting,
+        data: leaves.Structure,
+        inputs: Inputs,
+        views: list[Tensor],
+        unfinished: Unfinished | None,
     ) -> bool:
-        """Whether the views of a sample share one draw; said once where ``views=`` says nothing."""
+        """Whether the views of a sample share one draw; warns once where ``views=`` is not given."""
         if len(views) < 2 or not augmenting.steps:
             return False
         if unfinished is not None and self.settings.augment is None and self.settings.views is None:
@@ -310,8 +321,8 @@ class Pipeline:
             )
         return bool(shared)
 
-    def _places(self, data: Any, inputs: Inputs, views: list[Tensor]) -> Places:
-        """What else lies in the pictures of a batch, looked for when a stage moves pixels."""
+    def _places(self, data: leaves.Structure, inputs: Inputs, views: list[Tensor]) -> Places:
+        """The boxes, points and masks of a batch, searched for only when a stage moves pixels."""
         if not views or views[0].ndim != 4:
             return Places()
 
@@ -323,7 +334,7 @@ class Pipeline:
         return Places(find)
 
     def _selected_rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
-        """(s,) int64 rows of the batch that the coreset lets augment; None: all."""
+        """(s,) int64 rows of the batch that the coreset selects for augmentation; None: all."""
         if self.selections is None:
             return None
         if index is None:
@@ -334,14 +345,14 @@ class Pipeline:
         index_of = torch.tensor(index, dtype=torch.int64, device="cpu")
         return self.selections.of(epoch).holds(index_of).nonzero()[:, 0]
 
-    def _check_labels(self, index: Tensor | None, target: Any) -> None:
-        """Let a coreset that counts classes see the labels that reach the loss."""
+    def _check_labels(self, index: Tensor | None, target: object) -> None:
+        """Pass the labels (B, ...) on the CPU to a coreset that checks them."""
         check = getattr(self.coreset, "check_labels", None)
         if check is not None and index is not None and isinstance(target, Tensor) and target.device.type == "cpu":
             check(index, target)
 
-    def settle(self, output: Any, target: Target) -> Target:
-        """The target with the weights and labels of a reweighter that waited for the loop's own ``output``."""
+    def settle(self, output: object, target: Target) -> Target:
+        """``target`` with the weights and labels of a reweighter that computes them from the loop's own ``output``."""
         batch = self.weighing.settled(output, target)
         if batch is None:
             return target
@@ -350,15 +361,15 @@ class Pipeline:
             watch(batch, [], self.epochs.epoch)
         return Target(target.plain, batch.weight, batch.soft, batch.index, self.key, target._mixed)
 
-    def _hand_over(self, data: Any, paths: list[leaves.Path], batch: Batch) -> Any:
-        """What the user gets: the structure that came, or the `Batch`."""
+    def _hand_over(self, data: leaves.Structure, paths: list[leaves.Path], batch: Batch) -> leaves.Structure:
+        """The result of `run`: the user's structure with the new targets, or the `Batch`."""
         read = batch.weight is not None or batch.soft is not None or self.weighing.late
         key = self.readers.ticket(self.key) if read and self._carries(batch) else self.key
         batch = on_target(batch, key)
         return batch if self.returns == "batch" else in_structure(data, paths, batch, self.key)
 
     def _carries(self, batch: Batch) -> bool:
-        """Whether what stages made travels in a `Target`, which somebody has to read."""
+        """Whether weights and soft labels are in a `Target`, so that `Loss` or the user has to read them."""
         return self.returns == "same" and isinstance(batch.target, Target)
 
     # --- what is counted and reported --------------------------------------------------------------------------------
@@ -374,24 +385,25 @@ class Pipeline:
             self.share.look(self.counts)
 
     def was_read(self) -> None:
-        """Somebody read a weight or soft label of one of the targets; where they come with the loss, they are none."""
+        """Called when a weight or soft label of a target is read; ignored where `Loss` has yet to make them."""
         self.readers.met = self.readers.met or not self.weighing.late
 
     @property
     def watches(self) -> bool:
-        """Whether a stage needs the outputs that `Loss` sees."""
+        """Whether a stage needs the model's outputs, which `Loss` passes to `observe` and `settle`."""
         return self.weighing.late or bool(getattr(self.coreset, "observes", False))
 
     def pass_ended(self) -> None:
-        """A pass is over: say what had no effect in it."""
+        """Called at the end of a pass: warn of stages that had no effect in it."""
         self.readers.look(ended=True)
         if self.share is not None:
             self.share.look(self.counts, ended=True)
 
-    def observe(self, index: Tensor | None, output: Any, target: Target, classifies: bool = True) -> None:
-        """`Loss` met a target of this pipeline: note that, and show the outputs to the coreset.
+    def observe(self, index: Tensor | None, output: object, target: Target, classifies: bool = True) -> None:
+        """Called by `Loss` for a target of this pipeline: passes the detached outputs to the coreset.
 
-        classifies: the outputs are logits of one class each; a coreset that records residuals p − y needs that.
+        index: (B,) int64, or None. classifies: the outputs are logits of one class per sample; TypeError where they are
+        not and the coreset records residuals p − y.
         """
         self.readers.met = True
         look = getattr(self.coreset, "observe", None)

@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +69,7 @@ class Places:
                 raise ValueError(_refusal(stage, path, place))
 
 
-def is_label(data: Any, path: leaves.Path) -> bool:
+def is_label(data: leaves.Structure, path: leaves.Path) -> bool:
     """Whether what ``target=`` names is a label, not a map nor boxes: one number or one row a sample, or some of these.
 
     A key that names a place is none: where the model learns boxes, they have to move.
@@ -82,7 +81,11 @@ def is_label(data: Any, path: leaves.Path) -> bool:
 
 
 def find_places(
-    data: Any, pictures: Sequence[leaves.Path], known: Sequence[leaves.Path], images: Tensor, seen: dict[Any, bool]
+    data: leaves.Structure,
+    pictures: Sequence[leaves.Path],
+    known: Sequence[leaves.Path],
+    images: Tensor,
+    seen: dict[object, bool],
 ) -> dict[leaves.Path, Place]:
     """Everything in a batch that may lie in its images (B, C, H, W).
 
@@ -116,7 +119,7 @@ def _other_words(place: Place, name: str) -> str:
     return f"target={name} if it is the label, " if "numbers a sample" in place.what else ""
 
 
-def _grouped(part: Any, path: leaves.Path, rows: int) -> list[tuple[leaves.Path, Any]]:
+def _grouped(part: leaves.Structure, path: leaves.Path, rows: int) -> list[tuple[leaves.Path, leaves.Structure]]:
     """The leaves below ``part`` of a batch of ``rows``; a list of single numbers, or of columns of them, is one leaf.
 
     ``[x1, y1, x2, y2]`` in each sample is a list of four tensors (B,) after `default_collate`, or of B tensors (4,)
@@ -137,15 +140,17 @@ def _grouped(part: Any, path: leaves.Path, rows: int) -> list[tuple[leaves.Path,
     return [found for number, one in enumerate(part) for found in _grouped(one, (*path, number), rows)]
 
 
-def _is_flat(part: Any) -> bool:
+def _is_flat(part: object) -> bool:
     return isinstance(part, Tensor) and not part.is_nested and part.ndim == 1
 
 
-def _are_numbers(part: Any) -> bool:
+def _are_numbers(part: leaves.Structure) -> bool:
     return len(part) > 0 and all(isinstance(one, (bool, int, float)) for one in part)
 
 
-def _place(data: Any, path: leaves.Path, leaf: Any, images: Tensor, seen: dict[Any, bool]) -> Place | None:
+def _place(
+    data: leaves.Structure, path: leaves.Path, leaf: leaves.Structure, images: Tensor, seen: dict[object, bool]
+) -> Place | None:
     """What a leaf may be in the images; None: nothing there."""
     kind = next((base.__name__ for base in type(leaf).__mro__ if "tv_tensors" in base.__module__), "")
     if kind in _TV_PLACES:
@@ -168,7 +173,7 @@ def _place(data: Any, path: leaves.Path, leaf: Any, images: Tensor, seen: dict[A
 
 
 def _numbers(
-    path: leaves.Path, leaf: Tensor, words: list[set[str]], images: Tensor, seen: dict[Any, bool], of_sample: bool
+    path: leaves.Path, leaf: Tensor, words: list[set[str]], images: Tensor, seen: dict[object, bool], of_sample: bool
 ) -> Place | None:
     """What a tensor may be in the images. words: of the names on its path. of_sample: it has no batch dimension."""
     shown = f"{str(leaf.dtype)[6:]} {tuple(leaf.shape)}"
@@ -199,7 +204,7 @@ def _numbers(
     return Place(f"{each[0]} numbers a sample, {shown}, which may be boxes or keypoints,") if may_be else None
 
 
-def _words(data: Any, path: leaves.Path) -> list[set[str]]:
+def _words(data: leaves.Structure, path: leaves.Path) -> list[set[str]]:
     """The words of each key or namedtuple field on a path; an empty set for a position."""
     found, part = [], data
     for step in path:

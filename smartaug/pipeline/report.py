@@ -1,4 +1,4 @@
-"""What a pipeline says of itself: its counts, and the table of its stages."""
+"""The results of ``loader.stats()`` and ``loader.explain()``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .stages import name_of
 from .weighing import Weighing
 
 
-def figures(counted: Mapping[str, Any], weighing: Weighing, coreset: Any) -> dict[str, Any]:
-    """What was counted, the batches that fell back to weight 1, and what the stages themselves report."""
+def figures(counted: Mapping[str, Any], weighing: Weighing, coreset: object) -> dict[str, Any]:
+    """``counted``, the number of batches that fell back to weight 1, and the ``stats()`` of reweighter and coreset."""
     made: dict[str, Any] = {**counted, "fallbacks": weighing.fallbacks()}
     for name, stage in (("reweight", weighing.reweight), ("coreset", coreset)):
         own = getattr(stage, "stats", None)
@@ -27,14 +27,14 @@ def table(
     augmenting: Augmenting,
     weighing: Weighing,
     *,
-    coreset: Any = None,
+    coreset: object = None,
     lifted: Lifted | None = None,
     fetching: tuple[str, str, str] | None = None,
     more: Sequence[tuple[str, str, str]] = (),
 ) -> str:
-    """Every stage in order, where it runs, and why; below a plan's stages its segments and backends.
+    """A table of the stages in order: name, where it runs, why; augmentations also list their segments and backends.
 
-    fetching: a row on how samples are fetched. more: rows for the end.
+    fetching: the row on how samples are fetched. more: rows to append.
     """
     rows = [("stage", "runs", "why")]
     if fetching is not None:

@@ -1,4 +1,4 @@
-"""What ``coreset=`` takes, and what it selects for each epoch: asked once, then kept for batches on their way."""
+"""The interface of ``coreset=``, and its selection for each epoch, computed once and cached for prefetched batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CoresetLike(Protocol):
     """What ``coreset=`` takes: which samples an epoch trains on.
 
     Optional: ``apply`` ("train", "augment" or "append", see `Coreset`; without it "train"); ``varies``, whether the
-    number of samples differs between epochs, then ``budget(size, epoch)`` is asked; ``rescales``, whether weights are
+    number of samples differs between epochs, then ``budget(size, epoch)`` is called; ``rescales``, whether weights are
     used as they are and not scaled to mean 1; ``attach(dataset, collate_fn=, inputs=,
     target=)`` is called once; ``check_labels(index, target)`` sees the labels of each batch before they are mixed;
     ``observe(index, output, target, unmixed)`` receives detached outputs from `smartaug.Loss`, unmixed (B,) bool being
@@ -36,15 +36,15 @@ class CoresetLike(Protocol):
 
 
 class AugmentingCoreset(CoresetLike, Protocol):
-    """A coreset that says what its selection is for."""
+    """A coreset with ``apply``, the use of its selection: "train", "augment" or "append"."""
 
     apply: str
 
 
 class Selections:
-    """The selections of a coreset over ``size`` samples, made when first asked for. seed: a number or what gives it.
+    """The selections of a coreset over ``size`` samples, each computed at first use. seed: an int, or a callable.
 
-    Under `torch.distributed` rank 0's seed counts, and every rank must ask for the same epochs.
+    Under `torch.distributed` the seed of rank 0 is used, and every rank must call `of` with the same epochs.
     """
 
     def __init__(self, coreset: CoresetLike, size: int, seed: int | Callable[[], int]) -> None:
@@ -68,7 +68,7 @@ class Selections:
         return self._agreed
 
     def budget(self, epoch: int) -> int:
-        """How many samples ``epoch`` selects: what it did select where that is known."""
+        """Number of samples that ``epoch`` selects; once the selection is computed, its length."""
         if not self.varies:
             return int(self.coreset.budget(self.size))
         known = self._known.get(epoch)
@@ -76,7 +76,7 @@ class Selections:
         return int(of_epoch(self.size, epoch)) if known is None else len(known.indices)
 
     def of(self, epoch: int) -> Selection:
-        """What ``epoch`` selects; raises TypeError or ValueError when the coreset made something else."""
+        """The selection of ``epoch``; TypeError or ValueError where the coreset returns no valid one."""
         if epoch not in self._known:
             made: Any = self.coreset.selection(epoch, self.size, self.seed())
             if not isinstance(made, tuple) or len(made) != 2:
@@ -91,7 +91,7 @@ class Selections:
         return self._known[epoch]
 
     def forget(self) -> None:
-        """Ask the coreset again: its state was loaded."""
+        """Drop the cached selections, after the coreset's state was loaded."""
         self._known.clear()
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,33 +1,36 @@
-"""The keywords of a loader, once: their names, their defaults, and which values are none.
+"""The keywords of a loader: their names, defaults and valid values, in one place.
 
-`DataLoader`, `wrap` and `Collate` write them in their signatures, for editors; everything else goes through `Settings`.
+`DataLoader`, `wrap` and `Collate` repeat them in their signatures, for editors; all other code uses `Settings`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from .._base.leaves import Specs, Targets
+from .selection import CoresetLike
+from .stages import Stage
+from .weighing import Reweighter
 
 Views = Literal["same", "independent"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the user gave, as it was given; see `smartaug.DataLoader` for what each keyword means.
+    """The user's arguments, unchanged; see `smartaug.DataLoader` for the meaning of each keyword.
 
-    Raises ValueError for values of ``views`` and ``returns`` that do not exist.
+    Raises ValueError for an unknown value of ``views`` or ``returns``.
     """
 
     lift: bool = False
-    augment: Any = None
-    reweight: Any = None
-    coreset: Any = None
+    augment: Stage | Sequence[Stage] | None = None
+    reweight: Reweighter | None = None
+    coreset: CoresetLike | None = None
     device: torch.device | str | None = None
     seed: int | None = None
     inputs: Specs = None
@@ -52,12 +55,12 @@ class Settings:
 
     @property
     def active(self) -> bool:
-        """Whether they ask for anything that torch's own loader does not do; lift= may turn out to find nothing."""
+        """Whether a stage or ``returns="batch"`` is given; ``lift=`` does not count: it may find nothing."""
         stages = (self.augment, self.reweight, self.coreset)
         return any(stage is not None for stage in stages) or self.returns != "same"
 
     def given(self) -> dict[str, Any]:
-        """Keyword -> the very object that the user passed."""
+        """Keyword -> the object that the user passed, not a copy."""
         return {name: getattr(self, name) for name in KEYWORDS}
 
     def is_like(self, other: Settings) -> bool:
@@ -65,7 +68,7 @@ class Settings:
         return all(getattr(self, name) is getattr(other, name) for name in KEYWORDS)
 
     def reading(self) -> dict[str, Any]:
-        """How to find inputs and target in a batch, for those who read batches of the same kind themselves."""
+        """The keywords that say where inputs and target are, for reweighters that read samples of that kind."""
         return {"inputs": self.inputs, "target": self.target}
 
 

@@ -1,10 +1,10 @@
-"""What users hand over as stages, checked and turned into what the pipeline runs; errors say what to type."""
+"""Validates what users pass as stages, and turns it into the steps that the pipeline runs."""
 
 from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,14 +16,16 @@ from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
 from ..augment.foreign import Foreign
 from ..lift.lifted import Stages
 
+Stage = Any  # an augmentation, or a callable of the user's on a batch of images
 
-def flattened(steps: Iterable[Any]) -> list[Any]:
-    """Augmentations one by one, in the user's order, those inside `Compose` too."""
+
+def flattened(steps: Iterable[Stage]) -> list[Stage]:
+    """All stages in order, with every `Compose` replaced by its parts."""
     return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
 
 
 class Seed:
-    """The seed of all draws: the one given, else `torch.initial_seed`, read once when first asked for."""
+    """The seed of all draws: ``given``, else `torch.initial_seed()` at the first call. TypeError unless an integer."""
 
     def __init__(self, given: int | None) -> None:
         if given is not None:
@@ -34,7 +36,7 @@ class Seed:
         self.value = given
 
     def __call__(self) -> int:
-        """The seed; a warning when several ranks would each read their own."""
+        """The seed; warns under `torch.distributed` when no seed is given, since every rank then has its own."""
         if self.value is None:
             self.value = torch.initial_seed()
             if here()[1] > 1:
@@ -46,14 +48,14 @@ class Seed:
         return self.value
 
 
-def listed(augment: Any) -> list[Any]:
-    """``augment=`` as a list of what the user wrote."""
+def listed(augment: Stage | Sequence[Stage] | None) -> list[Stage]:
+    """``augment=`` as a list of its stages; [] for None."""
     if augment is None:
         return []
     return list(augment) if isinstance(augment, (tuple, list, Stages)) else [augment]
 
 
-def behind(lifted: Any, augment: Any) -> list[Any]:
+def behind(lifted: Stage | Sequence[Stage] | None, augment: Stage | Sequence[Stage] | None) -> list[Stage]:
     """The stages of a lifted pipeline and of ``augment=``, in the order in which they run.
 
     ``augment=`` comes after what was lifted, but its plans and Kornia modules see the images before Normalize, so the
@@ -75,7 +77,7 @@ def behind(lifted: Any, augment: Any) -> list[Any]:
     return [*before, *stages[:waits], *conversion, *stages[waits:]]
 
 
-def as_steps(augment: Any) -> list[Augmentation | Foreign]:
+def as_steps(augment: Stage | Sequence[Stage] | None) -> list[Augmentation | Foreign]:
     """``augment=`` as stages: neighbouring smartaug augmentations become one plan, everything else a foreign stage."""
     stages = listed(augment)
     steps: list[Augmentation | Foreign] = []
@@ -93,7 +95,7 @@ def as_steps(augment: Any) -> list[Augmentation | Foreign]:
 
 
 def _grouped(group: list[Augmentation]) -> list[Augmentation]:
-    """One plan for neighbours; a backend that one of them asks for is used for all."""
+    """Neighbouring augmentations as one `Compose`, with the backend that any of them names; ValueError for two."""
     if len(group) < 2:
         return group
     asked = sorted({step.backend for step in group if step.backend is not None})
@@ -102,7 +104,7 @@ def _grouped(group: list[Augmentation]) -> list[Augmentation]:
     return [Compose(group, backend=asked[0] if asked else None)]
 
 
-def refuse_another_policy(reweight: Any, steps: Iterable[Any]) -> None:
+def refuse_another_policy(reweight: object, steps: Iterable[Stage]) -> None:
     """Raise a ValueError where a reweighter sets the probabilities of an augmentation that is not among the steps."""
     policy = getattr(reweight, "policy", None)
     if policy is not None and not any(part is policy for part in _all_parts(steps)):
@@ -114,8 +116,8 @@ def refuse_another_policy(reweight: Any, steps: Iterable[Any]) -> None:
         )
 
 
-def _all_parts(steps: Iterable[Any]) -> Iterator[Any]:
-    """Augmentations, and those inside others (`Compose`, combinators)."""
+def _all_parts(steps: Iterable[Stage]) -> Iterator[Stage]:
+    """Every stage, and the augmentations in its attributes (as of `Compose`), at any depth."""
     for step in steps:
         yield step
         held = vars(step).values() if isinstance(step, Augmentation) else ()
@@ -124,7 +126,7 @@ def _all_parts(steps: Iterable[Any]) -> Iterator[Any]:
 
 
 def checked_device(device: torch.device | str) -> torch.device:
-    """``device`` if this machine has it, else a ValueError that names what there is."""
+    """``device`` as a `torch.device`; ValueError, naming what exists, where this machine does not have it."""
     try:
         made = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -139,8 +141,11 @@ def checked_device(device: torch.device | str) -> torch.device:
     return made
 
 
-def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) -> Exception:
-    """``error`` again, with the stage, the sample indices and the input's shape and dtype put before its message."""
+def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: object) -> Exception:
+    """A new error whose message begins with the stage, the sample indices and the shape and dtype of the inputs.
+
+    It is a TypeError or ValueError where ``error`` is one, else a RuntimeError.
+    """
     rows = "unknown indices" if index is None else f"samples {index[:16].tolist()}{' ...' if len(index) > 16 else ''}"
     what = f"{str(inputs.dtype)[6:]} {tuple(inputs.shape)}" if isinstance(inputs, Tensor) else type(inputs).__name__
     message = f"{stage} failed on {rows}, inputs {what}: {error}"
@@ -148,11 +153,11 @@ def in_stage(error: Exception, stage: str, index: Tensor | None, inputs: Any) ->
     return kind(message)
 
 
-def name_of(stage: Any) -> str:
-    """What errors and tables call a stage."""
+def name_of(stage: object) -> str:
+    """The name of a stage in errors and tables."""
     return stage.name if isinstance(stage, Foreign) else getattr(stage, "__name__", type(stage).__name__)
 
 
 def rows_not_finite(view: Tensor) -> list[int]:
-    """Rows of (B, ...) that hold NaN or Inf."""
+    """The rows of a tensor (B, ...) that contain NaN or Inf."""
     return (~torch.isfinite(view).flatten(1).all(1)).nonzero().flatten().tolist()

@@ -1,9 +1,9 @@
-"""The reweighting half of the pipeline: asking the user's reweighter, and what becomes of its weights and labels."""
+"""The reweighting half of the pipeline: calls the user's reweighter, and validates its weights and soft labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from ..grads.logits import distributions
 from ..reweight.weights import checked_results
 from ..warnings import warn
 from .stages import in_stage, name_of
+
+T = TypeVar("T")
 
 
 class Reweighter(Protocol):
@@ -33,7 +35,7 @@ class Reweighter(Protocol):
 
 
 class Weighing:
-    """A reweighter, or None, and the batches whose weights or labels it made were not finite."""
+    """A reweighter, or None, and the number of batches for which its weights or labels were not finite."""
 
     def __init__(self, reweight: Reweighter | None) -> None:
         self.reweight = reweight
@@ -44,18 +46,18 @@ class Weighing:
 
     @property
     def late(self) -> bool:
-        """Whether weights and labels are made when `smartaug.Loss` shows the loop's own output."""
+        """Whether the reweighter makes weights and labels in `smartaug.Loss`, from the loop's own output."""
         return getattr(self.reweight, "when", "batch") == "loss"
 
     def begin(self, epoch: int) -> None:
-        """Tell the reweighter the epoch, once: a learned policy sets its probabilities before anything is drawn."""
+        """Call the reweighter's ``begin(epoch)`` once per epoch, before anything is drawn."""
         begin = getattr(self.reweight, "begin", None)
         if begin is not None and epoch != self._begun:
             begin(epoch)
             self._begun = epoch
 
     def weighed(self, batch: Batch, trace: Trace) -> Batch:
-        """The batch with the reweighter's weights and labels; as it is without a reweighter."""
+        """The batch with the reweighter's weights and labels; unchanged without a reweighter."""
         reweight = self.reweight
         if reweight is None:
             return batch
@@ -64,8 +66,8 @@ class Weighing:
         result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
         return self._with(result, batch)
 
-    def settled(self, output: Any, target: Target) -> Batch | None:
-        """The weights and labels of a reweighter that waited for the loop's own ``output``; None: it did not."""
+    def settled(self, output: object, target: Target) -> Batch | None:
+        """A `Batch` with the weights and labels that the reweighter's ``settle`` makes; None where it makes none."""
         ask = getattr(self.reweight, "settle", None)
         made = None if ask is None else self._called(lambda: ask(output, target), target.index, output)
         if made is None:
@@ -73,15 +75,15 @@ class Weighing:
         result = self._called(lambda: checked_results(made, len(target)), target.index, output)
         return self._with(result, Batch(None, target.plain, target._weight, target._soft, target.index))
 
-    def _called(self, ask: Callable[[], Any], index: Tensor | None, shown: Any) -> Any:
-        """What the reweighter says; its errors name it and what it was shown."""
+    def _called(self, ask: Callable[[], T], index: Tensor | None, shown: object) -> T:
+        """``ask()``; its errors are raised again with the reweighter's name, samples and ``shown``."""
         try:
             return ask()
         except Exception as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", index, shown) from error
 
     def _with(self, result: tuple[Tensor | None, Tensor | None], batch: Batch) -> Batch:
-        """The batch with the reweighter's weights and labels."""
+        """The batch with valid weights and labels; the reweighter's weights are multiplied by the coreset's."""
         weight, soft = self._finite(*result, batch)
         self._results += 1
         try:
@@ -98,7 +100,7 @@ class Weighing:
         made = [part for part in (weight, soft) if part is not None]
         if not made:
             return weight, soft
-        # squares: a weight of 1e38 is a number, and no loss it is multiplied by stays one
+        # squared: a weight such as 1e38 is finite, but the loss it multiplies overflows float32
         bad = torch.stack([~torch.isfinite(part.float().square()).all() for part in made]).any()
         if bad.device.type == "cpu":
             if bad:
@@ -106,7 +108,7 @@ class Weighing:
                 self._warn_fallback()
                 return None, None
             return weight, soft
-        # no look at the device: choose there, count there
+        # without reading the device, which would synchronise it: both the choice and the count stay on it
         self._uncounted = bad.long() if self._uncounted is None else self._uncounted + bad
         if weight is not None:
             weight = torch.where(bad, torch.ones_like(weight), weight)
@@ -118,9 +120,9 @@ class Weighing:
         return weight, soft
 
     def _check(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> None:
-        """ValueError for weights and labels that would spoil the loss without a word.
+        """Raise a ValueError for negative or all-zero weights, and for soft labels that are not distributions.
 
-        On an accelerator looking stalls the queue, so there only batches 1, 2, 4, 8, ... are looked at.
+        Reading values synchronises an accelerator, so there only batches 1, 2, 4, 8, ... are checked.
         """
 
         def looks(part: Tensor | None) -> bool:
