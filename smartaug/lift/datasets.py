@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import inspect
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +17,13 @@ from .deferred import DeferredTransform, why_no_image
 from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, looked_into, second_image
 from .source import Source, check_transforms, transforms_of
-from .steps import State
+from .steps import State, Transform, UserDataset
 
 _MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
 _OWN = (_MARK, SOURCE, "__getitems__")  # what copies have and the user's dataset has not
 
 
-def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> Lifted:
+def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int] | None = None) -> Lifted:
     """Compile an existing pipeline into what stays per sample and what runs batched, drawn per sample.
 
     * `transform_or_dataset`: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``,
@@ -56,7 +55,7 @@ def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> L
     return compiled(given, State(size=size))
 
 
-def taken_out(dataset: Any) -> Lifted | None:
+def taken_out(dataset: UserDataset) -> Lifted | None:
     """What was taken out of ``dataset``, or of one inside it, if it is a lifted copy; None: nothing was."""
     own = getattr(dataset, "__dict__", {}).get(_MARK)
     inner = (taken_out(part) for part in _inside(dataset)) if own is None else iter((own,))
@@ -66,7 +65,7 @@ def taken_out(dataset: Any) -> Lifted | None:
 class SourceDatasets:
     """The user's datasets behind the copies that a loader reads; see `source`."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: UserDataset) -> None:
         self.dataset = dataset
         self.transforms = [(copied, transforms_of(copied)) for copied in self._copies()]
 
@@ -77,7 +76,7 @@ class SourceDatasets:
         for copied, taken in self.transforms:
             check_transforms(copied, taken)
 
-    def _copies(self) -> list[Any]:
+    def _copies(self) -> list[UserDataset]:
         waiting, found = [self.dataset], []
         while waiting:
             copied = waiting.pop()
@@ -87,12 +86,12 @@ class SourceDatasets:
         return found
 
 
-def _is_dataset(given: Any) -> bool:
+def _is_dataset(given: object) -> bool:
     indexed = hasattr(given, "__getitem__") and not callable(given) and not isinstance(given, (list, tuple, str, dict))
     return isinstance(given, Dataset) or indexed
 
 
-def _inside(dataset: Any) -> list[Any]:
+def _inside(dataset: UserDataset) -> list[UserDataset]:
     kind = type(dataset)
     if isinstance(dataset, Subset) and kind.__getitem__ is Subset.__getitem__:
         return [dataset.dataset] if kind.__getitems__ is Subset.__getitems__ else []
@@ -101,11 +100,11 @@ def _inside(dataset: Any) -> list[Any]:
     return []  # a class that does something of its own with what is inside is a dataset like any other
 
 
-def _nothing(dataset: Any, note: str) -> Lifted:
+def _nothing(dataset: UserDataset, note: str) -> Lifted:
     return Lifted(None, None, (), dataset, note)
 
 
-def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
+def _lifted_dataset(dataset: UserDataset, size: tuple[int, int] | None) -> Lifted:
     marked = getattr(dataset, "__dict__", {}).get(_MARK)
     if marked is not None:
         return dataclasses.replace(marked, dataset=dataset)
@@ -133,7 +132,7 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     return _marked(copied, lifted)
 
 
-def _compiled_for(dataset: Any, name: str, transform: Any, state: State) -> Lifted:
+def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: State) -> Lifted:
     """``transform`` compiled for the samples of ``dataset``, as far as the first of them shows what they are."""
     lifted = compiled(transform, state)
     known = _calls_once(dataset) and name == "transform"  # torchvision's own call it once, and do no more
@@ -158,7 +157,7 @@ def _compiled_for(dataset: Any, name: str, transform: Any, state: State) -> Lift
     return _for_images(dataset, name, sample, lifted, images)
 
 
-def _for_images(dataset: Any, name: str, sample: FirstSample, lifted: Lifted, images: list[Tensor]) -> Lifted:
+def _for_images(dataset: UserDataset, name: str, sample: FirstSample, lifted: Lifted, images: list[Tensor]) -> Lifted:
     """``lifted``, or less of it, where what the worker makes are ``images`` (C, H, W)."""
     if lifted.augment is None:
         return lifted
@@ -179,11 +178,11 @@ def _for_images(dataset: Any, name: str, sample: FirstSample, lifted: Lifted, im
     return dataclasses.replace(lifted, uint8=uint8, kind=sample.kind)
 
 
-def _must_stay(dataset: Any, name: str, why: str) -> Lifted:
+def _must_stay(dataset: UserDataset, name: str, why: str) -> Lifted:
     return _nothing(dataset, f"its {name} must stay: {why}")
 
 
-def _calls_once(dataset: Any) -> bool:
+def _calls_once(dataset: UserDataset) -> bool:
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     return definer is not None and definer.__module__.partition(".")[0] == "torchvision"
 
@@ -193,7 +192,7 @@ def _has_masks(sample: FirstSample, images: list[Tensor]) -> bool:
     return sample.has_masks or any(shape[-2:] in sizes for shape in sample.others)
 
 
-def deferring(dataset: Any) -> Any:
+def deferring(dataset: UserDataset) -> UserDataset:
     """A lifted copy whose transforms defer what was lifted (`DeferredTransform`), for a loader with ``lift=True``."""
     inner = _inside(dataset)
     if inner:
@@ -207,7 +206,7 @@ def deferring(dataset: Any) -> Any:
     return with_transform(dataset, found[0], DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind))
 
 
-def _around(dataset: Any, inner: list[Any]) -> Any:
+def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:
     """A copy of a `Subset` or `ConcatDataset` around other datasets."""
     outer = copy.copy(dataset)
     name = "dataset" if isinstance(outer, Subset) else "datasets"
@@ -216,7 +215,7 @@ def _around(dataset: Any, inner: list[Any]) -> Any:
     return outer
 
 
-def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) -> Lifted:
+def _lifted_chain(dataset: UserDataset, inner: list[UserDataset], size: tuple[int, int] | None) -> Lifted:
     """A `Subset` or `ConcatDataset`: a copy around copies."""
     done: dict[int, Lifted] = {}
     for part in inner:  # the same object twice is copied once
@@ -236,19 +235,19 @@ def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) 
     return _marked(outer, dataclasses.replace(first, uint8=next(iter(types), None)))
 
 
-def _signature(lifted: Lifted) -> list[Any]:
+def _signature(lifted: Lifted) -> list[tuple[object, ...]]:
     """Two pipelines do the same on the device where their lifted transforms are the same objects for equal images."""
     lifted_steps = [step for step in lifted.steps if step.where != "worker"]
     return [(id(step.original), step.before.size, step.after.scale, step.after.dtype) for step in lifted_steps]
 
 
-def _marked(dataset: Any, lifted: Lifted) -> Lifted:
+def _marked(dataset: UserDataset, lifted: Lifted) -> Lifted:
     lifted = dataclasses.replace(lifted, dataset=None)
     dataset.__dict__[_MARK] = lifted
     return dataclasses.replace(lifted, dataset=dataset)
 
 
-def slot(dataset: Any) -> tuple[str, Any] | None:
+def slot(dataset: UserDataset) -> tuple[str, Transform] | None:
     """The attribute that holds a dataset's pipeline, and the pipeline; None: there is none."""
     for name in ("transform", "transforms"):
         if inspect.getattr_static(dataset, name, None) is None:
@@ -259,7 +258,7 @@ def slot(dataset: Any) -> tuple[str, Any] | None:
     return None
 
 
-def with_transform(dataset: Any, name: str, transform: Any) -> Any:
+def with_transform(dataset: UserDataset, name: str, transform: Transform) -> UserDataset:
     """A shallow copy of ``dataset`` with ``transform`` in the attribute ``name``."""
     copied = copy.copy(dataset)
     setattr(copied, name, transform)
@@ -269,12 +268,12 @@ def with_transform(dataset: Any, name: str, transform: Any) -> Any:
     return copied
 
 
-def _joint(dataset: Any) -> set[str]:
+def _joint(dataset: UserDataset) -> set[str]:
     """The second attribute in which torchvision keeps a transform."""
     return {"transforms"} if type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform" else set()
 
 
-def state_of(dataset: Any, size: tuple[int, int] | None) -> State:
+def state_of(dataset: UserDataset, size: tuple[int, int] | None) -> State:
     """What is known of the images that a dataset gives its transform.
 
     torchvision's own datasets that keep all images in one array (CIFAR, MNIST, SVHN, STL10, ...) give PIL images of

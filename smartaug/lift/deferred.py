@@ -14,6 +14,7 @@ whatever is not certain is what torch's own loader gives. Cost: see "lift, check
 from __future__ import annotations
 
 import itertools
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from .._base import leaves
 from . import registry
 from .keyed_draws import KeyedDraws, may_draw
 from .roles import Rules, kind_of, roles, rules_of
+from .steps import Transform
 
 _EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")  # what reads memory past torch's dispatch finds no pixels
 _HOLDER = [object()]
@@ -75,7 +77,11 @@ class DeferredImage(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Stack while a batch is collated; else finish every deferred image among the arguments first."""
         kwargs = kwargs or {}
@@ -110,7 +116,7 @@ def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None
     return len(given._rows) if length and isinstance(given, DeferredBatch) else None
 
 
-def _finish_all(part: Any) -> None:
+def _finish_all(part: object) -> None:
     """Finish every deferred image in nested tuples, lists and dicts."""
     if isinstance(part, (DeferredImage, DeferredBatch)):
         finish(part)
@@ -169,7 +175,7 @@ class DeferredTransform:
     def __init__(
         self,
         head: Callable[..., Any],
-        original: Any,
+        original: Transform,
         rules: Rules,
         kind: str | None = None,
         noted: Noted | None = None,
@@ -181,7 +187,7 @@ class DeferredTransform:
 
     @classmethod
     def of(
-        cls, head: Callable[..., Any], original: Any, kind: str | None = None, noted: Noted | None = None
+        cls, head: Callable[..., Any], original: Transform, kind: str | None = None, noted: Noted | None = None
     ) -> DeferredTransform:
         """The one for the library of ``original``."""
         rules = rules_of(original)
@@ -216,7 +222,7 @@ class DeferredTransform:
             made = leaves.put(made, path, _deferred(call, path, leaves.get(made, path), is_mask))
         return made
 
-    def _is_of_kind(self, image: Any) -> bool:
+    def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:
             return True
         if kind_of(image) != self.kind:
@@ -247,7 +253,7 @@ class DeferredTransform:
 class DeferredAlbumentations(DeferredTransform):
     """The same for albumentations, whose generators are set from outside."""
 
-    def set_random_state(self, random_generator: Any, py_random: Any) -> None:
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
         """Set the generators of the pipeline and of what stays of it in the worker."""
         head: Any = self.head
         for part in (self.original, head):
@@ -430,7 +436,7 @@ def found_in(
     return found
 
 
-def _stacked(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
+def _stacked(tensors: object, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
     """A deferred batch, where all are deferred images that can be told to belong together; None: they must finish."""
     now: Collecting | None = getattr(_local, "collecting", None)
     if now is None or dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
@@ -449,7 +455,9 @@ def _stacked(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> Deferr
     return batch
 
 
-def _collate_deferred(batch: Any, *, collate_fn_map: Any = None) -> Tensor:
+def _collate_deferred(
+    batch: Sequence[Tensor], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
+) -> Tensor:
     """torch's ``default_collate`` for deferred images."""
     made = _stacked(batch)
     if made is not None:

@@ -34,7 +34,7 @@ _FIXED = {
 class KeyedDraws:
     """Sets what ``transforms`` draw from, for one call: ``with keyed(): ...``."""
 
-    def __init__(self, transforms: Sequence[Any]) -> None:
+    def __init__(self, transforms: Sequence[object]) -> None:
         self.transforms = [transform for transform in transforms if not _is_fixed(transform)]
         self._generators: Generators | None = None
 
@@ -70,12 +70,12 @@ def _stream(keys: Carrier) -> Tensor | None:
     return draws.fold(draws.fold(draws.key(drawn.seed, drawn.epoch, sample), _WORKER), again)
 
 
-def may_draw(transforms: Iterable[Any]) -> bool:
+def may_draw(transforms: Iterable[object]) -> bool:
     """Whether any of these single transforms may draw random numbers."""
     return not all(map(_is_fixed, transforms))
 
 
-def _is_fixed(transform: Any) -> bool:
+def _is_fixed(transform: object) -> bool:
     """Whether it is one of torchvision's that never draw."""
     kind = type(transform)
     return kind.__module__.partition(".")[0] == "torchvision" and kind.__name__ in _FIXED

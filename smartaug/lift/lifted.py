@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from ..augment.foreign import Foreign
 from ..augment.labels import mix_labels
 from ..augment.steps import keyed, run_step
 from . import registry
-from .steps import UNIT, State, Step
+from .steps import UNIT, State, Step, Transform, UserDataset
 from .worker_transform import AsTensor, WorkerTransform
 
 _MANY = 256  # samples that show whether a policy has geometric operations
@@ -47,7 +47,7 @@ class Stages(Batched):
                 target = mix_labels(target, plan, num_classes=stage.num_classes, index=index)
         return images, target
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Augmentation | Foreign]:
         return iter(self.stages)
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Stages(Batched):
 class Recipe(NamedTuple):
     """What `compiled` was called with."""
 
-    transform: Any
+    transform: Transform
     state: State
     seen: tuple[int, int] | None
 
@@ -77,17 +77,17 @@ class Lifted:
     compiled from. kind: what images that sample gives to the pipeline, see `roles.kind_of`; None: anything.
     """
 
-    head: Any
+    head: Transform
     augment: Augmentation | Stages | None
     steps: tuple[Step, ...] = ()
-    dataset: Any = None
+    dataset: UserDataset = None
     note: str = ""
     uint8: bool | None = None
     recipe: Recipe | None = None
     kind: str | None = None
 
     @property
-    def stays(self) -> tuple[Any, ...]:
+    def stays(self) -> tuple[Transform, ...]:
         """The user's transforms that stay in the worker; empty: the worker only reads the image."""
         return tuple(step.original for step in self.steps if step.where == "worker")
 
@@ -128,7 +128,7 @@ class Lifted:
         return words_table(rows)
 
 
-def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) -> Lifted:
+def compiled(transform: Transform, state: State, seen: tuple[int, int] | None = None) -> Lifted:
     """``transform`` in two halves, for samples like ``state``; seen: a position and the channels of images there."""
     recipe = Recipe(transform, state, seen)
     steps, now = [], state
@@ -150,7 +150,7 @@ def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) 
     return Lifted(head, augment, tuple(steps), recipe=recipe)
 
 
-def worker_part(transform: Any, kept: Sequence[Any], last: AsTensor) -> Any:
+def worker_part(transform: Transform, kept: Sequence[Transform], last: AsTensor) -> Transform:
     """The transforms ``kept`` of ``transform`` and then ``last`` on the image, called as ``transform`` is."""
     make = getattr(registry.library_of(transform), "head", None)
     return WorkerTransform(kept, last) if make is None else make(transform, kept, last)

@@ -22,6 +22,7 @@ from ..augment.foreign import forked_rng
 from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish, found_in
 from .lifted import worker_part
 from .roles import kind_of, roles
+from .steps import Transform, UserDataset
 from .worker_transform import AsTensor
 
 _CPU = torch.device("cpu")
@@ -54,7 +55,9 @@ class FirstSample:
         return made
 
 
-def looked_into(dataset: Any, placed: Callable[[Callable[..., Any]], Any], transform: Any) -> FirstSample:
+def looked_into(
+    dataset: UserDataset, placed: Callable[[Callable[..., Any]], UserDataset], transform: Transform
+) -> FirstSample:
     """Read the first sample of ``dataset``; placed: gives a copy of it with another transform."""
     noted = Noted()
     as_given = worker_part(transform, [], AsTensor())
@@ -98,7 +101,7 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
     )
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: object) -> bool:
     return len(getattr(leaf, "shape", ())) >= 2
 
 
@@ -141,12 +144,12 @@ def _is_found(sample: Any, place: leaves.Path) -> bool:
         return False
 
 
-def can_be_read(dataset: Any) -> bool:
+def can_be_read(dataset: UserDataset) -> bool:
     """Whether a first sample can be read: a stream would have to be begun."""
     return not isinstance(dataset, IterableDataset) and len(dataset) > 0
 
 
-def first(dataset: Any, number: int = 0) -> Any:
+def first(dataset: UserDataset, number: int = 0) -> Any:
     """The sample ``number``, with the global random generators put back after it."""
     with forked():
         return dataset[number]

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
-from .steps import UNIT, State, Step, device, in_order, unknown, worker
+from .steps import UNIT, State, Step, Transform, device, in_order, unknown, worker
 
 # the package that a transform's class comes from, to the module here that knows it
 LIBRARIES = {
@@ -26,7 +26,7 @@ LIBRARIES = {
 _ANY_SIZE = (32, 32)  # what is lifted where the size is not known can do with any
 
 
-def library_of(transform: Any) -> ModuleType | None:
+def library_of(transform: object) -> ModuleType | None:
     """The translator module for the class of ``transform`` (not for a user's subclass of it); None: nobody's."""
     name = LIBRARIES.get(type(transform).__module__.partition(".")[0])
     return None if name is None else module(name)
@@ -37,7 +37,7 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"{__package__}.{name}")
 
 
-def parts(transform: Any) -> Sequence[Any] | None:
+def parts(transform: Transform) -> Sequence[Transform] | None:
     """The transforms of a container that runs all of them in order; None for a single transform."""
     if type(transform) in (list, tuple):
         return transform
@@ -48,13 +48,13 @@ def parts(transform: Any) -> Sequence[Any] | None:
     return None if own is None else own(transform)
 
 
-def flat(transform: Any) -> list[Any]:
+def flat(transform: Transform) -> list[Transform]:
     """``transform`` without its containers: single transforms in the order in which they run."""
     inside = parts(transform)
     return [transform] if inside is None else [single for part in inside for single in flat(part)]
 
 
-def translate(transform: Any, state: State) -> Step:
+def translate(transform: Transform, state: State) -> Step:
     """What becomes of one transform that is no container."""
     library = library_of(transform)
     step = None if library is None else library.translate(transform, state)
@@ -90,8 +90,8 @@ def loses_masks(step: Step) -> bool:
 
 
 def several(
-    transform: Any,
-    inside: Sequence[Any],
+    transform: Transform,
+    inside: Sequence[Transform],
     state: State,
     combine: Callable[[list[Augmentation]], Augmentation],
     why: str = "batched, drawn per sample",

@@ -100,7 +100,7 @@ def _other(name: str) -> str:
     return f"{name}, which only the whole pipeline moves with the image"
 
 
-def kind_of(leaf: Any) -> str | None:
+def kind_of(leaf: object) -> str | None:
     """What a transform is given: "pil", "image" (torchvision's), "tensor", "array"; None: none of these."""
     if isinstance(leaf, Tensor):
         if type(leaf) is Tensor or not _is_of_torchvision(leaf):
@@ -111,7 +111,7 @@ def kind_of(leaf: Any) -> str | None:
     return "pil" if hasattr(leaf, "mode") and hasattr(leaf, "getbands") else None
 
 
-def _is_of_torchvision(leaf: Any) -> bool:
+def _is_of_torchvision(leaf: object) -> bool:
     return any(kind.__name__ == "TVTensor" for kind in type(leaf).__mro__)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .._base.original import SOURCE
 from .lifted import Lifted, compiled
-from .steps import Step
+from .steps import Step, Transform, UserDataset
 
 _WATCHED = ("transform", "transforms", "target_transform")
 
@@ -37,7 +37,7 @@ class Source:
     attributes and follows nobody, so a `Source` copies to an empty one.
     """
 
-    def __init__(self, dataset: Any = None, own: Iterable[str] = (), lifted: Lifted | None = None) -> None:
+    def __init__(self, dataset: UserDataset = None, own: Iterable[str] = (), lifted: Lifted | None = None) -> None:
         self.dataset, self.own, self.lifted = dataset, frozenset(own), lifted
         self.taken = dict(_attributes(dataset))
         self.transforms = [] if dataset is None else transforms_of(dataset)
@@ -71,25 +71,25 @@ class Source:
             )
 
     @property
-    def _transform(self) -> Any:
+    def _transform(self) -> object:
         return None if self.lifted is None or self.lifted.recipe is None else self.lifted.recipe.transform
 
     def __reduce__(self) -> tuple[type[Source], tuple[()]]:
         return Source, ()
 
 
-def _attributes(dataset: Any) -> dict[str, Any]:
+def _attributes(dataset: UserDataset) -> dict[str, Any]:
     return getattr(dataset, "__dict__", {})
 
 
-def transforms_of(dataset: Any) -> list[tuple[str, Any]]:
+def transforms_of(dataset: UserDataset) -> list[tuple[str, Transform]]:
     """Attributes that hold transforms, and their values; properties, which make them anew, are none of them."""
     missing = object()
     found = ((name, inspect.getattr_static(dataset, name, missing)) for name in _WATCHED)
     return [(name, value) for name, value in found if value is not missing and value is getattr(dataset, name, missing)]
 
 
-def check_transforms(dataset: Any, transforms: Sequence[tuple[str, Any]]) -> None:
+def check_transforms(dataset: UserDataset, transforms: Sequence[tuple[str, Transform]]) -> None:
     """Raise RuntimeError unless ``dataset`` has the ``transforms`` that `transforms_of` gave."""
     for name, taken in transforms:
         now = getattr(dataset, name, None)
@@ -140,7 +140,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 _DRAWING = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
 
 
-def _of(value: Any, around: tuple[int, ...]) -> Fingerprint:
+def _of(value: object, around: tuple[int, ...]) -> Fingerprint:
     """``value`` as nested tuples of plain values; around: the ids of what it is in, which end cycles."""
     if isinstance(value, _PLAIN):
         return repr(value)
@@ -160,7 +160,7 @@ def _of(value: Any, around: tuple[int, ...]) -> Fingerprint:
     return _of_object(value, inside)
 
 
-def _of_object(value: Any, inside: tuple[int, ...]) -> Fingerprint:
+def _of_object(value: object, inside: tuple[int, ...]) -> Fingerprint:
     if isinstance(value, functools.partial):
         return ("partial", _of([value.func, value.args, value.keywords], inside))
     if isinstance(value, types.MethodType):

@@ -38,6 +38,8 @@ import torch
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
 
+Transform = Any  # a transform of a library that is not imported here, whose attributes are read
+UserDataset = Any  # a dataset of any class, whose attributes are read and set
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 UNIT: Scale = ((0.0,), (1.0,))
 
@@ -69,7 +71,7 @@ class State:
         """Whether the user's picture is in grey levels or [0, 1]."""
         return not self.normalised
 
-    def values(self, numbers: Any) -> tuple[tuple[float, ...], bool]:
+    def values(self, numbers: float | tuple[float, ...] | list[float]) -> tuple[tuple[float, ...], bool]:
         """A user's number, or one a channel, in the units of what travels; and whether `stored` has to come first."""
         given = tuple(float(v) for v in numbers) if isinstance(numbers, (tuple, list)) else (float(numbers),)
         if self.scale is None:
@@ -126,14 +128,14 @@ class Step:
     after: State
     stage: Augmentation | Foreign | None = None
     floats: bool = False
-    original: Any = None
+    original: Transform = None
     before: State = State()
-    rest: Any = None
+    rest: Transform = None
     tensors: bool = False
 
 
 def device(
-    transform: Any,
+    transform: Transform,
     state: State,
     stage: Augmentation | Foreign,
     why: str = "batched, drawn per sample",
@@ -148,14 +150,19 @@ def device(
 
 
 def folded(
-    transform: Any, state: State, after: State, why: str = "in the conversion at the end", *, rest: Any = None
+    transform: Transform,
+    state: State,
+    after: State,
+    why: str = "in the conversion at the end",
+    *,
+    rest: Transform = None,
 ) -> Step:
     """``transform`` only converts (to tensor, float, normalised), which is done once, at the end; see `Step.rest`."""
     return Step(name_of(transform), "folded", why, after, None, False, transform, state, rest)
 
 
 def worker(
-    transform: Any,
+    transform: Transform,
     state: State,
     why: str,
     *,
@@ -168,7 +175,7 @@ def worker(
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 
-def unknown(transform: Any, state: State) -> Step:
+def unknown(transform: Transform, state: State) -> Step:
     """A transform that nobody here knows: it may change anything."""
     after = State(normalised=state.normalised, masks=state.masks)
     why = "not covered, so it keeps its place"
@@ -180,7 +187,7 @@ def in_order(stages: Sequence[Augmentation]) -> Augmentation:
     return stages[0] if len(stages) == 1 else Compose(stages)
 
 
-def name_of(transform: Any) -> str:
+def name_of(transform: object) -> str:
     """What tables call a transform: its class, or the function's own name."""
     name = type(transform).__name__
     return getattr(transform, "__name__", name) if name in ("function", "builtin_function_or_method") else name

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .keyed_draws import KeyedDraws
+from .steps import Transform
 
 _EIGHT_BIT = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa")
 
@@ -61,7 +62,7 @@ class WorkerTransform:
     among them becomes a tensor.
     """
 
-    def __init__(self, transforms: Sequence[Any], last: AsTensor | None = None) -> None:
+    def __init__(self, transforms: Sequence[Transform], last: AsTensor | None = None) -> None:
         self.transforms, self.last = tuple(transforms), last
         self._keyed = KeyedDraws(self.transforms)
 

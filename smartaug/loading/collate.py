@@ -81,7 +81,7 @@ class Pending(metaclass=_SaysWhatToDo):
         """The opened batch with all its tensors on ``device``."""
         return leaves.move(self.open(device), device, non_blocking)
 
-    def pin_memory(self, device: Any = None) -> Pending:
+    def pin_memory(self, device: torch.device | str | None = None) -> Pending:
         """The same, still closed, with its tensors in pinned memory."""
         self.data = pin_memory(self.data, device)
         return self

@@ -14,6 +14,7 @@ from ..lift.datasets import lift as lift_dataset
 from ..lift.deferred import collecting
 from ..lift.lifted import Lifted
 from ..lift.probe import first, forked
+from ..lift.steps import UserDataset
 from ..pipeline.stages import listed
 from ..warnings import NoEffectWarning
 from .collate import Collate
@@ -21,8 +22,14 @@ from .whole_batches import batched, hinders, storages
 
 
 def lifted_dataset(
-    lift: Any, dataset: Any, augment: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any, workers: int
-) -> tuple[Lifted | None, Any, tuple[str, str, str] | None]:
+    lift: object,
+    dataset: UserDataset,
+    augment: object,
+    batch_size: int | None,
+    batch_sampler: object,
+    collate_fn: Callable[[Any], Any] | None,
+    workers: int,
+) -> tuple[Lifted | None, UserDataset, tuple[str, str, str] | None]:
     """What lift= takes out of ``dataset``, the dataset to load from, and a row for `explain` on how it is fetched.
 
     Without lift=True they are None, ``dataset``, None; where nothing can be taken out, a warning says why.
@@ -42,7 +49,7 @@ def lifted_dataset(
     return lifted, dataset, fetching
 
 
-def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
+def _lifted(lift: object, dataset: UserDataset, augment: object) -> Lifted | None:
     """What lift=True takes out of ``dataset``, maybe nothing; None without it."""
     if not isinstance(lift, bool):
         raise TypeError(
@@ -62,7 +69,7 @@ def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
     return lift_dataset(dataset)
 
 
-def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
+def _through_collate(lifted: Lifted, dataset: UserDataset, collate_fn: Callable[[Any], Any] | None) -> Lifted:
     """``lifted``, or nothing lifted of ``dataset`` where the user's own collate function works on the images."""
     inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
     if inner is None or inner is default_collate or isinstance(dataset, IterableDataset):
@@ -71,7 +78,7 @@ def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
     return lifted if hindered is None else Lifted(None, None, (), dataset, hindered)
 
 
-def _collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | None:
+def _collate_hinders(dataset: UserDataset, collate_fn: Callable[[Any], Any]) -> str | None:
     """Why batches of the lifted ``dataset`` cannot go through the user's ``collate_fn``; None: two samples could.
 
     The function may do otherwise with other samples: each batch is checked when it is collated.
@@ -87,7 +94,9 @@ def _collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | No
     return "the collate function works on the images, and lifted transforms would run only after it"
 
 
-def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any) -> tuple[Any, str | None]:
+def _fetched_whole(
+    dataset: UserDataset, batch_size: int | None, batch_sampler: object, collate_fn: Callable[[Any], Any] | None
+) -> tuple[UserDataset, str | None]:
     """The dataset answering with whole batches, and None; or the dataset as it is, and what hinders it."""
     if batch_size is None and batch_sampler is None:
         return dataset, "batch_size=None asks for single samples"
@@ -98,7 +107,7 @@ def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn
     return (batched(dataset), None) if hindrance is None else (dataset, hindrance)
 
 
-def _fetching(dataset: Any, hindrance: str | None, workers: int) -> tuple[str, str, str]:
+def _fetching(dataset: UserDataset, hindrance: str | None, workers: int) -> tuple[str, str, str]:
     """A row of the table that `explain` gives: how samples are fetched, where, and why."""
     where = f"{workers} worker{'s' * (workers > 1)}" if workers else "main process"
     why = f"sample by sample: {hindrance}"

@@ -10,7 +10,7 @@ to 256 values of each leaf of each sample are compared.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from .._base import leaves
 
 _VALUES = 256  # of each leaf, evenly spread
+_Values = TypeVar("_Values", Tensor, np.ndarray)
 Key = tuple[tuple[int, ...], bytes]
 
 
@@ -107,7 +108,7 @@ def _orders(sample: Any) -> list[Key]:
     return [(image.shape, _order(image)) for image in images if image.dtype.kind in "iuf"]
 
 
-def _is_image(leaf: Any) -> bool:
+def _is_image(leaf: object) -> bool:
     if isinstance(leaf, Tensor):
         return not leaf.is_nested and not leaf.is_sparse and leaf.device.type == "cpu" and leaf.ndim >= 2
     return isinstance(leaf, np.ndarray) and leaf.ndim >= 2
@@ -138,6 +139,6 @@ def _keys(sample: Any) -> list[Key]:
     return keys
 
 
-def _some(flat: Any) -> Any:
+def _some(flat: _Values) -> _Values:
     """Evenly spread entries along the first dimension."""
     return flat[:: max(1, -(-len(flat) // _VALUES))]

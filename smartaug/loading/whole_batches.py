@@ -18,7 +18,7 @@ takes one; everybody else who asks gets a list of samples, as torch's contract h
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
 from ..lift.deferred import DeferredTransform, Unfinished
 from ..lift.source import Source
+from ..lift.steps import UserDataset
 from ..lift.worker_transform import AsTensor, WorkerTransform
 
 _AT = "__getitems__"
@@ -60,10 +61,10 @@ class BatchFetch:
     It looks at the dataset at each call, so changes to it (another transform, other arrays) are seen.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: UserDataset) -> None:
         self.dataset = dataset
 
-    def __call__(self, indices: Any) -> Any:
+    def __call__(self, indices: Iterable[object]) -> Any:
         """A `Fetched` for a fetcher that takes one and indices that are in range, else the list of samples."""
         asking = asker()
         dataset: Any = getattr(asking, "dataset", None)
@@ -77,7 +78,7 @@ class BatchFetch:
         return [dataset[index] for index in indices] if own is None else own(dataset, indices)
 
 
-def batched(dataset: Any) -> Any:
+def batched(dataset: UserDataset) -> UserDataset:
     """A shallow copy of ``dataset`` that answers with whole batches; one that does already is given back."""
     present = vars(dataset).get(_AT)
     if isinstance(present, BatchFetch) and present.dataset is dataset:
@@ -88,7 +89,7 @@ def batched(dataset: Any) -> Any:
     return copied
 
 
-def hinders(dataset: Any) -> str | None:
+def hinders(dataset: UserDataset) -> str | None:
     """Why batches of ``dataset`` cannot be fetched whole; None when they can."""
     for storage in storages(dataset):
         reader = _reader(storage)
@@ -99,7 +100,7 @@ def hinders(dataset: Any) -> str | None:
     return None
 
 
-def storages(dataset: Any) -> list[Any]:
+def storages(dataset: UserDataset) -> list[UserDataset]:
     """The datasets that hold the samples of ``dataset``, in order."""
     if _plain_subset(dataset):
         return storages(dataset.dataset)
@@ -108,7 +109,7 @@ def storages(dataset: Any) -> list[Any]:
     return [dataset]
 
 
-def whole_batch(dataset: Any, indices: Any) -> Any:
+def whole_batch(dataset: UserDataset, indices: object) -> Any:
     """The collated batch of these samples by one indexing operation for each array that holds some of them.
 
     None when only the samples themselves will do.
@@ -120,7 +121,7 @@ def whole_batch(dataset: Any, indices: Any) -> Any:
     return list(made.values()) if 0 in made else made
 
 
-def _columns(dataset: Any, rows: list[int] | None) -> Columns | None:
+def _columns(dataset: UserDataset, rows: list[int] | None) -> Columns | None:
     """The parts of these samples, each for all of them; None when only the samples themselves will do."""
     if not rows:
         return None
@@ -136,12 +137,12 @@ def _columns(dataset: Any, rows: list[int] | None) -> Columns | None:
     return reader.read(dataset, rows)
 
 
-def _defers(dataset: Any) -> bool:
+def _defers(dataset: UserDataset) -> bool:
     """Whether the images of whole batches, which are their first part, have lifted transforms still to come."""
     return any(isinstance(getattr(storage, "transform", None), DeferredTransform) for storage in storages(dataset))
 
 
-def _joined(dataset: Any, rows: list[int]) -> Columns | None:
+def _joined(dataset: UserDataset, rows: list[int]) -> Columns | None:
     """The rows of a `ConcatDataset`, read from each dataset in it and put back into their order."""
     ends = np.asarray(dataset.cumulative_sizes)
     holder = np.searchsorted(ends, rows, side="right")
@@ -184,7 +185,7 @@ def _collated(column: Column) -> Any:
     return default_collate([value if transform is None else transform(value) for value, transform in pairs])
 
 
-def _integers(keys: Any) -> list[int] | None:
+def _integers(keys: object) -> list[int] | None:
     """Keys as a list of int; None for keys of another kind."""
     if isinstance(keys, (Tensor, np.ndarray)) and keys.ndim == 1:
         keys = keys.tolist()
@@ -196,11 +197,11 @@ def _integers(keys: Any) -> list[int] | None:
     return made if _are_int(made) else None
 
 
-def _are_int(keys: Sequence[Any]) -> bool:
+def _are_int(keys: Sequence[object]) -> bool:
     return set(map(type, keys)) <= {int}  # no bool among them
 
 
-def _chosen(chosen: Any, rows: list[int]) -> list[int] | None:
+def _chosen(chosen: Sequence[Any] | Tensor | np.ndarray, rows: list[int]) -> list[int] | None:
     """What a `Subset` with the indices ``chosen`` calls ``rows``."""
     if min(rows, default=0) < 0 or max(rows, default=-1) >= len(chosen):
         return None
@@ -209,7 +210,7 @@ def _chosen(chosen: Any, rows: list[int]) -> list[int] | None:
     return _integers([chosen[row] for row in rows])
 
 
-def _plain_subset(dataset: Any) -> bool:
+def _plain_subset(dataset: UserDataset) -> bool:
     kind = type(dataset)
     return (
         isinstance(dataset, Subset)
@@ -218,7 +219,7 @@ def _plain_subset(dataset: Any) -> bool:
     )
 
 
-def _plain_concatenation(dataset: Any) -> bool:
+def _plain_concatenation(dataset: UserDataset) -> bool:
     kind = type(dataset)
     return (
         isinstance(dataset, ConcatDataset)
@@ -233,12 +234,12 @@ def _plain_concatenation(dataset: Any) -> bool:
 class _Reader(NamedTuple):
     """hinders: why this dataset cannot be read whole, or None. read: rows, all in range, to the columns of a batch."""
 
-    hinders: Callable[[Any], str | None]
-    read: Callable[[Any, list[int]], Columns | None]
+    hinders: Callable[[UserDataset], str | None]
+    read: Callable[[UserDataset, list[int]], Columns | None]
     of_images: bool = False  # whether it gives PIL images where it has no transform
 
 
-def _reader(dataset: Any) -> _Reader | None:
+def _reader(dataset: UserDataset) -> _Reader | None:
     """The reader of the class whose ``__getitem__`` this dataset has; torchvision need not be imported for it."""
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if definer is None or getattr(vars(definer)["__getitem__"], "__module__", None) != definer.__module__:
@@ -248,7 +249,7 @@ def _reader(dataset: Any) -> _Reader | None:
     return reader if batched is definer else None
 
 
-def _tensors_hinder(dataset: Any) -> str | None:
+def _tensors_hinder(dataset: UserDataset) -> str | None:
     for tensor in dataset.tensors:
         if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized:
             return "a tensor of it is of a special kind"
@@ -257,13 +258,13 @@ def _tensors_hinder(dataset: Any) -> str | None:
     return None
 
 
-def _tensors(dataset: Any, rows: list[int]) -> Columns:
+def _tensors(dataset: UserDataset, rows: list[int]) -> Columns:
     index = torch.tensor(rows, dtype=torch.int64, device="cpu")
     return {n: tensor.index_select(0, index.to(tensor.device)) for n, tensor in enumerate(dataset.tensors)}
 
 
-def _images_hinder(labels: str, layout: str) -> Callable[[Any], str | None]:
-    def hinders(dataset: Any) -> str | None:
+def _images_hinder(labels: str, layout: str) -> Callable[[UserDataset], str | None]:
+    def hinders(dataset: UserDataset) -> str | None:
         data, targets = dataset.data, getattr(dataset, labels)
         if not only_to_tensor(dataset.transform):
             return "its transform does more for each sample than make it a uint8 tensor"
@@ -283,8 +284,8 @@ def _images_hinder(labels: str, layout: str) -> Callable[[Any], str | None]:
     return hinders
 
 
-def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], Columns]:
-    def read(dataset: Any, rows: list[int]) -> Columns:
+def _images(labels: str, layout: str, cast: bool) -> Callable[[UserDataset, list[int]], Columns]:
+    def read(dataset: UserDataset, rows: list[int]) -> Columns:
         data = dataset.data.numpy() if isinstance(dataset.data, Tensor) else dataset.data
         images = torch.from_numpy(np.asarray(data[rows]))
         images = images.unsqueeze(1) if layout == "HW" else images.permute(0, *(1 + layout.index(d) for d in "CHW"))
@@ -306,11 +307,11 @@ def _stored(labels: str, layout: str, cast: bool) -> _Reader:
     return _Reader(_images_hinder(labels, layout), _images(labels, layout, cast), of_images=True)
 
 
-def _table_hinders(dataset: Any) -> str | None:
+def _table_hinders(dataset: UserDataset) -> str | None:
     return None if dataset.format["type"] in ("numpy", "torch") else "its format is neither NumPy's nor torch's"
 
 
-def _table(dataset: Any, rows: list[int]) -> Columns:
+def _table(dataset: UserDataset, rows: list[int]) -> Columns:
     """A column of numbers, one array an entry, is the collated column; any other is collated from its entries."""
     made: Columns = {}
     for name, column in dataset[rows].items():
@@ -320,7 +321,7 @@ def _table(dataset: Any, rows: list[int]) -> Columns:
     return made
 
 
-def _bare(dataset: Any) -> Any:
+def _bare(dataset: UserDataset) -> UserDataset:
     """``dataset``, also in `Subset` and `ConcatDataset`, giving tensors where it has no transform and gives images."""
     if _plain_subset(dataset):
         copied = copy.copy(dataset)
@@ -339,7 +340,7 @@ def _bare(dataset: Any) -> Any:
     return dataset
 
 
-def _augmented_hinders(dataset: Any) -> str | None:
+def _augmented_hinders(dataset: UserDataset) -> str | None:
     if dataset.only is not None or dataset.joint:
         return "its transform is for some of the samples, or for more than the image"
     if not only_to_tensor(dataset.transform):
@@ -354,7 +355,7 @@ def _augmented_hinders(dataset: Any) -> str | None:
     return hinders(_bare(dataset.dataset))
 
 
-def _equals_its_tensors(storage: Any, reader: _Reader, takes_tensors: bool) -> bool:
+def _equals_its_tensors(storage: UserDataset, reader: _Reader, takes_tensors: bool) -> bool:
     """Whether the images of whole batches of ``storage`` are those that making each a tensor gives.
 
     takes_tensors: it leaves tensors as they are; else it refuses them.
@@ -364,7 +365,7 @@ def _equals_its_tensors(storage: Any, reader: _Reader, takes_tensors: bool) -> b
     return takes_tensors and reader.read is _tensors
 
 
-def _augmented(dataset: Any, rows: list[int]) -> Columns | None:
+def _augmented(dataset: UserDataset, rows: list[int]) -> Columns | None:
     return _columns(_bare(dataset.dataset), rows)
 
 
@@ -384,7 +385,7 @@ _READERS: Mapping[str, _Reader] = {
 _TO_TENSOR = ("torchvision.transforms.transforms.PILToTensor", "torchvision.transforms.v2._type_conversion.PILToTensor")
 
 
-def only_to_tensor(transform: Any) -> bool:
+def only_to_tensor(transform: object) -> bool:
     """Whether ``transform`` does nothing but make a PIL image a uint8 tensor (C, H, W)."""
     if isinstance(transform, DeferredTransform):
         transform = transform.head
