@@ -1,18 +1,18 @@
 """Fetches whole batches from datasets that keep their samples in arrays.
 
-What: where a sample needs no work of its own, a batch is one indexing operation on the storage instead of one fetch and
-one collate per sample. Values, dtypes, label transforms and errors are those of the sample-by-sample path, which is
-taken whenever anything is out of the ordinary: a negative or missing index, a changed transform, another storage.
-When: ``lift=True``, torch's own collate function, and storage in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
+What: if no sample needs processing of its own, a batch is read by one indexing operation on the array, instead of one
+read per sample and a collate. Values, dtypes, label transforms and errors are those of reading sample by sample, which
+is done instead in every other case: a negative index or one out of range, a changed transform, another kind of array.
+When: ``lift=True``, torch's own collate function, and samples in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
 USPS, SVHN and STL10 whose transform is only "to uint8 tensor", `TensorDataset`, Hugging Face datasets in NumPy or
-torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. A subclass with a ``__getitem__`` of its
-own is never passed by. Without ``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user
-passed, and nothing may be hung on it. Cost: one gather per batch and array; worker processes cost more than they save.
+torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. The ``__getitem__`` of a subclass is never
+bypassed. Without ``lift=True`` it is off, since ``loader.dataset`` is then the object that the user passed, which must
+not be changed. Cost: one gather per batch and array; worker processes cost more than they save.
 
-How: torch's fetcher prefers a dataset's ``__getitems__`` where there is one. A `BatchFetch` is hung on the loader's
-own shallow copy of the dataset under that name, so it survives every rebuild that keeps dataset and collate function
-(Accelerate, Lightning, Fabric), copies and pickling. It gives a `Fetched` only to a fetcher whose collate function
-takes one; everybody else who asks gets a list of samples, as torch's contract has it.
+How: torch's fetcher calls a dataset's ``__getitems__`` where there is one. A `BatchFetch` is stored under that name on
+the loader's own shallow copy of the dataset, so it survives copies, pickling, and frameworks that rebuild the loader
+with the same dataset and collate function (Accelerate, Lightning, Fabric). It returns a `Fetched` only to a fetcher
+whose collate function accepts one; all other callers get a list of samples, as torch specifies.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _AT = "__getitems__"
 
 
 class Fetched(NamedTuple):
-    """A batch that needs no collate function any more; unfinished: where lifted transforms have still to run on it."""
+    """A batch that is already collated. unfinished: where lifted transforms must still run; None: nowhere."""
 
     batch: Any
     unfinished: Unfinished | None = None
 
 
 class _Each(NamedTuple):
-    """What samples have at one place, one value each, and what is still to be done to each before they are collated."""
+    """One entry of each sample, and for each the transform that runs before they are collated; None: none."""
 
     values: list[Any]
     transforms: Sequence[Callable[[Any], Any] | None]
@@ -56,19 +56,19 @@ Columns = dict[Any, Column]  # by name, or by position from 0 where the batch is
 
 
 class BatchFetch:
-    """What stands for ``__getitems__`` on the loader's copy of a dataset.
+    """The ``__getitems__`` of the loader's copy of a dataset.
 
-    It looks at the dataset at each call, so changes to it (another transform, other arrays) are seen.
+    The dataset is inspected at each call, so that changes to it (another transform, other arrays) take effect.
     """
 
     def __init__(self, dataset: UserDataset) -> None:
         self.dataset = dataset
 
     def __call__(self, indices: Iterable[object]) -> Any:
-        """A `Fetched` for a fetcher that takes one and indices that are in range, else the list of samples."""
+        """A `Fetched` if the fetcher accepts one and all indices are in range, else the list of samples."""
         asking = asker()
         dataset: Any = getattr(asking, "dataset", None)
-        if getattr(dataset, _AT, None) is not self:  # nobody's, or a wrapper's own
+        if getattr(dataset, _AT, None) is not self:  # called by other code than a fetcher, or through a wrapper
             dataset = self.dataset
         if getattr(getattr(asking, "collate_fn", None), "takes_fetched", False):
             batch = whole_batch(dataset, indices)
@@ -79,7 +79,7 @@ class BatchFetch:
 
 
 def batched(dataset: UserDataset) -> UserDataset:
-    """A shallow copy of ``dataset`` that answers with whole batches; one that does already is given back."""
+    """A shallow copy of ``dataset`` that fetches whole batches; ``dataset`` itself if it already does."""
     present = vars(dataset).get(_AT)
     if isinstance(present, BatchFetch) and present.dataset is dataset:
         return dataset
@@ -101,7 +101,7 @@ def hinders(dataset: UserDataset) -> str | None:
 
 
 def storages(dataset: UserDataset) -> list[UserDataset]:
-    """The datasets that hold the samples of ``dataset``, in order."""
+    """The datasets inside `Subset` and `ConcatDataset` that hold the samples of ``dataset``, in order."""
     if _plain_subset(dataset):
         return storages(dataset.dataset)
     if _plain_concatenation(dataset):
@@ -110,9 +110,9 @@ def storages(dataset: UserDataset) -> list[UserDataset]:
 
 
 def whole_batch(dataset: UserDataset, indices: object) -> Any:
-    """The collated batch of these samples by one indexing operation for each array that holds some of them.
+    """The collated batch of the samples ``indices``, read by one indexing operation per array.
 
-    None when only the samples themselves will do.
+    None if the batch must be read sample by sample.
     """
     columns = _columns(dataset, _integers(indices))
     if columns is None:
@@ -122,7 +122,7 @@ def whole_batch(dataset: UserDataset, indices: object) -> Any:
 
 
 def _columns(dataset: UserDataset, rows: list[int] | None) -> Columns | None:
-    """The parts of these samples, each for all of them; None when only the samples themselves will do."""
+    """The entries of the samples ``rows``, column by column; None if they must be read sample by sample."""
     if not rows:
         return None
     if _plain_subset(dataset):
@@ -138,7 +138,7 @@ def _columns(dataset: UserDataset, rows: list[int] | None) -> Columns | None:
 
 
 def _defers(dataset: UserDataset) -> bool:
-    """Whether the images of whole batches, which are their first part, have lifted transforms still to come."""
+    """Whether lifted transforms must still run on the images of whole batches, which are their first entry."""
     return any(isinstance(getattr(storage, "transform", None), DeferredTransform) for storage in storages(dataset))
 
 
@@ -166,7 +166,7 @@ def _joined(dataset: UserDataset, rows: list[int]) -> Columns | None:
 
 
 def _in_order(parts: Sequence[Column], back: np.ndarray) -> Column | None:
-    """One column of several that follow each other, its row i being row ``back[i]`` of them; None where they differ."""
+    """``parts`` concatenated, then row i taken from row ``back[i]``; None if their types, shapes or dtypes differ."""
     tensors = [part for part in parts if isinstance(part, Tensor)]
     lists = [part for part in parts if not isinstance(part, Tensor)]
     if not tensors:
@@ -202,7 +202,7 @@ def _are_int(keys: Sequence[object]) -> bool:
 
 
 def _chosen(chosen: Sequence[Any] | Tensor | np.ndarray, rows: list[int]) -> list[int] | None:
-    """What a `Subset` with the indices ``chosen`` calls ``rows``."""
+    """The indices in the inner dataset of the ``rows`` of a `Subset` with the indices ``chosen``."""
     if min(rows, default=0) < 0 or max(rows, default=-1) >= len(chosen):
         return None
     if isinstance(chosen, (Tensor, np.ndarray)):
@@ -232,15 +232,15 @@ def _plain_concatenation(dataset: UserDataset) -> bool:
 
 
 class _Reader(NamedTuple):
-    """hinders: why this dataset cannot be read whole, or None. read: rows, all in range, to the columns of a batch."""
+    """hinders: why a dataset cannot be read in whole batches, or None. read: the columns of rows, all in range."""
 
     hinders: Callable[[UserDataset], str | None]
     read: Callable[[UserDataset, list[int]], Columns | None]
-    of_images: bool = False  # whether it gives PIL images where it has no transform
+    of_images: bool = False  # whether its samples are PIL images if it has no transform
 
 
 def _reader(dataset: UserDataset) -> _Reader | None:
-    """The reader of the class whose ``__getitem__`` this dataset has; torchvision need not be imported for it."""
+    """The reader for the class that defines the dataset's ``__getitem__``, found by name: no import of torchvision."""
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if definer is None or getattr(vars(definer)["__getitem__"], "__module__", None) != definer.__module__:
         return None
@@ -303,7 +303,7 @@ def _images(labels: str, layout: str, cast: bool) -> Callable[[UserDataset, list
 
 
 def _stored(labels: str, layout: str, cast: bool) -> _Reader:
-    """Arrays of images beside labels. cast: whether ``__getitem__`` makes the label an int."""
+    """The reader of an array of images and a list of labels. cast: whether ``__getitem__`` returns labels as int."""
     return _Reader(_images_hinder(labels, layout), _images(labels, layout, cast), of_images=True)
 
 
@@ -312,7 +312,7 @@ def _table_hinders(dataset: UserDataset) -> str | None:
 
 
 def _table(dataset: UserDataset, rows: list[int]) -> Columns:
-    """A column of numbers, one array an entry, is the collated column; any other is collated from its entries."""
+    """Numeric columns with an array per entry are taken as they are; all others are collated from their entries."""
     made: Columns = {}
     for name, column in dataset[rows].items():
         if isinstance(column, np.ndarray) and column.ndim > 1 and column.dtype.kind in "biuf":
@@ -322,7 +322,7 @@ def _table(dataset: UserDataset, rows: list[int]) -> Columns:
 
 
 def _bare(dataset: UserDataset) -> UserDataset:
-    """``dataset``, also in `Subset` and `ConcatDataset`, giving tensors where it has no transform and gives images."""
+    """``dataset``, its datasets of PIL images without a transform replaced by copies that return tensors."""
     if _plain_subset(dataset):
         copied = copy.copy(dataset)
         copied.dataset = _bare(dataset.dataset)
@@ -356,9 +356,9 @@ def _augmented_hinders(dataset: UserDataset) -> str | None:
 
 
 def _equals_its_tensors(storage: UserDataset, reader: _Reader, takes_tensors: bool) -> bool:
-    """Whether the images of whole batches of ``storage`` are those that making each a tensor gives.
+    """Whether whole batches of ``storage`` have the images that converting each sample to a tensor gives.
 
-    takes_tensors: it leaves tensors as they are; else it refuses them.
+    takes_tensors: whether the conversion accepts tensors, which it leaves unchanged, or raises for them.
     """
     if reader.of_images:
         return takes_tensors or storage.transform is None
@@ -386,7 +386,7 @@ _TO_TENSOR = ("torchvision.transforms.transforms.PILToTensor", "torchvision.tran
 
 
 def only_to_tensor(transform: object) -> bool:
-    """Whether ``transform`` does nothing but make a PIL image a uint8 tensor (C, H, W)."""
+    """Whether converting a PIL image to a uint8 tensor (C, H, W) is all that ``transform`` does."""
     if isinstance(transform, DeferredTransform):
         transform = transform.head
     if isinstance(transform, (WorkerTransform, AlbumentationsWorkerTransform)):
