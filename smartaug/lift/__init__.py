@@ -1,21 +1,22 @@
-"""`lift`: an existing pipeline in two halves, what stays per sample and what runs on the batch.
+"""`lift`: splits an existing transform pipeline into a part that runs per sample and a part that runs on the batch.
 
-Each library has a module or folder of its own here, imported when a pipeline holds one of its transforms.
+Each supported library has its own module or folder here. It is imported only when a pipeline contains one of its
+transforms.
 
 | file | holds |
 |---|---|
-| `lifted`, `datasets` | `Lifted`, a pipeline in two halves; `lift` of a transform or of a dataset |
-| `deferred` | images whose lifted transforms have still to run, and how each sample shows that they may |
-| `roles` | what a pipeline is given: which part is the image, which are masks, and what cannot be lifted |
-| `probe` | what a dataset's first sample shows |
-| `source` | the user's dataset behind a loader's copy: what changes on it reaches the copy, or is an error |
-| `steps`, `registry` | what becomes of one transform; which library knows it |
-| `worker_transform` | what stays of a pipeline in the workers |
-| `keyed_draws` | what runs in the workers draws by seed, epoch and sample |
-| `torchvision`, `albumentations`, `timm`, `kornia` | one library each: containers, table of all its transforms |
-| `noise` | operations that `augment` does not have and several libraries do |
+| `lifted`, `datasets` | `Lifted`, the split pipeline; `lift`, which splits a transform or a dataset's transform |
+| `deferred` | images whose lifted transforms have not run yet, and the check that they may run on the batch |
+| `roles` | the arguments of a pipeline: which is the image, which are masks, and which cannot be lifted |
+| `probe` | reads a dataset's first sample to decide whether its transform can be lifted |
+| `source` | the user's dataset behind the loader's copy: changes to it reach the copy or raise RuntimeError |
+| `steps`, `registry` | the record of one translated transform; the translator module of each library |
+| `worker_transform` | the transforms that stay in the workers, followed by the conversion to a tensor |
+| `keyed_draws` | random numbers in the workers, determined by seed, epoch and sample |
+| `torchvision`, `albumentations`, `timm`, `kornia` | the translator of each library: its containers and transforms |
+| `noise` | rectangles of normal noise, which two libraries have and `augment` does not |
 
-How to write a translator for another library stands at the beginning of `steps.py`; in Python:
+The beginning of `steps.py` explains how to write a translator for another library; in Python:
 ``import smartaug, sys; help(sys.modules["smartaug.lift.steps"])``.
 """
 

@@ -1,4 +1,4 @@
-"""`lift` on transforms and on datasets: a shallow copy whose transform is only the part that stays."""
+"""`lift` of transforms and datasets; a lifted dataset is a shallow copy whose transform is the part that stays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import inspect
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,25 +17,26 @@ from .deferred import DeferredTransform, why_no_image
 from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, looked_into, second_image
 from .source import Source, check_transforms, transforms_of
-from .steps import State
+from .steps import State, Transform, UserDataset
 
-_MARK = "_smartaug_lifted"  # on a copy: what was taken out of it
-_OWN = (_MARK, SOURCE, "__getitems__")  # what copies have and the user's dataset has not
+_MARK = "_smartaug_lifted"  # attribute of a lifted copy: its `Lifted`
+_OWN = (_MARK, SOURCE, "__getitems__")  # attributes that a copy has and the user's dataset does not
 
 
-def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> Lifted:
-    """Compile an existing pipeline into what stays per sample and what runs batched, drawn per sample.
+def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int] | None = None) -> Lifted:
+    """Split an existing pipeline into a part that stays per sample and a part that runs on the batch, drawn per sample.
 
     * `transform_or_dataset`: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``,
       an albumentations ``Compose``, the result of timm's ``create_transform``, a timm string
       ("rand-m9-mstd0.5-inc1"), a Kornia ``AugmentationSequential``; or a dataset that keeps one of these in its
       attribute ``transform`` or ``transforms`` (also inside ``Subset`` and ``ConcatDataset``).
-    * `size`: (height, width) in pixels of the images that the pipeline is given, where all have the same; crops and
-      resizes can be lifted only then. Datasets that keep their images in one array know it themselves.
+    * `size`: (height, width) in pixels of the pipeline's input images, if all have the same; crops and resizes can be
+      lifted only then. It is found automatically for torchvision's datasets that keep their images in one array.
 
-    A transform that is not known, or that makes images of unequal size, stays, with everything before it. Lifting a
-    lifted dataset gives what was lifted before. Raises TypeError for anything else. How to write a translator for
-    another library: ``help(sys.modules["smartaug.lift.steps"])``.
+    A transform that is not known, or whose output size differs between samples, stays, with everything before it.
+    Lifting a lifted dataset again returns what was lifted before. Raises TypeError for anything that is neither a
+    transform nor a dataset. How to write a translator for another library:
+    ``help(sys.modules["smartaug.lift.steps"])``.
 
     >>> lifted = smartaug.lift(T.Compose([T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(0.5, 0.5)]))
     >>> images = torch.stack([lifted.head(picture) for picture in pictures])     # uint8
@@ -56,28 +56,28 @@ def lift(transform_or_dataset: Any, *, size: tuple[int, int] | None = None) -> L
     return compiled(given, State(size=size))
 
 
-def taken_out(dataset: Any) -> Lifted | None:
-    """What was taken out of ``dataset``, or of one inside it, if it is a lifted copy; None: nothing was."""
+def taken_out(dataset: UserDataset) -> Lifted | None:
+    """The `Lifted` of ``dataset`` or of a dataset inside it; None: neither is a lifted copy."""
     own = getattr(dataset, "__dict__", {}).get(_MARK)
     inner = (taken_out(part) for part in _inside(dataset)) if own is None else iter((own,))
     return next((found for found in inner if found is not None), None)
 
 
 class SourceDatasets:
-    """The user's datasets behind the copies that a loader reads; see `source`."""
+    """The user's datasets behind the copies that a loader reads from; see `source`."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: UserDataset) -> None:
         self.dataset = dataset
         self.transforms = [(copied, transforms_of(copied)) for copied in self._copies()]
 
     def refresh(self) -> None:
-        """Take over what was assigned to the user's datasets; RuntimeError where a lifted transform has changed."""
+        """Copy newly assigned attributes from the user's datasets; RuntimeError if a lifted transform has changed."""
         for copied in self._copies():
             copied.__dict__[SOURCE].refresh(copied)
         for copied, taken in self.transforms:
             check_transforms(copied, taken)
 
-    def _copies(self) -> list[Any]:
+    def _copies(self) -> list[UserDataset]:
         waiting, found = [self.dataset], []
         while waiting:
             copied = waiting.pop()
@@ -87,25 +87,25 @@ class SourceDatasets:
         return found
 
 
-def _is_dataset(given: Any) -> bool:
+def _is_dataset(given: object) -> bool:
     indexed = hasattr(given, "__getitem__") and not callable(given) and not isinstance(given, (list, tuple, str, dict))
     return isinstance(given, Dataset) or indexed
 
 
-def _inside(dataset: Any) -> list[Any]:
+def _inside(dataset: UserDataset) -> list[UserDataset]:
     kind = type(dataset)
     if isinstance(dataset, Subset) and kind.__getitem__ is Subset.__getitem__:
         return [dataset.dataset] if kind.__getitems__ is Subset.__getitems__ else []
     if isinstance(dataset, ConcatDataset) and kind.__getitem__ is ConcatDataset.__getitem__:
         return list(dataset.datasets)
-    return []  # a class that does something of its own with what is inside is a dataset like any other
+    return []  # a subclass with its own __getitem__ is treated as a single dataset
 
 
-def _nothing(dataset: Any, note: str) -> Lifted:
+def _nothing(dataset: UserDataset, note: str) -> Lifted:
     return Lifted(None, None, (), dataset, note)
 
 
-def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
+def _lifted_dataset(dataset: UserDataset, size: tuple[int, int] | None) -> Lifted:
     marked = getattr(dataset, "__dict__", {}).get(_MARK)
     if marked is not None:
         return dataclasses.replace(marked, dataset=dataset)
@@ -133,10 +133,12 @@ def _lifted_dataset(dataset: Any, size: tuple[int, int] | None) -> Lifted:
     return _marked(copied, lifted)
 
 
-def _compiled_for(dataset: Any, name: str, transform: Any, state: State) -> Lifted:
-    """``transform`` compiled for the samples of ``dataset``, as far as the first of them shows what they are."""
+def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: State) -> Lifted:
+    """``transform`` split for the samples of ``dataset``, whose image kind and masks are read from the first sample."""
     lifted = compiled(transform, state)
-    known = _calls_once(dataset) and name == "transform"  # torchvision's own call it once, and do no more
+    known = (
+        _calls_once(dataset) and name == "transform"
+    )  # torchvision's datasets call it once per sample and return the result
     if not can_be_read(dataset) or (known and not any(step.tensors for step in lifted.steps)):
         masks = not known and any(map(registry.loses_masks, lifted.steps))
         lifted = compiled(transform, dataclasses.replace(state, masks=True)) if masks else lifted
@@ -152,21 +154,21 @@ def _compiled_for(dataset: Any, name: str, transform: Any, state: State) -> Lift
         if any(map(registry.loses_masks, lifted.steps)) and _has_masks(sample, images):
             lifted = compiled(transform, dataclasses.replace(state, masks=True))
             images = sample.images_through(lifted.head)
-    except Exception as error:  # whatever the user's transforms that stay do with what they do not expect
+    except Exception as error:  # the user's transforms may raise anything on an input they do not expect
         why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
         return _must_stay(dataset, name, why)
     return _for_images(dataset, name, sample, lifted, images)
 
 
-def _for_images(dataset: Any, name: str, sample: FirstSample, lifted: Lifted, images: list[Tensor]) -> Lifted:
-    """``lifted``, or less of it, where what the worker makes are ``images`` (C, H, W)."""
+def _for_images(dataset: UserDataset, name: str, sample: FirstSample, lifted: Lifted, images: list[Tensor]) -> Lifted:
+    """``lifted``, or a split that lifts less, given the ``images`` (C, H, W) that head makes of the first sample."""
     if lifted.augment is None:
         return lifted
     wrong = next((why for image in images if (why := why_no_image(image)) is not None), None)
     if wrong is not None or not images:
         return _must_stay(dataset, name, wrong or "what stays in the worker makes no tensors of its images")
     channels = {image.shape[-3] for image in images}
-    if 3 not in channels and lifted.recipe is not None:  # what takes only RGB stays
+    if 3 not in channels and lifted.recipe is not None:  # transforms for RGB images only must stay
         fewer = compiled(lifted.recipe.transform, lifted.recipe.state, (len(lifted.stays), images[0].shape[-3]))
         if fewer.augment is None:
             return fewer
@@ -179,11 +181,11 @@ def _for_images(dataset: Any, name: str, sample: FirstSample, lifted: Lifted, im
     return dataclasses.replace(lifted, uint8=uint8, kind=sample.kind)
 
 
-def _must_stay(dataset: Any, name: str, why: str) -> Lifted:
+def _must_stay(dataset: UserDataset, name: str, why: str) -> Lifted:
     return _nothing(dataset, f"its {name} must stay: {why}")
 
 
-def _calls_once(dataset: Any) -> bool:
+def _calls_once(dataset: UserDataset) -> bool:
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     return definer is not None and definer.__module__.partition(".")[0] == "torchvision"
 
@@ -193,8 +195,8 @@ def _has_masks(sample: FirstSample, images: list[Tensor]) -> bool:
     return sample.has_masks or any(shape[-2:] in sizes for shape in sample.others)
 
 
-def deferring(dataset: Any) -> Any:
-    """A lifted copy whose transforms defer what was lifted (`DeferredTransform`), for a loader with ``lift=True``."""
+def deferring(dataset: UserDataset) -> UserDataset:
+    """A copy of a lifted copy whose transform is a `DeferredTransform`, for a loader with ``lift=True``."""
     inner = _inside(dataset)
     if inner:
         done = {id(part): deferring(part) for part in inner}
@@ -207,8 +209,8 @@ def deferring(dataset: Any) -> Any:
     return with_transform(dataset, found[0], DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind))
 
 
-def _around(dataset: Any, inner: list[Any]) -> Any:
-    """A copy of a `Subset` or `ConcatDataset` around other datasets."""
+def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:
+    """A copy of a `Subset` or `ConcatDataset` that holds the datasets ``inner`` instead."""
     outer = copy.copy(dataset)
     name = "dataset" if isinstance(outer, Subset) else "datasets"
     setattr(outer, name, inner[0] if name == "dataset" else inner)
@@ -216,10 +218,10 @@ def _around(dataset: Any, inner: list[Any]) -> Any:
     return outer
 
 
-def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) -> Lifted:
-    """A `Subset` or `ConcatDataset`: a copy around copies."""
+def _lifted_chain(dataset: UserDataset, inner: list[UserDataset], size: tuple[int, int] | None) -> Lifted:
+    """`lift` of a `Subset` or `ConcatDataset`: a copy that holds lifted copies of the datasets inside."""
     done: dict[int, Lifted] = {}
-    for part in inner:  # the same object twice is copied once
+    for part in inner:  # an object that occurs twice is copied once
         if id(part) not in done:
             done[id(part)] = _lifted_dataset(part, size)
     every = [done[id(part)] for part in inner]
@@ -236,49 +238,49 @@ def _lifted_chain(dataset: Any, inner: list[Any], size: tuple[int, int] | None) 
     return _marked(outer, dataclasses.replace(first, uint8=next(iter(types), None)))
 
 
-def _signature(lifted: Lifted) -> list[Any]:
-    """Two pipelines do the same on the device where their lifted transforms are the same objects for equal images."""
+def _signature(lifted: Lifted) -> list[tuple[object, ...]]:
+    """Equal for two pipelines that do the same on the device: the same transform objects, on images of equal state."""
     lifted_steps = [step for step in lifted.steps if step.where != "worker"]
     return [(id(step.original), step.before.size, step.after.scale, step.after.dtype) for step in lifted_steps]
 
 
-def _marked(dataset: Any, lifted: Lifted) -> Lifted:
+def _marked(dataset: UserDataset, lifted: Lifted) -> Lifted:
     lifted = dataclasses.replace(lifted, dataset=None)
     dataset.__dict__[_MARK] = lifted
     return dataclasses.replace(lifted, dataset=dataset)
 
 
-def slot(dataset: Any) -> tuple[str, Any] | None:
+def slot(dataset: UserDataset) -> tuple[str, Transform] | None:
     """The attribute that holds a dataset's pipeline, and the pipeline; None: there is none."""
     for name in ("transform", "transforms"):
         if inspect.getattr_static(dataset, name, None) is None:
-            continue  # an attribute that is passed on from a dataset inside is not this one's to replace
+            continue  # found by __getattr__ only: it belongs to a dataset inside, and cannot be replaced here
         value = getattr(dataset, name, None)
         if value is not None and (callable(value) or registry.parts(value) is not None):
             return name, value
     return None
 
 
-def with_transform(dataset: Any, name: str, transform: Any) -> Any:
+def with_transform(dataset: UserDataset, name: str, transform: Transform) -> UserDataset:
     """A shallow copy of ``dataset`` with ``transform`` in the attribute ``name``."""
     copied = copy.copy(dataset)
     setattr(copied, name, transform)
-    if name == "transform" and _joint(copied):  # torchvision keeps it twice
+    if name == "transform" and _joint(copied):  # torchvision keeps the transform a second time, in a StandardTransform
         copied.transforms = copy.copy(copied.transforms)
         copied.transforms.transform = transform
     return copied
 
 
-def _joint(dataset: Any) -> set[str]:
-    """The second attribute in which torchvision keeps a transform."""
+def _joint(dataset: UserDataset) -> set[str]:
+    """The second attribute in which a torchvision dataset keeps its transform; empty: there is none."""
     return {"transforms"} if type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform" else set()
 
 
-def state_of(dataset: Any, size: tuple[int, int] | None) -> State:
-    """What is known of the images that a dataset gives its transform.
+def state_of(dataset: UserDataset, size: tuple[int, int] | None) -> State:
+    """The `State` of the images that a dataset passes to its transform, without reading one.
 
-    torchvision's own datasets that keep all images in one array (CIFAR, MNIST, SVHN, STL10, ...) give PIL images of
-    that size; so does what is given to the transform of an `AugmentedDataset` of one. Others may give anything.
+    torchvision's own datasets that keep all images in one array (CIFAR, MNIST, SVHN, STL10, ...) pass PIL images
+    of that size, and so does an `AugmentedDataset` of one of them. For all others only ``size`` is known.
     """
     feeds = inspect.getattr_static(dataset, "feeds_transform", None)
     if isinstance(feeds, property):

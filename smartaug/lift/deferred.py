@@ -1,19 +1,22 @@
-"""Images whose lifted transforms have not run yet: how `lift` knows, for each sample, that it may run them later.
+"""Images whose lifted transforms have not run yet, and the check, per sample, that they may run on the batch.
 
-What: in a loader with ``lift=True`` the dataset's transform is a `DeferredTransform`. It runs what stays in the worker
-and returns a `DeferredImage`, a tensor without pixels of its own. Torch's ``stack`` and ``default_collate`` make a
-`DeferredBatch` of such images. Only if that object arrives in the collated batch untouched do the lifted transforms run
-on it, batched, on the device. As soon as anybody computes with a deferred image (the dataset after its transform, a
-statistic, a file, CutMix in a collate function), it turns in place into what the user's whole pipeline gives, and
-nothing more is done to it. The same happens to images that the dataset keeps a reference to (a cache).
+What: in a loader with ``lift=True`` the dataset's transform is a `DeferredTransform`. It runs the transforms that stay
+in the worker and returns a `DeferredImage`, a tensor without data of its own. ``torch.stack`` and ``default_collate``
+turn such images into a `DeferredBatch`. The lifted transforms run on the batch, on the device, only if that object is
+still in the collated batch, unused. Any other operation on a deferred image (in the dataset after its transform, for a
+statistic or a file, CutMix in a collate function) first turns it, in place, into the output of the user's whole
+pipeline, and lifted transforms no longer apply to it. The same is done to images that the dataset itself keeps a
+reference to (a cache).
 
-Why: whether a dataset returns what its transform gave cannot be seen from one sample; here every sample shows it, and
-whatever is not certain is what torch's own loader gives. Cost: see "lift, checks" in ``benchmarks/loader.py``.
+When: in every loader with ``lift=True``. One sample cannot show that a dataset always returns its transform's output
+unchanged; here each sample is checked, and one that fails the check is what torch's own loader would give. Cost: see
+"lift, checks" in ``benchmarks/loader.py``.
 """
 
 from __future__ import annotations
 
 import itertools
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,22 +33,24 @@ from .._base import leaves
 from . import registry
 from .keyed_draws import KeyedDraws, may_draw
 from .roles import Rules, kind_of, roles, rules_of
+from .steps import Transform
 
-_EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")  # what reads memory past torch's dispatch finds no pixels
+# the data of every deferred tensor: code that reads memory without __torch_function__ finds no pixels
+_EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")
 _HOLDER = [object()]
-_ALONE = sys.getrefcount(_HOLDER[0])  # references to a thing that only its container knows
+_ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
 _NDIM = torch.Tensor.ndim.__get__  # type: ignore[attr-defined]
 _local = threading.local()
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 _make = torch.Tensor._make_subclass
-_LEAVES = {Tensor, int, float, str}  # the commonest parts of samples that hold nothing
-_CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # what may change, or hold what may, after the transform was called
+_LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
+_CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # mutable, or may contain mutable parts: copied
 _LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
-_finishes = itertools.count()  # a number is taken whenever an image is finished, in any thread
+_finishes = itertools.count()  # incremented whenever an image is finished, in any thread
 
 
 class Call:
-    """One call of a `DeferredTransform`: what it was given, and its whole result once somebody needed it."""
+    """One call of a `DeferredTransform`: its arguments, and the whole pipeline's result once it has been computed."""
 
     finished = False
     result: Any = None
@@ -54,7 +59,7 @@ class Call:
         self.by, self.given, self.named = by, given, named
 
     def finish(self) -> Any:
-        """The result of the user's whole pipeline, which runs the first time."""
+        """The result of the user's whole pipeline, which runs at the first call only."""
         if not self.finished:
             self.result = self.by.whole(*self.given, **self.named)
             self.finished, self.given, self.named = True, (), _NO_NAMES
@@ -62,22 +67,26 @@ class Call:
 
 
 class DeferredImage(Tensor):
-    """An image or mask after the worker's transforms, (C, H, W) or (H, W); the lifted ones will run on its batch.
+    """An image (C, H, W), or a mask (C, H, W) or (H, W), after the worker's transforms and before the lifted ones.
 
-    Any operation on it but stacking turns it into the whole pipeline's result, in place.
+    Any operation on it except stacking replaces it, in place, by the whole pipeline's result.
     """
 
     _call: Call
     _made: Tensor  # what the worker's transforms made
-    _path: leaves.Path = ()  # where it is in what the transform returns
+    _path: leaves.Path = ()  # where it is in the transform's return value
     _is_mask = False
-    _used = False  # it was part of a batch already
+    _used = False  # it has been part of a batch
 
     @classmethod
     def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Stack while a batch is collated; else finish every deferred image among the arguments first."""
+        """Stack while a batch is collated; else finish all deferred arguments, then run ``func``."""
         kwargs = kwargs or {}
         if func is torch.stack:
             batch = _stacked(*args, **kwargs)
@@ -91,7 +100,7 @@ class DeferredImage(Tensor):
 
 
 class DeferredBatch(Tensor):
-    """Deferred images stacked, (B, C, H, W); any operation on it finishes all of them, in place."""
+    """A stack (B, C, H, W) of deferred images; any operation on it finishes all of them, in place."""
 
     _rows: list[DeferredImage]
     _made: Tensor  # what the worker's transforms made, stacked
@@ -100,7 +109,7 @@ class DeferredBatch(Tensor):
 
 
 def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None:
-    """What can be said without finishing: the number of dimensions, and of a batch how many images it has."""
+    """The number of dimensions or the length of a batch, known without finishing; None: another ``func``."""
     if len(args) == 0 or not isinstance(args[0], (DeferredImage, DeferredBatch)):
         return None
     given = args[0]
@@ -110,7 +119,7 @@ def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None
     return len(given._rows) if length and isinstance(given, DeferredBatch) else None
 
 
-def _finish_all(part: Any) -> None:
+def _finish_all(part: object) -> None:
     """Finish every deferred image in nested tuples, lists and dicts."""
     if isinstance(part, (DeferredImage, DeferredBatch)):
         finish(part)
@@ -123,7 +132,7 @@ def _finish_all(part: Any) -> None:
 
 
 def finish(deferred: DeferredImage | DeferredBatch) -> None:
-    """Turn it, in place, into the tensor that the user's whole pipeline gives. Raises TypeError where that is none."""
+    """Replace it, in place, by the whole pipeline's output. Raises TypeError if that is not a tensor."""
     next(_finishes)
     if isinstance(deferred, DeferredBatch):
         rows = deferred._rows
@@ -151,47 +160,47 @@ def _become(deferred: Tensor, result: Tensor) -> None:
 
 
 class Noted(list["Call | str"]):
-    """What a `DeferredTransform` was called for: every `Call`, and why the original ran instead. Never copied."""
+    """Log of a `DeferredTransform`: each `Call`, or why the original ran instead. A deep copy is the same list."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Noted:
         return self
 
 
 class DeferredTransform:
-    """Stands for the dataset's transform in a loader with ``lift=True``: ``head`` now, the rest on the batch.
+    """Replaces the dataset's transform in a loader with ``lift=True``: ``head`` runs now, the rest on the batch.
 
-    head: what stays in the worker. original: the user's transform; every attribute but these is its. rules: which parts
-    of what it is given are images and masks that the lifted part can move; where there is more, or what head makes is
-    no such image, the original runs at once and its result is returned as it is. kind: what head was made for, see
-    `roles.kind_of`; None: anything. noted: takes a note of each call.
+    head: the part that stays in the worker. original: the user's transform; all other attributes are read from it.
+    rules: how the images and masks among the arguments are found. If an argument cannot be lifted, or head's output is
+    not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
+    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to.
     """
 
     def __init__(
         self,
         head: Callable[..., Any],
-        original: Any,
+        original: Transform,
         rules: Rules,
         kind: str | None = None,
         noted: Noted | None = None,
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
         self._takes_one = kind is not None and not rules.by_name
-        self._type: type | None = None  # of the images given so far, where all of that type are of the kind
+        self._type: type | None = None  # a type whose objects are all of the kind
         self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
     @classmethod
     def of(
-        cls, head: Callable[..., Any], original: Any, kind: str | None = None, noted: Noted | None = None
+        cls, head: Callable[..., Any], original: Transform, kind: str | None = None, noted: Noted | None = None
     ) -> DeferredTransform:
-        """The one for the library of ``original``."""
+        """An instance of the class for the library of ``original``."""
         rules = rules_of(original)
         made = DeferredAlbumentations if callable(getattr(head, "set_random_state", None)) else cls
         return made(head, original, rules, kind, noted)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
-        """What ``head`` makes, its images and masks deferred; or what the original makes, where it has to run whole."""
+        """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
         if self._takes_one and not named and len(given) == 1 and self._is_of_kind(given[0]):
-            image = self.head(given[0])  # the common case by a shorter way: nothing but an image
+            image = self.head(given[0])  # fast path for the common case: the image is the only argument
             if type(image) is Tensor and image.dtype in _LIFTABLE and image.dim() == 3:
                 deferred: DeferredImage = _make(DeferredImage, _EMPTY)
                 deferred._call = call = Call(self, _kept(given))
@@ -216,12 +225,12 @@ class DeferredTransform:
             made = leaves.put(made, path, _deferred(call, path, leaves.get(made, path), is_mask))
         return made
 
-    def _is_of_kind(self, image: Any) -> bool:
+    def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:
             return True
         if kind_of(image) != self.kind:
             return False
-        if isinstance(image, (Tensor, np.ndarray)) or hasattr(type(image), "getbands"):  # a matter of the class alone
+        if isinstance(image, (Tensor, np.ndarray)) or hasattr(type(image), "getbands"):  # the class decides
             self._type = type(image)
         return True
 
@@ -231,12 +240,17 @@ class DeferredTransform:
         return self.whole(*given, **named)
 
     def whole(self, *given: Any, **named: Any) -> Any:
-        """What the user's whole pipeline makes, drawn by seed and epoch in a loader; see `keyed_draws`."""
+        """The output of the user's whole pipeline; its draws in a loader depend on seed and epoch: `keyed_draws`."""
         with self._keyed():
             return self.original(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("head", "original", "_takes_one", "_keyed"):  # not there yet in a copy
+        if name.startswith("__") or name in (
+            "head",
+            "original",
+            "_takes_one",
+            "_keyed",
+        ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
         return getattr(self.original, name)
 
@@ -245,10 +259,10 @@ class DeferredTransform:
 
 
 class DeferredAlbumentations(DeferredTransform):
-    """The same for albumentations, whose generators are set from outside."""
+    """A `DeferredTransform` for albumentations, whose random generators are set from outside."""
 
-    def set_random_state(self, random_generator: Any, py_random: Any) -> None:
-        """Set the generators of the pipeline and of what stays of it in the worker."""
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
+        """Set the generators of the whole pipeline and of the part that stays in the worker."""
         head: Any = self.head
         for part in (self.original, head):
             part.set_random_state(random_generator, py_random)
@@ -259,7 +273,7 @@ def _kept(given: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _copied(part: Any) -> Any:
-    """``part`` with copies of its tensors and arrays: datasets may use their memory for the next sample."""
+    """``part`` with copies of its tensors and arrays: a dataset may reuse their memory for its next sample."""
     if isinstance(part, Tensor):
         return part.clone()
     if isinstance(part, np.ndarray):
@@ -270,7 +284,7 @@ def _copied(part: Any) -> Any:
 
 
 def _refused(made: Any, places: Sequence[tuple[leaves.Path, bool]]) -> str | None:
-    """Why the lifted part cannot run on what the worker's part made; None: it can."""
+    """Why the lifted part cannot run on ``made``, the output of the worker's part; None: it can."""
     size = None
     for path, is_mask in places:
         try:
@@ -289,7 +303,7 @@ def _refused(made: Any, places: Sequence[tuple[leaves.Path, bool]]) -> str | Non
 
 
 def why_no_image(image: Tensor) -> str | None:
-    """Why lifted transforms cannot take what the worker makes; None: they can."""
+    """Why lifted transforms cannot take ``image``, an output of the worker; None: they can."""
     if image.dim() != 3:
         return f"its images are tensors of {image.ndim} dimensions, and lifted transforms take (C, H, W)"
     if image.dtype not in _LIFTABLE:
@@ -312,30 +326,33 @@ def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> Def
 
 
 class Unfinished(NamedTuple):
-    """Where in a batch the lifted transforms have still to run: paths of the images, and of masks that move too."""
+    """Where in a batch the lifted transforms must still run: paths of images, and of masks that move with them."""
 
     images: tuple[leaves.Path, ...]
     masks: tuple[leaves.Path, ...] = ()
 
 
 class Collecting:
-    """The collating of one batch: which deferred images its samples hold, and the batches made of them."""
+    """The state while one batch is collated: the deferred images in its samples, and the stacks made of them.
+
+    may_hold: see `collecting`.
+    """
 
     def __init__(self, samples: Any, may_hold: bool) -> None:
         self._streams = may_hold
-        self.sample_of: dict[int, int] = {}  # id of a deferred image, to the number of its sample
+        self.sample_of: dict[int, int] = {}  # id of a deferred image -> position of its sample in the list
         self.batches: list[DeferredBatch] = []
-        self._images: list[DeferredImage] = []  # keeps the ids valid
+        self._images: list[DeferredImage] = []  # keeps the images alive, so that ids stay unique
         found: list[tuple[DeferredImage, bool]] = []
         listed = samples if isinstance(samples, list) else [samples]
-        for number in range(len(listed)):  # not by a loop variable, which would be one more reference
-            held = sys.getrefcount(listed[number]) > _ALONE  # before the call below holds it, too
+        for number in range(len(listed)):  # by position: a loop variable would add a reference
+            held = sys.getrefcount(listed[number]) > _ALONE  # before the call below adds a reference
             found_in(listed[number], held, found)
             for image, kept in found:
                 if type(image) is not DeferredImage:
-                    continue  # the sample holds it twice, and it was just finished
+                    continue  # it occurs twice in the sample, and was finished the first time
                 if (kept and not may_hold) or image._used or image._call.finished:
-                    finish(image)  # the dataset keeps it, so it must go on being what the dataset would have
+                    finish(image)  # the dataset keeps it, and must find there its own transform's output
                 else:
                     self.sample_of[id(image)] = number
                     self._images.append(image)
@@ -343,10 +360,10 @@ class Collecting:
         self._finishes = next(_finishes)
 
     def settle(self, batch: Any) -> tuple[Any, Unfinished | None, list[int] | None]:
-        """The collated ``batch`` with pixels, what is unfinished in it, and the sample of each row where known.
+        """The collated ``batch`` with ordinary tensors, its `Unfinished` part, and the sample of each row if known.
 
-        What the user's code keeps of a deferred batch stays deferred: its pixels are put in its place, not into it.
-        One deferred image that anybody touched finishes all: images and masks of a sample belong together.
+        Deferred batches are replaced in the structure, not filled in place, so references kept by the user's code stay
+        deferred. If one deferred image was used, all are finished, since image and masks of a sample share their draws.
         """
         left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
         stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
@@ -369,18 +386,18 @@ class Collecting:
         return batch, unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
 
     def _repeats(self) -> bool:
-        """Whether an image is in two stacks, or twice in one of a stream: it would be drawn for twice, by other draws.
+        """Whether an image is in two stacks, or twice in one stack of a stream: its copies would get different draws.
 
-        Elsewhere the rows of one stack draw by their samples' index, so that equal rows stay equal.
+        For datasets with an index, rows of one stack draw by the index of their sample, so that copies stay equal.
         """
         stacks = [list(map(id, made._rows)) for made in self.batches]
         rows = [row for stack in stacks for row in (stack if self._streams else set(stack))]
         return len(set(rows)) < len(rows)
 
     def _touched(self) -> bool:
-        """Whether an image of the samples was finished since they came."""
+        """Whether an image of the samples was finished since collating began."""
         if next(_finishes) == self._finishes + 1:
-            return False  # none was, anywhere
+            return False  # the counter has not moved: no image was finished, in any thread
         return any(not isinstance(image, DeferredImage) or image._call.finished for image in self._images)
 
 
@@ -390,9 +407,10 @@ def _plain(image: Tensor) -> Tensor:
 
 @contextmanager
 def collecting(samples: Any, *, may_hold: bool) -> Iterator[Collecting]:
-    """While it lasts, deferred images of ``samples`` are stacked without being finished.
+    """A context in which deferred images of ``samples`` are stacked without being finished.
 
-    may_hold: a reference to an image from elsewhere is no cache (the generator of a stream holds its last sample).
+    may_hold: ignore references to an image from outside its sample, which else count as a cache (the generator of an
+    iterable dataset holds its last sample).
     """
     earlier = getattr(_local, "collecting", None)
     _local.collecting = made = Collecting(samples, may_hold)
@@ -405,9 +423,9 @@ def collecting(samples: Any, *, may_hold: bool) -> Iterator[Collecting]:
 def found_in(
     part: Any, held: bool = False, found: list[tuple[DeferredImage, bool]] | None = None
 ) -> list[tuple[DeferredImage, bool]]:
-    """The deferred images in a sample, and whether something beside the sample holds them or what they are in.
+    """The deferred images in a sample, each with whether anything else references it or a container around it.
 
-    They are appended to ``found`` where it is given.
+    held: whether ``part`` itself is so referenced. Results are appended to ``found`` if it is given.
     """
     found = [] if found is None else found
     if isinstance(part, (tuple, list)):
@@ -422,7 +440,7 @@ def found_in(
         kind = type(part[key])
         if kind in _LEAVES:
             continue
-        kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here holds it, too
+        kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here adds a reference
         if kind is DeferredImage:
             found.append((part[key], kept))
         elif issubclass(kind, (dict, tuple, list)):
@@ -430,8 +448,8 @@ def found_in(
     return found
 
 
-def _stacked(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
-    """A deferred batch, where all are deferred images that can be told to belong together; None: they must finish."""
+def _stacked(tensors: object, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
+    """A deferred batch, if all are deferred images of this batch, equal in shape, dtype and role; else None."""
     now: Collecting | None = getattr(_local, "collecting", None)
     if now is None or dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
         return None
@@ -449,8 +467,10 @@ def _stacked(tensors: Any, dim: int = 0, *, out: Tensor | None = None) -> Deferr
     return batch
 
 
-def _collate_deferred(batch: Any, *, collate_fn_map: Any = None) -> Tensor:
-    """torch's ``default_collate`` for deferred images."""
+def _collate_deferred(
+    batch: Sequence[Tensor], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
+) -> Tensor:
+    """The function that ``default_collate`` uses for deferred images."""
     made = _stacked(batch)
     if made is not None:
         return made

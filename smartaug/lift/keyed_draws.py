@@ -1,11 +1,11 @@
-"""Random transforms that run in the worker draw by (seed, epoch, sample), so that a resumed epoch repeats them.
+"""Seeds random transforms in the workers by (seed, epoch, sample), so that a resumed epoch repeats their draws.
 
-What: for each call of what stays per sample, or of a whole pipeline where its lifted part cannot run on the batch, the
-global generators and those that its transforms hold are set, and put back afterwards. When: under
-`smartaug.DataLoader`, whose indices say seed and epoch; elsewhere nothing is set. Cost: about 0.07 ms a call where a
-transform may draw, else nothing. A dataset that calls its transform once a sample gets a draw for each sample; what is
-called otherwise (also a whole pipeline that runs while a batch is collated) gets one for each call, in the order of the
-calls, which repeats where the batch does.
+What: for each call of the part that stays per sample, or of a whole pipeline that could not be lifted for a sample, the
+global random generators and those held by the transforms are seeded, and restored afterwards. When: under
+`smartaug.DataLoader`, whose sampler carries seed and epoch; elsewhere nothing is seeded. Cost: about 0.07 ms per call
+where a transform may draw, else nothing. If the dataset calls its transform once per sample, each call draws by its
+sample. In all other cases (also a whole pipeline that runs while a batch is collated) calls are numbered within the
+batch, so that their draws repeat if the batch does.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..augment.foreign import forked, forked_rng
 from ..augment.generators import Generators
 
 _CPU = torch.device("cpu")
-_WORKER = 0x5EED  # folded into the streams, so that the batch's stages draw others
-_TIMES = 40  # bits of a dataset index, above which is how often a sample came before
+_WORKER = 0x5EED  # any constant: separates these streams from those of the stages on the batch
+_TIMES = 40  # bits for the dataset index; the higher bits count earlier occurrences of the sample
 _FIXED = {
     *("CenterCrop", "ConvertImageDtype", "FiveCrop", "Grayscale", "Normalize", "PILToTensor", "Pad", "Resize"),
     *("TenCrop", "ToDtype", "ToImage", "ToPILImage", "ToPureTensor", "ToTensor"),
@@ -32,14 +32,14 @@ _FIXED = {
 
 
 class KeyedDraws:
-    """Sets what ``transforms`` draw from, for one call: ``with keyed(): ...``."""
+    """Seeds the generators that ``transforms`` draw from, for one call: ``with keyed(): ...``."""
 
-    def __init__(self, transforms: Sequence[Any]) -> None:
+    def __init__(self, transforms: Sequence[object]) -> None:
         self.transforms = [transform for transform in transforms if not _is_fixed(transform)]
         self._generators: Generators | None = None
 
     def __call__(self) -> AbstractContextManager[None]:
-        """The context of one call; an empty one where nothing may draw, or somebody else has set the generators."""
+        """The context of one call; an empty one if no transform draws, or the generators are already forked."""
         if not self.transforms or forked():
             return nullcontext()
         keys, _ = batch_keys()
@@ -58,7 +58,7 @@ class KeyedDraws:
 
 
 def _stream(keys: Carrier) -> Tensor | None:
-    """What the next call in the batch ``keys`` draws from, (1,) int64; None for keys that are no numbers."""
+    """Stream key of the next call in the batch ``keys``, (1,) int64; None for keys that are not integers."""
     index = numbers(keys)
     if not index:
         return None
@@ -70,12 +70,12 @@ def _stream(keys: Carrier) -> Tensor | None:
     return draws.fold(draws.fold(draws.key(drawn.seed, drawn.epoch, sample), _WORKER), again)
 
 
-def may_draw(transforms: Iterable[Any]) -> bool:
+def may_draw(transforms: Iterable[object]) -> bool:
     """Whether any of these single transforms may draw random numbers."""
     return not all(map(_is_fixed, transforms))
 
 
-def _is_fixed(transform: Any) -> bool:
-    """Whether it is one of torchvision's that never draw."""
+def _is_fixed(transform: object) -> bool:
+    """Whether it is one of torchvision's transforms that never draw."""
     kind = type(transform)
     return kind.__module__.partition(".")[0] == "torchvision" and kind.__name__ in _FIXED

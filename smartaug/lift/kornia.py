@@ -32,7 +32,7 @@ from ..augment.foreign import Foreign
 from ..augment.ops.combinators import gated_plan
 from ..augment.plan import Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
 from .registry import several
-from .steps import State, Step, device, folded, worker
+from .steps import State, Step, Transform, device, folded, worker
 
 _SEQUENTIAL = ("AugmentationSequential", "ImageSequential")
 _OTHER_INPUTS = (
@@ -43,18 +43,20 @@ _OTHER_INPUTS = (
 )
 _BY_FORK = "no plan for it: as it is, in a forked RNG"
 
-Parameters = dict[str, Any]
-Maker = Callable[[Any, Parameters, Sequence[int], tuple[float, ...]], Sequence[Segment]]
+Parameters = dict[str, Any]  # what a Kornia generator draws: tensors by name
+Fill = tuple[float, ...]  # one value, or one per channel, in the images' units
+Segments = Sequence[Segment]
+Maker = Callable[[Transform, Parameters, Sequence[int], Fill], Segments]
 
 
-def parts(transform: Any) -> Sequence[Any] | None:
+def parts(transform: Transform) -> Sequence[Transform] | None:
     """The modules of a sequence that runs all of them on images alone."""
     if type(transform).__name__ not in _SEQUENTIAL or transform.random_apply or _whole(transform) is not None:
         return None
     return list(transform.children())
 
 
-def _whole(transform: Any) -> str | None:
+def _whole(transform: Transform) -> str | None:
     """Why a sequence stays as it is, or None."""
     keys = getattr(transform, "data_keys", ("INPUT",))
     if keys is None or [getattr(key, "name", key) for key in keys] not in (["INPUT"], ["IMAGE"]):
@@ -62,10 +64,10 @@ def _whole(transform: Any) -> str | None:
     return None
 
 
-def translate(transform: Any, state: State) -> Step | None:
+def translate(transform: Transform, state: State) -> Step | None:
     """What becomes of a Kornia module."""
     name = type(transform).__name__
-    module: Any = transform
+    module: Transform = transform
     if not isinstance(transform, nn.Module) or name in _OTHER_INPUTS:
         return worker(transform, state, "not covered, so it keeps its place", keeps_size=False)
     if name in _SEQUENTIAL:
@@ -85,14 +87,14 @@ def translate(transform: Any, state: State) -> Step | None:
     return device(transform, state, Planned(transform, make, fill), floats=floats)
 
 
-def _stage(transform: Any, state: State) -> Step:
+def _stage(transform: Transform, state: State) -> Step:
     """The module as it is; whatever it makes of sizes is not known."""
     step = device(transform, state, Foreign(transform), _BY_FORK, floats=state.scale is not None, uint8=False)
     keeps = any(kind.__name__ == "IntensityAugmentationBase2D" for kind in type(transform).__mro__)
     return step if keeps else dataclasses.replace(step, after=dataclasses.replace(step.after, size=None))
 
 
-def _sequence(t: Any, state: State) -> Step:
+def _sequence(t: Transform, state: State) -> Step:
     """A sequence of which a random part runs."""
     why = _whole(t)
     if why is not None:
@@ -129,7 +131,7 @@ class _Keyed:
     sample = rsample
 
 
-def keyed_parameters(module: Any, key: Tensor, shape: Sequence[int]) -> Parameters:
+def keyed_parameters(module: Transform, key: Tensor, shape: Sequence[int]) -> Parameters:
     """What ``module`` would draw for images of ``shape``, from the stream keys (B,) of the rows."""
     if module._param_generator is None:
         return {}
@@ -153,7 +155,7 @@ def keyed_parameters(module: Any, key: Tensor, shape: Sequence[int]) -> Paramete
 class Planned(A.Augmentation):
     """A Kornia module as a plan. make: its parameters to segments; fill: what lies outside, in the images' units."""
 
-    def __init__(self, module: Any, make: Maker, fill: tuple[float, ...]) -> None:
+    def __init__(self, module: Transform, make: Maker, fill: Fill) -> None:
         self.module, self.make, self.fill = module, make, fill
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
@@ -178,11 +180,13 @@ class Planned(A.Augmentation):
 # --- from parameters to segments -------------------------------------------------------------------------------------
 
 
-def _flip(vertical: bool, module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Any:
+def _flip(
+    vertical: bool, module: Transform, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]
+) -> Segments:
     return A.Flip(1.0, vertical=vertical).sample(shape, drawn["key"]).segments
 
 
-def _map(module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Sequence[Segment]:
+def _map(module: Transform, drawn: Parameters, shape: Sequence[int], fill: Fill) -> Segments:
     like = torch.zeros((), dtype=torch.float64).expand(shape[0], 1, shape[2], shape[3])
     matrix = module.compute_transformation(like, drawn, module.flags).double()
     inverse = torch.linalg.inv(matrix)[:, :2].contiguous()
@@ -192,24 +196,26 @@ def _map(module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float
     return (Warp(inverse, (shape[2], shape[3]), module.flags["resample"].name.lower(), fill, mode),)
 
 
-def _erase(module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Sequence[Segment]:
+def _erase(module: Transform, drawn: Parameters, shape: Sequence[int], fill: Fill) -> Segments:
     boxes = torch.stack([drawn[name].long() for name in ("ys", "xs", "heights", "widths")], -1)
     return (Erase(boxes[:, None], fill),)
 
 
-def _pointwise(module: Any, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Sequence[Segment]:
+def _pointwise(module: Transform, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Segments:
     """Kornia's own operation on all 256 levels is the table."""
     ramp = (torch.arange(256) / 255.0).expand(shape[0], 1, 1, 256)
     table = module.apply_transform(ramp, drawn, module.flags)
     return (Lookup(table.reshape(shape[0], 256).float() * 255.0),)
 
 
-def _tone(name: str, factor: str | None, module: Any, drawn: Parameters, shape: Sequence[int], fill: Any) -> Any:
+def _tone(
+    name: str, factor: str | None, module: Transform, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]
+) -> Segments:
     amount = torch.zeros(shape[0]) if factor is None else drawn[factor].float()
     return (Tone(torch.full((shape[0],), TONES.index(name)), amount),)
 
 
-def _jitter(module: Any, drawn: Parameters, shape: Sequence[int], fill: Any) -> Sequence[Segment]:
+def _jitter(module: Transform, drawn: Parameters, shape: Sequence[int], fill: Fill) -> Segments:
     factors = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
     operations = torch.tensor([TONES.index(name) for name in ("Brightness", "Contrast", "Color", "Hue")])
     amounts = torch.stack([drawn[name].float() for name in factors], 1)
@@ -221,14 +227,14 @@ def _jitter(module: Any, drawn: Parameters, shape: Sequence[int], fill: Any) -> 
     return [Tone(kinds[:, place], amounts[:, place]) for place in range(order.shape[1])]
 
 
-def _blur(module: Any, drawn: Parameters, shape: Sequence[int], fill: Any) -> Sequence[Segment]:
+def _blur(module: Transform, drawn: Parameters, shape: Sequence[int], fill: Fill) -> Segments:
     size = module.flags["kernel_size"]
     sizes = (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
     kind = torch.full((shape[0],), FILTERS.index("GaussianBlur"))
     return (Filter(kind, drawn["sigma"].float(), sizes),)
 
 
-def _fill_of(t: Any) -> Any:
+def _fill_of(t: Transform) -> float | list[float]:
     """What lies outside, or in an erased rectangle, in the user's units."""
     if type(t).__name__ == "RandomErasing":
         return float(t.value)
@@ -237,29 +243,29 @@ def _fill_of(t: Any) -> Any:
     return [float(v) for v in given.reshape(-1)] if filled else 0.0
 
 
-def _resamples(t: Any) -> bool:
+def _resamples(t: Transform) -> bool:
     return t.flags["resample"].name in ("NEAREST", "BILINEAR")
 
 
-def _clips(t: Any) -> bool:
+def _clips(t: Transform) -> bool:
     return bool(getattr(t, "clip_output", True))
 
 
-def _any(t: Any) -> bool:
+def _any(t: Transform) -> bool:
     return True
 
 
-def _unit(t: Any) -> bool:
+def _unit(t: Transform) -> bool:
     maximum = t.flags["max_val"]
     return not isinstance(maximum, Tensor) and math.isclose(float(maximum), 1.0)
 
 
-def _reflects(t: Any) -> bool:
+def _reflects(t: Transform) -> bool:
     return t.flags["border_type"].name == "REFLECT"
 
 
 # which settings have a plan, what it is, whether it needs values in [0, 1]
-_PLANNED: dict[str, tuple[Callable[[Any], bool], Maker, bool]] = {
+_PLANNED: dict[str, tuple[Callable[[Transform], bool], Maker, bool]] = {
     "RandomHorizontalFlip": (_any, partial(_flip, False), False),
     "RandomVerticalFlip": (_any, partial(_flip, True), False),
     "RandomAffine": (_resamples, _map, False),

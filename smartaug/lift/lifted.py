@@ -1,9 +1,9 @@
-"""`lift`: a pipeline cut in two, what stays per sample in the workers and what runs batched on the device."""
+"""`Lifted`: a pipeline in two parts, one that runs per sample in the workers, one that runs batched on the device."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -19,16 +19,17 @@ from ..augment.foreign import Foreign
 from ..augment.labels import mix_labels
 from ..augment.steps import keyed, run_step
 from . import registry
-from .steps import UNIT, State, Step
+from .steps import UNIT, State, Step, Transform, UserDataset
 from .worker_transform import AsTensor, WorkerTransform
 
-_MANY = 256  # samples that show whether a policy has geometric operations
+_MANY = 256  # samples drawn to find out whether a random policy contains geometric operations
 
 
 class Stages(Batched):
-    """Augmentations and foreign stages in order, callable like one augmentation: what a plan alone cannot hold.
+    """Augmentations and foreign stages in order, callable like one augmentation.
 
-    Neighbouring augmentations share a plan, as in a loader, so that both draw the same.
+    Used where a foreign stage rules out a single plan. Consecutive augmentations are composed into one plan, as a
+    loader does it, so that both draw the same random numbers.
     """
 
     def __init__(self, stages: Sequence[Augmentation | Foreign]) -> None:
@@ -47,7 +48,7 @@ class Stages(Batched):
                 target = mix_labels(target, plan, num_classes=stage.num_classes, index=index)
         return images, target
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Augmentation | Foreign]:
         return iter(self.stages)
 
     def __len__(self) -> int:
@@ -58,9 +59,9 @@ class Stages(Batched):
 
 
 class Recipe(NamedTuple):
-    """What `compiled` was called with."""
+    """The arguments of `compiled`."""
 
-    transform: Any
+    transform: Transform
     state: State
     seen: tuple[int, int] | None
 
@@ -69,38 +70,38 @@ class Recipe(NamedTuple):
 class Lifted:
     """A pipeline in two halves: ``augment(collated head(sample))`` has the distribution of the pipeline.
 
-    head: what stays per sample, in the user's order, ending in a tensor (C, H, W); it is called as the pipeline was.
-    augment: what runs batched, for ``DataLoader(augment=...)`` or called on images (B, C, H, W); None: nothing was
-    lifted. steps: one record per transform. dataset: where a dataset was given, a shallow copy of it with head in place
-    of its transform; the given one is unchanged. note: why a dataset has nothing to lift. uint8: whether head gives
-    uint8 images, as far as the dataset's first sample shows; False: floats, None: not known. recipe: what it was
-    compiled from. kind: what images that sample gives to the pipeline, see `roles.kind_of`; None: anything.
+    head: the part that stays per sample, in the user's order, called as the pipeline is; its image output is a tensor
+    (C, H, W). augment: the part that runs batched, for ``DataLoader(augment=...)`` or called on images (B, C, H, W);
+    None: nothing was lifted. steps: one record per transform. dataset: if a dataset was lifted, a shallow copy of it
+    whose transform is head; the original is unchanged. note: why nothing of a dataset was lifted. uint8: whether head's
+    images are uint8 (True) or floats (False), from the dataset's first sample; None: unknown. recipe: the arguments it
+    was compiled from. kind: of the pipeline's input image in that sample, see `roles.kind_of`; None: any.
     """
 
-    head: Any
+    head: Transform
     augment: Augmentation | Stages | None
     steps: tuple[Step, ...] = ()
-    dataset: Any = None
+    dataset: UserDataset = None
     note: str = ""
     uint8: bool | None = None
     recipe: Recipe | None = None
     kind: str | None = None
 
     @property
-    def stays(self) -> tuple[Any, ...]:
-        """The user's transforms that stay in the worker; empty: the worker only reads the image."""
+    def stays(self) -> tuple[Transform, ...]:
+        """The user's transforms that stay in the worker; empty: the worker only converts the image to a tensor."""
         return tuple(step.original for step in self.steps if step.where == "worker")
 
     @property
     def reason(self) -> str:
-        """Why nothing, or nothing more, was lifted: the last transform that stays, and why; empty when none does."""
+        """Why not all was lifted: the last transform that stays and its reason; else `note`, which may be empty."""
         for step in reversed(self.steps):
             if step.where == "worker":
                 return f"{step.name} stays in the worker: {step.why}"
         return self.note
 
     def check(self, views: Sequence[Tensor]) -> None:
-        """Raise TypeError for views of floats where head gives uint8: [0, 255] would be taken for [0, 1]."""
+        """Raise TypeError for views of floats where head makes uint8: values in [0, 255] would be taken for [0, 1]."""
         came = next((view.dtype for view in views if view.is_floating_point()), None)
         if self.uint8 and came is not None:
             raise TypeError(
@@ -111,7 +112,7 @@ class Lifted:
             )
 
     def moves_pixels(self, shape: Sequence[int]) -> bool:
-        """Whether what runs batched may change where things are in images (C, H, W) of ``shape``."""
+        """Whether ``augment`` may move pixels of images (C, H, W) of ``shape``; masks must then move, too."""
         stages: Sequence[Any] = self.augment.stages if isinstance(self.augment, Stages) else [self.augment]
         key = draws.key(0, 0, torch.arange(_MANY, device="cpu"))
         return any(
@@ -121,15 +122,15 @@ class Lifted:
         )
 
     def explain(self) -> str:
-        """A table: every transform, where it runs, and why; one line that says why where there is none."""
+        """A table of the transforms, where each runs, and why; without transforms one line with the reason."""
         if not self.steps:
             return f"nothing is lifted: {self.note or 'the pipeline has no transforms'}"
         rows = [("transform", "runs", "why"), *((step.name, step.where, step.why) for step in self.steps)]
         return words_table(rows)
 
 
-def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) -> Lifted:
-    """``transform`` in two halves, for samples like ``state``; seen: a position and the channels of images there."""
+def compiled(transform: Transform, state: State, seen: tuple[int, int] | None = None) -> Lifted:
+    """``transform`` in two parts, for input images of ``state``; seen: (position, channels of the images before it)."""
     recipe = Recipe(transform, state, seen)
     steps, now = [], state
     for position, single in enumerate(registry.flat(transform)):
@@ -150,21 +151,21 @@ def compiled(transform: Any, state: State, seen: tuple[int, int] | None = None) 
     return Lifted(head, augment, tuple(steps), recipe=recipe)
 
 
-def worker_part(transform: Any, kept: Sequence[Any], last: AsTensor) -> Any:
+def worker_part(transform: Transform, kept: Sequence[Transform], last: AsTensor) -> Transform:
     """The transforms ``kept`` of ``transform`` and then ``last`` on the image, called as ``transform`` is."""
     make = getattr(registry.library_of(transform), "head", None)
     return WorkerTransform(kept, last) if make is None else make(transform, kept, last)
 
 
 def _before_the_cut(step: Step, last: Step) -> Step:
-    """The record of a transform that stays because of a later one."""
+    """The record of a transform that stays because a later one, ``last``, does."""
     if step.where == "worker":
         return step
     return dataclasses.replace(step, where="worker", stage=None, why=f"comes before {last.name}, which stays")
 
 
 def _stages(steps: Sequence[Step]) -> list[Any]:
-    """What runs on the device: the stages, and the conversion where it is due."""
+    """What runs on the device: the stages, with the conversion before the first that needs it, or at the end."""
     stages: list[Any] = []
     for step in steps:
         if step.stage is None:

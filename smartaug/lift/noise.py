@@ -1,4 +1,9 @@
-"""Rectangles filled with normal noise: torchvision's RandomErasing(value="random"), timm's modes "pixel" and "rand"."""
+"""Rectangles filled with normal noise, drawn per sample.
+
+What: torchvision's RandomErasing(value="random") and timm's RandomErasing modes "pixel" and "rand". When: lifted
+pipelines that contain one of these. Cost: that of erased rectangles, and of their noise. Reference: Zhong et al.,
+Random Erasing Data Augmentation, AAAI 2020.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,10 @@ from ..augment.plan import Plan
 
 
 class EraseNoise(Augmentation):
-    """The rectangles that ``boxes`` (an `Erase`) draws, filled with standard normal noise; on floats.
+    """Fills the rectangles that ``boxes`` (an `Erase`) draws with standard normal noise; for float images.
 
-    per: "pixel" (each value of its own) or "channel" (one colour a rectangle). Executing its plan on uint8 images,
-    which noise does not fit, raises a TypeError.
+    per: "pixel" (a draw for each value) or "channel" (a draw for each channel of a rectangle); anything else raises
+    ValueError. Running its plan on uint8 images raises TypeError.
     """
 
     def __init__(self, boxes: Augmentation, per: str = "pixel") -> None:

@@ -1,9 +1,10 @@
-"""The first sample of a dataset, read once before its transform is taken out: what the transform gets and becomes.
+"""Reads the first sample of a dataset to decide whether its transform can be lifted.
 
-What: a `DeferredTransform` stands in the dataset's place for its transform, under forked random numbers, and shows what
-it was given, how often, and whether its result arrives in the sample untouched. Nothing is called with other pictures
-than the dataset's own; an image that the dataset keeps turns into what its own transform gives. When: ``lift`` of a
-dataset. Cost: one sample. Later samples may differ from the first: each is checked when it is collated (`deferred`).
+What: the transform of a copy of the dataset is replaced by a `DeferredTransform`, and sample 0 is read with the global
+random generators forked. This shows the arguments of the transform, how often it is called, and whether its result is
+returned unchanged. The user's code sees only the dataset's own images; an image that the dataset keeps is replaced by
+its own transform's output. When: ``lift`` of a dataset. Cost: reading one sample. Later samples may differ from the
+first, so each is checked again when it is collated (`deferred`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..augment.foreign import forked_rng
 from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish, found_in
 from .lifted import worker_part
 from .roles import kind_of, roles
+from .steps import Transform, UserDataset
 from .worker_transform import AsTensor
 
 _CPU = torch.device("cpu")
@@ -29,11 +31,12 @@ _CPU = torch.device("cpu")
 
 @dataclass
 class FirstSample:
-    """What the first sample shows.
+    """What is known from the first sample.
 
-    hinders: why the transform cannot be taken out; None: nothing seen that does. kind: of the images that the transform
-    is given, see `roles.kind_of`. calls: of the transform. places: of its images in the sample. has_masks: whether it
-    is given masks. others: shapes of what the sample holds beside what the transform was given.
+    hinders: why the transform cannot be lifted; None: no reason was found. kind: of the transform's input image, see
+    `roles.kind_of`. calls: the calls of the transform. sample: the sample, its images deferred. places: paths of the
+    transform's images in the sample. has_masks: whether the transform's arguments include masks. others: shapes of the
+    other tensors and arrays of the sample with two or more dimensions.
     """
 
     hinders: str | None = None
@@ -45,7 +48,7 @@ class FirstSample:
     others: list[tuple[int, ...]] = field(default_factory=list)
 
     def images_through(self, head: Callable[..., Any]) -> list[Tensor]:
-        """What ``head`` makes of the images that the transform was given, (C, H, W) each."""
+        """The output images (C, H, W) of ``head`` for the arguments that the transform was called with."""
         made: list[Tensor] = []
         for call in self.calls:
             with forked():
@@ -54,13 +57,15 @@ class FirstSample:
         return made
 
 
-def looked_into(dataset: Any, placed: Callable[[Callable[..., Any]], Any], transform: Any) -> FirstSample:
-    """Read the first sample of ``dataset``; placed: gives a copy of it with another transform."""
+def looked_into(
+    dataset: UserDataset, placed: Callable[[Callable[..., Any]], UserDataset], transform: Transform
+) -> FirstSample:
+    """Read the first sample of ``dataset``; placed: returns a copy of it with the given transform instead."""
     noted = Noted()
     as_given = worker_part(transform, [], AsTensor())
     try:
         sample = first(placed(DeferredTransform.of(as_given, transform, noted=noted)))
-    except Exception as error:  # whatever the user's code does with what it does not expect
+    except Exception as error:  # the user's code may raise anything on an input it does not expect
         return FirstSample(f"its first sample cannot be read through the part that stays ({_told(error)})")
     whole = next((why for why in noted if isinstance(why, str)), None)
     if whole is not None:
@@ -98,7 +103,7 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
     )
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: object) -> bool:
     return len(getattr(leaf, "shape", ())) >= 2
 
 
@@ -115,10 +120,10 @@ def _kind(call: Call) -> str | None:
 def second_image(
     name: str, sample: FirstSample, images: Sequence[Tensor], moves: Callable[[Sequence[int]], bool]
 ) -> str | None:
-    """Why a mask or second image that the transform was not given hinders lifting it; None: there is none, or may stay.
+    """Why a mask or second image that is not passed to the transform prevents lifting; None: nothing does.
 
-    images: (C, H, W) as the worker makes them. moves: whether what is lifted may change where things are in images of
-    such a shape.
+    name: of the dataset's class. images: (C, H, W), the worker's output. moves: whether the lifted part may move pixels
+    in images of a given shape (C, H, W).
     """
     sizes = {tuple(image.shape[-2:]) for image in images}
     if not any(shape[-2:] in sizes for shape in sample.others) or sample.has_masks:
@@ -134,24 +139,24 @@ def second_image(
 
 
 def _is_found(sample: Any, place: leaves.Path) -> bool:
-    """Whether the images of a batch of such samples are found at ``place`` where nobody names them."""
+    """Whether the images of a batch of such samples are found at ``place`` when ``inputs=`` is not given."""
     try:
         return input_leaves.find_inputs(default_collate([sample])) == place
     except (TypeError, ValueError, RuntimeError):  # samples that only the user's own collate function can take
         return False
 
 
-def can_be_read(dataset: Any) -> bool:
-    """Whether a first sample can be read: a stream would have to be begun."""
+def can_be_read(dataset: UserDataset) -> bool:
+    """Whether there is a first sample to read; an iterable dataset would have to be started for it."""
     return not isinstance(dataset, IterableDataset) and len(dataset) > 0
 
 
-def first(dataset: Any, number: int = 0) -> Any:
-    """The sample ``number``, with the global random generators put back after it."""
+def first(dataset: UserDataset, number: int = 0) -> Any:
+    """Sample ``number``; the global random generators are restored afterwards."""
     with forked():
         return dataset[number]
 
 
 def forked() -> AbstractContextManager[None]:
-    """While it lasts, the global random generators are others."""
+    """A context with its own global random generators; the earlier ones are restored at its end."""
     return forked_rng(torch.zeros(1, dtype=torch.int64, device="cpu"), _CPU)

@@ -1,4 +1,4 @@
-"""Which library a transform comes from, and its translator; no library is imported that the user has not."""
+"""The translator for each transform, by the library of its class; imports no library that the user has not imported."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import nn
 
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
-from .steps import UNIT, State, Step, device, in_order, unknown, worker
+from .steps import UNIT, State, Step, Transform, device, in_order, unknown, worker
 
-# the package that a transform's class comes from, to the module here that knows it
+# package of a transform's class -> name of the translator module here
 LIBRARIES = {
     "torchvision": "torchvision",
     "timm": "timm",
@@ -23,21 +23,21 @@ LIBRARIES = {
 }
 
 
-_ANY_SIZE = (32, 32)  # what is lifted where the size is not known can do with any
+_ANY_SIZE = (32, 32)  # what is lifted while the size is unknown accepts any size, so one example is enough
 
 
-def library_of(transform: Any) -> ModuleType | None:
-    """The translator module for the class of ``transform`` (not for a user's subclass of it); None: nobody's."""
+def library_of(transform: object) -> ModuleType | None:
+    """The translator module for the class of ``transform`` (not for a user's subclass); None: there is none."""
     name = LIBRARIES.get(type(transform).__module__.partition(".")[0])
     return None if name is None else module(name)
 
 
 def module(name: str) -> ModuleType:
-    """The translator module of that name, imported."""
+    """Import and return the translator module ``name``."""
     return importlib.import_module(f"{__package__}.{name}")
 
 
-def parts(transform: Any) -> Sequence[Any] | None:
+def parts(transform: Transform) -> Sequence[Transform] | None:
     """The transforms of a container that runs all of them in order; None for a single transform."""
     if type(transform) in (list, tuple):
         return transform
@@ -48,14 +48,14 @@ def parts(transform: Any) -> Sequence[Any] | None:
     return None if own is None else own(transform)
 
 
-def flat(transform: Any) -> list[Any]:
+def flat(transform: Transform) -> list[Transform]:
     """``transform`` without its containers: single transforms in the order in which they run."""
     inside = parts(transform)
     return [transform] if inside is None else [single for part in inside for single in flat(part)]
 
 
-def translate(transform: Any, state: State) -> Step:
-    """What becomes of one transform that is no container."""
+def translate(transform: Transform, state: State) -> Step:
+    """The `Step` of one transform that is not a container."""
     library = library_of(transform)
     step = None if library is None else library.translate(transform, state)
     if step is None:
@@ -71,7 +71,7 @@ def translate(transform: Any, state: State) -> Step:
 
 
 def _refuses(step: Step, state: State, channels: int) -> str | None:
-    """Why a step cannot take images of so many channels; None: it can."""
+    """Why a step cannot take images with ``channels`` channels; None: it can."""
     mean, _ = step.after.scale or UNIT
     if step.where == "folded" and len(mean) not in (1, channels):
         return f"it has numbers for {len(mean)} channels, and the images have {channels}"
@@ -85,27 +85,28 @@ def _refuses(step: Step, state: State, channels: int) -> str | None:
 
 
 def loses_masks(step: Step) -> bool:
-    """Whether a step would move pixels without a plan, which is what masks follow."""
+    """Whether a step moves pixels without a plan; masks are moved by the plan, so they would be left behind."""
     return isinstance(step.stage, Foreign) and step.stage.moves_pixels
 
 
 def several(
-    transform: Any,
-    inside: Sequence[Any],
+    transform: Transform,
+    inside: Sequence[Transform],
     state: State,
     combine: Callable[[list[Augmentation]], Augmentation],
     why: str = "batched, drawn per sample",
 ) -> Step:
-    """A combinator: ``combine`` of the stages of ``inside``, one for each, of which a sample gets some.
+    """The `Step` of a random container, of whose transforms ``inside`` a sample gets only some.
 
-    It runs on the device if all of them do and none changes the size or the units; otherwise it stays in the worker.
+    combine: makes one augmentation of a list with one stage for each of ``inside``. The container runs on the device if
+    all of ``inside`` can and none of them changes the size or the units; otherwise it stays in the worker.
     """
     start = state
     for _ in range(2):
         groups = [[translate(single, start) for single in flat(part)] for part in inside]
         if start.scale is None or not any(step.floats for group in groups for step in group):
             break
-        start = state.stored()  # one of them counts in the user's units, so all do
+        start = state.stored()  # one needs the user's units, so all are translated in them
     steps = [step for group in groups for step in group]
     reason = next((why_not for step in steps if (why_not := _not_inside(step, start)) is not None), None)
     if reason is not None:
@@ -119,7 +120,7 @@ def several(
 
 
 def _not_inside(step: Step, start: State) -> str | None:
-    """Why a step cannot be inside a combinator, which only some samples get; None: it can."""
+    """Why a step cannot be part of a random container, which applies it to some samples only; None: it can."""
     if step.where == "worker":
         return f"{step.name} inside it: {step.why}"
     if step.after.size != start.size or step.after.scale != start.scale:

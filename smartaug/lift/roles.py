@@ -1,10 +1,9 @@
-"""What a pipeline is given: which part is the image, which are masks that move with it, and what lift cannot move.
+"""The roles of a pipeline's arguments: the image, the masks that move with it, and what cannot be lifted.
 
-torchvision's second generation takes any structure and goes by type: it transforms PIL images, its own tensor types,
-and the first plain tensor where there is no such image; everything else it hands through. albumentations goes by
-keyword. First-generation torchvision, timm and Kornia take one image. What the whole pipeline would move and the lifted
-part cannot (boxes, keypoints, videos, a second image, masks of another size) is named here, and then nothing is lifted
-for that sample.
+torchvision v2 accepts any structure and decides by type: it transforms PIL images, its own tensor types, and, if there
+is no such image, the first plain tensor; it returns everything else unchanged. albumentations decides by keyword.
+torchvision v1, timm and Kornia take one image. If the arguments contain something that the whole pipeline moves and the
+lifted part cannot (boxes, keypoints, videos, a second image, masks of another size), nothing is lifted for that sample.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from torch import Tensor
 from .._base import leaves
 from . import registry
 
-Role = tuple[leaves.Path, object, bool]  # where it is in the result, the part itself, whether it is a mask
+Role = tuple[leaves.Path, object, bool]  # path in the result, the image or mask, whether it is a mask
 
 _MOVED_BY_NAME = ("bboxes", "keypoints", "images", "volume", "volumes", "mask3d", "masks3d")
 _BOXES = "boxes or keypoints, which only the whole pipeline moves with the image"
@@ -26,14 +25,14 @@ _OTHER_SIZE = "its samples have masks of another size than the image, which only
 
 
 class Rules(NamedTuple):
-    """How a pipeline is called: by name, as albumentations; structured: with any structure, as torchvision's v2."""
+    """How a pipeline is called. by_name: by keyword (albumentations). structured: any structure (torchvision v2)."""
 
     by_name: bool
     structured: bool
 
 
 def rules_of(transform: object) -> Rules:
-    """The rules of a user's pipeline."""
+    """The `Rules` of a user's pipeline."""
     library = registry.library_of(transform)
     by_name = library is not None and library.__name__.rpartition(".")[2] == "albumentations"
     singles = registry.flat(transform)
@@ -41,7 +40,7 @@ def rules_of(transform: object) -> Rules:
 
 
 def roles(rules: Rules, given: tuple[Any, ...], named: Mapping[str, Any]) -> list[Role] | str:
-    """Image and masks of one call, the image first; or why only the whole pipeline can take the call."""
+    """The image and the masks among one call's arguments, the image first; or why the call cannot be lifted."""
     if rules.by_name:
         return "its transform is called without names" if given else _named_roles(named)
     if named or not given:
@@ -58,7 +57,7 @@ def roles(rules: Rules, given: tuple[Any, ...], named: Mapping[str, Any]) -> lis
 def _named_roles(named: Mapping[str, Any]) -> list[Role] | str:
     image = named.get("image")
     if not isinstance(image, np.ndarray):
-        return [(("image",), image, False)]  # albumentations' own error, or the worker's
+        return [(("image",), image, False)]  # albumentations or the worker raises the error
     found: list[Role] = [(("image",), image, False)]
     for name, value in named.items():
         if name in _MOVED_BY_NAME:
@@ -100,8 +99,8 @@ def _other(name: str) -> str:
     return f"{name}, which only the whole pipeline moves with the image"
 
 
-def kind_of(leaf: Any) -> str | None:
-    """What a transform is given: "pil", "image" (torchvision's), "tensor", "array"; None: none of these."""
+def kind_of(leaf: object) -> str | None:
+    """The kind of an image: "pil", "image" (torchvision's tv_tensors.Image), "tensor", "array"; None: none of these."""
     if isinstance(leaf, Tensor):
         if type(leaf) is Tensor or not _is_of_torchvision(leaf):
             return "tensor"
@@ -111,7 +110,7 @@ def kind_of(leaf: Any) -> str | None:
     return "pil" if hasattr(leaf, "mode") and hasattr(leaf, "getbands") else None
 
 
-def _is_of_torchvision(leaf: Any) -> bool:
+def _is_of_torchvision(leaf: object) -> bool:
     return any(kind.__name__ == "TVTensor" for kind in type(leaf).__mro__)
 
 

@@ -1,9 +1,9 @@
-"""The user's dataset behind a loader's copy: what changes on it reaches the copy, or is an error.
+"""Keeps a loader's copy of a dataset in step with the user's dataset, or raises where that is impossible.
 
-What: attributes assigned to the user's dataset after the loader was made are taken over at the next pass; another
-transform, or a change inside the one that was lifted (``transforms[0].p = 0``, ``.pop()``), raises RuntimeError, since
-what was lifted would not follow. When: at the beginning of each pass. Cost: compiling the pipeline once more, about a
-millisecond, whatever the size of the dataset.
+What: attributes that are assigned to the user's dataset after the loader was made are copied at the beginning of the
+next epoch. Another transform, or a change inside the lifted one (``transforms[0].p = 0``, ``.pop()``), raises
+RuntimeError, since the lifted part would not change with it. When: at the beginning of each epoch. Cost: compiling the
+pipeline again, about a millisecond for a dataset of any size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .._base.original import SOURCE
 from .lifted import Lifted, compiled
-from .steps import Step
+from .steps import Step, Transform, UserDataset
 
 _WATCHED = ("transform", "transforms", "target_transform")
 
@@ -31,20 +31,20 @@ Fingerprint = object
 
 
 class Source:
-    """The user's dataset, its attributes as the copy has taken them over, and what its pipeline was then.
+    """The user's dataset, the attributes last copied from it, and the fingerprint of its pipeline at the start.
 
-    own: attributes of the copy that are not the dataset's. A copy or pickle of the loader has a copy of the dataset's
-    attributes and follows nobody, so a `Source` copies to an empty one.
+    own: names of attributes that are the copy's own and are never overwritten. lifted: what was lifted of the dataset.
+    A copied or pickled loader no longer follows the user's dataset, so a copy of a `Source` is an empty one.
     """
 
-    def __init__(self, dataset: Any = None, own: Iterable[str] = (), lifted: Lifted | None = None) -> None:
+    def __init__(self, dataset: UserDataset = None, own: Iterable[str] = (), lifted: Lifted | None = None) -> None:
         self.dataset, self.own, self.lifted = dataset, frozenset(own), lifted
         self.taken = dict(_attributes(dataset))
         self.transforms = [] if dataset is None else transforms_of(dataset)
         self.pipeline = None if lifted is None else fingerprint(lifted)
 
     def refresh(self, copied: Any) -> None:
-        """Give ``copied`` what was assigned to the dataset since; RuntimeError where lifted transforms changed."""
+        """Copy attributes assigned since the last call to ``copied``; RuntimeError if lifted transforms changed."""
         if self.dataset is None:
             return
         self.check()
@@ -55,12 +55,12 @@ class Source:
                 mine[name] = value
         for name in self.taken.keys() - now.keys() - self.own:
             mine.pop(name, None)
-        renewed = Source()  # copies of the copy go on from where they are
+        renewed = Source()  # a new object: shallow copies of ``copied`` keep the state of their own attributes
         renewed.__dict__.update({**self.__dict__, "taken": now})
         mine[SOURCE] = renewed
 
     def check(self) -> None:
-        """Raise RuntimeError where the dataset has another transform now, or the lifted one has changed inside."""
+        """Raise RuntimeError if the dataset has another transform now, or the lifted one was modified."""
         kind = type(self.dataset).__name__
         check_transforms(self.dataset, self.transforms)
         if self.lifted is not None and fingerprint(self.lifted) != self.pipeline:
@@ -71,25 +71,25 @@ class Source:
             )
 
     @property
-    def _transform(self) -> Any:
+    def _transform(self) -> object:
         return None if self.lifted is None or self.lifted.recipe is None else self.lifted.recipe.transform
 
     def __reduce__(self) -> tuple[type[Source], tuple[()]]:
         return Source, ()
 
 
-def _attributes(dataset: Any) -> dict[str, Any]:
+def _attributes(dataset: UserDataset) -> dict[str, Any]:
     return getattr(dataset, "__dict__", {})
 
 
-def transforms_of(dataset: Any) -> list[tuple[str, Any]]:
-    """Attributes that hold transforms, and their values; properties, which make them anew, are none of them."""
+def transforms_of(dataset: UserDataset) -> list[tuple[str, Transform]]:
+    """The attributes that hold transforms, and their values; properties, which compute a new value, are left out."""
     missing = object()
     found = ((name, inspect.getattr_static(dataset, name, missing)) for name in _WATCHED)
     return [(name, value) for name, value in found if value is not missing and value is getattr(dataset, name, missing)]
 
 
-def check_transforms(dataset: Any, transforms: Sequence[tuple[str, Any]]) -> None:
+def check_transforms(dataset: UserDataset, transforms: Sequence[tuple[str, Transform]]) -> None:
     """Raise RuntimeError unless ``dataset`` has the ``transforms`` that `transforms_of` gave."""
     for name, taken in transforms:
         now = getattr(dataset, name, None)
@@ -106,23 +106,23 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-# --- what a pipeline is at the moment --------------------------------------------------------------------------------
+# --- the state of a pipeline, to compare -----------------------------------------------------------------------------
 
 
 def fingerprint(lifted: Lifted) -> Fingerprint:
-    """A value that is equal as long as lifting the same transform gives the same: it is compiled anew and compared."""
+    """A value that changes when lifting the same transform again would give another result; it is compiled anew."""
     if lifted.recipe is None:
         return None
     try:
         steps = compiled(*lifted.recipe).steps
-    except Exception as error:  # whatever a changed transform may raise in a translator
+    except Exception as error:  # a changed transform may raise anything in a translator
         return f"{type(error).__name__}: {error}"
     return tuple(_of_step(step) for step in steps)
 
 
 def _of_step(step: Step) -> Fingerprint:
     stage = _of(step.stage, ()) if step.stage is not None else None
-    rest = None if step.rest is None else type(step.rest).__name__  # made anew by each translation
+    rest = None if step.rest is None else type(step.rest).__name__  # each translation makes a new object
     return (
         step.name,
         step.where,
@@ -140,8 +140,8 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 _DRAWING = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
 
 
-def _of(value: Any, around: tuple[int, ...]) -> Fingerprint:
-    """``value`` as nested tuples of plain values; around: the ids of what it is in, which end cycles."""
+def _of(value: object, around: tuple[int, ...]) -> Fingerprint:
+    """``value`` as nested tuples of plain values; around: ids of the objects that contain it, to stop at cycles."""
     if isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, _DRAWING) or id(value) in around:
@@ -160,7 +160,7 @@ def _of(value: Any, around: tuple[int, ...]) -> Fingerprint:
     return _of_object(value, inside)
 
 
-def _of_object(value: Any, inside: tuple[int, ...]) -> Fingerprint:
+def _of_object(value: object, inside: tuple[int, ...]) -> Fingerprint:
     if isinstance(value, functools.partial):
         return ("partial", _of([value.func, value.args, value.keywords], inside))
     if isinstance(value, types.MethodType):
@@ -180,7 +180,7 @@ def _of_object(value: Any, inside: tuple[int, ...]) -> Fingerprint:
 
 
 def _of_module(module: nn.Module, inside: tuple[int, ...]) -> Fingerprint:
-    """Buffers, parameters, modules inside, and public attributes: what begins with _ is the module's own memory."""
+    """Buffers, parameters, submodules and public attributes; private ones may change with every call."""
     names = ("_buffers", "_parameters", "_modules")
     held = {name: vars(module)[name] for name in names}
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}

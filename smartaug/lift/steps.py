@@ -1,29 +1,32 @@
-"""What `lift` knows of a pipeline: one `Step` per transform, and the `State` of the picture between two of them.
+"""The records `lift` makes of a pipeline: one `Step` per transform, and the `State` of the image between two of them.
 
-**How to write a translator.** A library has one module here, named as the library is. It is imported only when a
-transform of that library turns up, so it may import the library. It has up to three functions:
+**How to write a translator.** A library has one module here, with the library's name. The module is imported only when
+a pipeline contains a transform of that library, so it may import the library. It has up to three functions:
 
-* ``translate(transform, state) -> Step | None``: what becomes of one transform that sees a picture like ``state``.
-  Return `device` (it runs batched, as ``stage``), `folded` (it only converts: `State.converted`), `worker` (it stays
-  per sample, and why), or None for a transform you do not know. The class of ``transform`` is the library's own: a
-  user's subclass never arrives here, since it may do anything.
+* ``translate(transform, state) -> Step | None``: translates one transform whose input image is described by ``state``.
+  Return `device` (it runs on the batch, as ``stage``), `folded` (it only converts: `State.converted`), `worker` (it
+  stays per sample; give the reason), or None for a transform you do not know. The class of ``transform`` is always the
+  library's own: a user's subclass, whose behaviour is unknown, is never passed.
 * ``parts(transform) -> Sequence | None``: the transforms of a container that runs all of them in order; None for
-  everything else. Containers that draw (a random choice, a probability) belong in ``translate``: `registry.several`.
-* ``head(given, kept, last) -> callable``, optional: what stays in the workers, with the calling convention of
-  ``given``: the transforms ``kept``, in order, then ``last`` on the image (`AsTensor`: PIL or (H, W, C) to a tensor
-  (C, H, W)). Without it: ``kept`` one after the other on what the dataset passes, as torchvision does.
+  everything else. Random containers (a choice, a probability) belong in ``translate``, by way of `registry.several`.
+* ``head(given, kept, last) -> callable``, optional: the part of the pipeline ``given`` that stays in the workers,
+  called as ``given`` is: the transforms ``kept`` in order, then ``last`` on the image (`AsTensor`: PIL image or array
+  (H, W, C) to tensor (C, H, W)). Without this function, ``kept`` run one after the other on the arguments that the
+  dataset passes, as in torchvision.
 
-**Units.** A user's number (a fill, a threshold) counts in the units of the picture at its place in the pipeline: grey
-levels at first, [0, 1] behind ToTensor, anything behind Normalize. What travels is not converted before the end.
-`State.values` gives a user's number in travelling units, or says that the conversion has to come first
-(``floats=True``; lift then stores the batch as floats and goes on in the user's own units). `State.tonal` says whether
-the user's picture is in grey levels or [0, 1]: only then may tone operations run.
+**Units.** The user's numbers (a fill, a threshold) are in the units of the image at that place of the pipeline: grey
+levels 0..255 at first, [0, 1] after ToTensor, any range after Normalize. The stored image, that is the tensor that is
+really passed along, is converted only at the end. `State.values` converts a user's number to the units of the stored
+image, or reports that the conversion must come first (``floats=True``: lift then converts the batch to floats there
+and continues in the user's units). `State.tonal` is whether the user's image is in grey levels or [0, 1]; operations
+on tones are defined only then.
 
-**Sizes.** A batch needs images of one size. `State.size` is (height, width) where it is known. A transform whose result
-may differ in size between samples must be `worker` unless it is known; say the size it makes, where that is fixed.
+**Sizes.** All images of a batch have one size. `State.size` is (height, width) where it is known. A transform whose
+output size may differ between samples must be `worker` unless the input size is known; pass ``size=`` where the output
+size is fixed.
 
-**The cut.** Whatever is `worker` stays, with everything before it, so each Step also says what the picture is behind
-it if it stays (`Step.after`); `lift` does the rest.
+**The cut.** A `worker` transform stays, together with everything before it. Each Step therefore also records the state
+of the image after it (`Step.after`); `lift` does the rest.
 """
 
 from __future__ import annotations
@@ -38,21 +41,23 @@ import torch
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
 
+Transform = Any  # a transform of a library that is not imported here, whose attributes are read
+UserDataset = Any  # a dataset of any class, whose attributes are read and set
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 UNIT: Scale = ((0.0,), (1.0,))
 
 
 @dataclass(frozen=True)
 class State:
-    """The picture at one place of the pipeline.
+    """The image at one place of the pipeline: as the user's next transform expects it, and as it is stored.
 
-    size: (height, width) in pixels, and channels, the same for all samples; None: unknown. kind: what the user's next
-    transform sees, "pil", "tensor" (C, H, W), "image" (torchvision's tv_tensors.Image), "array" (H, W, C), None:
-    unknown. uint8: what travels from here is known to be uint8.
-    scale: (mean, std), one value or one a channel: the user's picture is (t − mean) / std of what travels, t being
-    scaled to [0, 1] if it is uint8; None: what travels is the user's picture. dtype: of the user's picture where scale
-    is given; None: floats keep theirs, uint8 becomes torch's default type. normalised: the user's picture is in neither
-    grey levels nor [0, 1]. masks: samples have masks, which would have to move with the picture.
+    size: (height, width) in pixels, the same for all samples; None: unknown. channels: their number; None: unknown.
+    kind: type of the user's image: "pil", "tensor" (C, H, W), "image" (torchvision's tv_tensors.Image), "array"
+    (H, W, C), "float" (array of floats); None: unknown. uint8: the stored image is known to be uint8.
+    scale: (mean, std), each one value or one per channel: the user's image is (t − mean) / std, where t is the stored
+    image, divided by 255 if it is uint8; None: the stored image is the user's image. dtype: of the user's image where
+    scale is given; None: floats keep their dtype, uint8 becomes torch's default dtype. normalised: the user's image is
+    in neither grey levels nor [0, 1]. masks: the samples have masks, which must move with the image.
     """
 
     size: tuple[int, int] | None = None
@@ -66,11 +71,11 @@ class State:
 
     @property
     def tonal(self) -> bool:
-        """Whether the user's picture is in grey levels or [0, 1]."""
+        """Whether the user's image is in grey levels or [0, 1]."""
         return not self.normalised
 
-    def values(self, numbers: Any) -> tuple[tuple[float, ...], bool]:
-        """A user's number, or one a channel, in the units of what travels; and whether `stored` has to come first."""
+    def values(self, numbers: float | tuple[float, ...] | list[float]) -> tuple[tuple[float, ...], bool]:
+        """A user's number, or one per channel, in units of the stored image; and whether `stored` has to come first."""
         given = tuple(float(v) for v in numbers) if isinstance(numbers, (tuple, list)) else (float(numbers),)
         if self.scale is None:
             return given, False
@@ -78,15 +83,16 @@ class State:
         length = max(len(given), len(mean))
         wide, means, stds = (part * length if len(part) == 1 else part for part in (given, mean, std))
         units = tuple(v * s + m for v, m, s in zip(wide, means, stds, strict=True))
-        if all(unit == 0.0 for unit in units):  # the same in grey levels and in [0, 1]
+        if all(unit == 0.0 for unit in units):  # 0 is the same in grey levels and in [0, 1]
             return units if len(set(units)) > 1 else units[:1], False
         grey = tuple(255.0 * unit for unit in units)
+        # the user's number went through (v − mean) / std in decimal notation: 1e-4 of a grey level is rounding
         if self.uint8 and all(abs(g - round(g)) < 1e-4 and 0 <= round(g) <= 255 for g in grey):
             return tuple(float(round(g)) for g in grey), False
         return given, True
 
     def converted(self, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype | None = None) -> State:
-        """The user's picture p becomes (p − mean) / std, as ``dtype`` (None: as it is); a uint8 p counts as p / 255."""
+        """The user's image p becomes (p − mean) / std of ``dtype`` (None: unchanged); uint8 is divided by 255 first."""
         old_mean, old_std = self.scale or UNIT
         length = max(len(old_mean), len(mean))
         a, b, m, s = (tuple(v) * length if len(v) == 1 else tuple(v) for v in (old_mean, old_std, mean, std))
@@ -100,24 +106,25 @@ class State:
         )
 
     def stored(self) -> State:
-        """The same picture once the conversion is done: from here on it travels in the user's own units."""
+        """The same image after the conversion: from here on the stored image is in the user's own units."""
         return dataclasses.replace(self, scale=None, uint8=self.uint8 and self.scale is None)
 
     def stayed(self) -> State:
-        """The same picture where everything so far ran in the worker."""
+        """The same image where all transforms so far ran in the worker."""
         return self.stored()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One transform of the user's pipeline, and what becomes of it.
+    """One transform of the user's pipeline, and where it runs.
 
-    name: readable. where: "device", "worker" or "folded" (into the conversion at the end). why: one clause. after: the
-    `State` behind it. stage: what runs on the device: an `Augmentation`, or a `Foreign` (a `Keyed` where it can draw
-    from the rows' own keys, so that the batch makes no difference). floats: the stage needs the picture in the user's
-    own units, so the conversion so far has to be done before it. original: the user's transform. before: the `State`
-    that it sees. rest: what of a folded transform is left for the worker, as on masks; it cuts nothing. tensors: this
-    is right for tensors only, and whether they come is not known.
+    name: for tables and messages. where: "device", "worker" or "folded" (into the conversion at the end). why: the
+    reason, one clause. after: the `State` after the transform. stage: what runs on the device: an `Augmentation`, or a
+    `Foreign` (a `Keyed` if its random numbers come from each row's own key and so do not depend on the other rows).
+    floats: the stage needs the image in the user's own units, so the conversion so far must run before it. original:
+    the user's transform. before: the `State` before it. rest: the part of a folded transform that remains in the
+    worker, such as the conversion of masks; it does not force earlier transforms to stay. tensors: the translation is
+    correct for tensor images only, and it is not known whether the images are tensors.
     """
 
     name: str
@@ -126,14 +133,14 @@ class Step:
     after: State
     stage: Augmentation | Foreign | None = None
     floats: bool = False
-    original: Any = None
+    original: Transform = None
     before: State = State()
-    rest: Any = None
+    rest: Transform = None
     tensors: bool = False
 
 
 def device(
-    transform: Any,
+    transform: Transform,
     state: State,
     stage: Augmentation | Foreign,
     why: str = "batched, drawn per sample",
@@ -142,20 +149,25 @@ def device(
     size: tuple[int, int] | None = None,
     **changes: Any,
 ) -> Step:
-    """``transform`` runs as ``stage``. size: (height, width) it makes, None: as before; changes: other State fields."""
+    """``transform`` runs as ``stage``. size: output (height, width), None: unchanged; changes: other State fields."""
     after = dataclasses.replace(state.stored() if floats else state, size=size or state.size, **changes)
     return Step(name_of(transform), "device", why, after, stage, floats, transform, state)
 
 
 def folded(
-    transform: Any, state: State, after: State, why: str = "in the conversion at the end", *, rest: Any = None
+    transform: Transform,
+    state: State,
+    after: State,
+    why: str = "in the conversion at the end",
+    *,
+    rest: Transform = None,
 ) -> Step:
-    """``transform`` only converts (to tensor, float, normalised), which is done once, at the end; see `Step.rest`."""
+    """``transform`` only converts (to tensor, to floats, normalised): done once, at the end. rest: see `Step.rest`."""
     return Step(name_of(transform), "folded", why, after, None, False, transform, state, rest)
 
 
 def worker(
-    transform: Any,
+    transform: Transform,
     state: State,
     why: str,
     *,
@@ -163,24 +175,24 @@ def worker(
     keeps_size: bool = True,
     **changes: Any,
 ) -> Step:
-    """``transform`` stays in the worker. size: what it makes, where that is fixed; keeps_size: else the size stays."""
+    """``transform`` stays in the worker. size: fixed output size, if any; keeps_size: otherwise the input's size."""
     after = dataclasses.replace(state.stayed(), size=size or (state.size if keeps_size else None), **changes)
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 
-def unknown(transform: Any, state: State) -> Step:
-    """A transform that nobody here knows: it may change anything."""
+def unknown(transform: Transform, state: State) -> Step:
+    """A transform that no translator knows: it stays in the worker, and may change size, kind and channels."""
     after = State(normalised=state.normalised, masks=state.masks)
     why = "not covered, so it keeps its place"
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 
 def in_order(stages: Sequence[Augmentation]) -> Augmentation:
-    """One stage for several that follow each other."""
+    """One stage that runs ``stages`` in order."""
     return stages[0] if len(stages) == 1 else Compose(stages)
 
 
-def name_of(transform: Any) -> str:
-    """What tables call a transform: its class, or the function's own name."""
+def name_of(transform: object) -> str:
+    """The name of a transform in tables: its class, or the function's own name."""
     name = type(transform).__name__
     return getattr(transform, "__name__", name) if name in ("function", "builtin_function_or_method") else name

@@ -1,4 +1,4 @@
-"""What stays per sample, in the workers: the user's own transforms in their order, then the step to a tensor."""
+"""The part of a pipeline that stays in the workers: the user's transforms in order, then the conversion to a tensor."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from .keyed_draws import KeyedDraws
+from .steps import Transform
 
 _EIGHT_BIT = ("L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB", "La", "RGBa")
 
 
 class AsTensor:
-    """A PIL image or an array (H, W), (H, W, C) becomes a tensor (C, H, W) of the same values; a tensor stays.
+    """Converts a PIL image or an array (H, W) or (H, W, C) to a tensor (C, H, W) of equal values; copies a tensor.
 
-    only: the transform that leaves PIL images as they are and was lifted as it works on tensors. Raises TypeError for
-    PIL images where one is given, and for those of more than 8 bits a channel, whose scaling libraries do not agree on.
+    only: name of a lifted transform that does nothing to PIL images and was translated for tensors; PIL images then
+    raise TypeError. PIL images of more than 8 bits per channel always raise TypeError: libraries differ in their scale.
     """
 
     def __init__(self, only: str | None = None) -> None:
@@ -27,7 +28,7 @@ class AsTensor:
     def __call__(self, image: Any) -> Any:
         """The image as a tensor (C, H, W)."""
         if isinstance(image, Tensor):
-            return image.clone()  # the dataset may use the memory for its next sample
+            return image.clone()  # the dataset may reuse the memory for its next sample
         mode = getattr(image, "mode", None)
         if mode is not None:
             if self.only is not None:
@@ -45,7 +46,9 @@ class AsTensor:
             image = np.array(image)
         elif not isinstance(image, np.ndarray):
             raise TypeError(f"lift needs an image (PIL, array or tensor) here, got {type(image).__name__}")
-        elif image.ndim < 3 or image.shape[2] == 1 or not image.flags.writeable:  # not copied below
+        elif (
+            image.ndim < 3 or image.shape[2] == 1 or not image.flags.writeable
+        ):  # the cases that ascontiguousarray and contiguous below do not copy
             image = image.copy()
         given = torch.from_numpy(np.ascontiguousarray(image))
         return given[None] if given.ndim == 2 else given.permute(2, 0, 1).contiguous()
@@ -55,19 +58,19 @@ class AsTensor:
 
 
 class WorkerTransform:
-    """``transforms``, the user's own, one after the other on what the dataset passes; then ``last`` on the images.
+    """Runs the user's ``transforms`` one after the other on the dataset's arguments, then ``last`` on the images.
 
-    With several arguments (image, target) each transform gets all of them, as torchvision v2 does, and what is an image
-    among them becomes a tensor.
+    With several arguments (image, target), each transform is called with all of them, as in torchvision v2, and the PIL
+    images in the result are converted.
     """
 
-    def __init__(self, transforms: Sequence[Any], last: AsTensor | None = None) -> None:
+    def __init__(self, transforms: Sequence[Transform], last: AsTensor | None = None) -> None:
         self.transforms, self.last = tuple(transforms), last
         self._keyed = KeyedDraws(self.transforms)
 
     @property
     def only_to_tensor(self) -> bool:
-        """Whether it does nothing but make an image a tensor."""
+        """Whether converting an image to a tensor is all it does."""
         return not self.transforms and type(self.last) is AsTensor
 
     def __call__(self, *inputs: Any) -> Any:
@@ -91,7 +94,7 @@ class WorkerTransform:
 
 
 def _tensors(value: Any, last: AsTensor) -> Any:
-    """``value`` with the PIL images in it made tensors."""
+    """``value`` with the PIL images in it converted to tensors."""
     if isinstance(value, dict):
         return {key: _tensors(part, last) for key, part in value.items()}
     if isinstance(value, (tuple, list)) and type(value) in (tuple, list):

@@ -1,8 +1,8 @@
-"""The hand-over of a batch from torch's loader to the stages: `Collate` and `Pending`.
+"""Passes a batch from torch's loader to the stages: `Collate` and `Pending`.
 
-A batch is collated by the user's own function, in a worker or in the main process, and put into a `Pending` with its
-indices. The main process opens it once: on our own iteration, on ``.to(device)`` (Accelerate, HF Trainer) or on first
-use. Opening runs the stages.
+The user's own function collates a batch, in a worker or in the main process; the result is wrapped in a `Pending`
+together with the dataset indices of its rows. The main process opens it once: when a `smartaug.DataLoader` yields it,
+at ``.to(device)`` (Accelerate, HF Trainer), or at first use. Opening runs the stages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DISPATCHER = (
 
 
 class _SaysWhatToDo(type):
-    """Frameworks that do not know what to do with a batch print its type: then the type says what to type."""
+    """Metaclass whose repr says what to write: frameworks that cannot handle a batch print its type."""
 
     def __repr__(cls) -> str:
         if cls.__module__ != __name__:
@@ -45,10 +45,11 @@ class _SaysWhatToDo(type):
 
 
 class Pending(metaclass=_SaysWhatToDo):
-    """A collated batch on its way to the main process; opens once, on ``.to(device)`` or on first use.
+    """A collated batch on which the stages have not run yet; they run once, at ``.to(device)`` or at first use.
 
-    Opened, it stands for the user's batch: unpack it, index it, ask for ``items()`` or an attribute. source: its
-    ``index`` has the dataset index of each row. unfinished: where lifted transforms have still to run; None: nowhere.
+    After that it behaves as the user's batch: unpack it, index it, read ``items()`` or an attribute. source: where the
+    batch comes from; its ``index`` has the dataset index of each row. key: of the `Pipeline` that runs the stages.
+    unfinished: where lifted transforms must still run; None: nowhere.
     """
 
     def __init__(self, data: Any, source: Origin, key: str, unfinished: Unfinished | None = None) -> None:
@@ -57,9 +58,10 @@ class Pending(metaclass=_SaysWhatToDo):
         self._is_open = False
 
     def open(self, device: torch.device | str | None = None, progress: EpochProgress | None = None) -> Any:
-        """Run the stages (the first time) and return the user's batch.
+        """Run the stages (at the first call) and return the user's batch.
 
-        progress: the pass that it belongs to, where its iterator knows; None finds it by ``source``.
+        device: where they run, unless the pipeline has a device of its own. progress: the epoch that the batch belongs
+        to; None: found by ``source``. Raises RuntimeError if the loader no longer exists or is in another process.
         """
         if not self._is_open:
             pipeline = live(self._key)
@@ -78,11 +80,11 @@ class Pending(metaclass=_SaysWhatToDo):
         return self._opened
 
     def to(self, device: torch.device | str, *args: Any, non_blocking: bool = False, **kwargs: Any) -> Any:
-        """The opened batch with all its tensors on ``device``."""
+        """The user's batch, after the stages, with all its tensors on ``device``."""
         return leaves.move(self.open(device), device, non_blocking)
 
-    def pin_memory(self, device: Any = None) -> Pending:
-        """The same, still closed, with its tensors in pinned memory."""
+    def pin_memory(self, device: torch.device | str | None = None) -> Pending:
+        """The same object with its tensors in pinned memory; the stages do not run."""
         self.data = pin_memory(self.data, device)
         return self
 
@@ -102,13 +104,13 @@ class Pending(metaclass=_SaysWhatToDo):
         return key in self.open()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # pickle, copy and deepcopy ask for these; they must not open the batch
+        if name.startswith("_"):  # pickle and copy look these up, which must not run the stages
             raise AttributeError(name)
         return getattr(self.open(), name)
 
 
 class Collate:
-    """The hand-over for frameworks that build the loader themselves and only take a collate function.
+    """A collate function with stages, for frameworks that build the loader themselves.
 
     ``Trainer(data_collator=smartaug.Collate(default_data_collator, augment=...))``, or a stock DataLoader under
     Accelerate or Lightning.
@@ -116,8 +118,8 @@ class Collate:
     * `collate_fn`: the user's own; None is torch's default.
     * The keywords are `DataLoader`'s.
 
-    What it returns opens itself on ``.to(device)`` or first use in the main process. Called outside a torch loader it
-    is the inner collate function and nothing else.
+    In a torch loader it returns a batch on which the stages run in the main process, at ``.to(device)`` or at first
+    use. Called outside a torch loader it only calls the inner collate function.
     """
 
     def __init__(
@@ -140,17 +142,17 @@ class Collate:
         self.attach(pipeline)
 
     def attach(self, pipeline: Pipeline) -> None:
-        """Hand batches over to ``pipeline`` from now on, and keep it alive."""
+        """Use ``pipeline`` for all further batches, and keep a reference to it."""
         self.pipeline, self._key = pipeline, pipeline.key
         self._lifts = pipeline.lifts
 
     @property
     def takes_fetched(self) -> bool:
-        """Whether a batch may come already collated: only torch's own function is known to see nothing but samples."""
+        """Whether a collated batch is accepted: only if the inner function is torch's own."""
         return self.inner is default_collate
 
     def __call__(self, samples: Any) -> Any:
-        """Collate ``samples``; a `Pending` inside a torch loader, the plain batch elsewhere."""
+        """Collate ``samples``: a `Pending` inside a torch loader, the user's batch elsewhere."""
         source = origin()
         if isinstance(samples, Fetched):
             return samples.batch if source is None else Pending(samples.batch, source, self._key, samples.unfinished)
@@ -174,7 +176,7 @@ class Collate:
             raise RuntimeError(f"{error}. {_unequal(samples)}") from error
 
     def _by_row(self, source: Origin, samples: Any, data: Any, rows: list[int] | None) -> Origin:
-        """``source`` with the index of each row, where the user's own function made other rows than one a sample."""
+        """``source`` with the dataset index of each row, if the user's own function did not make row k of sample k."""
         index = source.index
         if self.inner is default_collate or index is None or len(index) != len(samples):
             return source
@@ -191,7 +193,7 @@ class Collate:
         return source._replace(index=[index[number] for number in rows], drawn=drawn)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``; for resumed runs, whose framework cannot tell a collate function."""
+        """The next iteration is epoch ``epoch``; for resumed runs, since frameworks do not inform collate functions."""
         self._own().epochs.set_next(epoch)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -209,14 +211,14 @@ class Collate:
         return self._own().explain()
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch begun last, and the stages' states; the framework keeps the position in the data.
+        """The epoch begun last and the states of the stages; the framework keeps the position in the data.
 
-        A state from between two epochs has the one that ended: after loading it, say ``set_epoch(epoch + 1)``.
+        Between two epochs it has the epoch that ended: after loading such a state call ``set_epoch(epoch + 1)``.
         """
         return {"epoch": max(self._own().epochs.epoch, 0), "stages": self._own().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave; the next pass has its epoch."""
+        """Restore what `state_dict` returned; the next iteration has its epoch."""
         self._own().load_state_dict(state["stages"])
         self._own().epochs.set_next(state["epoch"])
 

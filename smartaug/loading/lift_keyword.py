@@ -1,4 +1,4 @@
-"""`lift=` of a loader: what is taken out of its dataset, and how what is left of it is fetched."""
+"""The keyword `lift=` of a loader: lifts the dataset's transform and chooses how the samples are fetched."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..lift.datasets import lift as lift_dataset
 from ..lift.deferred import collecting
 from ..lift.lifted import Lifted
 from ..lift.probe import first, forked
+from ..lift.steps import UserDataset
 from ..pipeline.stages import listed
 from ..warnings import NoEffectWarning
 from .collate import Collate
@@ -21,11 +22,18 @@ from .whole_batches import batched, hinders, storages
 
 
 def lifted_dataset(
-    lift: Any, dataset: Any, augment: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any, workers: int
-) -> tuple[Lifted | None, Any, tuple[str, str, str] | None]:
-    """What lift= takes out of ``dataset``, the dataset to load from, and a row for `explain` on how it is fetched.
+    lift: object,
+    dataset: UserDataset,
+    augment: object,
+    batch_size: int | None,
+    batch_sampler: object,
+    collate_fn: Callable[[Any], Any] | None,
+    workers: int,
+) -> tuple[Lifted | None, UserDataset, tuple[str, str, str] | None]:
+    """The `Lifted` of ``dataset``, the dataset to load from, and a row for `explain` on how its samples are fetched.
 
-    Without lift=True they are None, ``dataset``, None; where nothing can be taken out, a warning says why.
+    With lift=False: None, ``dataset``, None. If nothing can be lifted, a `NoEffectWarning` gives the reason. Raises
+    TypeError if lift is not a bool, ValueError if the lifted part would run twice or not at all.
     """
     lifted = _lifted(lift, dataset, augment)
     if lifted is not None and lifted.augment is not None:
@@ -42,8 +50,8 @@ def lifted_dataset(
     return lifted, dataset, fetching
 
 
-def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
-    """What lift=True takes out of ``dataset``, maybe nothing; None without it."""
+def _lifted(lift: object, dataset: UserDataset, augment: object) -> Lifted | None:
+    """The `Lifted` of ``dataset``, which may lift nothing; None for lift=False."""
     if not isinstance(lift, bool):
         raise TypeError(
             f"lift must be True or False, got {lift!r}; to compile a transform by itself write smartaug.lift(transform)"
@@ -62,8 +70,8 @@ def _lifted(lift: Any, dataset: Any, augment: Any) -> Lifted | None:
     return lift_dataset(dataset)
 
 
-def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
-    """``lifted``, or nothing lifted of ``dataset`` where the user's own collate function works on the images."""
+def _through_collate(lifted: Lifted, dataset: UserDataset, collate_fn: Callable[[Any], Any] | None) -> Lifted:
+    """``lifted``; or a `Lifted` with nothing lifted, if the user's own collate function computes with the images."""
     inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
     if inner is None or inner is default_collate or isinstance(dataset, IterableDataset):
         return lifted
@@ -71,10 +79,10 @@ def _through_collate(lifted: Lifted, dataset: Any, collate_fn: Any) -> Lifted:
     return lifted if hindered is None else Lifted(None, None, (), dataset, hindered)
 
 
-def _collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | None:
-    """Why batches of the lifted ``dataset`` cannot go through the user's ``collate_fn``; None: two samples could.
+def _collate_hinders(dataset: UserDataset, collate_fn: Callable[[Any], Any]) -> str | None:
+    """Why the user's ``collate_fn`` rules out lifting ``dataset``; None: it collated two lifted samples.
 
-    The function may do otherwise with other samples: each batch is checked when it is collated.
+    The function may treat other samples differently, so each batch is checked again when it is collated.
     """
     try:
         samples = [first(dataset, number) for number in range(min(2, len(dataset)))]
@@ -87,8 +95,10 @@ def _collate_hinders(dataset: Any, collate_fn: Callable[[Any], Any]) -> str | No
     return "the collate function works on the images, and lifted transforms would run only after it"
 
 
-def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn: Any) -> tuple[Any, str | None]:
-    """The dataset answering with whole batches, and None; or the dataset as it is, and what hinders it."""
+def _fetched_whole(
+    dataset: UserDataset, batch_size: int | None, batch_sampler: object, collate_fn: Callable[[Any], Any] | None
+) -> tuple[UserDataset, str | None]:
+    """A copy of the dataset that fetches whole batches, and None; or the dataset unchanged, and the reason."""
     if batch_size is None and batch_sampler is None:
         return dataset, "batch_size=None asks for single samples"
     inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
@@ -98,8 +108,8 @@ def _fetched_whole(dataset: Any, batch_size: Any, batch_sampler: Any, collate_fn
     return (batched(dataset), None) if hindrance is None else (dataset, hindrance)
 
 
-def _fetching(dataset: Any, hindrance: str | None, workers: int) -> tuple[str, str, str]:
-    """A row of the table that `explain` gives: how samples are fetched, where, and why."""
+def _fetching(dataset: UserDataset, hindrance: str | None, workers: int) -> tuple[str, str, str]:
+    """A row of the table of `explain`: (what is fetched, where, how and why)."""
     where = f"{workers} worker{'s' * (workers > 1)}" if workers else "main process"
     why = f"sample by sample: {hindrance}"
     if hindrance is None:

@@ -1,8 +1,8 @@
-"""Which sample each row of a collated batch was made from, where the user's own collate function made it.
+"""Finds the sample that each row of a collated batch was made from, if the user's own collate function made it.
 
-What: collate functions drop broken samples, replace or reorder them, so that row k need not be sample k. Rows are
-recognised by their values: those of the tensors, arrays and numbers in the samples, which survive casts and stacking;
-images that the function scales or normalises, by the order of the values in their first channel, which survives that.
+What: collate functions may drop, replace or reorder samples, so that row k need not be sample k. A row is recognised by
+the values of the tensors, arrays and numbers in the samples, which casts and stacking do not change. An image that the
+function scales or normalises is recognised by the order of the values in its first channel, which that does not change.
 When: a collate function that is not torch's own; images under ``lift=True`` are recognised as objects instead. Cost: up
 to 256 values of each leaf of each sample are compared.
 """
@@ -10,26 +10,26 @@ to 256 values of each leaf of each sample are compared.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from .._base import leaves
 
-_VALUES = 256  # of each leaf, evenly spread
+_VALUES = 256  # compared values per leaf, evenly spaced
+_Values = TypeVar("_Values", Tensor, np.ndarray)
 Key = tuple[tuple[int, ...], bytes]
 
 
 class Rows(NamedTuple):
-    """samples: the number of the sample behind each row; None: it cannot be known."""
+    """samples: for each row the position of its sample in the list of samples; None: it cannot be known."""
 
     samples: list[int] | None
 
 
 def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
-    """The sample behind each row of ``batch``; None: no value of the samples is in it, so nothing speaks against row k
-    being sample k."""
+    """The sample of each row of ``batch``; None: no value of them is in it; take row k to be sample k."""
     keys = [_keys(sample) for sample in samples]
     table, columns = _table(keys), _columns(batch)
     found = [(leaf, rows) for leaf in columns if (rows := _candidates(leaf, table)) is not None]
@@ -40,7 +40,7 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
     if not found:
         return None
     largest = max(leaf.numel() for leaf in columns)
-    found.sort(key=lambda pair: -pair[0].numel())  # images say more than labels
+    found.sort(key=lambda pair: -pair[0].numel())  # the largest leaves first: images identify a sample, labels may not
     length = len(found[0][1])
     rows = found[0][1]
     for _, others in found[1:]:
@@ -48,13 +48,15 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
             rows = [a & b for a, b in zip(rows, others, strict=True)]
     if length == len(samples) and all(number in row for number, row in enumerate(rows)):
         return Rows(list(range(length)))
-    if found[0][0].numel() < largest:  # labels alone: rows whose images are new may be of several samples
+    if (
+        found[0][0].numel() < largest
+    ):  # only labels matched: an image that the function made may come from several samples
         return Rows(None)
     return Rows(_chosen(rows, keys))
 
 
 def _table(keys: Sequence[list[Key]]) -> dict[Key, set[int]]:
-    """Key -> the numbers of the samples that have it."""
+    """Key -> the positions of the samples that have it."""
     table: dict[Key, set[int]] = {}
     for number, own in enumerate(keys):
         for key in own:
@@ -63,7 +65,7 @@ def _table(keys: Sequence[list[Key]]) -> dict[Key, set[int]]:
 
 
 def _chosen(rows: Sequence[set[int]], keys: Sequence[list[Key]]) -> list[int] | None:
-    """One sample for each row, in order among samples that are equal in everything; None where they are not equal."""
+    """One sample per row; equal samples are used in order; None if a row matches samples that are not equal."""
     taken: set[int] = set()
     chosen = []
     for row in rows:
@@ -84,7 +86,7 @@ def _is_usable(column: Tensor) -> bool:
 
 
 def _candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | None:
-    """The samples that have each row's values; None unless every row is found."""
+    """For each row the samples with its values; None unless every row has one."""
     if not _is_usable(column):
         return None
     shape = tuple(column.shape[1:])
@@ -94,7 +96,7 @@ def _candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | 
 
 
 def _ordered_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | None:
-    """The samples whose values have the order of each row's; None unless every row is found."""
+    """For each row the samples whose values are in the same order; None unless every row has one."""
     if not _is_usable(column) or column.ndim < 3:
         return None
     rows = [table.get((tuple(row.shape), _order(row.detach().cpu().numpy()))) for row in column]
@@ -102,25 +104,25 @@ def _ordered_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[
 
 
 def _orders(sample: Any) -> list[Key]:
-    """Shape and order of the values of each image in a sample."""
+    """Shape and value order (`_order`) of each image in a sample."""
     images = [np.asarray(leaf) for _, leaf in leaves.walk(sample) if _is_image(leaf)]
     return [(image.shape, _order(image)) for image in images if image.dtype.kind in "iuf"]
 
 
-def _is_image(leaf: Any) -> bool:
+def _is_image(leaf: object) -> bool:
     if isinstance(leaf, Tensor):
         return not leaf.is_nested and not leaf.is_sparse and leaf.device.type == "cpu" and leaf.ndim >= 2
     return isinstance(leaf, np.ndarray) and leaf.ndim >= 2
 
 
 def _order(image: np.ndarray) -> bytes:
-    """Ranks of some values of the first channel, equal ones alike: what no increasing function of a value changes."""
+    """Ranks of some values of the first channel, ties equal: no strictly increasing function changes them."""
     values = _some((image[0] if image.ndim > 2 else image).reshape(-1))
     return np.unique(values, return_inverse=True)[1].astype(np.int16).tobytes()
 
 
 def _keys(sample: Any) -> list[Key]:
-    """Shape and some values of everything in a sample that may become a row."""
+    """Shape and some values of each tensor, array and number in a sample."""
     keys = []
     for _, leaf in leaves.walk(sample):
         if isinstance(leaf, Tensor):
@@ -138,6 +140,6 @@ def _keys(sample: Any) -> list[Key]:
     return keys
 
 
-def _some(flat: Any) -> Any:
-    """Evenly spread entries along the first dimension."""
+def _some(flat: _Values) -> _Values:
+    """At most 256 evenly spaced entries along the first dimension."""
     return flat[:: max(1, -(-len(flat) // _VALUES))]

@@ -1,24 +1,24 @@
 """Fetches whole batches from datasets that keep their samples in arrays.
 
-What: where a sample needs no work of its own, a batch is one indexing operation on the storage instead of one fetch and
-one collate per sample. Values, dtypes, label transforms and errors are those of the sample-by-sample path, which is
-taken whenever anything is out of the ordinary: a negative or missing index, a changed transform, another storage.
-When: ``lift=True``, torch's own collate function, and storage in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
+What: if no sample needs processing of its own, a batch is read by one indexing operation on the array, instead of one
+read per sample and a collate. Values, dtypes, label transforms and errors are those of reading sample by sample, which
+is done instead in every other case: a negative index or one out of range, a changed transform, another kind of array.
+When: ``lift=True``, torch's own collate function, and samples in arrays: torchvision's CIFAR, MNIST, EMNIST, QMNIST,
 USPS, SVHN and STL10 whose transform is only "to uint8 tensor", `TensorDataset`, Hugging Face datasets in NumPy or
-torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. A subclass with a ``__getitem__`` of its
-own is never passed by. Without ``lift=True`` it stays off: then ``loader.dataset`` is the very object that the user
-passed, and nothing may be hung on it. Cost: one gather per batch and array; worker processes cost more than they save.
+torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. The ``__getitem__`` of a subclass is never
+bypassed. Without ``lift=True`` it is off, since ``loader.dataset`` is then the object that the user passed, which must
+not be changed. Cost: one gather per batch and array; worker processes cost more than they save.
 
-How: torch's fetcher prefers a dataset's ``__getitems__`` where there is one. A `BatchFetch` is hung on the loader's
-own shallow copy of the dataset under that name, so it survives every rebuild that keeps dataset and collate function
-(Accelerate, Lightning, Fabric), copies and pickling. It gives a `Fetched` only to a fetcher whose collate function
-takes one; everybody else who asks gets a list of samples, as torch's contract has it.
+How: torch's fetcher calls a dataset's ``__getitems__`` where there is one. A `BatchFetch` is stored under that name on
+the loader's own shallow copy of the dataset, so it survives copies, pickling, and frameworks that rebuild the loader
+with the same dataset and collate function (Accelerate, Lightning, Fabric). It returns a `Fetched` only to a fetcher
+whose collate function accepts one; all other callers get a list of samples, as torch specifies.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,20 +31,21 @@ from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
 from ..lift.deferred import DeferredTransform, Unfinished
 from ..lift.source import Source
+from ..lift.steps import UserDataset
 from ..lift.worker_transform import AsTensor, WorkerTransform
 
 _AT = "__getitems__"
 
 
 class Fetched(NamedTuple):
-    """A batch that needs no collate function any more; unfinished: where lifted transforms have still to run on it."""
+    """A batch that is already collated. unfinished: where lifted transforms must still run; None: nowhere."""
 
     batch: Any
     unfinished: Unfinished | None = None
 
 
 class _Each(NamedTuple):
-    """What samples have at one place, one value each, and what is still to be done to each before they are collated."""
+    """One entry of each sample, and for each the transform that runs before they are collated; None: none."""
 
     values: list[Any]
     transforms: Sequence[Callable[[Any], Any] | None]
@@ -55,19 +56,19 @@ Columns = dict[Any, Column]  # by name, or by position from 0 where the batch is
 
 
 class BatchFetch:
-    """What stands for ``__getitems__`` on the loader's copy of a dataset.
+    """The ``__getitems__`` of the loader's copy of a dataset.
 
-    It looks at the dataset at each call, so changes to it (another transform, other arrays) are seen.
+    The dataset is inspected at each call, so that changes to it (another transform, other arrays) take effect.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: UserDataset) -> None:
         self.dataset = dataset
 
-    def __call__(self, indices: Any) -> Any:
-        """A `Fetched` for a fetcher that takes one and indices that are in range, else the list of samples."""
+    def __call__(self, indices: Iterable[object]) -> Any:
+        """A `Fetched` if the fetcher accepts one and all indices are in range, else the list of samples."""
         asking = asker()
         dataset: Any = getattr(asking, "dataset", None)
-        if getattr(dataset, _AT, None) is not self:  # nobody's, or a wrapper's own
+        if getattr(dataset, _AT, None) is not self:  # called by other code than a fetcher, or through a wrapper
             dataset = self.dataset
         if getattr(getattr(asking, "collate_fn", None), "takes_fetched", False):
             batch = whole_batch(dataset, indices)
@@ -77,8 +78,8 @@ class BatchFetch:
         return [dataset[index] for index in indices] if own is None else own(dataset, indices)
 
 
-def batched(dataset: Any) -> Any:
-    """A shallow copy of ``dataset`` that answers with whole batches; one that does already is given back."""
+def batched(dataset: UserDataset) -> UserDataset:
+    """A shallow copy of ``dataset`` that fetches whole batches; ``dataset`` itself if it already does."""
     present = vars(dataset).get(_AT)
     if isinstance(present, BatchFetch) and present.dataset is dataset:
         return dataset
@@ -88,7 +89,7 @@ def batched(dataset: Any) -> Any:
     return copied
 
 
-def hinders(dataset: Any) -> str | None:
+def hinders(dataset: UserDataset) -> str | None:
     """Why batches of ``dataset`` cannot be fetched whole; None when they can."""
     for storage in storages(dataset):
         reader = _reader(storage)
@@ -99,8 +100,8 @@ def hinders(dataset: Any) -> str | None:
     return None
 
 
-def storages(dataset: Any) -> list[Any]:
-    """The datasets that hold the samples of ``dataset``, in order."""
+def storages(dataset: UserDataset) -> list[UserDataset]:
+    """The datasets inside `Subset` and `ConcatDataset` that hold the samples of ``dataset``, in order."""
     if _plain_subset(dataset):
         return storages(dataset.dataset)
     if _plain_concatenation(dataset):
@@ -108,10 +109,10 @@ def storages(dataset: Any) -> list[Any]:
     return [dataset]
 
 
-def whole_batch(dataset: Any, indices: Any) -> Any:
-    """The collated batch of these samples by one indexing operation for each array that holds some of them.
+def whole_batch(dataset: UserDataset, indices: object) -> Any:
+    """The collated batch of the samples ``indices``, read by one indexing operation per array.
 
-    None when only the samples themselves will do.
+    None if the batch must be read sample by sample.
     """
     columns = _columns(dataset, _integers(indices))
     if columns is None:
@@ -120,8 +121,8 @@ def whole_batch(dataset: Any, indices: Any) -> Any:
     return list(made.values()) if 0 in made else made
 
 
-def _columns(dataset: Any, rows: list[int] | None) -> Columns | None:
-    """The parts of these samples, each for all of them; None when only the samples themselves will do."""
+def _columns(dataset: UserDataset, rows: list[int] | None) -> Columns | None:
+    """The entries of the samples ``rows``, column by column; None if they must be read sample by sample."""
     if not rows:
         return None
     if _plain_subset(dataset):
@@ -136,12 +137,12 @@ def _columns(dataset: Any, rows: list[int] | None) -> Columns | None:
     return reader.read(dataset, rows)
 
 
-def _defers(dataset: Any) -> bool:
-    """Whether the images of whole batches, which are their first part, have lifted transforms still to come."""
+def _defers(dataset: UserDataset) -> bool:
+    """Whether lifted transforms must still run on the images of whole batches, which are their first entry."""
     return any(isinstance(getattr(storage, "transform", None), DeferredTransform) for storage in storages(dataset))
 
 
-def _joined(dataset: Any, rows: list[int]) -> Columns | None:
+def _joined(dataset: UserDataset, rows: list[int]) -> Columns | None:
     """The rows of a `ConcatDataset`, read from each dataset in it and put back into their order."""
     ends = np.asarray(dataset.cumulative_sizes)
     holder = np.searchsorted(ends, rows, side="right")
@@ -165,7 +166,7 @@ def _joined(dataset: Any, rows: list[int]) -> Columns | None:
 
 
 def _in_order(parts: Sequence[Column], back: np.ndarray) -> Column | None:
-    """One column of several that follow each other, its row i being row ``back[i]`` of them; None where they differ."""
+    """``parts`` concatenated, then row i taken from row ``back[i]``; None if their types, shapes or dtypes differ."""
     tensors = [part for part in parts if isinstance(part, Tensor)]
     lists = [part for part in parts if not isinstance(part, Tensor)]
     if not tensors:
@@ -184,7 +185,7 @@ def _collated(column: Column) -> Any:
     return default_collate([value if transform is None else transform(value) for value, transform in pairs])
 
 
-def _integers(keys: Any) -> list[int] | None:
+def _integers(keys: object) -> list[int] | None:
     """Keys as a list of int; None for keys of another kind."""
     if isinstance(keys, (Tensor, np.ndarray)) and keys.ndim == 1:
         keys = keys.tolist()
@@ -196,12 +197,12 @@ def _integers(keys: Any) -> list[int] | None:
     return made if _are_int(made) else None
 
 
-def _are_int(keys: Sequence[Any]) -> bool:
+def _are_int(keys: Sequence[object]) -> bool:
     return set(map(type, keys)) <= {int}  # no bool among them
 
 
-def _chosen(chosen: Any, rows: list[int]) -> list[int] | None:
-    """What a `Subset` with the indices ``chosen`` calls ``rows``."""
+def _chosen(chosen: Sequence[Any] | Tensor | np.ndarray, rows: list[int]) -> list[int] | None:
+    """The indices in the inner dataset of the ``rows`` of a `Subset` with the indices ``chosen``."""
     if min(rows, default=0) < 0 or max(rows, default=-1) >= len(chosen):
         return None
     if isinstance(chosen, (Tensor, np.ndarray)):
@@ -209,7 +210,7 @@ def _chosen(chosen: Any, rows: list[int]) -> list[int] | None:
     return _integers([chosen[row] for row in rows])
 
 
-def _plain_subset(dataset: Any) -> bool:
+def _plain_subset(dataset: UserDataset) -> bool:
     kind = type(dataset)
     return (
         isinstance(dataset, Subset)
@@ -218,7 +219,7 @@ def _plain_subset(dataset: Any) -> bool:
     )
 
 
-def _plain_concatenation(dataset: Any) -> bool:
+def _plain_concatenation(dataset: UserDataset) -> bool:
     kind = type(dataset)
     return (
         isinstance(dataset, ConcatDataset)
@@ -231,15 +232,15 @@ def _plain_concatenation(dataset: Any) -> bool:
 
 
 class _Reader(NamedTuple):
-    """hinders: why this dataset cannot be read whole, or None. read: rows, all in range, to the columns of a batch."""
+    """hinders: why a dataset cannot be read in whole batches, or None. read: the columns of rows, all in range."""
 
-    hinders: Callable[[Any], str | None]
-    read: Callable[[Any, list[int]], Columns | None]
-    of_images: bool = False  # whether it gives PIL images where it has no transform
+    hinders: Callable[[UserDataset], str | None]
+    read: Callable[[UserDataset, list[int]], Columns | None]
+    of_images: bool = False  # whether its samples are PIL images if it has no transform
 
 
-def _reader(dataset: Any) -> _Reader | None:
-    """The reader of the class whose ``__getitem__`` this dataset has; torchvision need not be imported for it."""
+def _reader(dataset: UserDataset) -> _Reader | None:
+    """The reader for the class that defines the dataset's ``__getitem__``, found by name: no import of torchvision."""
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
     if definer is None or getattr(vars(definer)["__getitem__"], "__module__", None) != definer.__module__:
         return None
@@ -248,7 +249,7 @@ def _reader(dataset: Any) -> _Reader | None:
     return reader if batched is definer else None
 
 
-def _tensors_hinder(dataset: Any) -> str | None:
+def _tensors_hinder(dataset: UserDataset) -> str | None:
     for tensor in dataset.tensors:
         if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_quantized:
             return "a tensor of it is of a special kind"
@@ -257,13 +258,13 @@ def _tensors_hinder(dataset: Any) -> str | None:
     return None
 
 
-def _tensors(dataset: Any, rows: list[int]) -> Columns:
+def _tensors(dataset: UserDataset, rows: list[int]) -> Columns:
     index = torch.tensor(rows, dtype=torch.int64, device="cpu")
     return {n: tensor.index_select(0, index.to(tensor.device)) for n, tensor in enumerate(dataset.tensors)}
 
 
-def _images_hinder(labels: str, layout: str) -> Callable[[Any], str | None]:
-    def hinders(dataset: Any) -> str | None:
+def _images_hinder(labels: str, layout: str) -> Callable[[UserDataset], str | None]:
+    def hinders(dataset: UserDataset) -> str | None:
         data, targets = dataset.data, getattr(dataset, labels)
         if not only_to_tensor(dataset.transform):
             return "its transform does more for each sample than make it a uint8 tensor"
@@ -283,8 +284,8 @@ def _images_hinder(labels: str, layout: str) -> Callable[[Any], str | None]:
     return hinders
 
 
-def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], Columns]:
-    def read(dataset: Any, rows: list[int]) -> Columns:
+def _images(labels: str, layout: str, cast: bool) -> Callable[[UserDataset, list[int]], Columns]:
+    def read(dataset: UserDataset, rows: list[int]) -> Columns:
         data = dataset.data.numpy() if isinstance(dataset.data, Tensor) else dataset.data
         images = torch.from_numpy(np.asarray(data[rows]))
         images = images.unsqueeze(1) if layout == "HW" else images.permute(0, *(1 + layout.index(d) for d in "CHW"))
@@ -302,16 +303,16 @@ def _images(labels: str, layout: str, cast: bool) -> Callable[[Any, list[int]], 
 
 
 def _stored(labels: str, layout: str, cast: bool) -> _Reader:
-    """Arrays of images beside labels. cast: whether ``__getitem__`` makes the label an int."""
+    """The reader of an array of images and a list of labels. cast: whether ``__getitem__`` returns labels as int."""
     return _Reader(_images_hinder(labels, layout), _images(labels, layout, cast), of_images=True)
 
 
-def _table_hinders(dataset: Any) -> str | None:
+def _table_hinders(dataset: UserDataset) -> str | None:
     return None if dataset.format["type"] in ("numpy", "torch") else "its format is neither NumPy's nor torch's"
 
 
-def _table(dataset: Any, rows: list[int]) -> Columns:
-    """A column of numbers, one array an entry, is the collated column; any other is collated from its entries."""
+def _table(dataset: UserDataset, rows: list[int]) -> Columns:
+    """Numeric columns with an array per entry are taken as they are; all others are collated from their entries."""
     made: Columns = {}
     for name, column in dataset[rows].items():
         if isinstance(column, np.ndarray) and column.ndim > 1 and column.dtype.kind in "biuf":
@@ -320,8 +321,8 @@ def _table(dataset: Any, rows: list[int]) -> Columns:
     return made
 
 
-def _bare(dataset: Any) -> Any:
-    """``dataset``, also in `Subset` and `ConcatDataset`, giving tensors where it has no transform and gives images."""
+def _bare(dataset: UserDataset) -> UserDataset:
+    """``dataset``, its datasets of PIL images without a transform replaced by copies that return tensors."""
     if _plain_subset(dataset):
         copied = copy.copy(dataset)
         copied.dataset = _bare(dataset.dataset)
@@ -339,7 +340,7 @@ def _bare(dataset: Any) -> Any:
     return dataset
 
 
-def _augmented_hinders(dataset: Any) -> str | None:
+def _augmented_hinders(dataset: UserDataset) -> str | None:
     if dataset.only is not None or dataset.joint:
         return "its transform is for some of the samples, or for more than the image"
     if not only_to_tensor(dataset.transform):
@@ -354,17 +355,17 @@ def _augmented_hinders(dataset: Any) -> str | None:
     return hinders(_bare(dataset.dataset))
 
 
-def _equals_its_tensors(storage: Any, reader: _Reader, takes_tensors: bool) -> bool:
-    """Whether the images of whole batches of ``storage`` are those that making each a tensor gives.
+def _equals_its_tensors(storage: UserDataset, reader: _Reader, takes_tensors: bool) -> bool:
+    """Whether whole batches of ``storage`` have the images that converting each sample to a tensor gives.
 
-    takes_tensors: it leaves tensors as they are; else it refuses them.
+    takes_tensors: whether the conversion accepts tensors, which it leaves unchanged, or raises for them.
     """
     if reader.of_images:
         return takes_tensors or storage.transform is None
     return takes_tensors and reader.read is _tensors
 
 
-def _augmented(dataset: Any, rows: list[int]) -> Columns | None:
+def _augmented(dataset: UserDataset, rows: list[int]) -> Columns | None:
     return _columns(_bare(dataset.dataset), rows)
 
 
@@ -384,8 +385,8 @@ _READERS: Mapping[str, _Reader] = {
 _TO_TENSOR = ("torchvision.transforms.transforms.PILToTensor", "torchvision.transforms.v2._type_conversion.PILToTensor")
 
 
-def only_to_tensor(transform: Any) -> bool:
-    """Whether ``transform`` does nothing but make a PIL image a uint8 tensor (C, H, W)."""
+def only_to_tensor(transform: object) -> bool:
+    """Whether converting a PIL image to a uint8 tensor (C, H, W) is all that ``transform`` does."""
     if isinstance(transform, DeferredTransform):
         transform = transform.head
     if isinstance(transform, (WorkerTransform, AlbumentationsWorkerTransform)):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ... import augment as A
-from ..steps import State, Step, device, worker
+from ..steps import State, Step, Transform, device, worker
 from . import geometry_ops as geometry
 
 _SIZES = "the images are not known to be of one size"
@@ -21,23 +21,23 @@ _INTERPOLATIONS = {0: "nearest", 1: "bilinear"}  # OpenCV's numbers
 _BORDERS = {0: "constant", 1: "edge", 2: "symmetric", 4: "reflect"}
 
 
-def _blurs_masks(t: Any) -> str | None:
+def _blurs_masks(t: Transform) -> str | None:
     """Why masks would not follow as the library moves them, or None."""
     return "masks follow by the nearest pixel" if getattr(t, "mask_interpolation", 0) not in (0, 6) else None
 
 
-def _mask_fill(t: Any) -> float:
+def _mask_fill(t: Transform) -> float:
     """What masks have outside: one number, since a mask has one channel."""
     given = np.atleast_1d(getattr(t, "fill_mask", None) or 0)
     return float(given[0])
 
 
-def _size(t: Any) -> tuple[int, int]:
+def _size(t: Transform) -> tuple[int, int]:
     given = (t.height, t.width) if hasattr(t, "height") else t.size
     return int(given[0]), int(given[1])
 
 
-def _warp(t: Any, state: State) -> tuple[dict[str, Any], bool] | str:
+def _warp(t: Transform, state: State) -> tuple[dict[str, Any], bool] | str:
     """Interpolation, fill and padding for a warp, and whether the conversion comes first; or why it cannot be one."""
     if t.interpolation not in _INTERPOLATIONS:
         return f"interpolation={t.interpolation} is not batched"
@@ -50,17 +50,17 @@ def _warp(t: Any, state: State) -> tuple[dict[str, Any], bool] | str:
     return {**settings, "fill": fill, "mask_fill": _mask_fill(t)}, floats
 
 
-def _flip(vertical: bool, t: Any, state: State) -> Step:
+def _flip(vertical: bool, t: Transform, state: State) -> Step:
     return device(t, state, A.Flip(1.0, vertical=vertical))
 
 
-def _symmetry(elements: Sequence[str], t: Any, state: State) -> Step:
+def _symmetry(elements: Sequence[str], t: Transform, state: State) -> Step:
     if state.size is None or state.size[0] != state.size[1]:
         return worker(t, state, "the images are not known to be square", keeps_size=False)
     return device(t, state, geometry.Symmetry(elements))
 
 
-def _crop(center: bool, t: Any, state: State) -> Step:
+def _crop(center: bool, t: Transform, state: State) -> Step:
     size = _size(t)
     if state.size is None:
         return worker(t, state, _SIZES, size=size)
@@ -84,7 +84,7 @@ def _crop(center: bool, t: Any, state: State) -> Step:
     return device(t, state, A.Compose(stages), why, floats=floats, size=size)
 
 
-def _frame(t: Any, state: State, down: int, across: int, position: str) -> tuple[A.Augmentation, bool] | str:
+def _frame(t: Transform, state: State, down: int, across: int, position: str) -> tuple[A.Augmentation, bool] | str:
     """A frame of so many rows and columns, and whether the conversion comes first; or why it cannot be had."""
     if t.border_mode not in _BORDERS:
         return f"border_mode={t.border_mode} is not batched"
@@ -104,7 +104,7 @@ def _frame(t: Any, state: State, down: int, across: int, position: str) -> tuple
     return A.Pad((left, top, across - left, down - top), **settings), floats
 
 
-def _pad_if_needed(t: Any, state: State) -> Step:
+def _pad_if_needed(t: Transform, state: State) -> Step:
     if state.size is None:
         return worker(t, state, _SIZES, keeps_size=False)
     missing = []
@@ -120,7 +120,7 @@ def _pad_if_needed(t: Any, state: State) -> Step:
     return device(t, state, made[0], "batched", floats=made[1], size=size)
 
 
-def _pad(t: Any, state: State) -> Step:
+def _pad(t: Transform, state: State) -> Step:
     given = [t.padding] if isinstance(t.padding, int) else list(t.padding)
     left, top, right, bottom = (int(side) for side in (given if len(given) == 4 else [given[0], given[-1]] * 2))
     size = None if state.size is None else (state.size[0] + top + bottom, state.size[1] + left + right)
@@ -133,7 +133,7 @@ def _pad(t: Any, state: State) -> Step:
     return device(t, state, stage, "batched", floats=floats, size=size)
 
 
-def _resampled(t: Any, state: State, nearest: A.Augmentation | None, linear: A.Augmentation) -> Step:
+def _resampled(t: Transform, state: State, nearest: A.Augmentation | None, linear: A.Augmentation) -> Step:
     """A resize of images of one size; OpenCV takes no account of how much it shrinks."""
     size = _size(t)
     if state.size is None:
@@ -146,7 +146,7 @@ def _resampled(t: Any, state: State, nearest: A.Augmentation | None, linear: A.A
     return device(t, state, stage, size=size)
 
 
-def _resize(t: Any, state: State) -> Step:
+def _resize(t: Transform, state: State) -> Step:
     size = _size(t)
     if t.interpolation == 0 and state.size is not None:
         pairs = zip(state.size, size, strict=True)
@@ -156,7 +156,7 @@ def _resize(t: Any, state: State) -> Step:
     return _resampled(t, state, geometry.ResizeNearest(size), A.Resize(size))
 
 
-def _resized_crop(t: Any, state: State) -> Step:
+def _resized_crop(t: Transform, state: State) -> Step:
     low, high = (float(share) for share in t.scale)
     if low <= 0 or t.ratio[0] <= 0:
         return worker(t, state, "scale and ratio must be positive", size=_size(t))
@@ -164,7 +164,7 @@ def _resized_crop(t: Any, state: State) -> Step:
     return _resampled(t, state, None, A.RandomResizedCrop(_size(t), (low, high), ratio))
 
 
-def _affine(t: Any, state: State) -> Step:
+def _affine(t: Transform, state: State) -> Step:
     if getattr(t, "fit_output", False):
         return worker(t, state, "fit_output=True makes images of unequal size", keeps_size=False)
     settings = _warp(t, state)
@@ -183,7 +183,7 @@ def _affine(t: Any, state: State) -> Step:
     return device(t, state, stage, floats=settings[1])
 
 
-def _rotate(t: Any, state: State) -> Step:
+def _rotate(t: Transform, state: State) -> Step:
     if t.crop_border:
         return worker(t, state, "crop_border=True makes images of unequal size", keeps_size=False)
     settings = _warp(t, state)
@@ -194,7 +194,7 @@ def _rotate(t: Any, state: State) -> Step:
     return device(t, state, stage, floats=settings[1])
 
 
-def _dropout(t: Any, state: State) -> Step:
+def _dropout(t: Transform, state: State) -> Step:
     if isinstance(t.fill, str):
         return worker(t, state, f"fill={t.fill!r} is not batched")
     if t.fill_mask is not None:
@@ -205,7 +205,7 @@ def _dropout(t: Any, state: State) -> Step:
     return device(t, state, stage, floats=floats)
 
 
-TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
+TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     "HorizontalFlip": partial(_flip, False),
     "VerticalFlip": partial(_flip, True),
     "Transpose": partial(_symmetry, ("t",)),

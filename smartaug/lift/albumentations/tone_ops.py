@@ -8,7 +8,6 @@ operations of `augment.tone`, which are torchvision's, would be up to 4 grey lev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +58,7 @@ def table_of(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.trunc(values, out=values).astype(np.float32, copy=False))
 
 
-def levels(dtype: Any = np.float64) -> np.ndarray:
+def levels(dtype: type[np.floating] = np.float64) -> np.ndarray:
     """0 … 255."""
     return np.arange(_LEVELS, dtype=dtype)
 

@@ -24,7 +24,7 @@ import torch
 
 from ... import augment as A
 from ..registry import several
-from ..steps import State, Step, folded, worker
+from ..steps import State, Step, Transform, folded, worker
 from ..worker_transform import AsTensor
 from . import geometry as albumentations_geometry
 from . import values as albumentations_values
@@ -33,14 +33,14 @@ from .worker_half import AlbumentationsWorkerTransform, is_container
 _FORCED = ("Compose", "Sequential", "OneOf")  # containers whose p a OneOf around them sets aside
 
 
-def parts(transform: Any) -> Sequence[Any] | None:
+def parts(transform: Transform) -> Sequence[Transform] | None:
     """The transforms of a pipeline that always runs and ends in a tensor, or of one inside it."""
     if type(transform).__name__ not in ("Compose", "Sequential") or transform.p < 1 or _whole(transform) is not None:
         return None
     return list(transform.transforms)
 
 
-def _whole(transform: Any) -> str | None:
+def _whole(transform: Transform) -> str | None:
     """Why a pipeline stays as it is, or None."""
     if getattr(transform, "processors", None):
         return "it moves boxes or keypoints with the image"
@@ -55,7 +55,7 @@ def _whole(transform: Any) -> str | None:
     return None
 
 
-def translate(transform: Any, state: State) -> Step | None:
+def translate(transform: Transform, state: State) -> Step | None:
     """What becomes of an albumentations transform, its ``p`` included; every one of them is known or stays by name."""
     name = type(transform).__name__
     if name in _CONTAINERS:
@@ -81,7 +81,7 @@ def translate(transform: Any, state: State) -> Step | None:
     return dataclasses.replace(step, stage=A.RandomApply([step.stage], float(transform.p)))
 
 
-def head(given: Any, kept: Sequence[Any], last: AsTensor) -> AlbumentationsWorkerTransform:
+def head(given: Transform, kept: Sequence[Transform], last: AsTensor) -> AlbumentationsWorkerTransform:
     """What stays in the workers of the pipeline ``given``."""
     return AlbumentationsWorkerTransform(given, kept, last)
 
@@ -89,7 +89,7 @@ def head(given: Any, kept: Sequence[Any], last: AsTensor) -> AlbumentationsWorke
 # --- containers ------------------------------------------------------------------------------------------------------
 
 
-def _sequence(t: Any, state: State) -> Step:
+def _sequence(t: Transform, state: State) -> Step:
     """A Compose or Sequential that `parts` does not take apart."""
     why = _whole(t)
     if why is not None:
@@ -97,18 +97,18 @@ def _sequence(t: Any, state: State) -> Step:
     return several(t, list(t.transforms), state, lambda stages: A.RandomApply(stages, float(t.p)))
 
 
-def _one_of(t: Any, state: State) -> Step:
+def _one_of(t: Transform, state: State) -> Step:
     weights = [float(part.p) for part in t.transforms]
     return several(t, _forced(t), state, lambda stages: A.OneOf(stages, weights=weights, p=float(t.p)))
 
 
-def _one_or_other(t: Any, state: State) -> Step:
+def _one_or_other(t: Transform, state: State) -> Step:
     inside = _forced(t)
     weights = [float(t.p), 1.0 - float(t.p)]
     return several(t, [inside[0], inside[-1]], state, lambda stages: A.OneOf(stages, weights=weights))
 
 
-def _forced(t: Any) -> list[Any]:
+def _forced(t: Transform) -> list[Transform]:
     """The transforms inside as they are once chosen: their p does not count again; a transform with p=0 never runs."""
     made = []
     for part in t.transforms:
@@ -119,7 +119,7 @@ def _forced(t: Any) -> list[Any]:
     return made
 
 
-def _some_of(ordered: bool, t: Any, state: State) -> Step:
+def _some_of(ordered: bool, t: Transform, state: State) -> Step:
     inside = list(t.transforms)
     settings: dict[str, Any] = {"replace": bool(t.replace), "ordered": ordered, "p": float(t.p)}
     return several(t, inside, state, lambda stages: A.SomeOf(stages, int(t.n), **settings))
@@ -128,7 +128,7 @@ def _some_of(ordered: bool, t: Any, state: State) -> Step:
 # --- conversions -----------------------------------------------------------------------------------------------------
 
 
-def _normalize(t: Any, state: State) -> Step:
+def _normalize(t: Transform, state: State) -> Step:
     if t.normalization != "standard":
         return worker(t, state, f"normalization={t.normalization!r} needs the image's own statistics", normalised=True)
     if state.scale is not None or state.kind == "float":
@@ -141,7 +141,7 @@ def _normalize(t: Any, state: State) -> Step:
     return folded(t, state, dataclasses.replace(after, kind="float", normalised=True))
 
 
-def _to_float(t: Any, state: State) -> Step:
+def _to_float(t: Transform, state: State) -> Step:
     if state.scale is not None or state.kind == "float":
         return worker(t, state, "it is given floats")
     unit = 1.0 if t.max_value is None else float(t.max_value) / 255.0
@@ -149,15 +149,15 @@ def _to_float(t: Any, state: State) -> Step:
     return folded(t, state, dataclasses.replace(after, kind="float"))
 
 
-def _to_tensor(t: Any, state: State) -> Step:
+def _to_tensor(t: Transform, state: State) -> Step:
     return folded(t, state, dataclasses.replace(state, kind="tensor"), "the head ends in a tensor")
 
 
-def _nothing(t: Any, state: State) -> Step:
+def _nothing(t: Transform, state: State) -> Step:
     return folded(t, state, state, "changes nothing")
 
 
-_TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
+_TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     **albumentations_geometry.TRANSLATORS,
     **albumentations_values.TRANSLATORS,
     "Normalize": _normalize,
@@ -166,7 +166,7 @@ _TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
     "NoOp": _nothing,
 }
 
-_CONTAINERS: dict[str, Callable[[Any, State], Step]] = {
+_CONTAINERS: dict[str, Callable[[Transform, State], Step]] = {
     "Compose": _sequence,
     "Sequential": _sequence,
     "OneOf": _one_of,

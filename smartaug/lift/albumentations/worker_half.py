@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from ..keyed_draws import KeyedDraws
+from ..steps import Transform
 from ..worker_transform import AsTensor
 
 
@@ -21,11 +23,11 @@ class AlbumentationsWorkerTransform:
     albumentations reads differently.
     """
 
-    def __init__(self, given: Any, kept: Sequence[Any], last: AsTensor) -> None:
+    def __init__(self, given: Transform, kept: Sequence[Transform], last: AsTensor) -> None:
         self.available_keys = set(getattr(given, "available_keys", ()))
         self.kept, self.last = tuple(kept), last
         self._keyed, self._is_set = KeyedDraws(self.kept), False
-        self.pipeline: Any = kept[0] if kept else None
+        self.pipeline: Transform = kept[0] if kept else None
         if kept and is_container(given):
             self.pipeline = copy.copy(given)
             self.pipeline.transforms = list(kept)
@@ -57,7 +59,7 @@ class AlbumentationsWorkerTransform:
             made["masks"] = torch.stack([self._mask(mask) for mask in made["masks"]])
         return made
 
-    def set_random_state(self, random_generator: Any, py_random: Any) -> None:
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
         """The generators of the transforms that stay, as albumentations sets them; see `AugmentedDataset`."""
         self._is_set = True
         if self.pipeline is not None:
@@ -71,6 +73,6 @@ class AlbumentationsWorkerTransform:
         return f"AlbumentationsWorkerTransform({', '.join(type(part).__name__ for part in (*self.kept, self.last))})"
 
 
-def is_container(transform: Any) -> bool:
+def is_container(transform: Transform) -> bool:
     """ColorJitter has ``transforms``, too: its four functions."""
     return hasattr(transform, "transforms") and not hasattr(transform, "apply")

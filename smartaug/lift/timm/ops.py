@@ -23,6 +23,7 @@ from ...augment.checks import check_colours, check_fill
 from ...augment.ops.augmix import dirichlet
 from ...augment.ops.combinators import cuts_by_weight, drawn_by_weight
 from ...augment.plan import Branches, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
+from ..steps import Transform
 
 _DENOMINATOR = 10.0
 _TONE_OF = {
@@ -49,7 +50,7 @@ _PIL = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 _MODES = tuple(_PIL.values())
 
 
-def uncovered(op: Any) -> str | None:
+def uncovered(op: Transform) -> str | None:
     """What of a timm AugmentOp cannot be batched; None: nothing."""
     if type(op).__name__ != "AugmentOp":
         return f"{type(op).__name__} is not timm's AugmentOp"
@@ -60,7 +61,7 @@ def uncovered(op: Any) -> str | None:
     return None
 
 
-def _modes(op: Any) -> list[int]:
+def _modes(op: Transform) -> list[int]:
     given = op.kwargs["resample"]
     return [int(mode) for mode in given] if isinstance(given, (tuple, list)) else [int(given)]
 
@@ -114,7 +115,7 @@ def inverse(name: str, value: np.ndarray, height: int, width: int) -> np.ndarray
 class Ops:
     """A list of timm's AugmentOps, of which each sample receives the one that is chosen for it."""
 
-    def __init__(self, ops: Sequence[Any]) -> None:
+    def __init__(self, ops: Sequence[Transform]) -> None:
         self.names = [str(op.name) for op in ops]
         self.chance = np.array([float(op.prob) for op in ops])
         self.magnitude = np.array([float(op.magnitude) for op in ops])
@@ -223,7 +224,7 @@ _IDENTITY = np.eye(2, 3)
 class _Layers(Augmentation):
     """Operations one after the other; subclasses say which."""
 
-    def __init__(self, ops: Sequence[Any]) -> None:
+    def __init__(self, ops: Sequence[Transform]) -> None:
         self.ops = Ops(ops)
 
     def _plan(self, shape: Sequence[int], choices: Tensor, key: Tensor) -> Plan:
@@ -242,7 +243,7 @@ class _Layers(Augmentation):
 class TimmRandAugment(_Layers):
     """``layers`` operations a sample; weights: drawn without putting back, None: uniformly with."""
 
-    def __init__(self, ops: Sequence[Any], layers: int, weights: Sequence[float] | None) -> None:
+    def __init__(self, ops: Sequence[Transform], layers: int, weights: Sequence[float] | None) -> None:
         super().__init__(ops)
         self.layers = layers
         self.weights = None if weights is None else [float(weight) for weight in weights]
@@ -270,7 +271,7 @@ class TimmRandAugment(_Layers):
 class TimmAutoAugment(_Layers):
     """One of the policies' sequences of operations a sample, each operation with its own probability."""
 
-    def __init__(self, policies: Sequence[Sequence[Any]]) -> None:
+    def __init__(self, policies: Sequence[Sequence[Transform]]) -> None:
         super().__init__([op for policy in policies for op in policy])
         longest = max(len(policy) for policy in policies)
         first, rows = 0, []
@@ -298,7 +299,7 @@ class TimmAugMix(_Layers):
     depth: operations a chain, −1 for 1 to 3 drawn per chain.
     """
 
-    def __init__(self, ops: Sequence[Any], alpha: float, width: int, depth: int) -> None:
+    def __init__(self, ops: Sequence[Transform], alpha: float, width: int, depth: int) -> None:
         super().__init__(ops)
         self.alpha, self.width, self.depth = float(alpha), width, depth
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +25,11 @@ from ...augment import Augmentation, RandomResizedCrop
 from ...augment.augmentation import Cuts, equal_cuts
 from ...augment.plan import Erase, Plan, Trace
 from ..noise import EraseNoise
-from ..steps import State, Step, device, folded, worker
+from ..steps import State, Step, Transform, device, folded, worker
 from .ops import TimmAugMix, TimmAutoAugment, TimmRandAugment, uncovered
 
 
-def from_string(config: str) -> Any:
+def from_string(config: str) -> Transform:
     """timm's transform for a policy string: "rand-m9-mstd0.5-inc1", "augmix-m5-w4", "original-mstd0.5", "v0", ..."""
     from timm.data import auto_augment
 
@@ -44,13 +43,13 @@ def from_string(config: str) -> Any:
     raise ValueError(f'lift takes timm\'s policy strings, got {config!r}; write lift("rand-m9-mstd0.5-inc1")')
 
 
-def translate(transform: Any, state: State) -> Step | None:
+def translate(transform: Transform, state: State) -> Step | None:
     """What becomes of one of timm's transforms; None: not covered."""
     known = _TRANSLATORS.get(type(transform).__name__)
     return None if known is None else known(transform, state)
 
 
-def _policy(t: Any, state: State, ops: Sequence[Any], make: Callable[[], Augmentation]) -> Step:
+def _policy(t: Transform, state: State, ops: Sequence[Transform], make: Callable[[], Augmentation]) -> Step:
     why_not = next((why for op in ops if (why := uncovered(op)) is not None), None)
     if why_not is not None:
         return worker(t, state, why_not)
@@ -59,16 +58,16 @@ def _policy(t: Any, state: State, ops: Sequence[Any], make: Callable[[], Augment
     return device(t, state, make())
 
 
-def _rand_augment(t: Any, state: State) -> Step:
+def _rand_augment(t: Transform, state: State) -> Step:
     return _policy(t, state, t.ops, lambda: TimmRandAugment(t.ops, int(t.num_layers), t.choice_weights))
 
 
-def _auto_augment(t: Any, state: State) -> Step:
+def _auto_augment(t: Transform, state: State) -> Step:
     ops = [op for policy in t.policy for op in policy]
     return _policy(t, state, ops, lambda: TimmAutoAugment(t.policy))
 
 
-def _augmix(t: Any, state: State) -> Step:
+def _augmix(t: Transform, state: State) -> Step:
     if t.blended:
         return worker(t, state, "its blended mode is not the same as adding up")
     return _policy(t, state, t.ops, lambda: TimmAugMix(t.ops, t.alpha, int(t.width), int(t.depth)))
@@ -121,7 +120,7 @@ class TimmErase(Augmentation):
         return {((0,), 0): [self.p], ((0,), 1): equal_cuts(self.count[1] - self.count[0] + 1)}
 
 
-def _erasing(t: Any, state: State) -> Step:
+def _erasing(t: Transform, state: State) -> Step:
     low, high = t.log_aspect_ratio
     if not (0 <= t.min_area <= t.max_area and math.isfinite(low) and low <= high):
         return worker(t, state, "its areas and aspects must be low ≤ high")
@@ -136,7 +135,7 @@ def _erasing(t: Any, state: State) -> Step:
     return device(t, state, TimmErase(*settings, value), why, floats=floats)
 
 
-def _resized_crop(t: Any, state: State) -> Step:
+def _resized_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     mode = getattr(t.interpolation, "value", t.interpolation)
     if state.size is None:
@@ -148,24 +147,24 @@ def _resized_crop(t: Any, state: State) -> Step:
     return device(t, state, RandomResizedCrop(size, tuple(t.scale), tuple(t.ratio)), size=size)
 
 
-def _to_tensor(t: Any, state: State) -> Step:
+def _to_tensor(t: Transform, state: State) -> Step:
     if state.scale is not None or state.normalised:
         return folded(t, state, state, "it is a tensor already")
     after = state.converted((0.0,), (1.0,))
     return folded(t, state, dataclasses.replace(after, kind="tensor"))
 
 
-def _pil_to_tensor(t: Any, state: State) -> Step:
+def _pil_to_tensor(t: Transform, state: State) -> Step:
     return folded(t, state, dataclasses.replace(state, kind="tensor"), "changes no value")
 
 
-def _unscaled(t: Any, state: State) -> Step:
+def _unscaled(t: Transform, state: State) -> Step:
     if not (state.uint8 and state.scale is None):
         return worker(t, state, "the images may be floats already or not", uint8=False, normalised=True)
     return folded(t, state, dataclasses.replace(state.converted((0.0,), (1.0 / 255.0,), t.dtype), kind="tensor"))
 
 
-_TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
+_TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     "RandAugment": _rand_augment,
     "AutoAugment": _auto_augment,
     "AugMixAugment": _augmix,

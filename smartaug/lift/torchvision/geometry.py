@@ -6,12 +6,13 @@ transform's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from ... import augment as A
-from ..steps import State, Step, device, worker
+from ...augment.foreign import Foreign
+from ..steps import State, Step, Transform, device, worker
 from .perspective import Perspective
 
 _PIL_MODES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -20,13 +21,13 @@ _SIZES = "the images before it may differ in size"
 NORMALISED = "works on normalised values, which have no grey levels"
 
 
-def _interpolation(t: Any) -> str:
+def _interpolation(t: Transform) -> str:
     """The interpolation's name, from an InterpolationMode, a string or PIL's number."""
     value = getattr(t.interpolation, "value", t.interpolation)
     return _PIL_MODES[value] if isinstance(value, int) else str(value)
 
 
-def warped(t: Any, state: State, make: Callable[..., Any], *, tonal: bool = False) -> Step:
+def warped(t: Transform, state: State, make: Callable[..., A.Augmentation | Foreign], *, tonal: bool = False) -> Step:
     """A stage with interpolation and fill: ``make(interpolation=..., fill=...)``."""
     mode, fill = _interpolation(t), t.fill
     if mode not in ("nearest", "bilinear"):
@@ -39,17 +40,17 @@ def warped(t: Any, state: State, make: Callable[..., Any], *, tonal: bool = Fals
     return device(t, state, make(interpolation=mode, fill=values), floats=floats)
 
 
-def _mask_fill(t: Any) -> float:
+def _mask_fill(t: Transform) -> float:
     """What torchvision fills masks with: the same number as the image."""
     return float(t.fill) if isinstance(t.fill, (int, float)) else 0.0
 
 
-def pair(values: Any) -> tuple[float, float]:
+def pair(values: Sequence[float]) -> tuple[float, float]:
     """The first two of ``values``, as floats."""
     return float(values[0]), float(values[1])
 
 
-def _sides(padding: Any) -> Sides:
+def _sides(padding: int | Sequence[int]) -> Sides:
     """Left, top, right, bottom from torchvision's ways to write a padding."""
     given = [padding] if isinstance(padding, int) else [int(side) for side in padding]
     if len(given) < 4:
@@ -57,7 +58,7 @@ def _sides(padding: Any) -> Sides:
     return given[0], given[1], given[2], given[3]
 
 
-def _flip(vertical: bool, t: Any, state: State) -> Step:
+def _flip(vertical: bool, t: Transform, state: State) -> Step:
     return device(t, state, A.Flip(float(t.p), vertical=vertical))
 
 
@@ -65,7 +66,7 @@ def _padded(size: tuple[int, int] | None, sides: Sides) -> tuple[int, int] | Non
     return None if size is None else (size[0] + sides[1] + sides[3], size[1] + sides[0] + sides[2])
 
 
-def _pad(t: Any, state: State) -> Step:
+def _pad(t: Transform, state: State) -> Step:
     sides = _sides(t.padding)
     if isinstance(t.fill, dict):
         return worker(t, state, "fill is one for each type of input", size=_padded(state.size, sides))
@@ -74,12 +75,12 @@ def _pad(t: Any, state: State) -> Step:
     return device(t, state, stage, "batched", floats=floats, size=_padded(state.size, sides))
 
 
-def of_second_generation(t: Any) -> bool:
+def of_second_generation(t: Transform) -> bool:
     """Whether a transform is one of torchvision.transforms.v2."""
     return type(t).__module__.startswith("torchvision.transforms.v2")
 
 
-def _frames(t: Any, size: tuple[int, int], wanted: tuple[int, int]) -> list[Sides]:
+def _frames(t: Transform, size: tuple[int, int], wanted: tuple[int, int]) -> list[Sides]:
     """What RandomCrop pads images of ``size`` with before it cuts ``wanted``."""
     second = of_second_generation(t)
     frames: list[Sides] = []
@@ -96,7 +97,7 @@ def _frames(t: Any, size: tuple[int, int], wanted: tuple[int, int]) -> list[Side
     return [*frames, (across, down, across, down)]  # v1 reflects what was reflected before
 
 
-def _random_crop(t: Any, state: State) -> Step:
+def _random_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     if state.size is None:
         return worker(t, state, _SIZES, size=size)
@@ -115,7 +116,7 @@ def _random_crop(t: Any, state: State) -> Step:
     return device(t, state, A.Compose([*stages, A.Crop(size)]), floats=floats, size=size)
 
 
-def _center_crop(t: Any, state: State) -> Step:
+def _center_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     if state.size is None:
         return worker(t, state, _SIZES, size=size)
@@ -128,7 +129,7 @@ def _center_crop(t: Any, state: State) -> Step:
     return device(t, state, A.Compose(stages), "batched", floats=floats and len(stages) > 1, size=size)
 
 
-def _resize(t: Any, state: State) -> Step:
+def _resize(t: Transform, state: State) -> Step:
     given = [t.size] if isinstance(t.size, int) else t.size
     size: tuple[int, int] | None = None
     if given is not None and len(given) == 2:
@@ -142,7 +143,7 @@ def _resize(t: Any, state: State) -> Step:
     return _scaled(t, state, size, lambda: A.Resize(size))
 
 
-def _resized_crop(t: Any, state: State) -> Step:
+def _resized_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     if state.size is None:
         return worker(t, state, _SIZES, size=size)
@@ -152,7 +153,7 @@ def _resized_crop(t: Any, state: State) -> Step:
     return _scaled(t, state, size, lambda: A.RandomResizedCrop(size, scale, ratio))
 
 
-def _scaled(t: Any, state: State, size: tuple[int, int], stage: Callable[[], Any]) -> Step:
+def _scaled(t: Transform, state: State, size: tuple[int, int], stage: Callable[[], A.Augmentation]) -> Step:
     """A resampling to ``size`` of parts no larger than the images: exact where none of them shrinks."""
     assert state.size is not None
     if _interpolation(t) != "bilinear":
@@ -163,14 +164,14 @@ def _scaled(t: Any, state: State, size: tuple[int, int], stage: Callable[[], Any
     return device(t, state, stage(), size=size)
 
 
-def _rotation(t: Any, state: State) -> Step:
+def _rotation(t: Transform, state: State) -> Step:
     if t.expand:
         return worker(t, state, "expand=True makes images of unequal size", keeps_size=False)
     degrees = (-float(t.degrees[1]), -float(t.degrees[0]))  # counter-clockwise there, clockwise here
     return warped(t, state, partial(A.Affine, degrees, center=_center(t), mask_fill=_mask_fill(t)))
 
 
-def _affine(t: Any, state: State) -> Step:
+def _affine(t: Transform, state: State) -> Step:
     degrees = (float(t.degrees[0]), float(t.degrees[1]))
     shear = tuple(map(float, t.shear)) if t.shear is not None else (0.0, 0.0)
     scale = pair(t.scale) if t.scale is not None else (1.0, 1.0)
@@ -180,17 +181,17 @@ def _affine(t: Any, state: State) -> Step:
     return warped(t, state, partial(A.Affine, degrees, moved, scale, shear, center=_center(t), mask_fill=_mask_fill(t)))
 
 
-def _perspective(t: Any, state: State) -> Step:
+def _perspective(t: Transform, state: State) -> Step:
     if not 0 <= t.distortion_scale <= 1:
         return worker(t, state, "distortion_scale must lie in 0..1")
     return warped(t, state, partial(Perspective, float(t.distortion_scale), float(t.p)))
 
 
-def _center(t: Any) -> tuple[float, float] | None:
+def _center(t: Transform) -> tuple[float, float] | None:
     return None if t.center is None else (float(t.center[0]), float(t.center[1]))
 
 
-TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
+TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     "RandomHorizontalFlip": partial(_flip, False),
     "RandomVerticalFlip": partial(_flip, True),
     "Pad": _pad,

@@ -23,24 +23,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 
 from ... import augment as A
 from ..registry import several
-from ..steps import State, Step, device, folded, worker
+from ..steps import State, Step, Transform, device, folded, worker
 from . import geometry as torchvision_geometry
 from . import values as torchvision_values
 from .geometry import warped
 
 
-def parts(transform: Any) -> Sequence[Any] | None:
+def parts(transform: Transform) -> Sequence[Transform] | None:
     """The transforms of a v1 or v2 Compose."""
     return list(transform.transforms) if type(transform).__name__ == "Compose" else None
 
 
-def translate(transform: Any, state: State) -> Step | None:
+def translate(transform: Transform, state: State) -> Step | None:
     """What becomes of a torchvision transform; None: not covered."""
     known = _TRANSLATORS.get(type(transform).__name__)
     return None if known is None else known(transform, state)
@@ -49,25 +48,25 @@ def translate(transform: Any, state: State) -> Step | None:
 # --- policies and mixing ---------------------------------------------------------------------------------------------
 
 
-def _rand_augment(t: Any, state: State) -> Step:
+def _rand_augment(t: Transform, state: State) -> Step:
     make = partial(A.RandAugment, int(t.num_ops), int(t.magnitude), int(t.num_magnitude_bins))
     return warped(t, state, make, tonal=True)
 
 
-def _trivial(t: Any, state: State) -> Step:
+def _trivial(t: Transform, state: State) -> Step:
     return warped(t, state, partial(A.TrivialAugment, int(t.num_magnitude_bins)), tonal=True)
 
 
-def _auto_augment(t: Any, state: State) -> Step:
+def _auto_augment(t: Transform, state: State) -> Step:
     return warped(t, state, partial(A.AutoAugment, t.policy), tonal=True)
 
 
-def _augmix(t: Any, state: State) -> Step:
+def _augmix(t: Transform, state: State) -> Step:
     make = partial(A.AugMix, t.severity, t.mixture_width, t.chain_depth, float(t.alpha), t.all_ops)
     return warped(t, state, make, tonal=True)
 
 
-def _mixing(make: type[A.MixUp] | type[A.CutMix], t: Any, state: State) -> Step:
+def _mixing(make: type[A.MixUp] | type[A.CutMix], t: Transform, state: State) -> Step:
     stage = make(float(t.alpha), num_classes=t.num_classes)
     return device(t, state, stage, "batched, λ and partner drawn per sample instead of per batch")
 
@@ -75,37 +74,37 @@ def _mixing(make: type[A.MixUp] | type[A.CutMix], t: Any, state: State) -> Step:
 # --- combinators -----------------------------------------------------------------------------------------------------
 
 
-def _random_apply(t: Any, state: State) -> Step:
+def _random_apply(t: Transform, state: State) -> Step:
     return several(t, list(t.transforms), state, lambda stages: A.RandomApply(stages, float(t.p)))
 
 
-def _random_choice(t: Any, state: State) -> Step:
+def _random_choice(t: Transform, state: State) -> Step:
     return several(t, list(t.transforms), state, lambda stages: A.OneOf(stages, weights=t.p))
 
 
-def _random_order(t: Any, state: State) -> Step:
+def _random_order(t: Transform, state: State) -> Step:
     return several(t, list(t.transforms), state, lambda stages: A.RandomOrder(stages))
 
 
 # --- conversions -----------------------------------------------------------------------------------------------------
 
 
-def _same(t: Any, state: State) -> Step:
+def _same(t: Transform, state: State) -> Step:
     return folded(t, state, state, "changes no value")
 
 
-def _to_image(kind: str, t: Any, state: State) -> Step:
+def _to_image(kind: str, t: Transform, state: State) -> Step:
     return folded(t, state, dataclasses.replace(state, kind=kind), "changes no value")
 
 
-def _to_tensor(t: Any, state: State) -> Step:
+def _to_tensor(t: Transform, state: State) -> Step:
     if state.scale is not None:
         return worker(t, state, "it is given a tensor")
     after = state.converted((0.0,), (1.0,))
     return folded(t, state, dataclasses.replace(after, kind="tensor"))
 
 
-def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
+def _to_dtype(scale: bool | None, t: Transform, state: State) -> Step:
     scaled = t.scale if scale is None else scale
     if isinstance(t.dtype, dict):
         return _to_dtypes(t, state)
@@ -128,7 +127,7 @@ def _to_dtype(scale: bool | None, t: Any, state: State) -> Step:
     return worker(t, state, "the images may be floats already or not", uint8=False)
 
 
-def _to_dtypes(t: Any, state: State) -> Step:
+def _to_dtypes(t: Transform, state: State) -> Step:
     """A type for each kind of input: that of images is folded, the rest is done in the worker."""
     from torchvision import tv_tensors
     from torchvision.transforms import v2
@@ -145,7 +144,7 @@ def _to_dtypes(t: Any, state: State) -> Step:
     return dataclasses.replace(step, original=t, rest=rest, why="in the conversion at the end; masks in the worker")
 
 
-def _normalize(t: Any, state: State) -> Step:
+def _normalize(t: Transform, state: State) -> Step:
     mean, std = (torch.as_tensor(part, dtype=torch.float64).reshape(-1).tolist() for part in (t.mean, t.std))
     if state.scale is None and state.uint8:
         return worker(t, state, "it is given uint8", normalised=True)
@@ -154,7 +153,7 @@ def _normalize(t: Any, state: State) -> Step:
     return folded(t, state, state.converted(mean, std))
 
 
-_TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
+_TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     **torchvision_geometry.TRANSLATORS,
     **torchvision_values.TRANSLATORS,
     "RandAugment": _rand_augment,

@@ -11,15 +11,15 @@ from typing import Any
 
 from ... import augment as A
 from ..noise import EraseNoise
-from ..steps import State, Step, device, worker
+from ..steps import State, Step, Transform, device, worker
 from .geometry import NORMALISED, pair
 
 
-def _tone(t: Any, state: State, stage: Callable[[], Any]) -> Step:
+def _tone(t: Transform, state: State, stage: Callable[[], A.Augmentation]) -> Step:
     return device(t, state, stage()) if state.tonal else worker(t, state, NORMALISED)
 
 
-def _color_jitter(t: Any, state: State) -> Step:
+def _color_jitter(t: Transform, state: State) -> Step:
     spans: dict[str, Any] = {
         name: getattr(t, name) or (0 if name == "hue" else (1.0, 1.0))
         for name in ("brightness", "contrast", "saturation", "hue")
@@ -27,14 +27,14 @@ def _color_jitter(t: Any, state: State) -> Step:
     return _tone(t, state, lambda: A.ColorJitter(**spans))
 
 
-def _grayscale(t: Any, state: State) -> Step:
+def _grayscale(t: Transform, state: State) -> Step:
     if t.num_output_channels != 3 or state.channels != 3:
         why = "it changes the number of channels, or may"
         return worker(t, state, why, channels=t.num_output_channels)
     return _tone(t, state, lambda: A.Grayscale(1.0))
 
 
-def _solarize(t: Any, state: State) -> Step:
+def _solarize(t: Transform, state: State) -> Step:
     grey: float | None = float(t.threshold)
     if state.scale is not None:
         mean, std = state.scale
@@ -46,12 +46,12 @@ def _solarize(t: Any, state: State) -> Step:
     return _tone(t, state, lambda: A.Solarize(grey, float(t.p)))
 
 
-def _blur(t: Any, state: State) -> Step:
+def _blur(t: Transform, state: State) -> Step:
     across, down = t.kernel_size  # torchvision's order
     return device(t, state, A.GaussianBlur((int(down), int(across)), (float(t.sigma[0]), float(t.sigma[1]))))
 
 
-def _erasing(t: Any, state: State) -> Step:
+def _erasing(t: Transform, state: State) -> Step:
     scale, ratio = pair(t.scale), pair(t.ratio)
     if not (0 < scale[0] <= scale[1] <= 1 and scale[0] < 1 and 0 < ratio[0] <= ratio[1]):
         return worker(t, state, "scale must be 0 < low ≤ high ≤ 1 and ratio 0 < low ≤ high")
@@ -66,7 +66,7 @@ def _erasing(t: Any, state: State) -> Step:
     return device(t, state, A.Erase(float(t.p), scale=scale, ratio=ratio, fill=values), why, floats=floats)
 
 
-TRANSLATORS: dict[str, Callable[[Any, State], Step]] = {
+TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     "ColorJitter": _color_jitter,
     "Grayscale": _grayscale,
     "RandomGrayscale": lambda t, state: _tone(t, state, lambda: A.Grayscale(float(t.p))),
