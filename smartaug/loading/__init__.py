@@ -5,15 +5,15 @@
 | `dataloader` | `DataLoader`, a thin shell around torch's loader and the `Pipeline` |
 | `wrap` | `wrap`: the same around any iterable of batches |
 | `collate` | `Collate` and `Pending`: the hand-over of a batch to the stages |
-| `iterator`, `copy_ahead` | batches, opened as they are handed out; the next one copied to the device meanwhile |
-| `order`, `resume` | which samples come when; saving a position and going on from it |
-| `state` | what a state was made of, and whether it fits another loader |
-| `plain` | passes for evaluation, which are not augmented and do not count |
-| `lift_keyword`, `coreset_keyword` | what ``lift=`` and ``coreset=`` make of the dataset and the sampler |
+| `iterator`, `copy_ahead` | opening batches as they are handed out; copying the next one to the device meanwhile |
+| `order`, `resume` | the order of the samples; saving a position in it and resuming from it |
+| `state` | what a saved state depends on, and whether it fits another loader |
+| `plain` | passes for evaluation, which are not augmented and do not count as epochs |
+| `lift_keyword`, `coreset_keyword` | how ``lift=`` and ``coreset=`` replace the dataset and the sampler |
 | `whole_batches` | datasets whose batches can be fetched by one indexing operation |
 | `row_samples` | which sample each row of a batch was made from, where the user's own function collated it |
 | `sampler` | `CoresetSampler` |
 | `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
-| `repeats` | samples that come several times in a pass |
+| `repeats` | counting the repetitions of a sample within a pass |
 | `shared_epoch` | the epoch under torch's loader, agreed on by all worker processes |
 """

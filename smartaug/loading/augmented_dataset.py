@@ -1,11 +1,15 @@
 """`AugmentedDataset`: transforms that run per sample in the workers, drawn by (seed, epoch, index).
 
-What: albumentations, torchvision or any callable in front of a dataset, its randomness set for each sample: workers
-differ, epochs differ, and a seed repeats everything whatever the number of workers. When: a pipeline that stays on the
-CPU, or one that only a coreset shall go through; where a pipeline can be lifted (``lift=True``) that is faster.
-Cost: about 0.02 ms a sample for albumentations, 0.1 ms for others, whose global generators are forked and put back.
-A sample that a sampler hands out several times in an epoch is drawn anew each time under `smartaug.DataLoader`; under
-torch's it looks the same, since workers do not know of each other's samples.
+What: a transform of albumentations or torchvision, or any callable, applied to the samples of a dataset, with the
+random generators seeded for each sample. Draws differ between samples and epochs; with the same seed they are repeated
+for any number of workers.
+When: a pipeline that must stay on the CPU, or one for the samples of a coreset alone. Where a pipeline can be lifted
+(``lift=True``), that is faster.
+Cost: about 0.02 ms per sample for albumentations; 0.1 ms for others, where the global generators are saved and
+restored.
+
+A sample that comes several times in an epoch is drawn anew each time under `smartaug.DataLoader`. Under torch's loader
+it is the same each time, since a worker cannot count the samples of the others.
 
 albumentations 2.0.8 by itself draws the same in all forked workers and, unless they persist, in all epochs; and
 ``Compose(seed=...)`` gives every transform the same seed, so that two flips always agree.
@@ -30,38 +34,42 @@ from .per_sample import bound
 from .repeats import repeats_of
 from .shared_epoch import SharedEpoch
 
+Indexed = Any  # the user's dataset: one with indices and a length, which the constructor checks
+Sample = Any  # the user's own sample
+
 
 class AugmentedDataset(Dataset):
-    """``dataset`` with ``transform`` applied to its samples, in whatever process loads them.
+    """``dataset`` with ``transform`` applied to its samples, in the process that loads them.
 
-    dataset: map-style; its samples are images, tuples whose first part is the image, or dicts with a key such as
-    "image". transform: a callable on the image; or an albumentations pipeline, which gets ``image=`` as an array
-    (H, W, C), PIL images too, and what moves with it: from a dict the keys that it knows (mask, masks, bboxes, ...),
-    from a tuple the part that has the image's height and width, as ``mask=``.
+    * `dataset`: map-style; its samples are images, tuples whose first part is the image, or dicts with a key such as
+      "image".
+    * `transform`: a callable on the image, or an albumentations pipeline. Such a pipeline receives ``image=`` as an
+      array (H, W, C), also for PIL images; from a dict it also receives the keys that it knows (mask, masks, bboxes,
+      ...), and from a tuple, as ``mask=``, the part that has the image's height and width.
+    * `only`: the samples to augment; None means all. Either a coreset, or a mask (size,), uint8 or bool, on the CPU. A
+      coreset's ``membership(size)`` is called once and returns a shared uint8 tensor (size,), 1 for selected samples,
+      that it updates with each selection. Call ``share_memory_()`` on a mask that changes under persistent workers.
+    * `plain`: the transform of the samples outside ``only``; None leaves them unchanged.
+    * `joint`: whether ``transform`` and ``plain`` take the whole sample, as torchvision's v2 takes (image, mask).
+    * `seed`: an integer; None reads `torch.initial_seed()` at construction.
 
-    only: augment a part of the data: a coreset, which is asked once for ``membership(size)``, a shared uint8 tensor
-    (size,) that it updates with each selection (1: selected), or such a mask (uint8 or bool; share_memory_() it if
-    workers that persist shall see it change). plain: the transform of the others; None leaves them as they are.
-    joint: call ``transform`` and ``plain`` with the whole sample, as torchvision's v2 takes (image, mask).
-    seed: an integer; None reads `torch.initial_seed()` now.
+    Each draw is a function of (seed, epoch, index). `smartaug.DataLoader` sends the epoch with the indices, however the
+    dataset is wrapped. Under torch's loader the epoch is the number of passes begun, counted in shared memory, or the
+    one given to ``set_epoch`` last. Inside a wrapper (Subset) with persistent workers, ``set_epoch`` must be called
+    before each pass; otherwise the worker raises RuntimeError. Attributes that this class does not define are those of
+    ``dataset``. Transforms are copied at first use, so the given objects keep their generators.
 
-    A draw is a function of (seed, epoch, index). `smartaug.DataLoader` sends the epoch with the indices, however the
-    dataset is wrapped. Under torch's loader it is the number of passes begun, counted in shared memory, or what
-    ``set_epoch`` said last; inside a wrapper (Subset) whose workers persist, ``set_epoch`` must be called before each
-    pass, else the worker raises RuntimeError. Other attributes are those of ``dataset``. Transforms are copied at first
-    use: the given ones keep their generators.
-
-    Raises TypeError for a dataset without indices, a transform that cannot be called, a mask of another type;
-    ValueError for a mask of another length.
+    Raises TypeError for a dataset without indices, a transform that is not callable, a mask of another type, and a seed
+    that is not an integer; ValueError for a mask of another length, and ``plain`` without ``only``.
     """
 
     def __init__(
         self,
-        dataset: Any,
-        transform: Callable[..., Any],
+        dataset: Indexed,
+        transform: Callable[..., Sample],
         *,
-        only: Any = None,
-        plain: Callable[..., Any] | None = None,
+        only: object = None,
+        plain: Callable[..., Sample] | None = None,
         joint: bool = False,
         seed: int | None = None,
     ) -> None:
@@ -82,11 +90,11 @@ class AugmentedDataset(Dataset):
         self.dataset, self.transform, self.only, self.plain, self.joint = dataset, transform, only, plain, joint
         self._epoch = SharedEpoch()
         self._selected = None if only is None else membership(only, len(dataset))
-        self._bound: dict[str, Callable[[Any, Tensor], Any]] = {}
+        self._bound: dict[str, Callable[[Sample, Tensor], Sample]] = {}
 
     @property
     def __class__(self) -> type:
-        """Its class. Torch asks for it when a pass begins, which is how passes are counted; see `SharedEpoch`."""
+        """The class. torch reads it when a pass begins, which is how passes are counted; see `SharedEpoch`."""
         shared = self.__dict__.get("_epoch")
         if shared is not None:
             shared.begins()
@@ -97,34 +105,34 @@ class AugmentedDataset(Dataset):
         raise TypeError("the class of an AugmentedDataset cannot be set")
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``, also in workers that are already there."""
+        """Make the next pass epoch ``epoch``, also in persistent workers."""
         self._epoch.set_next(epoch)
 
     @property
     def epoch(self) -> int:
-        """The epoch that is drawn for: that of the running pass; outside of one what was set last, else the latest."""
+        """The epoch of the running pass; outside of one, the epoch set last or that of the latest pass."""
         keys, _ = batch_keys()
         return self._epoch.current() if keys is None else keys.drawn.epoch
 
     @property
     def why_not_lifted(self) -> str | None:
-        """Why `lift` leaves the transform here, or None: the device cannot tell which samples are to be augmented."""
+        """Why `lift` leaves the transform here, or None. Only the workers know the samples that ``only`` selects."""
         return None if self.only is None else "only= says which samples are augmented, so the transform stays with it"
 
     @property
-    def feeds_transform(self) -> Any:
-        """The dataset whose samples the transform is given, for `lift`, which looks up what images these are."""
+    def feeds_transform(self) -> Indexed:
+        """The dataset whose samples the transform receives, from which `lift` reads the type of the images."""
         return self.dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Sample:
         number = self._number(index)
         return self._augmented([number], [self.dataset[number]])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """The samples of a batch, fetched at once where ``dataset`` can."""
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """The samples of a batch, fetched in one call where ``dataset`` has ``__getitems__``."""
         numbers = [self._number(index) for index in indices]
         fetch = getattr(self.dataset, "__getitems__", None)
         return self._augmented(numbers, fetch(numbers) if fetch else [self.dataset[number] for number in numbers])
@@ -138,7 +146,7 @@ class AugmentedDataset(Dataset):
             raise IndexError(f"index {number} is out of range for {len(self)} samples")
         return number % len(self)
 
-    def _augmented(self, numbers: list[int], samples: Sequence[Any]) -> list[Any]:
+    def _augmented(self, numbers: list[int], samples: Sequence[Sample]) -> list[Sample]:
         keys, asked = batch_keys()
         drawn = None if keys is None else keys.drawn
         epoch = self._epoch.current() if drawn is None else drawn.epoch
@@ -155,7 +163,7 @@ class AugmentedDataset(Dataset):
         return made
 
     def _unaugmented(self, count: int) -> list[bool]:
-        """None of ``count`` samples is augmented: a plain pass of the loader."""
+        """``count`` times False, for a plain pass of the loader. Raises RuntimeError without ``only=``."""
         if self.only is None:
             raise RuntimeError(
                 "loader.plain() cannot leave out the transform of an AugmentedDataset, since only its user knows what "
@@ -164,20 +172,20 @@ class AugmentedDataset(Dataset):
             )
         return [False] * count
 
-    def _call(self, name: str) -> Callable[[Any, Tensor], Any]:
+    def _call(self, name: str) -> Callable[[Sample, Tensor], Sample]:
         if name not in self._bound:
             self._bound[name] = bound(getattr(self, name), self.joint)
         return self._bound[name]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "dataset":  # not there yet while unpickling
+        if name.startswith("_") or name == "dataset":  # not set yet while unpickling
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.dataset, name)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_bound": {}}
         if get_spawning_popen() is not None:
-            state["only"] = None  # a worker reads the shared mask; the coreset stays where it selects
+            state["only"] = None  # a worker reads the shared mask; the coreset stays in the main process
         elif self.only is not None:
             state["_selected"] = None
         return state
@@ -191,15 +199,18 @@ class AugmentedDataset(Dataset):
         twin = copy.copy(self)
         for name in ("dataset", "transform", "plain", "_epoch"):
             setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
-        return twin  # with the same coreset, which goes on selecting for all copies
+        return twin  # with the same coreset, which selects for all copies
 
     def __repr__(self) -> str:
         only = "" if self.only is None else f", only={type(self.only).__name__}"
         return f"AugmentedDataset({self.dataset!r}, {type(self.transform).__name__}{only}, seed={self.seed})"
 
 
-def membership(only: Any, size: int) -> Tensor:
-    """The mask (size,) of ``only=``: what it says for that size, or itself; errors say what is wrong with it."""
+def membership(only: object, size: int) -> Tensor:
+    """The mask (size,) of ``only``: the result of its ``membership(size)``, or ``only`` itself.
+
+    Raises TypeError unless it is a uint8 or bool tensor on the CPU, ValueError for another shape.
+    """
     ask = getattr(only, "membership", None)
     mask = ask(size) if callable(ask) else only
     if not isinstance(mask, Tensor) or mask.dtype not in (torch.uint8, torch.bool) or mask.device.type != "cpu":
@@ -214,7 +225,7 @@ def membership(only: Any, size: int) -> Tensor:
     return mask
 
 
-def augmented_in(dataset: Any) -> Iterator[AugmentedDataset]:
+def augmented_in(dataset: object) -> Iterator[AugmentedDataset]:
     """Every `AugmentedDataset` in ``dataset``, through Subset, ConcatDataset and the like."""
     if isinstance(dataset, AugmentedDataset):
         yield dataset
@@ -223,7 +234,7 @@ def augmented_in(dataset: Any) -> Iterator[AugmentedDataset]:
             yield from augmented_in(inner)
 
 
-def set_epoch_of(dataset: Any, epoch: int) -> None:
+def set_epoch_of(dataset: object, epoch: int) -> None:
     """Set the epoch of every `AugmentedDataset` in ``dataset``."""
     for part in augmented_in(dataset):
         part.set_epoch(epoch)

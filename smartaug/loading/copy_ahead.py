@@ -1,14 +1,15 @@
 """Copying the next batch to the GPU while the model works on this one.
 
-One side stream for the life of an iterator. The copy of batch n + 1 is queued before the consumer's step n, after what
-the consumer has queued so far (whose memory it may reuse), and the consumer waits for it at hand-over, so neither
-memory nor values can be met half-way. The consumer's stream is read anew each time: training loops switch it.
+Each iterator has one side stream. The copy of batch n + 1 is queued on it before the training loop's step n. It waits
+for all work that the loop's current stream holds at that time, whose memory it may reuse. When batch n + 1 is handed
+out, the current stream waits for the copy. So no kernel reads an incomplete copy, and no copy overwrites memory in use.
+The current stream is looked up for each batch, since training loops may change it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,22 +17,28 @@ from torch import Tensor
 from .._base import leaves
 from ..pipeline.inputs import found_inputs
 from ..pipeline.pipeline import Pipeline
+from .collate import Pending
+
+Structure = Any  # the user's own batch
 
 
 class CopyAhead:
-    """Yields pending batches one ahead of their use, their inputs (and a target that stages read) on ``device``."""
+    """Yields the pending batches of ``batches`` with their inputs on ``device``, copied one batch ahead of their use.
 
-    def __init__(self, batches: Iterator[Any], device: torch.device, pipeline: Pipeline) -> None:
+    With ``reweight=`` the target is copied too.
+    """
+
+    def __init__(self, batches: Iterator[Pending], device: torch.device, pipeline: Pipeline) -> None:
         self._batches, self._device, self._pipeline = batches, device, pipeline
         self._stream = torch.cuda.Stream(device)
-        self._next: Any = None
+        self._next: Pending | None = None
         self._end: Exception | None = None
         self._started = False
 
     def __iter__(self) -> CopyAhead:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Pending:
         if not self._started:
             self._started = True
             self._fetch()
@@ -39,13 +46,13 @@ class CopyAhead:
             error, self._end = self._end, None
             self._started = False  # torch's iterator goes on after an error, and ends again after its end
             raise error
-        current = self._next
+        current = cast("Pending", self._next)  # there, since no error or end was stored in its place
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
         self._fetch()
         return current
 
     def _fetch(self) -> None:
-        """Take the next batch and queue its copy; whatever a worker raised, or the end, waits for its own turn."""
+        """Take the next batch and queue its copy. Exceptions, also StopIteration, are raised at the next call."""
         try:
             pending = next(self._batches)
         except Exception as error:
@@ -56,9 +63,10 @@ class CopyAhead:
             pending.data = self._moved(pending.data, pending.source.index)
         self._next = pending
 
-    def _moved(self, data: Any, index: list[int] | None) -> Any:
+    def _moved(self, data: Structure, index: list[int] | None) -> Structure:
+        """``data`` with the tensors that the stages read on the device."""
         pipeline = self._pipeline
-        # checked while it is still on the CPU, where looking is free
+        # inputs are found while the batch is on the CPU, where reading values needs no synchronisation
         inputs = found_inputs(data, pipeline.settings, None, augmented=bool(pipeline.steps))
         paths = list(inputs.augmented if pipeline.reweight is None else inputs.all)
         if pipeline.reweight is not None:

@@ -1,7 +1,8 @@
-"""`coreset=` of a loader: the sampler that draws a coreset, or the selections of what is augmented."""
+"""The keyword `coreset=` of a loader: a sampler that draws a coreset, or the selections of the samples to augment."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch.utils.data import DistributedSampler, IterableDataset
@@ -12,19 +13,25 @@ from ..pipeline.stages import listed
 from ..warnings import NoEffectWarning, warn
 from .sampler import CoresetSampler
 
+Indexed = Any  # the user's dataset; `_refuse_streams` checks that it has indices and a length
+
 
 def coreset_sampler(
     coreset: CoresetLike,
     pipeline: Pipeline,
-    dataset: Any,
-    sampler: Any,
-    batch_sampler: Any,
+    dataset: Indexed,
+    sampler: Iterable | None,
+    batch_sampler: Iterable | None,
     shuffle: bool | None,
     reading: dict[str, Any],
 ) -> CoresetSampler:
-    """The sampler of ``coreset=``: it shares the stages' seed and count of epochs."""
+    """The sampler that draws ``coreset``, with the seed and the epoch of the stages.
+
+    reading: keyword arguments of ``coreset.attach``. Raises ValueError beside another sampler and for an
+    IterableDataset, TypeError for a dataset without a length.
+    """
     if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:
-        return sampler  # a rebuilt loader hands it back
+        return sampler  # a framework builds the loader again with the sampler of the first one
     _refuse_streams(dataset)
     base = sampler if isinstance(sampler, DistributedSampler) and not isinstance(sampler, CoresetSampler) else None
     if (sampler is not None and base is None) or batch_sampler is not None:
@@ -49,9 +56,13 @@ def coreset_sampler(
 
 
 def coreset_selections(
-    coreset: AugmentingCoreset, pipeline: Pipeline, dataset: Any, reading: dict[str, Any]
+    coreset: AugmentingCoreset, pipeline: Pipeline, dataset: Indexed, reading: dict[str, Any]
 ) -> Selections:
-    """The selections of a coreset that chooses what is augmented: all samples are drawn, by the user's own sampler."""
+    """The selections of a coreset that chooses the samples to augment. The user's own sampler draws all samples.
+
+    Raises ValueError where there is no ``augment=`` that it applies to and for an IterableDataset, TypeError for a
+    dataset without a length.
+    """
     _refuse_streams(dataset)
     if coreset.apply == "append" and not pipeline.steps:
         raise ValueError(
@@ -67,7 +78,7 @@ def coreset_selections(
     return Selections(coreset, len(dataset), pipeline.seed)
 
 
-def _refuse_streams(dataset: Any) -> None:
+def _refuse_streams(dataset: object) -> None:
     if isinstance(dataset, IterableDataset):
         raise ValueError("coreset= selects by index, which an IterableDataset does not have; use a map-style dataset")
     if not hasattr(dataset, "__len__"):

@@ -33,8 +33,11 @@ R = TypeVar("R")
 
 
 class _with_stages(Generic[P, R]):
-    """A method that a loader without stages does not have: Lightning saves whatever has ``state_dict``, and such a
-    loader has as little of it as torch's."""
+    """Descriptor of a method that only loaders with stages have; without stages its access raises AttributeError.
+
+    Lightning saves every loader that has ``state_dict``, and torch's loader, which a loader without stages equals, has
+    none.
+    """
 
     def __init__(self, method: Callable[Concatenate[Any, P], R]) -> None:
         self._method = method
@@ -53,42 +56,43 @@ class _with_stages(Generic[P, R]):
 
 
 class DataLoader(TorchDataLoader[T]):
-    """torch's DataLoader, and stages that run on each batch when it is handed over.
+    """torch's DataLoader with stages that run on each batch in the main process, when the batch is handed out.
 
-    All of torch's arguments keep their meaning. Without a keyword below it is torch's loader: same iterator, values,
-    draws and errors. With one, the order and the global generators are still torch's.
+    All of torch's arguments keep their meaning. Without any of the keywords below it is torch's loader: same iterator,
+    values, draws and errors. With them, torch still draws the order, and the global generators are used as by torch.
 
-    * `lift`: take the dataset's own random transforms, as far as they can be batched, out of a shallow copy of it and
-      run them here, drawn per sample; see `lift`. ``loader.dataset`` is that copy, the dataset given is unchanged; what
-      is assigned to its attributes reaches the copy at the next pass, and where its transform is another or was
-      changed, the next pass raises RuntimeError. Where a sample then needs no more work and lies in an array, batches
-      are fetched whole; see `whole_batches`.
+    * `lift`: take the dataset's random transforms, as far as they can be batched, out of a shallow copy of it, and run
+      them as stages, drawn per sample; see `lift`. ``loader.dataset`` is the copy; the given dataset is unchanged.
+      Values assigned to its attributes reach the copy at the next pass; where its transform was replaced or changed,
+      the next pass raises RuntimeError. Where the samples need no further work and are stored in an array, each batch
+      is fetched by one indexing operation; see `whole_batches`.
     * `augment`: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
-    * `reweight`: an object that makes weights and soft labels for a batch; they travel in the target (`Target`), and
-      `smartaug.Loss` applies them.
-    * `coreset`: an object that selects the samples that each epoch draws, or augments (`Coreset`); under several ranks
-      each draws its part.
-    * `device`: where stages run; None is the current accelerator, else the CPU.
+    * `reweight`: an object that makes weights and soft labels for a batch. They are stored in the target (`Target`),
+      and `smartaug.Loss` applies them.
+    * `coreset`: an object that selects the samples that each epoch draws, or augments (`Coreset`). Under
+      `torch.distributed` each rank draws its share.
+    * `device`: where the stages run; None is the current accelerator, else the CPU.
     * `seed`: of all augmentations; None is `torch.initial_seed()`, read at the first batch.
-    * `inputs`, `target`: key, position or callable naming the images and the labels in a batch; None finds them by name
-      and shape. A list of inputs names all that the model takes: keys become its keyword arguments, positions its
-      arguments in that order. The pictures among them are augmented; where there are none, rows of features (B, F) and
-      sequences (B, T, F) are.
-    * `views`: several pictures of a sample (a list, a tuple or a dict of them, or what inputs=[...] names) share one
-      draw with "same" (frames of a clip, stereo) and have draws of their own with "independent" (contrastive views).
-      None is "independent" with a warning, and an error for those in a dict. With views= pictures of one shape that lie
-      beside each other in a batch are views.
-    * `still`: key, position or callable, or a list of them, naming what lies beside the images and stays as it is:
-      whatever may be boxes, points or a map is refused under stages that move pixels.
+    * `inputs`, `target`: the key or position of the images and the labels in a batch, or a callable that returns them;
+      None finds them by name and shape. A list of inputs names all inputs of the model: keys become its keyword
+      arguments, positions its arguments in that order. The images among them are augmented; where there are none, rows
+      of features (B, F) and sequences (B, T, F) are.
+    * `views`: how several images of a sample (a list, a tuple or a dict of images, or those named by inputs=[...]) are
+      drawn. "same": one draw for all (frames of a clip, stereo). "independent": one draw for each (contrastive views).
+      None is "independent" with a warning, and an error for those in a dict. With views= given, neighbouring images of
+      one shape in a batch are views.
+    * `still`: the key or position of parts of the batch that are not to be augmented, or a callable that returns them,
+      or a list of these. Without it, parts that may be boxes, points or a map raise an error under stages that move
+      pixels.
     * `returns`: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
 
-    This loader augments every batch it gives, whatever mode the model is in. A line that makes both loaders passes the
-    keywords for training only: ``stages = {"augment": ...} if training else {}``, then ``DataLoader(..., **stages)``.
-    `explain` says whether a loader augments.
+    This loader augments every batch that it gives, independent of the mode of the model. Code that makes both loaders
+    in one place should pass the keywords for training only: ``stages = {"augment": ...} if training else {}``, then
+    ``DataLoader(..., **stages)``. `explain` shows whether a loader augments.
 
-    Augmentation is a pure function of (seed, epoch, dataset index): it does not depend on batch size, shuffling,
-    workers or ranks, but for the partners in MixUp and CutMix and for foreign stages, which see the batch. The epoch is
-    the number of passes begun, or what `set_epoch` said last.
+    Augmentation is a pure function of (seed, epoch, dataset index). It does not depend on batch size, shuffling,
+    workers or ranks, except for the partners in MixUp and CutMix, and for foreign stages, which run on whole batches.
+    The epoch is the number of passes begun, or the one given to `set_epoch` last.
     """
 
     lift: bool
@@ -146,7 +150,7 @@ class DataLoader(TorchDataLoader[T]):
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = lifted is not None or settings.active or weighted
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
-        if earlier is not None:  # a framework builds us again from our own attributes
+        if earlier is not None:  # a framework builds the loader again from its attributes
             collate_fn = earlier.inner
         pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
@@ -184,7 +188,7 @@ class DataLoader(TorchDataLoader[T]):
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
 
-    def _activate(self, pipeline: Pipeline, batch_sampler: Any) -> None:
+    def _activate(self, pipeline: Pipeline, batch_sampler: object) -> None:
         self._pipeline = pipeline
         attach = getattr(pipeline.reweight, "attach", None)
         if attach is not None:
@@ -193,12 +197,12 @@ class DataLoader(TorchDataLoader[T]):
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
             pipeline.weight_of = self.sampler.weight_of
         own_batches: Any = self.batch_sampler
-        if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler: ours to furnish
+        if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler, made for this loader
             own_batches.sampler = SamplerProxy(own_batches.sampler, pipeline.epochs, pipeline.selections)
             own_batches.set_epoch = pipeline.epochs.set_next  # Accelerate's seedable sampler replaces the one just set
         sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
         generators = (getattr(source, "generator", None) for source in sources)
-        seed = pipeline.seed if pipeline.lifted is not None else _no_seed  # what stays in the workers draws from it
+        seed = pipeline.seed if pipeline.lifted is not None else _no_seed  # transforms left in the workers draw from it
         self._order = SamplerState(generators, pipeline.epochs, seed)
 
     @property
@@ -208,7 +212,7 @@ class DataLoader(TorchDataLoader[T]):
         return ResumableSampler(self._plain_index_sampler(), self._order)
 
     def _plain_index_sampler(self) -> Any:
-        """Torch's own index sampler, of this rank's part of a coreset."""
+        """torch's own index sampler; for a coreset under several ranks, of this rank's share."""
         sampler = super()._index_sampler
         share = self._share()
         if share is not None:
@@ -217,13 +221,15 @@ class DataLoader(TorchDataLoader[T]):
         return sampler
 
     def _share(self) -> Share | None:
-        """This rank's part of a subset; None in a single process, and for samplers of the user's."""
+        """This rank's share of a coreset; None in a single process, and for other samplers."""
         if not isinstance(self.sampler, CoresetSampler):
             return None
         share = self.sampler.part()
         if share.world == 1:
             return None
-        share.whole = getattr(self.batch_sampler, "sampler", self.sampler)  # the stand-in, which gets the epoch
+        share.whole = getattr(
+            self.batch_sampler, "sampler", self.sampler
+        )  # the `SamplerProxy`, which receives the epoch
         return share
 
     def __iter__(self) -> Any:
@@ -235,7 +241,7 @@ class DataLoader(TorchDataLoader[T]):
             return plain_batches(self, self._preparing, max(self._pipeline.epochs.epoch, 0))
         self._order.begin_iterator(self._plain_index_sampler())
         upcoming = self._pipeline.epochs.upcoming
-        if self._pipeline.selections is not None:  # before workers load a sample that a selection concerns
+        if self._pipeline.selections is not None:  # before a worker reads the selection
             self._pipeline.selections.of(upcoming)
         set_epoch_of(self.dataset, upcoming)
         batches = super().__iter__()
@@ -249,10 +255,11 @@ class DataLoader(TorchDataLoader[T]):
     def plain(self) -> Iterator[DataLoader[T]]:
         """Passes for evaluation: ``with loader.plain(): evaluate(loader)``.
 
-        Inside, a pass gives all samples of the dataset in their order, whatever the sampler and the coreset: not
-        augmented, without weights; the stages only convert, normalise and, where they change the size, resize the whole
-        image. Transforms that the dataset runs per sample are its own, and run as ever. Such a pass counts as no epoch,
-        draws from no generator of yours, and `state_dict` does not know of it. Without stages it is a pass as any.
+        Inside the block, a pass gives all samples of the dataset in ascending order of their indices, independent of
+        the sampler and the coreset, not augmented and without weights. The stages only convert, normalise and, where
+        they change the size, resize the whole image. Transforms that the dataset itself runs per sample still run. Such
+        a pass does not count as an epoch, does not use the user's generators, and does not enter `state_dict`. On a
+        loader without stages the block has no effect.
 
         Raises ValueError for a ``batch_sampler`` without an attribute ``batch_size``; RuntimeError where an
         `AugmentedDataset` cannot leave its transform out.
@@ -264,15 +271,15 @@ class DataLoader(TorchDataLoader[T]):
         finally:
             self._preparing = before
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if name in KEYWORDS and self._pipeline is not None:
             raise ValueError(f"{name} cannot be changed once the loader is made; build a new one with {name}=...")
         super().__setattr__(name, value)
 
-    # --- epochs, figures, state --------------------------------------------------------------------------------------
+    # --- epochs, counts, state ---------------------------------------------------------------------------------------
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``, for the stages, and for a sampler or dataset that wants to know."""
+        """Make the next pass epoch ``epoch``, for the stages, and for a sampler or a dataset that has ``set_epoch``."""
         set_epoch_of(self.dataset, epoch)
         for sampler in (self.sampler, self.batch_sampler):
             give_epoch(sampler, epoch)
@@ -282,7 +289,7 @@ class DataLoader(TorchDataLoader[T]):
     def steps(self, epochs: int) -> int:
         """The number of batches in the first ``epochs`` epochs, for learning-rate schedules.
 
-        An upper bound where it depends on the losses to come (`coreset.InfoBatch`).
+        It is an upper bound where the number depends on future losses (`coreset.InfoBatch`).
         """
         if not isinstance(self.sampler, CoresetSampler) or not self.sampler.varies:
             return epochs * len(self)
@@ -296,8 +303,11 @@ class DataLoader(TorchDataLoader[T]):
         return total
 
     def stats(self) -> dict[str, Any]:
-        """Counts since the loader was made: epoch, batches, samples, augmented, weighted, fallbacks (batches whose
-        weights were not finite), seconds spent in the stages; and what the stages report. Empty without stages."""
+        """Counts since the loader was made, and what the stages report; empty without stages.
+
+        The counts are epoch, batches, samples, augmented, weighted, fallbacks (batches whose weights were not finite)
+        and seconds (spent in the stages).
+        """
         return {} if self._pipeline is None else self._pipeline.stats()
 
     def explain(self) -> str:
@@ -306,26 +316,27 @@ class DataLoader(TorchDataLoader[T]):
 
     @_with_stages
     def state_dict(self, record: bool = True) -> dict[str, Any]:
-        """Where the current pass is, and the stages' states: tensors and plain values.
+        """The position in the current pass and the states of the stages: tensors and plain values.
 
-        record=False leaves out records of the size of the dataset (what a coreset observed). A pass that was broken off
-        is still the current one.
+        record=False leaves out records of the size of the dataset (what a coreset observed). A pass that was left
+        early, by ``break``, is still the current one.
 
-        A pass that is resumed repeats the order and all draws of the stages, of what lift=True leaves in the workers
-        and of `AugmentedDataset`. It does not repeat what a dataset draws by itself (a random crop in ``__getitem__``):
-        without workers that is drawn from the global generators, which you keep; with workers they are the workers'
-        own, and a NoEffectWarning says so where they changed. Generators of its own that a dataset draws from are not
-        seen. Raises RuntimeError in mid-epoch of an IterableDataset, and with in_order=False.
+        A resumed pass repeats the order, and all draws of the stages, of the transforms that lift=True leaves in the
+        workers, and of `AugmentedDataset`. It does not repeat other draws of the dataset (a random crop in
+        ``__getitem__``). Without workers these come from the global generators, which the user saves; with workers they
+        come from the workers' generators, and a NoEffectWarning is given where those were used. Draws from generators
+        that the dataset itself holds are not noticed. Raises RuntimeError in mid-epoch of an IterableDataset, and in
+        mid-epoch with in_order=False.
         """
         return saved(self, self._plain_index_sampler(), *self._own(), record=record)
 
     @_with_stages
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Continue where `state_dict` was called: the next pass goes on after the batches already handed out.
+        """Load a state made by `state_dict`. The next pass continues after the batches already handed out.
 
-        Raises ValueError where the state was made by a loader of other stages, another seed or another dataset, naming
-        what differs; strict=False takes over what fits all the same. Raises RuntimeError where the order of an epoch
-        that has begun cannot be drawn again.
+        Raises ValueError, naming the differences, where the state is of a loader with other stages, another seed or
+        another dataset; strict=False skips this comparison and loads what fits. Raises RuntimeError where the order of
+        an epoch that has begun cannot be drawn again.
         """
         restore(self, state, *self._own(), strict=strict)
 
@@ -336,7 +347,7 @@ class DataLoader(TorchDataLoader[T]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._pipeline is not None:  # pickling a Collate drops its stages, and a coreset its data; the loader brings
+        if self._pipeline is not None:  # pickling a Collate drops its stages, a coreset its data; restore both
             self.collate_fn.attach(self._pipeline)
             if hasattr(self.coreset, "attach"):
                 reading = {"collate_fn": self.collate_fn.inner, **self._pipeline.settings.reading()}
@@ -344,12 +355,15 @@ class DataLoader(TorchDataLoader[T]):
 
 
 def _no_seed() -> int:
-    """Nothing in the workers draws."""
+    """The seed where no transform in the workers draws."""
     return 0
 
 
 def _shared(earlier: Collate | None, settings: Settings, lifted: Lifted | None) -> Pipeline | None:
-    """The pipeline of a loader that is being rebuilt with the same settings, so that its figures stay in one place."""
+    """The pipeline of the loader from which a framework rebuilds this one with the same settings, to keep its counts.
+
+    None where there is no such loader, or a setting differs.
+    """
     pipeline = None if earlier is None else earlier.pipeline
     if pipeline is None or not settings.is_like(pipeline.settings):
         return None

@@ -1,4 +1,4 @@
-"""The iterator of `DataLoader`: torch's own, whose batches are opened as they are handed out."""
+"""The iterator of `DataLoader`: torch's iterator, with the stages run on each batch as it is handed out."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from .collate import Pending
 from .copy_ahead import CopyAhead
 from .order import SamplerPosition
 
+Structure = Any  # the user's own batch
+TorchIterator = Any  # torch's iterator, whose private attributes are read
+
 
 class BatchIterator:
-    """Opens the batches of one pass as they are handed out."""
+    """The batches of one pass, each opened (that is, put through the stages) as it is handed out.
 
-    def __init__(self, batches: Any, pipeline: Pipeline, ahead: bool) -> None:
+    ahead: copy the next batch to the device during the training step (`CopyAhead`), where the device is CUDA.
+    """
+
+    def __init__(self, batches: TorchIterator, pipeline: Pipeline, ahead: bool) -> None:
         self._batches, self._pipeline = batches, pipeline
         self._position: SamplerPosition | None = None
-        self._taken = 0  # batches asked for in this pass, also those whose stages failed
-        self._source: Iterator[Any] = batches
+        self._taken = 0  # batches requested in this pass, also those whose stages failed
+        self._source: Iterator[Pending] = batches
         if ahead and (pipeline.steps or pipeline.reweight is not None):
             device = pipeline.resolve_device()
             self._source = CopyAhead(batches, device, pipeline) if device.type == "cuda" else batches
-        position = getattr(batches._index_sampler, "position", None)  # there already, where workers fetch ahead
+        position = getattr(batches._index_sampler, "position", None)  # exists already where workers fetch ahead
         if position is not None:
             position.iterator = weakref.ref(self)
 
     def __iter__(self) -> BatchIterator:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Structure:
         try:
             pending: Pending = next(self._source)
         except StopIteration:
@@ -38,7 +44,7 @@ class BatchIterator:
                 position.ended = True
             self._pipeline.pass_ended()
             raise
-        except Exception:  # raised in a worker: torch has given up this batch, and goes on with the next one
+        except Exception:  # raised in a worker: torch drops this batch and continues with the next one
             self._count()
             raise
         self._count()
@@ -57,7 +63,7 @@ class BatchIterator:
         return self._position
 
     def _count(self) -> None:
-        """One more batch of the pass is taken."""
+        """Count a batch as requested."""
         if (position := self._at()) is not None:
             position.asked = True
             self._taken += 1

@@ -1,9 +1,9 @@
-"""How a transform is called on one sample, with its randomness set from a key. No library is imported for it.
+"""Calling a transform on one sample, with its random generators seeded from a key. It imports no transform library.
 
-| transform | gets | its draws |
+| transform | its arguments | the generators that are seeded |
 |---|---|---|
-| albumentations' | ``image=`` and what moves with it | its own generators, shared by all its children |
-| any other | the image, or the whole sample | torch, `random`, NumPy and generators that it holds, put back |
+| of albumentations | ``image=``, and masks, boxes and keypoints | its own, shared by all its children |
+| any other | the image, or the whole sample | torch's, `random`, NumPy's (restored after it) and those that it holds |
 """
 
 from __future__ import annotations
@@ -28,39 +28,41 @@ from ..warnings import NoEffectWarning
 
 ROOTS = ("albumentations", "albumentationsx")
 _CPU = torch.device("cpu")
+Transform = Any  # a transform of a library that is not imported here
+Sample = Any  # the user's own sample, or a part of one
 _TARGETS = {"image", "mask", "masks", "bboxes", "keypoints"}
 
 
-def bound(transform: Callable[..., Any], joint: bool = False) -> Callable[[Any, Tensor], Any]:
-    """``(sample, key (1,)) -> sample``: how ``transform`` is applied; joint: to the whole sample."""
+def bound(transform: Callable[..., Sample], joint: bool = False) -> Callable[[Sample, Tensor], Sample]:
+    """``transform`` as a function ``(sample, key (1,)) -> sample``. joint: it takes the whole sample, not the image."""
     if is_albumentations(transform):
         return Albumentations(transform)
     return Other(transform, joint)
 
 
-def is_albumentations(transform: Any) -> bool:
-    """Whether it is called as albumentations pipelines are: ``transform(image=..., mask=...)``."""
+def is_albumentations(transform: object) -> bool:
+    """Whether ``transform`` has the call signature of albumentations: ``transform(image=..., mask=...)``."""
     return _takes_generators(transform) or _is_of_albumentations(transform)
 
 
-def _takes_generators(transform: Any) -> bool:
-    """Whether it has albumentations' ``set_random_state(random_generator, py_random)``; MONAI's is another."""
+def _takes_generators(transform: object) -> bool:
+    """Whether it has albumentations' ``set_random_state(random_generator, py_random)``; MONAI's has other arguments."""
     method = getattr(transform, "set_random_state", None)
     return callable(method) and "py_random" in inspect.signature(method).parameters
 
 
-def _is_of_albumentations(transform: Any) -> bool:
+def _is_of_albumentations(transform: object) -> bool:
     return any(kind.__module__.partition(".")[0] in ROOTS for kind in type(transform).__mro__)
 
 
 class Other:
-    """torchvision transforms, MONAI's, and any callable."""
+    """A transform of torchvision or MONAI, or any other callable."""
 
-    def __init__(self, transform: Callable[..., Any], joint: bool) -> None:
+    def __init__(self, transform: Callable[..., Sample], joint: bool) -> None:
         self.transform, self.joint = transform, joint
         self.generators = found_generators(transform)
 
-    def __call__(self, sample: Any, key: Tensor) -> Any:
+    def __call__(self, sample: Sample, key: Tensor) -> Sample:
         """The sample after the transform."""
         place: leaves.Path = () if self.joint else image_place(sample)
         own = self.generators.seeded(int(key)) if self.generators else nullcontext()
@@ -71,7 +73,7 @@ class Other:
 class Albumentations:
     """A copy of an albumentations pipeline, or one of its transforms."""
 
-    def __init__(self, transform: Any) -> None:
+    def __init__(self, transform: Transform) -> None:
         self.transform = copy.deepcopy(transform)
         self.seeds = _takes_generators(transform)
         foreign = [part for part in _parts(self.transform) if not _draws_from_its_own(part)]
@@ -79,8 +81,8 @@ class Albumentations:
         self.generators = found_generators(foreign)
         self.keys = _TARGETS | set(getattr(transform, "available_keys", ()))
 
-    def __call__(self, sample: Any, key: Tensor) -> Any:
-        """The sample with its image, and what moves with it, replaced by the pipeline's results."""
+    def __call__(self, sample: Sample, key: Tensor) -> Sample:
+        """The sample after the pipeline: its image, masks, boxes and keypoints are replaced by the results."""
         word = int(key)
         if self.seeds:
             generator = np.random.Generator(np.random.PCG64(draws.mix(word)))
@@ -94,8 +96,11 @@ class Albumentations:
             sample = leaves.put(sample, place, made[name])
         return sample
 
-    def _places(self, sample: Any) -> dict[str, leaves.Path]:
-        """What the pipeline gets, by its names, and where in the sample it is."""
+    def _places(self, sample: Sample) -> dict[str, leaves.Path]:
+        """The pipeline's keyword arguments -> their paths in the sample.
+
+        Raises ValueError where a tuple has several parts that may be the mask.
+        """
         image = image_place(sample)
         if isinstance(sample, Mapping):
             others = {name: (name,) for name in sample if name in self.keys and sample[name] is not None}
@@ -112,8 +117,8 @@ class Albumentations:
         return {"image": image, "mask": (masks[0],)} if masks else {"image": image}
 
 
-def found_generators(transform: Any) -> Generators:
-    """The generators that ``transform`` holds; a warning names what may draw and cannot be set."""
+def found_generators(transform: object) -> Generators:
+    """The generators that ``transform`` holds. Warns about those whose state cannot be set, by name."""
     generators = Generators(transform)
     if generators.unreached:
         warnings.warn(
@@ -125,8 +130,8 @@ def found_generators(transform: Any) -> Generators:
     return generators
 
 
-def image_place(sample: Any) -> leaves.Path:
-    """Where the image is: the sample itself, its first part, or the value of a key such as "image".
+def image_place(sample: object) -> leaves.Path:
+    """The path of the image: the sample itself, its first part, or the value of a key such as "image".
 
     Raises TypeError for a dict without such a key.
     """
@@ -141,8 +146,11 @@ def image_place(sample: Any) -> leaves.Path:
     return (0,) if isinstance(sample, (tuple, list)) else ()
 
 
-def _array(value: Any, name: str) -> Any:
-    """A PIL image as an array; what already is one, or a list (of masks, boxes), as it is."""
+def _array(value: Sample, name: str) -> Sample:
+    """A PIL image as an array (H, W) or (H, W, C); arrays and lists (of masks or boxes) unchanged.
+
+    Raises TypeError for tensors.
+    """
     if isinstance(value, Tensor):
         raise TypeError(
             f"albumentations takes {name} as a NumPy array (H, W, C), got a tensor {tuple(value.shape)}; write "
@@ -151,23 +159,23 @@ def _array(value: Any, name: str) -> Any:
     return np.asarray(value) if hasattr(value, "__array_interface__") else value
 
 
-def _size(value: Any) -> tuple[int, ...] | None:
+def _size(value: Sample) -> tuple[int, ...] | None:
     """Height and width of an array or a PIL image; None for anything else."""
     if isinstance(value, np.ndarray) or not hasattr(value, "getbands"):
         return value.shape[:2] if isinstance(value, np.ndarray) and value.ndim >= 2 else None
     return value.height, value.width
 
 
-def _parts(transform: Any) -> Iterator[Any]:
-    """A pipeline's transforms, without the pipelines they are in."""
+def _parts(transform: Transform) -> Iterator[Transform]:
+    """The transforms of a pipeline, nested pipelines resolved."""
     inner = getattr(transform, "transforms", None)
-    if isinstance(inner, (list, tuple)) and not hasattr(transform, "apply"):  # ColorJitter has functions there
+    if isinstance(inner, (list, tuple)) and not hasattr(transform, "apply"):  # ColorJitter's `transforms` are functions
         for part in inner:
             yield from _parts(part)
     else:
         yield transform
 
 
-def _draws_from_its_own(transform: Any) -> bool:
-    """The library's own transforms do; functions (Lambda) and those of the user may draw from anywhere."""
+def _draws_from_its_own(transform: object) -> bool:
+    """Whether it draws only from its own generators: albumentations' own transforms do, except Lambda."""
     return type(transform).__module__.partition(".")[0] in ROOTS and type(transform).__name__ != "Lambda"

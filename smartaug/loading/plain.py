@@ -19,22 +19,24 @@ from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from .sampler import CoresetSampler, Share
 
+Structure = Any  # the user's own batch
+
 
 class _PlainKeys(Sampler):
-    """A sampler whose index lists (or indices) tell the workers not to augment."""
+    """A sampler whose index lists, or single indices, carry the instruction to the workers not to augment."""
 
-    def __init__(self, sampler: Any, epoch: int, seed: int) -> None:
+    def __init__(self, sampler: range | Share | BatchSampler, epoch: int, seed: int) -> None:
         self.sampler, self._drawn = sampler, DrawnAt(0, epoch, seed, plain=True)
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[object]:
         for keys in self.sampler:
             yield carrying(keys, self._drawn)
 
 
-def plain_batches(loader: DataLoader, preparing: Pipeline, epoch: int) -> Iterator[Any]:
+def plain_batches(loader: DataLoader, preparing: Pipeline, epoch: int) -> Iterator[Structure]:
     """One plain pass: the batches of ``loader``'s dataset after the stages of ``preparing``."""
     progress = EpochProgress(epoch, 0)
     for pending in DataLoader(
@@ -62,7 +64,7 @@ def plain_length(loader: DataLoader) -> int:
 
 
 def batch_size_of(loader: DataLoader) -> int | None:
-    """The size of the batches; None for single samples. Raises ValueError where the batch sampler does not say it."""
+    """Samples per batch; None for single samples. Raises ValueError where the batch sampler has no ``batch_size``."""
     if loader.batch_size is not None or loader.batch_sampler is None:
         return loader.batch_size
     size = getattr(loader.batch_sampler, "batch_size", None)
@@ -75,7 +77,7 @@ def batch_size_of(loader: DataLoader) -> int | None:
 
 
 def _batching(loader: DataLoader, epoch: int) -> dict[str, Any]:
-    """How the samples come in batches: arguments of torch's loader."""
+    """The arguments of torch's loader that set the order of the samples and the size of the batches."""
     size = batch_size_of(loader)
     if isinstance(loader.dataset, IterableDataset):
         return {"batch_size": size}
@@ -85,8 +87,8 @@ def _batching(loader: DataLoader, epoch: int) -> dict[str, Any]:
     return {"batch_sampler": _PlainKeys(BatchSampler(indices, size, False), epoch, 0)}
 
 
-def _indices(loader: DataLoader) -> Any:
-    """All indices in their order, or this rank's share where the loader's sampler draws a share."""
+def _indices(loader: DataLoader) -> range | Share:
+    """All indices in ascending order, or this rank's share where the loader's sampler divides them among ranks."""
     every = range(len(loader.dataset))  # type: ignore[arg-type]
     sampler = loader.sampler
     if isinstance(sampler, CoresetSampler):

@@ -1,7 +1,7 @@
-"""Where the modules of earlier versions are now, so that pickles and checkpoints that name them still load.
+"""The new names of modules that were renamed, so that pickles and checkpoints with the old names still load.
 
-Pickle finds a class by its module's name. `install` adds a finder to `sys.meta_path` that answers to the old names with
-a stand-in module, which looks names up in the module that holds them today. It imports nothing before it is asked.
+Pickle finds a class by its module's name. `install` adds a finder to `sys.meta_path`. For an old name it gives a
+stand-in module, whose attributes are read from the modules that hold them now. Those are imported at the first access.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 _PACKAGE = __name__.partition(".")[0]
-RENAMED = {  # the old name, to the modules that share its contents now
+RENAMED = {  # old module name -> the modules, separated by spaces, that hold its contents now
     "augment.augmix": "augment.ops.augmix",
     "augment.autoaugment": "augment.ops.autoaugment",
     "augment.backends.numba_clahe": "augment.backends.numba.clahe",
@@ -97,9 +96,9 @@ RENAMED = {  # the old name, to the modules that share its contents now
 
 
 class _StandIn(ModuleType):
-    """A module under its old name: every attribute is that of the modules that hold them now."""
+    """A module under its old name. Its attributes are those of the modules in `RENAMED`."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if not name.startswith("__"):
             for new in RENAMED[self.__name__.removeprefix(f"{_PACKAGE}.")].split():
                 module = importlib.import_module(f"{_PACKAGE}.{new}")
@@ -112,20 +111,20 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The stand-in for an old name; None for every other."""
+        """The specification of a stand-in for an old name; None for every other name."""
         package, _, name = fullname.partition(".")
         return ModuleSpec(fullname, self) if package == _PACKAGE and name in RENAMED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """A module that looks its names up elsewhere."""
+        """An empty stand-in module."""
         return _StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is to be run."""
+        """Do nothing: a stand-in has no code."""
 
 
 def install() -> None:
-    """Answer to the old names from now on; once, however often it is called."""
+    """Make the old names importable. Repeated calls have no further effect."""
     if not any(
         type(finder).__name__ == _Finder.__name__ and type(finder).__module__ == __name__ for finder in sys.meta_path
     ):

@@ -1,22 +1,26 @@
-"""How often a sample came before in a pass, for a dataset inside `Subset` or `ConcatDataset`.
+"""Counting how often a sample came before in a pass, for a dataset inside `Subset` or `ConcatDataset`.
 
-The sampler counts its own indices; the wrappers translate them on the way to the dataset inside, and so do we.
+The sampler counts its own indices. The wrappers translate them to indices of the inner dataset; this module translates
+them in the same way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
 
 from .._base.torch_fetch import Carrier, numbers
 
+Indexed = Any  # the user's dataset: one with indices, whose other attributes depend on its class
 
-def repeats_of(dataset: Any, samples: list[int], keys: Carrier, outermost: Any) -> list[int] | None:
-    """How often each of the ``samples`` of ``dataset`` came before; None where all come for the first time.
 
-    keys: of the batch they are loaded for, asked of the dataset ``outermost``. Where a wrapper is not torch's own, its
-    translation is unknown, and its samples count as new.
+def repeats_of(dataset: Sized, samples: list[int], keys: Carrier, outermost: Indexed) -> list[int] | None:
+    """How often each of the ``samples``, indices of ``dataset``, came before; None where all are new in the pass.
+
+    keys: the sampler's indices for the batch, into the dataset ``outermost``. The translation of a wrapper that is not
+    torch's own is unknown, so its samples count as new.
     """
     before = keys.drawn.before
     if before is None:
@@ -36,9 +40,11 @@ def repeats_of(dataset: Any, samples: list[int], keys: Carrier, outermost: Any) 
     return found
 
 
-def _translated(outer: Any, key: int, inner: Any) -> int | None:
-    """What ``outer``'s index ``key`` is to ``inner``, a dataset somewhere inside it; None where it does not lead there
-    or cannot be followed."""
+def _translated(outer: Indexed, key: int, inner: Sized) -> int | None:
+    """The index of ``inner`` to which ``outer``, a dataset around it, translates its index ``key``.
+
+    None where ``key`` belongs to another dataset, or the translation is unknown.
+    """
     if outer is inner:
         return key % len(inner)
     if hasattr(type(outer), "feeds_transform"):  # an AugmentedDataset around another

@@ -1,9 +1,8 @@
-"""The state of a loader: where its pass is, and how to go on from there.
+"""Saving and restoring the state of a loader, with the position in the running pass.
 
-The order of the data stays torch's own draw. A state holds the generators' states from which the pass began and the
-number of batches handed out; resuming draws the same order and leaves out as many index lists, so no sample is loaded.
-A pass is over when its iterator has ended, or has handed out all that its sampler had: how long the next one will be
-does not matter.
+torch draws the order of the samples. A state holds the states that the generators had when the pass began, and the
+number of batches handed out. Resuming draws the same order again and skips as many index lists, without loading their
+samples. A pass is over when its iterator has ended, or when all index lists of its sampler were handed out.
 """
 
 from __future__ import annotations
@@ -29,14 +28,15 @@ _NOT_CARRIED = (
 
 
 def saved(
-    loader: DataLoader, index_sampler: Any, pipeline: Pipeline, order: SamplerState, *, record: bool
+    loader: DataLoader, index_sampler: object, pipeline: Pipeline, order: SamplerState, *, record: bool
 ) -> dict[str, Any]:
-    """The state of ``loader``: tensors and plain values. index_sampler: torch's own, without our notes around it.
+    """The state of ``loader`` in tensors and plain values.
 
-    record=False leaves out records of the size of the dataset.
+    index_sampler: torch's own, not the `ResumableSampler` around it. record=False leaves out records of the size of the
+    dataset. Raises RuntimeError in mid-epoch of an IterableDataset and with in_order=False.
     """
     stages = pipeline.state_dict(record)
-    if order.unbegun is not None:  # loaded, and no pass begun since; set_epoch may have been called
+    if order.unbegun is not None:  # a state was loaded, no pass begun since; set_epoch may have been called
         said = {"set_since": pipeline.epochs.next, "sampler_set_since": epoch_of(index_sampler)}
         return {**order.unbegun, **said, "stages": stages}
     rank, ranks = here()
@@ -82,7 +82,7 @@ def saved(
         **state,
         "begun": True,
         "epoch": current.progress.epoch,
-        "next_epoch": pipeline.epochs.next,  # what set_epoch said meanwhile
+        "next_epoch": pipeline.epochs.next,  # set by set_epoch during the pass
         "batches": current.handed,
         "samples": current.samples,
         "checksum": current.checksums[current.handed],
@@ -95,7 +95,7 @@ def saved(
 def restore(
     loader: DataLoader, state: Mapping[str, Any], pipeline: Pipeline, order: SamplerState, *, strict: bool = True
 ) -> None:
-    """Continue where `saved` was called; raises ValueError or RuntimeError for states that do not fit ``loader``."""
+    """Load a state made by `saved`. Raises ValueError or RuntimeError for states that do not fit ``loader``."""
     wanted = ("epoch", "batches", "generators", "stages", *_order_of(loader))
     check_version(state, wanted)
     state = _current(state)
@@ -109,20 +109,20 @@ def restore(
     epoch = epoch if state["sampler_set_since"] is None else state["sampler_set_since"]
     for sampler in (loader.sampler, loader.batch_sampler):
         give_epoch(sampler, epoch)
-    pipeline.epochs.resume(state["epoch"])  # last: a sampler's stand-in sets that of the stages, too
+    pipeline.epochs.resume(state["epoch"])  # after give_epoch, since a `SamplerProxy` also sets the epoch of the stages
     pipeline.epochs.next = state["set_since"]
     order.load(state)
 
 
 def _current(state: Mapping[str, Any]) -> dict[str, Any]:
-    """``state`` as this version has it; the first states said neither their version nor what is missing here."""
+    """``state`` with all entries of the present version; the first states lack some of them."""
     begun = state["batches"] > 0
     unsaid = dict.fromkeys(("next_epoch", "sampler_next_epoch", "set_since", "sampler_set_since"))
     return {"begun": begun, "has_worker_seed": False, "samples": 0, **unsaid, **state}
 
 
 def _check_order(loader: DataLoader, state: Mapping[str, Any]) -> None:
-    """Raise a RuntimeError where the order of a pass that has begun cannot be drawn again by ``loader``."""
+    """Raise a RuntimeError where ``loader`` cannot draw the order of a pass that has begun again."""
     if not state["begun"]:
         return
     if state["batches"] and (isinstance(loader.dataset, IterableDataset) or not loader.in_order):
@@ -145,7 +145,7 @@ def _check_order(loader: DataLoader, state: Mapping[str, Any]) -> None:
 
 
 def _over(loader: DataLoader, position: SamplerPosition) -> bool:
-    """Whether nothing of the pass is left. A stream does not say what is left: then its own length does, if any."""
+    """Whether no batch of the pass is left. For an IterableDataset its length decides, if it has one."""
     if isinstance(loader.dataset, IterableDataset) and position.length is not None:
         return position.ended or position.handed >= position.length
     return position.over
@@ -156,6 +156,6 @@ def _made_of(loader: DataLoader, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _order_of(loader: DataLoader) -> dict[str, Any]:
-    """What the order of the data depends on, besides the sampler."""
+    """The settings besides the sampler on which the order of the data depends."""
     size = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
     return {"batch_size": loader.batch_size, "drop_last": loader.drop_last, "dataset_size": size}

@@ -1,13 +1,14 @@
-"""`CoresetSampler`: draws only selected samples, and knows their weights.
+"""`CoresetSampler`: a sampler that draws only selected samples, and has their weights.
 
-What: a sampler over given indices, or over what a coreset selects for each epoch. When: training on a subset, with this
-loader (``coreset=``) or alone with torch's. Cost: one permutation of the subset per epoch.
+What: a sampler over given indices, or over the indices that a coreset selects for each epoch.
+When: training on a subset, with `smartaug.DataLoader` (``coreset=``) or with torch's loader (``sampler=``).
+Cost: one permutation of the subset per epoch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any
 
 import torch
@@ -20,25 +21,32 @@ from .._base.selections import Selection, checked_selection
 from ..pipeline.epochs import EpochCounter
 from ..pipeline.selection import CoresetLike, Selections
 
+Whole = Any  # a sampler with a length, or a range; `epoch` and `set_epoch` are used only where it has them
+
 
 class CoresetSampler(DistributedSampler):
     """Draws the selected samples once per epoch, shuffled by (seed, epoch) and never by the global generator.
 
-    selected: dataset indices (k,) of integers, each once, or a coreset that selects for every epoch (one that only
-    chooses what is augmented lets all samples be drawn). weights: (k,) finite floats ≥ 0 for given indices, scaled to
-    mean 1, or None; `smartaug.DataLoader` puts them into ``Target.weight`` (torch's loader has no place for them).
-    size: the dataset's length, needed with a coreset, or dataset: the dataset itself, whose labels the coreset then
-    reads. seed: an integer, or a function that gives one at the first pass. The epoch is counted, or what ``set_epoch``
-    said last; counter: what counts it when that is somebody else's. base: a `DistributedSampler` of the user's whose
-    rank, ranks, epoch, shuffle, seed and drop_last are followed. reading: how a coreset reads the dataset, see its
-    ``attach``.
+    * `selected`: distinct dataset indices (k,), integers, or a coreset that selects for each epoch. With a coreset that
+      only chooses the samples to augment, all samples are drawn.
+    * `weights`: (k,) finite floats ≥ 0 for given indices, scaled to mean 1, or None. `smartaug.DataLoader` puts them
+      into ``Target.weight``; torch's loader ignores them.
+    * `size`: the length of the dataset, which a coreset needs.
+    * `dataset`: the dataset itself, in place of ``size``; the coreset then also reads its labels.
+    * `shuffle`: whether the selected samples come in random order; else they come in the order of the selection.
+    * `seed`: an integer, or a function that returns one, called at the first pass.
+    * `counter`: a counter of epochs shared with other objects; None counts the passes of this sampler.
+    * `base`: a `DistributedSampler` whose rank, number of ranks, epoch, shuffle, seed and drop_last are used.
+    * `reading`: keyword arguments of the coreset's ``attach``, which say how to read the dataset.
 
-    It is a `DistributedSampler` only by type, so that Lightning and Fabric leave it alone: iterating it gives the whole
-    epoch, and Accelerate shards that. `part` is one rank's share; `smartaug.DataLoader` draws that under
-    `torch.distributed`, and torch's own loader takes it as ``sampler=``.
+    The epoch is the number of passes begun, or the one given to ``set_epoch`` last.
 
-    Raises ValueError for indices that are negative, repeated or beyond ``size``, weights of another length or not
-    finite, and a coreset without a size.
+    It is a `DistributedSampler` only by type, so that Lightning and Fabric do not replace it. Iterating it gives the
+    samples of all ranks, which Accelerate divides. `part` is the share of one rank: `smartaug.DataLoader` draws it
+    under `torch.distributed`, and torch's loader takes it as ``sampler=``.
+
+    Raises ValueError for indices that are negative, repeated or ≥ ``size``, for weights of another length or not
+    finite, and for a coreset without ``size`` or with ``weights``.
     """
 
     def __init__(
@@ -47,7 +55,7 @@ class CoresetSampler(DistributedSampler):
         weights: Sequence[float] | Tensor | None = None,
         *,
         size: int | None = None,
-        dataset: Any = None,
+        dataset: Sized | None = None,
         shuffle: bool = True,
         seed: int | Callable[[], int] = 0,
         counter: EpochCounter | None = None,
@@ -96,7 +104,7 @@ class CoresetSampler(DistributedSampler):
 
     @property
     def weighted(self) -> bool:
-        """Whether there may be weights to deliver."""
+        """Whether the drawn samples may have weights."""
         return self._restricts and (isinstance(self._source, Selections) or self._source.weights is not None)
 
     @property
@@ -109,7 +117,7 @@ class CoresetSampler(DistributedSampler):
         return self.coreset is None or getattr(self.coreset, "apply", "train") == "train"
 
     def length(self, epoch: int) -> int:
-        """How many samples ``epoch`` draws; an upper bound where that is known only once it is selected."""
+        """Number of samples that ``epoch`` draws; an upper bound where it depends on the selection."""
         if not self._restricts:
             return self.size or 0
         return self._source.budget(epoch) if isinstance(self._source, Selections) else len(self._source.indices)
@@ -131,18 +139,18 @@ class CoresetSampler(DistributedSampler):
     def part(self, rank: int | None = None, world: int | None = None) -> Share:
         """The share of one rank of ``world``; by default that of ``base``, else that of this process.
 
-        Every rank gets as many samples: the first ones are repeated where they do not divide, or with a base that
-        drops the last, the last ones are left out.
+        All ranks draw the same number of samples. Where the epoch's samples do not divide evenly, the first ones are
+        repeated; with a ``base`` that has drop_last=True the last ones are left out instead.
         """
         own = (self.base.rank, self.base.num_replicas) if self.base is not None else ranks.here()
         return Share(self, own[0] if rank is None else rank, own[1] if world is None else world, self.drop_last)
 
     def selection(self, epoch: int) -> Selection:
-        """What ``epoch`` selects; made when first asked for."""
+        """The selection for ``epoch``, computed at the first call."""
         return self._source.of(epoch) if isinstance(self._source, Selections) else self._source
 
     def forget(self) -> None:
-        """Ask the coreset again: its state was loaded."""
+        """Drop the selections made so far, since the coreset's state was loaded."""
         if isinstance(self._source, Selections):
             self._source.forget()
 
@@ -158,20 +166,23 @@ class CoresetSampler(DistributedSampler):
         return own if self.base is None else own + self.base.seed
 
     def __repr__(self) -> str:
-        what: Any = self.coreset if self.coreset is not None else f"{len(self)} indices"
+        what: object = self.coreset if self.coreset is not None else f"{len(self)} indices"
         return f"CoresetSampler({what}, shuffle={self.shuffle})"
 
 
 class Share(Sampler[int]):
-    """What one rank of ``world`` draws of a sampler: every world-th sample from the rank on, as many on every rank."""
+    """The share of one rank of ``world`` in the sampler ``whole``: every world-th sample from position ``rank`` on.
 
-    def __init__(self, whole: Any, rank: int, world: int, drop_last: bool = False) -> None:
+    All ranks draw the same number of samples. Raises ValueError unless 0 ≤ rank < world.
+    """
+
+    def __init__(self, whole: Whole, rank: int, world: int, drop_last: bool = False) -> None:
         if not 0 <= rank < world:
             raise ValueError(f"rank must lie in 0..{world - 1}, got {rank}")
         self.whole, self.rank, self.world, self.drop_last = whole, rank, world, drop_last
 
     def of(self, length: int) -> int:
-        """How many of ``length`` samples each rank draws."""
+        """Number of samples that each rank draws of ``length``."""
         return length // self.world if self.drop_last else math.ceil(length / self.world)
 
     def __len__(self) -> int:

@@ -1,13 +1,14 @@
 """The epoch of a pass over a dataset under torch's own loader, the same in all worker processes.
 
-In `smartaug.DataLoader` the epoch travels with the indices (see `_base.torch_fetch`); under torch's loader we control
-only the dataset. A table in shared memory holds the epoch of each pass. A pass is identified by its iterator (all of
-its processes share one pipe, whose inode is the same in each) and by its number among that iterator's passes.
+`smartaug.DataLoader` sends the epoch with the indices (see `_base.torch_fetch`); under torch's loader only the dataset
+is under our control. A table in shared memory holds the epoch of each pass. A pass is identified by its iterator (all
+of its processes share one pipe, whose inode is the same in each) and by its number among that iterator's passes.
 
-The passes are counted where torch runs ``isinstance(dataset, IterableDataset)``, once a pass in the main process and in
-each worker (`begins`): so persistent workers also count the passes in which they load nothing. torch asks only the
-dataset that the loader was given. Where that is a wrapper (Subset), workers that do not persist serve one pass; those
-that do know a new pass only by `set_next`, which must be called before each pass, else the worker raises RuntimeError.
+The passes are counted where torch runs ``isinstance(dataset, IterableDataset)``, once per pass in the main process and
+in each worker (`begins`). So persistent workers also count the passes in which they load nothing. torch runs it only on
+the dataset that the loader was given. Where that is a wrapper (Subset), a worker that is not persistent serves a single
+pass. A persistent one recognises a new pass only by `set_next`, which must be called before each pass; otherwise the
+worker raises RuntimeError.
 
 The table is a log: rows of (owner, iterator, pass, epoch), where owner is the process that iterates (ranks that share
 memory count by themselves); then the place of the next row and how often `set_next` was called.
@@ -26,35 +27,36 @@ from torch.utils.data import get_worker_info
 from .._base.torch_fetch import Token, beginning, token
 
 _ROWS = 256  # with two rows an epoch, enough for 128 ranks in one shared memory
-_NEXT = -1  # in the place of the iterator: this row is what `set_next` said
-_MAIN = -2  # in the place of the iterator: a pass in the main process, whose number is that of its fetcher
-_BY_NEXT = 1 << 32  # added to the number of a pass that is known by what `set_next` said
+_NEXT = -1  # in the column of the iterator: a row written by `set_next`
+_MAIN = -2  # in the column of the iterator: a pass in the main process, whose number is that of its fetcher
+_BY_NEXT = 1 << 32  # added to the number of a pass that is counted by the calls of `set_next`
 
 
 class SharedEpoch:
-    """Numbers the passes over one dataset; the object is shared with the workers it is sent to.
+    """Numbers the passes over one dataset. Worker processes to which it is sent share the numbers.
 
-    The first pass is epoch 0, each new one the next, or what ``set_next`` said since. Outside of a torch loader
-    `current` is what was said last, else the epoch of the latest pass. A copy or an ordinary pickle counts by itself.
+    The first pass is epoch 0, and each new pass the next epoch, unless ``set_next`` gave another. Outside of a torch
+    loader `current` is the epoch given by ``set_next`` last, or that of the latest pass. A copy, or an object pickled
+    for anything but a new process, counts separately.
     """
 
     def __init__(self) -> None:
         self._table = torch.zeros(_ROWS + 1, 4, dtype=torch.int64, device="cpu").share_memory_()
-        # asking for the method with allow_none, since to fix one here would take the choice from the user
+        # allow_none, since without it this call would fix the start method, which is the choice of the user
         method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
         self._set_up(forked=method == "fork")
 
     def _set_up(self, forked: bool) -> None:
-        # a lock made for forking cannot be sent to a spawned process; that of the other kind starts a helper process
+        # a lock of the fork context cannot be sent to a spawned process; one of the spawn context starts a helper
         self._only_for_forks = forked
         self._lock = multiprocessing.get_context("fork" if forked else "spawn").Lock()
         self._forget()
 
     def _forget(self) -> None:
-        """What one process knows for itself: nothing yet."""
-        self._seen: tuple[Any, int] = (None, 0)  # the pass this process is in, and its epoch
-        self._begun: dict[int, int] = {}  # in the main process: passes that each iterator began
-        self._worker_passes = 0  # in a worker: passes that torch announced to it
+        """Reset what is not shared with other processes."""
+        self._seen: tuple[Token | None, int] = (None, 0)  # the pass this process is in, and its epoch
+        self._begun: dict[int, int] = {}  # in the main process: iterator -> passes begun
+        self._worker_passes = 0  # in a worker: passes counted by `begins`
         self._by_next = -1  # in a worker: how often `set_next` had been called when its latest pass began
 
     def set_next(self, epoch: int) -> None:
@@ -64,7 +66,7 @@ class SharedEpoch:
             self._enter(os.getpid(), _NEXT, 0, int(epoch))
 
     def begins(self) -> None:
-        """Note a pass that torch's loader begins, when it asks for the class of the dataset."""
+        """Count a pass, where the caller is torch's loader as it begins one and checks the class of the dataset."""
         begun = beginning()
         if begun is None:
             return
@@ -79,9 +81,9 @@ class SharedEpoch:
             self._epoch_of(os.getpid(), begun.loader, number)
 
     def current(self) -> int:
-        """The epoch of the pass that asks: of the torch loader further up the stack, in a worker or not.
+        """The epoch of the running pass: that of the torch loader among the callers, in a worker or the main process.
 
-        Raises RuntimeError in a worker that cannot know its pass.
+        Raises RuntimeError in a worker that cannot determine its pass.
         """
         loading, owner = token(), _owner()
         if loading is None:
@@ -92,7 +94,7 @@ class SharedEpoch:
         return self._seen[1]
 
     def _pass(self, loading: Token) -> tuple[int, int]:
-        """The iterator and the number of the pass that a worker, or the main process, loads a sample for."""
+        """The iterator, and the number of its pass, for which this process is loading a sample."""
         if loading.worker < 0:
             return _MAIN, loading.fetcher[1]
         if self._worker_passes:
@@ -110,7 +112,7 @@ class SharedEpoch:
         return loading.loader, _BY_NEXT + said
 
     def _epoch_of(self, owner: int, iterator: int, number: int) -> int:
-        """The epoch of that pass, which begins now unless it has."""
+        """The epoch of a pass; entered in the table if it is not there yet."""
         rows = self._table[:_ROWS].tolist()
         for row in rows:
             if row[:3] == [owner, iterator, number]:
@@ -121,7 +123,7 @@ class SharedEpoch:
         return epoch
 
     def _latest(self, owner: int) -> tuple[bool, int]:
-        """Was it said by `set_next`, and which epoch: the newest row of ``owner``; −1 when there is none."""
+        """The newest row of ``owner``: whether `set_next` wrote it, and its epoch, −1 where there is no row."""
         rows, end = self._table.tolist(), int(self._table[_ROWS, 0])
         for age in range(1, _ROWS + 1):
             row = rows[(end - age) % _ROWS]
@@ -155,7 +157,7 @@ class SharedEpoch:
 
 
 def _owner() -> int:
-    """The process that iterates."""
+    """The id of the process that iterates: this one, or in a worker its parent."""
     parent = multiprocessing.parent_process()
     if get_worker_info() is None or parent is None:
         return os.getpid()

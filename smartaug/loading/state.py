@@ -1,14 +1,14 @@
-"""What the state of a loader was made of, and whether it fits another.
+"""What a saved state depends on, and whether it fits another loader.
 
-A state says its version and what it came from: the stages, their seed, the dataset. Loading it into a loader made of
-something else raises an error that names what differs, so that no run goes on as a different one without a word.
+A state has a version and a description of its loader: the stages, their seed, the dataset. Loading it into a loader
+with another description raises an error that names the differences, so that no run silently continues as another one.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -19,9 +19,9 @@ from ..augment.foreign import Foreign
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.stages import flattened
 
-VERSION = (
-    1  # 0: states that do not say it. One more where an older smartaug could not read a state, or compares wrongly
-)
+# Version of the states; 0: states without a version. It is increased when an earlier release could no longer read a
+# state or would compare it wrongly.
+VERSION = 1
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NAMES = {
     "augment": "the stages of lift= and augment=",
@@ -34,8 +34,8 @@ _NAMES = {
 }
 
 
-def made_of(pipeline: Pipeline, dataset: Any = None, dataset_seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """What a state depends on, in plain values: two loaders that can go on from each other's states have the same."""
+def made_of(pipeline: Pipeline, dataset: object = None, dataset_seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """The description of a loader in plain values. Those that can load each other's states have equal descriptions."""
     made: dict[str, Any] = {
         "augment": [described(step) for step in flattened(pipeline.steps)],
         "head": None if pipeline.lifted is None else _named(pipeline.lifted.head),
@@ -48,8 +48,8 @@ def made_of(pipeline: Pipeline, dataset: Any = None, dataset_seeds: Sequence[int
     return made
 
 
-def _subsets_in(dataset: Any) -> Iterator[Subset[Any]]:
-    """Every `Subset` in ``dataset``, through other datasets around it."""
+def _subsets_in(dataset: object) -> Iterator[Subset]:
+    """Every `Subset` in ``dataset``, also nested in other datasets."""
     if isinstance(dataset, Subset):
         yield dataset
     if isinstance(dataset, Dataset):
@@ -57,13 +57,13 @@ def _subsets_in(dataset: Any) -> Iterator[Subset[Any]]:
             yield from _subsets_in(inner)
 
 
-def _checksum(indices: Any) -> int:
-    """Of the indices of a Subset, whatever sequence holds them."""
+def _checksum(indices: Iterable[int]) -> int:
+    """CRC-32 of the indices of a Subset, independent of the type of the sequence."""
     return zlib.crc32(",".join(map(str, map(int, indices))).encode())
 
 
-def described(step: Any) -> str:
-    """A stage and its settings; without what changes in the course of a run, or has no influence on the draws."""
+def described(step: object) -> str:
+    """A stage and its settings as text, without those that change during a run or do not influence the draws."""
     if isinstance(step, Foreign):
         return _named(step.function)
     if not isinstance(step, Augmentation):
@@ -87,12 +87,13 @@ def check_version(state: Mapping[str, Any], wanted: Sequence[str]) -> None:
 
 
 def check_made_of(state: Mapping[str, Any], pipeline: Pipeline, own: Mapping[str, Any]) -> None:
-    """Raise a ValueError where ``state`` was made of something else than ``own``, what `made_of` says of this loader,
-    or with another seed than the one that its user gave."""
+    """Raise a ValueError where the description in ``state`` differs from ``own``, that of this loader by `made_of`, or
+    where the seed in ``state`` differs from the one that the user gave.
+    """
     differing = []
     if state.get("version", 0) == VERSION:
         differing = _differing(state["made_of"], own)
-    else:  # the first states said nothing of this
+    else:  # the first states had no description
         for name in ("reweight", "coreset"):
             if name in state["stages"] and getattr(pipeline, name) is None:
                 differing.append(f"{name}=: something in the state, None in this loader")
@@ -108,10 +109,10 @@ def check_made_of(state: Mapping[str, Any], pipeline: Pipeline, own: Mapping[str
 
 
 def _differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """For each part that is not the same: its name, what it was and what it is."""
+    """For each entry that differs: its name, its saved value and its present value."""
     found = []
     for name, now in own.items():
-        if name not in saved:  # an earlier smartaug did not say it
+        if name not in saved:  # the state is of a release without this entry
             continue
         then = saved[name]
         if isinstance(now, list) and isinstance(then, list) and name == "augment":
@@ -121,29 +122,31 @@ def _differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _first_difference(now: list[str], then: list[str]) -> tuple[Any, Any]:
-    """The first stages that differ, or the lists where they differ in length."""
+def _first_difference(now: list[str], then: list[str]) -> tuple[str | list[str], str | list[str]]:
+    """The first pair of stages that differ; the whole lists where their lengths differ."""
     if len(now) != len(then):
         return now, then
     return next(((mine, theirs) for mine, theirs in zip(now, then, strict=True) if mine != theirs), (now, then))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = ", ".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else str(value)
     return text or "nothing"
 
 
-def _is_setting(value: Any) -> bool:
-    """Tensors and None are left out: a learned policy's probabilities are None first, and change with the epochs."""
+def _is_setting(value: object) -> bool:
+    """Whether it is neither a tensor nor None: a learned policy's probabilities are None at first, then a tensor that
+    changes with the epochs.
+    """
     return value is not None and not isinstance(value, Tensor)
 
 
-def _setting(value: Any) -> str:
+def _setting(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_setting(part) for part in value)}]"
     return described(value) if isinstance(value, (Augmentation, Foreign)) else _named(value)
 
 
-def _named(value: Any) -> str:
-    """What an object says of itself, without its address."""
+def _named(value: object) -> str:
+    """``repr(value)`` without memory addresses."""
     return _ADDRESS.sub("", repr(value))

@@ -19,13 +19,16 @@ from .state import VERSION, check_made_of, check_version, made_of
 
 
 class Wrapped:
-    """What `wrap` returns: the batches of ``loader`` after the stages. Other attributes are the loader's own."""
+    """What `wrap` returns. Iterating it gives the batches of ``loader`` after the stages have run on them.
+
+    Attributes that it does not define are those of ``loader``.
+    """
 
     def __init__(self, loader: Iterable, pipeline: Pipeline) -> None:
         self.loader, self._pipeline = loader, pipeline
-        self._progress: EpochProgress | None = None  # the pass under way
-        self._resumed = 0  # samples that a resumed pass has handed out already
-        self._next_epoch: int | None = None  # what `set_epoch` had said of the pass after that
+        self._progress: EpochProgress | None = None  # of the running pass
+        self._resumed = 0  # samples that the pass to resume had handed out when its state was saved
+        self._next_epoch: int | None = None  # the epoch that `set_epoch` had given to the pass after it
 
     def __iter__(self) -> Iterator[Any]:
         self._progress = progress = None
@@ -35,7 +38,7 @@ class Wrapped:
             if progress is None:  # the pass begins with its first batch, as in DataLoader
                 progress = self._pipeline.epochs.begin(self._resumed)
                 self._pipeline.epochs.next, self._resumed, self._next_epoch = self._next_epoch, 0, None
-            self._progress = progress  # the latest of several live ones
+            self._progress = progress  # several iterators may be alive: the one used last counts
             yield self._pipeline.run(data, None, progress)
         self._progress = None
         self._pipeline.readers.look(ended=True)
@@ -63,9 +66,10 @@ class Wrapped:
         return self._pipeline.explain()
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and stages, and the wrapped loader's state if it keeps one: the position in the data is its own.
+        """The epoch, the states of the stages, and the wrapped loader's own state if it has ``state_dict``.
 
-        In mid-epoch it is the running epoch; a wrapped loader that keeps no state begins that epoch anew.
+        Only the wrapped loader knows the position in its data. In mid-epoch the saved epoch is the running one, so a
+        wrapped loader that keeps no state begins that epoch anew when the state is loaded.
         """
         own, progress, epochs = getattr(self.loader, "state_dict", None), self._progress, self._pipeline.epochs
         return {
@@ -79,10 +83,10 @@ class Wrapped:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Put back what `state_dict` gave.
+        """Restore a state made by `state_dict`.
 
-        Raises ValueError where the state is of other stages or another seed, or of a later version of smartaug;
-        strict=False takes it all the same, as far as it fits.
+        Raises ValueError where the state was saved with other stages or another seed, or by a later version of
+        smartaug. strict=False skips the comparison of stages and seed, and loads what fits.
         """
         check_version(state, ("epoch", "samples", "stages", "loader"))
         if strict:
@@ -112,13 +116,16 @@ def wrap(
     still: Specs = None,
     returns: str = "same",
 ) -> Wrapped:
-    """The stages around any iterable of batches: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
+    """Run the stages on the batches of any iterable: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
 
     * `loader`: any iterable of batches that can be iterated again for each epoch.
-    * The keywords are `DataLoader`'s, but for `lift` and `coreset`, which need the dataset and the sampler.
+    * `augment`, `reweight`, `device`, `seed`, `inputs`, `target`, `views`, `still`, `returns`: as for `DataLoader`.
 
-    The batches carry no dataset indices, so draws are keyed by a running count: they repeat for a seed and an epoch as
-    far as the iterable's order does.
+    `lift` and `coreset` are not available, since they need the dataset and the sampler. The batches carry no dataset
+    indices, so draws are keyed by (seed, epoch, position in the epoch): they are the same in another run only if the
+    iterable gives the samples in the same order.
+
+    Raises TypeError where ``loader`` is not iterable, or is a `DataLoader` that has stages already.
     """
     settings = Settings.of(locals())
     if not hasattr(loader, "__iter__"):
