@@ -1,1 +1,1 @@
-"""The command ``smartaug``: one file a subcommand, imported when it is asked for."""
+"""The command ``smartaug``: one file a subcommand, imported when it is called."""

@@ -1,21 +1,21 @@
-"""``smartaug bench``: a user's own loader, by torch and by smartaug, measured side by side.
+"""``smartaug bench``: comparing the speed of a user's own loader with that of smartaug's.
 
-Method: every contestant loads the same batches of dataset indices, those that the loader's own sampler draws first; a
-turn is one pass over them from the first request to the last batch (on the device, where there is one). After short
-passes to warm up, in which workers start, caches fill and memory is read, all take turns in rounds, so that a drift of
-the machine meets all of them; ratios are taken round by round. Where time is short for that, only those that matter go
-on: the loader as it is, and the two fastest of each kind; the others keep the figure of their short pass. Shares of
-time come from passes without workers, in which all work is in one process (see `clock`).
+Method: A contestant is a loader of one kind (torch's or smartaug's) with one number of workers. All contestants load
+the same batches of dataset indices, which the loader's own sampler draws first. A turn is one pass over them, timed
+from the first request until the last batch is on the device. Short passes first start the workers and fill the caches;
+memory is measured after them. Then all contestants take turns in rounds, so that a drift of the machine affects all of
+them, and ratios are computed within each round. Where the time is too short for that, only the loader as it is and the
+two fastest of each kind take part; the others keep the speed of their short pass. Shares of time come from passes
+without workers, in which all work is in one process (see `clock`).
 """
 
 from __future__ import annotations
 
 import json as json_format
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,24 +32,24 @@ from .rebuilt import as_loader
 
 
 def bench(
-    loader: TorchDataLoader[Any] | Dataset[Any],
-    model: Any = None,
+    loader: TorchDataLoader | Dataset,
+    model: Callable[..., object] | None = None,
     *,
     seconds: float = 60.0,
     workers: list[int] | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Report:
-    """Measure ``loader`` as it is against smartaug's with ``lift=True``; returns a `Report` (``print`` it).
+    """Compare ``loader`` with smartaug's with ``lift=True``. Returns a `Report`, which ``print`` shows.
 
-    * `loader`: a torch DataLoader, or a dataset, which gets one.
-    * `model`: a module, of which a copy is trained, or a function of a batch that makes a training step.
-    * `seconds`: about how long it may take.
+    * `loader`: a torch DataLoader, or a dataset, for which one is made (batch_size=64, shuffle=True).
+    * `model`: a module, of which a copy is trained, or a function of a batch that runs a training step; None: no model.
+    * `seconds`: approximate duration.
     * `workers`: numbers of workers to try; None: the loader's own, and 0, 1, 2, 4, 8 as far as there are cores.
     * `seed`: of smartaug's draws.
     * `progress`: whether to show a progress bar.
 
-    Ctrl-C ends it early and keeps what was measured. Random generators are left as they were. Raises TypeError or
+    Ctrl-C ends it early and keeps the results so far. Random generators are left as they were. Raises TypeError or
     ValueError for loaders that it cannot measure.
     """
     given = as_loader(loader)
@@ -79,7 +79,7 @@ def _worker_counts(own: int, wanted: list[int] | None) -> list[int]:
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    """The global random generators of torch (CPU), NumPy and Python, and the number of threads, left as they were."""
+    """Restore the global random generators of torch (CPU), NumPy and Python, and torch's number of threads, at exit."""
     states, threads = (random.getstate(), np.random.get_state()), torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         try:

@@ -1,4 +1,4 @@
-"""What `smartaug.bench` found out: as text, as plain values, as a picture."""
+"""The results of `smartaug.bench` as text, as plain values and as a picture."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .._base.text_tables import figures_table
 from .clock import PARTS
 from .parity import Parity
 
+Axis = Any  # a `matplotlib.axes.Axes`; matplotlib is optional
 _WORTH = 1.1  # below this ratio, changing a loader is not worth it
 _AS_FAST = 0.95  # settings this close to the best count as equal, and the one with fewer workers is taken
 _COLOURS = {
@@ -31,14 +32,16 @@ _COLOURS = {
 
 
 def name_of(kind: str, workers: int) -> str:
-    """What a contestant is called."""
+    """The name of a contestant."""
     return f"{kind}, {workers} worker{'' if workers == 1 else 's'}"
 
 
 @dataclass
 class Contestant:
-    """One way to load. turns: round -> images per second, 0 being the pass to warm up. memory: bytes of all its
-    processes, None: not known."""
+    """A loader of one kind, "torch" or "smartaug", with one number of workers.
+
+    turns: round -> images per second; round 0 is the warm-up. memory: bytes of all its processes; None: not known.
+    """
 
     name: str
     kind: str
@@ -54,15 +57,15 @@ class Contestant:
 
 @dataclass
 class Report:
-    """What was measured; ``print(report)``, ``report.as_dict()`` for JSON, ``report.plot("bench.png")``.
+    """The results: ``print(report)``, ``report.as_dict()`` for JSON, ``report.plot("bench.png")`` for a picture.
 
     own: the name of the contestant that is the loader as it was given. shares: kind -> part of the work -> share of the
     time of a pass in one process. waits: contestant -> share of the time that the main process waits for workers.
     backends: backend -> milliseconds for the augmentation of a batch. training: contestant -> images per second of a
-    training loop. refused: why there is no contestant of smartaug's; empty where there are.
+    training loop. refused: why smartaug's loader could not be measured; empty where it was.
     """
 
-    machine: dict[str, Any]
+    machine: dict[str, str | int | float | None]
     versions: dict[str, str]
     seed: int
     device: str
@@ -88,7 +91,7 @@ class Report:
     # --- figures -----------------------------------------------------------------------------------------------------
 
     def best(self, kind: str) -> Contestant | None:
-        """The fastest of a kind; of those about as fast the one with the fewest workers."""
+        """Of the contestants of a kind within 5 % of the fastest, the one with the fewest workers; None without any."""
         own = [one for one in self.contestants if one.kind == kind and one.turns]
         top = max((one.median for one in own), default=0.0)
         return min((one for one in own if one.median >= _AS_FAST * top), key=lambda one: one.workers, default=None)
@@ -122,23 +125,25 @@ class Report:
         given, ours, theirs = self.contestant(self.own), self.best("smartaug"), self.best("torch")
         if given is None or theirs is None:
             return ["interrupted before the loader as it is was measured"]
-        told = []
+        words = []
         if self.refused:
-            told.append(f"smartaug will not help here as it stands. {self.refused}")
+            words.append(f"smartaug will not help here as it stands. {self.refused}")
         elif ours is None:
-            told.append("interrupted before smartaug was measured")
+            words.append("interrupted before smartaug was measured")
         elif self.gain_over_best_torch >= _WORTH:
-            told.append(
+            words.append(
                 f"smartaug loads ×{self.gain:.2g} as fast as your loader does now, ×{self.gain_over_best_torch:.2g} as "
                 f"fast as torch's at its best ({theirs.name})"
             )
         else:
-            told.append(f"smartaug will not make loading faster here: ×{self.gain_over_best_torch:.2g} of torch's best")
-            told += [self._why_not()] if self._why_not() else []
+            words.append(
+                f"smartaug will not make loading faster here: ×{self.gain_over_best_torch:.2g} of torch's best"
+            )
+            words += [self._why_not()] if self._why_not() else []
         if theirs.name != self.own and _median_ratio(theirs, given) >= _WORTH:
-            told.append(f"{theirs.name} alone is ×{_median_ratio(theirs, given):.2g} of your loader's setting")
-        told.append(self._about_the_model(given))
-        return told
+            words.append(f"{theirs.name} alone is ×{_median_ratio(theirs, given):.2g} of your loader's setting")
+        words.append(self._about_the_model(given))
+        return words
 
     def _why_not(self) -> str:
         shares = self.shares.get("smartaug", {})
@@ -159,18 +164,18 @@ class Report:
                 "it is: then nothing about loading makes training faster (pass the model to know)"
             )
         alone = statistics.median(self.model_turns)
-        told = (
+        sentence = (
             f"The {self.bottleneck} is the bottleneck: the model alone takes {alone:.4g} images/s, your loader gives "
             f"{given.median:.4g}"
         )
         if len(self.training) > 1:
             rates = [statistics.median(turns) for turns in self.training.values()]
-            told += f"; training went from {rates[0]:.4g} to {rates[1]:.4g} images/s (×{rates[1] / rates[0]:.2g})"
+            sentence += f"; training went from {rates[0]:.4g} to {rates[1]:.4g} images/s (×{rates[1] / rates[0]:.2g})"
             if rates[1] < _WORTH * rates[0]:
-                told += ", so that changing the loader will not help"
+                sentence += ", so that changing the loader will not help"
             elif self.bottleneck == "model" and self.device == "cpu":
-                told += ", since both share the processor"
-        return told
+                sentence += ", since both share the processor"
+        return sentence
 
     def text(self) -> str:
         """All of it, for a terminal."""
@@ -249,7 +254,7 @@ class Report:
         figure.savefig(path, dpi=130)
         return Path(path)
 
-    def _plot_speeds(self, axis: Any, measured: list[Contestant]) -> None:
+    def _plot_speeds(self, axis: Axis, measured: list[Contestant]) -> None:
         most = max(max(one.turns.values()) for one in measured)
         for place, one in enumerate(reversed(measured)):
             low, high = min(one.turns.values()), max(one.turns.values())
@@ -265,7 +270,7 @@ class Report:
         axis.set_title("images per second: median, and from the slowest to the fastest turn", fontsize=10, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
 
-    def _plot_shares(self, axis: Any) -> None:
+    def _plot_shares(self, axis: Axis) -> None:
         shown = {part for shares in self.shares.values() for part, share in shares.items() if share >= 0.01}
         for place, kind in enumerate(reversed(self.shares)):
             left = 0.0

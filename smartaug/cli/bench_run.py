@@ -1,12 +1,13 @@
-"""The measurement behind `smartaug.bench`, phase by phase; its method is told there."""
+"""The measurement of `smartaug.bench`, phase by phase. Its method is described in `bench`."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,18 +30,23 @@ _MOST_ROUNDS = 15
 _PARITY_IMAGES = 1024
 _LONGEST = 4096  # images in a turn, at most
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Structure = Any  # the user's own batch
+
 
 @dataclass
 class Run:
-    """One measurement, phase by phase; what is known so far is in ``report``. bar: a tqdm progress bar in seconds."""
+    """One measurement. ``report`` holds the results so far. bar: a tqdm progress bar in seconds."""
 
     given: TorchDataLoader
     counts: list[int]
-    model: Any
+    model: Callable[..., object] | None
     seconds: float
     seed: int
-    bar: Any
-    loaders: dict[str, Any] = field(default_factory=dict)
+    bar: tqdm
+    loaders: dict[str, TorchDataLoader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.started = time.perf_counter()
@@ -58,7 +64,7 @@ class Run:
         )
 
     def all(self) -> None:
-        """Every phase in turn."""
+        """Run all phases."""
         self._build()
         self._rounds(self.seconds * (0.45 if self.step is not None else 0.6))
         self._lines()
@@ -92,7 +98,7 @@ class Run:
             self._add("smartaug", {"lift": True, "seed": self.seed, "device": self.device})
 
     def _lifts(self) -> bool:
-        """Whether smartaug's loader can be made and does anything; what it says of itself, for the report."""
+        """Whether smartaug's loader can be made and lifts a transform. Fills in the report."""
         try:
             found = lift(self.given.dataset)
             loader: Any = rebuilt(self.given, self.batches, 0, lift=True, seed=self.seed, device=self.device)
@@ -134,7 +140,7 @@ class Run:
         self.report.contestants.sort(key=lambda one: (one.kind != "torch", one.workers))
 
     def _warm_up(self, one: Contestant) -> None:
-        """Short passes that start the workers, the last of which counts as turn 0; then the memory of all processes."""
+        """Run short passes that start the workers; the last one is turn 0. Then measure the memory of all processes."""
         loader = self.loaders[one.name]
         self.batches.count = max(2, 2 * one.workers)
         took = self._pass(loader)
@@ -145,7 +151,7 @@ class Run:
         one.memory = memory_of([os.getpid(), *(worker.pid for worker in workers)])
 
     def _fitting(self, left: float) -> list[Contestant]:
-        """Who takes part in the rounds, with turns of as many batches as fit ``left`` seconds."""
+        """The contestants of the rounds. Sets the number of batches in a turn to fit ``left`` seconds."""
         size = self.batches.images / len(self.batches)
         running = self.report.contestants
         for chosen in (running, self._that_matter()):
@@ -166,8 +172,8 @@ class Run:
             chosen |= {one.name for one in sorted(own, key=lambda one: -one.median)[:2]}
         return [one for one in self.report.contestants if one.name in chosen]
 
-    def _pass(self, loader: Any, step: Step | None = None) -> float:
-        """Seconds of one pass."""
+    def _pass(self, loader: TorchDataLoader, step: Step | None = None) -> float:
+        """Duration of one pass in seconds, with a training step on each batch if ``step`` is given."""
         started = time.perf_counter()
         for batch in loader:
             moved = to_device(batch, self.device)
@@ -177,7 +183,7 @@ class Run:
         return time.perf_counter() - started
 
     def _lines(self) -> None:
-        """The settings to use."""
+        """Set the report's line of code with the best settings."""
         best = self.report.best("smartaug")
         faster = best is not None and self.report.gain_over_best_torch > 1.05
         chosen = best if faster else self.report.best("torch")
@@ -197,8 +203,8 @@ class Run:
                 clocked = self._clocked(self.loaders[best.name])
                 self.report.waits[best.name] = clocked.get("wait", 0.0)
 
-    def _clocked(self, loader: Any) -> dict[str, float]:
-        """Shares of passes over a loader, about two seconds of them or what time is left."""
+    def _clocked(self, loader: TorchDataLoader) -> dict[str, float]:
+        """Shares of time by part of the work, over at most about two seconds of passes."""
         until = time.perf_counter() + min(2.0, max(0.3, self._left() / 8))
         with Clock() as clock:
             while True:
@@ -210,7 +216,7 @@ class Run:
                     return clock.shares()
 
     def _backends(self) -> None:
-        """Milliseconds of a batch's augmentation by each backend of the CPU, where all of it is one plan."""
+        """Measure the augmentation of a batch by each CPU backend in ms, where the lifted stages form a single plan."""
         if self.report.refused or self.device.type != "cpu":
             return
         lifted = lift(self.given.dataset)
@@ -231,9 +237,9 @@ class Run:
             step.apply(images, plan)  # numba compiles
             times: list[float] = []
             while not times or (len(times) < 5 and sum(times) < 500):
-                asked = time.perf_counter()
+                began = time.perf_counter()
                 step.apply(images, plan)
-                times.append(1000 * (time.perf_counter() - asked))
+                times.append(1000 * (time.perf_counter() - began))
             self.report.backends[name] = statistics.median(times)
 
     # --- the same images, and the model ------------------------------------------------------------------------------
@@ -266,7 +272,7 @@ class Run:
         self.report.parity = compared(found[0], found[1], (kinds[0], kinds[1]))
 
     def _train(self) -> None:
-        """The model's own speed on a batch at hand, then training through the loader as it is and through the best."""
+        """Measure the model alone on a loaded batch, then training with the loader as it is and with the fastest."""
         assert self.step is not None
         self._tick("the model alone")
         batch = to_device(next(iter(rebuilt(self.given, self.batches, 0))), self.device)
@@ -274,10 +280,10 @@ class Run:
         times: list[float] = []
         until = time.perf_counter() + max(0.5, self._left() / 4)
         while len(times) < 3 or (len(times) < 20 and time.perf_counter() < until):
-            asked = time.perf_counter()
+            began = time.perf_counter()
             self.step(batch)
             _wait_for(self.device)
-            times.append(len(self.batches.lists[0]) / (time.perf_counter() - asked))
+            times.append(len(self.batches.lists[0]) / (time.perf_counter() - began))
         self.report.model_turns = times
         best = self.report.best("smartaug") or self.report.best("torch")
         names = dict.fromkeys([self.report.own, *([best.name] if best else [])])
@@ -290,8 +296,8 @@ class Run:
                 self.report.training.setdefault(name, []).append(rate)
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with its tensors on ``device``."""
+def to_device(batch: Structure, device: torch.device) -> Structure:
+    """The batch with all its tensors on ``device``."""
     if device.type == "cpu":
         return batch
     return pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, batch)

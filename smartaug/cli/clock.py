@@ -1,8 +1,8 @@
-"""`Clock`: where a thread spends its time, by looking at its stack some hundred times a second.
+"""`Clock`: a sampling profiler, which reads the stack of a thread some hundred times a second.
 
-What: the time between two looks goes to the part of the work that the innermost known frame belongs to. When: shares of
-a loop's time, for whatever dataset and loader, without a hook in either. Cost: about 1 % of one core; shares are
-estimates, good to a few percent after some hundred looks.
+What: the time between two readings is attributed to the part of the work to which the innermost known frame belongs.
+When: measuring shares of a loop's time for any dataset and loader, without hooks in them.
+Cost: about 1 % of one core. Shares are estimates, accurate to a few percent after some hundred readings.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _DECODERS = ("/torchvision/io/", "/imageio/", "/tifffile/", "/PIL/ImageFile.py")
 
 @lru_cache(maxsize=4096)
 def _part(path: str, function: str) -> str | None:
-    """The part of the work that a function belongs to, by its file; None: not known, look further out."""
+    """The part of the work to which a function belongs, by its file; None: not known, its caller decides."""
     if path.startswith(_ROOT):
         below = path[len(_ROOT) :]
         if (below, function) == ("cli/bench_run.py", "to_device"):
@@ -72,7 +72,7 @@ def _part(path: str, function: str) -> str | None:
 
 
 def part_of(frame: FrameType | None) -> str:
-    """The part of the work that a stack is in, one of `PARTS`."""
+    """The part of the work, one of `PARTS`, to which a stack belongs."""
     found, fetching = None, False
     while frame is not None:
         code = frame.f_code
@@ -81,7 +81,7 @@ def part_of(frame: FrameType | None) -> str:
         found = found or part
         frame = frame.f_back
     if fetching and found in ("plan", "execute", "hand-over"):
-        return "transform"  # our own head, or `AugmentedDataset`, sample by sample
+        return "transform"  # transforms that lift=True leaves in the workers, or `AugmentedDataset`
     return found or "loop"
 
 
@@ -103,18 +103,18 @@ class Clock:
             last = now
 
     def start(self) -> Clock:
-        """Begin to look."""
+        """Start the thread that reads the stack."""
         self._watcher.start()
         return self
 
     def stop(self) -> None:
-        """End it; `seconds` stays."""
+        """Stop it. `seconds` is kept."""
         self._stopped.set()
         if self._watcher.is_alive():
             self._watcher.join()
 
     def shares(self) -> dict[str, float]:
-        """Part -> share of the time, summing to 1, in the order of the flow; empty before the first look."""
+        """Part -> share of the time, summing to 1, in the order of the flow; empty before the first reading."""
         total = sum(self.seconds.values())
         return {part: self.seconds[part] / total for part in PARTS if part in self.seconds} if total else {}
 

@@ -32,7 +32,7 @@ _CHANGES = """in your own script, three lines (lift=True batches the random tran
 
 @dataclass(frozen=True)
 class Result:
-    """What one training run gave. epoch_seconds, loader_seconds: per epoch, one entry each; accuracy: in [0, 1]."""
+    """The result of a training run. epoch_seconds, loader_seconds: one entry per epoch. accuracy: in [0, 1]."""
 
     name: str
     model: nn.Module
@@ -56,7 +56,7 @@ def _interrupted_between_batches() -> Iterator[Callable[[], None]]:
         return
     pressed = False
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(number: int, frame: object) -> None:
         nonlocal pressed
         if pressed:
             raise KeyboardInterrupt
@@ -79,7 +79,7 @@ def _interrupted_between_batches() -> Iterator[Callable[[], None]]:
 
 def train(
     name: str,
-    loader: Any,
+    loader: TorchDataLoader,
     criterion: nn.Module,
     test: Iterable,
     task: Task,
@@ -87,7 +87,7 @@ def train(
     device: torch.device,
     seed: int,
 ) -> Result:
-    """One training run from the same initial weights for the same ``seed``; the loop is any user's."""
+    """One training run with an ordinary loop. The initial weights depend on ``seed`` alone."""
     torch.manual_seed(seed)
     model = small_cnn(task.channels, len(task.classes)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
@@ -101,9 +101,9 @@ def train(
                 batches = iter(loader)
                 while True:
                     check()
-                    asked = time.perf_counter()
+                    requested = time.perf_counter()
                     batch = next(batches, None)
-                    waited += time.perf_counter() - asked
+                    waited += time.perf_counter() - requested
                     if batch is None:
                         break
                     images, target = batch

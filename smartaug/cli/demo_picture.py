@@ -1,4 +1,4 @@
-"""The demo's picture: what augmentation does to images, and what SAFLEX says about labels."""
+"""The demo's picture: augmented images, and images with the weights that SAFLEX gives them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EPOCHS = 6
 def picture(
     task: Task, device: torch.device, seed: int, path: str | Path, *, photographs: bool = False, shown: int = 8
 ) -> Path:
-    """Write a grid: ``shown`` images as stored, three epochs of augmentation, and what SAFLEX says about labels.
+    """Write a grid: ``shown`` images as stored, three epochs of augmentation, and images with weights by SAFLEX.
 
     photographs: the first rows are parts of scikit-learn's two photographs at 224 pixels, through the usual operations
     for photographs, else training images through the task's. The last row is `trusted`'s.
@@ -49,8 +49,8 @@ def picture(
     for epoch in range(3):
         plan = stages.plan(originals.shape, index=index, epoch=epoch, seed=seed)
         tiles.append(shown_as_picture(stages.apply(originals, plan)))
-        told = [received(plan, row, columns, index.tolist()) for row in range(len(index))]
-        captions = [*captions, *("\n".join(words or ["as it is"]) for words in told)]
+        operations = [received(plan, row, columns, index.tolist()) for row in range(len(index))]
+        captions = [*captions, *("\n".join(words or ["as it is"]) for words in operations)]
     judged, said = trusted(task, device, seed, len(originals))
     size, channels = originals.shape[2:], originals.shape[1]
     judged = functional.interpolate(shown_as_picture(judged), size, mode="nearest")

@@ -1,4 +1,4 @@
-"""A folder of images as a dataset: class folders, or images that lie in it without."""
+"""A folder of images as a dataset, with or without class folders."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+Image = Any  # a PIL image; Pillow is optional
+Sample = Any  # the result of the user's transform
 
-def images_in(folder: str, transform: Callable[[Any], Any] | None = None) -> Dataset:
-    """The images of ``folder``, or of ``folder/train`` where that is there, through ``transform`` of a PIL image.
 
-    A tree of class folders is torchvision's ImageFolder, images that lie in the folder itself are all of class 0.
-    transform=None: resized and cropped at random to 224 pixels, mirrored, normalised. Raises FileNotFoundError when
-    there is no image.
+def images_in(folder: str, transform: Callable[[Image], Sample] | None = None) -> Dataset:
+    """The images of ``folder``, or of ``folder/train`` where that exists.
+
+    A folder of class folders is read by torchvision's ImageFolder; images in the folder itself all have class 0.
+    transform: of a PIL image; None: random resized crop to 224 pixels, random flip, normalisation. Raises
+    FileNotFoundError when there is no image.
     """
     from torchvision.datasets import ImageFolder
 
@@ -30,16 +33,16 @@ def images_in(folder: str, transform: Callable[[Any], Any] | None = None) -> Dat
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files that lie in ``folder`` itself, sorted."""
+    """The image files in ``folder`` itself, sorted; not those in its subfolders."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMG_EXTENSIONS)
 
 
 class Flat(Dataset):
-    """Image files, all of class 0; ``transform`` is of a PIL image."""
+    """A dataset of image files, all of class 0. transform: of a PIL image."""
 
-    def __init__(self, files: list[Path], transform: Callable[[Any], Any] | None = None) -> None:
+    def __init__(self, files: list[Path], transform: Callable[[Image], Sample] | None = None) -> None:
         from torchvision.datasets.folder import default_loader
 
         self.files, self.transform, self.loader = files, transform, default_loader
@@ -48,12 +51,12 @@ class Flat(Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
         image = self.loader(str(self.files[index]))
         return image if self.transform is None else self.transform(image), 0
 
 
-def _usual() -> Callable[[Any], Any]:
+def _usual() -> Callable[[Image], Sample]:
     import torch
     from torchvision.transforms import v2
 

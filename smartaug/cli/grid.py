@@ -1,4 +1,4 @@
-"""Images side by side, and the figures that all pictures are drawn on."""
+"""Grids of images, and the matplotlib figures that all pictures are drawn on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+AnyFigure = Any  # a `matplotlib.figure.Figure`; matplotlib is optional
 
-def new_figure(**settings: Any) -> Any:
-    """A matplotlib figure of its own, no part of pyplot's state; ImportError that says what to install."""
+
+def new_figure(**settings: Any) -> AnyFigure:
+    """A matplotlib figure outside of pyplot's state. Raises ImportError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -30,8 +32,8 @@ def image_grid(
 ) -> Path:
     """Write images (N, C, H, W), uint8 or float in [0, 1], as a grid with one caption each; returns the path.
 
-    C is 1 (grey) or 3; side: of an image, in inches. Raises ValueError unless there are as many captions as images,
-    ImportError without matplotlib.
+    C is 1 (grey) or 3. side: width of an image, in inches. Raises ValueError unless there are as many captions as
+    images, ImportError without matplotlib.
     """
     if len(captions) != len(images):
         raise ValueError(f"captions must be one an image: got {len(captions)} for {len(images)} images")
@@ -56,7 +58,9 @@ def image_grid(
 
 
 def shown_as_picture(images: Tensor) -> Tensor:
-    """Images (B, C, H, W) as floats in [0, 1]: uint8 by 255, floats outside [0, 1] stretched over the batch's range."""
+    """Images (B, C, H, W) as floats in [0, 1]: uint8 is divided by 255; a batch of floats with values outside [0, 1] is
+    scaled linearly from its range to [0, 1].
+    """
     pixels = images.detach().cpu()
     if not pixels.is_floating_point():
         return pixels.float() / 255

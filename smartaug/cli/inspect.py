@@ -1,4 +1,4 @@
-"""``smartaug inspect``: what a pipeline does to images, as pictures; with ``--moments`` also as numbers."""
+"""``smartaug inspect``: the effect of a pipeline on images, as a picture; with ``--moments`` also as numbers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from .grid import image_grid
 from .inspect_own import inspect_own
 from .task import MEAN, STD, Task, digits_task, folder_task
 
+Indexed = Any  # a dataset with indices and a length
 _DEFAULT = "PadCrop(1), RandAugment(2, 9), Erase(0.25)"
 _TRAINED_ON = 2000  # images of a folder that the small network sees
 
 
 def pipeline(text: str) -> dict[str, Augmentation]:
-    """``"PadCrop(4), Flip(0.5)"`` as augmentations by their text: what `smartaug.augment` has, with literal arguments.
+    """Text -> augmentation, of ``"PadCrop(4), Flip(0.5)"`` or the like: classes of `smartaug.augment` with literals.
 
-    Nothing is evaluated. Raises ValueError for anything else, naming it.
+    The text is parsed, not evaluated. Raises ValueError for anything else.
     """
     try:
         body = ast.parse(text.strip() or "()", mode="eval").body
@@ -123,7 +124,7 @@ def _examples(task: Task, count: int) -> tuple[Tensor, Tensor]:
     """``count`` test images (count, C, H, W) uint8, spread over the data, and their labels (count,)."""
     from torchvision.transforms import v2
 
-    dataset: Any = task.test(v2.PILToTensor())
+    dataset: Indexed = task.test(v2.PILToTensor())
     rows = torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist()
     pairs = [dataset[row] for row in rows]
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
@@ -168,7 +169,7 @@ def _trained(task: Task, stages: list[Augmentation], epochs: int, device: torch.
 
     normalize = v2.Normalize([MEAN] * task.channels, [STD] * task.channels)
     plain = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), normalize])
-    loader: Any = DataLoader(
+    loader: DataLoader = DataLoader(
         task.train(v2.PILToTensor()),
         batch_size=64,
         shuffle=True,

@@ -1,8 +1,9 @@
-"""``smartaug inspect SCRIPT.py:NAME``: draws of a user's own dataset, loader, transform or augmentations."""
+"""``smartaug inspect SCRIPT.py:NAME``: pictures of a user's own dataset, loader, transform or augmentations."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,17 @@ from .plots import batch
 from .show import denormalised
 from .words import makers, received
 
+Indexed = Any  # the user's dataset, with indices and a length
+Sample = Any  # a part of the user's sample, such as a PIL image
+Batched = Any  # augmentations, or the lifted stages of a dataset
+
 
 class Photographs(Dataset):
-    """scikit-learn's two photographs, whole, as PIL images through ``transform``; the class is the photograph."""
+    """scikit-learn's two photographs at full size. transform: of a PIL image. The label is the photograph's index."""
 
     classes = ("china", "flower")
 
-    def __init__(self, transform: Any = None) -> None:
+    def __init__(self, transform: Callable[..., Sample] | None = None) -> None:
         from PIL import Image
         from sklearn.datasets import load_sample_images
 
@@ -39,30 +44,31 @@ class Photographs(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
         image = self.images[index]
         return image if self.transform is None else self.transform(image), index
 
 
 class _Arrays(Dataset):
-    """The images of another dataset as arrays (H, W, C)."""
+    """Samples (image, label) of another dataset as dicts, the image an array (H, W, C)."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Indexed) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Sample]:
         image, label = self.dataset[index]
         return {"image": np.asarray(image), "label": label}
 
 
 def inspect_own(target: str, data: str | None, count: int, seed: int, out: str) -> Path:
-    """Draw it on ``count`` images and print what runs where; returns the picture's path.
+    """Write a picture of ``count`` images with several draws each, and print the stages. Returns the picture's path.
 
-    target: names a dataset, a loader, a transform of an image, augmentations of smartaug's, or a function without
-    arguments that returns one. data: a folder of images for the last three; None: scikit-learn's photographs.
+    target: the name of a dataset, a loader, a transform of an image, or augmentations of smartaug's, or of a function
+    without arguments that returns one of them. data: a folder of images, for a transform or augmentations; None:
+    scikit-learn's photographs. Raises ValueError for other objects, and where nothing can be drawn in batches.
     """
     thing = named(target, "inspect")
     if inspect.isfunction(thing) and not any(
@@ -81,8 +87,8 @@ def inspect_own(target: str, data: str | None, count: int, seed: int, out: str) 
         isinstance(thing, (list, tuple)) and len(thing) > 0 and all(isinstance(part, Augmentation) for part in thing)
     )
     if planned:
-        stages: Any = thing if isinstance(thing, Augmentation) else Compose(thing)
-        dataset: Any = _images(data, None)
+        stages: Batched = thing if isinstance(thing, Augmentation) else Compose(thing)
+        dataset: Indexed = _images(data, None)
         images = _batch([_pixels(dataset[row][0]) for row in _rows(dataset, count)])
     else:
         dataset = _with(thing, data, target) if callable(thing) else thing
@@ -102,8 +108,8 @@ def inspect_own(target: str, data: str | None, count: int, seed: int, out: str) 
     return path
 
 
-def _images(data: str | None, transform: Any) -> Any:
-    """A folder's images, or the photographs, through ``transform``."""
+def _images(data: str | None, transform: Callable[..., Sample] | None) -> Photographs | Flat:
+    """The images in a folder, or the photographs, with ``transform``. Raises FileNotFoundError without images."""
     if data is None:
         return Photographs(transform)
     root = Path(data)
@@ -117,7 +123,7 @@ def _images(data: str | None, transform: Any) -> Any:
     return Flat(files, transform)
 
 
-def _with(transform: Any, data: str | None, target: str) -> Any:
+def _with(transform: Callable[..., Sample], data: str | None, target: str) -> Dataset:
     """A dataset whose images go through the user's ``transform``."""
     if type(transform).__module__.partition(".")[0] == "albumentations":
         return AugmentedDataset(_Arrays(_images(data, None)), transform)
@@ -126,18 +132,18 @@ def _with(transform: Any, data: str | None, target: str) -> Any:
     return _images(data, transform)
 
 
-def _rows(dataset: Any, count: int) -> list[int]:
+def _rows(dataset: Indexed, count: int) -> list[int]:
     rows: list[int] = torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist()
     return rows
 
 
-def _pixels(image: Any) -> Tensor:
+def _pixels(image: Sample) -> Tensor:
     """A PIL image as (3, H, W) uint8."""
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def _batch(images: list[Tensor]) -> Tensor:
-    """Images of one size: the largest square in the middle, at 224 pixels or less."""
+    """Images (C, H, W) as a batch: the largest centred square of each, resized to at most 224 pixels a side."""
     side = min(224, *(length for image in images for length in image.shape[1:]))
     made = []
     for image in images:
@@ -149,8 +155,8 @@ def _batch(images: list[Tensor]) -> Tensor:
     return torch.cat(made)
 
 
-def _drawn(stages: Any, images: Tensor, seed: int, out: str, columns: int = 8) -> Path:
-    """A row for each image: as the workers hand it over, then draws, in words where they have a plan."""
+def _drawn(stages: Batched, images: Tensor, seed: int, out: str, columns: int = 8) -> Path:
+    """Write a row for each image: as stored, then draws, captioned with their operations where there is a plan."""
     draws = columns - 1
     rows = images.repeat_interleave(draws, 0)
     index = torch.arange(len(rows))

@@ -1,4 +1,4 @@
-"""What a figure depends on: the machine, the versions, and the memory that processes take."""
+"""The conditions of a measurement: the machine, versions of packages, and the memory of processes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 _PACKAGES = ("smartaug", "torch", "torchvision", "numpy", "numba", "pillow", "albumentations", "timm", "kornia")
 
 
-def machine() -> dict[str, Any]:
+def machine() -> dict[str, str | int | float | None]:
     """Processor, cores that this process may use, memory in GiB, system, accelerator, Python and torch's threads."""
     processor, memory = platform.processor(), None
     if platform.system() == "Linux":
@@ -49,7 +48,7 @@ def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
 
 
 def memory_of(processes: Iterable[int]) -> int | None:
-    """Bytes that these processes hold, pages that several share divided among them (Linux's PSS); None: not known."""
+    """Memory of these processes in bytes, each shared page divided among its users (Linux's PSS); None: not known."""
     total = 0
     for process in processes:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, one subcommand a job."""
+    """The parser of the command line, with one subcommand per job."""
     top = argparse.ArgumentParser(prog="smartaug", description=__doc__)
     top.add_argument("--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="show the version and exit")
     jobs = top.add_subparsers(dest="job", required=True)
@@ -77,7 +77,7 @@ def _counts(text: str) -> list[int]:
 
 
 class _Version(argparse.Action):
-    """The version, looked up only when it is asked for."""
+    """Print the version, which is read only when the option is given."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"smartaug {importlib.metadata.version('smartaug')}")
@@ -92,7 +92,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit status (130 after Ctrl-C, 1 for an error told to the user)."""
+    """Run a command line. Returns the exit status: 0, 130 after Ctrl-C, 1 after an error that was printed."""
     arguments = vars(parser().parse_args(argv))
     job = arguments.pop("job")
     try:

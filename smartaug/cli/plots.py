@@ -1,6 +1,6 @@
-"""Pictures: what the augmentations made of the images, what the stages did during training.
+"""Pictures of augmented batches, and a report on the stages during training.
 
->>> smartaug.plots.batch(loader)                  # a batch: operations, magnitudes, partners, weights, soft labels
+>>> smartaug.plots.batch(loader)                  # one batch: operations, magnitudes, partners, weights, soft labels
 >>> recorder = smartaug.plots.record(loader)      # before training
 >>> smartaug.plots.report(loader)                 # after it: one HTML file
 """
@@ -15,42 +15,49 @@ from .grid import image_grid
 if TYPE_CHECKING:
     from .recorder import Recorder
 
+Loader = Any  # a `smartaug.DataLoader`, or what `smartaug.wrap` returns
+
 __all__ = ["batch", "image_grid", "record", "report"]
 
 
-def batch(loader: Any, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Path:
-    """Write a picture of a batch: above as stored, below after the stages, with what each sample received in words.
+def batch(loader: Loader, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Path:
+    """Write a picture of a batch: above as stored, below after the stages, with each sample's operations in words.
 
     * `loader`: a smartaug.DataLoader with stages.
-    * `path`: of the file to write.
-    * `images`: how many of the batch to show.
+    * `path`: the file to write.
+    * `images`: number of images to show.
 
-    The batch is evenly spread over the dataset; the loader's pass, counts, stages and random generators stay as they
-    are. Returns the path. Raises ValueError for a loader without stages or without images, ImportError without
-    matplotlib.
+    The samples are evenly spread over the dataset. The loader's pass, counts and stages, and the random generators, are
+    left as they are. Returns the path. Raises ValueError for a loader without stages or without images, ImportError
+    without matplotlib.
     """
     from .show import show
 
     return show(loader, path, images)
 
 
-def record(loader: Any) -> Recorder:
-    """Note from now on what the stages of ``loader`` do, for `report`; the recorder's ``stop()`` ends it."""
+def record(loader: Loader) -> Recorder:
+    """Start recording the work of the stages of ``loader``, for `report`. The recorder's ``stop()`` ends it.
+
+    Raises ValueError for a loader without stages, and for one that is being recorded already.
+    """
     from .recorder import Recorder
 
     return Recorder(loader)
 
 
-def report(loader: Any, path: str | Path = "smartaug-report.html", *, samples: int = 8) -> Path:
-    """Write one HTML file about a training run, with everything in it, and stop recording; returns its path.
+def report(loader: Loader | Recorder, path: str | Path = "smartaug-report.html", *, samples: int = 8) -> Path:
+    """Stop recording and write a report on the training run, as a single HTML file. Returns its path.
 
     * `loader`: the loader given to `record` before training, or the recorder.
-    * `path`: of the file to write.
-    * `samples`: how many of the most trusted samples to show, and of the most doubted.
+    * `path`: the file to write.
+    * `samples`: number of images to show with the highest mean weights, and as many with the lowest.
 
-    The page has the weights over the epochs, the share of labels moved, samples with their pictures, the operations
-    applied and the learned policy, which samples a subset met and how long ago, seconds by part of the work, `explain`
-    and `stats`. Raises ValueError when nothing was recorded, ImportError without matplotlib.
+    The page has the weights over the epochs, the probability mass of the labels moved to other classes, images with the
+    highest and lowest weights, the operations applied and the learned policy, the samples drawn so far and the age of
+    their last draw, seconds by part of the work, `explain` and `stats`.
+
+    Raises ValueError when nothing was recorded, ImportError without matplotlib.
     """
     from .recorder import Recorder
     from .report_page import page

@@ -1,4 +1,4 @@
-"""A user's loader built again: by torch or by smartaug, with other workers, over a fixed list of batches."""
+"""Rebuilding a user's loader as torch's or smartaug's, with another number of workers, over a fixed list of batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from ..loading.dataloader import DataLoader
 
@@ -18,7 +18,7 @@ _OF_WORKERS = ("prefetch_factor", "multiprocessing_context")
 
 
 class Batches:
-    """Lists of dataset indices, of which a pass takes the first ``count``: a batch sampler."""
+    """A batch sampler over given lists of dataset indices. A pass takes the first ``count`` of them."""
 
     def __init__(self, lists: list[list[int]]) -> None:
         self.lists, self.count = lists, len(lists)
@@ -31,14 +31,15 @@ class Batches:
 
     @property
     def images(self) -> int:
-        """Samples in a pass."""
+        """Number of samples in a pass."""
         return sum(len(batch) for batch in self)
 
 
-def as_loader(given: Any, batch_size: int = _BATCH) -> TorchDataLoader:
-    """The loader that is given, or one of a dataset that is given: shuffled, no workers.
+def as_loader(given: TorchDataLoader | Dataset, batch_size: int = _BATCH) -> TorchDataLoader:
+    """``given`` if it is torch's loader; for a dataset a loader with shuffle=True and no workers.
 
-    Raises TypeError or ValueError for what cannot be measured, saying what can.
+    Raises TypeError for other objects, for a `smartaug.DataLoader` with stages and for an IterableDataset, ValueError
+    for a loader with batch_size=None.
     """
     if isinstance(given, DataLoader) and given._pipeline is not None:
         raise TypeError(
@@ -61,8 +62,11 @@ def as_loader(given: Any, batch_size: int = _BATCH) -> TorchDataLoader:
 
 
 def index_lists(loader: TorchDataLoader, most: int) -> list[list[int]]:
-    """The first ``most`` batches of the loader's own sampler, over and over where it has fewer; its generators stay."""
-    sources: list[Any] = [loader, loader.sampler, loader.batch_sampler]
+    """The first ``most`` batches of the loader's own sampler, which is repeated where it has fewer.
+
+    The states of its generators are restored. Raises ValueError for a loader without a batch.
+    """
+    sources: list[object] = [loader, loader.sampler, loader.batch_sampler]
     generators = {id(g): g for s in sources if (g := getattr(s, "generator", None)) is not None}
     before = [(generator, generator.get_state()) for generator in generators.values()]
     lists: list[list[int]] = []
@@ -77,7 +81,10 @@ def index_lists(loader: TorchDataLoader, most: int) -> list[list[int]]:
 
 
 def rebuilt(loader: TorchDataLoader, batches: Batches, workers: int, **ours: Any) -> TorchDataLoader:
-    """``loader`` over ``batches`` with that many persistent workers; by smartaug's class where keywords are given."""
+    """``loader`` built again over ``batches`` with so many persistent workers.
+
+    ours: keywords of `smartaug.DataLoader`, which is then used in place of torch's.
+    """
     settings = {name: getattr(loader, name) for name in _KEPT}
     if workers:
         settings |= {name: getattr(loader, name) for name in _OF_WORKERS if getattr(loader, name) is not None}
@@ -86,16 +93,18 @@ def rebuilt(loader: TorchDataLoader, batches: Batches, workers: int, **ours: Any
     with warnings.catch_warnings():
         if ours:
             warnings.filterwarnings("ignore", message=".*lifted nothing.*")  # the report says so
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores: the user's
+        warnings.filterwarnings(
+            "ignore", message="This DataLoader will create"
+        )  # more workers than cores, which the user chose
         made: TorchDataLoader = kind(loader.dataset, batch_sampler=batches, num_workers=workers, **settings, **ours)
     return made
 
 
 def line(loader: TorchDataLoader, workers: int, lift: bool) -> str:
-    """The line to write for it, as far as it can be read off the loader."""
+    """The line of code that builds such a loader, as far as its arguments can be read from ``loader``."""
     name = "smartaug.DataLoader" if lift else "torch.utils.data.DataLoader"
     parts = ["dataset"]
-    own: Any = loader.batch_sampler
+    own: object = loader.batch_sampler
     if loader.batch_size is None:
         parts.append("batch_sampler=batch_sampler")
     else:

@@ -1,8 +1,8 @@
-"""`Recorder`: what a loader's stages did during training, noted batch by batch for a report afterwards.
+"""`Recorder`: a record of the stages' work during training, batch by batch, for a report afterwards.
 
-When: asked for before training (`smartaug.plots.record`). Cost: per batch a few references to what the stages made
-anyway, read at the end of the epoch; per sample of the dataset 28 bytes; and a clock that looks at the stack 50 times a
-second.
+When: started before training by `smartaug.plots.record`.
+Cost: references to a few tensors of each batch until the end of the epoch, 28 bytes per sample of the dataset, and a
+`Clock` that reads the stack 50 times a second.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target
 from .clock import Clock
 
+Loader = Any  # a `smartaug.DataLoader`, or what `smartaug.wrap` returns
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -25,7 +26,7 @@ class Epoch:
     """One epoch, summed up. weights: at `QUANTILES`; zero: share of weights that are 0; both None without weights.
 
     moved: share of the labels' mass that went to other classes; changed: share of samples whose likeliest class is
-    another; None without soft labels. drawn: samples in it; covered: samples of the dataset met in it or before.
+    another; None without soft labels. drawn: samples in it; covered: samples of the dataset drawn in it or before.
     """
 
     number: int
@@ -63,7 +64,7 @@ class Recorder:
     label_now (its likeliest class after the stages, −1: not known), moved (the mass that left its label then).
     """
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Loader) -> None:
         pipeline = getattr(loader, "_pipeline", None)
         if pipeline is None:
             raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from .clock import PARTS
-from .grid import new_figure, shown_as_picture
+from .grid import AnyFigure, new_figure, shown_as_picture
 from .recorder import QUANTILES, Recorder
 from .words import amount
 
@@ -32,6 +32,8 @@ div.row{display:flex;flex-wrap:wrap;gap:.7rem}figure{margin:0;width:6.6rem}
 figure img{width:6.6rem;height:6.6rem;object-fit:contain;background:#f2f2f2;image-rendering:auto}
 figure img.small{image-rendering:pixelated}figcaption{font-size:11.5px;line-height:1.3;color:#333}
 """
+
+Axis = Any  # a `matplotlib.axes.Axes`; matplotlib is optional
 
 
 def page(recorder: Recorder, samples: int) -> str:
@@ -71,13 +73,13 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"
 
 
-def _png(figure: Any) -> str:
+def _png(figure: AnyFigure) -> str:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120)
     return f'<img class="plot" alt="" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
-def _axis(height: float = 2.6) -> tuple[Any, Any]:
+def _axis(height: float = 2.6) -> tuple[AnyFigure, Axis]:
     figure = new_figure(figsize=(8, height), layout="constrained")
     axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
@@ -99,7 +101,7 @@ def _weights(recorder: Recorder) -> str:
     return _png(figure)
 
 
-def _by_epoch(axis: Any, numbers: list[int], label: str) -> None:
+def _by_epoch(axis: Axis, numbers: list[int], label: str) -> None:
     axis.set_xlabel("epoch")
     axis.set_ylabel(label)
     axis.set_ylim(bottom=0)
@@ -156,7 +158,7 @@ def _sample(recorder: Recorder, row: int) -> str:
     return f"<figure>{_thumbnail(picture)}<figcaption>{said}</figcaption></figure>"
 
 
-def picture_of(item: Any) -> Tensor | None:
+def picture_of(item: object) -> Tensor | None:
     """The image (C, H, W) of a sample as its dataset gives it, floats in [0, 1]; None: it has none."""
     for leaf in pytree.tree_leaves(item):
         if isinstance(leaf, Tensor) and leaf.ndim == 3 and leaf.shape[0] in (1, 3):
@@ -169,7 +171,7 @@ def picture_of(item: Any) -> Tensor | None:
     return None
 
 
-def _label_of(item: Any) -> int | None:
+def _label_of(item: object) -> int | None:
     """The label of a sample, where it is an integer of its own."""
     for leaf in pytree.tree_leaves(item):
         if isinstance(leaf, int) and not isinstance(leaf, bool):
@@ -208,11 +210,11 @@ def _operations(recorder: Recorder) -> str:
     return _table(rows) + _pairs(recorder.loader.stats().get("reweight", {}))
 
 
-def _pairs(told: dict[str, Any]) -> str:
+def _pairs(stats: dict[str, Any]) -> str:
     """The most and the least likely sequences of operations of a learned policy."""
-    if "probabilities" not in told:
+    if "probabilities" not in stats:
         return ""
-    table, names = torch.as_tensor(told["probabilities"]), told["operations"]
+    table, names = torch.as_tensor(stats["probabilities"]), stats["operations"]
     flat = table.flatten()
     order = flat.argsort(descending=True, stable=True).tolist()
     rows = [("sequence of operations", "probability", "of an equal one")]
@@ -260,11 +262,11 @@ def _seconds(recorder: Recorder) -> str:
     return _png(figure) + _table(rows).replace("<table>", '<table class="words">') + _note(note)
 
 
-def _stats(stats: dict[str, Any], before: str = "") -> str:
+def _stats(stats: Mapping[str, object], before: str = "") -> str:
     rows = [("figure", "value")]
 
-    def add(told: dict[str, Any], before: str) -> None:
-        for name, value in told.items():
+    def add(part: Mapping[str, object], before: str) -> None:
+        for name, value in part.items():
             if isinstance(value, dict):
                 add(value, f"{before}{name}.")
             elif isinstance(value, (int, float, str)):

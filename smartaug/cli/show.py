@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,18 @@ from ..augment import Augmentation
 from ..augment.plan import Plan, Store
 from ..batch import Batch, Target
 from ..pipeline.epochs import EpochProgress
+from ..pipeline.pipeline import Pipeline
 from ..pipeline.readers import Readers
 from .grid import image_grid, shown_as_picture
 from .parity import images_of
 from .words import makers, received
 
-_BATCH = 64  # of a loader that does not say
+Loader = Any  # a `smartaug.DataLoader`, or what `smartaug.wrap` returns
+Indexed = Any  # the user's dataset
+_BATCH = 64  # for a loader without a batch size
 
 
-def show(loader: Any, path: str | Path, count: int) -> Path:
+def show(loader: Loader, path: str | Path, count: int) -> Path:
     """See `plots.batch`."""
     pipeline, dataset = getattr(loader, "_pipeline", None), _dataset_of(loader)
     if pipeline is None:
@@ -52,20 +55,20 @@ def show(loader: Any, path: str | Path, count: int) -> Path:
         own = plans[number * len(columns) : (number + 1) * len(columns)]
         tiles += list(denormalised(view[:count], own))
         for row in range(min(count, size)):
-            told = [words for plan, by in zip(own, columns, strict=True) for words in received(plan, row, by, rows)]
+            drawn = [words for plan, by in zip(own, columns, strict=True) for words in received(plan, row, by, rows)]
             weighed = _weighed(found, row, dataset) if number == len(views) - 1 else []
-            captions.append("\n".join([*(told or ["as it is"]), *weighed]))
+            captions.append("\n".join([*(drawn or ["as it is"]), *weighed]))
     title = "above: as the workers hand it over; below: after the stages"
     return image_grid(_one_size(tiles), captions, path, columns=min(count, size), title=title, side=2.0)
 
 
-def _dataset_of(loader: Any) -> Any:
+def _dataset_of(loader: Loader) -> Indexed:
     return getattr(loader, "dataset", None)
 
 
 @contextmanager
-def _untouched(pipeline: Any) -> Iterator[None]:
-    """Counts, stages and global generators of what runs inside are put back, and so are the watchers."""
+def _untouched(pipeline: Pipeline) -> Iterator[None]:
+    """Restore counts, stages, watchers and the global random generators at exit."""
     kept = dict(pipeline.counts), pipeline.seconds, pipeline.watchers, pipeline.labelling, pipeline.readers
     seeded = pipeline.seed.value  # None: it is still to be read, which state_dict does
     state, python, numpy = pipeline.state_dict(), random.getstate(), np.random.get_state()
@@ -82,15 +85,15 @@ def _untouched(pipeline: Any) -> Iterator[None]:
             np.random.set_state(numpy)
 
 
-def _columns(steps: list[Any], plans: list[Plan], shape: tuple[int, ...]) -> list[list[Any]]:
-    """For every step that has plans, which augmentation each column of its trace comes from."""
+def _columns(steps: Sequence[object], plans: list[Plan], shape: tuple[int, ...]) -> list[list[Augmentation]]:
+    """For each step that has plans, the augmentation of each column in its trace."""
     planned = [step for step in steps if isinstance(step, Augmentation)]
     shapes = [plan.shape for plan in plans[: len(planned)]] or [shape]
     return [makers(step, own) for step, own in zip(planned, shapes, strict=False)]
 
 
 def denormalised(images: Tensor, plans: list[Plan]) -> Tensor:
-    """Images for the eye: what the last `Normalize` of the stages did is undone."""
+    """Images (B, C, H, W) as floats in [0, 1], the last `Normalize` of the stages inverted."""
     last = next((s for plan in reversed(plans) for s in reversed(plan.segments) if isinstance(s, Store)), None)
     if last is None or not images.is_floating_point():
         return shown_as_picture(images)
@@ -99,33 +102,33 @@ def denormalised(images: Tensor, plans: list[Plan]) -> Tensor:
 
 
 def _one_size(tiles: list[Tensor]) -> Tensor:
-    """Tiles (C, H, W) at the size of the largest, of one number of channels."""
+    """Images (C, H, W), scaled to the largest height and width, with equal numbers of channels: (N, C, H, W)."""
     height, width = (max(tile.shape[n] for tile in tiles) for n in (1, 2))
     channels = max(tile.shape[0] for tile in tiles)
     scaled = [torch.nn.functional.interpolate(tile[None], (height, width), mode="nearest")[0] for tile in tiles]
     return torch.stack([tile.expand(channels, -1, -1) for tile in scaled])
 
 
-def _name(dataset: Any, number: int) -> str:
+def _name(dataset: object, number: int) -> str:
     classes = getattr(dataset, "classes", None)
     if isinstance(classes, (list, tuple)) and 0 <= number < len(classes):
         return str(classes[number])
     return f"class {number}"
 
 
-def _stored(rows: list[int], row: int, target: Any, dataset: Any) -> str:
+def _stored(rows: list[int], row: int, target: Any, dataset: object) -> str:
     plain = target.plain if isinstance(target, Target) else target
     one = isinstance(plain, Tensor) and plain.ndim == 1 and not plain.is_floating_point() and len(plain) > row
     return f"sample {rows[row]}" + (f": {_name(dataset, int(plain[row]))}" if one else "")
 
 
-def _weighed(batch: Batch, row: int, dataset: Any) -> list[str]:
+def _weighed(batch: Batch, row: int, dataset: object) -> list[str]:
     """Weight and soft label of a row, in words."""
-    told = []
+    words = []
     if batch.weight is not None:
-        told.append(f"weight {float(batch.weight[row]):.2f}")
+        words.append(f"weight {float(batch.weight[row]):.2f}")
     if batch.soft is not None:
         soft = batch.soft[row].float().cpu()
         likely = [int(k) for k in soft.argsort(descending=True, stable=True)[:2] if float(soft[k]) >= 0.005]
-        told.append(", ".join(f"{_name(dataset, k)} {float(soft[k]):.2f}" for k in likely))
-    return told
+        words.append(", ".join(f"{_name(dataset, k)} {float(soft[k]):.2f}" for k in likely))
+    return words

@@ -1,9 +1,9 @@
-"""One training step of a model that is measured, on a copy of it."""
+"""A training step on a copy of the user's model, for measuring its speed."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,14 @@ from .parity import images_of
 
 
 class Step:
-    """``step(batch)`` is a forward pass, a backward pass and an optimizer's step that leaves the weights as they are.
+    """``step(batch)`` runs a forward pass, a backward pass and an optimizer step with learning rate 0.
 
-    model: a module, which is copied and trained on the images of the batch; with cross entropy where its output and the
-    batch fit, else the mean square of the outputs, which costs the model the same. Or a function of a batch, called as
-    it is.
+    model: a module, which is copied and applied to the images of the batch; or a function of a batch, which is called
+    unchanged. The loss of a module is the cross entropy where the batch has integer labels for its output (B, classes),
+    else the mean square of its outputs. Raises TypeError for a model that is not callable.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Callable[..., object]) -> None:
         if not callable(model):
             raise TypeError(f"model must be a module or a function of a batch, got {type(model).__name__}")
         self.device: torch.device | None = None
@@ -34,11 +34,14 @@ class Step:
         self._optimizer = torch.optim.SGD(parameters or [torch.zeros(1, requires_grad=True)], lr=0.0)
         self._step = self._trained
 
-    def __call__(self, batch: Any) -> None:
-        """Make a step on a batch that is on the model's device."""
+    def __call__(self, batch: object) -> None:
+        """Run one step on a batch on the model's device.
+
+        Raises TypeError for a module where the batch has no images, or the output no tensor that requires gradients.
+        """
         self._step(batch)
 
-    def _trained(self, batch: Any) -> None:
+    def _trained(self, batch: object) -> None:
         images = images_of(batch)
         if images is None:
             raise TypeError(
@@ -53,7 +56,7 @@ class Step:
         self._optimizer.step()
 
 
-def _loss(output: Any, batch: Any, rows: int) -> Tensor:
+def _loss(output: object, batch: object, rows: int) -> Tensor:
     if isinstance(output, Tensor) and output.ndim == 2:
         for leaf in pytree.tree_leaves(batch):
             integers = isinstance(leaf, Tensor) and leaf.shape == (rows,) and leaf.dtype == torch.int64

@@ -8,27 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ..augment import Augmentation, Erase, Flip, Normalize, PadCrop
 
+Image = Any  # a PIL image; Pillow is optional
+Sample = Any  # the result of a transform
 MEAN, STD = 0.5, 0.25
 _LARGEST = 64  # pixels a side: the demo's network is small
 
 
 @dataclass(frozen=True)
 class Task:
-    """Train and test images of one size, as data sets that take a transform.
+    """Train and test images of one size, as datasets that take a transform.
 
-    train, test: functions from a per-sample transform of a PIL image to a data set. mirrors: whether a mirrored image
+    train, test: functions from a per-sample transform of a PIL image to a dataset. mirrors: whether a mirrored image
     keeps its class (digits do not).
     """
 
     name: str
-    train: Callable[[Callable[[Any], Any]], Dataset]
-    test: Callable[[Callable[[Any], Any]], Dataset]
+    train: Callable[[Callable[[Image], Sample]], Dataset]
+    test: Callable[[Callable[[Image], Sample]], Dataset]
     classes: list[str]
     size: int
     channels: int
@@ -36,7 +39,7 @@ class Task:
 
 
 class _Digits(Dataset):
-    def __init__(self, images: Any, labels: Any, transform: Callable[[Any], Any]) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, transform: Callable[[Image], Sample]) -> None:
         from PIL import Image
 
         self.images = [Image.fromarray(image) for image in images]
@@ -45,7 +48,7 @@ class _Digits(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Sample, int]:
         return self.transform(self.images[index]), self.labels[index]
 
 
@@ -92,8 +95,8 @@ def folder_task(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
     training = sorted(training[:limit])
     size = min(_LARGEST, *whole[0][0].size)
 
-    def subset(where: Path, rows: list[int]) -> Callable[[Callable[[Any], Any]], Dataset]:
-        def make(transform: Callable[[Any], Any]) -> Dataset:
+    def subset(where: Path, rows: list[int]) -> Callable[[Callable[[Image], Sample]], Dataset]:
+        def make(transform: Callable[[Image], Sample]) -> Dataset:
             from torchvision.transforms import v2
 
             return Subset(ImageFolder(str(where), v2.Compose([v2.Resize((size, size)), transform])), rows)
@@ -111,8 +114,8 @@ def folder_task(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
     )
 
 
-def per_sample_transform(task: Task) -> Callable[[Any], Any]:
-    """The torchvision pipeline that runs image by image in the data set."""
+def per_sample_transform(task: Task) -> Callable[[Image], Sample]:
+    """The torchvision pipeline that runs image by image in the dataset."""
     from torchvision.transforms import v2
 
     flip = [v2.RandomHorizontalFlip()] if task.mirrors else []
@@ -134,14 +137,14 @@ def batched_stages(task: Task) -> list[Augmentation]:
     return [PadCrop(task.size // 8), *flip, Erase(0.25), Normalize(MEAN, STD)]
 
 
-def unscaled() -> Callable[[Any], Any]:
-    """PIL image to uint8 tensor: what travels from the workers."""
+def unscaled() -> Callable[[Image], Sample]:
+    """A transform from a PIL image to a uint8 tensor (C, H, W), which the workers send to the main process."""
     from torchvision.transforms import v2
 
     return v2.PILToTensor()
 
 
-def plain(task: Task) -> Callable[[Any], Any]:
+def plain(task: Task) -> Callable[[Image], Sample]:
     """The validation transform."""
     from torchvision.transforms import v2
 

@@ -1,13 +1,12 @@
-"""What a sample received, in words: operation, magnitude with its unit, partner."""
+"""The operations that a sample received, in words: name, magnitude with its unit, partner."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from ..augment import AugMix, ColorJitter, Sharpness
+from ..augment import Augmentation, AugMix, ColorJitter, Sharpness
 from ..augment.ops.policies import Policy
 from ..augment.plan import Plan
 from ..pipeline.stages import flattened
@@ -29,9 +28,9 @@ _UNITS = {
 _SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "own", "MixUp": "own"}
 
 
-def makers(step: Any, shape: Sequence[int]) -> list[Any]:
-    """The augmentation that every column of the trace of ``step`` comes from, for images (B, C, H, W) of ``shape``."""
-    found: list[Any] = []
+def makers(step: Augmentation, shape: Sequence[int]) -> list[Augmentation]:
+    """For each column in the trace of ``step``, its augmentation. shape: of the images, (B, C, H, W)."""
+    found: list[Augmentation] = []
     size = (1, *shape[1:])
     for part in flattened([step]):
         plan = part.sample(size, torch.zeros(1, dtype=torch.int64))
@@ -40,12 +39,12 @@ def makers(step: Any, shape: Sequence[int]) -> list[Any]:
     return found
 
 
-def received(plan: Plan, row: int, columns: Sequence[Any], index: Sequence[int]) -> list[str]:
-    """The operations of one sample of a plan, in order; none for "as it is".
+def received(plan: Plan, row: int, columns: Sequence[Augmentation], index: Sequence[int]) -> list[str]:
+    """The operations of one sample of a plan, in order; empty where it is unchanged.
 
-    columns: what `makers` gives for the step; index: the dataset index of every row of the batch, for partners.
+    columns: the result of `makers` for the step. index: the dataset index of each row of the batch, to name partners.
     """
-    told = []
+    words = []
     for column, (op, magnitude) in enumerate(
         zip(plan.trace.ops[row].tolist(), plan.trace.magnitudes[row].tolist(), strict=True)
     ):
@@ -53,14 +52,14 @@ def received(plan: Plan, row: int, columns: Sequence[Any], index: Sequence[int])
         if name.startswith("Identity"):
             continue
         maker = columns[column] if column < len(columns) else None
-        told.append(" ".join(filter(None, (name, _partner(name, plan, row, index), amount(name, magnitude, maker)))))
-    return told
+        words.append(" ".join(filter(None, (name, _partner(name, plan, row, index), amount(name, magnitude, maker)))))
+    return words
 
 
-def amount(name: str, magnitude: float, maker: Any = None) -> str:
-    """A magnitude with its unit; empty where the operation has none."""
+def amount(name: str, magnitude: float, maker: object = None) -> str:
+    """A magnitude with its unit; empty where the operation has none. maker: the augmentation that drew it."""
     if name in _FACTORS and isinstance(maker, (Policy, AugMix)):
-        return f"×{1.0 + magnitude:.2f}"  # policies count from the picture as it is
+        return f"×{1.0 + magnitude:.2f}"  # the magnitudes of policies are differences from 1, the unchanged image
     if name in _FACTORS and isinstance(maker, (ColorJitter, Sharpness)):
         return f"×{magnitude:.2f}"
     if name == "Hue":

@@ -68,14 +68,17 @@ def embed_pass(
 
     All lie on ``device``, in the dataset's order.
 
-    * `dataset`: map-style, with samples that are not augmented. * `batch_size`: samples in a batch. * `device`: where
-    the pass runs; None is the model's own. On another one a copy of the model runs. * `dtype`: of the model's
-    arithmetic: float32, bfloat16 or float16, by autocast; None is whatever is in force. * `transform`: a callable on a
-    batch of inputs on the device, such as `smartaug.Normalize`; without it the model gets what the dataset gives,
-    without any of a loader's stages. * `features`: whether to return the inputs of the last linear layer too. *
-    `progress`: whether to show a progress bar. * `num_workers`, `collate_fn`: as for torch's DataLoader. * `inputs`,
-    `target`: as for `smartaug.DataLoader`; a dict without a leaf named like an image goes to the model as a whole,
-    without its target.
+    * `dataset`: map-style, with samples that are not augmented.
+    * `batch_size`: samples in a batch.
+    * `device`: where the pass runs; None is the model's own. On another one a copy of the model runs.
+    * `dtype`: of the model's arithmetic: float32, bfloat16 or float16, by autocast; None is whatever is in force.
+    * `transform`: a callable on a batch of inputs on the device, such as `smartaug.Normalize`; without it the model
+      gets what the dataset gives, without any of a loader's stages.
+    * `features`: whether to return the inputs of the last linear layer too.
+    * `progress`: whether to show a progress bar.
+    * `num_workers`, `collate_fn`: as for torch's DataLoader.
+    * `inputs`, `target`: as for `smartaug.DataLoader`; a dict without a leaf named like an image goes to the model as a
+      whole, without its target.
 
     The model's parameters, buffers and mode and the global generators stay as they were. Raises TypeError for datasets
     without a length and where the model fails on uint8 images; ValueError for empty datasets, for other dtypes, where

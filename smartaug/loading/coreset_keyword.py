@@ -27,7 +27,7 @@ def coreset_sampler(
 ) -> CoresetSampler:
     """The sampler that draws ``coreset``, with the seed and the epoch of the stages.
 
-    reading: keyword arguments of ``coreset.attach``. Raises ValueError beside another sampler and for an
+    reading: keyword arguments of ``coreset.attach``. Raises ValueError for a second sampler and for an
     IterableDataset, TypeError for a dataset without a length.
     """
     if isinstance(sampler, CoresetSampler) and sampler.coreset is coreset:

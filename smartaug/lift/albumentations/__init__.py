@@ -1,11 +1,11 @@
-"""albumentations.
+"""The translator for albumentations.
 
 | file | holds |
 |---|---|
-| `translate` | containers, conversions, and the table of all |
-| `geometry`, `values` | translators of what moves pixels, and of what changes values |
-| `geometry_ops`, `tone_ops` | its operations that `augment` does not have |
-| `worker_half` | what stays of a pipeline in the workers |
+| `translate` | containers, conversions, and the table of all transforms |
+| `geometry`, `values` | translators of transforms that move pixels, and of those that change values |
+| `geometry_ops`, `tone_ops` | operations of albumentations that `augment` does not have |
+| `worker_half` | the part of a pipeline that stays in the workers |
 """
 
 from .translate import head, parts, translate

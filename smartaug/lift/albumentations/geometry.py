@@ -1,7 +1,7 @@
 """albumentations' transforms that move pixels: flips, crops, frames, resizing, affine maps, dropped rectangles.
 
-A translator takes a transform and the state of the images before it, and gives a `Step`; `TRANSLATORS` has them by the
-transform's name.
+A translator takes a transform and the `State` of its input images, and returns a `Step`; `TRANSLATORS` maps the class
+name of a transform to its translator.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _BORDERS = {0: "constant", 1: "edge", 2: "symmetric", 4: "reflect"}
 
 
 def _blurs_masks(t: Transform) -> str | None:
-    """Why masks would not follow as the library moves them, or None."""
+    """Why masks cannot be moved as albumentations moves them; None: they can."""
     return "masks follow by the nearest pixel" if getattr(t, "mask_interpolation", 0) not in (0, 6) else None
 
 
 def _mask_fill(t: Transform) -> float:
-    """What masks have outside: one number, since a mask has one channel."""
+    """The fill value of masks: one number, since a mask has one channel."""
     given = np.atleast_1d(getattr(t, "fill_mask", None) or 0)
     return float(given[0])
 
@@ -38,7 +38,7 @@ def _size(t: Transform) -> tuple[int, int]:
 
 
 def _warp(t: Transform, state: State) -> tuple[dict[str, Any], bool] | str:
-    """Interpolation, fill and padding for a warp, and whether the conversion comes first; or why it cannot be one."""
+    """Settings of a warp, and whether the conversion to floats must come first; or why it cannot be batched."""
     if t.interpolation not in _INTERPOLATIONS:
         return f"interpolation={t.interpolation} is not batched"
     if t.border_mode not in _BORDERS:
@@ -85,7 +85,7 @@ def _crop(center: bool, t: Transform, state: State) -> Step:
 
 
 def _frame(t: Transform, state: State, down: int, across: int, position: str) -> tuple[A.Augmentation, bool] | str:
-    """A frame of so many rows and columns, and whether the conversion comes first; or why it cannot be had."""
+    """Padding by ``down`` rows and ``across`` columns, and whether the conversion must come first; or why not."""
     if t.border_mode not in _BORDERS:
         return f"border_mode={t.border_mode} is not batched"
     if (why := _blurs_masks(t)) is not None:
@@ -134,7 +134,7 @@ def _pad(t: Transform, state: State) -> Step:
 
 
 def _resampled(t: Transform, state: State, nearest: A.Augmentation | None, linear: A.Augmentation) -> Step:
-    """A resize of images of one size; OpenCV takes no account of how much it shrinks."""
+    """A resize of images of equal size, without antialiasing, as in OpenCV."""
     size = _size(t)
     if state.size is None:
         return worker(t, state, _SIZES, size=size)

@@ -1,7 +1,9 @@
-"""Geometry as albumentations draws it and OpenCV computes it: affine maps, symmetries of the square, random frames.
+"""Geometry with the distributions of albumentations and the pixels of OpenCV.
 
-Differences: OpenCV's bilinear `warpAffine` rounds coordinates to 1/32 pixel, the warp here to 2**-32, so that where a
-picture changes by g grey levels from pixel to pixel they differ by up to g / 32.
+What: affine maps, symmetries of the square, random frames, dropped rectangles, nearest-pixel resizing. When: lifted
+albumentations pipelines. Cost: one warp each. Reference: albumentations 2.0.8; OpenCV's warpAffine and resize.
+Difference: OpenCV's bilinear `warpAffine` rounds coordinates to 1/32 pixel, the warp here to 2**-32, so results differ
+by up to g / 32 where neighbouring pixels differ by g grey levels.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from ...augment.checks import check_fill
 from ...augment.plan import Erase, Plan, Trace, Warp
 
 Span = tuple[float, float]
-_ONE = 1 << 32  # a pixel in the units of a warp
-_MARGIN = 4  # of these units, to either side of the pixels that a map has to hit
+_ONE = 1 << 32  # one pixel in the fixed-point units of a warp's coordinates
+_MARGIN = 4  # least tolerance of a map, in these units, so that rounding cannot change a pixel
 
-# a pixel of the result reads (x, y) = (a x + b y + c (W − 1), d x + e y + f (H − 1)), as a b c d e f
+# pixel (x, y) of the output reads (x, y) = (a x + b y + c (W − 1), d x + e y + f (H − 1)), as a b c d e f
 SYMMETRIES = {
     "e": (1, 0, 0, 0, 1, 0),
     "r90": (0, -1, 1, 1, 0, 0),  # counter-clockwise
@@ -39,7 +41,7 @@ SYMMETRIES = {
 
 
 class Symmetry(Augmentation):
-    """One of ``elements`` of the square's symmetry group (`SYMMETRIES`), each equally likely; images must be square."""
+    """One of ``elements`` (names in `SYMMETRIES`) of the square's symmetry group, uniformly; images must be square."""
 
     def __init__(self, elements: Sequence[str]) -> None:
         self.elements = tuple(elements)
@@ -52,14 +54,14 @@ class Symmetry(Augmentation):
         drawn = draws.integers(key, len(self.elements))
         rows = torch.tensor([SYMMETRIES[name] for name in self.elements], dtype=torch.float64).view(-1, 2, 3)
         rows[:, :, 2] *= width - 1
-        # no interpolation takes place, yet rows and columns may be exchanged, which `grid` excludes
+        # pixels map to pixels, but rows and columns may be exchanged, which `grid` excludes: hence `inside`
         warp = Warp(rows[drawn], (height, width), inside=True)
         trace = Trace(drawn[:, None], torch.zeros(batch, 1), tuple(f"Symmetry {name}" for name in self.elements))
         return Plan(tuple(shape), (warp,), trace)
 
 
 class Drawn(NamedTuple):
-    """What one affine map is made of, each (B,) float64: pixels, degrees, factors; as albumentations names them."""
+    """The parameters of affine maps, each (B,) float64, with albumentations' names: pixels, degrees, factors."""
 
     translate_x: np.ndarray
     translate_y: np.ndarray
@@ -224,7 +226,7 @@ class ResizeNearest(Augmentation):
         self.size = size
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """Nothing is drawn: the same map for all B samples. Raises ValueError where there is none."""
+        """The same map for all B samples; nothing is drawn. Raises ValueError if `nearest_map` has none."""
         maps = [nearest_map(*lengths) for lengths in zip(shape[2:], self.size, strict=True)]
         if None in maps:
             raise ValueError(f"no affine map resizes {tuple(shape[2:])} to {self.size} as OpenCV; write lift=False")
@@ -236,16 +238,17 @@ class ResizeNearest(Augmentation):
 
 @cache
 def nearest_map(length: int, wanted: int) -> tuple[float, float] | None:
-    """Step and start, in pixels, of the affine map from ``wanted`` pixels whose nearest ones are OpenCV's; or None.
+    """(step, start) in pixels of the affine map x -> start + step · x that reads the same pixels as OpenCV; or None.
 
-    OpenCV (4 and 5) reads pixel ⌊x · (1 / (wanted / length))⌋ in double precision, which where x · length / wanted is
-    an integer may be one less than that. Not all such rows of pixels are those of an affine map.
+    length: pixels of the input; wanted: of the output. OpenCV (4 and 5) reads pixel ⌊x · (1 / (wanted / length))⌋ in
+    double precision; where x · length / wanted is an integer, rounding may give the pixel before it. For some lengths
+    no affine map reads these pixels: None.
     """
     place = np.arange(wanted)
     low = np.floor(place * (1.0 / (wanted / length))).astype(np.int64) * _ONE - _ONE // 2
 
     def starts(step: int) -> tuple[int, int]:
-        """The smallest start that fits, and the largest, in units of a warp."""
+        """The smallest and the largest start that reads OpenCV's pixels, in units of a warp."""
         return int((low - step * place).max()), int((low - step * place).min()) + _ONE - 1
 
     def room(step: int) -> int:
@@ -254,7 +257,7 @@ def nearest_map(length: int, wanted: int) -> tuple[float, float] | None:
 
     middle, reach = length * _ONE // wanted, _ONE // wanted + 1
     first, last = middle - reach, middle + reach
-    while first < last:  # the room is a concave function of the step
+    while first < last:  # the room is concave in the step: bisection on its slope finds the maximum
         step = (first + last) // 2
         first, last = (step + 1, last) if room(step) < room(step + 1) else (first, step)
     if room(first) < _MARGIN:

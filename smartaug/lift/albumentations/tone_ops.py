@@ -1,8 +1,10 @@
-"""Colour, blur and noise as albumentations draws them and OpenCV computes them on uint8 images, bit for bit or nearly.
+"""Colour, blur and noise with albumentations' distributions and OpenCV's arithmetic on uint8 images, almost exactly.
 
-albumentations works on 8-bit HSV (180 hues), cuts fractions off in its tables and rounds in OpenCV's functions, so the
-operations of `augment.tone`, which are torchvision's, would be up to 4 grey levels away. Functions here take rows
-(n, C, H, W) uint8 of 1 or 3 channels and their arguments (n, ...), and return rows like them.
+What: albumentations works in 8-bit HSV (180 hues), truncates in its tables and rounds in OpenCV's functions; the
+operations of `augment.tone`, which are torchvision's, would differ by up to 4 grey levels. When: lifted albumentations
+pipelines. Cost: a lookup table per sample where that is enough; noise and blur cost most. Reference: albumentations
+2.0.8; OpenCV's cvtColor, equalizeHist and GaussianBlur. Functions on images take (n, C, H, W) uint8 with 1 or 3
+channels and arguments (n, ...), and return the same shape and dtype.
 """
 
 from __future__ import annotations
@@ -53,13 +55,13 @@ class Drawn(Augmentation):
 
 
 def table_of(values: np.ndarray) -> Tensor:
-    """Tables (..., 256) of grey levels, from values whose fractions are cut off; ``values`` is overwritten."""
+    """Tables (..., 256) float32 of ``values`` clipped to 0..255 and truncated to integers; overwrites ``values``."""
     np.clip(values, 0.0, 255.0, out=values)
     return torch.from_numpy(np.trunc(values, out=values).astype(np.float32, copy=False))
 
 
 def levels(dtype: type[np.floating] = np.float64) -> np.ndarray:
-    """0 … 255."""
+    """The grey levels 0..255: (256,)."""
     return np.arange(_LEVELS, dtype=dtype)
 
 
@@ -67,20 +69,20 @@ def levels(dtype: type[np.floating] = np.float64) -> np.ndarray:
 
 
 def linear(factor: Tensor, added: Tensor) -> Tensor:
-    """Tables (B, 256) of v · factor + added in float32."""
+    """Tables (B, 256) of v · factor + added, computed in float32 as albumentations does."""
     made = levels(np.float32) * factor.numpy().astype(np.float32)[:, None]
     made += added.numpy().astype(np.float32)[:, None]
     return table_of(made)
 
 
 def brightness_contrast(numbers: Tensor, key: Tensor, shape: Sequence[int], *, safe: bool) -> Sequence[Segment]:
-    """Numbers: contrast, brightness as a share of 255. safe: held so that nothing is cut off."""
+    """Numbers: change of contrast (a factor minus 1), brightness as a share of 255. safe: limited by `safe_range`."""
     alpha, beta = 1.0 + numbers[:, 0], 255.0 * numbers[:, 1]
     return (Lookup(linear(*(safe_range(alpha, beta) if safe else (alpha, beta)))),)
 
 
 def safe_range(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """Contrast and brightness with which no grey level leaves 0–255, as far as albumentations holds them."""
+    """Contrast factor and brightness (grey levels), limited so that results stay in 0..255, as albumentations does."""
     held = torch.where(alpha > 0, beta.clamp(0.0, 255.0), beta.clamp_max(255.0))
     return torch.where(
         alpha > 0, torch.minimum(alpha, (255.0 - held) / 255.0), torch.maximum(alpha, -held / 255.0)
@@ -88,13 +90,13 @@ def safe_range(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gamma(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
-    """Numbers: the exponent in percent."""
+    """Numbers: the exponent gamma in percent."""
     unit = levels() * (1.0 / 255.0)
     return (Lookup(table_of(unit ** (numbers.numpy() / 100.0) * 255.0)),)
 
 
 def shifted_channels(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
-    """Numbers: what is added to each channel, as a share of 255, cut to whole levels."""
+    """Numbers: shift of each channel as a share of 255, truncated to whole grey levels."""
     channels = shape[1] if shape[1] > 1 else 1
     added = np.trunc(numbers[:, :channels].numpy() * 255.0)
     return (Lookup(table_of(levels() + added[..., None])),)
@@ -104,10 +106,11 @@ def shifted_channels(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequ
 
 
 def grey(images: Tensor) -> Tensor:
-    """OpenCV's RGB2GRAY: (n, 1, H, W) int32; one channel is itself."""
+    """OpenCV's RGB2GRAY: (n, 1, H, W) int32; images of one channel are returned unchanged."""
     if images.shape[1] == 1:
         return images.int()
     red, green, blue = images.int().unbind(1)
+    # OpenCV's weights 0.299, 0.587, 0.114 in units of 2**-15; 16384 is one half, for rounding
     return ((red * 9798 + green * 19235 + blue * 3735 + 16384) >> 15)[:, None]
 
 
@@ -127,7 +130,7 @@ def greyed(images: Tensor, *, method: str) -> Tensor:
 
 
 def _reciprocals(numerator: float, device: torch.device) -> Tensor:
-    """numerator / v in units of 1/4096, rounded, for v = 0 … 255 (0 for 0): (256,) int32."""
+    """OpenCV's table of numerator / v for v in 0..255, rounded to units of 2**-12; 0 for v = 0: (256,) int32."""
     value = torch.arange(_LEVELS, dtype=torch.float64, device=device)
     made = (numerator * 4096.0 / value.clamp(min=1.0)).round()
     return torch.where(value > 0, made, 0.0).int()
@@ -139,6 +142,7 @@ def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     low, high = torch.aminmax(images, dim=1)
     high = high.int()
     spread = high - low
+    # + 2048 >> 12: rounds the table's units of 2**-12 to integers
     saturation = (spread * _reciprocals(255.0, images.device)[high] + 2048) >> 12
     hue = torch.where(
         high == red,
@@ -150,7 +154,7 @@ def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """OpenCV's HSV2RGB of (n, H, W) each: (n, 3, H, W) uint8, fractions cut off."""
+    """OpenCV's HSV2RGB of hue, saturation and value (n, H, W) each: (n, 3, H, W) uint8, truncated."""
     angle, share, high = hue * (6.0 / 180.0), saturation * (1.0 / 255.0), value * (1.0 / 255.0)
     sector = angle.floor()
     part = angle - sector
@@ -166,12 +170,12 @@ def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def looked_up(images: Tensor, table: Tensor) -> Tensor:
-    """Values replaced by way of table (n, 256) uint8."""
+    """Each value v of row i replaced by table[i, v]; table (n, 256) uint8."""
     return table.gather(1, images.flatten(1).long()).view_as(images)
 
 
 def recoloured(images: Tensor, tables: Tensor) -> Tensor:
-    """Hue, saturation and value replaced by way of tables (n, 3, 256) uint8; grey images by that of the value."""
+    """Hue, saturation and value mapped by tables (n, 3, 256) uint8; one channel is mapped as the value."""
     if images.shape[1] == 1:
         return looked_up(images, tables[:, 2])
     if opencv_rows.serves(images):
@@ -184,17 +188,17 @@ def recoloured(images: Tensor, tables: Tensor) -> Tensor:
 
 
 def _turned(turn: Tensor) -> Tensor:
-    """The hues' table (B, 256): turned by ``turn`` (B,) of 180, fractions cut off."""
+    """Tables (B, 256) uint8 of (hue + turn) modulo 180, truncated; turn (B,) in units of 2 degrees."""
     return torch.from_numpy(np.mod(levels() + turn.numpy()[:, None], 180.0).astype(np.uint8))
 
 
 def _added(shift: Tensor) -> Tensor:
-    """A table (B, 256) of v + shift, which albumentations cuts to whole levels."""
+    """Tables (B, 256) uint8 of v + shift, shift (B,) truncated to whole levels, as albumentations does."""
     return torch.from_numpy(np.clip(levels() + np.trunc(shift.numpy())[:, None], 0.0, 255.0).astype(np.uint8))
 
 
 def hue_saturation_value(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
-    """Numbers: what is added to hue (of 180), saturation and value (of 255)."""
+    """Numbers: shifts of hue (units of 2 degrees), saturation and value (grey levels)."""
     saturation = _added(numbers[:, 1])
     saturation[:, 0] = 0  # grey stays grey
     tables = torch.stack([_turned(numbers[:, 0]), saturation, _added(numbers[:, 2])], 1)
@@ -206,7 +210,7 @@ def hue_saturation_value(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> 
 
 
 def contrasted(images: Tensor, factor: Tensor) -> Tensor:
-    """v · factor + (1 − factor) · mean of the grey picture, cut off; factor (n,) float32."""
+    """v · factor + (1 − factor) · mean of the grey image, truncated; factor (n,) float32."""
     if opencv_rows.serves(images):
         return opencv_rows.contrasted(images, factor)
     luma = grey(images)
@@ -220,7 +224,7 @@ def contrasted(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def saturated(images: Tensor, factor: Tensor) -> Tensor:
-    """factor · v + (1 − factor) · grey, rounded; one channel stays."""
+    """factor · v + (1 − factor) · grey value of the pixel, rounded; factor (n,); one channel is unchanged."""
     if images.shape[1] == 1:
         return images
     if opencv_rows.serves(images):
@@ -231,7 +235,7 @@ def saturated(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def hue_turned(images: Tensor, table: Tensor) -> Tensor:
-    """Hues replaced by way of table (n, 256) uint8; one channel stays."""
+    """Hues mapped by table (n, 256) uint8; images of one channel are unchanged."""
     if images.shape[1] == 1:
         return images
     if opencv_rows.serves(images):
@@ -241,12 +245,12 @@ def hue_turned(images: Tensor, table: Tensor) -> Tensor:
 
 
 def color_jitter(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
-    """Numbers: brightness, contrast, saturation (factors), hue (turns); in an order drawn per sample."""
+    """Numbers: brightness, contrast, saturation (factors), hue (full turns); the order is drawn per sample."""
     return jittered(numbers, draws.uniform(key, (4,)).argsort(1))
 
 
 def jittered(numbers: Tensor, order: Tensor) -> Sequence[Segment]:
-    """The four operations in the order (B, 4)."""
+    """The four operations of `color_jitter` in the order (B, 4) int64."""
     brightness = linear(numbers[:, 0], torch.zeros(len(numbers), dtype=torch.float64)).to(torch.uint8)
     arguments = brightness, numbers[:, 1], numbers[:, 2], _turned(180.0 * numbers[:, 3])
     return (Call(jitter, arguments, "ColorJitter", host=(order, numbers[:, 3] != 0)),)
@@ -284,7 +288,7 @@ def jitter(
 
 
 def equalized(images: Tensor, *, pil: bool) -> Tensor:
-    """Each channel's histogram flattened: OpenCV's equalizeHist, or albumentations' reading of PIL's."""
+    """Histogram equalisation of each channel: OpenCV's equalizeHist; pil: albumentations' version of PIL's."""
     flat = images.flatten(2).long()
     one = torch.ones((), dtype=torch.int64, device=images.device)
     counts = torch.zeros(*flat.shape[:2], _LEVELS, dtype=torch.int64, device=images.device)
@@ -306,7 +310,7 @@ def equalized(images: Tensor, *, pil: bool) -> Tensor:
 def adaptively_equalized(
     numbers: Tensor, key: Tensor, shape: Sequence[int], *, grid: tuple[int, int]
 ) -> Sequence[Segment]:
-    """Numbers: the clip limit."""
+    """CLAHE. Numbers: the clip limit. grid: tiles down and across."""
     return (Clahe(numbers[:, 0].contiguous(), grid),)
 
 
@@ -314,7 +318,7 @@ def adaptively_equalized(
 
 
 def gaussian_weights(sigma: Tensor, size: Tensor) -> Tensor:
-    """Weights (B, K) float32 in windows of ``size`` (B,) odd pixels, centred in the largest, K."""
+    """Gaussian weights (B, K) float32, K the largest of the odd window sizes ``size`` (B,); zero outside a window."""
     reach = int(size.max()) // 2 if len(size) else 0
     offset = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (offset / sigma[:, None]).square())
@@ -323,7 +327,7 @@ def gaussian_weights(sigma: Tensor, size: Tensor) -> Tensor:
 
 
 def blurred(images: Tensor, weights: Tensor) -> Tensor:
-    """Rows and columns weighted by weights (n, K) around each pixel, the border reflected, rounded."""
+    """Separable convolution with weights (n, K) along rows and columns, border reflected, result rounded."""
     if opencv_rows.serves(images):
         return opencv_rows.blurred(images, weights)
     count, channels, height, width = images.shape
@@ -338,19 +342,19 @@ def blurred(images: Tensor, weights: Tensor) -> Tensor:
 
 
 def gaussian_blur(numbers: Tensor, key: Tensor, shape: Sequence[int], *, sizes: tuple[int, int]) -> Sequence[Segment]:
-    """Numbers: the standard deviation in pixels. sizes: range of the window, 0: 7 standard deviations."""
+    """Numbers: the standard deviation in pixels. sizes: range of the window size; 0: 7 standard deviations."""
     drawn = sizes[0] + draws.integers(key, sizes[1] - sizes[0] + 1)
     return (Call(blurred, (gaussian_weights(numbers[:, 0], window(numbers[:, 0], drawn)),), "GaussianBlur"),)
 
 
 def window(sigma: Tensor, drawn: Tensor) -> Tensor:
-    """The window's size (B,): what was drawn, made odd; for 0 by sigma."""
+    """The odd window size (B,): the ``drawn`` one, plus 1 if even; for 0 about 7 sigma."""
     size = torch.where(drawn == 0, (sigma * 3.5).long() * 2 + 1, drawn)
     return size + (size % 2 == 0)
 
 
 def gaussian_noise(numbers: Tensor, key: Tensor, shape: Sequence[int], *, shared: bool) -> Sequence[Segment]:
-    """Numbers: standard deviation and mean as shares of 255."""
+    """Numbers: standard deviation and mean as shares of 255. shared: one draw for all channels of a pixel."""
     spread, centre = (255.0 * numbers[:, :2]).float().unbind(1)
     return (Noise(key, spread, centre, shared),)
 
@@ -358,14 +362,14 @@ def gaussian_noise(numbers: Tensor, key: Tensor, shape: Sequence[int], *, shared
 def calling(
     numbers: Tensor, key: Tensor, shape: Sequence[int], *, function: Callable[[Tensor], Tensor], name: str
 ) -> Sequence[Segment]:
-    """A function of the image alone."""
+    """A function of the image alone, without random numbers."""
     return (Call(function, (), name),)
 
 
 def posterized(
     numbers: Tensor, key: Tensor, shape: Sequence[int], *, bits: Sequence[tuple[int, int]]
 ) -> Sequence[Segment]:
-    """bits: the range of bits kept, one or one a channel."""
+    """bits: the range (low, high) of bits kept, one for all channels or one per channel."""
     drawn = draws.uniform(key, (len(bits),), dtype=torch.float64)
     low, high = torch.tensor(bits, dtype=torch.float64).unbind(1)
     kept = (low + (drawn * (high - low + 1.0)).floor()).long()
@@ -373,6 +377,6 @@ def posterized(
 
 
 def solarized(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> Sequence[Segment]:
-    """Numbers: the threshold as a share of 255, from which on values are inverted."""
+    """Numbers: the threshold as a share of 255; values from it upwards are inverted."""
     value = levels()
     return (Lookup(table_of(np.where(value >= numbers.numpy() * 255.0, 255.0 - value, value))),)

@@ -1,14 +1,14 @@
-"""albumentations' transforms (2.0.8, and its successor as far as names and attributes agree), read, never imported.
+"""Translates albumentations' transforms (2.0.8, and its successor where names and attributes agree), without import.
 
 What: containers (Compose, Sequential, OneOf, OneOrOther, SomeOf, RandomOrder), each ``p``, and the transforms in
-`_TRANSLATORS`, with the library's own parameters and distribution, as it computes them on uint8 images. When: a
-pipeline that ends in ToTensorV2. What stays in the worker, with all before it: cubic, area and wrapping resampling,
-crops of images whose size is not known to be equal, inpainting and random fills, Lambda, whatever is not in the table;
-and whole pipelines with boxes, keypoints or additional targets. Cost: values by tables, geometry by warps, on the
-device; noise and blur cost most.
+`_TRANSLATORS`, with the library's own parameters and distributions, as it computes them on uint8 images. When: a
+pipeline that ends in ToTensorV2. These stay in the worker, with all before them: cubic, area and wrapping resampling,
+crops of images whose size is not known to be equal, inpainting and random fills, Lambda, and transforms that are not in
+the table; also whole pipelines with boxes, keypoints or additional targets. Cost: lookup tables and warps on the
+device; noise and blur cost most. Reference: albumentations 2.0.8.
 
-Masks move with the image by the geometric segments, to the nearest pixel, filled with ``fill_mask``; a transform with
-another ``mask_interpolation`` stays. Where a mask is resized the pixel under the centre is taken, OpenCV takes ⌊x⌋.
+Masks are moved by the geometric operations with nearest-pixel interpolation and filled with ``fill_mask``; a transform
+with another ``mask_interpolation`` stays. A resized mask takes the pixel under the centre; OpenCV takes pixel ⌊x⌋.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from . import geometry as albumentations_geometry
 from . import values as albumentations_values
 from .worker_half import AlbumentationsWorkerTransform, is_container
 
-_FORCED = ("Compose", "Sequential", "OneOf")  # containers whose p a OneOf around them sets aside
+_FORCED = ("Compose", "Sequential", "OneOf")  # containers whose p is ignored inside a OneOf
 
 
 def parts(transform: Transform) -> Sequence[Transform] | None:
-    """The transforms of a pipeline that always runs and ends in a tensor, or of one inside it."""
+    """The transforms of a Compose or Sequential with p=1 that can be lifted; None for everything else."""
     if type(transform).__name__ not in ("Compose", "Sequential") or transform.p < 1 or _whole(transform) is not None:
         return None
     return list(transform.transforms)
 
 
 def _whole(transform: Transform) -> str | None:
-    """Why a pipeline stays as it is, or None."""
+    """Why a pipeline must stay as a whole; None: it need not."""
     if getattr(transform, "processors", None):
         return "it moves boxes or keypoints with the image"
     if getattr(transform, "additional_targets", None):
@@ -56,7 +56,7 @@ def _whole(transform: Transform) -> str | None:
 
 
 def translate(transform: Transform, state: State) -> Step | None:
-    """What becomes of an albumentations transform, its ``p`` included; every one of them is known or stays by name."""
+    """The `Step` of an albumentations transform, including its ``p``; one that is not in the table stays."""
     name = type(transform).__name__
     if name in _CONTAINERS:
         return _CONTAINERS[name](transform, state)
@@ -82,7 +82,7 @@ def translate(transform: Transform, state: State) -> Step | None:
 
 
 def head(given: Transform, kept: Sequence[Transform], last: AsTensor) -> AlbumentationsWorkerTransform:
-    """What stays in the workers of the pipeline ``given``."""
+    """The part of the pipeline ``given`` that stays in the workers: the transforms ``kept``, then ``last``."""
     return AlbumentationsWorkerTransform(given, kept, last)
 
 
@@ -90,7 +90,7 @@ def head(given: Transform, kept: Sequence[Transform], last: AsTensor) -> Albumen
 
 
 def _sequence(t: Transform, state: State) -> Step:
-    """A Compose or Sequential that `parts` does not take apart."""
+    """A Compose or Sequential for which `parts` is None."""
     why = _whole(t)
     if why is not None:
         return worker(t, state, why, keeps_size=False, channels=None, uint8=False)
@@ -109,7 +109,7 @@ def _one_or_other(t: Transform, state: State) -> Step:
 
 
 def _forced(t: Transform) -> list[Transform]:
-    """The transforms inside as they are once chosen: their p does not count again; a transform with p=0 never runs."""
+    """Copies of the transforms inside with p=1, since p was their weight in the choice; p=0 stays 0."""
     made = []
     for part in t.transforms:
         always = copy.copy(part)

@@ -1,7 +1,7 @@
 """albumentations' transforms that change values in place: colour, tone, noise and blur, on uint8 images.
 
-A translator takes a transform and the state of the images before it, and gives a `Step`; `TRANSLATORS` has them by the
-transform's name.
+A translator takes a transform and the `State` of its input images, and returns a `Step`; `TRANSLATORS` maps the class
+name of a transform to its translator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import tone_ops as tone
 
 
 def _grey(t: Transform, state: State, stage: A.Augmentation) -> Step:
-    """A stage that counts in grey levels."""
+    """``stage``, if the images are in grey levels; else the transform stays."""
     if state.normalised or state.scale is not None or state.kind == "float":
         return worker(t, state, "it is given floats, in which it counts otherwise")
     return device(t, state, stage)

@@ -1,4 +1,4 @@
-"""What stays of an albumentations pipeline in the workers, called as the pipeline was: by keywords."""
+"""The part of an albumentations pipeline that stays in the workers, called by keyword as the pipeline is."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..worker_transform import AsTensor
 
 
 class AlbumentationsWorkerTransform:
-    """The pipeline with only the transforms that stay, called as it is; the image becomes a tensor (C, H, W).
+    """Runs the transforms of a pipeline that stay, then converts the image to a tensor (C, H, W).
 
-    Masks become tensors as ToTensorV2 makes them. Raises TypeError for images that are not uint8, whose units
-    albumentations reads differently.
+    Masks become tensors as ToTensorV2 makes them. Raises TypeError for images that are not uint8: albumentations
+    uses other units for them.
     """
 
     def __init__(self, given: Transform, kept: Sequence[Transform], last: AsTensor) -> None:
@@ -36,7 +36,7 @@ class AlbumentationsWorkerTransform:
 
     @property
     def only_to_tensor(self) -> bool:
-        """Whether it does nothing but make an image a tensor."""
+        """Whether converting an image to a tensor is all it does."""
         return not self.kept and type(self.last) is AsTensor
 
     def __call__(self, **sample: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class AlbumentationsWorkerTransform:
         return made
 
     def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
-        """The generators of the transforms that stay, as albumentations sets them; see `AugmentedDataset`."""
+        """Set the generators of the transforms that stay, as albumentations does; see `AugmentedDataset`."""
         self._is_set = True
         if self.pipeline is not None:
             self.pipeline.set_random_state(random_generator, py_random)
@@ -74,5 +74,5 @@ class AlbumentationsWorkerTransform:
 
 
 def is_container(transform: Transform) -> bool:
-    """ColorJitter has ``transforms``, too: its four functions."""
+    """Whether it is a container; ColorJitter, which is none, has ``transforms``, too: its four functions."""
     return hasattr(transform, "transforms") and not hasattr(transform, "apply")

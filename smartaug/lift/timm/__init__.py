@@ -1,4 +1,4 @@
-"""timm: `translate` is the table of its transforms, `ops` its policies' operations."""
+"""The translator for timm: `translate` has the table of its transforms, `ops` the operations of its policies."""
 
 from .translate import TimmErase, from_string, translate
 

@@ -1,9 +1,9 @@
-"""torchvision, first and second generation.
+"""The translator for torchvision, transforms v1 and v2.
 
 | file | holds |
 |---|---|
-| `translate` | containers, conversions, policies, and the table of all |
-| `geometry`, `values` | translators of what moves pixels, and of what changes values |
+| `translate` | containers, conversions, policies, and the table of all transforms |
+| `geometry`, `values` | translators of transforms that move pixels, and of those that change values |
 | `perspective` | RandomPerspective, which `augment` does not have |
 """
 

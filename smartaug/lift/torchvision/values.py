@@ -1,7 +1,7 @@
 """torchvision's transforms that change values in place: colour, tone, blur, erased rectangles.
 
-A translator takes a transform and the state of the images before it, and gives a `Step`; `TRANSLATORS` has them by the
-transform's name.
+A translator takes a transform and the `State` of its input images, and returns a `Step`; `TRANSLATORS` maps the class
+name of a transform to its translator.
 """
 
 from __future__ import annotations
