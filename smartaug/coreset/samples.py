@@ -44,7 +44,7 @@ class KnownSamples:
 
     # --- the data and the model --------------------------------------------------------------------------------------
 
-    def attach(self, dataset: object, reading: Mapping[str, object]) -> None:
+    def attach(self, dataset: object, reading: Mapping[str, Any]) -> None:
         """Read the labels of ``dataset``. reading: collate_fn, inputs and target, as `embed_pass` takes them.
 
         Raises ValueError for another dataset than before: what is known goes by the index of a sample.
