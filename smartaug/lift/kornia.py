@@ -1,14 +1,15 @@
-"""Kornia's modules: what a plan holds becomes one, drawn per sample and keyed; the rest stays a Kornia stage.
+"""Translates Kornia's modules to plans with draws per sample; modules without a plan run as Kornia stages.
 
 What: `AugmentationSequential` and `ImageSequential` (with ``random_apply`` and its weights, drawn per sample instead of
-per batch), and single modules. A module's own generator draws its parameters, from the keys of the rows instead of
-torch's generator, and its own code makes the matrices and the tables, so ranges and conventions are Kornia's by
-construction. When: a pipeline of Kornia's that should be faster, or the same for a sample whatever its batch. A module
-without a plan runs as it is, with its draws in a forked generator seeded by the batch's keys. Cost: as other plans.
+per batch), and single modules. A module's own parameter generator draws its parameters, but from the keys of the rows
+instead of torch's generator, and its own code makes the matrices and lookup tables; ranges and conventions are
+therefore Kornia's. When: to make a Kornia pipeline faster, or its draws for a sample independent of the batch. A module
+without a plan runs unchanged, under a forked generator seeded by the keys of the batch. Cost: that of the plan.
+Reference: Riba et al., Kornia, WACV 2020.
 
-Differences: operations on single values go by 256 levels (Kornia's floats are not rounded); ``same_on_batch=True`` is
-one draw for a batch and stays a Kornia stage. Images lifted in a data set come as (C, H, W), also where Kornia without
-``keepdim=True`` would add a dimension. Masks and boxes (``data_keys``) are not lifted.
+Differences: operations on single values use tables of 256 levels (Kornia does not round floats);
+``same_on_batch=True``, one draw per batch, stays a Kornia stage. Images of a lifted dataset are (C, H, W), also where
+Kornia without ``keepdim=True`` would add a dimension. Masks and boxes (``data_keys``) are not lifted.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ Maker = Callable[[Transform, Parameters, Sequence[int], Fill], Segments]
 
 
 def parts(transform: Transform) -> Sequence[Transform] | None:
-    """The modules of a sequence that runs all of them on images alone."""
+    """The modules of a sequence that runs all of them in order on images only; None for everything else."""
     if type(transform).__name__ not in _SEQUENTIAL or transform.random_apply or _whole(transform) is not None:
         return None
     return list(transform.children())
 
 
 def _whole(transform: Transform) -> str | None:
-    """Why a sequence stays as it is, or None."""
+    """Why a sequence must stay as a whole; None: it need not."""
     keys = getattr(transform, "data_keys", ("INPUT",))
     if keys is None or [getattr(key, "name", key) for key in keys] not in (["INPUT"], ["IMAGE"]):
         return "its data_keys name more than the image"
@@ -65,7 +66,7 @@ def _whole(transform: Transform) -> str | None:
 
 
 def translate(transform: Transform, state: State) -> Step | None:
-    """What becomes of a Kornia module."""
+    """The `Step` of a Kornia module."""
     name = type(transform).__name__
     module: Transform = transform
     if not isinstance(transform, nn.Module) or name in _OTHER_INPUTS:
@@ -88,14 +89,14 @@ def translate(transform: Transform, state: State) -> Step | None:
 
 
 def _stage(transform: Transform, state: State) -> Step:
-    """The module as it is; whatever it makes of sizes is not known."""
+    """The module unchanged, as a stage; unless it only changes intensities, its output size is unknown."""
     step = device(transform, state, Foreign(transform), _BY_FORK, floats=state.scale is not None, uint8=False)
     keeps = any(kind.__name__ == "IntensityAugmentationBase2D" for kind in type(transform).__mro__)
     return step if keeps else dataclasses.replace(step, after=dataclasses.replace(step.after, size=None))
 
 
 def _sequence(t: Transform, state: State) -> Step:
-    """A sequence of which a random part runs."""
+    """A sequence with ``random_apply``, which runs a random part of its modules."""
     why = _whole(t)
     if why is not None:
         return worker(t, state, why, keeps_size=False)
@@ -103,7 +104,7 @@ def _sequence(t: Transform, state: State) -> Step:
     low, high = int(t.random_apply[0]), int(t.random_apply[1]) - 1
     weights = [float(w) for w in t.random_apply_weights]
     drawable = sum(w > 0 for w in weights)
-    # Kornia puts modules back where a number exceeds the sum of the weights, or the modules that have one
+    # Kornia draws with replacement if the number exceeds the sum of the weights, or the count of positive ones
     repeats = [number > sum(weights) or number > drawable for number in range(low, high + 1)]
     if t._same_on_batch or len(set(repeats)) > 1:
         return _stage(t, state)
@@ -116,13 +117,13 @@ def _sequence(t: Transform, state: State) -> Step:
 
 
 class _Keyed:
-    """Stands in for a uniform distribution inside a generator: each row's number comes from its own key."""
+    """Replaces a uniform distribution inside a Kornia generator: each row's number is drawn from its own key (B,)."""
 
     def __init__(self, key: Tensor, low: Tensor, high: Tensor) -> None:
         self.key, self.low, self.high, self._calls = key, low, high, 0
 
     def rsample(self, shape: Sequence[int]) -> Tensor:
-        """Numbers of ``shape`` (B, ...), other ones at each call."""
+        """Uniform numbers of ``shape`` (B, ...); each call draws new ones."""
         self._calls += 1
         dtype = torch.promote_types(self.low.dtype, torch.float32)
         drawn = draws.uniform(draws.fold(self.key, self._calls), tuple(shape)[1:], dtype=dtype)
@@ -132,7 +133,7 @@ class _Keyed:
 
 
 def keyed_parameters(module: Transform, key: Tensor, shape: Sequence[int]) -> Parameters:
-    """What ``module`` would draw for images of ``shape``, from the stream keys (B,) of the rows."""
+    """The parameters of ``module`` for images of ``shape`` (B, C, H, W), drawn from the rows' stream keys (B,)."""
     if module._param_generator is None:
         return {}
     generator = copy.copy(module._param_generator)
@@ -153,13 +154,13 @@ def keyed_parameters(module: Transform, key: Tensor, shape: Sequence[int]) -> Pa
 
 
 class Planned(A.Augmentation):
-    """A Kornia module as a plan. make: its parameters to segments; fill: what lies outside, in the images' units."""
+    """A Kornia module as a plan. make: converts its parameters to segments; fill: value outside the image."""
 
     def __init__(self, module: Transform, make: Maker, fill: Fill) -> None:
         self.module, self.make, self.fill = module, make, fill
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """Draw the parameters of the B samples, and which of them are changed."""
+        """Draw the parameters of the B samples, and to which of them the module is applied."""
         name = type(self.module).__name__
         trace = Trace(torch.zeros(shape[0], 1, dtype=torch.int64), torch.zeros(shape[0], 1), (name,))
         if not shape[0]:
@@ -170,7 +171,7 @@ class Planned(A.Augmentation):
         return gated_plan(plan, rows)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Changed or not."""
+        """The draw that decides whether the module is applied."""
         return {((0,), 0): [float(self.module.p) * float(self.module.p_batch)]}
 
     def __repr__(self) -> str:
@@ -202,7 +203,7 @@ def _erase(module: Transform, drawn: Parameters, shape: Sequence[int], fill: Fil
 
 
 def _pointwise(module: Transform, drawn: Parameters, shape: Sequence[int], fill: tuple[float, ...]) -> Segments:
-    """Kornia's own operation on all 256 levels is the table."""
+    """A lookup table: Kornia's own operation applied to all 256 levels."""
     ramp = (torch.arange(256) / 255.0).expand(shape[0], 1, 1, 256)
     table = module.apply_transform(ramp, drawn, module.flags)
     return (Lookup(table.reshape(shape[0], 256).float() * 255.0),)
@@ -235,7 +236,7 @@ def _blur(module: Transform, drawn: Parameters, shape: Sequence[int], fill: Fill
 
 
 def _fill_of(t: Transform) -> float | list[float]:
-    """What lies outside, or in an erased rectangle, in the user's units."""
+    """The fill value outside the image or in an erased rectangle, in the user's units."""
     if type(t).__name__ == "RandomErasing":
         return float(t.value)
     given: Any = t.flags.get("fill_value")
@@ -264,7 +265,7 @@ def _reflects(t: Transform) -> bool:
     return t.flags["border_type"].name == "REFLECT"
 
 
-# which settings have a plan, what it is, whether it needs values in [0, 1]
+# by class name: whether the settings have a plan, the function that makes it, whether values must be in [0, 1]
 _PLANNED: dict[str, tuple[Callable[[Transform], bool], Maker, bool]] = {
     "RandomHorizontalFlip": (_any, partial(_flip, False), False),
     "RandomVerticalFlip": (_any, partial(_flip, True), False),

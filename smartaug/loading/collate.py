@@ -33,7 +33,7 @@ _DISPATCHER = (
 
 
 class _SaysWhatToDo(type):
-    """Metaclass whose repr says what to write: frameworks that cannot handle a batch print its type."""
+    """Metaclass whose repr tells the user what to write: frameworks that cannot handle a batch print its type."""
 
     def __repr__(cls) -> str:
         if cls.__module__ != __name__:

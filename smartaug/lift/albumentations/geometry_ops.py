@@ -75,9 +75,10 @@ class Drawn(NamedTuple):
 class Affine(Augmentation):
     """albumentations' Affine, ShiftScaleRotate and Rotate, which differ in their ranges.
 
-    scale, shear: ranges for "x" and "y", factors and degrees. pixels: ranges of whole pixels, or share: of fractions of
-    width and height, cut to pixels. rotate: degrees. keep_ratio: one factor for both axes. balanced: shrink and enlarge
-    equally often. interpolation, fill, padding, mask_fill: see `plan.Warp`.
+    scale, shear: ranges for "x" and "y", in factors and degrees. Translation is a range of whole pixels (pixels), or of
+    fractions of width and height, truncated to pixels (share), or none. rotate: range in degrees. keep_ratio: use the
+    factor of x for both axes. balanced: shrink and enlarge equally often. interpolation, fill, padding, mask_fill: see
+    `plan.Warp`.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Affine(Augmentation):
         self.interpolation, self.fill, self.padding, self.mask_fill = interpolation, fill, padding, mask_fill
 
     def parameters(self, key: Tensor, height: int, width: int) -> Drawn:
-        """Draw the maps of the samples with stream keys (B,)."""
+        """Draw the parameters for stream keys (B,) and images of ``height`` × ``width`` pixels."""
         drawn = draws.uniform(key, (9,), dtype=torch.float64).numpy().T
         shift = []
         for n, (axis, length) in enumerate((("x", width), ("y", height))):
@@ -142,7 +143,10 @@ class Affine(Augmentation):
 
 
 def inverse(drawn: Drawn, height: int, width: int) -> np.ndarray:
-    """Output pixel to input pixel, (B, 2, 3) float64: against centre · translate · shear · rotate · scale · −centre."""
+    """Matrices (B, 2, 3) float64 from output to input pixels: the inverse of albumentations' affine map.
+
+    The map is centre · translate · shear · rotate · scale · −centre.
+    """
     turn = np.radians(drawn.rotate % 360)
     cos, sin = np.cos(turn), np.sin(turn)
     lean_x, lean_y = np.tan(np.radians(drawn.shear_x)), np.tan(np.radians(drawn.shear_y))
@@ -163,14 +167,14 @@ def _between(drawn: np.ndarray, span: Span) -> np.ndarray:
 
 
 class RandomFrame(Augmentation):
-    """``down`` rows and ``across`` columns added, a random part of them above and left. Else as `Pad`."""
+    """Pads by ``down`` rows and ``across`` columns, a random number of them above and to the left; else as `Pad`."""
 
     def __init__(self, down: int, across: int, *, fill: tuple[float, ...], mode: str, mask_fill: float) -> None:
         self.down, self.across = down, across
         self.frame = Pad((across, down, across, down), fill=fill, mode=mode, mask_fill=mask_fill)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """Draw where the picture lies in each of the B frames."""
+        """Draw the position of each of the B images inside its frame."""
         (warp,) = self.frame.sample(shape, key).segments
         assert isinstance(warp, Warp)
         room = torch.tensor([self.across + 1.0, self.down + 1.0], dtype=torch.float64)
@@ -182,15 +186,15 @@ class RandomFrame(Augmentation):
         return Plan(tuple(shape), (moved,), Trace.empty(shape[0]))
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Every place of the picture in its frame."""
+        """The draws that choose the row and the column of the image in its frame."""
         return {((), axis): equal_cuts(room + 1) for axis, room in enumerate((self.across, self.down))}
 
 
 class Holes(Augmentation):
     """albumentations' CoarseDropout: a random number of rectangles set to ``value``.
 
-    count: range of their number, both included. tall, wide: ranges of their height and width, both included; in pixels
-    where ``tall`` reaches 1, else as fractions of the image, cut to pixels.
+    count: range of their number, both included. tall, wide: ranges of their height and width, both included, in
+    pixels if ``tall`` reaches 1, else as fractions of the image, truncated to pixels. value: one, or one per channel.
     """
 
     def __init__(self, count: tuple[int, int], tall: Span, wide: Span, value: tuple[float, ...]) -> None:

@@ -1,8 +1,9 @@
-"""timm's AugmentOps, batched: operation, chance, magnitude and interpolation drawn per sample.
+"""timm's RandAugment, AutoAugment and AugMix, batched, with all draws per sample.
 
-What: the operations and level tables of timm's RandAugment, AutoAugment and AugMix, which differ from torchvision's: a
-probability for each operation, magnitudes with normal or uniform noise, "increasing" variants, SolarizeAdd, bicubic
-interpolation. Geometry is not rounded to pixels. Reference: timm.data.auto_augment.
+What: timm's AugmentOps and their level tables, which differ from torchvision's: a probability for each operation,
+magnitudes with normal or uniform noise, "increasing" variants, SolarizeAdd, bicubic interpolation. Geometry is not
+rounded to whole pixels. When: lifted pipelines with one of timm's policies. Cost: that of a plan with a few segments
+per layer. Reference: timm.data.auto_augment.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _MODES = tuple(_PIL.values())
 
 
 def uncovered(op: Transform) -> str | None:
-    """What of a timm AugmentOp cannot be batched; None: nothing."""
+    """Why a timm AugmentOp cannot be batched; None: it can."""
     if type(op).__name__ != "AugmentOp":
         return f"{type(op).__name__} is not timm's AugmentOp"
     if op.name not in COVERED:
@@ -67,7 +68,7 @@ def _modes(op: Transform) -> list[int]:
 
 
 def argument(name: str, level: np.ndarray, sign: np.ndarray, hparams: dict[str, Any]) -> np.ndarray:
-    """timm's LEVEL_TO_ARG: levels (n,) float64 and signs (n,) ±1 to the operation's own argument (n,) float64."""
+    """timm's LEVEL_TO_ARG: arguments (n,) float64 of an operation for levels (n,), 10 being full, and signs (n,) ±1."""
     share = level / _DENOMINATOR
     if name == "Rotate":
         return sign * share * 30.0
@@ -89,13 +90,13 @@ def argument(name: str, level: np.ndarray, sign: np.ndarray, hparams: dict[str, 
         return threshold if name == "Solarize" else 256 - threshold
     if name == "SolarizeAdd":
         return np.minimum(np.trunc(share * 110), 128)
-    if name == "Desaturate":  # the level goes from 0.5 to 1; the factor of colour that is left is one minus it
+    if name == "Desaturate":  # timm removes a share 0.5..1 of the colour; the factor that is left is 1 minus it
         return 1.0 - np.clip(0.5 + 0.5 * share, 0.5, 1.0)
     return np.zeros_like(level)
 
 
 def inverse(name: str, value: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Output pixel to input pixel: the matrices (n, 2, 3) of a geometric operation with arguments (n,)."""
+    """Matrices (n, 2, 3) from output to input pixels of the geometric operation ``name`` with arguments (n,)."""
     made = np.zeros((len(value), 2, 3))
     made[:, 0, 0] = made[:, 1, 1] = 1.0
     if name in ("ShearX", "ShearY"):
@@ -113,7 +114,7 @@ def inverse(name: str, value: np.ndarray, height: int, width: int) -> np.ndarray
 
 
 class Ops:
-    """A list of timm's AugmentOps, of which each sample receives the one that is chosen for it."""
+    """A list of timm's AugmentOps, applied to a batch in which each sample has its own choice of them."""
 
     def __init__(self, ops: Sequence[Transform]) -> None:
         self.names = [str(op.name) for op in ops]
@@ -128,7 +129,7 @@ class Ops:
         self.named = tuple(dict.fromkeys(("Identity", *self.names)))
 
     def levels(self, choice: np.ndarray, key: Tensor) -> np.ndarray:
-        """The magnitudes (B,) float64 of the operations ``choice`` (B,), with their noise and within their bounds."""
+        """The magnitudes (B,) float64 of the operations ``choice`` (B,), with noise, clipped to their range."""
         level = self.magnitude[choice]
         uniform = np.isinf(self.noise)
         if (self.noise[~uniform] > 0).any():
@@ -140,7 +141,7 @@ class Ops:
         return np.clip(level, 0.0, self.most[choice])
 
     def cuts(self, path: tuple[int, ...]) -> Cuts:
-        """Where the draws of `segments` from the stream ``path`` are cut: whether, which sign, which interpolation."""
+        """The cut points of the draws from stream ``path``: whether applied, sign, interpolation."""
         counts = {len(modes) for modes in self.modes if modes}
         modes = {point for count in counts for point in equal_cuts(count)}
         return {(path, 0): sorted(set(self.chance.tolist())), (path, 2): [0.5], (path, 3): sorted(modes)}
@@ -148,9 +149,10 @@ class Ops:
     def layers(
         self, choices: Tensor, key: Tensor, size: tuple[int, int]
     ) -> tuple[list[Segment], list[Tensor], list[Tensor]]:
-        """What the operations ``choices`` (B, N) int64, −1 for none, do one after the other on images of that size.
+        """The segments of operations ``choices`` (B, N) int64, −1 for none, in order, for images of ``size`` (H, W).
 
-        Also, for each of the N, (B,) int64 which of ``named`` happened and (B,) float32 its argument.
+        Also returned, for each of the N layers: the operations applied, (B,) int64 positions in ``named``, and their
+        arguments, (B,) float32.
         """
         chosen = choices.numpy().T
         picked = np.maximum(chosen, 0)
@@ -187,19 +189,19 @@ class Ops:
 
 
 class _Made:
-    """What N layers of operations do to B samples, as arrays (N, B): operations and their arguments by kind."""
+    """N layers of operations on B samples, as arrays (N, B): the operations by kind, and their arguments."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.matrix = np.zeros((*shape, 2, 3))
         self.matrix[..., 0, 0] = self.matrix[..., 1, 1] = 1.0
-        self.moved = np.zeros(shape, np.int64)  # 1 + the interpolation's place in _PIL, 0: stays where it is
+        self.moved = np.zeros(shape, np.int64)  # 1 + position of the interpolation in _MODES; 0: not moved
         self.tone, self.filtered, self.done = (np.zeros(shape, np.int64) for _ in range(3))
         self.added, self.value = np.zeros(shape, bool), np.zeros(shape)
 
     def segments(
         self, layer: int, size: tuple[int, int], used: Sequence[str], fill: tuple[float, ...]
     ) -> Iterator[Segment]:
-        """The segments of one layer, those that reach a sample. used: interpolations."""
+        """The segments of one layer that change any sample. used: interpolations that occur in the policy."""
         matrices, moved = self.matrix[layer], self.moved[layer]
         for mode in used:
             active = moved == 1 + _MODES.index(mode)
@@ -222,7 +224,7 @@ _IDENTITY = np.eye(2, 3)
 
 
 class _Layers(Augmentation):
-    """Operations one after the other; subclasses say which."""
+    """Base class of the policies: applies operations one after the other, chosen by the subclass."""
 
     def __init__(self, ops: Sequence[Transform]) -> None:
         self.ops = Ops(ops)
@@ -241,7 +243,10 @@ class _Layers(Augmentation):
 
 
 class TimmRandAugment(_Layers):
-    """``layers`` operations a sample; weights: drawn without putting back, None: uniformly with."""
+    """timm's RandAugment: ``layers`` operations per sample.
+
+    weights: of the operations, which are then drawn without replacement; None: uniformly, with replacement.
+    """
 
     def __init__(self, ops: Sequence[Transform], layers: int, weights: Sequence[float] | None) -> None:
         super().__init__(ops)
@@ -260,7 +265,7 @@ class TimmRandAugment(_Layers):
         return self._plan(shape, self.choices(key), key)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Which operations, and what each of them chooses."""
+        """The draws that choose the operations, and those of each operation."""
         found = self._layer_cuts(self.layers)
         if self.weights is not None:
             points = cuts_by_weight(self.weights, self.layers, replace=False)
@@ -269,7 +274,7 @@ class TimmRandAugment(_Layers):
 
 
 class TimmAutoAugment(_Layers):
-    """One of the policies' sequences of operations a sample, each operation with its own probability."""
+    """timm's AutoAugment: per sample one of ``policies``, sequences of operations with a probability each."""
 
     def __init__(self, policies: Sequence[Sequence[Transform]]) -> None:
         super().__init__([op for policy in policies for op in policy])
@@ -289,14 +294,15 @@ class TimmAutoAugment(_Layers):
         return self._plan(shape, self.choices(key), key)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """What each operation chooses."""
+        """The draws of each operation."""
         return self._layer_cuts(self.policies.shape[1])
 
 
 class TimmAugMix(_Layers):
-    """``width`` chains of operations, added up by Dirichlet weights and blended with the sample by a Beta draw.
+    """timm's AugMix: the weighted sum of ``width`` chains of operations, blended with the original image.
 
-    depth: operations a chain, −1 for 1 to 3 drawn per chain.
+    alpha: parameter of the Dirichlet distribution of the weights and of the symmetric Beta distribution of the blend.
+    depth: operations per chain; −1: 1 to 3, drawn per chain. Reference: Hendrycks et al., AugMix, ICLR 2020.
     """
 
     def __init__(self, ops: Sequence[Transform], alpha: float, width: int, depth: int) -> None:
@@ -304,7 +310,7 @@ class TimmAugMix(_Layers):
         self.alpha, self.width, self.depth = float(alpha), width, depth
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """Draw chains and weights of the B samples."""
+        """Draw chains and weights for images (B, C, H, W); raises ValueError unless C is 1 or 3."""
         deepest = self.depth if self.depth > 0 else 3
         blend = draws.symmetric_beta(draws.fold(key, 0), self.alpha)[:, None]
         shares = draws.uniform(draws.fold(key, 1), (self.width,), dtype=torch.float64)

@@ -1,13 +1,14 @@
-"""timm's transforms: what `timm.data.create_transform` puts beside torchvision's, and its policy strings.
+"""Translates timm's transforms, those that `timm.data.create_transform` adds to torchvision's, and policy strings.
 
-| runs batched | where it stays in the worker |
+| runs batched | stays in the worker if |
 |---|---|
-| RandAugment, AutoAugment, AugMixAugment | with GaussianBlur, which is PIL's approximation ("3a"); blended AugMix |
+| RandAugment, AutoAugment, AugMixAugment | it has GaussianBlur, PIL's approximation ("3a"); AugMix is blended |
 | RandomErasing: const, rand, pixel | |
-| RandomResizedCropAndInterpolation | the size is not known, it shrinks, or other than bilinear |
+| RandomResizedCropAndInterpolation | the input size is unknown, it shrinks, or is not bilinear |
 
 MaybeToTensor, MaybePILToTensor and ToTensor are folded into the conversion at the end. Everything else stays
-(ResizeKeepRatio, CenterCropOrPad, RandomCropOrPad, TrimBorder, ...). Patches for NaFlex are not images: they stay.
+(ResizeKeepRatio, CenterCropOrPad, RandomCropOrPad, TrimBorder, ...). NaFlex patches are not images: their
+transforms stay.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def from_string(config: str) -> Transform:
 
 
 def translate(transform: Transform, state: State) -> Step | None:
-    """What becomes of one of timm's transforms; None: not covered."""
+    """The `Step` of one of timm's transforms; None: not covered."""
     known = _TRANSLATORS.get(type(transform).__name__)
     return None if known is None else known(transform, state)
 
@@ -74,7 +75,12 @@ def _augmix(t: Transform, state: State) -> Step:
 
 
 class TimmErase(Augmentation):
-    """timm's rectangles: 1 or several a sample, their area shared among them, all or none with probability p."""
+    """timm's RandomErasing: with probability ``p`` erases one or several rectangles per sample.
+
+    area: range of a rectangle's area as a fraction of the image, then divided by their number. log_aspect: range of the
+    logarithm of height / width. count: range of the number of rectangles. value: fill, one or one per channel.
+    Reference: timm.data.random_erasing.
+    """
 
     def __init__(
         self,
@@ -95,7 +101,7 @@ class TimmErase(Augmentation):
         first = draws.uniform(draws.fold(key, 0), (2,), dtype=torch.float64).numpy()
         count = least + (first[:, 1] * (most - least + 1)).astype(np.int64)
         boxes = np.zeros((len(count), most, 4), np.int64)
-        # where draws are prescribed, which of them are asked for must not depend on them
+        # where draws are prescribed, the streams used must not depend on the values drawn
         reached = np.arange(len(count)) if isinstance(key, draws.Prescribed) else np.flatnonzero(first[:, 0] <= self.p)
         own = draws.fold(key[torch.from_numpy(reached)], 1)
         tries = draws.uniform(own, (most, self._TRIES, 4), dtype=torch.float64).numpy()
@@ -104,7 +110,7 @@ class TimmErase(Augmentation):
         aspect = np.exp(low + tries[..., 1] * (high - low))
         tall, wide = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
         fits = (tall < height) & (wide < width)
-        taken = fits.argmax(-1)[..., None]  # the first that fits
+        taken = fits.argmax(-1)[..., None]  # position of the first try that fits
         top = np.floor(tries[..., 2] * np.maximum(height - tall + 1, 1))
         left = np.floor(tries[..., 3] * np.maximum(width - wide + 1, 1))
         parts = [np.take_along_axis(part, taken, -1)[..., 0] for part in (top, left, tall, wide)]
@@ -116,7 +122,7 @@ class TimmErase(Augmentation):
         return Plan(tuple(shape), (Erase(torch.from_numpy(boxes), self.value),), trace)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Whether, and how many."""
+        """The draws that decide whether to erase, and how many rectangles."""
         return {((0,), 0): [self.p], ((0,), 1): equal_cuts(self.count[1] - self.count[0] + 1)}
 
 

@@ -22,13 +22,13 @@ NORMALISED = "works on normalised values, which have no grey levels"
 
 
 def _interpolation(t: Transform) -> str:
-    """The interpolation's name, from an InterpolationMode, a string or PIL's number."""
+    """The name of the interpolation, given as an InterpolationMode, a string or PIL's number."""
     value = getattr(t.interpolation, "value", t.interpolation)
     return _PIL_MODES[value] if isinstance(value, int) else str(value)
 
 
 def warped(t: Transform, state: State, make: Callable[..., A.Augmentation | Foreign], *, tonal: bool = False) -> Step:
-    """A stage with interpolation and fill: ``make(interpolation=..., fill=...)``."""
+    """The `Step` of ``make(interpolation=..., fill=...)``. tonal: it needs grey levels or values in [0, 1]."""
     mode, fill = _interpolation(t), t.fill
     if mode not in ("nearest", "bilinear"):
         return worker(t, state, f"{mode} interpolation is not batched")
@@ -41,7 +41,7 @@ def warped(t: Transform, state: State, make: Callable[..., A.Augmentation | Fore
 
 
 def _mask_fill(t: Transform) -> float:
-    """What torchvision fills masks with: the same number as the image."""
+    """The fill value of masks: as in torchvision the same number as for the image."""
     return float(t.fill) if isinstance(t.fill, (int, float)) else 0.0
 
 
@@ -51,7 +51,7 @@ def pair(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _sides(padding: int | Sequence[int]) -> Sides:
-    """Left, top, right, bottom from torchvision's ways to write a padding."""
+    """(left, top, right, bottom) of a padding of torchvision: one number, two or four."""
     given = [padding] if isinstance(padding, int) else [int(side) for side in padding]
     if len(given) < 4:
         given = [given[0], given[-1]] * 2
@@ -81,7 +81,7 @@ def of_second_generation(t: Transform) -> bool:
 
 
 def _frames(t: Transform, size: tuple[int, int], wanted: tuple[int, int]) -> list[Sides]:
-    """What RandomCrop pads images of ``size`` with before it cuts ``wanted``."""
+    """The paddings that RandomCrop applies to images of ``size`` before it crops to ``wanted``."""
     second = of_second_generation(t)
     frames: list[Sides] = []
     if t.padding:
@@ -94,7 +94,7 @@ def _frames(t: Transform, size: tuple[int, int], wanted: tuple[int, int]) -> lis
     if frames and (second or t.padding_mode in ("constant", "edge")):
         left, top, right, bottom = frames[0]
         return [(left + across, top + down, right + across, bottom + down)]
-    return [*frames, (across, down, across, down)]  # v1 reflects what was reflected before
+    return [*frames, (across, down, across, down)]  # v1 pads twice, so that it reflects what is already reflected
 
 
 def _random_crop(t: Transform, state: State) -> Step:
@@ -154,7 +154,7 @@ def _resized_crop(t: Transform, state: State) -> Step:
 
 
 def _scaled(t: Transform, state: State, size: tuple[int, int], stage: Callable[[], A.Augmentation]) -> Step:
-    """A resampling to ``size`` of parts no larger than the images: exact where none of them shrinks."""
+    """The `Step` of a resampling to ``size``; it stays where it shrinks with antialiasing."""
     assert state.size is not None
     if _interpolation(t) != "bilinear":
         return worker(t, state, f"{_interpolation(t)} resizing is not batched", size=size)

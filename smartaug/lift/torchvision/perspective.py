@@ -1,4 +1,8 @@
-"""torchvision's RandomPerspective, drawn per sample: a projective map has no place in a plan of affine warps."""
+"""torchvision's RandomPerspective, drawn per sample.
+
+What: a projective map, which a plan of affine warps cannot express, hence a stage of its own. When: lifted pipelines
+with RandomPerspective. Cost: one `grid_sample` of the samples that move. Reference: torchvision RandomPerspective.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ from ...augment.foreign import Keyed
 
 
 class Perspective(Keyed):
-    """With probability ``p`` the four corners of a sample move inwards, each by a number of pixels of its own.
+    """With probability ``p`` moves the four corners of a sample inwards, each by its own whole number of pixels.
 
-    distortion: largest shift as a fraction of half the side. interpolation: "nearest" or "bilinear". fill: value
-    outside, one or one per channel, in the image's own units. Reference: torchvision RandomPerspective.
+    distortion: largest shift as a fraction of half the side, in [0, 1]. interpolation: "nearest" or "bilinear". fill:
+    value outside, one or one per channel, in the image's own units.
     """
 
     def __init__(self, distortion: float, p: float, interpolation: str, fill: tuple[float, ...]) -> None:
@@ -46,7 +50,9 @@ class Perspective(Keyed):
         there = rows.to(images.device, non_blocking=True)
         work = images.dtype if images.dtype == torch.float64 else torch.float32
         part = images.index_select(0, there).to(work)
-        part = torch.cat([part, torch.ones_like(part[:, :1])], 1)  # the last channel tells inside from outside
+        part = torch.cat(
+            [part, torch.ones_like(part[:, :1])], 1
+        )  # a channel of ones: after sampling, the share of each pixel that lies inside
         grid = grid.to(images.device, work, non_blocking=True)
         part = functional.grid_sample(part, grid, self.interpolation, "zeros", align_corners=False)
         part, inside = part[:, :-1], part[:, -1:]
@@ -59,7 +65,10 @@ class Perspective(Keyed):
 
 
 def coefficients(ends: Tensor, height: int, width: int) -> Tensor:
-    """The maps (B, 8) float64 that take the corners ``ends`` (B, 4, 2) back to those of the image."""
+    """Coefficients (B, 8) float64 of the projective maps from the corners ``ends`` (B, 4, 2) to those of the image.
+
+    The map is (x, y) -> ((a x + b y + c) / w, (d x + e y + f) / w), w = g x + h y + 1.
+    """
     starts = torch.tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], dtype=torch.float64)
     x, y = ends.double().unbind(-1)
     one, zero = torch.ones_like(x), torch.zeros_like(x)
@@ -71,7 +80,7 @@ def coefficients(ends: Tensor, height: int, width: int) -> Tensor:
 
 
 def _grid(maps: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel reads, (B, H, W, 2) float64 as `grid_sample` wants it."""
+    """Where each output pixel reads: (B, H, W, 2) float64, in the coordinates of `grid_sample` (−1 to 1)."""
     x = torch.arange(width, dtype=torch.float64) + 0.5
     y = torch.arange(height, dtype=torch.float64)[:, None] + 0.5
     a, b, c, d, e, f, g, h = (part[:, None, None] for part in maps.unbind(1))

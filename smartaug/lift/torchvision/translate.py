@@ -1,16 +1,16 @@
-"""torchvision's transforms, v1 and v2: their parameters, ranges, probabilities and units.
+"""Translates torchvision's transforms, v1 and v2, with their parameters, ranges, probabilities and units.
 
-| runs batched | where it stays in the worker |
+| runs batched | stays in the worker if |
 |---|---|
 | RandomHorizontalFlip, RandomVerticalFlip, Pad | |
-| RandomCrop, CenterCrop | the images' size is not known |
-| Resize, RandomResizedCrop | likewise; where it shrinks (antialiased); other than bilinear |
-| RandomRotation, RandomAffine, RandomPerspective | expand=True; bicubic |
+| RandomCrop, CenterCrop | the input size is unknown |
+| Resize, RandomResizedCrop | the input size is unknown; it shrinks (antialiased); it is not bilinear |
+| RandomRotation, RandomAffine, RandomPerspective | expand=True; it is bicubic |
 | ColorJitter, RandomGrayscale, RandomPosterize, RandomSolarize, RandomAutocontrast, RandomEqualize, RandomInvert, \
-RandomAdjustSharpness | behind Normalize |
+RandomAdjustSharpness | it comes after Normalize |
 | Grayscale(3) | the number of channels is not known to be 3 |
 | GaussianBlur, RandomErasing | |
-| RandAugment, TrivialAugmentWide, AutoAugment, AugMix | bicubic; behind Normalize |
+| RandAugment, TrivialAugmentWide, AutoAugment, AugMix | it is bicubic; it comes after Normalize |
 | MixUp, CutMix (on batches; λ is drawn per sample) | |
 | RandomApply, RandomChoice, RandomOrder, Compose | something inside stays |
 
@@ -40,7 +40,7 @@ def parts(transform: Transform) -> Sequence[Transform] | None:
 
 
 def translate(transform: Transform, state: State) -> Step | None:
-    """What becomes of a torchvision transform; None: not covered."""
+    """The `Step` of a torchvision transform; None: not covered."""
     known = _TRANSLATORS.get(type(transform).__name__)
     return None if known is None else known(transform, state)
 
@@ -128,7 +128,7 @@ def _to_dtype(scale: bool | None, t: Transform, state: State) -> Step:
 
 
 def _to_dtypes(t: Transform, state: State) -> Step:
-    """A type for each kind of input: that of images is folded, the rest is done in the worker."""
+    """ToDtype with one dtype for each type of input: that of images is folded, the worker converts the rest."""
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
