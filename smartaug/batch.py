@@ -74,9 +74,9 @@ class Target(Tensor):
     """The user's own target tensor, carrying per-sample weights, soft labels and dataset indices.
 
     Its values are those of the user's target; comparisons, metrics, indexing and moves work as before. `smartaug.Loss`
-    reads weight and soft labels. These extras follow moves, casts, copies, views that keep dimension 0, indexing and
-    joining along dimension 0, deepcopy and pickling; every other operation returns a plain tensor. In-place operations
-    return the same object.
+    reads weight and soft labels. The extras (weight, soft, index) follow moves, casts, copies, views that keep
+    dimension 0, indexing and joining along dimension 0, deepcopy and pickling; every other operation returns a plain
+    tensor. In-place operations return the same object.
     """
 
     # the defaults serve a Target that torch makes without calling __new__
