@@ -16,14 +16,14 @@ from ._base.tensor_calls import argument, integers, parts_of_split, rows_picked,
 
 
 class Maker(Protocol):
-    """What makes targets; a `Target` carries its key."""
+    """An object that makes targets (a pipeline); each `Target` carries its key."""
 
     def was_read(self) -> None:
         """Called whenever a weight or soft label of one of its targets is read."""
         ...
 
 
-# the one registry of the process: those that live, by key. A target may outlive its maker, and then finds nothing
+# all makers that exist in this process, by key; a target may outlive its maker, whose key is then missing here
 makers: WeakValueDictionary[str, Maker] = WeakValueDictionary()
 
 
@@ -54,7 +54,7 @@ class Embedding(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """What B mixed rows are made of (MixUp, CutMix): C samples each, the row's own first.
+    """The samples that B mixed rows are made of (MixUp, CutMix): C samples each, the row's own first.
 
     parts: (B, C) int64 positions in the dataset; shares: (B, C) float32, summing to 1 in a row; soft: (B, K) the mixed
     labels before any reweighter changed them.
@@ -66,16 +66,17 @@ class Mixed(NamedTuple):
 
     @property
     def whole(self) -> Tensor:
-        """(B,) bool: the rows that are their own sample alone."""
+        """(B,) bool: the rows that are not mixed, that is, whose own share is 1."""
         return self.shares[:, 0] > 1 - 1e-6
 
 
 class Target(Tensor):
     """The user's own target tensor, carrying per-sample weights, soft labels and dataset indices.
 
-    It is the target: comparisons, metrics, indexing and moves work as before. `smartaug.Loss` reads the rest. The
-    extras follow moves, casts, copies, views that keep dimension 0, indexing and joining along dimension 0, deepcopy
-    and pickling; every other operation returns a plain tensor. In-place operations return their object as it is.
+    Its values are those of the user's target; comparisons, metrics, indexing and moves work as before. `smartaug.Loss`
+    reads weight and soft labels. The extras (weight, soft, index) follow moves, casts, copies, views that keep
+    dimension 0, indexing and joining along dimension 0, deepcopy and pickling; every other operation returns a plain
+    tensor. In-place operations return the same object.
     """
 
     # the defaults serve a Target that torch makes without calling __new__
@@ -83,7 +84,7 @@ class Target(Tensor):
     _soft: Tensor | None = None
     _index: Tensor | None = None
     _mixed: Mixed | None = None
-    _key: str | None = None  # names the pipeline that made it
+    _key: str | None = None  # of the pipeline that made it
 
     @staticmethod
     def __new__(
@@ -95,9 +96,10 @@ class Target(Tensor):
         key: str | None = None,
         mixed: Mixed | None = None,
     ) -> Target:
-        """Wrap ``value`` (B, ...) with weight (B,), soft (B, K), index (B,) int64, and what its rows are mixed of.
+        """Wrap ``value`` (B, ...) with weight (B,), soft (B, K), index (B,) int64, and ``mixed`` (see `Mixed`).
 
-        Raises TypeError when ``value`` is no tensor, ValueError when it has no rows or an extra has another shape.
+        key: of the pipeline. Raises TypeError when ``value`` is not a tensor, ValueError when it has no rows or an
+        extra has another shape.
         """
         if not isinstance(value, Tensor):
             raise TypeError(f"Target needs a tensor, got {type(value).__name__}; write Target(torch.as_tensor(value))")
@@ -139,7 +141,7 @@ class Target(Tensor):
 
     @property
     def plain(self) -> Tensor:
-        """The same values as a `torch.Tensor` that carries nothing."""
+        """The same values as a plain `torch.Tensor`, without weight, soft labels and index."""
         return _plain(self)
 
     @classmethod
@@ -187,15 +189,15 @@ def _plain(value: Tensor) -> Tensor:
 
 
 # --- what carries the extras ---------------------------------------------------------------------------------------
-# A carrier gets the plain result and the call's arguments, and returns what the user gets. Its first argument may be no
-# Target: torch also asks when a Target is the index, the pattern or the output of an operation on a plain tensor.
+# A carrier receives the plain result and the arguments of a torch call, and returns the result with extras. The tensor
+# that the call is on may be a plain one: torch calls __torch_function__, too, where a Target is only an index or `out`.
 
 Result = Any  # what a call of torch returns: a tensor, a tuple of them, or anything else
 Carrier = Callable[[Result, tuple, dict[str, Any]], Result]
 
 
 def _extras(source: Target) -> tuple[Tensor | None, ...]:
-    """Weight, soft, index and, where rows are mixed, the fields of `Mixed`: each with one entry a row."""
+    """Weight, soft, index and, where rows are mixed, the fields of `Mixed`: each with one entry per row."""
     return source._weight, source._soft, source._index, *(source._mixed or ())
 
 
@@ -210,7 +212,7 @@ def _like(source: Target, result: Tensor, change: Callable[[Tensor], Tensor]) ->
 
 
 def _carry_rows(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
-    """Moves, casts and reshapes: rows stay in order, so they are the same rows when there are as many of them."""
+    """Moves, casts and reshapes keep the order, so the rows are the same if their number is."""
     source = source_of(args, kwargs)
     if result is source or not isinstance(source, Target) or not isinstance(result, Tensor):
         return result
@@ -304,9 +306,9 @@ def _repeat(part: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
 
 
 def _carry_cat(result: Result, args: tuple, kwargs: dict[str, Any]) -> Result:
-    """Joined along dimension 0; a piece without weights counts with ones, one without an index leaves none.
+    """Joins along dimension 0; a piece without weights gets ones, and without the index of every piece there is none.
 
-    Class indices join soft labels as one-hot rows; where a piece has no distribution the result is plain.
+    Class indices join soft labels as one-hot rows; where a piece has neither, the result is a plain tensor.
     """
     pieces = argument(args, kwargs, 0, "tensors")
     dim = kwargs.get("axis", argument(args, kwargs, 1, "dim", 0))
@@ -333,7 +335,7 @@ def _weights(piece: Tensor) -> Tensor:
 
 
 def _cat_mixed(pieces: Sequence[Target]) -> Mixed | None:
-    """What the rows of joined pieces are made of; a piece that is not mixed is made of its own samples."""
+    """The `Mixed` of joined pieces; rows of a piece that is not mixed are their own sample. None: no mixes."""
     if not any(piece._mixed is not None for piece in pieces):
         return None
     width = max(1 if piece._mixed is None else piece._mixed.parts.shape[1] for piece in pieces)

@@ -11,7 +11,7 @@ operation in a third of torch's time, and on int64 tensors elsewhere. So `bits`,
 `permutation` are the same on CPU and CUDA to the bit; `normal` and `symmetric_beta` go through each device's own
 transcendental functions and agree to rounding.
 
-Where a stream of keys is asked for, a `Prescribed` may stand: its draws are given, so that an augmentation can be
+A `Prescribed` may take the place of the keys: its draws are given by the caller, so that an augmentation can be
 enumerated or integrated over (see `moments`).
 """
 
@@ -41,7 +41,7 @@ Slot = tuple[tuple[int, ...], int]  # the words folded into a stream, and the po
 
 
 class Prescribed:
-    """Streams for ``rows`` samples whose uniform draws are given by ``read``: in the place of keys (B,).
+    """Streams for ``rows`` samples whose uniform draws are given by ``read``; takes the place of keys (B,).
 
     read: called with slots, a list of `Slot`; gives their draws in [0, 1), (rows, slots) float64. note: called with a
     slot and ``high`` where the draw only picks one of ``high`` integers.
@@ -101,7 +101,7 @@ def _tensor(words: Words) -> Tensor:
 
 
 def _number(word: int, words: Words) -> np.uint64 | int:
-    """One word to compute with beside ``words``."""
+    """One word, as a scalar that computes with ``words``."""
     return np.uint64(word & _MASK) if isinstance(words, np.ndarray) else _signed(word)
 
 
@@ -158,7 +158,7 @@ def key(seed: int, epoch: int, index: Tensor, view: int = 0) -> Tensor:
 def fold(key: Tensor, word: int) -> Tensor:
     """An independent stream for every integer ``word`` (a stage, an attempt): keys (B,) to keys (B,)."""
     if isinstance(key, Prescribed):
-        return key.fold(word)  # stands for keys wherever they are asked for
+        return key.fold(word)  # takes the place of keys
     words = _words(key)
     return _tensor(_mix_(words ^ _number(mix(word + _GOLDEN), words)))
 
@@ -249,7 +249,7 @@ def normal(key: Tensor, shape: Sequence[int] = (), start: int = 0) -> Tensor:
     """Standard normal draws by inversion: (B,) keys to (B, *shape) float32."""
 
     def draw(keys: Tensor) -> Tensor:
-        # centred in their cells, so never 0; the last cell's centre would round to 1, whose quantile is infinite
+        # centred in cells of 2**-53, so never 0; the last centre would round to 1, whose quantile is infinite
         centred = uniform(keys, shape, start, torch.float64).add_(2.0**-54).clamp_max_(1.0 - 2.0**-53)
         return torch.special.ndtri(centred).to(torch.float32)
 
@@ -279,7 +279,7 @@ def permutation(key: Tensor) -> Tensor:
 
 
 def _whatever_the_batch(draw: Callable[[Tensor], Tensor], key: Tensor) -> Tensor:
-    """``draw(key)``, whose rows have the same bits in every batch.
+    """``draw(key)``, computed so that a row has the same bits in every batch.
 
     On CPU torch computes the elements that do not fill a vector at the end of a tensor (or of a thread's share of it)
     with scalar functions, and their last bit differs: 14 of 6000 Beta(0.2, 0.2) draws changed with the batch size. So

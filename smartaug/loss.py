@@ -26,10 +26,10 @@ from .pipeline.row_losses import Rows, as_wide, joined, per_sample, sizes, sprea
 
 
 class _Way(NamedTuple):
-    """How a criterion of unknown make is taken apart, once checked."""
+    """How the per-sample losses of a criterion that is not torch's are computed, once checked."""
 
     method: str
-    by_row: bool  # whether further arguments of B rows are taken row by row, too
+    by_row: bool  # whether further arguments with B rows are split by row, too
     reduction: str
 
 
@@ -89,14 +89,14 @@ class Loss(nn.Module):
             weight = torch.ones(len(label), device=output.device)
         else:
             weight = weight.to(output.device)
-            # the same values; but the gradient of a sample of weight 0 is 0 there, never 0 times infinity
+            # same values, but no gradient to samples of weight 0: 0 · ∞ would be NaN
             output = torch.where(spread(weight, output) != 0, output, output.detach())
         if not len(output) and self._family() is None:
             return call.of(self.criterion, output, label if soft is None else soft)
         return joined(self._apart(output, label, soft, call), weight)
 
     def _without_output(self, target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call of which it is not known which argument the weights are for: right where there are none."""
+        """A call whose output argument is unknown: passed to the criterion; TypeError with weights or soft labels."""
         pipeline = pipeline_of(target)
         weighted = target._soft is not None or not (target._weight is None or _all_ones(target._weight))
         if weighted or (pipeline is not None and pipeline.watches):
@@ -121,7 +121,7 @@ class Loss(nn.Module):
         )
 
     def rows(self, output: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The losses (B,) of the samples, each as the criterion has it for that sample alone; see `apart`.
+        """The losses (B,) of the samples: the criterion's value for each sample alone; arguments as in `apart`.
 
         A sample whose label is ignored has loss 0; with reduction="none" a sample's loss is the mean of its values.
         """
@@ -135,7 +135,7 @@ class Loss(nn.Module):
     # --- criteria of torch -------------------------------------------------------------------------------------------
 
     def _family(self) -> str | None:
-        """ "classify", "compare", or None for a criterion of unknown make."""
+        """ "classify", "compare", or None for a criterion that is not torch's."""
         family = family_of(self.criterion)
         return None if family is None else "classify" if family is Family.CLASSIFY else "compare"
 
@@ -212,7 +212,7 @@ class Loss(nn.Module):
             return torch.where(kept, losses, 0.0), kept
         return torch.where(kept, losses * mass, 0.0), kept * mass
 
-    # --- criteria of unknown make ------------------------------------------------------------------------------------
+    # --- other criteria ----------------------------------------------------------------------------------------------
 
     def _unknown(self, output: Tensor, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         target = label
@@ -229,9 +229,9 @@ class Loss(nn.Module):
         return Rows(losses, sizes(losses), way.reduction)
 
     def _check_again(self, way: _Way, output: Tensor, target: Tensor, soft: Tensor | None, call: Call) -> None:
-        """What held for the first batch may not hold for this one (ignored labels, class weights inside a callable).
+        """Check later batches, too: ignored labels or class weights inside a callable may first matter there.
 
-        On an accelerator a check stalls the queue, so there only batches 2, 4, 8, ... are checked.
+        A check synchronises an accelerator, so there only batches 2, 4, 8, ... are checked. Raises TypeError.
         """
         self._batches += 1
         if way.reduction == "none" or (output.device.type != "cpu" and self._batches & (self._batches - 1)):
@@ -333,7 +333,7 @@ def _agree(rows: Tensor, whole: Tensor, join: str) -> bool:
 
 
 def _all_ones(weight: Tensor) -> bool:
-    """Whether weights change nothing; on an accelerator looking would stall it, and the formula gives the same."""
+    """Whether all weights are 1. False on an accelerator, where reading them synchronises; the result is the same."""
     return weight.device.type == "cpu" and bool((weight == 1).all())
 
 

@@ -1,4 +1,4 @@
-"""Warnings that are smartaug's own, and where they point."""
+"""smartaug's warnings, attributed to the line of the user's code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOT_THE_USERS = ("smartaug", "torch")
 
 
 class NoEffectWarning(UserWarning):
-    """Something was asked for and nothing came of it: weights no loss read, a coreset of everything."""
+    """A setting had no effect: weights that no loss read, a coreset of all samples."""
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

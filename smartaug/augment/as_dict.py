@@ -23,10 +23,10 @@ Written = dict[str, dict[str, Plain]]
 
 
 def to_dict(augment: Augmentation | Sequence[Augmentation]) -> Written | list[Written]:
-    """``augment`` as plain values that `from_dict` makes it from again; a list of augmentations as a list.
+    """``augment`` as plain values, from which `from_dict` makes an equal one; a list of augmentations as a list.
 
-    Raises TypeError for what is none of `smartaug.augment` (Kornia modules, callables, what was lifted from a
-    library's own operations), ValueError for one that has learned (`RandAugment.probabilities`).
+    Raises TypeError for stages that are not in `smartaug.augment` (Kornia modules, callables, lifted transforms of
+    another library), ValueError for one whose attributes were learned (`RandAugment.probabilities`) or set later.
     """
     if isinstance(augment, (list, tuple)):
         return [_written(single) for single in augment]
@@ -39,7 +39,7 @@ def _written(augment: Any) -> Written:
         raise TypeError(f"to_dict writes the augmentations of smartaug.augment, got {augment!r}; leave it out")
     arguments = {}
     for argument in inspect.signature(type(augment)).parameters:
-        if not hasattr(augment, argument):  # an old spelling of another; what is lost is noticed below
+        if not hasattr(augment, argument):  # an alias of another argument; a lost value raises below
             continue
         value = getattr(augment, argument)
         if argument == "augmentations":
@@ -56,7 +56,7 @@ def _written(augment: Any) -> Written:
 
 
 def _settings(augment: object) -> list[tuple[str, str]]:
-    """What an augmentation is set to, in words."""
+    """The public attributes of an augmentation, with their `repr`."""
     return [(name, repr(value)) for name, value in vars(augment).items() if not name.startswith("_")]
 
 
@@ -118,7 +118,7 @@ def _several(value: Plain, where: str) -> list[Augmentation]:
 
 
 def _argument(name: str, value: Plain, where: str) -> Any:
-    """A plain value as a constructor takes it."""
+    """A plain value as a constructor takes it: lists as tuples, names of dtypes as dtypes."""
     if isinstance(value, (list, tuple)):
         return tuple(_argument(name, part, where) for part in value)
     if value is not None and not isinstance(value, (bool, int, float, str)):

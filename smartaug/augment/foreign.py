@@ -31,7 +31,7 @@ _NEEDS_LABELS = {"MixUp": "MixUp", "CutMix": "CutMix", "RandomMixUpV2": "MixUp",
 class Foreign:
     """One foreign stage: ``Foreign(callable)(images, key)`` with images (B, C, H, W) and key (B,) as in `draws`."""
 
-    moves_pixels = True  # it may, as far as anybody knows
+    moves_pixels = True  # unknown, so assumed
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         name = type(function).__name__
@@ -88,9 +88,9 @@ class Foreign:
 
 
 class Keyed(Foreign):
-    """A function ``(images, key) -> images`` that draws each row from its own key (see `draws`), so none is forked.
+    """A function ``(images, key) -> images`` that draws each row from its own key (see `draws`), without `forked_rng`.
 
-    name: what tables call it. moves_pixels: whether masks would have to follow.
+    name: its name in tables and errors. moves_pixels: whether it moves pixels, so that masks would have to move too.
     """
 
     def __init__(self, function: Callable[..., Tensor], name: str, *, moves_pixels: bool = True) -> None:
@@ -106,13 +106,13 @@ _depth = 0
 
 
 def forked() -> bool:
-    """Whether the global generators are set by `forked_rng` just now."""
+    """Whether this code runs inside `forked_rng`."""
     return _depth > 0
 
 
 @contextmanager
 def forked_rng(key: Tensor, device: torch.device) -> Iterator[None]:
-    """Seed torch (CPU and ``device``), `random` and NumPy from the stream keys (B,); put everything back afterwards."""
+    """Seed torch (CPU and ``device``), `random` and NumPy from the stream keys (B,); restore all states afterwards."""
     global _depth
     seed = draws.mix(int(key.sum(dtype=torch.int64))) >> 1  # 63 bits: what torch's generators take
     python, cpu = random.getstate(), torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""The random generators that a transform holds: found at any depth, set for one call, and put back.
+"""The random generators that a transform holds: found at any depth, seeded for one call, and restored.
 
 What: NumPy's Generator, RandomState and bit generators, `random.Random` and torch.Generator in attributes (also of the
 class, as MONAI has them), lists, dicts, nested pipelines, closures, defaults, `functools.partial` and the global names
@@ -26,7 +26,7 @@ _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, f
 
 
 class _Kind(NamedTuple):
-    """How generators of one type are set from 64 bits, and how their state is read and put back."""
+    """For one type of generator: how to seed it from 64 bits, and how to read and restore its state."""
 
     seed: Callable[[Any, int], Any]
     get: Callable[[Any], Any]
@@ -65,7 +65,7 @@ _KINDS: dict[type, _Kind] = {
 
 
 class Generators:
-    """The generators in ``transform``; ``unreached`` names what may draw and cannot be set."""
+    """The generators in ``transform``; ``unreached`` lists, by path, sources of randomness that cannot be seeded."""
 
     def __init__(self, transform: object) -> None:
         self.unreached: list[str] = []
@@ -83,7 +83,7 @@ class Generators:
 
     @contextmanager
     def seeded(self, word: int) -> Iterator[None]:
-        """Every generator in a state of its own that ``word`` (64 bits) decides; put back afterwards."""
+        """Seed every generator from ``word`` (64 bits), each differently; restore their states afterwards."""
         kept = [kind.get(own) for own, kind in self._found]
         try:
             for place, (own, kind) in enumerate(self._found):
@@ -96,19 +96,19 @@ class Generators:
 
 def _kind_of(value: object) -> _Kind | None:
     if isinstance(value, random.SystemRandom) or value is torch.default_generator or value is np.random.mtrand._rand:
-        return None  # the system's cannot be set; the global ones are forked elsewhere
+        return None  # the system's cannot be seeded; `forked_rng` handles the global ones
     return next((kind for type_, kind in _KINDS.items() if isinstance(value, type_)), None)
 
 
 def _cannot_be_set(value: object) -> bool:
-    """The system's randomness, and iterators, whose place is their own."""
+    """Whether a value is the system's generator, or an iterator, whose position cannot be restored."""
     return isinstance(value, (random.SystemRandom, types.GeneratorType)) or (
         isinstance(value, Iterator) and not isinstance(value, _FUNCTIONS) and type(value).__module__ == "itertools"
     )
 
 
 def _parts(transform: object) -> Iterator[tuple[str, object]]:
-    """Everything that ``transform`` holds, itself first, each once, with where it is."""
+    """``(path, value)`` for ``transform`` and everything that it holds, each object once."""
     seen: dict[int, object] = {}
     waiting = [(_name(transform), transform)]
     while waiting:
@@ -122,7 +122,7 @@ def _parts(transform: object) -> Iterator[tuple[str, object]]:
 
 
 def _held(path: str, value: object) -> Iterator[tuple[str, object]]:
-    """What ``value`` holds one level down."""
+    """``(path, value)`` for everything that ``value`` holds directly."""
     if isinstance(value, Mapping):
         yield from ((f"{path}[{key!r}]", part) for key, part in value.items())
     elif isinstance(value, (list, tuple, set, frozenset)):

@@ -1,4 +1,8 @@
-"""Labels after samples were mixed: hard or soft labels in, soft labels out (MixUp, CutMix)."""
+"""Mixed labels for MixUp and CutMix: hard or soft labels in, soft labels (B, K) out.
+
+What: soft_i = λ_i y_i + (1 − λ_i) y_partner(i), with class numbers as one-hot rows. When: a plan mixes samples. Cost:
+one (B, K) tensor. Reference: Zhang et al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from .._base.labels import Kind, kind_of
 from ..batch import Target
 from .plan import Mix, Plan
 
-_BYTES = 1 << 30  # of soft labels in a batch: more are no class numbers
+_BYTES = 1 << 30  # 1 GiB of soft labels in a batch: larger "class numbers" are probably something else
 
 
 def mix_labels(
@@ -25,7 +29,7 @@ def mix_labels(
 ) -> Tensor:
     """``target`` as a `Target` whose ``soft`` (B, K) follows the plan's mixes; unchanged when the plan mixes nothing.
 
-    target, num_classes, kind: as for `mixable_rows`.
+    target, num_classes, kind: as for `mixable_rows`, with its errors. index, key: as for `Target`.
     """
     if not plan.mixes:
         return target
@@ -41,7 +45,7 @@ def mix_labels(
 
 
 def composition(mixes: Sequence[Mix], rows: int) -> tuple[Tensor, Tensor]:
-    """What each of B = ``rows`` rows is made of after the mixes in order: ``(row, share)``, both (B, 2 ** len(mixes)).
+    """The parts of each of B = ``rows`` rows after all mixes in order: ``(row, share)``, both (B, 2 ** len(mixes)).
 
     row: int64 numbers of rows, the row's own first; share: float32, summing to 1 in a row.
     """
@@ -53,7 +57,7 @@ def composition(mixes: Sequence[Mix], rows: int) -> tuple[Tensor, Tensor]:
 
 
 def mixable_rows(target: Tensor, num_classes: int | None = None, kind: Kind | None = None) -> Tensor:
-    """Labels as rows that can be mixed, by their kind (see `smartaug._base.labels`).
+    """Labels (B, ...) as rows of floats that can be mixed, by their kind (see `smartaug._base.labels`).
 
     Class numbers (B,) or (B, 1) become one-hot rows (B, K) float32; floats stay as they are, as (B, 1) or (B, K).
     num_classes: K for class numbers; 0: there are no classes, the numbers are values of a regression; None takes the
@@ -82,9 +86,9 @@ def mixable_rows(target: Tensor, num_classes: int | None = None, kind: Kind | No
 
 
 def _one_hot(label: Tensor, num_classes: int | None) -> Tensor:
-    # two at least: one column would read as "probability of class 1" for a single-logit head
+    # at least 2 columns: one would mean "probability of class 1" to a single-logit head
     classes = num_classes
-    if label.numel() and label.device.type == "cpu":  # elsewhere looking would stall the device; scatter checks there
+    if label.numel() and label.device.type == "cpu":  # elsewhere reading would synchronise; scatter_ checks there
         low, high = int(label.min()), int(label.max())
         if low < 0:
             raise ValueError(

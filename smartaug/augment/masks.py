@@ -1,4 +1,8 @@
-"""Masks that move with their images: the warps of a plan, to the nearest pixel; all else leaves them as they are."""
+"""Masks that move with their images.
+
+What: runs the warps of a plan on a mask, with nearest-neighbour interpolation; colour operations do not change it.
+When: lifted transforms whose dataset returns masks. Cost: one warp of the mask for each warp of the images.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from .plan import Branches, Mix, Plan, Warp
 
 
 def is_mask(leaf: Tensor) -> bool:
-    """Whether a leaf as large as the images is a mask: (B, H, W), one channel, or neither uint8 nor float."""
+    """Whether a leaf of the images' height and width is a mask: (B, H, W), (B, 1, H, W), or neither uint8 nor float."""
     if leaf.ndim not in (3, 4):
         return False
     return leaf.ndim == 3 or leaf.shape[1] == 1 or not (leaf.dtype == torch.uint8 or leaf.is_floating_point())
@@ -21,7 +25,7 @@ def is_mask(leaf: Tensor) -> bool:
 def follow(plan: Plan, mask: Tensor) -> Tensor:
     """A mask (B, H, W) or (B, C, H, W) of any dtype, moved as ``plan`` moves the images; on the mask's device.
 
-    Raises ValueError for plans that mix samples or add up copies, which have no mask.
+    Raises ValueError for plans that mix samples or blend several copies of an image: they have no single mask.
     """
     for segment in plan.segments:
         if isinstance(segment, (Mix, Branches)):

@@ -1,4 +1,4 @@
-"""Names that were mistyped, and what was probably meant."""
+"""Suggestions for mistyped names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmenting only some samples of a batch: what happens to the others, to labels and to the trace.
+"""Augmenting only some samples of a batch, while the others still fit into it.
 
 What: the selected samples are augmented as a batch of their own. The others are not augmented but must still fit into
 the same batch, so they are resized where a step changes the size, normalised and cast; transforms that `lift` took out
@@ -23,9 +23,9 @@ _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "Conv
 
 
 def plain(plan: Plan, rows: int) -> Plan:
-    """A plan for ``rows`` samples that are not augmented, so that they get the size and type that ``plan`` makes.
+    """A plan for ``rows`` samples that are not augmented, which gives them the size and dtype that ``plan`` makes.
 
-    Of ``plan`` it keeps the changes of size, as a plain resizing of the whole image, and every `Store`.
+    Each change of size in ``plan`` becomes a resize of the whole image, and every `Store` is kept.
     """
     if len(plan.shape) != 4:  # rows of features, which no step resizes
         return Plan((rows, *plan.shape[1:]), (), Trace.empty(rows))
@@ -48,15 +48,15 @@ class Plain(Augmentation):
         self.step, self.backend, self.takes_rows = step, step.backend, step.takes_rows
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """The plan that only resizes, normalises and casts as the step's plan does."""
+        """A plan that resizes, normalises and casts as the step's own plan, and nothing else."""
         return plain(self.step.sample(shape, key), shape[0])
 
 
 def beside(step: Augmentation | Foreign, lifted: Sequence[object]) -> Augmentation | Foreign | None:
-    """The stage for the samples of a batch that ``step`` does not augment.
+    """The stage for the samples of a batch that ``step`` does not augment, or None.
 
-    Parts of ``step`` that are in ``lifted`` stay, with the draws that they have in ``step``; every other part is
-    replaced by its `Plain` counterpart. None for a foreign stage that was not lifted, which has no counterpart.
+    Parts of ``step`` that are in ``lifted`` stay, with the same draws; every other part is replaced by its `Plain`
+    counterpart. None for a foreign stage that was not lifted, which has no counterpart.
     """
     if isinstance(step, Foreign):
         return step if any(step is one for one in lifted) else None
@@ -76,10 +76,10 @@ def _resized(rows: int, height: int, width: int, size: tuple[int, int]) -> Warp:
 
 
 def plain_foreign(stage: Foreign, images: Tensor, key: Tensor) -> Tensor:
-    """Images (B, C, H, W) that are not augmented by a foreign stage, after it.
+    """Images (B, C, H, W) that a foreign stage does not augment, prepared to join those that it does.
 
-    A stage that only prepares images (``Resize``, ``Normalize`` and the like, by name) runs on them too; of any other
-    only the conversion to floats in [0, 1], which a Kornia stage does, is repeated.
+    A stage that only prepares images (by its name, such as ``Resize`` or ``Normalize``) runs on them, too. Of a Kornia
+    stage only the conversion of uint8 to floats in [0, 1] is repeated; other stages leave them unchanged.
     """
     if stage.name in _FOR_ALL:
         return stage(images, key) if len(images) else images
@@ -88,7 +88,7 @@ def plain_foreign(stage: Foreign, images: Tensor, key: Tensor) -> Tensor:
 
 
 def check_fit(name: str, images: Tensor, others: Tensor) -> None:
-    """Raise a ValueError unless augmented images and the others have one size and type, so that they make a batch."""
+    """Raise a ValueError unless augmented images and the others have the same shape and dtype, as a batch needs."""
     if len(images) and len(others) and (images.shape[1:] != others.shape[1:] or images.dtype != others.dtype):
         raise ValueError(
             f"{name} makes {images.dtype} {tuple(images.shape[1:])} and samples that are not selected stay "
@@ -99,7 +99,7 @@ def check_fit(name: str, images: Tensor, others: Tensor) -> None:
 
 def together(images: Tensor, others: Tensor, rows: Tensor, other_rows: Tensor) -> Tensor:
     """One batch: ``images`` at its rows (s,), ``others`` at the other rows, both int64 on the CPU."""
-    whole = images if len(images) else others  # where there are none, none were made in the final size and type
+    whole = images if len(images) else others  # an empty part does not have the final size and dtype
     batch = whole.new_empty(len(images) + len(others), *whole.shape[1:])
     for part, where in ((images, rows), (others, other_rows)):
         if len(part):
@@ -108,10 +108,10 @@ def together(images: Tensor, others: Tensor, rows: Tensor, other_rows: Tensor) -
 
 
 def widened(plan: Plan, rows: Tensor, batch: int) -> Plan:
-    """The plan of a whole batch as far as labels and policies need it: mixes and trace.
+    """A plan for all ``batch`` rows with the mixes and the trace of ``plan``, which labels and policies read.
 
-    ``plan`` was made for the samples at ``rows`` (s,) int64 of ``batch``. The others are not mixed, and their trace
-    says Identity, also where a lifted pipeline changed them.
+    ``plan`` was made for the samples at ``rows`` (s,) int64. The others are not mixed, and their trace is Identity,
+    even where lifted transforms changed them.
     """
     mixes = []
     for mix in plan.mixes:

@@ -7,7 +7,7 @@ stayed. When: tables and sensor data. Cost: one extra read of the batch. Referen
 Difference: SAINT draws each feature by itself with one probability for all samples; here every sample has its own share
 λ ~ Beta(alpha, alpha), and as many features as it says.
 
-Rows have no plan but for mixing: what moves or recolours pixels is refused.
+Other augmentations change pixels and raise a TypeError for rows, see `steps.refuse_other_than_mixing`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class MixFeatures(Mix):
 
 
 def pasted_features(shape: Sequence[int], share: Tensor, key: Tensor) -> Tensor:
-    """(B, F) bool of rows (B, F): as many random features as ``share`` (B,) float64 leaves free, to the nearest."""
+    """(B, F) bool, for rows (B, F): in row i, round((1 − share_i)·F) random features. share: (B,) float64."""
     count = ((1.0 - share) * shape[1]).round().long()
     order = draws.uniform(key, (shape[1],)).argsort(1).argsort(1)  # the rank of each feature among its row's draws
     return order < count[:, None]
 
 
 def pasted_span(shape: Sequence[int], share: Tensor, key: Tensor) -> Tensor:
-    """(B, T) bool of sequences (B, T, F): one span at a random place, as long as ``share`` (B,) float64 leaves free."""
+    """(B, T) bool, for sequences (B, T, F): one random span of round((1 − share_i)·T) steps. share: (B,) float64."""
     count = ((1.0 - share) * shape[1]).round().long()
     first = (draws.uniform(key, dtype=torch.float64) * (shape[1] - count + 1)).floor().long()
     place = torch.arange(shape[1])
@@ -48,7 +48,7 @@ def pasted_span(shape: Sequence[int], share: Tensor, key: Tensor) -> Tensor:
 
 
 def execute(plan: Plan, rows: Tensor) -> Tensor:
-    """Rows (B, F) or sequences (B, T, F) after the mixes of ``plan``; floats only, any device."""
+    """Rows (B, F) or sequences (B, T, F) after the mixes of ``plan``, on any device; TypeError unless floats."""
     if plan.mixes and not rows.is_floating_point():
         raise TypeError(
             f"mixing needs rows of floats, got {str(rows.dtype)[6:]} {tuple(rows.shape)}; write features.float() in "

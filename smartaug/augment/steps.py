@@ -1,4 +1,4 @@
-"""Running stages one after the other: which stream of draws each has, and what it makes of a batch."""
+"""Runs stages one after the other, each with its own stream of random draws."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ S = TypeVar("S")
 
 
 def keyed(steps: Sequence[S], key: Tensor) -> list[tuple[S, Tensor]]:
-    """Each step with its own stream keys (B,); a single one has the batch's own, as if it were called by itself."""
+    """``(step, key)`` for each step: keys (B,) folded by position; a single step keeps ``key``, as in a direct call."""
     if len(steps) == 1:
         return [(steps[0], key)]
     return [(step, draws.fold(key, position)) for position, step in enumerate(steps)]
 
 
 def run_step(step: Step, images: Tensor, key: Tensor) -> tuple[Tensor, Plan | None]:
-    """The images after one step drawn from the stream keys (B,), and its plan; a foreign step has none."""
+    """The images after one step drawn from the stream keys (B,), and its plan; None for a foreign step."""
     if isinstance(step, Foreign):
         return step(images, key), None
     with on_cpu():
@@ -33,7 +33,7 @@ def run_step(step: Step, images: Tensor, key: Tensor) -> tuple[Tensor, Plan | No
 
 
 def refuse_other_than_mixing(step: Augmentation) -> None:
-    """Raise a TypeError for an augmentation that needs pictures."""
+    """Raise a TypeError unless an augmentation takes rows of features, as MixUp and CutMix do."""
     if step.takes_rows:
         return
     parts = [part for part in step if not part.takes_rows] if hasattr(step, "__iter__") else []

@@ -1,6 +1,6 @@
 """The augmenting half of the pipeline: the steps of ``lift=`` and ``augment=``, run on the views of a batch.
 
-All rows are augmented, or some of them beside the others (``Coreset(apply="augment")`` and "append").
+All rows are augmented, or only those that a coreset selects (``Coreset(apply="augment")`` and "append").
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ..augment.steps import keyed, refuse_other_than_mixing, run_step
 from .places import Places
 from .stages import Seed, flattened, in_stage, name_of
 
-_TIMES = 40  # bits of a dataset index, above which is how often a sample came before
+_TIMES = 40  # low bits of a stream number: the dataset index; above them, how often the sample occurred before
 
 
 class Augmented(NamedTuple):
-    """What became of a batch: its views, the plans that ran (of all views), their joint trace."""
+    """An augmented batch: its views (each B, ...), the plans that ran on all views, and their joint trace."""
 
     views: list[Tensor]
     plans: list[Plan]
@@ -38,19 +38,19 @@ class Augmented(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Which samples the rows of a batch are, index (B,) int64; streams (B,) int64 and epoch: what draws depend on."""
+    """The samples of a batch's rows: dataset index (B,) int64; streams (B,) int64 and epoch determine the draws."""
 
     index: Tensor
     streams: Tensor
     epoch: int
 
     def rows(self, chosen: Tensor) -> Samples:
-        """Those of the rows ``chosen`` (R,) int64."""
+        """The samples of the rows ``chosen`` (R,) int64."""
         return Samples(self.index[chosen], self.streams[chosen], self.epoch)
 
 
 class _Rest(NamedTuple):
-    """Samples beside those that are augmented: their views, and what their draws are a function of."""
+    """The samples that are not augmented: their views, and the streams (R,) int64 of their draws."""
 
     views: list[Tensor]
     streams: Tensor
@@ -58,36 +58,36 @@ class _Rest(NamedTuple):
 
 @dataclass
 class _Beside:
-    """Samples beside those that are augmented, of one view: their images so far, and the keys of their draws."""
+    """One view of the samples that are not augmented: their images so far, and the keys (R,) of their draws."""
 
     images: Tensor
     key: Tensor
 
 
 def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
-    """What draws are a function of: the sample, and how often it came before in this pass (None: never); (B,) int64."""
+    """(B,) int64 streams of draws: the sample, and how often it occurred before in the pass (None: never)."""
     if before is None:
         return index
     return index + (torch.tensor(before, dtype=torch.int64, device="cpu") << _TIMES)
 
 
 def _mixes(step: object) -> bool:
-    """Whether a stage mixes samples, or one inside it does."""
+    """Whether a stage, or one inside it, mixes samples."""
     return isinstance(step, (MixUp, CutMix)) or any(map(_mixes, getattr(step, "augmentations", ())))
 
 
 class Augmenting:
-    """Steps, as `as_steps` gives them, and what is known of how they run.
+    """Runs steps, as `as_steps` returns them, on the views of a batch.
 
-    lifted: what was taken out of the dataset, which also runs on samples that a coreset leaves alone. seed: of all
-    draws. names: of the user's transforms that were lifted.
+    lifted: stages taken out of the dataset, which also run on samples that a coreset does not select. seed: of all
+    draws. names: of the user's transforms that were lifted, for errors.
     """
 
     def __init__(
         self, steps: Sequence[Augmentation | Foreign], lifted: Sequence[object], seed: Seed, names: Sequence[str] = ()
     ) -> None:
         self.steps, self.seed, self.names = list(steps), seed, tuple(names)
-        # what samples that a coreset leaves alone get in place of a step; None: what is plain about it
+        # for samples that a coreset does not select, the stage in place of each step; None: see `_bring`
         self._beside = [beside_of(step, lifted) if lifted else None for step in self.steps]
         self.mixes = any(map(_mixes, self.steps))
         self.draws = any(not isinstance(part, Normalize) for part in flattened(self.steps))  # anything at random
@@ -96,9 +96,9 @@ class Augmenting:
     def all_rows(
         self, views: list[Tensor], samples: Samples, places: Places, moving: dict[leaves.Path, Tensor], *, shared: bool
     ) -> Augmented:
-        """Augment every row of the views; the masks in ``moving`` are replaced by what becomes of them.
+        """Augment every row of the views; the masks in ``moving`` are replaced by the moved masks.
 
-        places: what no step may move away from. shared: all views have the draws of the first.
+        places: leaves that no step may move pixels under. shared: all views use the draws of the first.
         """
         made, _ = self._run(views, samples, places, moving, None, 0, shared)
         return made
@@ -106,10 +106,10 @@ class Augmenting:
     def some_rows(
         self, views: list[Tensor], samples: Samples, places: Places, rows: Tensor, *, appends: bool, shared: bool
     ) -> tuple[Augmented, Tensor]:
-        """Augment the ``rows`` (s,) alone, in place of the plain samples or, where it ``appends``, below all of them.
+        """Augment only ``rows`` (s,) int64: in place or, with ``appends``, as copies after all rows.
 
-        Appended copies are view 1 of their samples (after all views, where there are several). Also the sample of each
-        row of the result.
+        Also returns, for each row of the result, the row (int64) that it was made from. The draws of appended copies
+        are those of a further view of their samples.
         """
         batch = len(samples.index)
         others = torch.arange(batch, device="cpu")
@@ -139,9 +139,9 @@ class Augmenting:
         first: int,
         shared: bool,
     ) -> tuple[Augmented, list[Tensor]]:
-        """Run all steps on every view, and on the ``rest`` what was lifted out of the dataset; else it passes plain.
+        """Run all steps on every view; on the ``rest`` only lifted stages, and the plain part of all others.
 
-        first: the number of the first view, of which draws are a function.
+        first: number of the first view, which is part of the key of its draws.
         """
         if not self.steps:
             return Augmented(views, [], Trace.empty(len(samples.index))), [] if rest is None else rest.views
@@ -176,7 +176,7 @@ class Augmenting:
         moving: dict[leaves.Path, Tensor],
         beside: _Beside | None,
     ) -> tuple[Tensor, list[Plan]]:
-        """One view after all steps, and their plans; `_Beside` and the masks in ``moving`` are brought along."""
+        """One view after all steps, and their plans; updates ``beside`` and the masks in ``moving``."""
         plans = []
         other_keys = [None] * len(self.steps) if beside is None else [own for _, own in keyed(self.steps, beside.key)]
         for position, (step, own) in enumerate(keyed(self.steps, key)):
@@ -204,13 +204,13 @@ class Augmenting:
         return images, plans
 
     def _follow(self, stage: str, plan: Plan, places: Places, moving: dict[leaves.Path, Tensor]) -> None:
-        """Move the masks that can move as ``plan`` moves pixels; what cannot is refused."""
+        """Move the masks in ``moving`` as ``plan`` moves pixels; ValueError for any other place."""
         if plan.moves_pixels and len(plan.shape) == 4:
             places.refuse(stage, tuple(moving))
             moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
 
     def _where_lifted(self, error: Exception) -> Exception:
-        """``error``, with advice that is of use where a transform was lifted."""
+        """``error``, or a ValueError with other advice where images outside [0, 1] met lifted transforms."""
         if not (isinstance(error, OutsideUnit) and self.names):
             return error
         return ValueError(
@@ -219,7 +219,7 @@ class Augmenting:
         )
 
     def _note(self, position: int, plan: Plan, images: Tensor) -> None:
-        """Remember which backends run the first plan of a step."""
+        """Record the backends of the first plan of a step, for `explain`."""
         step = self.steps[position]
         if position in self._choices or not isinstance(step, Augmentation):
             return
@@ -230,7 +230,7 @@ class Augmenting:
         self._choices[position] = [(type(c.segment).__name__, c.backend, c.reason) for c in chosen]
 
     def _bring(self, position: int, plan: Plan | None, beside: _Beside, key: Any, places: Places) -> None:
-        """Samples beside those that a step augments, by ``plan`` where it has one."""
+        """Update the images of samples that a step does not augment. plan: of the step, None for a foreign one."""
         step, other = self.steps[position], self._beside[position]
         if isinstance(step, Foreign):
             if not isinstance(other, Foreign):
@@ -245,7 +245,7 @@ class Augmenting:
                 places.refuse(name_of(step))
 
     def explain(self, device: str) -> list[tuple[str, str, str]]:
-        """Rows of the table of stages: every step, where it runs, why; below a plan's stages its segments."""
+        """Rows (stage, device, why) for the table of stages; after the stages of a plan, its segments and backends."""
         rows = []
         for position, step in enumerate(self.steps):
             if isinstance(step, Foreign):

@@ -1,4 +1,4 @@
-"""Numbering the passes over the data: which one a batch belongs to, its epoch, and which samples came how often."""
+"""Numbers the passes over the data: the pass and epoch of a batch, and how often its samples occurred before."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from .._base.torch_fetch import Origin
 
 
 class Repeats:
-    """Counts how often each sample came in one pass."""
+    """Counts how often each sample occurred in one pass."""
 
-    _DENSE = 1 << 26
+    _DENSE = 1 << 26  # indices below are counted in an array, others in a dict
 
     def __init__(self) -> None:
         self._times = np.zeros(0, np.uint32)
-        self._odd: dict[int, int] = {}  # of indices that are no place in an array
+        self._odd: dict[int, int] = {}  # counts of batches with negative or larger indices
 
     def before(self, index: list[int]) -> list[int] | None:
-        """How often each of these samples came before in this pass; None where all come for the first time.
+        """How often each of these samples occurred earlier in this pass; None where none did. Counts them.
 
-        Samplers that draw with replacement, and those that repeat augmentations, hand a sample out several times.
+        Samplers that draw with replacement, or repeat augmentations, yield a sample several times in a pass.
         """
         if not index:
             return None
@@ -36,7 +36,7 @@ class Repeats:
 
 
 def _counted(times: np.ndarray | dict[int, int], index: list[int]) -> list[int]:
-    """What ``times`` has for each number, and one more each time."""
+    """The count in ``times`` of each number, which is then incremented."""
     before = []
     for number in index:
         before.append(int(times.get(number, 0) if isinstance(times, dict) else times[number]))
@@ -45,10 +45,10 @@ def _counted(times: np.ndarray | dict[int, int], index: list[int]) -> list[int]:
 
 
 class EpochProgress:
-    """A pass that has begun: its epoch, its number among all passes, and how many samples it has handed out so far.
+    """A pass that has begun: its epoch, its number among all passes, and the number of samples that it yielded so far.
 
-    repeats: counts what it handed out, where the sampler is not ours (else the sampler's side counts); None once the
-    pass is over or long ago.
+    repeats: counts the samples where the sampler is not smartaug's (which counts them itself); None before the first
+    batch and once later passes began.
     """
 
     def __init__(self, epoch: int, number: int, samples: int = 0) -> None:
@@ -56,7 +56,7 @@ class EpochProgress:
         self.repeats: Repeats | None = None
 
     def before(self, origin: Origin) -> list[int] | None:
-        """How often each sample of the batch came before; None where all come for the first time."""
+        """How often each sample of the batch occurred earlier in the pass; None where none did, or unknown."""
         if origin.drawn is not None:
             return origin.drawn.before
         if origin.index is None:
@@ -67,20 +67,20 @@ class EpochProgress:
 
 
 class _Fetched:
-    """A pass whose batches do not say that they are of it: the fetchers that its workers showed.
+    """A pass whose batches do not carry its number; it is known by the fetchers of its workers.
 
-    What a worker shows first in a pass is of that pass, unless it has loaded in more passes than the worker that began
-    it, which is then an earlier one. Within a pass torch numbers the batches, in the order they are handed over.
+    The first fetcher seen of a worker belongs to this pass, unless that worker has made more fetchers than the worker
+    that began the pass: then it belongs to a later one. Within a pass torch numbers the batches in order.
     """
 
     def __init__(self, progress: EpochProgress, first: Origin) -> None:
         self.progress = progress
         self._fetchers = {first.token.worker: first.token.fetcher}
-        self._passes = first.token.fetcher[1]  # all workers count their fetchers from the same number on
+        self._passes = first.token.fetcher[1]  # all workers count their fetchers from the same number
         self._last = -1 if first.task is None else first.task
 
     def continues(self, origin: Origin) -> bool:
-        """Whether a batch is of this pass. Raises RuntimeError where that cannot be known."""
+        """Whether a batch belongs to this pass. Raises RuntimeError where that cannot be known."""
         worker, fetcher, task = origin.token.worker, origin.token.fetcher, origin.task
         shown = self._fetchers.get(worker)
         if shown is None and origin.token.persistent and task is not None:
@@ -100,27 +100,27 @@ class _Fetched:
 
 
 class EpochCounter:
-    """Numbers the passes over the data: each has the epoch that `set_next` named before it, else one more.
+    """Numbers the passes over the data: a pass has the epoch given to `set_next` before it, else the last one plus 1.
 
-    A batch whose indices our own sampler drew says which pass it is of. For the others (Accelerate drops our sampler, a
-    stock loader with `Collate` never had it) a pass is new when a worker shows another fetcher than it showed in the
-    current one. The first batch of a pass is worker 0's, so this also holds for persistent workers that sat out a pass;
-    where batches are skipped or come out of order, see `_Fetched`.
+    A batch whose indices smartaug's sampler drew carries the number of its pass. For other batches (Accelerate replaces
+    the sampler, a plain torch loader with `Collate` never had it) a pass begins when a worker uses another fetcher than
+    before. Worker 0 loads the first batch of a pass, so this also holds where a persistent worker loaded nothing in
+    some pass; for batches that are skipped or come out of order, see `_Fetched`.
     """
 
-    _KEPT = 64  # passes remembered, so that several live iterators keep their own epoch
-    _COUNTED = 3  # and beside the newest those that know which samples came
+    _KEPT = 64  # passes remembered, so that several iterators in use keep their own epoch
+    _COUNTED = 3  # passes before the newest that keep their counts of samples
 
     def __init__(self) -> None:
         self.epoch = -1
-        self.next: int | None = None  # what `set_next` said of the pass to come
-        self.resumed: int | None = None  # the epoch of the pass to come as a loaded state has it
+        self.next: int | None = None  # epoch of the next pass, from `set_next`
+        self.resumed: int | None = None  # epoch of the next pass, from a loaded state
         self._begun = 0
-        self._drawn: dict[int, EpochProgress] = {}  # by number, of our own sampler
-        self._fetched: dict[int, _Fetched] = {}  # by loader
+        self._drawn: dict[int, EpochProgress] = {}  # by number of the pass
+        self._fetched: dict[int, _Fetched] = {}  # by `Token.loader`
 
     def set_next(self, epoch: int) -> None:
-        """The next pass is epoch ``epoch``."""
+        """Give the next pass the epoch ``epoch``."""
         self.next = int(epoch)
 
     @property
@@ -131,11 +131,11 @@ class EpochCounter:
         return self.epoch + 1 if self.resumed is None else self.resumed
 
     def resume(self, epoch: int) -> None:
-        """The next pass is ``epoch`` as a state has it, unless `set_next` says another from now on."""
+        """Give the next pass the epoch of a loaded state; a later `set_next` takes precedence."""
         self.next, self.resumed = None, epoch
 
     def begin(self, samples: int = 0) -> EpochProgress:
-        """Begin a pass; ``samples`` of it were handed out before it was interrupted."""
+        """Begin a pass, of which ``samples`` samples were yielded before it was interrupted."""
         self.epoch, self.next, self.resumed = self.upcoming, None, None
         self._begun += 1
         progress = self._drawn[self._begun] = EpochProgress(self.epoch, self._begun, samples)
@@ -144,7 +144,7 @@ class EpochCounter:
         return progress
 
     def of(self, origin: Origin) -> EpochProgress:
-        """The pass that a batch belongs to, begun now if it is new."""
+        """The pass that a batch belongs to; begins one where the batch is the first of it."""
         if origin.drawn is not None and origin.drawn.number in self._drawn:
             return self._drawn[origin.drawn.number]
         token = origin.token

@@ -1,12 +1,12 @@
-"""What else lies in the picture: leaves of a batch that would have to move with the pixels.
+"""Places: leaves of a batch that refer to pixels, and would have to move when a stage moves the pixels of the images.
 
-Boxes, points, masks, maps of any size, a second picture: under stages that move pixels each of them must move as well,
-or the batch is wrong and nothing shows it. What a leaf means cannot be seen from its numbers, so whatever may be a
-place is refused, and the error says what to write: ``still=`` for what must stay as it is, ``target=`` for a label.
+Boxes, points, masks, maps of any size, a second image: if the images are warped and these are not, the batch is wrong
+without any visible sign. The values of a leaf do not show its meaning, so every leaf that may be a place raises an
+error, which says what to write: ``still=`` for what must not change, ``target=`` for a label.
 
-Known to be no place, and let through: one number a sample, text, labels that ``target=`` or their key names, rows of
-zeros and ones or of probabilities that sum to 1, and rows of numbers that cannot be coordinates in the picture
-(embeddings: some are negative or larger than its sides).
+Accepted as no places: one number per sample, text, labels by ``target=`` or by their key, rows of 0 and 1,
+rows of probabilities that sum to 1, and rows of numbers that cannot be coordinates in the image (embeddings: some are
+negative or larger than its sides).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .._base import leaves
 
-_WORDS = re.compile(r"[^a-z0-9]+")  # what parts the words of a key: "gt_boxes" has the words "gt" and "boxes"
+_WORDS = re.compile(r"[^a-z0-9]+")  # separates the words of a key: "gt_boxes" has the words "gt" and "boxes"
 _PLACES = frozenset(
     _WORDS.split(
         "box boxes bbox bboxes obb rect rects quad quads keypoint keypoints kpt kpts landmark landmarks point points "
@@ -40,39 +40,39 @@ _LABELS = frozenset(
 )
 _TV_PLACES, _TV_MAPS = ("BoundingBoxes", "KeyPoints"), ("Mask", "Image", "Video")
 _WITHOUT_BOUNDS = (torch.uint16, torch.uint32, torch.uint64)  # types of which torch has no largest value on the CPU
-_PAIRS = (2, 4)  # numbers that a point and a box have
+_PAIRS = (2, 4)  # numbers of a point and of a box
 
 
 @dataclass(frozen=True)
 class Place:
-    """A leaf that may lie in the picture. what: in words, for errors. is_map: a map of the pictures' own size."""
+    """A leaf that may refer to pixels. what: description for errors. is_map: a map of the images' height and width."""
 
     what: str
     is_map: bool = False
 
 
 class Places:
-    """The places of one batch, looked for when a stage first moves pixels. find: gives them by path."""
+    """The places of one batch, searched for when a stage first moves pixels. find: returns them by path."""
 
     def __init__(self, find: Callable[[], dict[leaves.Path, Place]] = dict) -> None:
         self._find = find
 
     @cached_property
     def found(self) -> dict[leaves.Path, Place]:
-        """Path -> what lies there."""
+        """Path -> place."""
         return self._find()
 
     def refuse(self, stage: str, but: Sequence[leaves.Path] = ()) -> None:
-        """Raise a ValueError if there are any ``but`` those, since ``stage`` may move the pixels under them."""
+        """Raise a ValueError if there are places other than ``but``, since ``stage`` may move the pixels."""
         for path, place in self.found.items():
             if path not in but:
                 raise ValueError(_refusal(stage, path, place))
 
 
 def is_label(data: leaves.Structure, path: leaves.Path) -> bool:
-    """Whether what ``target=`` names is a label, not a map nor boxes: one number or one row a sample, or some of these.
+    """Whether the part that ``target=`` names is a label: tensors (B,) or (B, K), not maps or boxes.
 
-    A key that names a place is none: where the model learns boxes, they have to move.
+    A part whose key names a place ("boxes") is not a label: where a model learns boxes, they have to move.
     """
     part = leaves.get(data, path)
     columns = part if isinstance(part, (list, tuple)) else [part]
@@ -90,7 +90,7 @@ def find_places(
     """Everything in a batch that may lie in its images (B, C, H, W).
 
     pictures: where the images are. known: parts that are no places, since the user said so (``still=``, ``target=``).
-    seen: what was found of leaves on an accelerator, whose values are read once and not in every batch.
+    seen: cache of results for leaves on an accelerator, whose values are read once, not in every batch.
     """
     found = {}
     for path, leaf in _grouped(data, (), len(images)):
@@ -113,17 +113,17 @@ def _refusal(stage: str, path: leaves.Path, place: Place) -> str:
 
 
 def _other_words(place: Place, name: str) -> str:
-    """What else to write, by what a place may be."""
+    """Further advice for the error, by the kind of place."""
     if "picture" in place.what or "image" in place.what:
         return "inputs=[...] with all pictures if it is one more to augment, "
     return f"target={name} if it is the label, " if "numbers a sample" in place.what else ""
 
 
 def _grouped(part: leaves.Structure, path: leaves.Path, rows: int) -> list[tuple[leaves.Path, leaves.Structure]]:
-    """The leaves below ``part`` of a batch of ``rows``; a list of single numbers, or of columns of them, is one leaf.
+    """The leaves of ``part``, in a batch of ``rows`` samples; a list of numbers, or of columns, is one leaf.
 
     ``[x1, y1, x2, y2]`` in each sample is a list of four tensors (B,) after `default_collate`, or of B tensors (4,)
-    where they are left apart: here one (B, 4).
+    from another collate function: here one tensor (B, 4).
     """
     if isinstance(part, Mapping) or leaves.is_record(part):
         return [found for name, one in leaves.parts_of(part) or () for found in _grouped(one, (*path, name), rows)]
@@ -151,7 +151,7 @@ def _are_numbers(part: leaves.Structure) -> bool:
 def _place(
     data: leaves.Structure, path: leaves.Path, leaf: leaves.Structure, images: Tensor, seen: dict[object, bool]
 ) -> Place | None:
-    """What a leaf may be in the images; None: nothing there."""
+    """The place that a leaf may be in the images; None: it is not one."""
     kind = next((base.__name__ for base in type(leaf).__mro__ if "tv_tensors" in base.__module__), "")
     if kind in _TV_PLACES:
         return Place("boxes or keypoints")
@@ -215,11 +215,11 @@ def _words(data: leaves.Structure, path: leaves.Path) -> list[set[str]]:
 
 
 def _may_be_coordinates(rows: Tensor, count: int, images: Tensor) -> bool:
-    """Whether rows of ``count`` numbers can be places in images (B, C, H, W), in pixels or in parts of the sides.
+    """Whether rows of ``count`` numbers can be coordinates in images (B, C, H, W), in pixels or relative to the sides.
 
-    Not what is 0 or 1 throughout (classes one-hot, several labels) or sums to 1 (probabilities). Pairs and fours may
-    always be, in whatever unit; others unless some number is negative (−1 stands for a missing point) or larger than
-    the sides.
+    Rows of 0 and 1 (one-hot, several labels) and rows that sum to 1 (probabilities) cannot. Other rows of 2 or 4
+    numbers can, in any unit; longer rows can unless a number is negative (other than −1, a missing point) or larger
+    than the sides.
     """
     if rows.is_complex():
         return True
@@ -229,11 +229,11 @@ def _may_be_coordinates(rows: Tensor, count: int, images: Tensor) -> bool:
         return False
     low, high = (float(bound) for bound in torch.aminmax(values))
     outside = high > max(images.shape[-2:]) or (low < 0 and low != -1)
-    if outside and count not in _PAIRS:  # most embeddings: a single look
+    if outside and count not in _PAIRS:  # most embeddings end here: one read of the device
         return False
     if bool(((values == 0) | (values == 1)).all()):
         return False
-    # half precision is this far off
+    # 1e-2: the error of such a sum in half precision
     if low >= 0 and rows.is_floating_point() and bool(((values.double().sum(1) - 1).abs() < 1e-2).all()):
         return False
     return count in _PAIRS or not bool(((values < 0) & (values != -1)).any())

@@ -1,8 +1,8 @@
-"""What is left of a pipeline on batches that are not augmented: conversion, normalisation, sizes, and no draw.
+"""The pipeline of ``loader.plain()``: conversion, normalisation and sizes, without anything random.
 
 What: `preparing` makes a pipeline of the same settings whose stages have no random part: steps that change the size
-resize the whole image, normalisation and casts stay, foreign stages run where they only prepare (``Resize``). There are
-no weights, no selection, no count. When: evaluating on the training data, ``with loader.plain()``.
+resize the whole image, normalisation and casts stay, foreign stages run only if they prepare images (``Resize``). It
+has no weights and no selection, and does not count. When: evaluating on the training data, ``with loader.plain()``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .weighing import Weighing
 
 
 def preparing(pipeline: Pipeline) -> Pipeline:
-    """``pipeline`` without its random parts, as an object of its own: it shares no count and no state."""
+    """A new pipeline: ``pipeline`` without its random parts. It shares no counts and no state."""
     twin = copy.copy(pipeline)
     twin.augmenting = Augmenting(_plain(pipeline.steps), [], pipeline.seed, pipeline.augmenting.names)
     twin.steps = twin.augmenting.steps

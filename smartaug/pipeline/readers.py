@@ -1,4 +1,4 @@
-"""Whether anybody reads the weights and soft labels that a pipeline puts into its targets."""
+"""The warning where no code reads the weights and soft labels that a pipeline puts into its targets."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 
 from ..warnings import NoEffectWarning, warn
 
-_LOST = 2  # batches that are gone unread: then it is said,
-_HANDED = 20  # or after so many that the loop keeps and has not shown to anybody
+_LOST = 2  # warn after so many batches whose targets were freed unread,
+_HANDED = 20  # or after so many batches in all without a read, which the loop may keep alive
 
 
 class Ticket(str):
-    """The pipeline's key, as one object for each batch: it lives as long as a target of that batch does."""
+    """A copy of the pipeline's key for one batch; it is freed with the last target of that batch."""
 
 
 class Readers:
-    """Counts the batches whose weights or soft labels went by unread, until somebody reads one.
+    """Counts the batches whose weights or soft labels were not read, until the first is.
 
-    A batch is lost once its target, and all that was made of it by moves and views, is gone: how many batches a loop
-    fetches before it computes a loss plays no part.
+    A batch counts as lost once its target, and all moves and views of it, are freed; so a loop may fetch any number of
+    batches before it computes a loss.
     """
 
     def __init__(self) -> None:
-        self.met = False  # somebody has read a weight or a soft label
+        self.met = False  # a weight or a soft label was read
         self._said = False
         self._handed = 0
         self._alive: list[weakref.ref[Ticket]] = []
 
     def ticket(self, key: str) -> str:
-        """The key for the target of one more batch that is to be read."""
+        """The key for the targets of one more batch."""
         self._handed += 1
         if self.met or self._said:
             return key
@@ -41,7 +41,7 @@ class Readers:
         return sum(ref() is None for ref in self._alive)
 
     def look(self, *, ended: bool = False) -> None:
-        """Warn, once, where batches went by unread; ended: at the end of a pass, where one such batch is enough."""
+        """Warn, once, where batches were not read; ended: at the end of a pass, when one lost batch is enough."""
         if self.met or self._said:
             self._alive.clear()
             return
@@ -58,4 +58,4 @@ class Readers:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_alive": []}  # a copy's targets are its own
+        return {**self.__dict__, "_alive": []}  # a copy makes targets of its own

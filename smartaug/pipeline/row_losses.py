@@ -1,4 +1,4 @@
-"""The losses of samples: a criterion taken apart, joined with weights again, and soft labels in a criterion's width."""
+"""Per-sample losses: `Rows` of a criterion before reduction, their weighted reduction, and the width of soft labels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 class Rows(NamedTuple):
-    """A criterion taken apart: losses (B, ...), counts (B,) that normalise their mean, and how it joins them."""
+    """A criterion before reduction: losses (B, ...), counts (B,) whose sum normalises the mean, and its reduction."""
 
     losses: Tensor
     counts: Tensor
     reduction: str  # "mean", "sum" or "none"
 
     def by_sample(self) -> Rows:
-        """The same with losses (B,) in float32 or wider, those of a sample's positions summed.
+        """The same with losses (B,) in float32 or wider: the losses of a sample's positions are summed.
 
         reduction="none" becomes the plain mean of all values.
         """
@@ -30,10 +30,10 @@ class Rows(NamedTuple):
 def joined(rows: Rows, weight: Tensor) -> Tensor:
     """Σ w_i ℓ_i / Σ c_i (mean), Σ w_i ℓ_i (sum) or w_i ℓ_i (none), in the losses' own precision; weight: w (B,)."""
     losses, counts, reduction = rows
-    losses_wide = losses.to(wide(losses))  # half cannot count 65 505 positions
+    losses_wide = losses.to(wide(losses))  # float16 overflows at 65 520, so sums over positions need float32
     if reduction != "none":
         losses_wide = per_sample(losses_wide)
-    # a weight of 0 takes a sample out even when its loss is infinite
+    # not losses * weight: 0 · ∞ is NaN, and a sample of weight 0 must not count even if its loss is infinite
     own = spread(weight, losses_wide).to(losses_wide.dtype)
     weighted = torch.where(own != 0, losses_wide * own, 0.0)
     if reduction == "none":
@@ -43,7 +43,7 @@ def joined(rows: Rows, weight: Tensor) -> Tensor:
 
 
 def spread(weight: Tensor, values: Tensor) -> Tensor:
-    """Weights (B,) in a shape that spreads over values (B, ...)."""
+    """Weights (B,) reshaped to (B, 1, ...), to broadcast over values (B, ...)."""
     return weight.reshape(-1, *[1] * (values.ndim - 1))
 
 
@@ -53,33 +53,34 @@ def per_sample(values: Tensor) -> Tensor:
 
 
 def sizes(losses: Tensor) -> Tensor:
-    """(B,) elements of each sample's losses (B, ...)."""
+    """(B,) number of elements of each sample's losses (B, ...)."""
     return torch.full((len(losses),), losses[:1].numel(), dtype=wide(losses), device=losses.device)
 
 
 def wide(values: Tensor) -> torch.dtype:
-    """float32, or the values' own type where it is wider."""
+    """The dtype float32, or that of the values where it is wider."""
     return torch.promote_types(values.dtype, torch.float32)
 
 
 def without_ignored(soft: Tensor, classes: int, ignored: int) -> tuple[Tensor, Tensor | None]:
-    """Soft labels (B, K) as distributions without the ignored class, and what is left of each row: mass (B,), or None.
+    """Soft labels (B, K) without the ignored class, rescaled to sum 1, and the mass (B,) of each row without it.
 
-    A row mixed of a sample with a class and of one that is ignored counts as far as it is of the former, as in
-    λ·criterion(output, a) + (1 − λ)·criterion(output, b). classes: of the output, beyond which the column goes.
+    The mass is None where no column is ignored. A mix of a labelled and an ignored sample thus counts by the share of
+    the labelled one, as in λ·criterion(output, a) + (1 − λ)·criterion(output, b). classes: number of the output's
+    columns; an ignored column beyond them is removed. ignored: the criterion's ``ignore_index``.
     """
     if not 0 <= ignored < soft.shape[1]:
         return soft, None
     mass = 1 - soft[:, ignored]
     left = torch.cat([soft[:, :ignored], torch.zeros_like(soft[:, :1]), soft[:, ignored + 1 :]], 1)
     left = left / torch.where(mass > 0, mass, 1.0)[:, None]
-    if ignored >= classes and not bool(left[:, classes:].any()):  # looks at the device, where it has such labels
+    if ignored >= classes and not bool(left[:, classes:].any()):  # synchronises the device, for such labels only
         left = left[:, :classes]
     return left, mass
 
 
 def as_wide(soft: Tensor, output: Tensor) -> Tensor:
-    """Soft labels with as many columns as the logits: classes that no label named have probability 0."""
+    """Soft labels padded with probability 0 to the columns of ``output`` (B, K); ValueError where they do not fit."""
     missing = output.shape[1] - soft.shape[1]
     if soft.shape[1] == 1 and missing:
         raise ValueError(
