@@ -16,6 +16,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from .rebuilt import as_loader
 
 
 def bench(
-    loader: TorchDataLoader | Dataset,
+    loader: TorchDataLoader[Any] | Dataset[Any],
     model: Callable[..., object] | None = None,
     *,
     seconds: float = 60.0,
