@@ -19,17 +19,23 @@ from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_f
 from .._base import leaves
 from . import deferred as deferring
 from .deferred import DeferredBatch, DeferredImage, finish, finish_all, number_of_finishes
+from .joint import Joint, JointSample
 
 _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
+Deferred = DeferredBatch | DeferredImage
 _LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
 
 
 class Unfinished(NamedTuple):
-    """Where in a batch the lifted transforms must still run: paths of images, and of masks that move with them."""
+    """Where in a batch the lifted transforms must still run: paths of images, and of masks that move with them.
+
+    joint: instead of these, for a batch with other targets, or with images in a list.
+    """
 
     images: tuple[leaves.Path, ...]
     masks: tuple[leaves.Path, ...] = ()
+    joint: Joint | None = None
 
 
 class Collecting:
@@ -39,7 +45,7 @@ class Collecting:
     """
 
     def __init__(self, samples: Any, may_hold: bool) -> None:
-        self._streams = may_hold
+        self._streams, self._listed = may_hold, isinstance(samples, list)
         self.sample_of: dict[int, int] = {}  # id of a deferred image -> position of its sample in the list
         self.batches: list[DeferredBatch] = []
         self._images: list[DeferredImage] = []  # keeps the images alive, so that ids stay unique
@@ -69,7 +75,7 @@ class Collecting:
         made = [_plain(row._made) for row in rows]
         if len({image.dtype for image in made}) > 1 or len({image.shape for image in made}) > 1:
             return None
-        if len({row._is_mask for row in rows}) > 1:
+        if len({row._kind for row in rows}) > 1:
             return None
         batch = DeferredBatch.of(rows, collate_tensor_fn(made))
         self.batches.append(batch)
@@ -84,14 +90,15 @@ class Collecting:
         left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
         stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
         arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
-        if self._touched() or len(stacks) < len(left) or not arrived or self._repeats():
-            finish_all(self.batches)
-            finish_all([leaf for _, leaf in left])
+        if self._touched() or not arrived or self._repeats():
+            return self._all_finished(batch, left), None, None
+        if not left:
             return batch, None, None
-        if not stacks:
-            return batch, None, None
+        sizes = {stack._made.shape[-2:] for _, stack in stacks if stack._rows[0]._kind == "image"}
+        if len(stacks) < len(left) or any(not _moves_as_stack(stack, sizes) for _, stack in stacks):
+            return self._settle_joint(batch, left)
         numbers = [list(map(self.sample_of.__getitem__, map(id, stack._rows))) for _, stack in stacks]
-        masks = {path for path, stack in stacks if stack._rows[0]._is_mask}
+        masks = {path for path, stack in stacks if stack._rows[0]._kind == "mask"}
         for path, stack in stacks:
             for image in stack._rows:
                 image._used = True
@@ -100,6 +107,26 @@ class Collecting:
             tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
         )
         return batch, unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
+
+    def _all_finished(self, batch: Any, left: Sequence[tuple[leaves.Path, Deferred]]) -> Any:
+        finish_all(self.batches)
+        finish_all([leaf for _, leaf in left])
+        return batch
+
+    def _settle_joint(
+        self, batch: Any, left: Sequence[tuple[leaves.Path, Deferred]]
+    ) -> tuple[Any, Unfinished | None, list[int] | None]:
+        """`settle` for a batch with targets of objects, or with images or targets in lists."""
+        every = [row for _, leaf in left for row in rows_of(leaf)]
+        found = joint_of(left) if self._listed and {id(row) for row in every} <= self.sample_of.keys() else None
+        if found is None:
+            return self._all_finished(batch, left), None, None
+        joint, images = found
+        for row in every:
+            row._used = True
+        for path, leaf in left:
+            batch = leaves.put(batch, path, _plain(leaf._made) if rows_of(leaf)[0]._kind == "image" else leaf._made)
+        return batch, Unfinished((), (), joint), [self.sample_of[id(image)] for image in images]
 
     def _repeats(self) -> bool:
         """Whether an image is in two stacks, or twice in one stack of a stream: its copies would get different draws.
@@ -119,6 +146,54 @@ class Collecting:
 
 def _plain(image: Tensor) -> Tensor:
     return image if type(image) is Tensor else image.as_subclass(Tensor)
+
+
+def _moves_as_stack(stack: DeferredBatch, sizes: set[Any]) -> bool:
+    """Whether a stack is of images, or of masks of one of their ``sizes``."""
+    kind = stack._rows[0]._kind
+    return kind == "image" or (kind == "mask" and stack._made.shape[-2:] in sizes)
+
+
+def rows_of(leaf: Deferred) -> list[DeferredImage]:
+    """The deferred images that a leaf of a batch is made of."""
+    return leaf._rows if isinstance(leaf, DeferredBatch) else [leaf]
+
+
+def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[DeferredImage]] | None:
+    """The `Joint` of a batch whose deferred leaves are ``left``, and its images row by row.
+
+    None where targets cannot be brought together with images: not one image a sample, one without its image, a stack in
+    another order, a leaf in two places.
+    """
+    pictures = [(path, leaf) for path, leaf in left if rows_of(leaf)[0]._kind == "image"]
+    stacked = any(isinstance(leaf, DeferredBatch) for _, leaf in pictures)
+    if not pictures or (stacked and len(pictures) > 1):
+        return None
+    images = [row for _, leaf in pictures for row in rows_of(leaf)]
+    calls = [id(image._call) for image in images]
+    row_of = {call: row for row, call in enumerate(calls)}
+    places: list[list[tuple[leaves.Path, leaves.Path]]] = [[] for _ in images]
+    targets = [(path, leaf) for path, leaf in left if rows_of(leaf)[0]._kind != "image"]
+    every = [id(row) for _, leaf in targets for row in rows_of(leaf)]
+    if len(row_of) < len(images) or len(set(every)) < len(every):
+        return None
+    for path, leaf in targets:
+        own = [id(row._call) for row in rows_of(leaf)]
+        if not row_of.keys() >= set(own) or (isinstance(leaf, DeferredBatch) and own != calls):
+            return None
+        for row in rows_of(leaf):
+            places[row_of[id(row._call)]].append((row._path, path))
+    samples = tuple(_joint_sample(image, tuple(own)) for image, own in zip(images, places, strict=True))
+    stacks = frozenset(path for path, leaf in targets if isinstance(leaf, DeferredBatch))
+    return Joint(samples, tuple(path for path, _ in pictures), stacked, stacks), images
+
+
+def _joint_sample(image: DeferredImage, places: tuple[tuple[leaves.Path, leaves.Path], ...]) -> JointSample:
+    call = image._call
+    made = call.made
+    for role in call.places:
+        made = leaves.put(made, role.path, None if role.kind == "image" else role.leaf)
+    return JointSample(made, image._path, len(call.given) > 1, places)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
-"""Images whose lifted transforms have not run yet, and the check, per sample, that they may run on the batch.
+"""Images and targets whose lifted transforms have not run yet, and what makes them in the dataset.
 
 What: in a loader with ``lift=True`` the dataset's transform is a `DeferredTransform`. It runs the transforms that stay
 in the worker and returns a `DeferredImage`, a tensor without data of its own. ``torch.stack`` and ``default_collate``
-turn such images into a `DeferredBatch`. The lifted transforms run on the batch, on the device, only if that object is
-still in the collated batch, unused. Any other operation on a deferred image (in the dataset after its transform, for a
-statistic or a file, CutMix in a collate function) first turns it, in place, into the output of the user's whole
-pipeline, and lifted transforms no longer apply to it. The same is done to images that the dataset itself keeps a
-reference to (a cache).
+turn such images into a `DeferredBatch`. The masks, boxes and keypoints that move with the image are deferred, too, and
+the labels that are dropped with boxes. The lifted transforms run on the batch, on the device, only if that object is
+still in the collated batch, unused (`collecting`). Any other operation on a deferred image (in the dataset after its
+transform, for a statistic or a file, CutMix in a collate function) first turns it, in place, into the output of the
+user's whole pipeline, and lifted transforms no longer apply to it. The same is done to images that the dataset itself
+keeps a reference to (a cache).
 
 When: in every loader with ``lift=True``. One sample cannot show that a dataset always returns its transform's output
 unchanged; here each sample is checked, and one that fails the check is what torch's own loader would give. Cost: see
@@ -30,17 +31,18 @@ from torch.utils.data._utils.collate import collate_tensor_fn
 from .._base import leaves
 from . import registry
 from .keyed_draws import KeyedDraws, may_draw
-from .roles import Rules, kind_of, roles, rules_of
+from .made_places import LIFTABLE, made_places
+from .roles import Role, Rules, kind_of, roles, rules_of
 from .steps import Transform
 
-# the data of every deferred tensor: code that reads memory without __torch_function__ finds no pixels
-_EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")
+# the data of every deferred tensor: code that reads memory without __torch_function__ (torch.tensor(x)) fails, since no
+# machine can copy that many bytes; an empty tensor would be taken for a sample without boxes or labels
+_EMPTY = torch.empty(1, dtype=torch.uint8, device="cpu").expand(1 << 61)
 _NDIM = torch.Tensor.ndim.__get__  # type: ignore[attr-defined]
 local = threading.local()  # .collecting: the `Collecting` of the batch that this thread collates
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 _make = torch.Tensor._make_subclass
 _CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # mutable, or may contain mutable parts: copied
-_LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _finishes = itertools.count()  # incremented whenever an image is finished, in any thread
 
 
@@ -49,6 +51,8 @@ class Call:
 
     finished = False
     result: Any = None
+    made: Any = None  # what the worker's transforms made of a sample with targets, none of it deferred
+    places: Sequence[Role] = ()  # what of it was deferred, the image first
 
     def __init__(self, by: DeferredTransform, given: tuple[Any, ...], named: Mapping[str, Any] = _NO_NAMES) -> None:
         self.by, self.given, self.named = by, given, named
@@ -57,12 +61,12 @@ class Call:
         """The result of the user's whole pipeline, which runs at the first call only."""
         if not self.finished:
             self.result = self.by.whole(*self.given, **self.named)
-            self.finished, self.given, self.named = True, (), _NO_NAMES
+            self.finished, self.given, self.named, self.made, self.places = True, (), _NO_NAMES, None, ()
         return self.result
 
 
 class DeferredImage(Tensor):
-    """An image (C, H, W), or a mask (C, H, W) or (H, W), after the worker's transforms and before the lifted ones.
+    """An image (C, H, W) or a target of it, after the worker's transforms and before the lifted ones.
 
     Any operation on it except stacking replaces it, in place, by the whole pipeline's result.
     """
@@ -70,7 +74,7 @@ class DeferredImage(Tensor):
     _call: Call
     _made: Tensor  # what the worker's transforms made
     _path: leaves.Path = ()  # where it is in the transform's return value
-    _is_mask = False
+    _kind = "image"  # of its `Role`; "object" for one row an object, such as labels
     _used = False  # it has been part of a batch
 
     @classmethod
@@ -184,9 +188,9 @@ class DeferredTransform:
     """Replaces the dataset's transform in a loader with ``lift=True``: ``head`` runs now, the rest on the batch.
 
     head: the part that stays in the worker. original: the user's transform; all other attributes are read from it.
-    rules: how the images and masks among the arguments are found. If an argument cannot be lifted, or head's output is
-    not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
-    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to.
+    rules: how the images and targets among the arguments are found. If an argument cannot be lifted, or head's output
+    is not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
+    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. tail: see `Lifted`.
     """
 
     def __init__(
@@ -196,26 +200,35 @@ class DeferredTransform:
         rules: Rules,
         kind: str | None = None,
         noted: Noted | None = None,
+        tail: Sequence[Transform] = (),
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
+        self.tail = tuple(tail)
         self._takes_one = kind is not None and not rules.by_name
         self._type: type | None = None  # a type whose objects are all of the kind
         self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
     @classmethod
     def of(
-        cls, head: Callable[..., Any], original: Transform, kind: str | None = None, noted: Noted | None = None
+        cls,
+        head: Callable[..., Any],
+        original: Transform,
+        kind: str | None = None,
+        noted: Noted | None = None,
+        *,
+        tail: Sequence[Transform] = (),
+        any_size: bool = False,
     ) -> DeferredTransform:
-        """An instance of the class for the library of ``original``."""
-        rules = rules_of(original)
+        """An instance of the class for the library of ``original``. any_size: see `Rules`."""
+        rules = rules_of(original, any_size)
         made = DeferredAlbumentations if callable(getattr(head, "set_random_state", None)) else cls
-        return made(head, original, rules, kind, noted)
+        return made(head, original, rules, kind, noted, tail)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
         if self._takes_one and not named and len(given) == 1 and self._is_of_kind(given[0]):
             image = self.head(given[0])  # fast path for the common case: the image is the only argument
-            if type(image) is Tensor and image.dtype in _LIFTABLE and image.dim() == 3:
+            if type(image) is Tensor and image.dtype in LIFTABLE and image.dim() == 3:
                 deferred: DeferredImage = _make(DeferredImage, _EMPTY)
                 deferred._call = call = Call(self, _kept(given))
                 deferred._made = image
@@ -225,18 +238,19 @@ class DeferredTransform:
         found = roles(self.rules, given, named)
         if isinstance(found, str):
             return self._instead(found, given, named)
-        if self.kind is not None and any(kind_of(leaf) != self.kind for _, leaf, is_mask in found if not is_mask):
+        if self.kind is not None and kind_of(found[0].leaf) != self.kind:
             return self._instead(f"its images are not {self.kind} each time", given, named)
         made = self.head(*given, **named)
-        places = [(path, is_mask) for path, _, is_mask in found]
-        refused = _refused(made, places)
-        if refused is not None:
-            return self._instead(refused, given, named)
+        places = made_places(made, found, self.rules, self.tail, len(given) > 1)
+        if isinstance(places, str):
+            return self._instead(places, given, named)
         call = Call(self, _kept(given), {name: _copied(value) for name, value in named.items()})
         if self.noted is not None:
             self.noted.append(call)
-        for path, is_mask in places:
-            made = leaves.put(made, path, _deferred(call, path, leaves.get(made, path), is_mask))
+        if len(places) > 1:
+            call.made, call.places = made, places
+        for role in places:
+            made = leaves.put(made, role.path, _deferred(call, role))
         return made
 
     def _is_of_kind(self, image: object) -> bool:
@@ -297,40 +311,9 @@ def _copied(part: Any) -> Any:
     return {key: _copied(value) for key, value in part.items()} if type(part) is dict else part
 
 
-def _refused(made: Any, places: Sequence[tuple[leaves.Path, bool]]) -> str | None:
-    """Why the lifted part cannot run on ``made``, the output of the worker's part; None: it can."""
-    size = None
-    for path, is_mask in places:
-        try:
-            leaf = leaves.get(made, path)
-        except (KeyError, IndexError, TypeError):
-            return "the transforms that stay in the worker change the structure of the sample"
-        if not isinstance(leaf, Tensor):
-            return f"the transforms that stay in the worker make {type(leaf).__name__} of an image"
-        wrong = None if is_mask else why_no_image(leaf)
-        if wrong is not None:
-            return wrong
-        if leaf.ndim not in (2, 3) or (size is not None and leaf.shape[-2:] != size):
-            return "its samples have masks of another size than the image, which only the whole pipeline moves with it"
-        size = leaf.shape[-2:]
-    return None
-
-
-def why_no_image(image: Tensor) -> str | None:
-    """Why lifted transforms cannot take ``image``, an output of the worker; None: they can."""
-    if image.dim() != 3:
-        return f"its images are tensors of {image.ndim} dimensions, and lifted transforms take (C, H, W)"
-    if image.dtype not in _LIFTABLE:
-        return (
-            f"its images are {str(image.dtype)[6:]}, and lifted transforms take uint8 or floats in [0, 1]; let the "
-            "dataset give these, as in image.to(torch.uint8)"
-        )
-    return None
-
-
-def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> DeferredImage:
+def _deferred(call: Call, role: Role) -> DeferredImage:
     image: DeferredImage = _make(DeferredImage, _EMPTY)
-    image._call, image._made = call, made
-    if path:
-        image._path, image._is_mask = path, is_mask
+    image._call, image._made = call, role.leaf
+    if role.path:
+        image._path, image._kind = role.path, role.kind
     return image

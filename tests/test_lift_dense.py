@@ -1,0 +1,115 @@
+"""Joint pipelines, lifted: boxes, keypoints, masks and their labels are what the library's own pipeline gives."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader as TorchDataLoader
+from torch.utils.data import Dataset, default_collate
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+import smartaug
+
+pytestmark = pytest.mark.filterwarnings("ignore:lift=True (had no effect|ran for only):smartaug.NoEffectWarning")
+
+COUNT, SIZE = 8, (40, 56)
+KINDS = {"XYXY": 4, "XYWH": 4, "CXCYWH": 4}
+
+
+def boxes_of(number, size=SIZE, form="XYXY", dtype=torch.float32):
+    """Boxes of a sample; sample 0 has none."""
+    generator = torch.Generator().manual_seed(number)
+    start = torch.rand(number, 2, generator=generator) * 0.7
+    sides = 0.05 + torch.rand(number, 2, generator=generator) * 0.25
+    scale = torch.tensor([size[1], size[0]] * 2)
+    made = torch.cat([start, start + sides], 1) * scale
+    made = made.round() if not dtype.is_floating_point else made
+    boxes = tv_tensors.BoundingBoxes(made.to(dtype), format="XYXY", canvas_size=size)
+    return v2.functional.convert_bounding_box_format(boxes, new_format=form)
+
+
+class Detection(Dataset):
+    """(image, target) for the joint ``transforms``; sizes: of each image."""
+
+    def __init__(self, transforms, sizes=(SIZE,), form="XYXY", dtype=torch.float32, parts=("boxes", "labels", "masks")):
+        self.transforms, self.sizes, self.form, self.dtype, self.parts = transforms, sizes, form, dtype, parts
+
+    def __len__(self):
+        return COUNT
+
+    def given(self, index):
+        size = self.sizes[index % len(self.sizes)]
+        generator = torch.Generator().manual_seed(100 + index)
+        image = tv_tensors.Image(torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator))
+        masks = torch.randint(0, 2, (index, *size), dtype=torch.uint8, generator=generator)
+        points = torch.rand(index, 3, 2, generator=generator) * torch.tensor([size[1] - 1, size[0] - 1])
+        target = {
+            "boxes": boxes_of(index, size, self.form, self.dtype),
+            "labels": torch.arange(index),
+            "masks": tv_tensors.Mask(masks),
+            "points": tv_tensors.KeyPoints(points, canvas_size=size),
+        }
+        return image, {name: target[name] for name in self.parts} | {"image_id": index}
+
+    def __getitem__(self, index):
+        return self.transforms(*self.given(index))
+
+
+def listed(samples):
+    return tuple(zip(*samples, strict=True))
+
+
+def same(mine, theirs, atol=1e-3):
+    if isinstance(theirs, dict):
+        assert mine.keys() == theirs.keys()
+        mine, theirs = list(mine.values()), list(theirs.values())
+    if isinstance(theirs, (list, tuple)):
+        assert type(mine) is type(theirs)
+        assert len(mine) == len(theirs)
+        for a, b in zip(mine, theirs, strict=True):
+            same(a, b, atol)
+    elif isinstance(theirs, torch.Tensor):
+        assert type(mine) is type(theirs)
+        assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+        if isinstance(theirs, tv_tensors.BoundingBoxes):
+            assert (mine.format, mine.canvas_size) == (theirs.format, theirs.canvas_size)
+            assert mine.clamping_mode == theirs.clamping_mode
+        if not isinstance(theirs, tv_tensors.Image):
+            plain = (part.as_subclass(torch.Tensor) for part in (mine, theirs))
+            torch.testing.assert_close(*plain, rtol=0, atol=atol)
+    else:
+        assert mine == theirs
+
+
+def compared(make, collate=listed, atol=1e-3, lifted=True, **keywords):
+    loader = smartaug.DataLoader(make(), 4, lift=True, seed=0, collate_fn=collate, **keywords)
+    for mine, theirs in zip(loader, TorchDataLoader(make(), 4, collate_fn=collate), strict=True):
+        same(mine, theirs, atol)
+    if lifted:
+        assert loader.stats()["lifted"] == COUNT, loader.explain()
+    return loader
+
+
+BILINEAR = v2.InterpolationMode.BILINEAR
+CERTAIN = {
+    "HorizontalFlip": v2.RandomHorizontalFlip(1.0),
+    "VerticalFlip": v2.RandomVerticalFlip(1.0),
+    "Pad": v2.Pad((3, 5, 7, 2)),
+    "CenterCrop": v2.Compose([v2.Resize(SIZE), v2.CenterCrop((24, 30))]),
+    "CenterCrop beyond": v2.Compose([v2.Resize(SIZE), v2.CenterCrop((60, 30))]),
+    "Resize": v2.Compose([v2.Resize(SIZE), v2.Resize((60, 70))]),
+    "RandomCrop": v2.Compose([v2.Resize(SIZE), v2.RandomCrop((44, 58), (1, 2))]),
+    "RandomResizedCrop": v2.Compose([v2.Resize(SIZE), v2.RandomResizedCrop((45, 63), (1.0, 1.0), (1.4, 1.4))]),
+    "Rotation": v2.RandomRotation((25, 25)),
+    "Rotation 90": v2.RandomRotation((90, 90)),
+    "Affine": v2.RandomAffine((-17, -17), scale=(1.3, 1.3), shear=(9, 9, -4, -4)),
+    "Affine center": v2.RandomAffine((40, 40), scale=(0.7, 0.7), center=(3, 30)),
+    "nothing": v2.RandomHorizontalFlip(0.0),
+    "chain": v2.Compose([v2.RandomRotation((25, 25)), v2.RandomHorizontalFlip(1.0), v2.RandomRotation((-40, -40))]),
+    "apply": v2.RandomApply([v2.RandomRotation((25, 25)), v2.RandomVerticalFlip(1.0)], 1.0),
+}
+
+
+@pytest.mark.parametrize("name", CERTAIN)
+def test_one_operation(name):
+    masks = () if "Resize" in name else ("masks",)  # resized masks take the pixel under the centre
+    compared(lambda: Detection(CERTAIN[name], parts=("boxes", "labels", "points", *masks)))
