@@ -1,7 +1,10 @@
 """Joint pipelines, lifted: boxes, keypoints, masks and their labels are what the library's own pipeline gives."""
 
+import albumentations as A
+import numpy as np
 import pytest
 import torch
+from albumentations.pytorch import ToTensorV2
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
@@ -113,3 +116,109 @@ CERTAIN = {
 def test_one_operation(name):
     masks = () if "Resize" in name else ("masks",)  # resized masks take the pixel under the centre
     compared(lambda: Detection(CERTAIN[name], parts=("boxes", "labels", "points", *masks)))
+
+
+# --- albumentations ---------------------------------------------------------------------------------------------------
+
+
+class Named(Dataset):
+    """What albumentations returns, as it is."""
+
+    def __init__(self, transform, form="pascal_voc", as_arrays=False, parts=("bboxes", "kinds", "keypoints", "names")):
+        self.transform, self.form, self.as_arrays, self.parts = transform, form, as_arrays, parts
+
+    def __len__(self):
+        return COUNT
+
+    def given(self, index):
+        generator = np.random.default_rng(index)
+        xyxy = boxes_of(index).numpy().clip(0, [SIZE[1], SIZE[0]] * 2)
+        boxes = xyxy
+        if self.form in ("albumentations", "yolo"):
+            boxes = xyxy / np.array([SIZE[1], SIZE[0]] * 2)
+        if self.form in ("coco", "yolo"):
+            boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        if self.form == "yolo":
+            boxes[:, :2] += boxes[:, 2:] / 2
+        points = generator.uniform(0, 1, (index, 2)) * np.array([SIZE[1] - 1, SIZE[0] - 1])
+        image = generator.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+        found = {"bboxes": boxes.astype(np.float32), "kinds": np.arange(index), "keypoints": points}
+        found["names"] = [f"point {n}" for n in range(index)]
+        if not self.as_arrays:
+            found = {name: value.tolist() if name != "names" else value for name, value in found.items()}
+        masks = [generator.integers(0, 9, SIZE).astype(np.int32) for _ in range(2)]
+        parts = {name: found[name] for name in self.parts}
+        return {"image": image, "mask": masks[0], "masks": masks, **parts, "id": index}
+
+    def __getitem__(self, index):
+        return self.transform(**self.given(index))
+
+
+def as_they_are(samples):
+    return samples
+
+
+def near(mine, theirs, share, atol=1e-3):
+    assert type(mine) is type(theirs), (type(mine), type(theirs))
+    if isinstance(theirs, dict):
+        assert mine.keys() == theirs.keys()
+        for name, value in theirs.items():
+            near(mine[name], value, share, atol)
+    elif isinstance(theirs, (list, tuple)):
+        assert len(mine) == len(theirs)
+        for a, b in zip(mine, theirs, strict=True):
+            near(a, b, share, atol)
+    elif isinstance(theirs, (np.ndarray, torch.Tensor)):
+        assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+        if theirs.dtype == torch.int32:  # a mask, whose nearest pixel OpenCV finds to 1/32 of a pixel
+            assert float((mine == theirs).float().mean()) >= share
+        elif theirs.ndim != 3:
+            np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=0, atol=atol)
+    elif isinstance(theirs, float):
+        assert abs(mine - theirs) <= atol
+    else:
+        assert mine == theirs
+
+
+def compose(*transforms, form="pascal_voc", **settings):
+    boxes = A.BboxParams(form, label_fields=["kinds"], **settings)
+    points = A.KeypointParams("xy", label_fields=["names"])
+    return A.Compose([*transforms, ToTensorV2()], bbox_params=boxes, keypoint_params=points)
+
+
+SURE = {
+    "HorizontalFlip": [A.HorizontalFlip(p=1.0)],
+    "VerticalFlip": [A.VerticalFlip(p=1.0)],
+    "never": [A.InvertImg(p=1.0), A.HorizontalFlip(p=0.0)],
+    "CenterCrop": [A.Resize(*SIZE), A.CenterCrop(24, 30)],
+    "Pad": [A.Resize(*SIZE), A.Pad((3, 5, 7, 2))],
+    "PadIfNeeded": [A.Resize(*SIZE), A.PadIfNeeded(64, 64)],
+    "Resize": [A.Resize(*SIZE), A.Resize(60, 70)],
+    "RandomResizedCrop": [A.Resize(*SIZE), A.RandomResizedCrop((45, 63), (1.0, 1.0), (1.4, 1.4))],
+    "Affine": [A.Affine(rotate=(25, 25), scale=(0.8, 0.8), shear=(5, 5), p=1.0)],
+    "Affine large": [A.Affine(scale=(2.3, 2.3), translate_px=(7, 7), p=1.0)],
+    "Rotate": [A.Rotate((-40, -40), p=1.0)],
+    "Transpose": [A.Resize(40, 40), A.Transpose(p=1.0)],
+    "chain": [A.Rotate((30, 30), p=1.0), A.HorizontalFlip(p=1.0), A.Rotate((-30, -30), p=1.0), A.VerticalFlip(p=1.0)],
+    "OneOf": [A.OneOf([A.Rotate((30, 30), p=1.0)], p=1.0), A.HorizontalFlip(p=1.0)],
+}
+
+
+def alike_named(make, share=0.995, **keywords):
+    loader = smartaug.DataLoader(make(), 4, lift=True, seed=0, collate_fn=as_they_are, **keywords)
+    for mine, theirs in zip(loader, TorchDataLoader(make(), 4, collate_fn=as_they_are), strict=True):
+        near(mine, theirs, share)
+    assert loader.stats()["lifted"] == COUNT
+
+
+@pytest.mark.parametrize("name", SURE)
+def test_one_operation_of_albumentations(name):
+    alike_named(lambda: Named(compose(*SURE[name])), 0.0 if "Resize" in name else 0.9)
+
+
+@pytest.mark.parametrize("form", ["pascal_voc", "coco", "yolo", "albumentations"])
+@pytest.mark.parametrize("as_arrays", [False, True])
+def test_formats_of_albumentations(form, as_arrays):
+    settings = {"form": form, "min_area": 30, "min_visibility": 0.4, "clip": True}
+    transforms = A.Affine(rotate=(10, 10), scale=(1.5, 1.5), p=1.0), A.HorizontalFlip(p=1.0)
+    alike_named(lambda: Named(compose(*transforms, **settings), form, as_arrays), 0.98)

@@ -14,17 +14,22 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
+from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from .._base import leaves
 from . import deferred as deferring
-from .deferred import DeferredBatch, DeferredImage, finish, finish_all, number_of_finishes
+from .deferred import DeferredBatch, DeferredImage, finish_all, number_of_finishes
+from .deferred_value import DeferredValue
 from .joint import Joint, JointSample
 
 _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
-Deferred = DeferredBatch | DeferredImage
+Deferred = DeferredBatch | DeferredImage | DeferredValue
 _LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
+
+
+_DEFERRED = (DeferredImage, DeferredValue)
+Found = tuple[Any, bool]  # a deferred image or value of a sample, and whether anything else references it
 
 
 class Unfinished(NamedTuple):
@@ -48,17 +53,17 @@ class Collecting:
         self._streams, self._listed = may_hold, isinstance(samples, list)
         self.sample_of: dict[int, int] = {}  # id of a deferred image -> position of its sample in the list
         self.batches: list[DeferredBatch] = []
-        self._images: list[DeferredImage] = []  # keeps the images alive, so that ids stay unique
-        found: list[tuple[DeferredImage, bool]] = []
+        self._images: list[DeferredImage | DeferredValue] = []  # keeps the images alive, so that ids stay unique
+        found: list[Found] = []
         listed = samples if isinstance(samples, list) else [samples]
         for number in range(len(listed)):  # by position: a loop variable would add a reference
             held = sys.getrefcount(listed[number]) > _ALONE  # before the call below adds a reference
             found_in(listed[number], held, found)
             for image, kept in found:
-                if type(image) is not DeferredImage:
+                if type(image) not in _DEFERRED:
                     continue  # it occurs twice in the sample, and was finished the first time
                 if (kept and not may_hold) or image._used or image._call.finished:
-                    finish(image)  # the dataset keeps it, and must find there its own transform's output
+                    finish_all(image)  # the dataset keeps it, and must find there its own transform's output
                 else:
                     self.sample_of[id(image)] = number
                     self._images.append(image)
@@ -87,7 +92,7 @@ class Collecting:
         Deferred batches are replaced in the structure, not filled in place, so references kept by the user's code stay
         deferred. If one deferred image was used, all are finished, since image and masks of a sample share their draws.
         """
-        left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
+        left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, *_DEFERRED))]
         stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
         arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
         if self._touched() or not arrived or self._repeats():
@@ -111,6 +116,8 @@ class Collecting:
     def _all_finished(self, batch: Any, left: Sequence[tuple[leaves.Path, Deferred]]) -> Any:
         finish_all(self.batches)
         finish_all([leaf for _, leaf in left])
+        for path, leaf in left:
+            batch = leaves.put(batch, path, leaf.value()) if isinstance(leaf, DeferredValue) else batch
         return batch
 
     def _settle_joint(
@@ -141,7 +148,7 @@ class Collecting:
         """Whether an image of the samples was finished since collating began."""
         if number_of_finishes() == self._finishes + 1:
             return False  # the counter has not moved: no image was finished, in any thread
-        return any(not isinstance(image, DeferredImage) or image._call.finished for image in self._images)
+        return any(type(image) not in _DEFERRED or image._call.finished for image in self._images)
 
 
 def _plain(image: Tensor) -> Tensor:
@@ -154,7 +161,7 @@ def _moves_as_stack(stack: DeferredBatch, sizes: set[Any]) -> bool:
     return kind == "image" or (kind == "mask" and stack._made.shape[-2:] in sizes)
 
 
-def rows_of(leaf: Deferred) -> list[DeferredImage]:
+def rows_of(leaf: Deferred) -> list[Any]:
     """The deferred images that a leaf of a batch is made of."""
     return leaf._rows if isinstance(leaf, DeferredBatch) else [leaf]
 
@@ -211,9 +218,7 @@ def collecting(samples: Any, *, may_hold: bool) -> Iterator[Collecting]:
         deferring.local.collecting = earlier
 
 
-def found_in(
-    part: Any, held: bool = False, found: list[tuple[DeferredImage, bool]] | None = None
-) -> list[tuple[DeferredImage, bool]]:
+def found_in(part: Any, held: bool = False, found: list[Found] | None = None) -> list[Found]:
     """The deferred images in a sample, each with whether anything else references it or a container around it.
 
     held: whether ``part`` itself is so referenced. Results are appended to ``found`` if it is given.
@@ -224,7 +229,7 @@ def found_in(
     elif isinstance(part, dict):
         keys = list(part)
     else:
-        if type(part) is DeferredImage:
+        if type(part) in _DEFERRED:
             found.append((part, held))
         return found
     for key in keys:
@@ -232,7 +237,7 @@ def found_in(
         if kind in _LEAVES:
             continue
         kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here adds a reference
-        if kind is DeferredImage:
+        if kind in _DEFERRED:
             found.append((part[key], kept))
         elif issubclass(kind, (dict, tuple, list)):
             found_in(part[key], kept, found)
@@ -250,4 +255,10 @@ def _collate_deferred(
     return collate_tensor_fn(batch, collate_fn_map=collate_fn_map)
 
 
+def _collate_values(batch: Sequence[DeferredValue], *, collate_fn_map: Any = None) -> Any:
+    """The function that ``default_collate`` uses for deferred values: it collates what they stand for."""
+    return collate([one.value() for one in batch], collate_fn_map=collate_fn_map)
+
+
 default_collate_fn_map[DeferredImage] = _collate_deferred
+default_collate_fn_map[DeferredValue] = _collate_values

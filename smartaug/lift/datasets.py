@@ -146,6 +146,7 @@ def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: 
         return dataclasses.replace(lifted, uint8=True if state.uint8 else None)
     sample = looked_into(dataset, partial(with_transform, dataset, name), transform)
     if sample.hinders is not None:
+        lifted = compiled(transform, dataclasses.replace(state, targets=True))
         return lifted if lifted.augment is None else _must_stay(dataset, name, sample.hinders)
     kind = state.kind or (sample.kind if sample.kind in ("pil", "image", "tensor") else None)
     state = dataclasses.replace(state, kind=kind, targets=sample.has_targets)

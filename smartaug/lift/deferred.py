@@ -16,7 +16,6 @@ unchanged; here each sample is checked, and one that fails the check is what tor
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from torch.utils.data._utils.collate import collate_tensor_fn
 
 from .._base import leaves
 from . import registry
+from .deferred_value import DeferredValue, finishes
 from .keyed_draws import KeyedDraws, may_draw
 from .made_places import LIFTABLE, made_places
 from .roles import Role, Rules, kind_of, roles, rules_of
@@ -43,7 +43,6 @@ local = threading.local()  # .collecting: the `Collecting` of the batch that thi
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 _make = torch.Tensor._make_subclass
 _CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # mutable, or may contain mutable parts: copied
-_finishes = itertools.count()  # incremented whenever an image is finished, in any thread
 
 
 class Call:
@@ -123,7 +122,7 @@ def stacked(*args: Any, **kwargs: Any) -> DeferredBatch | None:
 
 def number_of_finishes() -> int:
     """A counter that has moved on by one more than it is read where an image was finished, in any thread."""
-    return next(_finishes)
+    return next(finishes)
 
 
 def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None:
@@ -141,6 +140,8 @@ def finish_all(part: object) -> None:
     """Finish every deferred image in nested tuples, lists and dicts."""
     if isinstance(part, (DeferredImage, DeferredBatch)):
         finish(part)
+    elif isinstance(part, DeferredValue):
+        part.value()
     elif isinstance(part, Mapping):
         for value in part.values():
             finish_all(value)
@@ -151,7 +152,7 @@ def finish_all(part: object) -> None:
 
 def finish(deferred: DeferredImage | DeferredBatch) -> None:
     """Replace it, in place, by the whole pipeline's output. Raises TypeError if that is not a tensor."""
-    next(_finishes)
+    next(finishes)
     if isinstance(deferred, DeferredBatch):
         rows = deferred._rows
         finish_all(rows)
@@ -311,7 +312,9 @@ def _copied(part: Any) -> Any:
     return {key: _copied(value) for key, value in part.items()} if type(part) is dict else part
 
 
-def _deferred(call: Call, role: Role) -> DeferredImage:
+def _deferred(call: Call, role: Role) -> DeferredImage | DeferredValue:
+    if not isinstance(role.leaf, Tensor):
+        return DeferredValue(call, role.path, role.leaf, role.kind)
     image: DeferredImage = _make(DeferredImage, _EMPTY)
     image._call, image._made = call, role.leaf
     if role.path:

@@ -7,6 +7,7 @@ than one image as its argument. Cost: a walk through the sample.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,13 +34,17 @@ def made_places(
             leaf = leaves.get(made, role.path)
         except (KeyError, IndexError, TypeError):
             return "the transforms that stay in the worker change the structure of the sample"
+        if rules.by_name and role.kind in ("boxes", "keypoints", "object"):
+            places.append(Role(role.path, copy.deepcopy(leaf), role.kind))
+            continue
         if not isinstance(leaf, Tensor):
             return f"the transforms that stay in the worker make {type(leaf).__name__} of an image"
         if role.kind == "image":
             wrong = why_no_image(leaf)
         elif role.kind == "mask":
             size = places[0].leaf.shape[-2:]
-            wrong = None if leaf.ndim in (2, 3) and (rules.any_size or leaf.shape[-2:] == size) else OTHER_SIZE
+            free = rules.any_size and not (rules.by_name and leaf.ndim == 3)  # whose channels may come last
+            wrong = None if leaf.ndim in (2, 3) and (free or leaf.shape[-2:] == size) else OTHER_SIZE
         else:
             wrong = None if hasattr(leaf, "canvas_size") else "what stays in the worker makes plain tensors of boxes"
             leaf = leaf.clone()  # the dataset may reuse the memory for its next sample

@@ -21,7 +21,8 @@ from torch.utils.data import IterableDataset, default_collate
 from .._base import input_leaves, leaves
 from ..augment.foreign import forked_rng
 from .collecting import found_in
-from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish
+from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish_all
+from .deferred_value import DeferredValue
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
 from .steps import State, Transform, UserDataset
@@ -36,8 +37,9 @@ class FirstSample:
 
     hinders: why the transform cannot be lifted; None: no reason was found. kind: of the transform's input image, see
     `roles.kind_of`. calls: the calls of the transform. sample: the sample, its images deferred. places: paths of the
-    transform's images in the sample. has_targets: whether the transform's arguments include masks, boxes or
-    keypoints. has_other_sizes: whether one of the masks has another size than the image. others: shapes of the other tensors and arrays of the sample with two or more dimensions.
+    transform's images in the sample. has_targets: whether the transform's arguments include masks, boxes or keypoints.
+    has_other_sizes: whether one of the masks has another size than the image. others: shapes of the other tensors and
+    arrays of the sample with two or more dimensions.
     """
 
     hinders: str | None = None
@@ -86,8 +88,7 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
         return FirstSample(f"{name} did not call it for its first sample")
     found = found_in(sample)
     if any(kept for _, kept in found):
-        for image in {id(image): image for image, _ in found}.values():
-            finish(image)
+        finish_all(list({id(image): image for image, _ in found}.values()))
         return FirstSample(f"{name} keeps what it gives (a cache), which lifted transforms would have to leave alone")
     images = [image for image, _ in found if image._kind == "image"]
     if any(call.finished for call in calls) or {id(call) for call in calls} != {id(image._call) for image in images}:
@@ -103,12 +104,13 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
         places=places,
         has_targets=any(image._kind != "image" for image, _ in found),
         has_other_sizes=any(map(_has_other_size, calls)),
-        others=[tuple(leaf.shape) for _, leaf in walked if not isinstance(leaf, DeferredImage) and _is_array(leaf)],
+        others=[tuple(leaf.shape) for _, leaf in walked if _is_array(leaf)],
     )
 
 
 def _is_array(leaf: object) -> bool:
-    return len(getattr(leaf, "shape", ())) >= 2
+    deferred = isinstance(leaf, (DeferredImage, DeferredValue))
+    return not deferred and len(getattr(leaf, "shape", ())) >= 2
 
 
 def _image_places(call: Call) -> list[leaves.Path]:

@@ -17,8 +17,8 @@ from torch import Tensor
 from .._base import leaves
 from . import registry
 
-_MOVED_BY_NAME = ("bboxes", "keypoints", "images", "volume", "volumes", "mask3d", "masks3d")
-_BOXES = "boxes or keypoints, which only the whole pipeline moves with the image"
+_MOVED_BY_NAME = ("images", "volume", "volumes", "mask3d", "masks3d")
+OBJECTS = {"bboxes": "boxes", "keypoints": "keypoints"}  # albumentations' argument -> kind
 OTHER_SIZE = "its samples have masks of another size than the image, which only the whole pipeline moves with it"
 _TARGETS = {"Mask": "mask", "BoundingBoxes": "boxes", "KeyPoints": "keypoints"}  # torchvision's type -> kind
 
@@ -34,12 +34,14 @@ class Role(NamedTuple):
 class Rules(NamedTuple):
     """How a pipeline is called. by_name: by keyword (albumentations). structured: any structure (torchvision v2).
 
-    any_size: masks may have another size than the image, since the lifted part only mirrors.
+    any_size: masks may have another size than the image, since the lifted part only mirrors. fields: arguments of
+    albumentations that have one row an object, and whether the pipeline has settings for them.
     """
 
     by_name: bool
     structured: bool
-    any_size: bool = False
+    any_size: bool
+    fields: Mapping[str, bool]
 
 
 def rules_of(transform: object, any_size: bool = False) -> Rules:
@@ -48,7 +50,11 @@ def rules_of(transform: object, any_size: bool = False) -> Rules:
     by_name = library is not None and library.__name__.rpartition(".")[2] == "albumentations"
     singles = registry.flat(transform)
     structured = all(type(one).__module__.startswith("torchvision.transforms.v2") for one in singles)
-    return Rules(by_name, structured, any_size)
+    processors = getattr(transform, "processors", None) or {} if by_name else {}
+    fields = {name: name in processors for name in OBJECTS} if by_name else {}
+    for processor in processors.values():
+        fields |= dict.fromkeys(processor.params.label_fields or (), True)
+    return Rules(by_name, structured, any_size, fields)
 
 
 def roles(rules: Rules, given: tuple[Any, ...], named: Mapping[str, Any]) -> list[Role] | str:
@@ -73,14 +79,18 @@ def _named_roles(rules: Rules, named: Mapping[str, Any]) -> list[Role] | str:
     found = [Role(("image",), image)]
     for name, value in named.items():
         if name in _MOVED_BY_NAME:
-            return f"its samples have {_BOXES}"
-        if name == "mask" and value is not None:
+            return f"its samples have {name}, which only the whole pipeline moves with the image"
+        if name in rules.fields:
+            if name in OBJECTS and not rules.fields[name]:
+                return f"its samples have {name}, and the pipeline no settings for them"
+            found.append(Role((name,), value, OBJECTS.get(name, "object")))
+        elif name == "mask" and value is not None:
             found.append(Role((name,), value, "mask"))
         elif name == "masks" and value is not None:
             found += [Role((name, number), mask, "mask") for number, mask in enumerate(value)]
-        elif name not in ("image", "mask", "masks") and getattr(value, "ndim", 0) >= 2:
+        elif name != "image" and getattr(value, "ndim", 0) >= 2:
             return f"its transform is given {name}=, which may move with the image"
-    sizes = [getattr(role.leaf, "shape", ())[:2] for role in found]
+    sizes = [getattr(role.leaf, "shape", ())[:2] for role in found if role.kind in ("image", "mask")]
     return found if rules.any_size or all(size == image.shape[:2] for size in sizes) else OTHER_SIZE
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +21,11 @@ from torch import Tensor
 from ..._base import leaves
 from ...augment.plan import Plan, Segment, Warp
 from ...augment.targets.boxes import corners, hull
-from ...augment.targets.kinds import Mask
-from ...augment.targets.maps import move_map
 from ...augment.targets.objects import Objects
 from ...augment.targets.through import through
 from ..joint import JointSample
 from ..lifted import Lifted
+from ..moving_masks import Masks, Place, repeated
 from ..steps import State, Step, Transform, folded, worker
 
 _NEAR = 1e-6  # pixels: two coordinates that near are the same one, rounded
@@ -54,14 +53,6 @@ TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = dict.fromkeys(
 )
 
 
-class _Place(NamedTuple):
-    """A target: the number of its sample, its path there, and the tensor as it came."""
-
-    sample: int
-    path: leaves.Path
-    given: Any
-
-
 class TorchvisionTargets:
     """A `Following` for samples of torchvision v2.
 
@@ -75,13 +66,13 @@ class TorchvisionTargets:
 
         self.samples, self.size, self.tail, self.as_image = samples, size, tuple(tail), as_image
         kinds = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints, tv_tensors.Mask)
-        found: dict[type, list[_Place]] = {kind: [] for kind in kinds}
+        found: dict[type, list[Place]] = {kind: [] for kind in kinds}
         for number, sample in enumerate(samples):
             for path, leaf in leaves.walk(sample.made):
                 if type(leaf) in found:
-                    found[type(leaf)].append(_Place(number, path, leaf))
+                    found[type(leaf)].append(Place(number, path, leaf))
         self.boxes, self.points = _Boxes(found[tv_tensors.BoundingBoxes]), _Points(found[tv_tensors.KeyPoints])
-        self.masks = _Masks(found[tv_tensors.Mask])
+        self.masks = Masks(found[tv_tensors.Mask])
 
     def follow(self, plan: Plan) -> None:
         """Move the targets as ``plan``, which has a row a sample, moves the images."""
@@ -104,9 +95,9 @@ class TorchvisionTargets:
         for sample, image in zip(self.samples, images, strict=True):
             whole = tv_tensors.Image(image) if self.as_image else image
             made.append(leaves.put(sample.made, sample.image, whole))
-        for group in (self.boxes, self.points, self.masks):
-            for place, value in group.results(self.size):
-                made[place.sample] = leaves.put(made[place.sample], place.path, value)
+        masks = [(place, tv_tensors.wrap(mask, like=place.given)) for place, mask in self.masks.results()]
+        for place, value in (*self.boxes.results(self.size), *self.points.results(self.size), *masks):
+            made[place.sample] = leaves.put(made[place.sample], place.path, value)
         for transform in self.tail:
             pairs = zip(self.samples, made, strict=True)
             made = [transform(*whole) if sample.several else transform(whole) for sample, whole in pairs]
@@ -122,14 +113,14 @@ def following(lifted: Lifted, samples: Sequence[JointSample], size: Size) -> Tor
 class _Boxes:
     """The boxes of all samples, (M, 4) xyxy."""
 
-    def __init__(self, places: list[_Place]) -> None:
+    def __init__(self, places: list[Place]) -> None:
         self.places = places
         self.counts = [len(place.given) for place in places]
         parts = [_xyxy(place.given) for place in places]
         self.xyxy = torch.cat(parts) if parts else torch.empty(0, 4, dtype=torch.float64)
-        self.row = _repeated([place.sample for place in places], self.counts)
-        self.whole = _repeated([not place.given.is_floating_point() for place in places], self.counts).bool()
-        self.clamped = _repeated([place.given.clamping_mode is not None for place in places], self.counts).bool()
+        self.row = repeated([place.sample for place in places], self.counts)
+        self.whole = repeated([not place.given.is_floating_point() for place in places], self.counts).bool()
+        self.clamped = repeated([place.given.clamping_mode is not None for place in places], self.counts).bool()
 
     def move(self, segment: Segment, size: Size, batch: int) -> None:
         """Through one operation on ``batch`` images of ``size``: hull, cut at the border, integers cut off."""
@@ -143,7 +134,7 @@ class _Boxes:
         moved = torch.where(cut[:, None], torch.minimum(moved.clamp(min=0), far), moved)
         self.xyxy = torch.where(self.whole[:, None], _cut_off(moved), moved)
 
-    def results(self, size: Size) -> list[tuple[_Place, Tensor]]:
+    def results(self, size: Size) -> list[tuple[Place, Tensor]]:
         """The boxes of each sample in the format and type in which they came, in images of ``size``."""
         from torchvision import tv_tensors
         from torchvision.transforms.v2 import functional as F
@@ -160,13 +151,13 @@ class _Boxes:
 class _Points:
     """The keypoints of all samples, (M, 1, 2)."""
 
-    def __init__(self, places: list[_Place]) -> None:
+    def __init__(self, places: list[Place]) -> None:
         self.places = places
         parts = [place.given.as_subclass(Tensor).double().reshape(-1, 1, 2) for place in places]
         self.counts = [len(part) for part in parts]
         self.points = torch.cat(parts) if parts else torch.empty(0, 1, 2, dtype=torch.float64)
-        self.row = _repeated([place.sample for place in places], self.counts)
-        self.whole = _repeated([not place.given.is_floating_point() for place in places], self.counts).bool()
+        self.row = repeated([place.sample for place in places], self.counts)
+        self.whole = repeated([not place.given.is_floating_point() for place in places], self.counts).bool()
 
     def move(self, segment: Segment, size: Size) -> None:
         """Through one operation; where it moves whole pixels, as pixel indices."""
@@ -177,7 +168,7 @@ class _Points:
         moved = through(segment, given, size).points - half
         self.points = torch.where(self.whole[:, None, None], _cut_off(moved), moved)
 
-    def results(self, size: Size) -> list[tuple[_Place, Tensor]]:
+    def results(self, size: Size) -> list[tuple[Place, Tensor]]:
         """The points of each sample in the shape and type in which they came."""
         from torchvision import tv_tensors
 
@@ -188,33 +179,6 @@ class _Points:
         return made
 
 
-class _Masks:
-    """The masks of all samples; those of one size and type move together."""
-
-    def __init__(self, places: list[_Place]) -> None:
-        self.places, self.moved = places, [place.given.as_subclass(Tensor) for place in places]
-
-    def move(self, plan: Plan) -> None:
-        """Through a plan, whose rows are repeated for each mask of a sample."""
-        alike: dict[tuple[Any, ...], list[int]] = {}
-        for number, mask in enumerate(self.moved):
-            alike.setdefault((mask.shape[-2:], mask.dtype, mask.device), []).append(number)
-        for numbers in alike.values():
-            flat = [self.moved[number].reshape(-1, *self.moved[number].shape[-2:]) for number in numbers]
-            counts = [len(part) for part in flat]
-            rows = _repeated([self.places[number].sample for number in numbers], counts)
-            parts = move_map(plan.rows(rows), torch.cat(flat), Mask()).split(counts)
-            for number, part in zip(numbers, parts, strict=True):
-                self.moved[number] = part.reshape(*self.moved[number].shape[:-2], *part.shape[-2:])
-
-    def results(self, size: Size) -> list[tuple[_Place, Tensor]]:
-        """The masks of each sample."""
-        from torchvision import tv_tensors
-
-        pairs = zip(self.places, self.moved, strict=True)
-        return [(place, tv_tensors.wrap(mask, like=place.given)) for place, mask in pairs]
-
-
 def _xyxy(boxes: Any) -> Tensor:
     """torchvision's boxes (N, 4) as XYXY float64."""
     from torchvision import tv_tensors
@@ -222,11 +186,6 @@ def _xyxy(boxes: Any) -> Tensor:
 
     plain = boxes.as_subclass(Tensor).double().reshape(-1, 4)
     return F.convert_bounding_box_format(plain, old_format=boxes.format, new_format=tv_tensors.BoundingBoxFormat.XYXY)
-
-
-def _repeated(values: Sequence[int], counts: Sequence[int]) -> Tensor:
-    """Each of ``values`` as often as ``counts`` says, int64."""
-    return torch.tensor(values, dtype=torch.int64).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
 
 
 def _carried(segment: Segment, size: Size, batch: int) -> Tensor:
