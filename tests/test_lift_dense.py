@@ -6,7 +6,7 @@ import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -222,3 +222,106 @@ def test_formats_of_albumentations(form, as_arrays):
     settings = {"form": form, "min_area": 30, "min_visibility": 0.4, "clip": True}
     transforms = A.Affine(rotate=(10, 10), scale=(1.5, 1.5), p=1.0), A.HorizontalFlip(p=1.0)
     alike_named(lambda: Named(compose(*transforms, **settings), form, as_arrays), 0.98)
+
+
+# --- torchvision: what comes at the end, presets, types ---------------------------------------------------------------
+
+
+def tail(form="XYWH", **settings):
+    return [
+        v2.ToDtype(torch.float32, scale=True),
+        v2.ConvertBoundingBoxFormat(form),
+        v2.SanitizeBoundingBoxes(**settings),
+        v2.ToPureTensor(),
+    ]
+
+
+TAILS = {
+    "detection": tail(),
+    "sanitised": [v2.SanitizeBoundingBoxes(min_size=3, min_area=60)],
+    "labels of a function": [v2.SanitizeBoundingBoxes(labels_getter=lambda s: (s[1]["labels"], s[1]["areas"]))],
+    "no labels": [v2.SanitizeBoundingBoxes(min_area=100, labels_getter=None)],
+    "clamped": [v2.SetClampingMode(None), v2.ClampBoundingBoxes("soft"), v2.SanitizeBoundingBoxes()],
+    "points": [v2.SanitizeKeyPoints(labels_getter=lambda s: s[1]["labels"])],
+    "points clamped": [v2.ClampKeyPoints(), v2.ToPureTensor()],
+}
+
+
+class Areas(Detection):
+    def given(self, index):
+        image, target = super().given(index)
+        return image, target | {"areas": torch.rand(index, generator=torch.Generator().manual_seed(index))}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_what_comes_at_the_end_runs_as_the_user_wrote_it(name):
+    transforms = v2.Compose([v2.RandomRotation((35, 35)), v2.RandomHorizontalFlip(1.0), *TAILS[name]])
+    parts = ("points", "labels") if "points" in name else ("boxes", "labels", "masks")
+    compared(lambda: Areas(transforms, parts=parts))
+
+
+@pytest.mark.parametrize("form", ["XYXY", "XYWH", "CXCYWH"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_formats_and_types_of_boxes(form, dtype):
+    transforms = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.Pad(3), v2.RandomRotation((20, 20))])
+    if dtype.is_floating_point or form == "XYXY":
+        compared(lambda: Detection(transforms, form=form, dtype=dtype))
+    else:
+        with pytest.warns(smartaug.NoEffectWarning, match=f"integer boxes in the format {form}"):
+            compared(lambda: Detection(transforms, form=form, dtype=dtype), lifted=False)
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard", None])
+def test_boxes_are_cut_where_torchvision_cuts_them(mode):
+    class Outside(Detection):
+        def given(self, index):
+            image, target = super().given(index)
+            boxes = tv_tensors.wrap(target["boxes"] * 1.5 - 9, like=target["boxes"], clamping_mode=mode)
+            return image, target | {"boxes": boxes}
+
+    for transforms in (v2.RandomHorizontalFlip(1.0), v2.RandomVerticalFlip(0.0), CERTAIN["chain"], CERTAIN["Pad"]):
+        compared(lambda: Outside(transforms))
+
+
+def test_a_chain_takes_the_hull_after_each_operation():
+    """Of a square turned by 45° and back: torchvision's box is twice as large, not the square again."""
+    box = tv_tensors.BoundingBoxes([[28.0, 28, 36, 36]], format="XYXY", canvas_size=(64, 64))
+
+    class One(Detection):
+        def given(self, index):
+            return tv_tensors.Image(torch.zeros(3, 64, 64, dtype=torch.uint8)), {"boxes": box.clone()}
+
+    transforms = v2.Compose([v2.RandomRotation((45, 45)), v2.RandomRotation((-45, -45))])
+    loader = compared(lambda: One(transforms))
+    (_, targets) = next(iter(loader))
+    torch.testing.assert_close(targets[0]["boxes"].as_subclass(torch.Tensor), torch.tensor([[24.0, 24, 40, 40]]))
+
+
+def detection(name):
+    """torchvision's reference presets for detection, on tensors."""
+    flip = v2.RandomHorizontalFlip(1.0)
+    changes = {
+        "hflip": [flip],
+        "multiscale": [v2.RandomShortestSize((30,), 60), flip],
+        "lsj": [v2.ScaleJitter((40, 40), (0.8, 0.8)), flip],
+        "ssdlite": [v2.RandomIoUCrop(trials=1, sampler_options=[2.0]), flip],
+        "ssd": [
+            v2.RandomPhotometricDistort(p=0.0),
+            v2.RandomZoomOut(p=0.0),
+            v2.RandomIoUCrop(sampler_options=[2.0]),
+            flip,
+        ],
+    }
+    return v2.Compose([v2.ToImage(), *changes[name], *tail("XYXY")])
+
+
+@pytest.mark.parametrize("name", ["hflip", "multiscale", "lsj", "ssdlite", "ssd"])
+def test_presets_of_detection(name):
+    """Sizes differ from image to image; what draws by boxes or makes sizes differ stays, the flip and the end are lifted."""
+    sizes = (SIZE, (33, 47), SIZE, (52, 40))
+    loader = compared(lambda: Detection(detection(name), sizes))
+    rows = {row.split()[0]: row.split()[1] for row in loader.explain().splitlines() if row.strip()}
+    assert rows["SanitizeBoundingBoxes"] == "folded"
+    stays = [part for part in ("RandomShortestSize", "ScaleJitter", "RandomIoUCrop") if part in rows]
+    assert all(rows[part] == "worker" for part in stays)
+    assert len(stays) == (name != "hflip")
