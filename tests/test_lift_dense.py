@@ -317,7 +317,7 @@ def detection(name):
 
 @pytest.mark.parametrize("name", ["hflip", "multiscale", "lsj", "ssdlite", "ssd"])
 def test_presets_of_detection(name):
-    """Sizes differ from image to image; what draws by boxes or makes sizes differ stays, the flip and the end are lifted."""
+    """What draws by boxes or makes sizes differ stays; the flip and the end of the pipeline are lifted."""
     sizes = (SIZE, (33, 47), SIZE, (52, 40))
     loader = compared(lambda: Detection(detection(name), sizes))
     rows = {row.split()[0]: row.split()[1] for row in loader.explain().splitlines() if row.strip()}

@@ -210,10 +210,10 @@ def deferring(dataset: UserDataset) -> UserDataset:
     found = slot(dataset)
     if lifted is None or found is None or isinstance(found[1], DeferredTransform):
         return dataset
-    made = DeferredTransform.of(
+    deferred = DeferredTransform.of(
         lifted.head, lifted.recipe.transform, lifted.kind, tail=lifted.tail, any_size=lifted.only_mirrors
     )
-    return with_transform(dataset, found[0], made)
+    return with_transform(dataset, found[0], deferred)
 
 
 def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:
