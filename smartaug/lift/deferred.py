@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
+from torch.utils.data._utils.collate import collate_tensor_fn
 
 from .._base import leaves
 from . import registry
@@ -37,13 +35,10 @@ from .steps import Transform
 
 # the data of every deferred tensor: code that reads memory without __torch_function__ finds no pixels
 _EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")
-_HOLDER = [object()]
-_ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
 _NDIM = torch.Tensor.ndim.__get__  # type: ignore[attr-defined]
-_local = threading.local()
+local = threading.local()  # .collecting: the `Collecting` of the batch that this thread collates
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 _make = torch.Tensor._make_subclass
-_LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
 _CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # mutable, or may contain mutable parts: copied
 _LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _finishes = itertools.count()  # incremented whenever an image is finished, in any thread
@@ -89,13 +84,13 @@ class DeferredImage(Tensor):
         """Stack while a batch is collated; else finish all deferred arguments, then run ``func``."""
         kwargs = kwargs or {}
         if func is torch.stack:
-            batch = _stacked(*args, **kwargs)
+            batch = stacked(*args, **kwargs)
             if batch is not None:
                 return batch
         known = _of_every_image(func, args)
         if known is not None:
             return known
-        _finish_all((args, kwargs))
+        finish_all((args, kwargs))
         return func(*args, **kwargs)
 
 
@@ -106,6 +101,25 @@ class DeferredBatch(Tensor):
     _made: Tensor  # what the worker's transforms made, stacked
 
     __torch_function__ = DeferredImage.__torch_function__
+
+    @classmethod
+    def of(cls, rows: list[DeferredImage], made: Tensor) -> DeferredBatch:
+        """The stack of ``rows``; made: what the worker's transforms made of them, stacked."""
+        batch: DeferredBatch = _make(cls, _EMPTY)
+        batch._rows, batch._made = rows, made
+        return batch
+
+
+def stacked(*args: Any, **kwargs: Any) -> DeferredBatch | None:
+    """`torch.stack` of deferred images while a batch is collated: see `Collecting.stack`; None: it must finish them."""
+    now: Any = getattr(local, "collecting", None)
+    made: DeferredBatch | None = None if now is None else now.stack(*args, **kwargs)
+    return made
+
+
+def number_of_finishes() -> int:
+    """A counter that has moved on by one more than it is read where an image was finished, in any thread."""
+    return next(_finishes)
 
 
 def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None:
@@ -119,16 +133,16 @@ def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None
     return len(given._rows) if length and isinstance(given, DeferredBatch) else None
 
 
-def _finish_all(part: object) -> None:
+def finish_all(part: object) -> None:
     """Finish every deferred image in nested tuples, lists and dicts."""
     if isinstance(part, (DeferredImage, DeferredBatch)):
         finish(part)
     elif isinstance(part, Mapping):
         for value in part.values():
-            _finish_all(value)
+            finish_all(value)
     elif isinstance(part, (tuple, list)):
         for value in part:
-            _finish_all(value)
+            finish_all(value)
 
 
 def finish(deferred: DeferredImage | DeferredBatch) -> None:
@@ -136,7 +150,7 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
     next(_finishes)
     if isinstance(deferred, DeferredBatch):
         rows = deferred._rows
-        _finish_all(rows)
+        finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
     result = leaves.get(deferred._call.finish(), deferred._path)
     if not isinstance(result, Tensor):
@@ -320,162 +334,3 @@ def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> Def
     if path:
         image._path, image._is_mask = path, is_mask
     return image
-
-
-# --- in the collate function -----------------------------------------------------------------------------------------
-
-
-class Unfinished(NamedTuple):
-    """Where in a batch the lifted transforms must still run: paths of images, and of masks that move with them."""
-
-    images: tuple[leaves.Path, ...]
-    masks: tuple[leaves.Path, ...] = ()
-
-
-class Collecting:
-    """The state while one batch is collated: the deferred images in its samples, and the stacks made of them.
-
-    may_hold: see `collecting`.
-    """
-
-    def __init__(self, samples: Any, may_hold: bool) -> None:
-        self._streams = may_hold
-        self.sample_of: dict[int, int] = {}  # id of a deferred image -> position of its sample in the list
-        self.batches: list[DeferredBatch] = []
-        self._images: list[DeferredImage] = []  # keeps the images alive, so that ids stay unique
-        found: list[tuple[DeferredImage, bool]] = []
-        listed = samples if isinstance(samples, list) else [samples]
-        for number in range(len(listed)):  # by position: a loop variable would add a reference
-            held = sys.getrefcount(listed[number]) > _ALONE  # before the call below adds a reference
-            found_in(listed[number], held, found)
-            for image, kept in found:
-                if type(image) is not DeferredImage:
-                    continue  # it occurs twice in the sample, and was finished the first time
-                if (kept and not may_hold) or image._used or image._call.finished:
-                    finish(image)  # the dataset keeps it, and must find there its own transform's output
-                else:
-                    self.sample_of[id(image)] = number
-                    self._images.append(image)
-            found.clear()
-        self._finishes = next(_finishes)
-
-    def settle(self, batch: Any) -> tuple[Any, Unfinished | None, list[int] | None]:
-        """The collated ``batch`` with ordinary tensors, its `Unfinished` part, and the sample of each row if known.
-
-        Deferred batches are replaced in the structure, not filled in place, so references kept by the user's code stay
-        deferred. If one deferred image was used, all are finished, since image and masks of a sample share their draws.
-        """
-        left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
-        stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
-        arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
-        if self._touched() or len(stacks) < len(left) or not arrived or self._repeats():
-            _finish_all(self.batches)
-            _finish_all([leaf for _, leaf in left])
-            return batch, None, None
-        if not stacks:
-            return batch, None, None
-        numbers = [list(map(self.sample_of.__getitem__, map(id, stack._rows))) for _, stack in stacks]
-        masks = {path for path, stack in stacks if stack._rows[0]._is_mask}
-        for path, stack in stacks:
-            for image in stack._rows:
-                image._used = True
-            batch = leaves.put(batch, path, stack._made)
-        unfinished = Unfinished(
-            tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
-        )
-        return batch, unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
-
-    def _repeats(self) -> bool:
-        """Whether an image is in two stacks, or twice in one stack of a stream: its copies would get different draws.
-
-        For datasets with an index, rows of one stack draw by the index of their sample, so that copies stay equal.
-        """
-        stacks = [list(map(id, made._rows)) for made in self.batches]
-        rows = [row for stack in stacks for row in (stack if self._streams else set(stack))]
-        return len(set(rows)) < len(rows)
-
-    def _touched(self) -> bool:
-        """Whether an image of the samples was finished since collating began."""
-        if next(_finishes) == self._finishes + 1:
-            return False  # the counter has not moved: no image was finished, in any thread
-        return any(not isinstance(image, DeferredImage) or image._call.finished for image in self._images)
-
-
-def _plain(image: Tensor) -> Tensor:
-    return image if type(image) is Tensor else image.as_subclass(Tensor)
-
-
-@contextmanager
-def collecting(samples: Any, *, may_hold: bool) -> Iterator[Collecting]:
-    """A context in which deferred images of ``samples`` are stacked without being finished.
-
-    may_hold: ignore references to an image from outside its sample, which else count as a cache (the generator of an
-    iterable dataset holds its last sample).
-    """
-    earlier = getattr(_local, "collecting", None)
-    _local.collecting = made = Collecting(samples, may_hold)
-    try:
-        yield made
-    finally:
-        _local.collecting = earlier
-
-
-def found_in(
-    part: Any, held: bool = False, found: list[tuple[DeferredImage, bool]] | None = None
-) -> list[tuple[DeferredImage, bool]]:
-    """The deferred images in a sample, each with whether anything else references it or a container around it.
-
-    held: whether ``part`` itself is so referenced. Results are appended to ``found`` if it is given.
-    """
-    found = [] if found is None else found
-    if isinstance(part, (tuple, list)):
-        keys: Any = range(len(part))
-    elif isinstance(part, dict):
-        keys = list(part)
-    else:
-        if type(part) is DeferredImage:
-            found.append((part, held))
-        return found
-    for key in keys:
-        kind = type(part[key])
-        if kind in _LEAVES:
-            continue
-        kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here adds a reference
-        if kind is DeferredImage:
-            found.append((part[key], kept))
-        elif issubclass(kind, (dict, tuple, list)):
-            found_in(part[key], kept, found)
-    return found
-
-
-def _stacked(tensors: object, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
-    """A deferred batch, if all are deferred images of this batch, equal in shape, dtype and role; else None."""
-    now: Collecting | None = getattr(_local, "collecting", None)
-    if now is None or dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
-        return None
-    rows = list(tensors)
-    if set(map(type, rows)) != {DeferredImage} or not now.sample_of.keys() >= set(map(id, rows)):
-        return None
-    made = [_plain(row._made) for row in rows]
-    if len({image.dtype for image in made}) > 1 or len({image.shape for image in made}) > 1:
-        return None
-    if len({row._is_mask for row in rows}) > 1:
-        return None
-    batch: DeferredBatch = _make(DeferredBatch, _EMPTY)
-    batch._rows, batch._made = rows, collate_tensor_fn(made)
-    now.batches.append(batch)
-    return batch
-
-
-def _collate_deferred(
-    batch: Sequence[Tensor], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
-) -> Tensor:
-    """The function that ``default_collate`` uses for deferred images."""
-    made = _stacked(batch)
-    if made is not None:
-        return made
-    _finish_all(batch)
-    return collate_tensor_fn(batch, collate_fn_map=collate_fn_map)
-
-
-default_collate_fn_map[DeferredImage] = _collate_deferred

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._base import input_leaves, leaves
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from .settings import Settings
 from .stages import rows_not_finite
 

@@ -19,7 +19,7 @@ from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from ..warnings import warn
 from . import report
 from .augmenting import Augmented, Augmenting, Samples, streams_of
