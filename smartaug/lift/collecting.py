@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -22,7 +23,9 @@ from .deferred import DeferredBatch, DeferredImage, finish, finish_all, number_o
 
 _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
+_MAPPED = max(map(sys.getrefcount, _HOLDER))  # the same as `map` counts it
 _LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
+_used, _mask, _made, _dtype, _shape = map(attrgetter, ("_used", "_is_mask", "_made", "dtype", "shape"))
 
 
 class Unfinished(NamedTuple):
@@ -40,23 +43,12 @@ class Collecting:
 
     def __init__(self, samples: Any, may_hold: bool) -> None:
         self._streams = may_hold
-        self.sample_of: dict[int, int] = {}  # id of a deferred image -> position of its sample in the list
         self.batches: list[DeferredBatch] = []
-        self._images: list[DeferredImage] = []  # keeps the images alive, so that ids stay unique
-        found: list[tuple[DeferredImage, bool]] = []
         listed = samples if isinstance(samples, list) else [samples]
-        for number in range(len(listed)):  # by position: a loop variable would add a reference
-            held = sys.getrefcount(listed[number]) > _ALONE  # before the call below adds a reference
-            found_in(listed[number], held, found)
-            for image, kept in found:
-                if type(image) is not DeferredImage:
-                    continue  # it occurs twice in the sample, and was finished the first time
-                if (kept and not may_hold) or image._used or image._call.finished:
-                    finish(image)  # the dataset keeps it, and must find there its own transform's output
-                else:
-                    self.sample_of[id(image)] = number
-                    self._images.append(image)
-            found.clear()
+        images = _in_order(listed, may_hold)  # kept here, so that ids stay unique
+        self._images, numbers = _checked(listed, may_hold) if images is None else (images, range(len(listed)))
+        # id of a deferred image -> position of its sample in the list
+        self.sample_of = dict(zip(map(id, self._images), numbers, strict=True))
         self._finishes = number_of_finishes()
 
     def stack(self, tensors: object, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
@@ -66,10 +58,8 @@ class Collecting:
         rows = list(tensors)
         if set(map(type, rows)) != {DeferredImage} or not self.sample_of.keys() >= set(map(id, rows)):
             return None
-        made = [_plain(row._made) for row in rows]
-        if len({image.dtype for image in made}) > 1 or len({image.shape for image in made}) > 1:
-            return None
-        if len({row._is_mask for row in rows}) > 1:
+        made = list(map(_made, rows))
+        if any(len(set(map(part, made))) > 1 for part in (_dtype, _shape)) or len(set(map(_mask, rows))) > 1:
             return None
         batch = DeferredBatch.of(rows, collate_tensor_fn(made))
         self.batches.append(batch)
@@ -114,11 +104,48 @@ class Collecting:
         """Whether an image of the samples was finished since collating began."""
         if number_of_finishes() == self._finishes + 1:
             return False  # the counter has not moved: no image was finished, in any thread
-        return any(not isinstance(image, DeferredImage) or image._call.finished for image in self._images)
+        return any(not isinstance(image, DeferredImage) or _has_finished(image) for image in self._images)
 
 
-def _plain(image: Tensor) -> Tensor:
-    return image if type(image) is Tensor else image.as_subclass(Tensor)
+def _has_finished(image: DeferredImage) -> bool:
+    """Whether another image of the same call was finished, so that this one's result is known, too."""
+    return image._call is not None and image._call.finished
+
+
+def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
+    """The image of each sample, for tuples with one each that nothing else references; None: look at each closely.
+
+    The same as `_checked` for the common case, without Python code for each sample.
+    """
+    if set(map(type, samples)) != {tuple} or len(set(map(len, samples))) > 1:
+        return None
+    kinds = [set(map(type, map(itemgetter(place), samples))) for place in range(len(samples[0]))]
+    places = [place for place, found in enumerate(kinds) if found == {DeferredImage}]
+    if len(places) != 1 or any(place not in places and not found <= _LEAVES for place, found in enumerate(kinds)):
+        return None
+    images = list(map(itemgetter(places[0]), samples))
+    if not may_hold and max(map(sys.getrefcount, samples)) > _MAPPED:
+        return None
+    if not may_hold and max(map(sys.getrefcount, images)) > _MAPPED + 1:  # the sample, and this list
+        return None
+    return None if any(map(_used, images)) or any(map(_has_finished, images)) else images
+
+
+def _checked(samples: list[Any], may_hold: bool) -> tuple[list[DeferredImage], list[int]]:
+    """The deferred images that lifted transforms may run on, and the sample of each; all others are finished."""
+    images: list[DeferredImage] = []
+    numbers: list[int] = []
+    for number in range(len(samples)):  # by position: a loop variable would add a reference
+        held = sys.getrefcount(samples[number]) > _ALONE  # before the call below adds a reference
+        for image, kept in found_in(samples[number], held):
+            if type(image) is not DeferredImage:
+                continue  # it occurs twice in the sample, and was finished the first time
+            if (kept and not may_hold) or image._used or _has_finished(image):
+                finish(image)  # the dataset keeps it, and must find there its own transform's output
+            else:
+                images.append(image)
+                numbers.append(number)
+    return images, numbers
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from torch.utils.data._utils.collate import collate_tensor_fn
 from .._base import leaves
 from . import registry
 from .keyed_draws import KeyedDraws, may_draw
+from .rest import Form, Rest, form_of
 from .roles import Rules, kind_of, roles, rules_of
 from .steps import Transform
 
@@ -67,7 +68,9 @@ class DeferredImage(Tensor):
     Any operation on it except stacking replaces it, in place, by the whole pipeline's result.
     """
 
-    _call: Call
+    _call: Call | None = None  # None: the image was the only argument, and `_by` finishes it from `_made`
+    _by: DeferredTransform
+    _form: Form  # see `rest`
     _made: Tensor  # what the worker's transforms made
     _path: leaves.Path = ()  # where it is in the transform's return value
     _is_mask = False
@@ -152,7 +155,9 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
         rows = deferred._rows
         finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
-    result = leaves.get(deferred._call.finish(), deferred._path)
+    call = deferred._call
+    whole = deferred._by.finished(deferred._made, deferred._form) if call is None else call.finish()
+    result = leaves.get(whole, deferred._path)
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
@@ -186,7 +191,9 @@ class DeferredTransform:
     head: the part that stays in the worker. original: the user's transform; all other attributes are read from it.
     rules: how the images and masks among the arguments are found. If an argument cannot be lifted, or head's output is
     not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
-    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to.
+    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. rest: what finishes
+    an image from head's output, where the image is the only argument; None: the original does, from a copy of all
+    arguments.
     """
 
     def __init__(
@@ -196,32 +203,31 @@ class DeferredTransform:
         rules: Rules,
         kind: str | None = None,
         noted: Noted | None = None,
+        rest: Rest | None = None,
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
-        self._takes_one = kind is not None and not rules.by_name
+        self._rest = rest if noted is None else None
         self._type: type | None = None  # a type whose objects are all of the kind
         self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
     @classmethod
     def of(
-        cls, head: Callable[..., Any], original: Transform, kind: str | None = None, noted: Noted | None = None
+        cls,
+        head: Callable[..., Any],
+        original: Transform,
+        kind: str | None = None,
+        noted: Noted | None = None,
+        rest: Rest | None = None,
     ) -> DeferredTransform:
         """An instance of the class for the library of ``original``."""
         rules = rules_of(original)
         made = DeferredAlbumentations if callable(getattr(head, "set_random_state", None)) else cls
-        return made(head, original, rules, kind, noted)
+        return made(head, original, rules, kind, noted, rest)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
-        if self._takes_one and not named and len(given) == 1 and self._is_of_kind(given[0]):
-            image = self.head(given[0])  # fast path for the common case: the image is the only argument
-            if type(image) is Tensor and image.dtype in _LIFTABLE and image.dim() == 3:
-                deferred: DeferredImage = _make(DeferredImage, _EMPTY)
-                deferred._call = call = Call(self, _kept(given))
-                deferred._made = image
-                if self.noted is not None:
-                    self.noted.append(call)
-                return deferred
+        if self._rest is not None and len(given) == 1 and not named and self._is_of_kind(given[0]):
+            return self._of_one(self._rest, given[0])
         found = roles(self.rules, given, named)
         if isinstance(found, str):
             return self._instead(found, given, named)
@@ -239,10 +245,33 @@ class DeferredTransform:
             made = leaves.put(made, path, _deferred(call, path, leaves.get(made, path), is_mask))
         return made
 
+    def _of_one(self, rest: Rest, image: Any) -> Any:
+        """The same where the image is the only argument, which is the common case and must be fast."""
+        before = rest.head.before_last(image)
+        form = form_of(before)
+        made = rest.head.to_tensor(before)
+        if not isinstance(made, Tensor) or made.dim() != 3 or made.dtype not in _LIFTABLE:
+            return self._instead(str(_refused(made, [((), False)])), (image,), {})
+        deferred: Any = _EMPTY.detach()  # with its class set: half the time of _make
+        deferred.__class__ = DeferredImage
+        deferred._made = plain(made)
+        if form is None:
+            deferred._call = Call(self, _kept((image,)))
+        else:
+            deferred._by, deferred._form = self, form
+        return deferred
+
+    def finished(self, made: Tensor, form: Form) -> Any:
+        """The output of the user's whole pipeline for an image of `_of_one`; its draws are as in `whole`."""
+        assert self._rest is not None
+        with self._keyed():
+            return self._rest(made, form)
+
     def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:
             return True
-        if kind_of(image) != self.kind:
+        kind = kind_of(image)
+        if kind is None or self.kind not in (None, kind):
             return False
         if isinstance(image, (Tensor, np.ndarray)) or hasattr(type(image), "getbands"):  # the class decides
             self._type = type(image)
@@ -262,7 +291,7 @@ class DeferredTransform:
         if name.startswith("__") or name in (
             "head",
             "original",
-            "_takes_one",
+            "_rest",
             "_keyed",
         ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
@@ -328,9 +357,14 @@ def why_no_image(image: Tensor) -> str | None:
     return None
 
 
+def plain(image: Tensor) -> Tensor:
+    """The tensor without its subclass."""
+    return image if type(image) is Tensor else image.as_subclass(Tensor)
+
+
 def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> DeferredImage:
     image: DeferredImage = _make(DeferredImage, _EMPTY)
-    image._call, image._made = call, made
+    image._call, image._made = call, plain(made)
     if path:
         image._path, image._is_mask = path, is_mask
     return image
