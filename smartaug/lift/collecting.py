@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -24,10 +25,10 @@ from .joint import Joint, JointSample
 
 _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
-Deferred = DeferredBatch | DeferredImage | DeferredValue
+_MAPPED = max(map(sys.getrefcount, _HOLDER))  # the same as `map` counts it
 _LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
-
-
+_used, _kind, _made, _dtype, _shape = map(attrgetter, ("_used", "_kind", "_made", "dtype", "shape"))
+Deferred = DeferredBatch | DeferredImage | DeferredValue
 _DEFERRED = (DeferredImage, DeferredValue)
 Found = tuple[Any, bool]  # a deferred image or value of a sample, and whether anything else references it
 
@@ -51,23 +52,12 @@ class Collecting:
 
     def __init__(self, samples: Any, may_hold: bool) -> None:
         self._streams, self._listed = may_hold, isinstance(samples, list)
-        self.sample_of: dict[int, int] = {}  # id of a deferred image -> position of its sample in the list
         self.batches: list[DeferredBatch] = []
-        self._images: list[DeferredImage | DeferredValue] = []  # keeps the images alive, so that ids stay unique
-        found: list[Found] = []
         listed = samples if isinstance(samples, list) else [samples]
-        for number in range(len(listed)):  # by position: a loop variable would add a reference
-            held = sys.getrefcount(listed[number]) > _ALONE  # before the call below adds a reference
-            found_in(listed[number], held, found)
-            for image, kept in found:
-                if type(image) not in _DEFERRED:
-                    continue  # it occurs twice in the sample, and was finished the first time
-                if (kept and not may_hold) or image._used or image._call.finished:
-                    finish_all(image)  # the dataset keeps it, and must find there its own transform's output
-                else:
-                    self.sample_of[id(image)] = number
-                    self._images.append(image)
-            found.clear()
+        images = _in_order(listed, may_hold)  # kept here, so that ids stay unique
+        self._images, numbers = _checked(listed, may_hold) if images is None else (images, range(len(listed)))
+        # id of a deferred image -> position of its sample in the list
+        self.sample_of = dict(zip(map(id, self._images), numbers, strict=True))
         self._finishes = number_of_finishes()
 
     def stack(self, tensors: object, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
@@ -77,10 +67,8 @@ class Collecting:
         rows = list(tensors)
         if set(map(type, rows)) != {DeferredImage} or not self.sample_of.keys() >= set(map(id, rows)):
             return None
-        made = [_plain(row._made) for row in rows]
-        if len({image.dtype for image in made}) > 1 or len({image.shape for image in made}) > 1:
-            return None
-        if len({row._kind for row in rows}) > 1:
+        made = list(map(_made, rows))
+        if any(len(set(map(part, made))) > 1 for part in (_dtype, _shape)) or len(set(map(_kind, rows))) > 1:
             return None
         batch = DeferredBatch.of(rows, collate_tensor_fn(made))
         self.batches.append(batch)
@@ -132,7 +120,7 @@ class Collecting:
         for row in every:
             row._used = True
         for path, leaf in left:
-            batch = leaves.put(batch, path, _plain(leaf._made) if rows_of(leaf)[0]._kind == "image" else leaf._made)
+            batch = leaves.put(batch, path, leaf._made)
         return batch, Unfinished((), (), joint), [self.sample_of[id(image)] for image in images]
 
     def _repeats(self) -> bool:
@@ -148,11 +136,48 @@ class Collecting:
         """Whether an image of the samples was finished since collating began."""
         if number_of_finishes() == self._finishes + 1:
             return False  # the counter has not moved: no image was finished, in any thread
-        return any(type(image) not in _DEFERRED or image._call.finished for image in self._images)
+        return any(type(image) not in _DEFERRED or _has_finished(image) for image in self._images)
 
 
-def _plain(image: Tensor) -> Tensor:
-    return image if type(image) is Tensor else image.as_subclass(Tensor)
+def _has_finished(image: DeferredImage | DeferredValue) -> bool:
+    """Whether another image of the same call was finished, so that this one's result is known, too."""
+    return image._call is not None and image._call.finished
+
+
+def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
+    """The image of each sample, for tuples with one each that nothing else references; None: look at each closely.
+
+    The same as `_checked` for the common case, without Python code for each sample.
+    """
+    if set(map(type, samples)) != {tuple} or len(set(map(len, samples))) > 1:
+        return None
+    kinds = [set(map(type, map(itemgetter(place), samples))) for place in range(len(samples[0]))]
+    places = [place for place, found in enumerate(kinds) if found == {DeferredImage}]
+    if len(places) != 1 or any(place not in places and not found <= _LEAVES for place, found in enumerate(kinds)):
+        return None
+    images = list(map(itemgetter(places[0]), samples))
+    if not may_hold and max(map(sys.getrefcount, samples)) > _MAPPED:
+        return None
+    if not may_hold and max(map(sys.getrefcount, images)) > _MAPPED + 1:  # the sample, and this list
+        return None
+    return None if any(map(_used, images)) or any(map(_has_finished, images)) else images
+
+
+def _checked(samples: list[Any], may_hold: bool) -> tuple[list[Any], list[int]]:
+    """The deferred images that lifted transforms may run on, and the sample of each; all others are finished."""
+    images: list[Any] = []
+    numbers: list[int] = []
+    for number in range(len(samples)):  # by position: a loop variable would add a reference
+        held = sys.getrefcount(samples[number]) > _ALONE  # before the call below adds a reference
+        for image, kept in found_in(samples[number], held):
+            if type(image) not in _DEFERRED:
+                continue  # it occurs twice in the sample, and was finished the first time
+            if (kept and not may_hold) or image._used or _has_finished(image):
+                finish_all(image)  # the dataset keeps it, and must find there its own transform's output
+            else:
+                images.append(image)
+                numbers.append(number)
+    return images, numbers
 
 
 def _moves_as_stack(stack: DeferredBatch, sizes: set[Any]) -> bool:
@@ -177,7 +202,7 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     if not pictures or (stacked and len(pictures) > 1):
         return None
     images = [row for _, leaf in pictures for row in rows_of(leaf)]
-    calls = [id(image._call) for image in images]
+    calls = [_call_of(image) for image in images]
     row_of = {call: row for row, call in enumerate(calls)}
     places: list[list[tuple[leaves.Path, leaves.Path]]] = [[] for _ in images]
     targets = [(path, leaf) for path, leaf in left if rows_of(leaf)[0]._kind != "image"]
@@ -185,18 +210,25 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     if len(row_of) < len(images) or len(set(every)) < len(every):
         return None
     for path, leaf in targets:
-        own = [id(row._call) for row in rows_of(leaf)]
+        own = [_call_of(row) for row in rows_of(leaf)]
         if not row_of.keys() >= set(own) or (isinstance(leaf, DeferredBatch) and own != calls):
             return None
         for row in rows_of(leaf):
-            places[row_of[id(row._call)]].append((row._path, path))
+            places[row_of[_call_of(row)]].append((row._path, path))
     samples = tuple(_joint_sample(image, tuple(own)) for image, own in zip(images, places, strict=True))
     stacks = frozenset(path for path, leaf in targets if isinstance(leaf, DeferredBatch))
     return Joint(samples, tuple(path for path, _ in pictures), stacked, stacks), images
 
 
+def _call_of(row: Any) -> int:
+    """Equal for what one call of the transform made."""
+    return id(row if row._call is None else row._call)
+
+
 def _joint_sample(image: DeferredImage, places: tuple[tuple[leaves.Path, leaves.Path], ...]) -> JointSample:
     call = image._call
+    if call is None:
+        return JointSample(None, image._path, False, places)
     made = call.made
     for role in call.places:
         made = leaves.put(made, role.path, None if role.kind == "image" else role.leaf)

@@ -17,6 +17,7 @@ from .deferred import DeferredTransform
 from .lifted import Lifted, compiled
 from .made_places import why_no_image
 from .probe import FirstSample, can_be_read, looked_into, second_image
+from .rest import Rest
 from .roles import OTHER_SIZE
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
@@ -210,10 +211,15 @@ def deferring(dataset: UserDataset) -> UserDataset:
     found = slot(dataset)
     if lifted is None or found is None or isinstance(found[1], DeferredTransform):
         return dataset
-    deferred = DeferredTransform.of(
-        lifted.head, lifted.recipe.transform, lifted.kind, tail=lifted.tail, any_size=lifted.only_mirrors
+    transform = DeferredTransform.of(
+        lifted.head,
+        lifted.recipe.transform,
+        lifted.kind,
+        rest=Rest.of(lifted),
+        tail=lifted.tail,
+        any_size=lifted.only_mirrors,
     )
-    return with_transform(dataset, found[0], deferred)
+    return with_transform(dataset, found[0], transform)
 
 
 def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:

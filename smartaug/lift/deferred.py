@@ -31,7 +31,8 @@ from .._base import leaves
 from . import registry
 from .deferred_value import DeferredValue, finishes
 from .keyed_draws import KeyedDraws, may_draw
-from .made_places import LIFTABLE, made_places
+from .made_places import LIFTABLE, made_places, why_not_made
+from .rest import Form, Rest, form_of
 from .roles import Role, Rules, kind_of, roles, rules_of
 from .steps import Transform
 
@@ -70,7 +71,9 @@ class DeferredImage(Tensor):
     Any operation on it except stacking replaces it, in place, by the whole pipeline's result.
     """
 
-    _call: Call
+    _call: Call | None = None  # None: the image was the only argument, and `_by` finishes it from `_made`
+    _by: DeferredTransform
+    _form: Form  # see `rest`
     _made: Tensor  # what the worker's transforms made
     _path: leaves.Path = ()  # where it is in the transform's return value
     _kind = "image"  # of its `Role`; "object" for one row an object, such as labels
@@ -157,7 +160,9 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
         rows = deferred._rows
         finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
-    result = leaves.get(deferred._call.finish(), deferred._path)
+    call = deferred._call
+    whole = deferred._by.finished(deferred._made, deferred._form) if call is None else call.finish()
+    result = leaves.get(whole, deferred._path)
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
@@ -191,7 +196,9 @@ class DeferredTransform:
     head: the part that stays in the worker. original: the user's transform; all other attributes are read from it.
     rules: how the images and targets among the arguments are found. If an argument cannot be lifted, or head's output
     is not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
-    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. tail: see `Lifted`.
+    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. rest: what finishes
+    an image from head's output, where the image is the only argument; None: the original does, from a copy of all
+    arguments. tail: see `Lifted`.
     """
 
     def __init__(
@@ -201,11 +208,12 @@ class DeferredTransform:
         rules: Rules,
         kind: str | None = None,
         noted: Noted | None = None,
+        rest: Rest | None = None,
         tail: Sequence[Transform] = (),
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
         self.tail = tuple(tail)
-        self._takes_one = kind is not None and not rules.by_name
+        self._rest = rest if noted is None else None
         self._type: type | None = None  # a type whose objects are all of the kind
         self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
@@ -216,6 +224,7 @@ class DeferredTransform:
         original: Transform,
         kind: str | None = None,
         noted: Noted | None = None,
+        rest: Rest | None = None,
         *,
         tail: Sequence[Transform] = (),
         any_size: bool = False,
@@ -223,19 +232,12 @@ class DeferredTransform:
         """An instance of the class for the library of ``original``. any_size: see `Rules`."""
         rules = rules_of(original, any_size)
         made = DeferredAlbumentations if callable(getattr(head, "set_random_state", None)) else cls
-        return made(head, original, rules, kind, noted, tail)
+        return made(head, original, rules, kind, noted, rest, tail)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
-        if self._takes_one and not named and len(given) == 1 and self._is_of_kind(given[0]):
-            image = self.head(given[0])  # fast path for the common case: the image is the only argument
-            if type(image) is Tensor and image.dtype in LIFTABLE and image.dim() == 3:
-                deferred: DeferredImage = _make(DeferredImage, _EMPTY)
-                deferred._call = call = Call(self, _kept(given))
-                deferred._made = image
-                if self.noted is not None:
-                    self.noted.append(call)
-                return deferred
+        if self._rest is not None and len(given) == 1 and not named and self._is_of_kind(given[0]):
+            return self._of_one(self._rest, given[0])
         found = roles(self.rules, given, named)
         if isinstance(found, str):
             return self._instead(found, given, named)
@@ -254,10 +256,33 @@ class DeferredTransform:
             made = leaves.put(made, role.path, _deferred(call, role))
         return made
 
+    def _of_one(self, rest: Rest, image: Any) -> Any:
+        """The same where the image is the only argument, which is the common case and must be fast."""
+        before = rest.head.before_last(image)
+        form = form_of(before)
+        made = rest.head.to_tensor(before)
+        if not isinstance(made, Tensor) or made.dim() != 3 or made.dtype not in LIFTABLE:
+            return self._instead(str(why_not_made(made)), (image,), {})
+        deferred: Any = _EMPTY.detach()  # with its class set: half the time of _make
+        deferred.__class__ = DeferredImage
+        deferred._made = plain(made)
+        if form is None:
+            deferred._call = Call(self, _kept((image,)))
+        else:
+            deferred._by, deferred._form = self, form
+        return deferred
+
+    def finished(self, made: Tensor, form: Form) -> Any:
+        """The output of the user's whole pipeline for an image of `_of_one`; its draws are as in `whole`."""
+        assert self._rest is not None
+        with self._keyed():
+            return self._rest(made, form)
+
     def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:
             return True
-        if kind_of(image) != self.kind:
+        kind = kind_of(image)
+        if kind is None or self.kind not in (None, kind):
             return False
         if isinstance(image, (Tensor, np.ndarray)) or hasattr(type(image), "getbands"):  # the class decides
             self._type = type(image)
@@ -277,7 +302,7 @@ class DeferredTransform:
         if name.startswith("__") or name in (
             "head",
             "original",
-            "_takes_one",
+            "_rest",
             "_keyed",
         ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
@@ -312,11 +337,16 @@ def _copied(part: Any) -> Any:
     return {key: _copied(value) for key, value in part.items()} if type(part) is dict else part
 
 
+def plain(image: Tensor) -> Tensor:
+    """The tensor without its subclass."""
+    return image if type(image) is Tensor else image.as_subclass(Tensor)
+
+
 def _deferred(call: Call, role: Role) -> DeferredImage | DeferredValue:
     if not isinstance(role.leaf, Tensor):
         return DeferredValue(call, role.path, role.leaf, role.kind)
     image: DeferredImage = _make(DeferredImage, _EMPTY)
-    image._call, image._made = call, role.leaf
+    image._call, image._made = call, plain(role.leaf) if role.kind in ("image", "mask") else role.leaf
     if role.path:
         image._path, image._kind = role.path, role.kind
     return image

@@ -37,10 +37,8 @@ def made_places(
         if rules.by_name and role.kind in ("boxes", "keypoints", "object"):
             places.append(Role(role.path, copy.deepcopy(leaf), role.kind))
             continue
-        if not isinstance(leaf, Tensor):
-            return f"the transforms that stay in the worker make {type(leaf).__name__} of an image"
-        if role.kind == "image":
-            wrong = why_no_image(leaf)
+        if not isinstance(leaf, Tensor) or role.kind == "image":
+            wrong = why_not_made(leaf)
         elif role.kind == "mask":
             size = places[0].leaf.shape[-2:]
             free = rules.any_size and not (rules.by_name and leaf.ndim == 3)  # whose channels may come last
@@ -77,6 +75,13 @@ def _dropped_with_boxes(made: Any, tail: Sequence[Transform], several: bool) -> 
         for path, leaf in leaves.walk(made)
         if id(leaf) in wanted and type(leaf) is Tensor
     ]
+
+
+def why_not_made(made: object) -> str | None:
+    """Why lifted transforms cannot take what the worker's part made of an image; None: they can."""
+    if not isinstance(made, Tensor):
+        return f"the transforms that stay in the worker make {type(made).__name__} of an image"
+    return why_no_image(made)
 
 
 def why_no_image(image: Tensor) -> str | None:
