@@ -62,8 +62,9 @@ class Address:
         return whole[-1] if whole else None
 
     def paths(self, rows: int) -> Iterator[leaves.Path]:
-        """The paths of the leaf, as `leaves.walk` gives them, in a batch of ``rows`` samples."""
-        yield self.path
+        """The paths of the leaf in a batch of ``rows`` samples; for a list of tensors also that of the list."""
+        if not self.each:
+            yield self.path
         if self.each is not None:
             for number in range(rows):
                 yield (*self.path, number, *self.each)
@@ -139,7 +140,9 @@ def _is_own(data: leaves.Structure, name: str) -> bool:
     """Whether ``name`` is a key or field of the batch itself."""
     if isinstance(data, Mapping):
         return name in data
-    return name in getattr(data, "_fields", ()) or (leaves.is_record(data) and name in dict(leaves.parts_of(data) or ()))
+    return name in getattr(data, "_fields", ()) or (
+        leaves.is_record(data) and name in dict(leaves.parts_of(data) or ())
+    )
 
 
 def _deeper(data: leaves.Structure, name: str, rows: int, argument: str) -> Address:
