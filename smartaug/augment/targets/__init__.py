@@ -12,3 +12,7 @@
 Coordinates here are continuous pixels: (0, 0) is the outer corner of the first pixel, (W, H) the far corner of the
 image. A plan counts pixel indices, which are smaller by 0.5.
 """
+
+from .kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
+
+__all__ = ["Boxes", "Flow", "Heatmap", "Image", "Keypoints", "Kind", "MapKind", "Mask", "Object", "kind_of"]

@@ -32,7 +32,7 @@ def map_segments(segment: Segment, kind: MapKind, size: Size, map_size: Size) ->
     if not segment.moves_pixels:
         return ()
     raise ValueError(
-        f"{type(segment).__name__} makes pictures that no single map belongs to; leave the augmentation that makes it "
+        f"{type(segment).__name__} makes pictures that no single mask belongs to; leave the augmentation that makes it "
         "out of augment= where masks follow"
     )
 
