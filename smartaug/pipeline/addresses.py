@@ -128,21 +128,19 @@ def find(data: leaves.Structure, spec: Any, rows: int, argument: str) -> Address
     ValueError where it is nowhere, or in several places.
     """
     if callable(spec):
-        return _address(data, leaves.find_part(data, spec, argument), rows)
+        return address_of(data, leaves.find_part(data, spec, argument), rows)
     if isinstance(spec, tuple):
-        return _address(data, _walked(data, spec, argument), rows)
+        return address_of(data, _walked(data, spec, argument), rows)
     if isinstance(spec, str) and not _is_own(data, spec):
         return _deeper(data, spec, rows, argument)
-    return _address(data, leaves.find_part(data, spec, argument), rows)
+    return address_of(data, leaves.find_part(data, spec, argument), rows)
 
 
 def _is_own(data: leaves.Structure, name: str) -> bool:
     """Whether ``name`` is a key or field of the batch itself."""
     if isinstance(data, Mapping):
         return name in data
-    return name in getattr(data, "_fields", ()) or (
-        leaves.is_record(data) and name in dict(leaves.parts_of(data) or ())
-    )
+    return name in (dict(leaves.parts_of(data) or ()) if leaves.is_record(data) else getattr(data, "_fields", ()))
 
 
 def _deeper(data: leaves.Structure, name: str, rows: int, argument: str) -> Address:
@@ -191,7 +189,7 @@ def _walked(data: leaves.Structure, path: leaves.Path, argument: str) -> leaves.
     return taken
 
 
-def _address(data: leaves.Structure, path: leaves.Path, rows: int) -> Address:
+def address_of(data: leaves.Structure, path: leaves.Path, rows: int) -> Address:
     """The address of the part at ``path``, which may lie in the entry of a sample, or be a list of all entries."""
     for depth in range(1, len(path)):
         if leaves.is_samples(part := leaves.get(data, path[:depth])) and is_per_sample(part, rows):

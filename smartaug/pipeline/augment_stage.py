@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from .._base import leaves
+from ..augment.targets.kinds import Mask
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
 from ..warnings import warn
 from .augmenting import Augmented, Augmenting, Samples
-from .inputs import Inputs, check_mixed_alone, draws_shared, masks_at, refuse_others, refuse_unmixed, repeated
+from .followers import find_followers, staying
+from .following import Following, Found, Moving
+from .inputs import Inputs, check_mixed_alone, draws_shared, refuse_others, refuse_unmixed, repeated
+from .pictures import Pictures
 from .places import Place, Places, find_places, is_label
 from .settings import Settings
 
@@ -24,7 +28,7 @@ class AugmentStage:
     def __init__(self, settings: Settings, lifted: Lifted | None) -> None:
         self.settings, self.lifted = settings, lifted
         self._views_warned = False
-        self._looked: dict[object, bool] = {}  # results of `find_places` for leaves on an accelerator
+        self._looked: dict[object, bool] = {}  # what `find_places` and `find_followers` saw in earlier batches
 
     def run(
         self,
@@ -47,18 +51,23 @@ class AugmentStage:
             self.lifted.check(views)
         views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
         shared = self._share_draws(augmenting, data, inputs, views, unfinished)
-        places = self._places(data, inputs, views)
+        following, places = self._following(data, inputs, views, unfinished, shared)
+        order = torch.arange(len(samples.index), device="cpu")
+        parts: list[tuple[Moving, Tensor]] = []
+
+        def follows(chosen: Tensor, becomes: Tensor) -> Moving:
+            parts.append((following.of(chosen, tuple(views[0].shape[-2:]) if views else (0, 0)), becomes))
+            return parts[-1][0]
+
         if rows is None:
-            moving = {} if unfinished is None else masks_at(data, unfinished.masks, device)
-            made = augmenting.all_rows(views, samples, places, moving, shared=shared)
-            for path, mask in moving.items():
-                data = leaves.put(data, path, mask)
+            made = augmenting.all_rows(views, samples, places, follows(order, order), shared=shared)
         else:
             appends = getattr(self.settings.coreset, "apply", "train") == "append"
-            made, order = augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
+            made, order = augmenting.some_rows(views, samples, places, rows, follows, appends=appends, shared=shared)
             if appends:
                 data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
                 taken = samples.index[order]
+        data = following.put(data, parts, order)
         if any(plan.mixes for plan in made.plans):
             still = leaves.find_parts(data, self.settings.still, "still")
             check_mixed_alone(data, inputs, still)
@@ -91,16 +100,31 @@ class AugmentStage:
             )
         return bool(shared)
 
-    def _places(self, data: leaves.Structure, inputs: Inputs, views: list[Tensor]) -> Places:
-        """The boxes, points and masks of a batch, searched for only when a stage moves pixels."""
+    def _following(
+        self,
+        data: leaves.Structure,
+        inputs: Inputs,
+        views: list[Tensor],
+        unfinished: Unfinished | None,
+        shared: bool,
+    ) -> tuple[Following, Places]:
+        """What follows the images of a batch, and what may have to; both are searched for when a stage moves pixels."""
         if not views or views[0].ndim != 4:
-            return Places()
+            return Following(data), Places()
+        settings = self.settings
+        pictures = Pictures.of(data, inputs.augmented)
 
-        def find() -> dict[leaves.Path, Place]:
-            known = leaves.find_parts(data, self.settings.still, "still")
-            known += tuple(
-                path for path in leaves.find_parts(data, self.settings.target, "target") if is_label(data, path)
-            )
-            return find_places(data, inputs.augmented, known, views[0], self._looked)
+        def find() -> Found:
+            lifted = {} if unfinished is None else dict.fromkeys(unfinished.masks, Mask())
+            still = staying(data, settings.still, pictures.rows)
+            return find_followers(data, pictures, settings.follow, still, lifted, self._looked)
 
-        return Places(find)
+        def find_unknown() -> dict[leaves.Path, Place]:
+            known = staying(data, settings.still, pictures.rows)
+            labels = leaves.find_parts(data, settings.target, "target")
+            known += tuple(path for path in labels if is_label(data, path))
+            followers = {path for address in following.found.all for path in address.paths(pictures.rows)}
+            return find_places(data, pictures, known, followers, self._looked)
+
+        following = Following(data, find, views[0].device, 1 if shared else len(views))
+        return following, Places(find_unknown)

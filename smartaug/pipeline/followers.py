@@ -7,7 +7,6 @@ What lies in the picture and is none of these is refused by `places`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -17,31 +16,24 @@ from ..augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind
 from .addresses import Address, every, find
 from .following import Found
 from .object_leaves import object_sets
+from .pictures import Pictures
 
 Follow = Mapping[Any, Any]  # leaf, as in ``follow=`` -> kind
 _MASKS = ("mask", "masks", "segmentation")  # names of maps of classes
-_TV_KINDS = {"Mask": Mask(), "KeyPoints": Keypoints()}
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The images of a batch. paths: where they are; rows: B; sizes: height and width of each sample's image."""
-
-    paths: tuple[leaves.Path, ...]
-    sizes: Sequence[tuple[int, int]]
-
-    @property
-    def rows(self) -> int:
-        """The number of samples B."""
-        return len(self.sizes)
-
-    @classmethod
-    def of(cls, data: leaves.Structure, paths: Sequence[leaves.Path]) -> Pictures:
-        """The images at ``paths``: tensors (B, C, H, W), or one list of B tensors (C, H, W)."""
-        first = leaves.get(data, paths[0])
-        if isinstance(first, Tensor):
-            return cls(tuple(paths), [(first.shape[-2], first.shape[-1])] * len(first))
-        return cls(tuple(paths), [(image.shape[-2], image.shape[-1]) for image in first])
+def check_follow(follow: object) -> None:
+    """Raise a TypeError or ValueError unless it is a dict of leaves and kinds."""
+    if not isinstance(follow, Mapping):
+        raise TypeError(
+            f"follow must be a dict, the key or position of a leaf and what it is, got {follow!r}; write "
+            "follow={'boxes': 'xyxy'} or follow={1: 'mask'}"
+        )
+    for leaf, given in follow.items():
+        try:
+            kind_of(given)
+        except ValueError as error:
+            raise ValueError(f"follow={{{leaf!r}: {given!r}}}: {error}") from None
 
 
 def staying(data: leaves.Structure, still: leaves.Specs, rows: int) -> tuple[leaves.Path, ...]:
@@ -105,20 +97,19 @@ def find_followers(
 def _by_type(data: leaves.Structure, address: Address, pictures: Pictures) -> Kind | None:
     """The kind of a tv_tensor; None for anything else, and for further images, of which it is not known."""
     value = address.read(data)
-    first = value[0] if address.each is not None else value
+    first: Any = value[0] if address.each is not None else value
     if "tv_tensors" not in type(first).__module__:
         return None
     if not hasattr(first, "canvas_size"):
-        return _TV_KINDS.get(type(first).__name__)
-    for row, (one, size) in enumerate(
-        zip(value if address.each is not None else [value], pictures.sizes, strict=False)
-    ):
+        return Mask() if type(first).__name__ == "Mask" else None
+    parts = value if address.each is not None else [value]
+    for row, (one, size) in enumerate(zip(parts, pictures.sizes, strict=False)):
         if getattr(one, "canvas_size", size) != size:
             raise ValueError(
                 f"{address.shown} says in row {row} that it is for an image of {one.canvas_size}, and the image has "
                 f"{size}; give it canvas_size=image.shape[-2:] in the dataset"
             )
-    box_format = getattr(first, "format", None)
+    box_format: Any = getattr(first, "format", None)
     return Keypoints() if box_format is None else Boxes(box_format.value.lower())
 
 
@@ -173,14 +164,12 @@ def _check(data: leaves.Structure, address: Address, kind: Kind, pictures: Pictu
                 f"{of_sample} a sample"
             )
         if not _fits(part, kind, address, pictures):
-            shown, wanted = (
-                f"{str(part.dtype)[6:]} {tuple(part.shape)}",
-                of_batch if address.each is None else of_sample,
-            )
-            rows = "" if address.each is not None else f", with B = {pictures.rows} rows as the images have"
-            other = f"a list of one tensor {of_sample} a sample" if address.each is None else f"a tensor {of_batch}"
+            shown, wanted, other = f"{str(part.dtype)[6:]} {tuple(part.shape)}", of_sample, f"a tensor {of_batch}"
+            if address.each is None:
+                wanted = f"{of_batch}, with B = {pictures.rows} rows as the images have"
+                other = f"a list of one tensor {of_sample} a sample"
             raise ValueError(
-                f'follow= takes {address.shown} for "{word}", which must be {wanted}{rows}, and it is {shown}; let the '
+                f'follow= takes {address.shown} for "{word}", which must be {wanted}, and it is {shown}; let the '
                 f"collate function give that, or {other}"
             )
 

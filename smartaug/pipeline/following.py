@@ -35,12 +35,19 @@ class Found:
 
 
 class Following:
-    """What follows the images of the batch ``data``, found by ``find`` at first use; maps move on ``device``."""
+    """What follows the images of the batch ``data``, found by ``find`` at first use; maps move on ``device``.
+
+    views: how many images of a sample have draws of their own; with several it is not known which of them to follow.
+    """
 
     def __init__(
-        self, data: leaves.Structure, find: Callable[[], Found] = Found, device: torch.device | None = None
+        self,
+        data: leaves.Structure,
+        find: Callable[[], Found] = Found,
+        device: torch.device | None = None,
+        views: int = 1,
     ) -> None:
-        self.data, self.device, self._find = data, device, find
+        self.data, self.device, self.views, self._find = data, device, views, find
 
     @cached_property
     def found(self) -> Found:
@@ -93,6 +100,7 @@ class Moving:
         """Move all as ``plan`` moves pixels. Raises ValueError where something cannot follow."""
         if not self._following.found.all or not len(self._rows):
             return
+        self._refuse_views()
         self.has_moved = True
         for where in self._following.found.sets if plan.mixes else ():
             if not where.layout.drops:
@@ -106,11 +114,18 @@ class Moving:
         for one in self.objects:
             one.follow(plan)
 
+    def _refuse_views(self) -> None:
+        if self._following.views > 1:
+            raise ValueError(
+                f"{self._following.found.all[0].shown} follows the images, and a sample has {self._following.views} "
+                "with draws of their own; write views='same' if all move together, or name what stays: still='key'"
+            )
+
     def refuse(self, stage: str) -> None:
         """Raise a ValueError if anything should follow, since ``stage`` moves pixels in a way that is not known."""
         for address in self._following.found.all:
             raise ValueError(
-                f"{stage} may move pixels, and {address.shown} follows the images, but of a callable or a module of "
-                "another library it is not known where it moves them; use smartaug's own augmentations, or augment "
-                "both in the dataset"
+                f"{stage} may move pixels, and {address.shown} would not follow: where a callable or a module of "
+                "another library moves them is not known; use smartaug's own augmentations, or augment both in the "
+                "dataset"
             )

@@ -16,7 +16,7 @@ from ..augment.targets.objects import Objects
 from ..augment.targets.through import move_objects
 from .addresses import Address
 from .moving_maps import planes_moved
-from .object_rows import Layout, Placed, picked
+from .object_rows import Layout, Padded, Placed, picked
 
 Size = tuple[int, int]
 
@@ -146,7 +146,7 @@ def _where(stays: Tensor, before: Tensor, after: Tensor) -> Tensor:
     return torch.where(stays.to(after.device)[(...,) + (None,) * (after.ndim - 1)], before.reshape(after.shape), after)
 
 
-def joined(parts: list[tuple[Settled, Tensor]], length: int) -> tuple[Settled, Tensor]:
+def joined(parts: list[tuple[Settled, Tensor]], length: int) -> Settled:
     """The objects of all parts, sorted by their sample among ``length``; each part's samples lie at its places (R,)."""
     row = torch.cat([places[part.row] for part, places in parts])
     order = row.argsort(stable=True)
@@ -164,7 +164,7 @@ def joined(parts: list[tuple[Settled, Tensor]], length: int) -> tuple[Settled, T
     origin = torch.cat([part.origin for part, _ in parts])[order]
     main = together([part.main for part, _ in parts])
     points = [together(list(own)) for own in zip(*(part.points for part, _ in parts), strict=True)]
-    return Settled(row[order], origin, main, points, masks, sizes), order
+    return Settled(row[order], origin, main, points, masks, sizes)
 
 
 def written(
@@ -184,7 +184,7 @@ def written(
     for address in where.columns:
         rows = picked(layout.flat(address.read(source)), settled.origin)
         data = address.write(data, layout.put(address.read(data), rows, placed, False))
-    if where.valid is not None:
+    if where.valid is not None and isinstance(layout, Padded):
         data = where.valid.write(data, layout.marked(where.valid.read(data), placed))
     return data
 

@@ -1,7 +1,7 @@
 """Leaves with a row for each object of a sample: which of them belong together, and are dropped together.
 
 With boxes go the leaves beside them, in the same dict of a sample or the same part of a padded batch, that
-``follow={"key": "object"}`` names, those that have a row for each box and a well-known name (labels, scores, area, masks,
+``follow={"key": "object"}`` names, those with a row for each box and a well-known name (labels, scores, area, masks,
 ...), and keypoints (n, K, 2). Any other leaf beside them that has a row for each box in every sample is refused.
 """
 
@@ -91,8 +91,8 @@ def _layout_of_boxes(data: leaves.Structure, address: Address, valid: Address | 
     if address.each is not None:
         if valid is not None:
             raise ValueError(
-                f"valid= is for boxes (B, N, 4) that are padded, and {address.shown} is one tensor (n, 4) a sample; leave "
-                "it out"
+                f"valid= is for boxes (B, N, 4) that are padded, and {address.shown} is one tensor (n, 4) a sample; "
+                "leave it out"
             )
         return Listed(torch.tensor([len(part) for part in value], device="cpu"))
     if value.ndim == 2:
@@ -100,9 +100,9 @@ def _layout_of_boxes(data: leaves.Structure, address: Address, valid: Address | 
     if valid is None:
         if value.shape[1] != 1:
             raise ValueError(
-                f"{address.shown} is {str(value.dtype)[6:]} {tuple(value.shape)}, and it is not known which rows are boxes "
-                f"and which only fill up; write follow={{{address.spec}: smartaug.Boxes(..., valid='key')}} with the "
-                f"leaf {tuple(value.shape[:2])} of bool that says so, or give a list of one tensor (n, 4) a sample"
+                f"{address.shown} is {str(value.dtype)[6:]} {tuple(value.shape)}, and it is not known which rows are "
+                f"boxes and which only fill up; write follow={{{address.spec}: smartaug.Boxes(..., valid='key')}} with "
+                f"the leaf {tuple(value.shape[:2])} of bool that says so, or give a list of one tensor (n, 4) a sample"
             )
         return Padded(torch.ones(len(value), 1, dtype=torch.bool, device="cpu"), drops=False)
     rows = valid.read(data)
@@ -150,8 +150,8 @@ def _check_masks(data: leaves.Structure, masks: Address, boxes: Address) -> None
     if not isinstance(name, str) or _MASKS.isdisjoint(_WORDS.split(name.lower())):
         raise ValueError(
             f"{masks.shown} has as many masks as {boxes.shown} has boxes in each sample, and it is not known whether "
-            "they are of the same objects; give boxes and masks in one dict a sample, with the key 'masks' for one mask "
-            "a box, or the masks of the classes as one map (H, W)"
+            "they are of the same objects; give boxes and masks in one dict a sample, with the key 'masks' for one "
+            "mask a box, or the masks of the classes as one map (H, W)"
         )
 
 
@@ -187,8 +187,8 @@ def _is_column(other: Address, name: str | None, value: Any, layout: Layout, see
             seen["not of objects", other] = True
         elif ("not of objects", other) not in seen:
             raise ValueError(
-                f"{other.shown} has as many rows as there are boxes in each sample, and it is not known whether they go "
-                f"with the boxes; write follow={{..., {other.spec}: 'object'}} if they do, or still={other.step!r}"
+                f"{other.shown} has as many rows as there are boxes in each sample, and it is not known whether they "
+                f"go with the boxes; write follow={{..., {other.spec}: 'object'}} if they do, or still={other.step!r}"
             )
         return False
     if not alike and isinstance(layout, Listed):
@@ -197,8 +197,8 @@ def _is_column(other: Address, name: str | None, value: Any, layout: Layout, see
         if any(own == boxes and boxes for own, boxes in pairs):
             row = next(row for row, (own, boxes) in enumerate(pairs) if own != boxes)
             raise ValueError(
-                f"{other.shown} has {pairs[row][0]} rows in row {row} of the batch, which has {pairs[row][1]} boxes, and "
-                f"as many as boxes in others; give one for each box, or write still={other.step!r}"
+                f"{other.shown} has {pairs[row][0]} rows in row {row} of the batch, which has {pairs[row][1]} boxes, "
+                f"and as many as boxes in others; give one for each box, or write still={other.step!r}"
             )
     return alike
 
