@@ -30,7 +30,7 @@ Arguments mean the same everywhere:
 
 | file or folder | holds |
 |---|---|
-| `plan` | what will happen to a batch, as a value |
+| `plan`, `projection` | what will happen to a batch, as a value; its projective maps |
 | `augmentation` | the base class: sample, plan, apply |
 | `ops` | the operations, one concept a file |
 | `backends` | one folder per way to execute a plan |
