@@ -15,7 +15,7 @@ from ..augment.targets.kinds import Boxes, Keypoints, Mask
 from ..augment.targets.objects import Objects
 from ..augment.targets.through import move_objects
 from .addresses import Address
-from .moving_maps import planes_moved
+from .moving_maps import moved
 from .object_rows import Layout, Padded, Placed, picked
 
 Size = tuple[int, int]
@@ -66,11 +66,12 @@ class MovingObjects:
         self.kind, self.size, self.rows, self._before = where.kind, size, len(rows), size
         counts = where.layout.counts
         index, taken = _of_rows(counts, rows), counts[rows]
+        self._first = (counts.cumsum(0) - counts)[rows]
         self._main = where.layout.flat(where.main.read(data))
         self._points = [(where.layout.flat(address.read(data)), kind) for address, kind in where.points]
         self.objects = self._objects(self._main, where.kind, index, taken)
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
-        self.masks = [(where.layout.flat(address.read(data))[index], kind) for address, kind in where.masks]
+        self.masks = [(where.layout.of_samples(address.read(data), rows), kind) for address, kind in where.masks]
         self._corners = self._begun = _corners(self.rows, size)
 
     def _objects(self, flat: Tensor, kind: Boxes | Keypoints, index: Tensor, counts: Tensor) -> Objects:
@@ -87,7 +88,7 @@ class MovingObjects:
         """Move all by ``plan``. Raises ValueError for plans that they cannot follow."""
         if self.masks and plan.mixes:
             raise ValueError("mixing cannot put the masks of objects together; leave it out, or the masks")
-        self.masks = [(planes_moved(plan, planes, self.objects.row, kind), kind) for planes, kind in self.masks]
+        self.masks = [(moved(plan, planes, kind), kind) for planes, kind in self.masks]
         self.objects = move_objects(plan, self.objects)
         self.points = [move_objects(plan, points) for points in self.points]
         self._corners = move_objects(plan, self._corners)
@@ -108,11 +109,14 @@ class MovingObjects:
         keep = keep[objects.row[keep].argsort(stable=True)]
         row, origin, stays = objects.row[keep], objects.origin[keep], stays[keep]
         points = []
-        for (flat, kind), moved in zip(self._points, self.points, strict=True):
-            own = keypoints.from_objects(moved, flat, kind)[keep.to(flat.device)]
+        for (flat, kind), now in zip(self._points, self.points, strict=True):
+            own = keypoints.from_objects(now, flat, kind)[keep.to(flat.device)]
             points.append(_where(stays, picked(flat, origin), own))
         counts = torch.bincount(row, minlength=self.rows).tolist()
-        masks = [list(planes[keep.to(planes.device)].split(counts)) for planes, _ in self.masks]
+        number = (origin - self._first[row]).split(counts)  # of each object in its sample, as it came
+        masks = [
+            [planes[own.to(planes.device)] for planes, own in zip(leaf, number, strict=True)] for leaf, _ in self.masks
+        ]
         main = _where(stays, picked(self._main, origin), made[keep.to(made.device)])
         return Settled(row, origin, main, points, masks, [self.size] * self.rows)
 
