@@ -9,15 +9,19 @@ H' × W', and covers the same area as they do.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import singledispatch
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .. import backends
 from ..plan import Branches, Plan, Segment, Warp
+from ..projection import Projection, in_continuous, in_indices
+from .flow import turned
 from .kinds import Flow, Heatmap, Image, MapKind, Mask
-from .through import inverse_map
+from .mask_values import carried
 
 Size = tuple[int, int]
 
@@ -32,7 +36,7 @@ def map_segments(segment: Segment, kind: MapKind, size: Size, map_size: Size) ->
     if not segment.moves_pixels:
         return ()
     raise ValueError(
-        f"{type(segment).__name__} makes pictures that no single map belongs to; leave the augmentation that makes it "
+        f"{type(segment).__name__} makes pictures that no single mask belongs to; leave the augmentation that makes it "
         "out of augment= where masks follow"
     )
 
@@ -51,14 +55,41 @@ def _(segment: Branches, kind: MapKind, size: Size, map_size: Size) -> tuple[Seg
 @map_segments.register
 def _(segment: Warp, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment, ...]:
     """The same warp at the map's resolution, interpolated and filled as its kind wants."""
+    own = _as_kind(segment, kind)
+    return (own if size == map_size else scaled(own, size, map_size),)
+
+
+@map_segments.register
+def _(segment: Projection, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment, ...]:
+    """The same map S A S'⁻¹ at the map's resolution, as for `Warp`."""
+    own, after = _as_kind(segment, kind), _after(segment.size, size, map_size)
+    if size != map_size:
+        ratios = (
+            (map_size[1] / size[1], map_size[0] / size[0], 1.0),
+            (
+                segment.size[1] / after[1],
+                segment.size[0] / after[0],
+                1.0,
+            ),
+        )
+        scale, back = (segment.matrix.new_tensor(ratio).diag() for ratio in ratios)
+        matrix = in_indices(scale @ in_continuous(segment.matrix) @ back)
+        own = dataclasses.replace(own, matrix=matrix, size=after)
+    return (own,)
+
+
+W = TypeVar("W", Warp, Projection)
+
+
+def _as_kind(segment: W, kind: MapKind) -> W:
+    """The segment, interpolated and filled as ``kind`` wants."""
     if isinstance(kind, Mask):
         interpolation, fill = "nearest", segment.mask_fill if kind.fill is None else kind.fill
     elif isinstance(kind, Image):
         interpolation, fill = segment.interpolation, kind.fill
     else:
         interpolation, fill = "bilinear", kind.fill if isinstance(kind, Heatmap) else 0.0
-    own = dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),))
-    return (own if size == map_size else scaled(own, size, map_size),)
+    return dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),))
 
 
 def scaled(warp: Warp, size: Size, map_size: Size) -> Warp:
@@ -102,38 +133,46 @@ def _scaled_bounds(bounds: Tensor, scale: Tensor) -> Tensor:
 def move_map(plan: Plan, maps: Tensor, kind: MapKind, backend: str | None = None) -> Tensor:
     """Maps (B, h, w) or (B, N, h, w), moved as ``plan`` moves its images; same type, on the maps' device.
 
-    Raises ValueError for plans that no map can follow, TypeError for types that ``kind`` cannot interpolate.
+    Raises ValueError for plans that no map can follow, and for a fill that a mask's type does not hold; TypeError for
+    types that ``kind`` cannot interpolate.
     """
     _check(plan, maps, kind)
     moved = maps[:, None] if maps.ndim == 3 else maps
     size = plan.shape[2], plan.shape[3]
     map_size = moved.shape[2], moved.shape[3]
-    steps: list[tuple[Segment, Size, Size]] = []
+    steps: list[Segment] = []
     for segment in plan.segments:
         for own in map_segments(segment, kind, size, map_size):
-            steps.append((own, size, map_size))
+            steps.append(own)
             map_size = own.output_size(*map_size)
         size = segment.output_size(*size)
-    if isinstance(kind, Flow):
-        for own, _, _ in steps:
-            moved = backends.execute(Plan(tuple(moved.shape), (own,)), moved, backend)
-            moved = _turned(own, moved)
-    elif steps:
-        moved = backends.execute(Plan(tuple(moved.shape), tuple(own for own, _, _ in steps)), moved, backend)
+    if steps:
+        moved = _RUN.get(type(kind), _interpolated)(tuple(steps), moved, backend)
     return moved[:, 0] if maps.ndim == 3 else moved
 
 
-def _turned(segment: Segment, flow: Tensor) -> Tensor:
-    """Vectors (B, 2, h, w) turned and scaled by the inverse of the linear part of a warp of the map."""
-    if not isinstance(segment, Warp):
-        return flow
-    linear = segment.matrix.clone()
-    linear[:, :, 2] = 0.0
-    one = inverse_map(linear, torch.eye(2, dtype=torch.float64).expand(len(linear), 2, 2)).mT  # (B, 2, 2)
-    if segment.active is not None:
-        one = torch.where(segment.active[:, None, None], one, torch.eye(2, dtype=torch.float64))
-    one = one.to(flow.device, flow.dtype)
-    return torch.einsum("bij,bjhw->bihw", one, flow)
+def _interpolated(steps: tuple[Segment, ...], maps: Tensor, backend: str | None) -> Tensor:
+    return backends.execute(Plan(tuple(maps.shape), steps), maps, backend)
+
+
+def _copied(steps: tuple[Segment, ...], masks: Tensor, backend: str | None) -> Tensor:
+    """Masks after ``steps``, which only copy values, so that another type may carry them."""
+    carrier = carried(masks, tuple(value for step in steps for value in getattr(step, "fill", ())))
+    own: list[Any] = list(steps)
+    for place, step in enumerate(own):
+        if hasattr(step, "fill"):
+            own[place] = dataclasses.replace(step, fill=tuple(map(carrier.fill, step.fill)))
+    return carrier.back(_interpolated(tuple(own), carrier.values, backend))
+
+
+def _flowed(steps: tuple[Segment, ...], flow: Tensor, backend: str | None) -> Tensor:
+    """Motion after ``steps``, its vectors turned by each."""
+    for step in steps:
+        flow = turned(step, _interpolated((step,), flow, backend))
+    return flow
+
+
+_RUN: dict[type[MapKind], Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {Mask: _copied, Flow: _flowed}
 
 
 def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:

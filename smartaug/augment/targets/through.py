@@ -1,19 +1,24 @@
 """Points moved by a plan, exactly.
 
 What: each segment that moves pixels moves the points of `Objects` by the inverse of its matrix, in float64. When:
-boxes, keypoints and polygons beside augmented images. Cost: a few multiplications a point, on the CPU, where plans live.
-Whether a point is still inside its image is left to `boxes` and `keypoints`.
+boxes, keypoints and polygons beside augmented images. Cost: a few multiplications a point, on the CPU, where plans
+live.
+
+What leaves the image is lost, also where a later segment would bring its place back: after each segment that moves
+pixels, objects are cut off at the border of the image (see `objects.within`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from functools import singledispatch
 
 import torch
 from torch import Tensor
 
 from ..plan import Branches, Plan, Segment, Warp
-from .objects import Objects
+from ..projection import Projection, inverse, mapped
+from .objects import Objects, within
 
 HALF = 0.5  # a pixel's centre, in continuous pixels, is its index and a half
 
@@ -46,6 +51,19 @@ def _(segment: Warp, objects: Objects, size: tuple[int, int]) -> Objects:
 
 
 @through.register
+def _(segment: Projection, objects: Objects, size: tuple[int, int]) -> Objects:
+    """By the inverse of the projective map; a point from behind the horizon is seen nowhere, nor is its box."""
+    if not len(objects):
+        return objects
+    moved, before = mapped(inverse(segment.matrix)[objects.row], objects.points - HALF)
+    moved, before = moved + HALF, before if objects.shape == "points" else before.all(1, keepdim=True)
+    if segment.active is not None:
+        active = segment.active[objects.row][:, None]
+        moved, before = torch.where(active[..., None], moved, objects.points), before | ~active
+    return dataclasses.replace(objects, points=moved, visible=objects.visible * before)
+
+
+@through.register
 def _(segment: Branches, objects: Objects, size: tuple[int, int]) -> Objects:
     """Copies of an image may be added up as long as none of them has moved."""
     if any(part.moves_pixels for branch in segment.branches for part in branch):
@@ -68,9 +86,11 @@ def inverse_map(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def move_objects(plan: Plan, objects: Objects) -> Objects:
-    """``objects`` after all segments of ``plan``, in float64."""
+    """``objects`` after all segments of ``plan``, in float64, cut off where the images end."""
     height, width = plan.shape[2:]
     for segment in plan.segments:
         objects = through(segment, objects, (height, width))
         height, width = segment.output_size(height, width)
+        if segment.moves_pixels:
+            objects = within(objects, objects.points.new_tensor([0.0, 0.0, width, height]))
     return objects

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from ..._base import leaves
 from ...augment.plan import Plan, Segment, Warp
-from ...augment.targets.boxes import corners, hull
-from ...augment.targets.objects import Objects
+from ...augment.targets.objects import Objects, corners, hull
 from ...augment.targets.through import through
 from ..joint import JointSample
 from ..lifted import Lifted
@@ -163,7 +162,7 @@ class _Group:
         """The rows with moved boxes, and which of them albumentations' affine maps leave."""
         scale = np.array([size[1], size[0]] * 2)
         boxes = torch.from_numpy(self.rows[:, :4] * scale)
-        moved = hull(self._through(segment, corners(boxes, "xyxy", size), size)).numpy()
+        moved = hull(self._through(segment, corners(boxes), size).points).numpy()
         kept = np.ones(len(moved), bool)
         if isinstance(segment, Warp) and not segment.grid and not _resizes(segment, size):
             kept = (moved[:, 2:] > 0).all(1) & (moved[:, 0] < after[1]) & (moved[:, 1] < after[0])

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from ..._base import leaves
 from ...augment.plan import Plan, Segment, Warp
-from ...augment.targets.boxes import corners, hull
-from ...augment.targets.objects import Objects
+from ...augment.targets.objects import Objects, corners, hull
 from ...augment.targets.through import through
 from ..joint import JointSample
 from ..lifted import Lifted
@@ -127,7 +126,7 @@ class _Boxes:
         if not len(self.row):
             return
         ids = torch.arange(len(self.row))
-        moved = hull(through(segment, Objects(corners(self.xyxy, "xyxy", size), self.row, ids), size))
+        moved = hull(through(segment, Objects(corners(self.xyxy), self.row, ids), size).points)
         after = segment.output_size(*size)
         cut = self.clamped & ~_carried(segment, size, batch)[self.row]
         far = moved.new_tensor([after[1], after[0]]).repeat(2)
@@ -198,7 +197,7 @@ def _carried(segment: Segment, size: Size, batch: int) -> Tensor:
         return torch.zeros(batch, dtype=torch.bool)
     whole = torch.tensor([[0.0, 0.0, size[1], size[0]]], dtype=torch.float64).expand(batch, 4)
     rows = torch.arange(batch)
-    moved = hull(through(segment, Objects(corners(whole, "xyxy", size), rows, rows), size))
+    moved = hull(through(segment, Objects(corners(whole), rows, rows), size).points)
     return ((moved - moved.new_tensor([0.0, 0.0, after[1], after[0]])).abs() < _NEAR).all(1)
 
 
