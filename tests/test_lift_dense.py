@@ -6,7 +6,7 @@ import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -71,6 +71,7 @@ def same(mine, theirs, atol=1e-3):
         for a, b in zip(mine, theirs, strict=True):
             same(a, b, atol)
     elif isinstance(theirs, torch.Tensor):
+        mine = mine.plain if isinstance(mine, smartaug.Target) and mine.index is not None else mine
         assert type(mine) is type(theirs)
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
         if isinstance(theirs, tv_tensors.BoundingBoxes):
@@ -325,3 +326,209 @@ def test_presets_of_detection(name):
     stays = [part for part in ("RandomShortestSize", "ScaleJitter", "RandomIoUCrop") if part in rows]
     assert all(rows[part] == "worker" for part in stays)
     assert len(stays) == (name != "hflip")
+
+
+# --- the check, sample by sample --------------------------------------------------------------------------------------
+
+
+class Touched(Detection):
+    """Works on what the transform gave for some samples."""
+
+    def __init__(self, touch, every=2, **settings):
+        super().__init__(v2.Compose([v2.RandomHorizontalFlip(1.0), *tail()]), **settings)
+        self.touch, self.every, self.kept = touch, every, {}
+
+    def __getitem__(self, index):
+        image, target = self.transforms(*self.given(index))
+        if index % self.every == self.every - 1:
+            image, target = self.touch(self, index, image, target)
+        return image, target
+
+
+def reads_shape(own, index, image, target):
+    return image, target | {"count": target["boxes"].shape[0]}
+
+
+def changes_boxes(own, index, image, target):
+    return image, target | {"boxes": target["boxes"] + 1}
+
+
+def changes_in_place(own, index, image, target):
+    target["boxes"][:, 2:] += 2
+    return image, target
+
+
+def changes_labels(own, index, image, target):
+    return image, target | {"labels": target["labels"] + 5}
+
+
+def changes_image(own, index, image, target):
+    return image * 2, target
+
+
+def area(own, index, image, target):
+    sides = target["boxes"][:, 2:]
+    return image, target | {"area": sides[:, 0] * sides[:, 1]}
+
+
+def drops_masks(own, index, image, target):
+    return image, {name: value for name, value in target.items() if name != "masks"}
+
+
+def keeps_boxes(own, index, image, target):
+    own.kept[index] = target["boxes"]
+    return image, target
+
+
+def keeps_sample(own, index, image, target):
+    return own.kept.setdefault(index, (image, target))
+
+
+TOUCHES = [reads_shape, changes_boxes, changes_in_place, changes_labels, changes_image, area, keeps_boxes, keeps_sample]
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+@pytest.mark.parametrize("every", [2, 3])  # the batches of 4 that have none: none, and some
+@pytest.mark.parametrize("touch", TOUCHES)
+def test_samples_that_the_dataset_works_on_are_what_torch_gives(touch, every):
+    compared(lambda: Touched(touch, every), lifted=False)
+
+
+def test_what_a_dataset_drops_is_no_reason_not_to_lift():
+    compared(lambda: Touched(drops_masks))
+
+
+def copies_labels(own, index, image, target):
+    return image, target | {"labels": torch.tensor(target["labels"], dtype=torch.float32)}
+
+
+@pytest.mark.filterwarnings("ignore:To copy construct:UserWarning")
+def test_copies_past_torch_functions_fail_instead_of_being_empty():
+    """`torch.tensor` reads memory; seen in the first sample nothing is lifted, in a later one it is an error."""
+    with pytest.warns(smartaug.NoEffectWarning, match="cannot be read"):
+        smartaug.DataLoader(Late(copies_labels, 0), 4, lift=True, collate_fn=listed)
+    loader = smartaug.DataLoader(Late(copies_labels, 3), 4, lift=True, collate_fn=listed)
+    with pytest.raises(RuntimeError):
+        list(loader)
+
+
+class Late(Touched):
+    def __init__(self, touch, first):
+        super().__init__(touch)
+        self.first = first
+
+    def __getitem__(self, index):
+        image, target = self.transforms(*self.given(index))
+        return self.touch(self, index, image, target) if index == self.first else (image, target)
+
+
+def stacks_images(samples):
+    return torch.stack([image for image, _ in samples]), [target for _, target in samples]
+
+
+def by_name(samples):
+    return {"images": [image for image, _ in samples], "boxes": [target["boxes"] for _, target in samples]}
+
+
+def in_other_order(samples):
+    samples = samples[::-1]
+    return [image for image, _ in samples], [target for _, target in samples]
+
+
+def without_empty(samples):
+    return listed([sample for sample in samples if sample[1]["image_id"] % 4])
+
+
+def boxes_of_others(samples):
+    return [image for image, _ in samples], [target for _, target in samples[1:] + samples[:1]]
+
+
+def one_tensor(samples):
+    return [image for image, _ in samples], torch.cat([target["boxes"] for _, target in samples])
+
+
+@pytest.mark.parametrize(
+    "collate", [listed, as_they_are, stacks_images, by_name, in_other_order, without_empty, boxes_of_others]
+)
+def test_collate_functions_that_put_samples_together(collate):
+    loader = smartaug.DataLoader(Touched(None, every=99), 4, lift=True, seed=0, collate_fn=collate)
+    for mine, theirs in zip(loader, TorchDataLoader(Touched(None, every=99), 4, collate_fn=collate), strict=True):
+        same(mine, theirs)
+    assert loader.stats()["lifted"] >= COUNT - 2
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+def test_collate_functions_that_work_on_boxes():
+    compared(lambda: Touched(None, every=99), one_tensor, lifted=False)
+
+
+def test_boxes_of_one_number_are_stacked():
+    class Four(Detection):
+        def given(self, index):
+            return super().given(4)
+
+    transforms = v2.Compose([v2.RandomRotation((20, 20)), v2.RandomHorizontalFlip(1.0)])
+    compared(lambda: Four(transforms), default_collate)
+    compared(lambda: Four(v2.Compose([transforms, *tail()]), parts=("boxes", "labels")), default_collate)
+
+
+def test_a_draw_belongs_to_its_sample():
+    """Not to its batch, order or worker; images, boxes and masks of a sample share it."""
+    transforms = v2.Compose([v2.RandomAffine(30, (0.1, 0.1), (0.8, 1.2)), v2.RandomHorizontalFlip()])
+
+    class Marked(Detection):
+        """The mask of a sample is its box."""
+
+        def given(self, index):
+            mask = torch.zeros(1, *SIZE, dtype=torch.uint8)
+            mask[:, 8:24, 10:34] = 1
+            box = tv_tensors.BoundingBoxes([[10.0, 8, 34, 24]], format="XYXY", canvas_size=SIZE)
+            return tv_tensors.Image(mask.expand(3, -1, -1) * 200), {"boxes": box, "masks": tv_tensors.Mask(mask)}
+
+    seen = {}
+    for batch in (4, 3):
+        loader = smartaug.DataLoader(Marked(transforms), batch, lift=True, seed=0, collate_fn=as_they_are)
+        seen[batch] = [sample for samples in loader for sample in samples]
+    same(seen[3], seen[4])
+    boxes = torch.cat([target["boxes"] for _, target in seen[4]]).as_subclass(torch.Tensor)
+    assert len({tuple(box) for box in boxes.tolist()}) == COUNT
+    for image, target in seen[4]:
+        assert torch.equal(image[:1] > 100, target["masks"].bool())
+        rows, columns = target["masks"][0].nonzero().unbind(1)
+        found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        assert float((found - target["boxes"][0].as_subclass(torch.Tensor)).abs().max()) <= 1
+
+
+def test_workers_give_the_same():
+    transforms = v2.Compose([v2.RandomAffine(30), v2.RandomHorizontalFlip(), *tail()])
+    own = smartaug.DataLoader(Detection(transforms), 4, lift=True, seed=0, collate_fn=listed)
+    for workers in (0, 2):
+        loader = smartaug.DataLoader(
+            Detection(transforms),
+            4,
+            lift=True,
+            seed=0,
+            collate_fn=listed,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+        )
+        for mine, theirs in zip(loader, own, strict=True):
+            same(mine, theirs)
+        own.set_epoch(0)
+
+
+def test_augment_comes_behind_what_was_lifted():
+    transforms = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToPureTensor()])
+    loader = smartaug.DataLoader(
+        Detection(transforms, parts=("labels", "masks")),
+        4,
+        lift=True,
+        seed=0,
+        collate_fn=listed,
+        augment=smartaug.Flip(1.0),
+    )
+    for (images, targets), rows in zip(loader, ((0, 1, 2, 3), (4, 5, 6, 7)), strict=True):
+        for image, target, row in zip(images, targets, rows, strict=True):
+            given, wanted = Detection(None, parts=("labels", "masks")).given(row)
+            assert torch.equal(image, given.as_subclass(torch.Tensor))
+            assert torch.equal(target["masks"], wanted["masks"].as_subclass(torch.Tensor))

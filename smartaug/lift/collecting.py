@@ -55,6 +55,8 @@ class Collecting:
         self.batches: list[DeferredBatch] = []
         listed = samples if isinstance(samples, list) else [samples]
         images = _in_order(listed, may_hold)  # kept here, so that ids stay unique
+        numbers: Sequence[int]
+        self._images: list[Any]
         self._images, numbers = _checked(listed, may_hold) if images is None else (images, range(len(listed)))
         # id of a deferred image -> position of its sample in the list
         self.sample_of = dict(zip(map(id, self._images), numbers, strict=True))
@@ -177,7 +179,12 @@ def _checked(samples: list[Any], may_hold: bool) -> tuple[list[Any], list[int]]:
             else:
                 images.append(image)
                 numbers.append(number)
-    return images, numbers
+    if not any(map(_has_finished, images)):
+        return images, numbers
+    finish_all([image for image in images if _has_finished(image)])  # a later part of their sample was kept
+    left = [(image, number) for image, number in zip(images, numbers, strict=True) if type(image) in _DEFERRED]
+    left = [(image, number) for image, number in left if not _has_finished(image)]
+    return [image for image, _ in left], [number for _, number in left]
 
 
 def _moves_as_stack(stack: DeferredBatch, sizes: set[Any]) -> bool:

@@ -42,6 +42,13 @@ class Joint(NamedTuple):
     stacked: bool
     stacks: frozenset[leaves.Path] = frozenset()
 
+    def in_samples(self, path: leaves.Path) -> bool:
+        """Whether a leaf of the batch belongs to one sample, so that its length is not that of the batch."""
+        if path in self.stacks:
+            return False
+        listed = not self.stacked and not self.parent  # a list of samples
+        return listed or any(path == place for sample in self.samples for _, place in sample.places)
+
     @property
     def parent(self) -> leaves.Path:
         """The path of the list of the images; () if they do not have one of their own."""

@@ -60,7 +60,7 @@ class AugmentStage:
         parts: list[tuple[Moving, Tensor]] = []
 
         def follows(chosen: Tensor, becomes: Tensor, size: tuple[int, int] | None = None) -> Moving:
-            own = size or (views[0].shape[-2], views[0].shape[-1])
+            own = size or ((views[0].shape[-2], views[0].shape[-1]) if views else (0, 0))
             parts.append((following.of(chosen, own), becomes))
             return parts[-1][0]
 

@@ -177,6 +177,8 @@ class Pipeline:
                 "function stack images of one size, torch.stack(images)"
             )
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
+        if joint is not None and self.target is None:
+            paths = [path for path in paths if not joint.in_samples(path)]
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
