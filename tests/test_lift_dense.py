@@ -11,6 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
+from tests.lifting import DRAWS, alike
 
 pytestmark = pytest.mark.filterwarnings("ignore:lift=True (had no effect|ran for only):smartaug.NoEffectWarning")
 
@@ -532,3 +533,102 @@ def test_augment_comes_behind_what_was_lifted():
             given, wanted = Detection(None, parts=("labels", "masks")).given(row)
             assert torch.equal(image, given.as_subclass(torch.Tensor))
             assert torch.equal(target["masks"], wanted["masks"].as_subclass(torch.Tensor))
+
+
+class NamedTouched(Named):
+    def __init__(self, touch):
+        super().__init__(compose(A.HorizontalFlip(p=1.0), A.Affine(rotate=(10, 10), p=1.0)))
+        self.touch = touch
+
+    def __getitem__(self, index):
+        made = super().__getitem__(index)
+        return self.touch(made) if index == 5 else made
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda made: made | {"bboxes": torch.tensor(made["bboxes"])},
+        lambda made: made | {"bboxes": np.asarray(made["bboxes"], dtype=np.float32)},
+        lambda made: made | {"count": len(made["bboxes"])},
+        lambda made: made | {"first": made["bboxes"][0]},
+        lambda made: made | {"areas": [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in made["bboxes"]]},
+        lambda made: made | {"kinds": [kind + 1 for kind in made["kinds"]]},
+        lambda made: made | {"names": made["names"] + ["more"]},
+        lambda made: made | {"labels": sorted(made["kinds"])},
+        lambda made: made | {"image": made["image"].float()},
+    ],
+)
+def test_uses_of_albumentations_boxes_are_of_what_the_library_gives(touch):
+    loader = smartaug.DataLoader(NamedTouched(touch), 4, lift=True, seed=0, collate_fn=as_they_are)
+    for mine, theirs in zip(loader, TorchDataLoader(NamedTouched(touch), 4, collate_fn=as_they_are), strict=True):
+        near(mine, theirs, 0.98)
+    assert loader.stats()["lifted"] == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (compose(A.CoarseDropout()), "holes cover"),
+        (compose(A.Affine(border_mode=4)), "border mirrors"),
+        (compose(A.Rotate(rotate_method="ellipse")), "rotate_method"),
+        (compose(A.HorizontalFlip(), check_each_transform=False), "check_each_transform"),
+        (
+            A.Compose([A.HorizontalFlip(), ToTensorV2()], keypoint_params=A.KeypointParams("xya")),
+            "more moves than places",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_boxes_of_albumentations_cannot_follow_stays(given, says):
+    parts = ("bboxes", "kinds", "keypoints", "names") if "bboxes" in given.processors else ()
+    lifted = smartaug.lift(Named(given, parts=parts))
+    assert lifted.augment is None
+    assert says in lifted.reason
+
+
+def test_boxes_through_what_stays_and_what_is_lifted():
+    """A crop of images of unknown size stays, and drops boxes there; the flip behind it is lifted."""
+    alike_named(lambda: Named(compose(A.CenterCrop(30, 30), A.HorizontalFlip(p=1.0), min_visibility=0.5)))
+
+
+# --- the same distribution, drawn -------------------------------------------------------------------------------------
+
+BOX = [10.0, 8.0, 34.0, 24.0]
+
+
+class Drawn(Detection):
+    def __init__(self, transforms):
+        super().__init__(v2.Compose([v2.Resize(SIZE), transforms]))
+
+    def __len__(self):
+        return DRAWS // 10
+
+    def given(self, index):
+        boxes = tv_tensors.BoundingBoxes([BOX], format="XYXY", canvas_size=SIZE)
+        points = tv_tensors.KeyPoints([[12.0, 20.0]], canvas_size=SIZE)
+        return tv_tensors.Image(torch.zeros(1, *SIZE, dtype=torch.uint8)), {"boxes": boxes, "points": points}
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        v2.Compose([v2.RandomRotation(30), v2.RandomHorizontalFlip(0.3)]),
+        v2.RandomAffine(20, (0.1, 0.2), (0.8, 1.2), 8),
+        v2.RandomResizedCrop((50, 70), (0.5, 1.0)),
+        v2.RandomPerspective(0.4, p=0.7),
+        v2.RandomApply([v2.RandomRotation(20)], 0.4),
+    ],
+    ids=["rotation", "affine", "crop", "perspective", "apply"],
+)
+def test_boxes_are_distributed_as_torchvisions(transforms):
+    dataset = Drawn(transforms)
+    torch.manual_seed(0)
+    theirs = [dataset[number][1] for number in range(len(dataset))]
+    loader = smartaug.DataLoader(dataset, len(dataset), lift=True, seed=0, collate_fn=listed)
+    _, mine = next(iter(loader))
+    assert loader.stats()["lifted"] == len(dataset)
+    for name in ("boxes", "points"):
+        ours, others = (np.stack([np.asarray(target[name]).ravel() for target in side]) for side in (mine, theirs))
+        for column in range(ours.shape[1]):
+            alike(ours[:, column], others[:, column], len(dataset))
