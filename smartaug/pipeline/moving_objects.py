@@ -67,8 +67,8 @@ class MovingObjects:
         counts = where.layout.counts
         index, taken = _of_rows(counts, rows), counts[rows]
         self._first = (counts.cumsum(0) - counts)[rows]
-        self._main = where.layout.flat(where.main.read(data))
-        self._points = [(where.layout.flat(address.read(data)), kind) for address, kind in where.points]
+        self._main = _filled(where.layout.flat(where.main.read(data)), where.kind)
+        self._points = [(_filled(where.layout.flat(address.read(data)), kind), kind) for address, kind in where.points]
         self.objects = self._objects(self._main, where.kind, index, taken)
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
         self.masks = [(where.layout.of_samples(address.read(data), rows), kind) for address, kind in where.masks]
@@ -78,8 +78,7 @@ class MovingObjects:
         """The rows ``index`` of ``flat``, whose origin is their place in it."""
         chosen = flat[index.to(flat.device)]
         if isinstance(kind, Boxes):
-            columns = boxes.COLUMNS[kind.format]
-            made = boxes.to_objects(chosen.reshape(-1, columns), counts, kind.format, self.size)
+            made = boxes.to_objects(chosen, counts, kind.format, self.size)
         else:
             made = keypoints.to_objects(chosen, counts, kind)
         return Objects(made.points, made.row, index, made.shape, made.visible)
@@ -128,6 +127,12 @@ class MovingObjects:
         if self.size != self._before or not torch.equal(now.origin, before.origin):  # another size, or mixed
             return torch.ones(self.rows, dtype=torch.bool, device="cpu")
         return ((now.points != before.points).any(2) | (now.visible <= 0)).any(1)
+
+
+def _filled(flat: Tensor, kind: Boxes | Keypoints) -> Tensor:
+    """``flat``; where no sample has an object, torch.zeros(0) may say so: with the columns of its kind."""
+    columns = boxes.COLUMNS[kind.format] if isinstance(kind, Boxes) else 2
+    return flat if flat.ndim > 1 else flat.new_zeros(0, columns)
 
 
 def _corners(rows: int, size: Size) -> Objects:
