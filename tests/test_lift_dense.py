@@ -1,6 +1,7 @@
 """Joint pipelines, lifted: boxes, keypoints, masks and their labels are what the library's own pipeline gives."""
 
 import albumentations as A
+import kornia.augmentation as K
 import numpy as np
 import pytest
 import torch
@@ -632,3 +633,75 @@ def test_boxes_are_distributed_as_torchvisions(transforms):
         ours, others = (np.stack([np.asarray(target[name]).ravel() for target in side]) for side in (mine, theirs))
         for column in range(ours.shape[1]):
             alike(ours[:, column], others[:, column], len(dataset))
+
+
+# --- Kornia -----------------------------------------------------------------------------------------------------------
+
+KEYS = ["input", "mask", "bbox_xyxy", "bbox_xywh", "bbox", "keypoints"]
+
+
+class Keyed(Dataset):
+    """Kornia's AugmentationSequential on an image and its targets."""
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, index):
+        boxes = boxes_of(index + 1).as_subclass(torch.Tensor)
+        xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        vertices = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2)
+        generator = torch.Generator().manual_seed(index)
+        image = torch.rand(3, *SIZE, generator=generator)
+        mask = torch.randint(0, 5, (1 + index % 2, *SIZE), generator=generator).float()
+        points = torch.rand(index + 1, 2, generator=generator) * 30
+        return self.transform(image, mask, boxes, xywh, vertices, points)
+
+
+def keyed(*modules, keys=KEYS, **settings):
+    return K.AugmentationSequential(*modules, data_keys=keys, **{"keepdim": True, **settings})
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [K.RandomHorizontalFlip(p=1.0)],
+        [K.RandomVerticalFlip(p=1.0), K.RandomInvert(p=1.0)],
+        [K.RandomRotation((25.0, 25.0), p=1.0)],
+        [K.RandomAffine((-20.0, -20.0), None, (0.8, 0.8), p=1.0), K.RandomHorizontalFlip(p=1.0)],
+        [K.RandomRotation((45.0, 45.0), p=1.0), K.RandomRotation((-45.0, -45.0), p=1.0)],
+        [K.RandomHorizontalFlip(p=0.0), K.RandomGrayscale(p=1.0)],
+    ],
+    ids=["mirror", "upside down", "rotation", "affine", "there and back", "colours"],
+)
+def test_one_operation_of_kornia(modules):
+    def make():
+        return Keyed(keyed(*modules))
+
+    torch.manual_seed(0)
+    loader = smartaug.DataLoader(make(), 4, lift=True, seed=0, collate_fn=as_they_are)
+    for mine, theirs in zip(loader, TorchDataLoader(make(), 4, collate_fn=as_they_are), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert type(a) is type(b) is list
+            assert [(part.shape, part.dtype) for part in a] == [(part.shape, part.dtype) for part in b]
+            assert float((a[1] == b[1]).float().mean()) > 0.9  # the nearest pixel, where two are as near
+            same(a[2:], b[2:], 2e-3)
+    assert loader.stats()["lifted"] == COUNT
+
+
+@pytest.mark.parametrize(
+    ("transform", "says"),
+    [
+        (keyed(K.RandomHorizontalFlip(), keepdim=False), "keepdim=True"),
+        (keyed(K.RandomHorizontalFlip(), K.RandomMotionBlur(3, 35.0, 0.5)), "RandomMotionBlur inside it"),
+        (keyed(K.RandomErasing()), "writes into masks"),
+        (keyed(K.RandomHorizontalFlip(same_on_batch=True)), "targets could not follow"),
+    ],
+    ids=["keepdim", "blur", "erasing", "same_on_batch"],
+)
+def test_what_targets_of_kornia_cannot_follow_stays(transform, says):
+    lifted = smartaug.lift(Keyed(transform))
+    assert lifted.augment is None
+    assert says in lifted.reason
