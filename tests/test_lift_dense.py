@@ -7,7 +7,7 @@ import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -705,3 +705,79 @@ def test_what_targets_of_kornia_cannot_follow_stays(transform, says):
     lifted = smartaug.lift(Keyed(transform))
     assert lifted.augment is None
     assert says in lifted.reason
+
+
+# --- samples and pipelines of other kinds -----------------------------------------------------------------------------
+
+
+class AsDict(Detection):
+    def __getitem__(self, index):
+        image, target = self.given(index)
+        inside = {"boxes": target["boxes"], "masks": [target["masks"]]}
+        return self.transforms({"image": image, "labels": target["labels"], "found": inside})
+
+
+class AsPIL(Detection):
+    def given(self, index):
+        image, target = super().given(index)
+        return v2.functional.to_pil_image(image), target
+
+
+class ImageAlone(Detection):
+    def __getitem__(self, index):
+        return self.transforms(self.given(index)[0]), index
+
+
+class PILAlone(AsPIL, ImageAlone):
+    pass
+
+
+FLIP, SMALL = v2.RandomHorizontalFlip(1.0), v2.SanitizeBoundingBoxes(min_area=80)
+FLOATS = v2.ToDtype(torch.float32, scale=True)
+OWN_TYPES = {tv_tensors.Image: torch.float32, tv_tensors.BoundingBoxes: torch.float64, "others": None}
+TYPES = v2.ToDtype({**OWN_TYPES, tv_tensors.Mask: torch.int64}, scale=True)
+CROP = v2.RandomIoUCrop(sampler_options=[2.0])
+UNEQUAL = ((20, 20), (30, 22))
+LISTED = {
+    "a subset": lambda: Subset(Detection(v2.Compose([FLIP, *tail()])), [1, 3, 5, 0, 2, 4, 6, 7]),
+    "dicts": lambda: AsDict(v2.Compose([FLIP, SMALL])),
+    "PIL images": lambda: AsPIL(v2.Compose([FLIP, v2.ToImage(), *tail()])),
+    "normalised": lambda: Detection(v2.Compose([FLIP, FLOATS, v2.Normalize([0.5] * 3, [0.25] * 3), SMALL])),
+    "sanitised twice": lambda: Detection(v2.Compose([SMALL, CERTAIN["Rotation"], v2.SanitizeBoundingBoxes()])),
+    "types": lambda: Detection(v2.Compose([FLIP, TYPES, CERTAIN["Rotation"], SMALL])),
+    "types of integers": lambda: Detection(v2.Compose([CERTAIN["Rotation"], TYPES, SMALL]), dtype=torch.int64),
+    "a function first": lambda: Detection(v2.Compose([v2.Lambda(lambda part: part), FLIP, *tail()])),
+    "a crop first": lambda: Detection(v2.Compose([CROP, FLIP])),
+    "PIL images, a crop first": lambda: AsPIL(v2.Compose([CROP, FLIP, v2.ToImage(), SMALL])),
+    "images alone": lambda: ImageAlone(FLIP, UNEQUAL),
+    "images alone, pure": lambda: ImageAlone(v2.Compose([FLIP, v2.ToPureTensor()]), UNEQUAL),
+    "PIL images alone": lambda: PILAlone(v2.Compose([FLIP, v2.PILToTensor()]), UNEQUAL),
+}
+WHOLE = {
+    "PIL images to the end": lambda: AsPIL(FLIP),
+    "PIL images alone, to the end": lambda: PILAlone(FLIP, UNEQUAL),
+    "PIL images behind a crop": lambda: AsPIL(v2.Compose([CROP, FLIP, SMALL])),
+    "a function last": lambda: Detection(v2.Compose([FLIP, SMALL, v2.Lambda(lambda part: part)])),
+    "a video": lambda: Others(tv_tensors.Video(torch.zeros(2, 3, *SIZE, dtype=torch.uint8))),
+    "a second image": lambda: Others(tv_tensors.Image(torch.zeros(3, *SIZE, dtype=torch.uint8))),
+}
+
+
+class Others(Detection):
+    def __init__(self, other):
+        super().__init__(FLIP)
+        self.other = other
+
+    def given(self, index):
+        return *super().given(index), self.other
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_kinds_that_are_lifted(kind):
+    compared(LISTED[kind])
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+@pytest.mark.parametrize("kind", WHOLE)
+def test_kinds_that_are_not_lifted(kind):
+    assert compared(WHOLE[kind], lifted=False).stats().get("lifted", 0) == 0
