@@ -61,7 +61,8 @@ class LiftedJoint:
     ) -> Tensor:
         """The finished images (R, C, H, W) of the samples ``rows``; their samples are put into ``finished``."""
         index = torch.tensor(rows, dtype=torch.int64, device="cpu")
-        following = self.lifted.following([joint.samples[row] for row in rows], (images.shape[2], images.shape[3]))
+        size = (images.shape[2], images.shape[3])
+        following = self.lifted.following([joint.samples[row] for row in rows], size, images.device)
         for step, own in keyed(self.steps, key[index]):
             try:
                 given = images
