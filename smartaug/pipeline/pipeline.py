@@ -162,7 +162,7 @@ class Pipeline:
             samples = self._samples(index, len(joint.samples), progress, before)
             data, unfinished = self.joint.run(data, joint, samples, device), None
         if self.share is not None and unfinished is None:
-            self.share.refuse_other_units()
+            self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
         rows_known = None if index is None else len(index)
         if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
