@@ -25,7 +25,8 @@ _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
 _MAPPED = max(map(sys.getrefcount, _HOLDER))  # the same as `map` counts it
 _LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
-_used, _mask, _made, _dtype, _shape = map(attrgetter, ("_used", "_is_mask", "_made", "dtype", "shape"))
+_used, _finished, _mask, _made = map(attrgetter, ("_used", "_call.finished", "_is_mask", "_made"))
+_dtype, _shape = attrgetter("dtype"), attrgetter("shape")
 
 
 class Unfinished(NamedTuple):
@@ -104,12 +105,7 @@ class Collecting:
         """Whether an image of the samples was finished since collating began."""
         if number_of_finishes() == self._finishes + 1:
             return False  # the counter has not moved: no image was finished, in any thread
-        return any(not isinstance(image, DeferredImage) or _has_finished(image) for image in self._images)
-
-
-def _has_finished(image: DeferredImage) -> bool:
-    """Whether another image of the same call was finished, so that this one's result is known, too."""
-    return image._call is not None and image._call.finished
+        return any(not isinstance(image, DeferredImage) or image._call.finished for image in self._images)
 
 
 def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
@@ -128,7 +124,7 @@ def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
         return None
     if not may_hold and max(map(sys.getrefcount, images)) > _MAPPED + 1:  # the sample, and this list
         return None
-    return None if any(map(_used, images)) or any(map(_has_finished, images)) else images
+    return None if any(map(_used, images)) or any(map(_finished, images)) else images
 
 
 def _checked(samples: list[Any], may_hold: bool) -> tuple[list[DeferredImage], list[int]]:
@@ -140,7 +136,7 @@ def _checked(samples: list[Any], may_hold: bool) -> tuple[list[DeferredImage], l
         for image, kept in found_in(samples[number], held):
             if type(image) is not DeferredImage:
                 continue  # it occurs twice in the sample, and was finished the first time
-            if (kept and not may_hold) or image._used or _has_finished(image):
+            if (kept and not may_hold) or image._used or image._call.finished:
                 finish(image)  # the dataset keeps it, and must find there its own transform's output
             else:
                 images.append(image)

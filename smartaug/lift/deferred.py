@@ -54,12 +54,26 @@ class Call:
     def __init__(self, by: DeferredTransform, given: tuple[Any, ...], named: Mapping[str, Any] = _NO_NAMES) -> None:
         self.by, self.given, self.named = by, given, named
 
-    def finish(self) -> Any:
-        """The result of the user's whole pipeline, which runs at the first call only."""
+    def finish(self, made: Tensor) -> Any:
+        """The result of the user's whole pipeline, which runs at the first call only; made: not used."""
         if not self.finished:
             self.result = self.by.whole(*self.given, **self.named)
             self.finished, self.given, self.named = True, (), _NO_NAMES
         return self.result
+
+
+class CallOnOne:
+    """All calls of a `DeferredTransform` with one image as the only argument, of a form that `rest` restores."""
+
+    finished = False
+
+    def __init__(self, by: DeferredTransform, rest: Rest, form: Form) -> None:
+        self.by, self.rest, self.form = by, rest, form
+
+    def finish(self, made: Tensor) -> Any:
+        """The result of the user's whole pipeline for an image of which the worker's part made ``made``."""
+        with self.by.keyed():
+            return self.rest(made, self.form)
 
 
 class DeferredImage(Tensor):
@@ -68,9 +82,7 @@ class DeferredImage(Tensor):
     Any operation on it except stacking replaces it, in place, by the whole pipeline's result.
     """
 
-    _call: Call | None = None  # None: the image was the only argument, and `_by` finishes it from `_made`
-    _by: DeferredTransform
-    _form: Form  # see `rest`
+    _call: Call | CallOnOne
     _made: Tensor  # what the worker's transforms made
     _path: leaves.Path = ()  # where it is in the transform's return value
     _is_mask = False
@@ -155,9 +167,7 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
         rows = deferred._rows
         finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
-    call = deferred._call
-    whole = deferred._by.finished(deferred._made, deferred._form) if call is None else call.finish()
-    result = leaves.get(whole, deferred._path)
+    result = leaves.get(deferred._call.finish(deferred._made), deferred._path)
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
@@ -207,8 +217,9 @@ class DeferredTransform:
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
         self._rest = rest if noted is None else None
+        self._calls: dict[Form, CallOnOne] = {}
         self._type: type | None = None  # a type whose objects are all of the kind
-        self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
+        self.keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
     @classmethod
     def of(
@@ -254,18 +265,14 @@ class DeferredTransform:
             return self._instead(str(_refused(made, [((), False)])), (image,), {})
         deferred: Any = _EMPTY.detach()  # with its class set: half the time of _make
         deferred.__class__ = DeferredImage
-        deferred._made = plain(made)
-        if form is None:
-            deferred._call = Call(self, _kept((image,)))
-        else:
-            deferred._by, deferred._form = self, form
+        deferred._made = made if type(made) is Tensor else plain(made)
+        deferred._call = self._calls.get(form) or self._call_on_one(rest, form, image)
         return deferred
 
-    def finished(self, made: Tensor, form: Form) -> Any:
-        """The output of the user's whole pipeline for an image of `_of_one`; its draws are as in `whole`."""
-        assert self._rest is not None
-        with self._keyed():
-            return self._rest(made, form)
+    def _call_on_one(self, rest: Rest, form: Form | None, image: Any) -> Call | CallOnOne:
+        if form is None:
+            return Call(self, _kept((image,)))
+        return self._calls.setdefault(form, CallOnOne(self, rest, form))
 
     def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:
@@ -284,7 +291,7 @@ class DeferredTransform:
 
     def whole(self, *given: Any, **named: Any) -> Any:
         """The output of the user's whole pipeline; its draws in a loader depend on seed and epoch: `keyed_draws`."""
-        with self._keyed():
+        with self.keyed():
             return self.original(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
@@ -292,7 +299,7 @@ class DeferredTransform:
             "head",
             "original",
             "_rest",
-            "_keyed",
+            "keyed",
         ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
         return getattr(self.original, name)
