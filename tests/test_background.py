@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -85,14 +86,15 @@ def test_a_process_that_fails_is_said_once_and_torch_stays(process):
     assert "could not compile augmentations in the background: exit status 1, no room" in told
 
 
-@pytest.mark.parametrize("how", ["direct", "by name", "wait"])
+@pytest.mark.parametrize("how", ["direct", "by name", "switch", "inside"])
 def test_direct_calls_a_named_backend_and_the_switch_wait(process, monkeypatch, how):
     if how == "direct":
         smartaug.Flip(1.0)(IMAGES)
     else:
-        monkeypatch.setenv(background.SWITCH, "wait" if how == "wait" else "")
-        own = loader() if how == "wait" else loader(backend="numba")
-        epoch(own)
+        monkeypatch.setenv(background.SWITCH, "wait" if how == "switch" else "")
+        own = loader(backend="numba" if how == "by name" else None)
+        with background.waiting() if how == "inside" else nullcontext():
+            epoch(own)
         assert "batches_while_compiling" not in own.stats()
     assert run.BACKGROUND._process is None
     assert False in run._ready

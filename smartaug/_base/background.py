@@ -38,8 +38,8 @@ class Turn:
 
 
 @contextmanager
-def allowed(turn: Turn | None) -> Iterator[None]:
-    """A context in which `NotYet` may be raised, which ``turn`` then notes; None: a context in which all wait."""
+def allowed(turn: Turn) -> Iterator[None]:
+    """A context in which `NotYet` may be raised, except inside `waiting`; ``turn`` notes whether torch ran."""
     earlier = getattr(_here, "turn", None)
     _here.turn = turn
     try:
@@ -48,9 +48,21 @@ def allowed(turn: Turn | None) -> Iterator[None]:
         _here.turn = earlier
 
 
+@contextmanager
+def waiting() -> Iterator[None]:
+    """A context in which this thread waits for compiled code, as with SMARTAUG_COMPILE=wait."""
+    earlier = getattr(_here, "waits", False)
+    _here.waits = True
+    try:
+        yield
+    finally:
+        _here.waits = earlier
+
+
 def is_allowed() -> bool:
     """Whether the caller may be told `NotYet`."""
-    return getattr(_here, "turn", None) is not None and os.environ.get(SWITCH) != "wait"
+    waits = getattr(_here, "waits", False) or os.environ.get(SWITCH) == "wait"
+    return not waits and getattr(_here, "turn", None) is not None
 
 
 def used_torch() -> None:

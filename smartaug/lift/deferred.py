@@ -266,13 +266,11 @@ class DeferredTransform:
         deferred: Any = _EMPTY.detach()  # with its class set: half the time of _make
         deferred.__class__ = DeferredImage
         deferred._made = made if type(made) is Tensor else plain(made)
-        deferred._call = self._calls.get(form) or self._call_on_one(rest, form, image)
-        return deferred
-
-    def _call_on_one(self, rest: Rest, form: Form | None, image: Any) -> Call | CallOnOne:
         if form is None:
-            return Call(self, _kept((image,)))
-        return self._calls.setdefault(form, CallOnOne(self, rest, form))
+            deferred._call = Call(self, _kept((image,)))
+        else:
+            deferred._call = self._calls.get(form) or self._calls.setdefault(form, CallOnOne(self, rest, form))
+        return deferred
 
     def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:

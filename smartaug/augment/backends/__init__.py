@@ -76,7 +76,7 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
 def _by_numba(segments: tuple[Segment, ...], images: Tensor, backend: str | None) -> Tensor:
     """By numba; by torch where that cannot compile, or does so in the background, and was not asked for by name."""
     if backend == "numba":
-        with background.allowed(None):
+        with background.waiting():
             return numba_backend.run(segments, images)
     try:
         return numba_backend.run(segments, images)

@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -31,14 +31,13 @@ def compile_part(part: str) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """A context that one process of this user on this machine is in at a time, where the system has file locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(Path(tempfile.gettempdir()) / f"smartaug-compiles-{os.getuid()}", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """A context that one process of this user on this machine is in at a time, where files can be locked."""
+    with ExitStack() as held:
+        with suppress(ImportError, OSError):  # without a lock several compile the same, which costs time only
+            import fcntl
+
+            path = Path(tempfile.gettempdir()) / f"smartaug-compiles-{os.getuid()}"
+            fcntl.flock(held.enter_context(open(path, "w")), fcntl.LOCK_EX)
         yield
 
 
