@@ -16,6 +16,7 @@ from torch.utils.data._utils.collate import collate_tensor_fn
 
 from .. import draws
 from .._base import leaves
+from .._base.background import Turn, allowed
 from ..augment.foreign import Foreign
 from ..augment.steps import keyed, run_step
 from ..lift import Lifted
@@ -45,7 +46,8 @@ class LiftedJoint:
         made: list[Tensor] = []
         for rows in _of_one_size(images):
             stack = images if len(rows) == len(images) and isinstance(images, Tensor) else _stacked(images, rows)
-            made.append(self._group(stack.to(device, non_blocking=True), rows, joint, samples, key, finished))
+            with allowed(Turn()):
+                made.append(self._group(stack.to(device, non_blocking=True), rows, joint, samples, key, finished))
         if joint.stacked:
             data = leaves.put(data, joint.images[0], made[0])
         return _put_back(data, joint, finished)

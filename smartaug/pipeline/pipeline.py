@@ -353,6 +353,9 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counted = {"epoch": max(self.epochs.epoch, 0), **self.counts, "seconds": self.seconds}
+        halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
+        if by_torch := sum(half.by_torch for half in halves):
+            counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
         return report.figures(counted, self.weighing, self.coreset)
 
     def explain(self) -> str:
