@@ -18,6 +18,7 @@ from .augmenting import Augmented, Augmenting, Samples
 from .followers import find_followers, staying
 from .following import Following, Found, Moving, word_of
 from .inputs import Inputs, check_mixed_alone, draws_shared, refuse_others, refuse_unmixed, repeated
+from .moving_objects import retyped
 from .pictures import Pictures
 from .places import Place, Places, find_places, is_label
 from .settings import Settings
@@ -82,8 +83,9 @@ class AugmentStage:
             if self.settings.inputs is None and self.settings.target is None:
                 refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
         if inputs.listed:
-            kind = type(leaves.get(data, inputs.parts[0]))
-            data = leaves.put(data, inputs.parts[0], kind(results))
+            given = leaves.get(data, inputs.parts[0])
+            typed = [retyped(made, given[row], (0, 0)) for made, row in zip(results, order.tolist(), strict=True)]
+            data = leaves.put(data, inputs.parts[0], type(given)(typed))
         else:
             data = _put(data, inputs, made.views, frames)
         return data, made, samples.index[order]
