@@ -4,10 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 import smartaug
 from tests import reference_targets
@@ -235,9 +238,9 @@ def test_images_of_unequal_size_are_augmented_as_each_alone(form, size):
 @pytest.mark.parametrize("form", ["targets in a list of dicts", "padded", "a mask by name"])
 def test_wrap_and_collate_follow_as_well(form):
     collate, follow, read = FORMS[form]
-    settings = {"augment": MOVES, "follow": follow, "seed": 0}
-    wrapped = next(iter(smartaug.wrap([collate(SAMPLES)], **settings)))
-    stock = TorchDataLoader(SAMPLES, N, collate_fn=smartaug.Collate(collate, **settings))
+    given = {"augment": MOVES, "follow": follow, "seed": 0}
+    wrapped = next(iter(smartaug.wrap([collate(SAMPLES)], **given)))
+    stock = TorchDataLoader(SAMPLES, N, collate_fn=smartaug.Collate(collate, **given))
     pending = next(iter(stock)).to("cpu")
     for row, given in enumerate(SAMPLES):
         expected = slow(given, row)
@@ -289,6 +292,20 @@ def test_plain_passes_resize_what_follows():
         kept = ((given.boxes * scale)[:, 2:] - (given.boxes * scale)[:, :2] >= 1).all(1)
         torch.testing.assert_close(found["boxes"], (given.boxes * scale)[kept])
         assert torch.equal(found["labels"], given.labels[kept])
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 99))
+def test_padded_boxes_are_those_of_lists_whatever_their_number(counts, seed):
+    samples = [sample(number, objects=objects) for number, objects in enumerate(counts)]
+    made = []
+    for form in ("lists beside each other", "padded"):
+        collate, follow, read = FORMS[form]
+        batch = next(iter(smartaug.wrap([collate(samples)], augment=MOVES, follow=follow, seed=seed)))
+        made.append([read(batch, row) for row in range(len(samples))])
+    for listed, of_padded_ones in zip(*made, strict=True):
+        assert torch.equal(listed["boxes"], of_padded_ones["boxes"])
+        assert torch.equal(listed["labels"], of_padded_ones["labels"])
 
 
 def test_the_users_batch_is_left_alone_and_what_did_not_move_stays_bit_for_bit():
@@ -343,6 +360,53 @@ def test_every_format_of_boxes_comes_back_in_its_own(word):
     batch = [(image, [made(left, top, right, bottom)])]
     _, (boxes,) = next(iter(smartaug.wrap(batch, augment=smartaug.Flip(1.0), follow={1: word}, inputs=0)))
     torch.testing.assert_close(boxes, made(WIDTH - right, top, WIDTH - left, bottom))
+
+
+def corners(box):
+    """The corners of a tv_tensor of one box, wherever it begins, in one list."""
+    if len(box[0]) == 4:
+        box = v2.functional.convert_bounding_box_format(box, new_format="XYXY")
+        left, top, right, bottom = box[0].tolist()
+        box = torch.tensor([[left, top, right, top, right, bottom, left, bottom]])
+        return torch.tensor(sorted(box.view(4, 2).tolist())).flatten().tolist()
+    box = v2.functional.convert_bounding_box_format(box, new_format="XYXYXYXY")
+    return torch.tensor(sorted(box.round(decimals=4).view(4, 2).tolist())).flatten().tolist()
+
+
+def test_tv_tensors_of_every_kind_are_known():
+    size = (8, 10)
+    boxes = {
+        "XYXY": [[1.0, 2.0, 4.0, 6.0]], "XYWH": [[1.0, 2.0, 3.0, 4.0]], "CXCYWH": [[2.5, 4.0, 3.0, 4.0]],
+        "XYWHR": [[1.0, 2.0, 3.0, 4.0, 0.0]], "CXCYWHR": [[2.5, 4.0, 3.0, 4.0, 0.0]],
+        "XYXYXYXY": [[1.0, 2.0, 4.0, 2.0, 4.0, 6.0, 1.0, 6.0]],
+    }  # fmt: skip
+    target: dict[str, Any] = {
+        name: tv_tensors.BoundingBoxes(torch.tensor(value), format=name, canvas_size=size)
+        for name, value in boxes.items()
+    }
+    target["points"] = tv_tensors.KeyPoints(torch.tensor([[1.0, 2.0], [3.0, 3.0]]), canvas_size=size)
+    target["segments"] = tv_tensors.Mask(torch.eye(8, 10).long())
+    image = tv_tensors.Image(torch.rand(3, *size))
+    images, (moved,) = next(iter(smartaug.wrap([([image], [target])], augment=smartaug.Flip(1.0), inputs=0)))
+    assert isinstance(images[0], tv_tensors.Image)
+    for name in boxes:
+        expected, made = v2.functional.horizontal_flip(target[name]), moved[name]
+        assert made.format == target[name].format
+        assert made.canvas_size == size
+        assert corners(made) == pytest.approx(corners(expected))
+    assert moved["points"].tolist() == v2.functional.horizontal_flip(target["points"]).tolist()
+    assert torch.equal(moved["segments"], v2.functional.horizontal_flip(target["segments"]))
+    assert isinstance(moved["segments"], tv_tensors.Mask)
+
+
+def test_samples_without_objects_may_say_so_in_any_shape():
+    targets = [{"boxes": torch.zeros(0), "labels": torch.zeros(0), "points": torch.zeros(0)}] * 2
+    follow = {"boxes": "xyxy", "points": "keypoints"}
+    _, made = next(iter(smartaug.wrap([(IMAGES[:2], targets)], augment=smartaug.Flip(1.0), follow=follow)))
+    assert [len(value) for one in made for value in one.values()] == [0] * 6
+    targets = [{"boxes": BOXES[:1], "labels": torch.ones(1).long(), "points": torch.ones(1, 4, 2)}, targets[0]]
+    _, made = next(iter(smartaug.wrap([(IMAGES[:2], targets)], augment=smartaug.Flip(1.0), follow=follow)))
+    assert [tuple(value.shape) for value in made[1].values()] == [(0, 4), (0,), (0, 4, 2)]
 
 
 def test_settings_of_boxes_decide_what_is_dropped():
@@ -412,10 +476,10 @@ LISTS = [BOXES[:n] for n in (1, 2, 3, 0)]
 DICTS = [{"boxes": boxes, "labels": torch.arange(len(boxes))} for boxes in LISTS]
 
 
-def refused(batch, **settings):
-    settings = {"augment": smartaug.Flip(1.0), "seed": 0, **settings}
+def refused(batch, **keywords):
+    keywords = {"augment": smartaug.Flip(1.0), "seed": 0, **keywords}
     with pytest.raises((ValueError, TypeError)) as error:
-        next(iter(smartaug.wrap([batch], **settings)))
+        next(iter(smartaug.wrap([batch], **keywords)))
     return str(error.value)
 
 

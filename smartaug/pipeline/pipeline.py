@@ -25,7 +25,7 @@ from .augment_stage import AugmentStage
 from .augmenting import Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
-from .inputs import Inputs, found_inputs
+from .inputs import Inputs, found_inputs, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
 from .lifted_joint import LiftedJoint
 from .lifted_share import LiftedShare
@@ -164,18 +164,13 @@ class Pipeline:
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
-        rows_known = None if index is None else len(index)
         if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
-            inputs, listed = Inputs((joint.parent,), (), ()), True
+            refuse_reweighted_lists(self.settings)
+            inputs, length = Inputs((joint.parent,), (), ()), len(joint.samples)
         else:
-            inputs = found_inputs(data, self.settings, rows_known, augmented=bool(augmenting.steps))
-            listed = inputs.listed
-        length = len(leaves.get(data, inputs.parts[0])) if listed else leaves.rows_of(inputs.given(data))
-        if listed and self.reweight is not None:
-            raise TypeError(
-                "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
-                "function stack images of one size, torch.stack(images)"
-            )
+            count = None if index is None else len(index)
+            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            length = inputs.rows(data)
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if joint is not None and self.target is None:
             paths = [path for path in paths if not joint.in_samples(path)]
