@@ -20,6 +20,7 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from ..lift.collecting import Unfinished
+from ..lift.joint import Joint
 from . import report
 from .augment_stage import AugmentStage
 from .augmenting import Augmenting, Samples, streams_of
@@ -164,16 +165,7 @@ class Pipeline:
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
-        if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
-            refuse_reweighted_lists(self.settings)
-            inputs, length = Inputs((joint.parent,), (), ()), len(joint.samples)
-        else:
-            count = None if index is None else len(index)
-            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
-            length = inputs.rows(data)
-        paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
-        if joint is not None and self.target is None:
-            paths = [path for path in paths if not joint.in_samples(path)]
+        inputs, length, paths = self._found(data, joint, index, augmenting)
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
@@ -197,6 +189,22 @@ class Pipeline:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
         return result
+
+    def _found(
+        self, data: leaves.Structure, joint: Joint | None, index: list[int] | None, augmenting: Augmenting
+    ) -> tuple[Inputs, int, list[leaves.Path]]:
+        """The inputs of a batch, the number of its rows, and the paths of its labels."""
+        if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
+            refuse_reweighted_lists(self.settings)
+            inputs, length = Inputs((joint.parent,), (), ()), len(joint.samples)
+        else:
+            count = None if index is None else len(index)
+            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            length = inputs.rows(data)
+        paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
+        if joint is not None and self.target is None:
+            paths = [path for path in paths if not joint.in_samples(path)]
+        return inputs, length, paths
 
     def _labelled(
         self,
