@@ -25,6 +25,7 @@ from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import Criterion, distributions, logits_of
 from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
+from ..grads.positions import refuse_other_maps
 from ..grads.untouched import Mode, unwrapped
 from .batch_gradients import BatchGradients
 from .figures import Figures
@@ -52,7 +53,9 @@ class Reweighting(ABC):
     * `criterion`: the validation loss ``(logits, labels) -> loss``; None is cross entropy. It also decides what labels
       are (`smartaug._base.labels`): with nn.BCEWithLogitsLoss and several labels a sample, or with a regression loss
       such as nn.MSELoss, a sample's weight comes from ⟨∇ℓ_i, g⟩ of its own loss ℓ_i and the validation gradient g, its
-      label stays as it is, and validation samples are drawn with equal probability.
+      label stays as it is, and validation samples are drawn with equal probability. So it is where labels are maps of
+      classes (segmentation); ℓ_i then is the value of any criterion, such as a Dice loss, for the sample alone, with
+      cross entropy the mean over its positions that are not ignored.
     * `statistics`: what BatchNorm normalises by in the validation pass, which has no dropout. "running" is the model as
       it is deployed; but running statistics lag behind the weights, and at high learning rates the direction mostly
       reflects that lag. "batch" takes the statistics of the validation batch, as in the released code of Learning to
@@ -277,6 +280,10 @@ class Reweighting(ABC):
         apart = family_of(self.criterion) in (Family.BINARY, Family.VALUES)
         if self._kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None and apart:
             return self.criterion, target if batch.soft is None else batch.soft
+        if self._kind is Kind.MAP:
+            if batch.soft is None and (self.criterion is None or family_of(self.criterion) is Family.CLASSIFY):
+                refuse_other_maps(target)
+            return self.criterion or nn.CrossEntropyLoss(), target if batch.soft is None else batch.soft
         raise TypeError(
             f"{type(self).__name__} cannot learn from the labels {target.dtype} {tuple(target.shape)}, which are "
             f"{self._kind.value}; for several labels a sample write criterion=nn.BCEWithLogitsLoss(), for values of a "

@@ -25,7 +25,7 @@ _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyon
 class ValidationBatches:
     """Batches in which every class is equally frequent, whatever its share of the validation set.
 
-    Samples whose labels are not one class each (several labels, values) are drawn with equal probability.
+    Samples whose labels are not one class each (several labels, values, maps) are drawn with equal probability.
 
     * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
       model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments.
@@ -115,16 +115,19 @@ class ValidationBatches:
             inputs, labels = in_worker(self._inputs_labels, self.data)
             self._kept = None if inputs is None else (inputs, labels)
         kind = kind_of(labels, criterion=self.criterion)
-        alike = kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None
-        labels = torch.zeros(len(labels)) if alike else class_of(labels, kind)
+        alike = kind is Kind.MAP or (kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None)
+        labels = torch.zeros(self.count) if alike else class_of(labels, kind)
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
 
     def _inputs_labels(self) -> tuple[ModelInputs | None, Tensor]:
-        """All inputs, None where they are too many to be kept, and all labels."""
-        tensors = [leaf for _, leaf in leaves.walk(self._collated([0]))]
+        """All inputs, None where they are too many to be kept, and all labels; of maps the first, if too many."""
+        first = self._collated([0])
+        tensors = [leaf for _, leaf in leaves.walk(first)]
         bytes_each = sum(part.numel() * part.element_size() for part in tensors)
         if bytes_each * self.count <= _KEPT_BYTES:
             return self._collated(range(self.count))
+        if kind_of(first[1], criterion=self.criterion) is Kind.MAP:  # which have no classes to balance
+            return None, first[1]
         return None, torch.cat([self._collated([row])[1] for row in range(self.count)])
 
     def warn_if_shared(self, training: object, method: str) -> None:
