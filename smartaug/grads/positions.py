@@ -135,6 +135,39 @@ def _alone(criterion: Criterion, raw: Tensor, target: Tensor) -> Tensor:
     return only_defined(made, raw.split(1), lambda: criterion(raw, target).mean())[0]
 
 
+def map_residuals(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(residual (B, K), loss (B,), usable (B,) bool)`` of logits (B, K, ...) or (B, 1, ...), without a gradient.
+
+    The residual is the mean of softmax(z) − y over the labelled positions, the loss their mean cross entropy; a single
+    logit has two classes. target: classes (B, ...) or (B, 1, ...), of which those outside 0..K-1 are ignored; for K > 1
+    also distributions (B, K, ...). Not usable are samples without a labelled position, and those whose map holds
+    anything else. Raises TypeError for maps of other positions.
+    """
+    z = output.detach().to(_wide(output)).flatten(2)
+    z = z if z.shape[1] > 1 else torch.cat([torch.zeros_like(z), z], 1)
+    target, classes = target.to(z.device, non_blocking=True), z.shape[1]
+    log_p = z.log_softmax(1)
+    if target.is_floating_point() and target.shape == output.shape and output.shape[1] > 1:
+        y = target.flatten(2).to(z.dtype)
+        usable = ((y.sum(1) - 1).abs() < 1e-3).all(1) & (y >= 0).flatten(1).all(1)
+        loss = -torch.where(y > 0, y * log_p, 0.0).sum(1).mean(1)
+        return (log_p.exp() - y).mean(2), loss, usable
+    if target.shape not in (output.shape[:1] + output.shape[2:], (*output.shape[:1], 1, *output.shape[2:])):
+        raise TypeError(
+            f"recording a map needs logits (B, K, ...) and a class for each position, got logits "
+            f"{tuple(output.shape)} for the target {str(target.dtype)[6:]} {tuple(target.shape)}; give Loss logits of "
+            "the labels' size, or use select=smartaug.coreset.RandomSubset()"
+        )
+    target = target.reshape(len(z), -1)
+    label = target.long()
+    kept = (label >= 0) & (label < classes)
+    usable = kept.any(1) & ((label == target) | ~kept).all(1)  # no probabilities, which are no classes
+    label, count = torch.where(kept, label, 0), kept.sum(1).clamp_min(1)
+    loss = -torch.where(kept, log_p.gather(1, label[:, None])[:, 0], 0.0).sum(1) / count
+    labelled = torch.zeros_like(z[:, :, 0]).scatter_add_(1, label, kept.to(z.dtype))
+    return (torch.where(kept[:, None], log_p.exp(), 0.0).sum(2) - labelled) / count[:, None], loss, usable
+
+
 def only_defined(values: list[Tensor], rows: tuple[Tensor, ...], whole: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """``(losses (B,), counted (B,) bool)`` from each sample's own value; reads one value from the device.
 

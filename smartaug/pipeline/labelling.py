@@ -170,12 +170,11 @@ def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: bool) 
 
 
 def _refuse_unrecorded(target: Tensor) -> None:
-    """Raise a TypeError for labels other than one class per sample: maps, values of a regression."""
+    """Raise a TypeError for labels that are no classes: values of a regression."""
     column = target.numel() == len(target)
     looked = column and target.is_floating_point() and target.device.type == "cpu"
-    if target.ndim > 2 or (looked and kind_of(target) is Kind.VALUES):
-        kind = Kind.MAP if target.ndim > 2 else Kind.VALUES
+    if looked and kind_of(target) is Kind.VALUES:
         raise TypeError(
             f"the coreset records p − y of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
-            f'{kind.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
+            f'{Kind.VALUES.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
         )

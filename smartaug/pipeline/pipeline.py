@@ -18,6 +18,7 @@ from .._base import leaves
 from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
+from ..grads.logits import logits_of
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
 from ..warnings import warn
@@ -407,8 +408,12 @@ class Pipeline:
         """
         self.readers.met = True
         look = getattr(self.coreset, "observe", None)
-        if look is None or index is None or not isinstance(output, Tensor):
+        if look is None or index is None:
             return
+        if not isinstance(output, Tensor):  # a dict or tuple of several predictions
+            if not getattr(self.coreset, "observes", False):
+                return
+            output = logits_of(output)
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
                 "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
@@ -416,7 +421,9 @@ class Pipeline:
             )
         mixed = target._mixed
         if mixed is None:
-            look(index, output.detach(), target.plain, None)
+            soft_map = target._soft is not None and target._soft.ndim > 2  # mixed, and of what is not known
+            own = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
+            look(index, output.detach(), target.plain, own)
         else:  # with what its rows are made of
             look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
 

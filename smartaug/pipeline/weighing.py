@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._base import leaves
-from .._base.labels import Kind, kind_of
+from .._base.labels import Kind, kind_of, one_hot_map
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from ..grads.logits import distributions
@@ -30,7 +30,10 @@ class Reweighter(Protocol):
     """
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
-        """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1; None leaves them as they are."""
+        """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1; None leaves them as they are.
+
+        Soft labels of a map are (B, K, ...), of all its positions; rows of ignored positions are 0.
+        """
         ...
 
 
@@ -114,7 +117,9 @@ class Weighing:
             weight = torch.where(bad, torch.ones_like(weight), weight)
         if soft is not None:
             upstream = batch.soft
-            if upstream is None:
+            if upstream is None and soft.ndim > 2:
+                upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
+            elif upstream is None:
                 upstream = distributions(batch.target, soft.shape[1])
             soft = torch.where(bad, upstream.to(soft.dtype), soft)
         return weight, soft
@@ -165,8 +170,10 @@ class Weighing:
 
 
 def _check_labels(soft: Tensor, batch: Batch) -> None:
-    """ValueError unless soft labels (B, K) are labels for the batch's target: rows of its width, distributions."""
+    """ValueError unless soft labels (B, K, ...) are labels for the batch's target: rows of its width, distributions."""
     target = batch.target
+    if soft.ndim > 2:
+        _check_positions(soft, target)
     wide = isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 2 and target.shape[1] > 1
     if wide and soft.shape[1] < target.shape[1]:
         raise ValueError(f"soft has {soft.shape[1]} columns and the target {target.shape[1]}; it must have as many")
@@ -174,10 +181,11 @@ def _check_labels(soft: Tensor, batch: Batch) -> None:
         return  # columns of their own
     low, sums = float(soft.min()), soft.float().sum(1)
     near = max(1e-3, 16 * torch.finfo(soft.dtype).eps)
-    off = (sums - 1).abs()
+    off = (sums - 1).abs() if soft.ndim == 2 else sums - 1  # a position may be ignored, in part or as a whole
     if low < -near:
         raise ValueError(f"soft must hold probabilities, it holds {low:g}; write scores.softmax(1)")
     if float(off.max()) > near:
+        off, sums = (part.reshape(len(soft), -1).amax(1) for part in (off, sums))
         row = int(off.argmax())
         raise ValueError(
             f"rows of soft must sum to 1, row {row} sums to {float(sums[row]):g}; write scores.softmax(1), or "
@@ -189,3 +197,14 @@ def _check_labels(soft: Tensor, batch: Batch) -> None:
             raise ValueError(
                 f"soft has {soft.shape[1]} columns and the batch a label {largest}; it must have one for each class"
             )
+
+
+def _check_positions(soft: Tensor, target: object) -> None:
+    """ValueError unless soft labels (B, K, ...) are of the positions of the map ``target``."""
+    places = tuple(soft.shape[2:])
+    shape = tuple(target.shape) if isinstance(target, Tensor) else ()
+    if places not in (shape[1:], shape[2:]):
+        raise ValueError(
+            f"soft has shape {tuple(soft.shape)}, labels of the positions {places}, and the target is {shape}; give it "
+            "the positions of the target: (B, K, *target.shape[1:])"
+        )
