@@ -154,7 +154,7 @@ def map_residuals(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tenso
         return (log_p.exp() - y).mean(2), loss, usable
     if target.shape not in (output.shape[:1] + output.shape[2:], (*output.shape[:1], 1, *output.shape[2:])):
         raise TypeError(
-            f"recording a map needs logits (B, K, ...) and a class for each position, got logits "
+            f"recording needs logits (B, K, ...) and a class for each position, got "
             f"{tuple(output.shape)} for the target {str(target.dtype)[6:]} {tuple(target.shape)}; give Loss logits of "
             "the labels' size, or use select=smartaug.coreset.RandomSubset()"
         )

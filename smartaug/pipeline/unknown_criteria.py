@@ -113,15 +113,18 @@ def _faster(criterion: Criterion, output: Output, target: Tensor, call: Call, lo
     return "vectorised" if same else "one_by_one"
 
 
-def _tried(criterion: Criterion, output: Output, target: Tensor, soft: bool, call: Call) -> Any:
-    """The criterion's value; TypeError when it cannot take soft labels."""
+def _tried(
+    criterion: Criterion, output: Output, target: Tensor, soft: bool, call: Call, shape: torch.Size | None = None
+) -> Any:
+    """The criterion's value; TypeError when it cannot take soft labels. shape: that of all of them, for the error."""
+    shape = target.shape if shape is None else shape
     if not soft:
         return call.of(criterion, output, target)
     try:
         return call.of(criterion, output, target)
     except (TypeError, RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise TypeError(
-            f"{title(criterion)} cannot take the soft labels {tuple(target.shape)} that a stage made: {error}. "
+            f"{title(criterion)} cannot take the soft labels {tuple(shape)} that a stage made: {error}. "
             "Use a criterion that takes distributions, such as nn.CrossEntropyLoss() or timm's "
             "SoftTargetCrossEntropy()"
         ) from error
@@ -224,7 +227,7 @@ def _values_alone(
     for row in range(len(target)):
         piece = slice(row, row + 1)
         row_call = call.with_arguments(names, [value[piece] for value in further])
-        value = _tried(criterion, _rows_of(output, piece), target[piece], soft, row_call)
+        value = _tried(criterion, _rows_of(output, piece), target[piece], soft, row_call, target.shape)
         _refuse_several(criterion, value)
         if not isinstance(value, Tensor) or (value.ndim > 0 and len(value) != 1):
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
