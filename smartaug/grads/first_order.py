@@ -33,8 +33,9 @@ from torch import Tensor, nn
 
 from ..batch import Embedding
 from .last_layer import find_head, found_head, head_names, watched
-from .logits import Criterion, centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
+from .logits import centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
 from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
+from .positions import Criterion
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
 

@@ -97,7 +97,7 @@ def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tenso
 
     Of maps it is the mean over all labelled positions of the batch.
     """
-    if raw.ndim > 2 and target.ndim > 1 and (criterion is None or family_of(criterion) is Family.CLASSIFY):
+    if _is_map(raw, target) and (criterion is None or family_of(criterion) is Family.CLASSIFY):
         criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         check_map(raw, target)
         refuse_other_maps(target)
@@ -127,6 +127,12 @@ def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tenso
             "argmax or no_grad?); use nn.CrossEntropyLoss()"
         )
     return value.mean()
+
+
+def _is_map(raw: Tensor, target: Tensor) -> bool:
+    """Whether labels are of positions: more than a number, or a row of probabilities, for each sample."""
+    row = target.ndim == 2 and (target.is_floating_point() or target.shape[1] == 1)
+    return target.ndim > 1 and (raw.ndim > 2 or not row)
 
 
 def like_output(target: Tensor, raw: Tensor) -> Tensor:
