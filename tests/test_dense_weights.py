@@ -219,6 +219,29 @@ def test_soft_augmentation_weighs_maps_and_leaves_them():
         smartaug.SoftAugmentation(K, reweight=False)(smartaug.Batch(None, target), None)
 
 
+def test_wrong_masks_get_weight_zero():
+    torch.manual_seed(0)
+    colours = torch.randn(K, 3)
+
+    def drawn(n):
+        """Smooth regions of K colours, with noise, and the region of each pixel."""
+        target = F.interpolate(torch.randn(n, K, 4, 4), size=(16, 16), mode="bilinear").argmax(1)
+        return colours[target].movedim(-1, 1) + torch.randn(n, 3, 16, 16), target
+
+    (images, target), held = drawn(24), drawn(16)
+    target[:8] = (target[:8] + 1) % K
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, K, 1))
+    made = smartaug.SAFLEX(model, held, validation_batch=16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    for _ in range(20):
+        weight, _ = made(smartaug.Batch(images, target), None)
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), target).backward()
+        optimizer.step()
+    assert not weight[:8].any()
+    assert bool((weight[8:] > 0).all())
+
+
 # --- soft maps of a function of the user's ---------------------------------------------------------------------------
 
 
