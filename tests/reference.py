@@ -148,9 +148,12 @@ def mixed_rows(rows, partner, share, pasted):
 # --- weights by the gradient of one sample at a time -----------------------------------------------------------------
 
 
-def gains(model, criterion, inputs, target, held_inputs, held_target):
-    """(losses, ⟨∇ℓ_i, ∇L_val⟩), ℓ_i the criterion's value for sample i alone, by one reverse pass a sample."""
-    parameters = list(model.parameters())
+def gains(model, criterion, inputs, target, held_inputs, held_target, part=None):
+    """(losses, ⟨∇ℓ_i, ∇L_val⟩), ℓ_i the criterion's value for sample i alone, by one reverse pass a sample.
+
+    part: the layer whose parameters alone count, None for all.
+    """
+    parameters = list((model if part is None else part).parameters())
     g = torch.autograd.grad(criterion(model(held_inputs), held_target), parameters)
     losses, made = [], []
     for row in range(len(inputs)):

@@ -124,6 +124,52 @@ def test_meta_weight_net_learns_from_the_loss_of_each_picture():
     assert torch.allclose(-lr * gain[:, 0], wanted)
 
 
+@pytest.mark.parametrize("when", ["batch", "loss"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_head_alone_is_the_last_convolution(size, when):
+    torch.manual_seed(0)
+    model, criterion = net(), CRITERIA["class weights, smoothing"]
+    model[2] = nn.Conv2d(5, K, size, padding="same").double()
+    (inputs, target), held = pictures(12), pictures(5, 1)
+    made = smartaug.LearningToReweight(model, held, validation_batch=5, criterion=criterion, scope="head", when=when)
+    loader = smartaug.DataLoader(TensorDataset(inputs, target), 6, reweight=made)
+    loss, met = smartaug.Loss(criterion), 0
+    for number, (rows, its) in enumerate(loader):
+        output = model(rows)
+        loss(output, its)
+        weight = made.settle(output, its)[0] if when == "loss" else its.weight
+        drawn = made.validation.batch(number, torch.device("cpu"))
+        gains = reference.gains(model, criterion, rows, its.plain, *drawn, part=model[2])[1].clamp_min(0)
+        assert torch.allclose(weight, gains / gains.mean())
+        met += 1
+    assert met == 2
+
+
+def test_meta_augment_sees_the_mean_of_the_last_convolutions_input():
+    torch.manual_seed(0)
+    model, (inputs, target), criterion = net(), pictures(6), CRITERIA["cross entropy"]
+    made = smartaug.MetaAugment(model, pictures(5, 1), criterion=criterion)
+    seen = []
+    made.make_net = lambda widths, make=made.make_net: seen.append(widths) or make(widths)
+    weight, soft = made(smartaug.Batch(inputs, target), None)
+    assert seen == [(5, 1)]
+    assert soft is None
+    assert float(weight.mean()) == pytest.approx(1)
+    shown = grads.ForwardPass(model, inputs, features=True).feature
+    assert torch.allclose(shown, model[:2](inputs))
+    resized = nn.Sequential(model, nn.Upsample(scale_factor=2))  # what is behind the head is named
+    masks = target.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    for head in (None, "0.2"):
+        made = smartaug.MetaAugment(resized, (inputs, masks), criterion=criterion, head=head)
+        if head is None:
+            with pytest.raises(ValueError, match=r"no convolution makes the logits; candidates: '0\.2'\. Name"):
+                made(smartaug.Batch(inputs, masks), None)
+        else:
+            assert float(made(smartaug.Batch(inputs, masks), None)[0].mean()) == pytest.approx(1)
+    with pytest.raises(ValueError, match="features=True compares gradients"):
+        embed_pass(model, TensorDataset(inputs, target), features=True, progress=False)
+
+
 def test_mixed_maps_weigh_by_their_mixed_loss():
     torch.manual_seed(0)
     model = net()

@@ -150,6 +150,11 @@ def _embed(module: nn.Module, given: ModelInputs, labels: Tensor, features: bool
             "transform=lambda images: images.float() / 255"
         ) from error
     if done.raw.ndim > 2:
+        if features:
+            raise ValueError(
+                "features=True compares gradients p − y ⊗ φ of one label a sample, and of maps the mean over positions "
+                "has no such factors; leave features out"
+            )
         return _embed_map(done.raw, labels)
     log_p = done.log_p
     wanted = distributions(labels, log_p.shape[1]).to(log_p.dtype)
