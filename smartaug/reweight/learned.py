@@ -68,7 +68,7 @@ class Reweighting(ABC):
 
     * `scope`: "full", or "head" for the last linear layer alone. "head" is cheap but no replacement: its cosine to the
       full benefits was 0.2 and 0.7 in the median of two runs, and negative at worst.
-    * `head`: the name of the last linear layer; None finds it.
+    * `head`: the name of the last linear layer, of maps the last convolution; None finds it.
     * `method`: "jvp" or "difference", see `smartaug.grads.benefit`.
     * `when`: "batch" weighs a batch when the loader hands it over. "loss" waits until `smartaug.Loss` gets the loop's
       own logits, which saves one of the two passes of method="difference" and the only one of scope="head". `Loss` then
