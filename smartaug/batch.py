@@ -59,7 +59,7 @@ class Mixed(NamedTuple):
     """The samples that B mixed rows are made of (MixUp, CutMix): C samples each, the row's own first.
 
     parts: (B, C) int64 positions in the dataset; shares: (B, C) float32, summing to 1 in a row; soft: (B, K) the mixed
-    labels before any reweighter changed them.
+    labels before any reweighter changed them, of maps the shares.
     """
 
     parts: Tensor

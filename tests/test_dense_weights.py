@@ -11,7 +11,9 @@ from torch.utils.data import Dataset, TensorDataset
 import smartaug
 from smartaug import grads
 from smartaug.coreset import InfoBatch, embed_pass
+from smartaug.coreset.record import pack
 from smartaug.grads.positions import map_residuals
+from smartaug.pipeline.labelling import Labelling
 from tests import reference
 
 K, SIDE = 4, 4
@@ -445,6 +447,16 @@ def test_what_is_mixed_or_no_class_is_not_recorded():
     )
     assert loader.stats()["coreset"]["mixed"] == 5
     assert loader.stats()["coreset"]["unseen"] == 10
+    plan = smartaug.CutMix().plan((10, 2, SIDE, SIDE), index=torch.arange(10), epoch=0, seed=0)
+    pasted = Labelling(None, "", classes=None, stated=None, reweighs=False, recorded=True, needed="").wrap(
+        target, (1,), [], torch.arange(10), None, [plan]
+    )
+    own = plan.mixes[0].share > 1 - 1e-6
+    assert torch.equal(pasted._mixed.whole, own)
+    assert not bool(own.all())
+    status = pack(model(inputs).detach(), pasted.plain, mixed=(pasted.index, pasted._mixed)).status
+    assert torch.equal(status == 0, own)
+    assert torch.equal(status == 1, ~own)
     values = TensorDataset(inputs, torch.rand(10, 1, SIDE, SIDE, dtype=torch.float64))
     with pytest.raises(TypeError, match=r"records p − y of classifiers"):
         run(smartaug.Coreset(0.5), values, net(1), smartaug.Loss(nn.MSELoss()), 1)
