@@ -77,8 +77,8 @@ class Labelling:
         """The label at ``path`` as a `Target` on ``device``, mixed as the plans mix.
 
         pasted: plans that have mixed the label already, a map that went with its images. It moves to ``device`` only
-        where a stage reads it. Labels that are not tensors (B, ...) are returned unchanged; TypeError where a plan mixes
-        them.
+        where a stage reads it. Labels that are not tensors (B, ...) are returned unchanged. Raises TypeError where a plan
+        mixes them.
         """
         mixing = [plan for plan in plans if plan.mixes]
         if not isinstance(target, Tensor) or target.ndim == 0:
