@@ -77,7 +77,7 @@ class Labelling:
         """The label at ``path`` as a `Target` on ``device``, mixed as the plans mix.
 
         pasted: plans that have mixed the label already, a map that went with its images. It moves to ``device`` only
-        where a stage reads it. Labels that are not tensors (B, ...) are returned unchanged. Raises TypeError where a plan
+        where a stage reads it. Labels that are not tensors (B, ...) are returned unchanged; TypeError where a plan
         mixes them.
         """
         mixing = [plan for plan in plans if plan.mixes]
