@@ -262,7 +262,7 @@ def test_what_has_no_kernel_is_left_to_torch():
     plan = planned(A.Compose([A.Flip(), A.AugMix(), A.Normalize(dtype=torch.float64), A.Flip()]), images.shape)
     choices = backends.explain(plan, images, "triton")
     assert [choice.backend for choice in choices] == ["triton", "torch", "torch", "torch"]
-    assert [choice.reason.split()[0] for choice in choices] == ["uint8", "adds", "Normalize", "triton"]
+    assert [choice.reason.split()[0] for choice in choices] == ["uint8", "consists", "Normalize", "triton"]
     assert "float64" in choices[3].reason
     same(backends.execute(plan, images, "triton").cpu(), backends.execute(plan, images.cpu(), "torch"))
     for refused, reason in (
@@ -321,7 +321,7 @@ def test_an_unknown_code_is_refused():
 def test_the_declared_kinds_are_those_with_kernels():
     from smartaug.augment.backends.triton import launch
 
-    assert {*launch.STEPS, Mix, Store} == triton_backend.RUNS
+    assert {*launch.STEPS, *launch.CLOSES, Store} == triton_backend.RUNS
 
 
 @compiles
