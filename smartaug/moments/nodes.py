@@ -215,7 +215,7 @@ def _(value: Tensor) -> list[Tensor]:
 
 
 @_values.register
-def _(value: tuple) -> list[Tensor]:  # type: ignore[type-arg]  # singledispatch takes a class
+def _(value: tuple) -> list[Tensor]:
     return [part for inner in value for part in _values(inner)]
 
 
