@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ...plan import Warp
 from ..tables import cubic
+from ..tables.coordinates import ONE as ONE
 
-ONE = 1 << 32  # coordinates are integers in units of 2**-32 pixels
 WEIGHT_BITS = 11
 LARGE = 1 << 15  # values of a sample from which one slice copied after the other beats one indexed copy for all
 
