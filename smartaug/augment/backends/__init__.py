@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..._base import compiled
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Warp
+from ..projection import Projection
 from .numba import run as numba_backend
 from .torch import run as torch_backend
 from .triton import run as triton_backend
@@ -191,7 +192,7 @@ def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
         dtype = segment.typed(dtype)
 
 
-def _fill_fits(segment: Warp | Erase) -> None:
+def _fill_fits(segment: Warp | Projection | Erase) -> None:
     if not all(0 <= value <= 255 for value in segment.fill):
         raise ValueError(f"fill must lie in 0..255 for uint8 images, got {segment.fill}; write fill=0")
 
@@ -200,4 +201,9 @@ def _noise_fits(segment: EraseNoise) -> None:
     raise TypeError("normal noise does not fit uint8 images; convert them before: ToTensor or Normalize")
 
 
-_FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {Warp: _fill_fits, Erase: _fill_fits, EraseNoise: _noise_fits}
+_FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {
+    Warp: _fill_fits,
+    Projection: _fill_fits,
+    Erase: _fill_fits,
+    EraseNoise: _noise_fits,
+}
