@@ -84,7 +84,7 @@ def test_what_two_validation_batches_do_not_agree_on_moves_nothing():
     same = shell(shrunk=True).weigh(TwoBenefits(first, first, labels), batch(5), None)
     plain = shell().weigh(TwoBenefits(first, first, labels), batch(5), None)
     torch.testing.assert_close(same, plain)
-    with pytest.raises(ValueError, match=r"shrunk=True compares two new validation batches .* every="):
+    with pytest.raises(ValueError, match=r"shrunk=True compares two validation batches .* every="):
         shell(shrunk=True, every=2)
 
 
