@@ -435,7 +435,10 @@ def few_clean() -> str:
             if row is None:
                 return NOT_MEASURED
             apart = row["paired"]
-            cells += [percent(row["accuracy"]), f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"]
+            cells += [
+                percent(row["accuracy"]),
+                f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})",
+            ]
             cost.append(row["cost"]["median"])
         rows.append((name, *cells, f"×{max(cost):.1f}"))
     return table(rows) if len(rows) > 1 else NOT_MEASURED
