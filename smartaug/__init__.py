@@ -1,8 +1,8 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch.
 
 Every augmentation and combinator of `smartaug.augment` is here too, as ``smartaug.Flip``. Of the other folders only the
-names that a program usually needs are: criteria of `smartaug.coreset`, rules of `smartaug.reweight`;
-``smartaug.Uniform`` is the reweighter.
+names that a program usually needs are: criteria of `smartaug.coreset`, rules of `smartaug.reweight`, settings of what
+moves with the images (`smartaug.augment.targets`); ``smartaug.Uniform`` is the reweighter.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from .augment import (
 )
 from .augment.as_dict import from_dict, to_dict
 from .augment.names import did_you_mean
+from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .lift import Lifted, lift
@@ -53,6 +54,7 @@ from .loading import renamed
 from .loading.augmented_dataset import AugmentedDataset
 from .loading.collate import Collate
 from .loading.dataloader import DataLoader
+from .loading.generated import Generated
 from .loading.sampler import CoresetSampler
 from .loading.wrap import wrap
 from .loss import Loss
@@ -83,6 +85,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AutoAugment",
     "AutoContrast",
     "Batch",
+    "Boxes",
     "Collate",
     "ColorJitter",
     "Compose",
@@ -97,12 +100,15 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "Generated",
     "Grayscale",
     "InfoBatch",
     "Invert",
+    "Keypoints",
     "LearningToReweight",
     "Lifted",
     "Loss",
+    "Mask",
     "MaxLoss",
     "MetaAugment",
     "MetaWeightNet",

@@ -30,11 +30,12 @@ Arguments mean the same everywhere:
 
 | file or folder | holds |
 |---|---|
-| `plan` | what will happen to a batch, as a value |
+| `plan`, `projection` | what will happen to a batch, as a value; its projective maps |
 | `augmentation` | the base class: sample, plan, apply |
 | `ops` | the operations, one concept a file |
 | `backends` | one folder per way to execute a plan |
-| `labels`, `masks` | labels after mixing; masks that move with the images |
+| `labels` | labels after mixing |
+| `targets` | masks, boxes, keypoints and all else that moves with the images |
 | `steps` | running stages one after the other |
 | `rows` | mixing rows of features and sequences |
 | `foreign` | Kornia modules and callables as stages of their own |

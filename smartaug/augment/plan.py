@@ -29,10 +29,12 @@ class Segment:
     """One step of a plan, for all samples at once; tensors have one row per sample.
 
     A new kind of segment needs a row in `backends.torch.run.RUNS`; other backends leave it to torch until it has one
-    there. It also says in `ops.combinators.gated` how single rows are left out.
+    there. Inside combinators it also needs a function `ops.combinators.only`, which leaves rows out.
     """
 
     moves_pixels: ClassVar[bool] = False  # whether it changes where things are, so that a mask would have to follow
+    draws_noise: ClassVar[bool] = False  # whether executing it draws noise, so that `moments` cannot integrate plans
+    for_all: ClassVar[bool] = False  # whether samples that are not augmented get it too: units and types of a batch
 
     def to(self: S, device: torch.device | str, non_blocking: bool = True) -> S:
         """The same segment with its tensors on ``device``."""
@@ -55,6 +57,14 @@ class Segment:
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what this segment makes of an image of that size."""
         return height, width
+
+    def typed(self, given: torch.dtype) -> torch.dtype:
+        """The type of what this segment makes of images of the type ``given``."""
+        return given
+
+    def resolved(self, given: torch.dtype) -> Segment:
+        """The same segment with what depends on the type of its images filled in."""
+        return self
 
 
 def _rows(value: Any, index: Tensor) -> Any:
@@ -147,6 +157,8 @@ class Noise(Segment):
     levels are added (the noise with its fractions cut off), or floats in [0, 1].
     """
 
+    draws_noise: ClassVar[bool] = True
+
     key: Tensor
     spread: Tensor
     centre: Tensor
@@ -187,6 +199,8 @@ class EraseNoise(Segment):
     row holds ``gauss.field(fold(key, n), (C, height, width))``, cut where it lies outside. flat: one value a channel
     for a whole box, ``gauss.field(fold(key, n), (C,))``.
     """
+
+    draws_noise: ClassVar[bool] = True
 
     boxes: Tensor
     key: Tensor
@@ -252,15 +266,21 @@ class Store(Segment):
     dtype: None keeps the type of floats, and makes uint8 torch's default type.
     """
 
+    for_all: ClassVar[bool] = True
+
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     dtype: torch.dtype | None = torch.float32
 
     def typed(self, given: torch.dtype) -> torch.dtype:
-        """The type that it makes of images of the type ``given``."""
+        """``dtype``, or what it stands for."""
         if self.dtype is not None:
             return self.dtype
         return given if given.is_floating_point else torch.get_default_dtype()
+
+    def resolved(self, given: torch.dtype) -> Store:
+        """The same with a type."""
+        return dataclasses.replace(self, dtype=self.typed(given))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from .. import draws
 from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images
 from ..augment.foreign import Foreign
-from ..augment.plan import EraseNoise, Noise
 from ..augment.steps import Step, keyed, run_step
 from ..pipeline.stages import as_steps, name_of
 from .nodes import Nodes, nodes
@@ -149,7 +148,7 @@ def source(augment: AugmentLike, images: Tensor, limit: int, memory: int, count:
 
 def _noisy(step: Augmentation, images: Tensor) -> bool:
     plan = step.plan((1, *images.shape[1:]), index=torch.zeros(1, dtype=torch.int64), seed=0)
-    return any(isinstance(segment, (Noise, EraseNoise)) for segment in plan.segments)
+    return any(segment.draws_noise for segment in plan.segments)
 
 
 def refuse_mixing(step: object, images: Tensor) -> None:
