@@ -153,12 +153,7 @@ class Weighing:
         if weight is not None:
             weight = torch.where(bad, torch.ones_like(weight), weight)
         if soft is not None:
-            upstream = batch.soft
-            if upstream is None and soft.ndim > 2:
-                upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
-            elif upstream is None:
-                upstream = distributions(batch.target, soft.shape[1])
-            soft = torch.where(bad, upstream.to(soft.dtype), soft)
+            soft = torch.where(bad, _own_labels(batch, soft), soft)
         return weight, soft
 
     def _check(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> None:
@@ -221,9 +216,19 @@ def _but(
         scaled = others / torch.where(mean > 0, mean, torch.ones_like(mean))
         weight = torch.where(kept, torch.ones_like(weight), scaled)
     if soft is not None:
-        upstream = distributions(batch.target, soft.shape[1]) if batch.soft is None else batch.soft
-        soft = torch.where(unweighed.to(soft.device)[:, None], upstream.to(soft.device, soft.dtype), soft)
+        kept = unweighed.to(soft.device).reshape(-1, *[1] * (soft.ndim - 1))
+        soft = torch.where(kept, _own_labels(batch, soft), soft)
     return weight, soft
+
+
+def _own_labels(batch: Batch, soft: Tensor) -> Tensor:
+    """The labels that the batch came with, in the form of its soft labels (B, K, ...)."""
+    upstream = batch.soft
+    if upstream is None and soft.ndim > 2:
+        upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
+    elif upstream is None:
+        upstream = distributions(batch.target, soft.shape[1])
+    return upstream.to(soft.device, soft.dtype)
 
 
 def _check_labels(soft: Tensor, batch: Batch) -> None:

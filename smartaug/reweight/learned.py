@@ -49,7 +49,9 @@ class Reweighting(ABC):
       a model are a tuple of tensors (its arguments) or a dict (its keywords).
     * `validation_batch`: number of validation samples in one direction, on each rank.
     * `balanced`: False draws every validation sample equally often, so that batches have the set's own proportions of
-      classes; True draws every class equally often. Proportions decide which prior the weights and labels lean to.
+      classes; True draws every class equally often. The proportions decide which prior weights and labels lean to.
+      False was 1 to 4 points better on three tables, True 5 on PneumoniaMNIST, whose test set has other proportions
+      (benchmarks/results/learning.json).
     * `transform`: a callable on the validation inputs, for what ``augment=`` does to training images besides augmenting
       them (`smartaug.Normalize`).
     * `criterion`: the validation loss ``(logits, labels) -> loss``; None is cross entropy. It also decides what labels
@@ -61,7 +63,7 @@ class Reweighting(ABC):
     * `statistics`: what BatchNorm normalises by in the validation pass, which has no dropout. "running" is the model as
       it is deployed; but running statistics lag behind the weights, and at high learning rates the direction mostly
       reflects that lag. "batch" takes the statistics of the validation batch, as in the released code of Learning to
-      Reweight; that batch is class-balanced, which the training data need not be. With "batch", SAFLEX gained 2 points
+      Reweight. With "batch" and ``balanced=True``, SAFLEX gained 2 points
       and Learning to Reweight 5 on CIFAR-10N in 12 epochs; on PneumoniaMNIST SAFLEX lost 7 (three seeds that vary by
       3) and Learning to Reweight nothing (benchmarks/results/learning.json). Models without BatchNorm do not differ.
     * `seed`: of the validation batches and of noise.
