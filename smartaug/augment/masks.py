@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from .backends.torch import run as torch_backend
-from .plan import Branches, Mix, Plan, Warp
+from .mixing import Paste, PasteObjects
+from .plan import Branches, Mixing, Plan, Warp
 
 
 def is_mask(leaf: Tensor) -> bool:
@@ -28,9 +29,9 @@ def follow(plan: Plan, mask: Tensor) -> Tensor:
     Raises ValueError for plans that mix samples or blend several copies of an image: they have no single mask.
     """
     for segment in plan.segments:
-        if isinstance(segment, (Mix, Branches)):
+        if isinstance(segment, (Mixing, Paste, PasteObjects, Branches)):
             raise ValueError(
-                "MixUp, CutMix and AugMix make pictures that no single mask belongs to; leave them out of a pipeline "
+                "MixUp, CutMix, Mosaic, CopyPaste and AugMix make pictures that no single mask belongs to; leave them out of a pipeline "
                 "whose batches have masks"
             )
     moved = mask[:, None] if mask.ndim == 3 else mask

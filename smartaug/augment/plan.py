@@ -193,8 +193,18 @@ class EraseNoise(Segment):
     flat: bool = False
 
 
+class Mixing(Segment):
+    """A segment that makes each sample of several of the batch, in shares that its label follows."""
+
+    moves_pixels: ClassVar[bool] = True
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """What each row is made of: rows (B, C) int64, its own first, and shares (B, C) float32, which sum to 1."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its rows are made of")
+
+
 @dataclass(frozen=True)
-class Mix(Segment):
+class Mix(Mixing):
     """Each sample blended with, or pasted into by, another of the batch.
 
     partner: (B,) int64 row of the other sample. share: (B,) float32 in [0, 1], the part that stays the sample's own
@@ -202,11 +212,14 @@ class Mix(Segment):
     rectangle (CutMix), or None for a blend (MixUp).
     """
 
-    moves_pixels: ClassVar[bool] = True
-
     partner: Tensor
     share: Tensor
     boxes: Tensor | None = None
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Each row itself and its partner."""
+        own = torch.arange(len(self.partner), device=self.partner.device)
+        return torch.stack([own, self.partner], 1), torch.stack([self.share, 1 - self.share], 1)
 
 
 @dataclass(frozen=True)
@@ -323,9 +336,9 @@ class Plan:
         return batch, channels, height, width
 
     @property
-    def mixes(self) -> tuple[Mix, ...]:
+    def mixes(self) -> tuple[Mixing, ...]:
         """The segments that mix samples, in order: what labels must follow."""
-        return tuple(segment for segment in self.segments if isinstance(segment, Mix))
+        return tuple(segment for segment in self.segments if isinstance(segment, Mixing))
 
     @property
     def moves_pixels(self) -> bool:

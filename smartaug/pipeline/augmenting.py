@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import draws
 from .._base import leaves
-from ..augment import CutMix, MixUp, Normalize, masks
+from ..augment import Normalize, masks
 from ..augment.augmentation import Augmentation
 from ..augment.backends.torch.run import OutsideUnit
 from ..augment.foreign import Foreign
@@ -73,7 +73,7 @@ def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
 
 def _mixes(step: object) -> bool:
     """Whether a stage, or one inside it, mixes samples."""
-    return isinstance(step, (MixUp, CutMix)) or any(map(_mixes, getattr(step, "augmentations", ())))
+    return getattr(step, "mixes", False) or any(map(_mixes, getattr(step, "augmentations", ())))
 
 
 class Augmenting:
@@ -265,7 +265,7 @@ def _joint(plans: Sequence[Plan], rows: int) -> Trace:
 
 def _check_same_labels(first: Sequence[Plan], plans: Sequence[Plan]) -> None:
     """Raise a ValueError where inputs that share their draws would be mixed in other shares, so with other labels."""
-    ours, theirs = ([mix.share for plan in made for mix in plan.mixes] for made in (first, plans))
+    ours, theirs = ([mix.parts()[1] for plan in made for mix in plan.mixes] for made in (first, plans))
     if not all(map(torch.equal, ours, theirs)):
         raise ValueError(
             "CutMix pastes other shares of inputs of different widths, so they would need different labels; name one "

@@ -21,6 +21,7 @@ import torch as _torch
 from torch import Tensor
 
 from ..._base import compiled
+from ..mixing import Tiles
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Store, Warp
 from .numba import run as numba_backend
 from .torch import run as torch_backend
@@ -189,8 +190,8 @@ def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
             check(segment)
 
 
-def _fill_fits(segment: Warp | Erase) -> None:
-    if not all(0 <= value <= 255 for value in segment.fill):
+def _fill_fits(segment: Warp | Erase | Tiles) -> None:
+    if not all(0 <= value <= 255 for value in segment.fill or ()):
         raise ValueError(f"fill must lie in 0..255 for uint8 images, got {segment.fill}; write fill=0")
 
 
@@ -198,4 +199,4 @@ def _noise_fits(segment: EraseNoise) -> None:
     raise TypeError("normal noise does not fit uint8 images; convert them before: ToTensor or Normalize")
 
 
-_FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {Warp: _fill_fits, Erase: _fill_fits, EraseNoise: _noise_fits}
+_FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {Warp: _fill_fits, Erase: _fill_fits, Tiles: _fill_fits, EraseNoise: _noise_fits}
