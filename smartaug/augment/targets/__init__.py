@@ -1,0 +1,14 @@
+"""Targets: everything that lies in an image and moves with it.
+
+| file | holds |
+|---|---|
+| `kinds` | what a target is: the words and settings that ``follow=`` takes |
+| `objects` | boxes, keypoints and polygons of a batch as points |
+| `through` | points moved by a plan |
+| `boxes` | formats of boxes, clipping, which boxes are dropped |
+| `keypoints` | formats of keypoints, visibility, left and right |
+| `maps` | masks, heatmaps, flow and further images moved by a plan |
+
+Coordinates here are continuous pixels: (0, 0) is the outer corner of the first pixel, (W, H) the far corner of the
+image. A plan counts pixel indices, which are smaller by 0.5.
+"""

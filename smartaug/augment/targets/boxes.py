@@ -1,0 +1,106 @@
+"""Boxes: their formats, clipping at the border, and which are dropped.
+
+What: boxes of every format become `Objects` of four corners and come back in the format and type they had; an upright
+box that turned becomes the hull of its corners, as in torchvision. When: detection. Cost: a few operations on (M, 4).
+Reference: torchvision's BoundingBoxFormat, SanitizeBoundingBoxes; albumentations' BboxParams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .kinds import ROTATED, Boxes
+from .objects import Objects
+
+COLUMNS = {"xyxy": 4, "xywh": 4, "cxcywh": 4, "yolo": 4, "xywhr": 5, "cxcywhr": 5, "xyxyxyxy": 8}
+
+
+def to_objects(boxes: Tensor, counts: Sequence[int] | Tensor, format: str, size: tuple[int, int]) -> Objects:
+    """Boxes (M, 4), (M, 5) or (M, 8) of all samples, one sample after the other, as four corners each.
+
+    counts: how many each of the B samples has. size: height and width of the images, which "yolo" is relative to.
+    Corners go clockwise from the upper left one of the box as it lies before it turns.
+    """
+    if boxes.ndim != 2 or boxes.shape[1] != COLUMNS[format]:
+        raise ValueError(f'boxes of format "{format}" must be (N, {COLUMNS[format]}), got {tuple(boxes.shape)}')
+    return Objects.of(corners(boxes.detach().to("cpu", torch.float64), format, size), counts)
+
+
+def corners(boxes: Tensor, format: str, size: tuple[int, int]) -> Tensor:
+    """Corners (M, 4, 2) of float64 boxes, in continuous pixels."""
+    if format == "xyxyxyxy":
+        return boxes.view(-1, 4, 2)
+    if format in ROTATED:
+        first, second, wide, tall, degrees = boxes.unbind(1)
+        turn = degrees.deg2rad()
+        cos, sin = turn.cos(), turn.sin()
+        along, down = torch.stack([cos, -sin], 1) * wide[:, None], torch.stack([sin, cos], 1) * tall[:, None]
+        start = torch.stack([first, second], 1)
+        start = start - (along + down) / 2 if format == "cxcywhr" else start
+        return torch.stack([start, start + along, start + along + down, start + down], 1)
+    left, top, right, bottom = _upright(boxes, format, size).unbind(1)
+    return torch.stack([left, top, right, top, right, bottom, left, bottom], 1).view(-1, 4, 2)
+
+
+def _upright(boxes: Tensor, format: str, size: tuple[int, int]) -> Tensor:
+    """xyxy (M, 4) in pixels."""
+    if format == "yolo":
+        boxes = boxes * boxes.new_tensor([size[1], size[0], size[1], size[0]])
+    if format == "xyxy":
+        return boxes
+    start, sides = boxes[:, :2], boxes[:, 2:]
+    start = start if format == "xywh" else start - sides / 2
+    return torch.cat([start, start + sides], 1)
+
+
+def hull(objects: Objects) -> Tensor:
+    """The smallest upright boxes around the points: (M, 4) xyxy float64."""
+    return torch.cat([objects.points.amin(1), objects.points.amax(1)], 1)
+
+
+def from_objects(objects: Objects, format: str, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """The boxes (M, 4), (M, 5) or (M, 8) in ``format`` and ``dtype``; integers are rounded to the nearest.
+
+    size: height and width of the images, which "yolo" is relative to.
+    """
+    made = _rotated(objects, format) if format in ROTATED else _formatted(hull(objects), format, size)
+    return made.to(dtype) if dtype.is_floating_point else made.round().to(dtype)
+
+
+def _rotated(objects: Objects, format: str) -> Tensor:
+    """Rotated boxes (M, 5) or (M, 8); the first side gives the angle, so sheared boxes become rectangles again."""
+    if format == "xyxyxyxy":
+        return objects.points.flatten(1)
+    first, second, third, _ = objects.points.unbind(1)
+    along, down = second - first, third - second
+    degrees = torch.atan2(-along[:, 1], along[:, 0]).rad2deg()
+    start = (first + third) / 2 if format == "cxcywhr" else first
+    return torch.cat([start, along.norm(dim=1)[:, None], down.norm(dim=1)[:, None], degrees[:, None]], 1)
+
+
+def _formatted(xyxy: Tensor, format: str, size: tuple[int, int]) -> Tensor:
+    """Upright boxes (M, 4) xyxy in ``format``."""
+    if format == "xyxy":
+        return xyxy
+    start, end = xyxy[:, :2], xyxy[:, 2:]
+    made = torch.cat([start if format == "xywh" else (start + end) / 2, end - start], 1)
+    return made / made.new_tensor([size[1], size[0], size[1], size[0]]) if format == "yolo" else made
+
+
+def clip(objects: Objects, size: tuple[int, int]) -> Objects:
+    """Objects with every point moved to the nearest one in the image of ``size``, height and width."""
+    far = objects.points.new_tensor([size[1], size[0]])
+    return objects.at(torch.minimum(objects.points.clamp(min=0), far))
+
+
+def kept(objects: Objects, kind: Boxes, size: tuple[int, int]) -> Tensor:
+    """(M,) bool: which of the moved boxes, not yet clipped, stay by ``kind`` in images of ``size``."""
+    whole = hull(objects)
+    inside = hull(clip(objects, size))
+    sides, sides_inside = whole[:, 2:] - whole[:, :2], inside[:, 2:] - inside[:, :2]
+    area, area_inside = sides.prod(1), sides_inside.prod(1)
+    large = (sides_inside >= kind.min_size).all(1) & (area_inside >= kind.min_area)
+    return large & (area_inside >= kind.min_visibility * area)
