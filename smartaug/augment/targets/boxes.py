@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .kinds import ROTATED, Boxes
-from .objects import Objects
+from .objects import Objects, corners, hull
 
 COLUMNS = {"xyxy": 4, "xywh": 4, "cxcywh": 4, "yolo": 4, "xywhr": 5, "cxcywhr": 5, "xyxyxyxy": 8}
 
@@ -26,10 +26,11 @@ def to_objects(boxes: Tensor, counts: Sequence[int] | Tensor, format: str, size:
     """
     if boxes.ndim != 2 or boxes.shape[1] != COLUMNS[format]:
         raise ValueError(f'boxes of format "{format}" must be (N, {COLUMNS[format]}), got {tuple(boxes.shape)}')
-    return Objects.of(corners(boxes.detach().to("cpu", torch.float64), format, size), counts)
+    points = _corners(boxes.detach().to("cpu", torch.float64), format, size)
+    return Objects.of(points, counts, "rotated" if format in ROTATED else "box")
 
 
-def corners(boxes: Tensor, format: str, size: tuple[int, int]) -> Tensor:
+def _corners(boxes: Tensor, format: str, size: tuple[int, int]) -> Tensor:
     """Corners (M, 4, 2) of float64 boxes, in continuous pixels."""
     if format == "xyxyxyxy":
         return boxes.view(-1, 4, 2)
@@ -41,8 +42,7 @@ def corners(boxes: Tensor, format: str, size: tuple[int, int]) -> Tensor:
         start = torch.stack([first, second], 1)
         start = start - (along + down) / 2 if format == "cxcywhr" else start
         return torch.stack([start, start + along, start + along + down, start + down], 1)
-    left, top, right, bottom = _upright(boxes, format, size).unbind(1)
-    return torch.stack([left, top, right, top, right, bottom, left, bottom], 1).view(-1, 4, 2)
+    return corners(_upright(boxes, format, size))
 
 
 def _upright(boxes: Tensor, format: str, size: tuple[int, int]) -> Tensor:
@@ -56,17 +56,12 @@ def _upright(boxes: Tensor, format: str, size: tuple[int, int]) -> Tensor:
     return torch.cat([start, start + sides], 1)
 
 
-def hull(objects: Objects) -> Tensor:
-    """The smallest upright boxes around the points: (M, 4) xyxy float64."""
-    return torch.cat([objects.points.amin(1), objects.points.amax(1)], 1)
-
-
 def from_objects(objects: Objects, format: str, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """The boxes (M, 4), (M, 5) or (M, 8) in ``format`` and ``dtype``; integers are rounded to the nearest.
 
     size: height and width of the images, which "yolo" is relative to.
     """
-    made = _rotated(objects, format) if format in ROTATED else _formatted(hull(objects), format, size)
+    made = _rotated(objects, format) if format in ROTATED else _formatted(hull(objects.points), format, size)
     return made.to(dtype) if dtype.is_floating_point else made.round().to(dtype)
 
 
@@ -90,17 +85,14 @@ def _formatted(xyxy: Tensor, format: str, size: tuple[int, int]) -> Tensor:
     return made / made.new_tensor([size[1], size[0], size[1], size[0]]) if format == "yolo" else made
 
 
-def clip(objects: Objects, size: tuple[int, int]) -> Objects:
-    """Objects with every point moved to the nearest one in the image of ``size``, height and width."""
-    far = objects.points.new_tensor([size[1], size[0]])
-    return objects.at(torch.minimum(objects.points.clamp(min=0), far))
-
-
-def kept(objects: Objects, kind: Boxes, size: tuple[int, int]) -> Tensor:
-    """(M,) bool: which of the moved boxes, not yet clipped, stay by ``kind`` in images of ``size``."""
-    whole = hull(objects)
-    inside = hull(clip(objects, size))
-    sides, sides_inside = whole[:, 2:] - whole[:, :2], inside[:, 2:] - inside[:, :2]
-    area, area_inside = sides.prod(1), sides_inside.prod(1)
-    large = (sides_inside >= kind.min_size).all(1) & (area_inside >= kind.min_area)
-    return large & (area_inside >= kind.min_visibility * area)
+def kept(objects: Objects, kind: Boxes) -> Tensor:
+    """(M,) bool: which of the moved boxes stay by ``kind``; those of which nothing is left never do."""
+    if objects.shape == "rotated":
+        first, second, third, _ = objects.points.unbind(1)
+        sides = torch.stack([(second - first).norm(dim=1), (third - second).norm(dim=1)], 1)
+    else:
+        whole = hull(objects.points)
+        sides = whole[:, 2:] - whole[:, :2]
+    large = (sides >= kind.min_size).all(1) & (sides.prod(1) >= kind.min_area)
+    visible = objects.visible[:, 0]
+    return large & (visible > 0) & (visible >= kind.min_visibility)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..plan import Plan, Warp
 from .kinds import Keypoints
 from .objects import Objects
 
@@ -29,51 +28,56 @@ def columns(points: Tensor, kind: Keypoints) -> int:
 
 
 def to_objects(points: Tensor, counts: Sequence[int] | Tensor, kind: Keypoints) -> Objects:
-    """Points (M, 2 or 3) or (M, K, 2 or 3) of all samples, one sample after the other; (M, 2) are M objects of one."""
+    """Points (M, 2 or 3) or (M, K, 2 or 3) of all samples, one sample after the other; (M, 2) are M objects of one.
+
+    counts: how many objects each of the B samples has. With ``kind.swap`` three more points follow the K of an object,
+    which tell at the end whether it was mirrored.
+    """
     columns(points, kind)
     places = points.detach().to("cpu", torch.float64)[..., :2]
     places = places[:, None] if places.ndim == 2 else places
-    return Objects.of(places + 0.5 if kind.coordinates == "index" else places, counts)
+    if kind.coordinates == "index":
+        places = places + 0.5
+    if kind.swap is not None:
+        places = torch.cat([places, places.new_tensor(_FRAME).expand(len(places), 3, 2)], 1)
+    return Objects.of(places, counts)
 
 
-def from_objects(objects: Objects, given: Tensor, kind: Keypoints, size: tuple[int, int], plan: Plan) -> Tensor:
-    """The moved points in the shape, columns and type of ``given``; the visibility of those that left becomes 0.
+def from_objects(objects: Objects, given: Tensor, kind: Keypoints) -> Tensor:
+    """The moved points in the shape, columns and type of ``given``; integers are rounded to the nearest.
 
-    given: as they came, all samples. size: height and width of the images after ``plan``, whose mirrored samples have
-    the points of ``kind.swap`` exchanged.
+    given: as they came, all samples. The visibility of a point that left the image becomes 0; one whose visibility was
+    0, so that it is no place, stays as it came.
     """
-    places = objects.points - 0.5 if kind.coordinates == "index" else objects.points
+    given = given[objects.origin.to(given.device)]
+    last = objects.points.shape[1] - (0 if kind.swap is None else len(_FRAME))
+    places, inside = objects.points[:, :last], objects.visible[:, :last] > 0
+    places = places - 0.5 if kind.coordinates == "index" else places
+    places, inside = (places[:, 0], inside[:, 0]) if given.ndim == 2 else (places, inside)
     places = places if given.is_floating_point() else places.round()
     made = places.to(given.device, given.dtype)
-    given = given[objects.origin.to(given.device)]
-    made = made[:, 0] if given.ndim == 2 else made
     if given.shape[-1] == 3:
-        inside = inside_image(objects, size).to(given.device)
-        inside = inside[:, 0] if given.ndim == 2 else inside
-        visible = torch.where(inside, given[..., 2], torch.zeros_like(given[..., 2]))
-        made = torch.cat([made, visible[..., None]], -1)
-    return made if kind.swap is None else swapped(made, mirrored(plan)[objects.row].to(made.device), kind.swap)
+        labelled = given[..., 2:] > 0
+        visible = given[..., 2:] * inside[..., None].to(given.device, given.dtype)
+        made = torch.cat([torch.where(labelled, made, given[..., :2]), visible], -1)
+    if kind.swap is None:
+        return made
+    mirrored = _mirrored(objects.points[:, last:]).to(made.device)
+    return torch.where(mirrored[:, None, None], made[:, _order(kind.swap, last)], made)
 
 
-def inside_image(objects: Objects, size: tuple[int, int]) -> Tensor:
-    """(M, K) bool: which points lie in images of ``size``, height and width."""
-    x, y = objects.points.unbind(-1)
-    return (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
+_FRAME = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # of an object, to see whether it was mirrored
 
 
-def mirrored(plan: Plan) -> Tensor:
-    """(B,) bool: which samples ``plan`` mirrors, by the sign of the determinant of all its warps together."""
-    odd = torch.zeros(plan.shape[0], dtype=torch.bool)
-    for segment in plan.segments:
-        if isinstance(segment, Warp):
-            turned = torch.linalg.det(segment.matrix[:, :, :2]) < 0
-            odd ^= turned if segment.active is None else turned & segment.active
-    return odd
+def _mirrored(frame: Tensor) -> Tensor:
+    """(M,) bool: which of the moved frames (M, 3, 2) turn the other way round."""
+    right, down = (frame[:, n] - frame[:, 0] for n in (1, 2))
+    return right[:, 0] * down[:, 1] - right[:, 1] * down[:, 0] < 0
 
 
-def swapped(points: Tensor, rows: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """Points (M, K, C) with the two of each pair exchanged in the objects ``rows`` (M,) bool."""
-    order = list(range(points.shape[1]))
+def _order(pairs: Sequence[tuple[int, int]], count: int) -> list[int]:
+    """The ``count`` places with the two of each pair exchanged."""
+    order = list(range(count))
     for left, right in pairs:
         order[left], order[right] = order[right], order[left]
-    return torch.where(rows[:, None, None], points[:, order], points)
+    return order

@@ -1,8 +1,11 @@
 """Points moved by a plan, exactly.
 
 What: each segment that moves pixels moves the points of `Objects` by the inverse of its matrix, in float64. When:
-boxes, keypoints and polygons beside augmented images. Cost: a few multiplications a point, on the CPU, where plans live.
-Whether a point is still inside its image is left to `boxes` and `keypoints`.
+boxes, keypoints and polygons beside augmented images. Cost: a few multiplications a point, on the CPU, where plans
+live.
+
+What leaves the image is lost, also where a later segment would bring its place back: after each segment that moves
+pixels, objects are cut off at the border of the image (see `objects.within`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..plan import Branches, Plan, Segment, Warp
-from .objects import Objects
+from .objects import Objects, within
 
 HALF = 0.5  # a pixel's centre, in continuous pixels, is its index and a half
 
@@ -68,9 +71,11 @@ def inverse_map(matrix: Tensor, points: Tensor) -> Tensor:
 
 
 def move_objects(plan: Plan, objects: Objects) -> Objects:
-    """``objects`` after all segments of ``plan``, in float64."""
+    """``objects`` after all segments of ``plan``, in float64, cut off where the images end."""
     height, width = plan.shape[2:]
     for segment in plan.segments:
         objects = through(segment, objects, (height, width))
         height, width = segment.output_size(height, width)
+        if segment.moves_pixels:
+            objects = within(objects, objects.points.new_tensor([0.0, 0.0, width, height]))
     return objects
