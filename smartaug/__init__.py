@@ -1,8 +1,8 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch.
 
 Every augmentation and combinator of `smartaug.augment` is here too, as ``smartaug.Flip``. Of the other folders only the
-names that a program usually needs are: criteria of `smartaug.coreset`, rules of `smartaug.reweight`;
-``smartaug.Uniform`` is the reweighter.
+names that a program usually needs are: criteria of `smartaug.coreset`, rules of `smartaug.reweight`, settings of what
+moves with the images (`smartaug.augment.targets`); ``smartaug.Uniform`` is the reweighter.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .augment import (
     AutoContrast,
     ColorJitter,
     Compose,
+    CopyPaste,
     Crop,
     CutMix,
     Equalize,
@@ -29,6 +30,7 @@ from .augment import (
     Grayscale,
     Invert,
     MixUp,
+    Mosaic,
     Normalize,
     OneOf,
     Pad,
@@ -46,6 +48,7 @@ from .augment import (
 )
 from .augment.as_dict import from_dict, to_dict
 from .augment.names import did_you_mean
+from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .lift import Lifted, lift
@@ -83,9 +86,11 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AutoAugment",
     "AutoContrast",
     "Batch",
+    "Boxes",
     "Collate",
     "ColorJitter",
     "Compose",
+    "CopyPaste",
     "Coreset",
     "CoresetSampler",
     "Crop",
@@ -100,13 +105,16 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Grayscale",
     "InfoBatch",
     "Invert",
+    "Keypoints",
     "LearningToReweight",
     "Lifted",
     "Loss",
+    "Mask",
     "MaxLoss",
     "MetaAugment",
     "MetaWeightNet",
     "MixUp",
+    "Mosaic",
     "NoEffectWarning",
     "Normalize",
     "OneOf",

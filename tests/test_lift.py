@@ -20,7 +20,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
-from smartaug.augment.masks import follow, is_mask
+from smartaug.augment.targets.maps import move_map
 from smartaug.lift.source import Source
 from tests.lifting import photos, pictures
 
@@ -774,19 +774,11 @@ def test_a_mask_follows_as_an_image_moved_to_the_nearest_pixel(shape, dtype):
     plan = stage.plan((shape[0], 3, 9, 7), index=torch.arange(shape[0]), seed=0)
     as_images = (mask if mask.ndim == 4 else mask[:, None]).float()
     expected = stage.apply(as_images.expand(-1, 3, -1, -1) if as_images.shape[1] == 1 else as_images[:, :3], plan)
-    found = follow(plan, mask)
+    found = move_map(plan, mask, smartaug.Mask())
     assert found.dtype == dtype
     assert found.shape == shape
     compared = found if found.ndim == 4 else found[:, None]
     assert torch.equal(compared[:, :1].float(), expected[:, :1])
-
-
-def test_what_is_a_mask():
-    assert is_mask(torch.zeros(2, 4, 4))
-    assert is_mask(torch.zeros(2, 1, 4, 4))
-    assert is_mask(torch.zeros(2, 5, 4, 4, dtype=torch.int64))
-    assert not is_mask(torch.zeros(2, 3, 4, 4))
-    assert not is_mask(torch.zeros(2, 4, dtype=torch.int64))
 
 
 class _Whole(Dataset):

@@ -34,7 +34,8 @@ Arguments mean the same everywhere:
 | `augmentation` | the base class: sample, plan, apply |
 | `ops` | the operations, one concept a file |
 | `backends` | one folder per way to execute a plan |
-| `labels`, `masks` | labels after mixing; masks that move with the images |
+| `labels` | labels after mixing |
+| `targets` | masks, boxes, keypoints and all else that moves with the images |
 | `steps` | running stages one after the other |
 | `rows` | mixing rows of features and sequences |
 | `foreign` | Kornia modules and callables as stages of their own |

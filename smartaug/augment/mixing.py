@@ -86,22 +86,32 @@ class PasteObjects(Segment):
 
 @dataclass(frozen=True)
 class Paste(Segment):
-    """Pixels of another sample put over each one's.
+    """Pixels of another sample put over each one's, which are those of P objects.
 
-    partner: (B,) int64 row of the other sample. pasted: (B, H, W) bool, the pixels taken from it. Of the M objects that
-    the batch has before it, in their order: chosen: (M,) bool, those that are pasted onto the samples whose partner
-    they lie in. Of the M' objects behind it, first the M own ones, then the pasted ones sample by sample: left: (M',)
-    float64 share of the object's pixels that is still seen; hulls: (M', 4) float64 xyxy box around those, in continuous
-    pixels. `rows` has no meaning for what is of objects.
+    partner: (B,) int64 row of the other sample. pasted: (B, H, W) bool, the pixels taken from it. source: (P,) int64,
+    which of the batch's M objects are pasted, and receiver: (P,) int64, the samples onto which. Of the M + P objects
+    behind it, first those that were there, then the pasted ones: left: (M + P,) float64 share of an object's pixels
+    that is not covered; hulls: (M + P, 4) float64 box left, top, right, bottom around what is left, in continuous
+    pixels, where left is below 1. It is made for one batch, and has no rows of its own to take.
     """
 
     moves_pixels: ClassVar[bool] = True
 
     partner: Tensor
     pasted: Tensor
-    chosen: Tensor
+    source: Tensor
+    receiver: Tensor
     left: Tensor
     hulls: Tensor
+
+
+def needs_masks() -> ValueError:
+    """The error where CopyPaste meets no instance masks."""
+    return ValueError(
+        "CopyPaste pastes objects by their instance masks, and none were given; name the leaf that has them, one mask "
+        'an object (N, H, W), as the boxes are: smartaug.DataLoader(..., follow={"boxes": "xyxy", "masks": '
+        '"instances"}), or in a direct call: smartaug.augment.targets.settled(plan, masks, row)'
+    )
 
 
 def cycle(key: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import draws
 from .._base import leaves
-from ..augment import Normalize, masks
+from ..augment import Normalize
 from ..augment.augmentation import Augmentation
 from ..augment.backends.torch.run import OutsideUnit
 from ..augment.foreign import Foreign
@@ -22,6 +22,8 @@ from ..augment.partly import beside as beside_of
 from ..augment.partly import check_fit, plain, plain_foreign, together, widened
 from ..augment.plan import Plan, Trace
 from ..augment.steps import keyed, refuse_other_than_mixing, run_step
+from ..augment.targets import Mask
+from ..augment.targets.maps import move_map
 from .places import Places
 from .stages import Seed, flattened, in_stage, name_of
 
@@ -207,7 +209,7 @@ class Augmenting:
         """Move the masks in ``moving`` as ``plan`` moves pixels; ValueError for any other place."""
         if plan.moves_pixels and len(plan.shape) == 4:
             places.refuse(stage, tuple(moving))
-            moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
+            moving.update({path: move_map(plan, mask, Mask()) for path, mask in moving.items()})
 
     def _where_lifted(self, error: Exception) -> Exception:
         """``error``, or a ValueError with other advice where images outside [0, 1] met lifted transforms."""

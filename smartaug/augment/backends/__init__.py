@@ -199,4 +199,9 @@ def _noise_fits(segment: EraseNoise) -> None:
     raise TypeError("normal noise does not fit uint8 images; convert them before: ToTensor or Normalize")
 
 
-_FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {Warp: _fill_fits, Erase: _fill_fits, Tiles: _fill_fits, EraseNoise: _noise_fits}
+_FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {
+    Warp: _fill_fits,
+    Erase: _fill_fits,
+    Tiles: _fill_fits,
+    EraseNoise: _noise_fits,
+}

@@ -8,7 +8,29 @@
 | `boxes` | formats of boxes, clipping, which boxes are dropped |
 | `keypoints` | formats of keypoints, visibility, left and right |
 | `maps` | masks, heatmaps, flow and further images moved by a plan |
+| `mixed` | objects and maps where samples are mixed |
+| `instances` | masks of single objects; which of them CopyPaste pastes |
+| `mask_values` | masks of any type, carried by one that backends move fast |
 
 Coordinates here are continuous pixels: (0, 0) is the outer corner of the first pixel, (W, H) the far corner of the
 image. A plan counts pixel indices, which are smaller by 0.5.
 """
+
+from .instances import move_instances, settled
+from .kinds import Boxes, Flow, Heatmap, Image, Instances, Keypoints, Kind, MapKind, Mask, Object, kind_of
+
+__all__ = [
+    "Boxes",
+    "Flow",
+    "Heatmap",
+    "Image",
+    "Instances",
+    "Keypoints",
+    "Kind",
+    "MapKind",
+    "Mask",
+    "Object",
+    "kind_of",
+    "move_instances",
+    "settled",
+]

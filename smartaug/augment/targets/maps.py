@@ -9,14 +9,17 @@ H' × W', and covers the same area as they do.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import backends
-from ..plan import Branches, Plan, Segment, Warp
+from ..plan import Branches, Mix, Plan, Segment, Warp
 from .kinds import Flow, Heatmap, Image, MapKind, Mask
+from .mask_values import carried
 from .through import inverse_map
 
 Size = tuple[int, int]
@@ -32,7 +35,7 @@ def map_segments(segment: Segment, kind: MapKind, size: Size, map_size: Size) ->
     if not segment.moves_pixels:
         return ()
     raise ValueError(
-        f"{type(segment).__name__} makes pictures that no single map belongs to; leave the augmentation that makes it "
+        f"{type(segment).__name__} makes pictures that no single mask belongs to; leave the augmentation that makes it "
         "out of augment= where masks follow"
     )
 
@@ -102,25 +105,46 @@ def _scaled_bounds(bounds: Tensor, scale: Tensor) -> Tensor:
 def move_map(plan: Plan, maps: Tensor, kind: MapKind, backend: str | None = None) -> Tensor:
     """Maps (B, h, w) or (B, N, h, w), moved as ``plan`` moves its images; same type, on the maps' device.
 
-    Raises ValueError for plans that no map can follow, TypeError for types that ``kind`` cannot interpolate.
+    Raises ValueError for plans that no map can follow, and for a fill that a mask's type does not hold; TypeError for
+    types that ``kind`` cannot interpolate.
     """
     _check(plan, maps, kind)
     moved = maps[:, None] if maps.ndim == 3 else maps
     size = plan.shape[2], plan.shape[3]
     map_size = moved.shape[2], moved.shape[3]
-    steps: list[tuple[Segment, Size, Size]] = []
+    steps: list[Segment] = []
     for segment in plan.segments:
         for own in map_segments(segment, kind, size, map_size):
-            steps.append((own, size, map_size))
+            steps.append(own)
             map_size = own.output_size(*map_size)
         size = segment.output_size(*size)
-    if isinstance(kind, Flow):
-        for own, _, _ in steps:
-            moved = backends.execute(Plan(tuple(moved.shape), (own,)), moved, backend)
-            moved = _turned(own, moved)
-    elif steps:
-        moved = backends.execute(Plan(tuple(moved.shape), tuple(own for own, _, _ in steps)), moved, backend)
+    if steps:
+        moved = _RUN.get(type(kind), _interpolated)(tuple(steps), moved, backend)
     return moved[:, 0] if maps.ndim == 3 else moved
+
+
+def _interpolated(steps: tuple[Segment, ...], maps: Tensor, backend: str | None) -> Tensor:
+    return backends.execute(Plan(tuple(maps.shape), steps), maps, backend)
+
+
+def copied(steps: tuple[Segment, ...], masks: Tensor, backend: str | None) -> Tensor:
+    """Masks after ``steps``, which only copy values, so that another type may carry them."""
+    carrier = carried(masks, tuple(value for step in steps for value in getattr(step, "fill", ())))
+    own: list[Any] = list(steps)
+    for place, step in enumerate(own):
+        if hasattr(step, "fill"):
+            own[place] = dataclasses.replace(step, fill=tuple(map(carrier.fill, step.fill)))
+    return carrier.back(_interpolated(tuple(own), carrier.values, backend))
+
+
+def _flowed(steps: tuple[Segment, ...], flow: Tensor, backend: str | None) -> Tensor:
+    """Motion after ``steps``, its vectors turned by each."""
+    for step in steps:
+        flow = _turned(step, _interpolated((step,), flow, backend))
+    return flow
+
+
+_RUN: dict[type[MapKind], Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {Mask: copied, Flow: _flowed}
 
 
 def _turned(segment: Segment, flow: Tensor) -> Tensor:
@@ -147,8 +171,18 @@ def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:
         raise ValueError(
             f'a map of kind "flow" must be floats (B, 2, H, W), x and y, got {maps.dtype} {tuple(maps.shape)}'
         )
+    if isinstance(kind, Mask) and not maps.is_floating_point() and any(map(_blends, plan.segments)):
+        raise ValueError(
+            f"MixUp blends images, and the values of a mask of {str(maps.dtype)[6:]} have no blend; write CutMix, "
+            "which pastes, or give one map a class in floats: one_hot(mask, K).movedim(-1, 1).float()"
+        )
     if isinstance(kind, (Heatmap, Image)) and maps.dtype != torch.uint8 and not maps.is_floating_point():
         raise TypeError(
             f"{type(kind).__name__} interpolates, which needs uint8 or floats, got {maps.dtype}; convert it with "
             ".float(), or let it move by the nearest pixel: smartaug.Mask()"
         )
+
+
+def _blends(segment: Segment) -> bool:
+    """Whether a segment blends images of which none is whole."""
+    return isinstance(segment, Mix) and segment.boxes is None and bool((segment.share < 1).any())

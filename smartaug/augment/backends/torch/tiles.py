@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...mixing import GREY, Paste, PasteObjects, Tiles
+from ...mixing import GREY, Paste, PasteObjects, Tiles, needs_masks
 from ...plan import Warp
 from . import warp as torch_warp
 
@@ -73,8 +73,4 @@ def pasted(images: Tensor, paste: Paste, owned: bool) -> Tensor:
 
 def open_paste(images: Tensor, paste: PasteObjects, owned: bool) -> Tensor:
     """Nothing can be pasted before the masks are known."""
-    raise ValueError(
-        "CopyPaste pastes objects by their instance masks, and none were given; name the leaf that has them, one mask "
-        'an object (N, H, W): smartaug.DataLoader(..., follow={"boxes": "xyxy", "masks": smartaug.Instances()}), or in '
-        "a direct call smartaug.augment.targets.instances.settled(plan, instances)"
-    )
+    raise needs_masks()
