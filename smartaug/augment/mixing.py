@@ -77,6 +77,7 @@ class PasteObjects(Segment):
     """
 
     moves_pixels: ClassVar[bool] = True
+    from_others: ClassVar[bool] = True
 
     partner: Tensor
     key: Tensor
@@ -96,6 +97,7 @@ class Paste(Segment):
     """
 
     moves_pixels: ClassVar[bool] = True
+    from_others: ClassVar[bool] = True
 
     partner: Tensor
     pasted: Tensor
@@ -108,9 +110,9 @@ class Paste(Segment):
 def needs_masks() -> ValueError:
     """The error where CopyPaste meets no instance masks."""
     return ValueError(
-        "CopyPaste pastes objects by their instance masks, and none were given; name the leaf that has them, one mask "
-        'an object (N, H, W), as the boxes are: smartaug.DataLoader(..., follow={"boxes": "xyxy", "masks": '
-        '"instances"}), or in a direct call: smartaug.augment.targets.settled(plan, masks, row)'
+        "CopyPaste pastes objects by their instance masks, and none were given; let the dataset give masks (n, H, W), "
+        'one a box, beside the boxes, and write smartaug.DataLoader(..., follow={"boxes": "xyxy", "masks": "mask"}); '
+        "in a direct call: smartaug.augment.targets.settled(plan, masks, row)"
     )
 
 

@@ -33,6 +33,7 @@ class Segment:
     """
 
     moves_pixels: ClassVar[bool] = False  # whether it changes where things are, so that a mask would have to follow
+    from_others: ClassVar[bool] = False  # whether samples get pixels of others of the batch
 
     def to(self: S, device: torch.device | str, non_blocking: bool = True) -> S:
         """The same segment with its tensors on ``device``."""
@@ -197,6 +198,7 @@ class Mixing(Segment):
     """A segment that makes each sample of several of the batch, in shares that its label follows."""
 
     moves_pixels: ClassVar[bool] = True
+    from_others: ClassVar[bool] = True
 
     def parts(self) -> tuple[Tensor, Tensor]:
         """What each row is made of: rows (B, C) int64, its own first, and shares (B, C) float32, which sum to 1."""
@@ -344,6 +346,11 @@ class Plan:
     def moves_pixels(self) -> bool:
         """Whether a segment changes where things are, so that a mask would have to follow."""
         return any(segment.moves_pixels for segment in self.segments)
+
+    @property
+    def from_others(self) -> bool:
+        """Whether samples get pixels of others of the batch, so that a sample by itself has no result."""
+        return any(segment.from_others for segment in self.segments)
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the samples ``index`` (R,) int64, which may repeat."""

@@ -91,8 +91,8 @@ class DataLoader(TorchDataLoader[T]):
     ``DataLoader(..., **stages)``. `explain` shows whether a loader augments.
 
     Augmentation is a pure function of (seed, epoch, dataset index). It does not depend on batch size, shuffling,
-    workers or ranks, except for the partners in MixUp and CutMix, and for foreign stages, which run on whole batches.
-    The epoch is the number of passes begun, or the one given to `set_epoch` last.
+    workers or ranks, except for the partners in MixUp, CutMix, Mosaic and CopyPaste, and for foreign stages, which run
+    on whole batches. The epoch is the number of passes begun, or the one given to `set_epoch` last.
     """
 
     lift: bool

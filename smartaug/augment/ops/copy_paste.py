@@ -29,7 +29,7 @@ class CopyPaste(Augmentation):
     most: at most so many objects a sample; None: any number. Partners are drawn as for `MixUp` and `CutMix`, from the
     batch. A label of the whole image stays that of the sample.
 
-    Which pixels are pasted depends on the instance masks: in a loader the leaf of kind "instances" in ``follow=``. The
+    Which pixels are pasted depends on the instance masks: in a loader masks (n, H, W), one a box, beside the boxes. The
     plan by itself is open; with masks (M, H, W) of all objects and the rows (M,) of the batch that they lie in,
     ``smartaug.augment.targets.settled(plan, masks, row)`` is one that runs. A batch without masks raises a ValueError.
     """

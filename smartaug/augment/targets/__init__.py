@@ -17,14 +17,13 @@ image. A plan counts pixel indices, which are smaller by 0.5.
 """
 
 from .instances import move_instances, settled
-from .kinds import Boxes, Flow, Heatmap, Image, Instances, Keypoints, Kind, MapKind, Mask, Object, kind_of
+from .kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
 
 __all__ = [
     "Boxes",
     "Flow",
     "Heatmap",
     "Image",
-    "Instances",
     "Keypoints",
     "Kind",
     "MapKind",

@@ -6,7 +6,6 @@
 | "xywhr", "cxcywhr", "xyxyxyxy" | `Boxes` | torchvision's rotated boxes, (N, 5) or (N, 8) |
 | "keypoints" | `Keypoints` | points (N, 2), (N, K, 2), or with a column of visibility (N, 3), (N, K, 3) |
 | "mask" | `Mask` | classes of pixels (B, H, W) or one mask a channel (B, N, H, W) |
-| "instances" | `Instances` | one mask an object (N, H, W), repeated and dropped as the boxes are |
 | "heatmap" | `Heatmap` | maps of values that are interpolated (B, N, H, W) |
 | "flow" | `Flow` | x and y of motion in pixels (B, 2, H, W) |
 | "image" | `Image` | a further image (B, C, H, W) that moves, and keeps its values |
@@ -86,17 +85,6 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Instances:
-    """One mask an object, (N, H, W) a sample, in any integer, bool or float type, 0 where the object is not.
-
-    They move by the nearest pixel, and are repeated, cut and dropped as the boxes ``of`` are. `CopyPaste` goes by them.
-    of: the leaf of those boxes or points; None: the only one there is.
-    """
-
-    of: Any = None
-
-
-@dataclass(frozen=True)
 class Heatmap:
     """Maps of values (B, N, H, W) in floats or uint8, moved by bilinear interpolation. fill: the value outside."""
 
@@ -131,14 +119,13 @@ class Object:
     of: Any = None
 
 
-Kind = Boxes | Keypoints | Mask | Instances | Heatmap | Flow | Image | Object
+Kind = Boxes | Keypoints | Mask | Heatmap | Flow | Image | Object
 MapKind = Mask | Heatmap | Flow | Image
 
 WORDS: dict[str, Kind] = {
     **{name: Boxes(name) for name in FORMATS},
     "keypoints": Keypoints(),
     "mask": Mask(),
-    "instances": Instances(),
     "heatmap": Heatmap(),
     "flow": Flow(),
     "image": Image(),
@@ -149,7 +136,7 @@ WORDS: dict[str, Kind] = {
 
 def kind_of(given: object) -> Kind:
     """The settings that ``given`` names, or ``given`` itself; raises ValueError on anything else."""
-    if isinstance(given, (Boxes, Keypoints, Mask, Instances, Heatmap, Flow, Image, Object)):
+    if isinstance(given, (Boxes, Keypoints, Mask, Heatmap, Flow, Image, Object)):
         return given
     if isinstance(given, str) and given in WORDS:
         return WORDS[given]
