@@ -108,7 +108,8 @@ class Mosaic(Labelled):
             step = (1.0 / zoom)[:, None]
             matrix[:, :, 1 - axis, 1 - axis] = step
             matrix[:, :, 1 - axis, 2] = start[:, None] + 0.5 * step - 0.5 - first
-            ends = (torch.stack([first, first + length]) - start[:, None]) * zoom[:, None] - 0.5
+            ends = torch.stack([first, first + length]).clamp(0, 2 * length)  # cut off where the canvas ends
+            ends = (ends - start[:, None]) * zoom[:, None] - 0.5
             begin, end = ends.ceil().clamp(0, wanted).long().unbind(0)
             spans.append((begin, end - begin))
         (top, tall), (left, wide) = spans

@@ -87,7 +87,7 @@ def _chosen(segment: PasteObjects, masks: Tensor, row: Tensor, size: Size) -> Pa
     for one, into in zip(source.tolist(), receiver.tolist(), strict=True):
         pasted[into] |= masks[one]
     rest = masks & ~pasted[row.to(masks.device)]
-    left = torch.where(areas > 0, rest.flatten(1).sum(1).cpu() / areas.clamp(min=1), 1.0).double()
+    left = torch.where(areas > 0, rest.flatten(1).sum(1).cpu().double() / areas.clamp(min=1), 1.0)
     left = torch.cat([left, torch.ones(len(source), dtype=torch.float64)])
     hulls = torch.cat([_hulls(rest), torch.zeros(len(source), 4, dtype=torch.float64)])
     return Paste(segment.partner, pasted, source, receiver, left, hulls)
