@@ -18,7 +18,7 @@ from .augmentation import Augmentation
 from .foreign import Foreign
 from .mixing import Parts
 from .ops.compose import Compose
-from .plan import Plan, Segment, Store, Trace, Warp
+from .plan import Plan, Segment, Trace, Warp
 
 _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "ConvertImageDtype", "ToPureTensor")
 
@@ -26,7 +26,7 @@ _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "Conv
 def plain(plan: Plan, rows: int) -> Plan:
     """A plan for ``rows`` samples that are not augmented, which gives them the size and dtype that ``plan`` makes.
 
-    Each change of size in ``plan`` becomes a resize of the whole image, and every `Store` is kept.
+    Each change of size in ``plan`` becomes a resize of the whole image; segments for all samples (`Store`) are kept.
     """
     if len(plan.shape) != 4:  # rows of features, which no step resizes
         return Plan((rows, *plan.shape[1:]), (), Trace.empty(rows))
@@ -36,7 +36,7 @@ def plain(plan: Plan, rows: int) -> Plan:
         size = segment.output_size(height, width)
         if size != (height, width):
             segments.append(_resized(rows, height, width, size))
-        if isinstance(segment, Store):
+        if segment.for_all:
             segments.append(segment)
         height, width = size
     return Plan((rows, *plan.shape[1:]), tuple(segments), Trace.empty(rows))

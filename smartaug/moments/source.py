@@ -13,7 +13,7 @@ from .. import draws
 from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images
 from ..augment.foreign import Foreign
-from ..augment.plan import EraseNoise, Noise, Plan
+from ..augment.plan import Plan
 from ..augment.steps import Step, keyed, run_step
 from ..pipeline.stages import as_steps, name_of
 from .nodes import Nodes, nodes
@@ -148,7 +148,7 @@ def source(augment: AugmentLike, images: Tensor, limit: int, memory: int, count:
 
 
 def _noisy(step: Augmentation, images: Tensor) -> bool:
-    return any(isinstance(segment, (Noise, EraseNoise)) for segment in _planned(step, images, 1).segments)
+    return any(segment.draws_noise for segment in _planned(step, images, 1).segments)
 
 
 def _planned(step: Augmentation, images: Tensor, rows: int) -> Plan:

@@ -24,16 +24,19 @@ def flattened(steps: Iterable[Stage]) -> list[Stage]:
     return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
 
 
+def checked_seed(seed: int | None) -> int | None:
+    """``seed``; TypeError unless it is an integer or None."""
+    try:
+        return None if seed is None else operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an integer or None, got {seed!r}; write seed=0") from None
+
+
 class Seed:
     """The seed of all draws: ``given``, else `torch.initial_seed()` at the first call. TypeError unless an integer."""
 
     def __init__(self, given: int | None) -> None:
-        if given is not None:
-            try:
-                given = operator.index(given)
-            except TypeError:
-                raise TypeError(f"seed must be an integer or None, got {given!r}; write seed=0") from None
-        self.value = given
+        self.value = checked_seed(given)
 
     def __call__(self) -> int:
         """The seed; warns under `torch.distributed` when no seed is given, since every rank then has its own."""

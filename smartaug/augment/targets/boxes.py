@@ -1,7 +1,8 @@
 """Boxes: their formats, clipping at the border, and which are dropped.
 
 What: boxes of every format become `Objects` of four corners and come back in the format and type they had; an upright
-box that turned becomes the hull of its corners, as in torchvision. When: detection. Cost: a few operations on (M, 4).
+box that turned becomes the hull of its corners, and a rotated one that was sheared the rectangle around it, as in
+torchvision. When: detection. Cost: a few operations on (M, 4).
 Reference: torchvision's BoundingBoxFormat, SanitizeBoundingBoxes; albumentations' BboxParams.
 """
 
@@ -66,14 +67,33 @@ def from_objects(objects: Objects, format: str, size: tuple[int, int], dtype: to
 
 
 def _rotated(objects: Objects, format: str) -> Tensor:
-    """Rotated boxes (M, 5) or (M, 8); the first side gives the angle, so sheared boxes become rectangles again."""
+    """Rotated boxes (M, 5) or (M, 8). Corners of "xyxyxyxy" stay where they are; the others must be rectangles."""
+    points = clockwise(objects.points)
     if format == "xyxyxyxy":
-        return objects.points.flatten(1)
-    first, second, third, _ = objects.points.unbind(1)
+        return points.flatten(1)
+    first, second, third, _ = rectangles(points).unbind(1)
     along, down = second - first, third - second
     degrees = torch.atan2(-along[:, 1], along[:, 0]).rad2deg()
     start = (first + third) / 2 if format == "cxcywhr" else first
     return torch.cat([start, along.norm(dim=1)[:, None], down.norm(dim=1)[:, None], degrees[:, None]], 1)
+
+
+def clockwise(points: Tensor) -> Tensor:
+    """Corners (M, 4, 2) in clockwise order: those of mirrored boxes begin at the second and go the other way round."""
+    first, second, third, _ = points.unbind(1)
+    along, down = second - first, third - second
+    mirrored = along[:, 0] * down[:, 1] - along[:, 1] * down[:, 0] < 0
+    return torch.where(mirrored[:, None, None], points[:, [1, 0, 3, 2]], points)
+
+
+def rectangles(points: Tensor) -> Tensor:
+    """The smallest rectangles (M, 4, 2) along the longer sides of clockwise corners (M, 4, 2), as in torchvision."""
+    along, down = points[:, 1] - points[:, 0], points[:, 3] - points[:, 0]
+    width, height = along.norm(dim=1, keepdim=True), down.norm(dim=1, keepdim=True)
+    across = torch.where(height > width, torch.stack([down[:, 1], -down[:, 0]], 1), along)
+    across = across / across.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    axes = torch.stack([across, torch.stack([-across[:, 1], across[:, 0]], 1)], 2)  # (M, 2, 2), columns
+    return corners(hull(points @ axes)) @ axes.mT
 
 
 def _formatted(xyxy: Tensor, format: str, size: tuple[int, int]) -> Tensor:

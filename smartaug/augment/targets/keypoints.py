@@ -39,6 +39,7 @@ def to_objects(points: Tensor, counts: Sequence[int] | Tensor, kind: Keypoints) 
     if kind.coordinates == "index":
         places = places + 0.5
     if kind.swap is not None:
+        _order(kind.swap, places.shape[1])
         places = torch.cat([places, places.new_tensor(_FRAME).expand(len(places), 3, 2)], 1)
     return Objects.of(places, counts)
 
@@ -76,8 +77,14 @@ def _mirrored(frame: Tensor) -> Tensor:
 
 
 def _order(pairs: Sequence[tuple[int, int]], count: int) -> list[int]:
-    """The ``count`` places with the two of each pair exchanged."""
+    """The ``count`` places with the two of each pair exchanged; ValueError unless each is named once at most."""
+    named = [place for pair in pairs for place in pair]
+    if len(set(named)) != len(named) or not all(0 <= place < count for place in named):
+        raise ValueError(
+            f"swap must be pairs of different points of the {count} that an object has, 0 to {count - 1}, got "
+            f"{tuple(pairs)}; write swap=((1, 2), (3, 4))"
+        )
     order = list(range(count))
     for left, right in pairs:
-        order[left], order[right] = order[right], order[left]
+        order[left], order[right] = right, left
     return order

@@ -157,7 +157,7 @@ def _turned(segment: Segment, flow: Tensor) -> Tensor:
     if segment.active is not None:
         one = torch.where(segment.active[:, None, None], one, torch.eye(2, dtype=torch.float64))
     one = one.to(flow.device, flow.dtype)
-    return torch.einsum("bij,bjhw->bihw", one, flow)
+    return (one @ flow.flatten(2)).view_as(flow)
 
 
 def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -363,4 +364,10 @@ STEPS: dict[type[Segment], Step] = {
     Noise: Step(_active, lambda to, noise, op, *how: to.noise(noise, *how), in_place=True),
     Erase: Step(_erased, lambda to, erase, op, *how: to.erase(erase, *how), in_place=True),
 }
-"""The kinds of segments that can run on some of the samples; `Mix` and `Store` always run on all."""
+"""The kinds of segments that can run on some of the samples."""
+
+CLOSES: dict[type[Segment], Callable[[Writer, Any, Records, Layout, Store | None], None]] = {
+    Warp: partial(Writer.warp, closes=True),
+    Mix: Writer.mix,
+}
+"""The kinds that write a new batch when they reach all samples, through the `Store` that follows if one does."""
