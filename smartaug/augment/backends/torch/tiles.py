@@ -43,15 +43,47 @@ def _one_by_one(images: Tensor, tiles: Tiles, out: Tensor) -> None:
     for number, part in zip(rows.tolist(), parts.tolist(), strict=True):
         top, left, tall, wide = tiles.boxes[number, part].tolist()
         source, into = int(tiles.row[number, part]), out[number, :, top : top + tall, left : left + wide]
-        matrix = fixed[number, part].clone()
-        matrix[:, 2] += matrix[:, 0] * left + matrix[:, 1] * top
+        (across, _, x), (_, down, y) = fixed[number, part].tolist()
+        x, y = x + across * left, y + down * top
         if tiles.whole:
-            x, y = ((matrix[:, 2] + torch_warp.ONE // 2) >> 32).tolist()
+            x, y = (x + torch_warp.ONE // 2) >> 32, (y + torch_warp.ONE // 2) >> 32
             into.copy_(images[source, :, y : y + tall, x : x + wide])
             continue
-        exact = (matrix.double() / torch_warp.ONE)[None]
-        how = Warp(exact, (tall, wide), tiles.interpolation, padding="edge")
-        into.copy_(torch_warp.warp(images[source : source + 1], how, exact, None)[0])
+        columns, rows_of = across * torch.arange(wide) + x, down * torch.arange(tall) + y
+        into.copy_(_resampled(images[source], rows_of, columns, tiles.interpolation))
+
+
+def _resampled(image: Tensor, y: Tensor, x: Tensor, interpolation: str) -> Tensor:
+    """An image (C, H, W) at rows y (h,) and columns x (w,), in units of 2**-32 pixels: (C, h, w), as `warp` has it.
+
+    Columns are mixed first, and then rows: the same products as for every pixel by itself, but looked up by lines.
+    """
+    (height, width), half = image.shape[1:], torch_warp.ONE // 2
+    if interpolation == "nearest":
+        rows, columns = ((y + half) >> 32).clamp(0, height - 1), ((x + half) >> 32).clamp(0, width - 1)
+        return image.index_select(1, rows).index_select(2, columns)
+    (above, below), (before, after) = (_neighbours(place, side) for place, side in ((y, height), (x, width)))
+    first = int(above.min())
+    lines = image[:, first : int(below.max()) + 1]
+    left, right = lines.index_select(2, before), lines.index_select(2, after)
+    across, down = x & (torch_warp.ONE - 1), (y & (torch_warp.ONE - 1))[:, None]
+    if image.dtype == torch.uint8:
+        one, drop = 1 << torch_warp.WEIGHT_BITS, 32 - torch_warp.WEIGHT_BITS
+        across, down = (((weight + (1 << (drop - 1))) >> drop).int() for weight in (across, down))
+        mixed = left.int() * (one - across) + right.int() * across
+        upper, lower = mixed.index_select(1, above - first), mixed.index_select(1, below - first)
+        mixed = upper.mul_(one - down).add_(lower.mul_(down)).add_(1 << (2 * torch_warp.WEIGHT_BITS - 1))
+        return (mixed >> (2 * torch_warp.WEIGHT_BITS)).to(torch.uint8)
+    work = torch.promote_types(image.dtype, torch.float32)
+    mixed = torch.lerp(left.to(work), right.to(work), across.to(work) / torch_warp.ONE)
+    upper, lower = mixed.index_select(1, above - first), mixed.index_select(1, below - first)
+    return torch.lerp(upper, lower, down.to(work) / torch_warp.ONE).to(image.dtype)
+
+
+def _neighbours(place: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """The two lines of ``side`` that a place lies between."""
+    line = place >> 32
+    return line.clamp(0, side - 1), (line + 1).clamp(0, side - 1)
 
 
 def _fill(tiles: Tiles, images: Tensor) -> Tensor:
