@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .plan import Mixing, Segment
+from .plan import Mixing, Segment, Warp
 
 GREY = 114.0  # of 255: what YOLO's trainers fill with
 
@@ -53,6 +53,10 @@ class Tiles(Mixing):
     fill: tuple[float, ...] | None = None
     whole: bool = False
     mask_fill: float = 0.0
+
+    def warp(self, part: int) -> Warp:
+        """How one part of every sample is resampled, without its rectangle."""
+        return Warp(self.matrix[:, part], self.size, self.interpolation, padding="edge", grid=self.whole)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """The size it makes."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..._base import compiled
 from ..mixing import Tiles
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Warp
+from . import tiles
 from .numba import run as numba_backend
 from .torch import run as torch_backend
 from .triton import run as triton_backend
@@ -106,7 +107,13 @@ def _branches(segments: Sequence[Any], images: Tensor, backend: str | None) -> T
     return images
 
 
-_AS_PLANS: dict[type[Segment], _Run] = {Branches: _branches}
+def _tiles(segments: Sequence[Any], images: Tensor, backend: str | None) -> Tensor:
+    for segment in segments:
+        images = tiles.run(segment, images, lambda plan, part: execute(plan, part, backend))
+    return images
+
+
+_AS_PLANS: dict[type[Segment], _Run] = {Branches: _branches, Tiles: _tiles}
 """What is not executed by a backend itself, since it consists of plans for which that is chosen anew."""
 
 

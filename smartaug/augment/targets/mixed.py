@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..mixing import Paste, PasteObjects, Tiles, needs_masks
-from ..plan import Mix, Mixing, Segment, Warp
+from ..plan import Mix, Mixing, Segment
 from .kinds import Flow, Heatmap, MapKind, Mask
 from .maps import Size, map_segments, scaled
 from .objects import Objects, area, corners, hull, polygon_area, within
@@ -219,7 +219,7 @@ def scaled_tiles(tiles: Tiles, size: Size, map_size: Size) -> Tiles:
     """The tiles for maps of ``map_size`` beside images of ``size``."""
     if size == map_size:
         return tiles
-    parts = [scaled(Warp(part, tiles.size), size, map_size) for part in tiles.matrix.unbind(1)]
+    parts = [scaled(tiles.warp(part), size, map_size) for part in range(tiles.row.shape[1])]
     after = parts[0].size
     return dataclasses.replace(
         tiles,
