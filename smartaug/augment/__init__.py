@@ -32,7 +32,8 @@ Arguments mean the same everywhere:
 
 | file or folder | holds |
 |---|---|
-| `plan`, `trace` | what will happen to a batch, as a value; what of it each sample received |
+| `plan`, `projection` | what will happen to a batch, as a value; its projective maps |
+| `trace` | what of it each sample received |
 | `mixing` | segments that put several samples together; partners |
 | `augmentation` | the base class: sample, plan, apply |
 | `ops` | the operations, one concept a file |

@@ -219,13 +219,6 @@ def _steps(path: leaves.Path) -> str:
     return "".join(f"[{step!r}]" for step in path)
 
 
-def masks_at(
-    data: leaves.Structure, paths: Iterable[leaves.Path], device: torch.device | None
-) -> dict[leaves.Path, Tensor]:
-    """The masks at ``paths``, on ``device``."""
-    return {path: leaves.get(data, path).to(device, non_blocking=True) for path in paths}
-
-
 def refuse_others(unfinished: Unfinished, inputs: Inputs) -> None:
     """Raise ValueError unless the inputs to augment are the images that lifted transforms have still to run on."""
     if set(inputs.augmented) == set(unfinished.images):

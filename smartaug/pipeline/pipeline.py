@@ -20,24 +20,14 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
-from ..warnings import warn
 from . import report
-from .augmenting import Augmented, Augmenting, Samples, streams_of
+from .augment_stage import AugmentStage
+from .augmenting import Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
-from .inputs import (
-    Inputs,
-    check_mixed_alone,
-    draws_shared,
-    found_inputs,
-    masks_at,
-    refuse_others,
-    refuse_unmixed,
-    repeated,
-)
+from .inputs import Inputs, found_inputs
 from .labelling import Labelling, no_tensor, stated_classes
 from .lifted_share import LiftedShare
-from .places import Place, Places, find_places, is_label
 from .readers import Readers
 from .selection import Selections
 from .settings import Settings
@@ -117,8 +107,7 @@ class Pipeline:
             self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
         self.readers = Readers()
-        self._views_warned = False
-        self._looked: dict[object, bool] = {}  # results of `find_places` for leaves on an accelerator
+        self.augment_stage = AugmentStage(settings, lifted)
         read_as = getattr(reweight, "read_as", None)
         if read_as is not None:
             read_as(**settings.reading())
@@ -179,7 +168,7 @@ class Pipeline:
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = self._samples(index, length, progress, before)
-        data, made, keyed = self._augmented(augmenting, data, inputs, paths, samples, rows, device, unfinished)
+        data, made, keyed = self.augment_stage.run(augmenting, data, inputs, paths, samples, rows, device, unfinished)
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
@@ -244,48 +233,6 @@ class Pipeline:
         streams = keyed if index is None else streams_of(keyed, before)
         return Samples(keyed, streams, progress.epoch)
 
-    def _augmented(
-        self,
-        augmenting: Augmenting,
-        data: leaves.Structure,
-        inputs: Inputs,
-        labels: list[leaves.Path],
-        samples: Samples,
-        rows: Tensor | None,
-        device: torch.device | None,
-        unfinished: Unfinished | None,
-    ) -> tuple[leaves.Structure, Augmented, Tensor]:
-        """The batch after ``augmenting``, the `Augmented` views and plans, and the dataset index (int64) of each row.
-
-        rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
-        """
-        views = [leaves.get(data, path) for path in inputs.augmented]
-        if self.lifted is not None and unfinished is not None:
-            refuse_others(unfinished, inputs)
-            self.lifted.check(views)
-        views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
-        shared = self._share_draws(augmenting, data, inputs, views, unfinished)
-        places = self._places(data, inputs, views)
-        if rows is None:
-            moving = {} if unfinished is None else masks_at(data, unfinished.masks, device)
-            made = augmenting.all_rows(views, samples, places, moving, shared=shared)
-            for path, mask in moving.items():
-                data = leaves.put(data, path, mask)
-        else:
-            appends = getattr(self.coreset, "apply", "train") == "append"
-            made, order = augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
-            if appends:
-                data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
-                taken = samples.index[order]
-        if any(plan.mixes for plan in made.plans):
-            still = leaves.find_parts(data, self.settings.still, "still")
-            check_mixed_alone(data, inputs, still)
-            if self.settings.inputs is None and self.target is None:  # else the user said what belongs together
-                refuse_unmixed(data, inputs, labels, still)
-        for path, view in zip(inputs.augmented, made.views, strict=True):
-            data = leaves.put(data, path, view)
-        return data, made, taken
-
     def _selected_weight(self, index: Tensor | None, length: int, epoch: int) -> Tensor | None:
         """The coreset's weights (B,) of the rows, or None; ValueError where rows and samples do not correspond."""
         if self.weight_of is None:
@@ -297,41 +244,6 @@ class Pipeline:
                 "let it keep one row a sample, or leave the weights out"
             )
         return weight
-
-    def _share_draws(
-        self,
-        augmenting: Augmenting,
-        data: leaves.Structure,
-        inputs: Inputs,
-        views: list[Tensor],
-        unfinished: Unfinished | None,
-    ) -> bool:
-        """Whether the views of a sample share one draw; warns once where ``views=`` is not given."""
-        if len(views) < 2 or not augmenting.steps:
-            return False
-        if unfinished is not None and self.settings.augment is None and self.settings.views is None:
-            return False  # the dataset called its transform for each view, which drew for each
-        shared = draws_shared(data, inputs, views, self.settings.views)
-        if shared is None and augmenting.draws and not self._views_warned:
-            self._views_warned = True
-            warn(
-                f"each of the {len(views)} pictures of a sample is augmented with draws of its own; write "
-                'views="independent" if that is meant (contrastive views), or views="same" for one draw for all '
-                "(frames of a clip, stereo)",
-            )
-        return bool(shared)
-
-    def _places(self, data: leaves.Structure, inputs: Inputs, views: list[Tensor]) -> Places:
-        """The boxes, points and masks of a batch, searched for only when a stage moves pixels."""
-        if not views or views[0].ndim != 4:
-            return Places()
-
-        def find() -> dict[leaves.Path, Place]:
-            known = leaves.find_parts(data, self.settings.still, "still")
-            known += tuple(path for path in leaves.find_parts(data, self.target, "target") if is_label(data, path))
-            return find_places(data, inputs.augmented, known, views[0], self._looked)
-
-        return Places(find)
 
     def _selected_rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
         """(s,) int64 rows of the batch that the coreset selects for augmentation; None: all."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..._base import compiled
 from ..mixing import Tiles
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Warp
+from ..projection import Projection
 from . import tiles
 from .numba import run as numba_backend
 from .torch import run as torch_backend
@@ -199,7 +200,7 @@ def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
         dtype = segment.typed(dtype)
 
 
-def _fill_fits(segment: Warp | Erase | Tiles) -> None:
+def _fill_fits(segment: Warp | Projection | Erase | Tiles) -> None:
     if not all(0 <= value <= 255 for value in segment.fill or ()):
         raise ValueError(f"fill must lie in 0..255 for uint8 images, got {segment.fill}; write fill=0")
 
@@ -210,6 +211,7 @@ def _noise_fits(segment: EraseNoise) -> None:
 
 _FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {
     Warp: _fill_fits,
+    Projection: _fill_fits,
     Erase: _fill_fits,
     Tiles: _fill_fits,
     EraseNoise: _noise_fits,

@@ -41,6 +41,7 @@ from ..plan import (
     Trace,
     Warp,
 )
+from ..projection import Projection
 from .compose import Several
 
 _IDENTITY = np.eye(2, 3)
@@ -77,6 +78,11 @@ def _(segment: Warp, rows: Tensor, height: int, width: int) -> Warp:
         bounds=bounds,
         active=rows if segment.active is None else segment.active & rows,
     )
+
+
+@only.register
+def _(segment: Projection, rows: Tensor, height: int, width: int) -> Projection:
+    return dataclasses.replace(segment, active=rows if segment.active is None else segment.active & rows)
 
 
 @only.register(Tone)

@@ -10,6 +10,7 @@
 | `maps` | masks, heatmaps, flow and further images moved by a plan |
 | `mixed` | objects and maps where samples are mixed |
 | `instances` | masks of single objects; which of them CopyPaste pastes |
+| `flow` | vectors of motion, turned with their images |
 | `mask_values` | masks of any type, carried by one that backends move fast |
 
 Coordinates here are continuous pixels: (0, 0) is the outer corner of the first pixel, (W, H) the far corner of the

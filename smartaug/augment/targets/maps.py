@@ -11,16 +11,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .. import backends
 from ..plan import Branches, Mix, Plan, Segment, Warp
+from ..projection import Projection, in_continuous, in_indices
+from .flow import turned
 from .kinds import Flow, Heatmap, Image, MapKind, Mask
 from .mask_values import carried
-from .through import inverse_map
 
 Size = tuple[int, int]
 
@@ -54,14 +55,41 @@ def _(segment: Branches, kind: MapKind, size: Size, map_size: Size) -> tuple[Seg
 @map_segments.register
 def _(segment: Warp, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment, ...]:
     """The same warp at the map's resolution, interpolated and filled as its kind wants."""
+    own = _as_kind(segment, kind)
+    return (own if size == map_size else scaled(own, size, map_size),)
+
+
+@map_segments.register
+def _(segment: Projection, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment, ...]:
+    """The same map S A S'⁻¹ at the map's resolution, as for `Warp`."""
+    own, after = _as_kind(segment, kind), _after(segment.size, size, map_size)
+    if size != map_size:
+        ratios = (
+            (map_size[1] / size[1], map_size[0] / size[0], 1.0),
+            (
+                segment.size[1] / after[1],
+                segment.size[0] / after[0],
+                1.0,
+            ),
+        )
+        scale, back = (segment.matrix.new_tensor(ratio).diag() for ratio in ratios)
+        matrix = in_indices(scale @ in_continuous(segment.matrix) @ back)
+        own = dataclasses.replace(own, matrix=matrix, size=after)
+    return (own,)
+
+
+W = TypeVar("W", Warp, Projection)
+
+
+def _as_kind(segment: W, kind: MapKind) -> W:
+    """The segment, interpolated and filled as ``kind`` wants."""
     if isinstance(kind, Mask):
         interpolation, fill = "nearest", segment.mask_fill if kind.fill is None else kind.fill
     elif isinstance(kind, Image):
         interpolation, fill = segment.interpolation, kind.fill
     else:
         interpolation, fill = "bilinear", kind.fill if isinstance(kind, Heatmap) else 0.0
-    own = dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),))
-    return (own if size == map_size else scaled(own, size, map_size),)
+    return dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),))
 
 
 def scaled(warp: Warp, size: Size, map_size: Size) -> Warp:
@@ -140,24 +168,11 @@ def copied(steps: tuple[Segment, ...], masks: Tensor, backend: str | None) -> Te
 def _flowed(steps: tuple[Segment, ...], flow: Tensor, backend: str | None) -> Tensor:
     """Motion after ``steps``, its vectors turned by each."""
     for step in steps:
-        flow = _turned(step, _interpolated((step,), flow, backend))
+        flow = turned(step, _interpolated((step,), flow, backend))
     return flow
 
 
 _RUN: dict[type[MapKind], Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {Mask: copied, Flow: _flowed}
-
-
-def _turned(segment: Segment, flow: Tensor) -> Tensor:
-    """Vectors (B, 2, h, w) turned and scaled by the inverse of the linear part of a warp of the map."""
-    if not isinstance(segment, Warp):
-        return flow
-    linear = segment.matrix.clone()
-    linear[:, :, 2] = 0.0
-    one = inverse_map(linear, torch.eye(2, dtype=torch.float64).expand(len(linear), 2, 2)).mT  # (B, 2, 2)
-    if segment.active is not None:
-        one = torch.where(segment.active[:, None, None], one, torch.eye(2, dtype=torch.float64))
-    one = one.to(flow.device, flow.dtype)
-    return (one @ flow.flatten(2)).view_as(flow)
 
 
 def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:

@@ -7,6 +7,7 @@ of fewer than 257 classes on the CPU, for which a warp takes a third of the time
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +45,7 @@ class Carried:
         return moved.view(self.seen_as).to(self.dtype)
 
 
-def carried(mask: Tensor, fills: tuple[float, ...]) -> Carried:
+def carried(mask: Tensor, fills: Sequence[float]) -> Carried:
     """How a mask is moved whose parts outside get one of ``fills``. Values are only looked at on the CPU."""
     dtype = mask.dtype
     if dtype in (torch.bool, torch.int8):
@@ -54,8 +55,8 @@ def carried(mask: Tensor, fills: tuple[float, ...]) -> Carried:
     elif dtype == torch.uint8 or dtype.is_floating_point or dtype.is_complex:
         return Carried(mask, dtype, dtype)
     if mask.device.type == "cpu" and mask.numel():
-        low, high = (int(value) for value in torch.aminmax(mask))
-        low, high = min(low, *fills, low), max(high, *fills, high)
+        lowest, highest = torch.aminmax(mask)
+        low, high = min(int(lowest), *fills), max(int(highest), *fills)
         if low >= 0 and high <= 255:
             return Carried(mask.to(torch.uint8), dtype, torch.uint8)
         if low >= -128 and high <= 127:

@@ -10,12 +10,14 @@ pixels, objects are cut off at the border of the image (see `objects.within`).
 
 from __future__ import annotations
 
+import dataclasses
 from functools import singledispatch
 
 import torch
 from torch import Tensor
 
 from ..plan import Branches, Plan, Segment, Warp
+from ..projection import Projection, inverse, mapped
 from .objects import Objects, within
 
 HALF = 0.5  # a pixel's centre, in continuous pixels, is its index and a half
@@ -46,6 +48,19 @@ def _(segment: Warp, objects: Objects, size: tuple[int, int]) -> Objects:
     if segment.active is not None:
         moved = torch.where(segment.active[objects.row][:, None, None], moved, objects.points)
     return objects.at(moved)
+
+
+@through.register
+def _(segment: Projection, objects: Objects, size: tuple[int, int]) -> Objects:
+    """By the inverse of the projective map; a point from behind the horizon is seen nowhere, nor is its box."""
+    if not len(objects):
+        return objects
+    moved, before = mapped(inverse(segment.matrix)[objects.row], objects.points - HALF)
+    moved, before = moved + HALF, before if objects.shape == "points" else before.all(1, keepdim=True)
+    if segment.active is not None:
+        active = segment.active[objects.row][:, None]
+        moved, before = torch.where(active[..., None], moved, objects.points), before | ~active
+    return dataclasses.replace(objects, points=moved, visible=objects.visible * before)
 
 
 @through.register

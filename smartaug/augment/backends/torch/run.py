@@ -23,6 +23,7 @@ from torch import Tensor
 from .... import draws
 from ...mixing import Paste, PasteObjects, Tiles
 from ...plan import Branches, Call, Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
+from ...projection import Projection
 from ..tables import filters, gauss, tones
 from ..tables.codes import checked
 from . import clahe as torch_clahe
@@ -68,6 +69,19 @@ def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
         there = _on(piece, images)
         bounds = None if warp.bounds is None else _on(warp.bounds[piece], images)
         moved = torch_warp.warp(images.index_select(0, there), warp, _on(warp.matrix[piece], images), bounds)
+        _put(out, piece, there, moved)
+    return out
+
+
+def _projection(images: Tensor, segment: Projection, owned: bool) -> Tensor:
+    rows = torch.arange(len(images)) if segment.active is None else segment.active.nonzero()[:, 0]
+    if segment.active is None:
+        out = images.new_empty(*images.shape[:2], *segment.size)
+    else:
+        out = images if owned or not len(rows) else images.clone()
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        moved = torch_warp.projected(images.index_select(0, there), segment, _on(segment.matrix[piece], images))
         _put(out, piece, there, moved)
     return out
 
@@ -317,6 +331,7 @@ def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
 
 RUNS: dict[type[Segment], Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
+    Projection: _projection,
     Tone: _tone,
     Lookup: _lookup,
     Clahe: _clahe,

@@ -1,0 +1,130 @@
+"""The augment stage on one batch: takes its images out, runs the steps on them, and puts the results back.
+
+The steps themselves are run by `augmenting.Augmenting`, which knows nothing of the user's structure.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._base import leaves
+from ..augment.targets.kinds import Mask
+from ..lift import Lifted
+from ..lift.deferred import Unfinished
+from ..warnings import warn
+from .augmenting import Augmented, Augmenting, Samples
+from .followers import find_followers, staying
+from .following import Following, Found, Moving
+from .inputs import Inputs, check_mixed_alone, draws_shared, refuse_others, refuse_unmixed, repeated
+from .pictures import Pictures
+from .places import Place, Places, find_places, is_label
+from .settings import Settings
+
+
+class AugmentStage:
+    """Augments batches of the user's structure. settings: the loader's keywords; lifted: see `Pipeline`."""
+
+    def __init__(self, settings: Settings, lifted: Lifted | None) -> None:
+        self.settings, self.lifted = settings, lifted
+        self._views_warned = False
+        self._looked: dict[object, bool] = {}  # what `find_places` and `find_followers` saw in earlier batches
+
+    def run(
+        self,
+        augmenting: Augmenting,
+        data: leaves.Structure,
+        inputs: Inputs,
+        labels: list[leaves.Path],
+        samples: Samples,
+        rows: Tensor | None,
+        device: torch.device | None,
+        unfinished: Unfinished | None,
+    ) -> tuple[leaves.Structure, Augmented, Tensor]:
+        """The batch after ``augmenting``, the `Augmented` views and plans, and the dataset index (int64) of each row.
+
+        rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
+        """
+        views = [leaves.get(data, path) for path in inputs.augmented]
+        if self.lifted is not None and unfinished is not None:
+            refuse_others(unfinished, inputs)
+            self.lifted.check(views)
+        views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
+        shared = self._share_draws(augmenting, data, inputs, views, unfinished)
+        following, places = self._following(data, inputs, views, unfinished, shared)
+        order = torch.arange(len(samples.index), device="cpu")
+        parts: list[tuple[Moving, Tensor]] = []
+
+        def follows(chosen: Tensor, becomes: Tensor) -> Moving:
+            parts.append((following.of(chosen, tuple(views[0].shape[-2:]) if views else (0, 0)), becomes))
+            return parts[-1][0]
+
+        if rows is None:
+            made = augmenting.all_rows(views, samples, places, follows(order, order), shared=shared)
+        else:
+            appends = getattr(self.settings.coreset, "apply", "train") == "append"
+            made, order = augmenting.some_rows(views, samples, places, rows, follows, appends=appends, shared=shared)
+            if appends:
+                data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
+                taken = samples.index[order]
+        data = following.put(data, parts, order)
+        if any(plan.mixes for plan in made.plans):
+            still = leaves.find_parts(data, self.settings.still, "still")
+            check_mixed_alone(data, inputs, still)
+            if self.settings.inputs is None and self.settings.target is None:
+                refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
+        for path, view in zip(inputs.augmented, made.views, strict=True):
+            data = leaves.put(data, path, view)
+        return data, made, taken
+
+    def _share_draws(
+        self,
+        augmenting: Augmenting,
+        data: leaves.Structure,
+        inputs: Inputs,
+        views: list[Tensor],
+        unfinished: Unfinished | None,
+    ) -> bool:
+        """Whether the views of a sample share one draw; warns once where ``views=`` is not given."""
+        if len(views) < 2 or not augmenting.steps:
+            return False
+        if unfinished is not None and self.settings.augment is None and self.settings.views is None:
+            return False  # the dataset called its transform for each view, which drew for each
+        shared = draws_shared(data, inputs, views, self.settings.views)
+        if shared is None and augmenting.draws and not self._views_warned:
+            self._views_warned = True
+            warn(
+                f"each of the {len(views)} pictures of a sample is augmented with draws of its own; write "
+                'views="independent" if that is meant (contrastive views), or views="same" for one draw for all '
+                "(frames of a clip, stereo)",
+            )
+        return bool(shared)
+
+    def _following(
+        self,
+        data: leaves.Structure,
+        inputs: Inputs,
+        views: list[Tensor],
+        unfinished: Unfinished | None,
+        shared: bool,
+    ) -> tuple[Following, Places]:
+        """What follows the images of a batch, and what may have to; both are searched for when a stage moves pixels."""
+        if not views or views[0].ndim != 4:
+            return Following(data), Places()
+        settings = self.settings
+        pictures = Pictures.of(data, inputs.augmented)
+
+        def find() -> Found:
+            lifted = {} if unfinished is None else dict.fromkeys(unfinished.masks, Mask())
+            still = staying(data, settings.still, pictures.rows)
+            return find_followers(data, pictures, settings.follow, still, lifted, self._looked)
+
+        def find_unknown() -> dict[leaves.Path, Place]:
+            known = staying(data, settings.still, pictures.rows)
+            labels = leaves.find_parts(data, settings.target, "target")
+            known += tuple(path for path in labels if is_label(data, path))
+            followers = {path for address in following.found.all for path in address.paths(pictures.rows)}
+            return find_places(data, pictures, known, followers, self._looked)
+
+        following = Following(data, find, views[0].device, 1 if shared else len(views))
+        return following, Places(find_unknown)
