@@ -5,6 +5,8 @@ The steps themselves are run by `augmenting.Augmenting`, which knows nothing of 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,19 @@ from .inputs import Inputs, check_mixed_alone, draws_shared, refuse_others, refu
 from .pictures import Pictures
 from .places import Place, Places, find_places, is_label
 from .settings import Settings
+
+
+class AugmentedBatch(NamedTuple):
+    """A batch after the augment stage.
+
+    data: the batch, in the user's structure; made: its views and plans; index: the dataset index (int64) of each row;
+    followed: the leaves that moved with the images, and were mixed with them.
+    """
+
+    data: leaves.Structure
+    made: Augmented
+    index: Tensor
+    followed: tuple[leaves.Path, ...]
 
 
 class AugmentStage:
@@ -40,8 +55,8 @@ class AugmentStage:
         rows: Tensor | None,
         device: torch.device | None,
         unfinished: Unfinished | None,
-    ) -> tuple[leaves.Structure, Augmented, Tensor]:
-        """The batch after ``augmenting``, the `Augmented` views and plans, and the dataset index (int64) of each row.
+    ) -> AugmentedBatch:
+        """The batch after ``augmenting``.
 
         rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
         """
@@ -68,14 +83,15 @@ class AugmentStage:
                 data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
                 taken = samples.index[order]
         data = following.put(data, parts, order)
+        followed = following.paths(len(samples.index)) if any(part.has_moved for part, _ in parts) else ()
         if any(plan.mixes for plan in made.plans):
             still = leaves.find_parts(data, self.settings.still, "still")
             check_mixed_alone(data, inputs, still)
             if self.settings.inputs is None and self.settings.target is None:
-                refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
+                refuse_unmixed(data, inputs, (*labels, *followed), still)  # else the user said what belongs together
         for path, view in zip(inputs.augmented, made.views, strict=True):
             data = leaves.put(data, path, view)
-        return data, made, taken
+        return AugmentedBatch(data, made, taken, followed)
 
     def _share_draws(
         self,

@@ -211,6 +211,7 @@ class Augmenting:
                 plan = None
                 if isinstance(step, Augmentation):
                     plan = known.get(position) or drawn(step, images, own)
+                    plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
                     _follow(name_of(step), plan, places, moving)
                     known[position] = plan
                     images = step.apply(images, plan)

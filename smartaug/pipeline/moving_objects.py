@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._base import leaves
 from ..augment.plan import Plan
-from ..augment.targets import boxes, keypoints
+from ..augment.targets import boxes, instances, keypoints
 from ..augment.targets.kinds import Boxes, Keypoints, Mask
 from ..augment.targets.objects import Objects
 from ..augment.targets.through import move_objects
@@ -72,6 +72,7 @@ class MovingObjects:
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
         self.masks = [(where.layout.flat(address.read(data))[index], kind) for address, kind in where.masks]
         self._corners = self._begun = _corners(self.rows, size)
+        self._mixed = False
 
     def _objects(self, flat: Tensor, kind: Boxes | Keypoints, index: Tensor, counts: Tensor) -> Objects:
         """The rows ``index`` of ``flat``, whose origin is their place in it."""
@@ -85,13 +86,27 @@ class MovingObjects:
 
     def follow(self, plan: Plan) -> None:
         """Move all by ``plan``. Raises ValueError for plans that they cannot follow."""
-        if self.masks and plan.mixes:
-            raise ValueError("mixing cannot put the masks of objects together; leave it out, or the masks")
-        self.masks = [(planes_moved(plan, planes, self.objects.row, kind), kind) for planes, kind in self.masks]
+        row, self.size = self.objects.row, (plan.output_shape[2], plan.output_shape[3])
         self.objects = move_objects(plan, self.objects)
         self.points = [move_objects(plan, points) for points in self.points]
-        self._corners = move_objects(plan, self._corners)
-        self.size = plan.output_shape[2], plan.output_shape[3]
+        if not plan.from_others:
+            self.masks = [(planes_moved(plan, planes, row, kind), kind) for planes, kind in self.masks]
+            self._corners = move_objects(plan, self._corners)
+            return
+        kept = self._left().nonzero()[:, 0]
+        self.masks = [(instances.move_instances(plan, planes, row, kept), kind) for planes, kind in self.masks]
+        self.objects, self.points = self.objects.take(kept), [points.take(kept) for points in self.points]
+        self._mixed = True
+
+    def whole(self, plan: Plan) -> Plan:
+        """``plan`` with the objects chosen that CopyPaste pastes, by their masks; as it is where they have none."""
+        return plan if not self.masks else instances.settled(plan, self.masks[0][0], self.objects.row)
+
+    def _left(self) -> Tensor:
+        """(M,) bool: the objects of which mixing left something."""
+        if isinstance(self.kind, Keypoints):
+            return keypoints.visible_points(self.objects, self.kind).any(1)
+        return self.objects.visible[:, 0] > 0
 
     def settled(self, drops: bool) -> Settled:
         """Where they are now. drops: whether boxes of which too little is left are left out.
@@ -119,9 +134,7 @@ class MovingObjects:
     def _moved(self) -> Tensor:
         """(R,) bool: the samples whose images have moved, seen at the images' corners."""
         now, before = self._corners, self._begun
-        if now is before:
-            return torch.zeros(self.rows, dtype=torch.bool, device="cpu")
-        if self.size != self._before or not torch.equal(now.origin, before.origin):  # another size, or mixed
+        if self._mixed or self.size != self._before:
             return torch.ones(self.rows, dtype=torch.bool, device="cpu")
         return ((now.points != before.points).any(2) | (now.visible <= 0)).any(1)
 

@@ -168,11 +168,13 @@ class Pipeline:
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = self._samples(index, length, progress, before)
-        data, made, keyed = self.augment_stage.run(augmenting, data, inputs, paths, samples, rows, device, unfinished)
+        data, made, keyed, followed = self.augment_stage.run(
+            augmenting, data, inputs, paths, samples, rows, device, unfinished
+        )
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
-        data, batch = self._labelled(data, inputs, paths, made.plans, known, device)
+        data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
             if batch.weight is not None:
@@ -191,11 +193,13 @@ class Pipeline:
         inputs: Inputs,
         paths: list[leaves.Path],
         plans: list[Plan],
+        followed: Sequence[leaves.Path],
         index: Tensor | None,
         device: torch.device | None,
     ) -> tuple[leaves.Structure, Batch]:
         """The batch with the labels at ``paths`` as `Target`, mixed as the plans mix, and the same as a `Batch`.
 
+        Labels that are, or consist of, leaves in ``followed`` were mixed with the images already.
         Raises TypeError where a reweighter is to weigh a batch without a target tensor.
         """
         if self.reweight is not None:
@@ -207,9 +211,13 @@ class Pipeline:
             instead = 'or take weights from a Batch: returns="batch"'
             raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
         on = device if self.reweight is not None or plans else None
-        wrapped = self.labelling.wrap(target, paths[0] if paths else None, plans, index, on)
+
+        def mixing(path: leaves.Path) -> list[Plan]:
+            return [] if any(leaves.starts_with(one, (path,)) for one in followed) else plans
+
+        wrapped = self.labelling.wrap(target, paths[0] if paths else None, mixing(paths[0] if paths else ()), index, on)
         for path in paths[1:]:
-            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, plans, index, on))
+            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, mixing(path), index, on))
         batch = Batch(inputs.given(data), wrapped, None, None, index)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
