@@ -15,6 +15,7 @@ from ..augment.targets.kinds import Mask
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
 from ..warnings import warn
+from . import image_lists
 from .augmenting import Augmented, Augmenting, Samples
 from .followers import find_followers, staying
 from .following import Following, Found, Moving
@@ -27,13 +28,13 @@ from .settings import Settings
 class AugmentedBatch(NamedTuple):
     """A batch after the augment stage.
 
-    data: the batch, in the user's structure; made: its views and plans; index: the dataset index (int64) of each row;
+    data: the batch, in the user's structure; made: its views and plans; samples: the dataset index (int64) of each row;
     followed: the leaves that moved with the images, and were mixed with them.
     """
 
     data: leaves.Structure
     made: Augmented
-    index: Tensor
+    samples: Tensor
     followed: tuple[leaves.Path, ...]
 
 
@@ -60,38 +61,46 @@ class AugmentStage:
 
         rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
         """
-        views = [leaves.get(data, path) for path in inputs.augmented]
+        views, frames = _views(data, inputs)
         if self.lifted is not None and unfinished is not None:
             refuse_others(unfinished, inputs)
             self.lifted.check(views)
-        views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
-        shared = self._share_draws(augmenting, data, inputs, views, unfinished)
-        following, places = self._following(data, inputs, views, unfinished, shared)
+        if not inputs.listed:
+            views = [view.to(device, non_blocking=True) for view in views]
+        shared = not inputs.listed and self._share_draws(augmenting, data, inputs, views, unfinished)
+        several = 1 if shared or inputs.listed else len(views)
+        following, places = self._following(data, inputs, device, unfinished, several)
         order = torch.arange(len(samples.index), device="cpu")
+        appends = rows is not None and getattr(self.settings.coreset, "apply", "train") == "append"
         parts: list[tuple[Moving, Tensor]] = []
 
-        def follows(chosen: Tensor, becomes: Tensor) -> Moving:
-            parts.append((following.of(chosen, tuple(views[0].shape[-2:]) if views else (0, 0)), becomes))
+        def follows(chosen: Tensor, becomes: Tensor, size: tuple[int, int] | None = None) -> Moving:
+            own = size or (views[0].shape[-2], views[0].shape[-1])
+            parts.append((following.of(chosen, own), becomes))
             return parts[-1][0]
 
-        if rows is None:
+        if inputs.listed:
+            results, made, order = image_lists.augmented(
+                augmenting, views, samples, places, rows, follows, device=device, appends=appends
+            )
+        elif rows is None:
             made = augmenting.all_rows(views, samples, places, follows(order, order), shared=shared)
         else:
-            appends = getattr(self.settings.coreset, "apply", "train") == "append"
             made, order = augmenting.some_rows(views, samples, places, rows, follows, appends=appends, shared=shared)
-            if appends:
-                data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
-                taken = samples.index[order]
+        if appends and rows is not None:
+            data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
         data = following.put(data, parts, order)
-        followed = following.paths(len(samples.index)) if any(part.has_moved for part, _ in parts) else ()
         if any(plan.mixes for plan in made.plans):
-            still = leaves.find_parts(data, self.settings.still, "still")
+            still = (*staying(data, self.settings.still, len(order)), *following.paths())
             check_mixed_alone(data, inputs, still)
             if self.settings.inputs is None and self.settings.target is None:
-                refuse_unmixed(data, inputs, (*labels, *followed), still)  # else the user said what belongs together
-        for path, view in zip(inputs.augmented, made.views, strict=True):
-            data = leaves.put(data, path, view)
-        return AugmentedBatch(data, made, taken, followed)
+                refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
+        if inputs.listed:
+            kind = type(leaves.get(data, inputs.parts[0]))
+            data = leaves.put(data, inputs.parts[0], kind(results))
+        else:
+            data = _put(data, inputs, made.views, frames)
+        return AugmentedBatch(data, made, samples.index[order], following.paths())
 
     def _share_draws(
         self,
@@ -120,12 +129,15 @@ class AugmentStage:
         self,
         data: leaves.Structure,
         inputs: Inputs,
-        views: list[Tensor],
+        device: torch.device | None,
         unfinished: Unfinished | None,
-        shared: bool,
+        views: int,
     ) -> tuple[Following, Places]:
-        """What follows the images of a batch, and what may have to; both are searched for when a stage moves pixels."""
-        if not views or views[0].ndim != 4:
+        """What follows the images of a batch, and what may have to; both are searched for when a stage moves pixels.
+
+        views: how many images of a sample have draws of their own.
+        """
+        if not inputs.augmented or not (inputs.listed or leaves.get(data, inputs.augmented[0]).ndim >= 4):
             return Following(data), Places()
         settings = self.settings
         pictures = Pictures.of(data, inputs.augmented)
@@ -142,5 +154,23 @@ class AugmentStage:
             followers = {path for address in following.found.all for path in address.paths(pictures.rows)}
             return find_places(data, pictures, known, followers, self._looked)
 
-        following = Following(data, find, views[0].device, 1 if shared else len(views))
+        following = Following(data, find, device, views)
         return following, Places(find_unknown)
+
+
+def _views(data: leaves.Structure, inputs: Inputs) -> tuple[list[Tensor], list[int]]:
+    """The images to augment: tensors (B, C, H, W) with the number of each input's, 0 unless it is a clip; or a list."""
+    found = [leaves.get(data, path) for path in inputs.augmented]
+    if inputs.listed:
+        return list(found[0]), []
+    frames = [leaf.shape[1] if leaf.ndim == 5 else 0 for leaf in found]
+    views = [view for leaf in found for view in (leaf.unbind(1) if leaf.ndim == 5 else [leaf])]
+    return views, frames
+
+
+def _put(data: leaves.Structure, inputs: Inputs, views: list[Tensor], frames: list[int]) -> leaves.Structure:
+    """The batch with the augmented ``views`` in it, the frames of clips together again."""
+    rest = iter(views)
+    for path, count in zip(inputs.augmented, frames, strict=True):
+        data = leaves.put(data, path, torch.stack([next(rest) for _ in range(count)], 1) if count else next(rest))
+    return data

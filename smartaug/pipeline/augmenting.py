@@ -141,7 +141,7 @@ class Augmenting:
         made, passed = self._run(picked, samples.rows(rows), places, follows(rows, place), rest, first, shared)
         views = [together(*pair, place, others) for pair in zip(made.views, passed, strict=True)]
         wide = [widened(plan, place, len(taken)) for plan in made.plans]
-        return Augmented(views, wide, _joint(wide, len(taken))), taken
+        return Augmented(views, wide, joint(wide, len(taken))), taken
 
     def _run(
         self,
@@ -181,7 +181,7 @@ class Augmenting:
                 "MixUp and CutMix give every view its own labels, and the batch has one target for "
                 f"{len(done)} views; leave them out, or name one view: inputs=0, or let all share a draw: views='same'"
             )
-        return Augmented(done, plans, _joint(plans, len(samples.index))), passed
+        return Augmented(done, plans, joint(plans, len(samples.index))), passed
 
     def _view(
         self,
@@ -287,7 +287,7 @@ def _follow(stage: str, plan: Plan, places: Places, moving: Moving | None) -> No
             moving.follow(plan)
 
 
-def _joint(plans: Sequence[Plan], rows: int) -> Trace:
+def joint(plans: Sequence[Plan], rows: int) -> Trace:
     """The operations of all plans, in order."""
     return Trace.empty(rows).then(*(plan.trace for plan in plans))
 

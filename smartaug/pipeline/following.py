@@ -55,9 +55,10 @@ class Following:
         """The leaves that follow."""
         return self._find()
 
-    def paths(self, rows: int) -> tuple[leaves.Path, ...]:
-        """The paths of all leaves that follow, in a batch of so many samples."""
-        return tuple(path for address in self.found.all for path in address.paths(rows))
+    def paths(self) -> tuple[leaves.Path, ...]:
+        """Where the leaves are that have moved; () if nothing was searched for."""
+        found = self.__dict__.get("found", Found())
+        return tuple(address.path for address in found.all)
 
     def of(self, rows: Tensor, size: Size) -> Moving:
         """What follows the images of the samples ``rows`` (R,) int64, which have the height and width ``size``."""

@@ -41,15 +41,10 @@ def moved(plan: Plan, value: Map, kind: MapKind) -> Map:
                 f"{' and '.join(map(str, sorted(shapes)))}; make them equal in the dataset, or leave mixing out"
             )
         return list(move_map(plan, torch.stack(list(value)), kind).unbind(0))
-    return _each_moved(only_moving(plan), value, kind)
+    return _each_moved(_only_moving(plan), value, kind)
 
 
-def planes_moved(plan: Plan, planes: Tensor, row: Tensor, kind: MapKind) -> Tensor:
-    """Maps (M, h, w), of which map m lies in the sample ``row[m]``, after ``plan``, which must not mix."""
-    return move_map(only_moving(plan).rows(row), planes, kind)
-
-
-def only_moving(plan: Plan) -> Plan:
+def _only_moving(plan: Plan) -> Plan:
     """``plan`` without the segments that leave every pixel in its place."""
     return dataclasses.replace(plan, segments=tuple(part for part in plan.segments if part.moves_pixels))
 
@@ -68,7 +63,7 @@ def _each_moved(plan: Plan, value: Sequence[Tensor], kind: MapKind) -> list[Tens
             continue
         planes = [value[row] if value[row].ndim == 3 else value[row][None] for row in rows]
         row_of = torch.tensor(rows, device="cpu").repeat_interleave(torch.tensor([len(part) for part in planes]))
-        parts = planes_moved(plan, torch.cat(planes), row_of, kind).split([len(part) for part in planes])
+        parts = move_map(plan.rows(row_of), torch.cat(planes), kind).split([len(part) for part in planes])
         made.update((row, part if value[row].ndim == 3 else part[0]) for row, part in zip(rows, parts, strict=True))
     return [made[row] for row in range(len(value))]
 

@@ -15,7 +15,7 @@ from ..augment.targets.kinds import Boxes, Keypoints, Mask
 from ..augment.targets.objects import Objects
 from ..augment.targets.through import move_objects
 from .addresses import Address
-from .moving_maps import planes_moved
+from .moving_maps import moved
 from .object_rows import Layout, Padded, Placed, picked
 
 Size = tuple[int, int]
@@ -70,7 +70,7 @@ class MovingObjects:
         self._points = [(where.layout.flat(address.read(data)), kind) for address, kind in where.points]
         self.objects = self._objects(self._main, where.kind, index, taken)
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
-        self.masks = [(where.layout.flat(address.read(data))[index], kind) for address, kind in where.masks]
+        self.masks = [(where.layout.of_samples(address.read(data), rows), kind) for address, kind in where.masks]
         self._corners = self._begun = _corners(self.rows, size)
         self._mixed = False
 
@@ -90,17 +90,32 @@ class MovingObjects:
         self.objects = move_objects(plan, self.objects)
         self.points = [move_objects(plan, points) for points in self.points]
         if not plan.from_others:
-            self.masks = [(planes_moved(plan, planes, row, kind), kind) for planes, kind in self.masks]
+            self.masks = [(moved(plan, planes, kind), kind) for planes, kind in self.masks]
             self._corners = move_objects(plan, self._corners)
             return
-        kept = self._left().nonzero()[:, 0]
-        self.masks = [(instances.move_instances(plan, planes, row, kept), kind) for planes, kind in self.masks]
-        self.objects, self.points = self.objects.take(kept), [points.take(kept) for points in self.points]
         self._mixed = True
+        self._drop(plan, row)
+
+    def _drop(self, plan: Plan, row: Tensor) -> None:
+        """Leave out the objects of which mixing left nothing, and move the masks of the others.
+
+        row: (M,) int64 the sample of each object before ``plan``.
+        """
+        kept = self._left().nonzero()[:, 0]
+        kept = kept[self.objects.row[kept].argsort(stable=True)]
+        masks = [instances.move_instances(plan, _flat(planes), row, kept) for planes, _ in self.masks]
+        seen = (self.objects.visible[kept] >= 1).all(1)  # an object that is whole may have an empty mask
+        for planes in masks:
+            seen |= planes.flatten(1).any(1).cpu()
+        if masks and not bool(seen.all()):
+            kept, masks = kept[seen], [planes[seen.to(planes.device)] for planes in masks]
+        counts = torch.bincount(self.objects.row[kept], minlength=self.rows).tolist()
+        self.masks = [(list(own.split(counts)), kind) for own, (_, kind) in zip(masks, self.masks, strict=True)]
+        self.objects, self.points = self.objects.take(kept), [points.take(kept) for points in self.points]
 
     def whole(self, plan: Plan) -> Plan:
         """``plan`` with the objects chosen that CopyPaste pastes, by their masks; as it is where they have none."""
-        return plan if not self.masks else instances.settled(plan, self.masks[0][0], self.objects.row)
+        return plan if not self.masks else instances.settled(plan, _flat(self.masks[0][0]), self.objects.row)
 
     def _left(self) -> Tensor:
         """(M,) bool: the objects of which mixing left something."""
@@ -123,11 +138,15 @@ class MovingObjects:
         keep = keep[objects.row[keep].argsort(stable=True)]
         row, origin, stays = objects.row[keep], objects.origin[keep], stays[keep]
         points = []
-        for (flat, kind), moved in zip(self._points, self.points, strict=True):
-            own = keypoints.from_objects(moved, flat, kind)[keep.to(flat.device)]
+        for (flat, kind), now in zip(self._points, self.points, strict=True):
+            own = keypoints.from_objects(now, flat, kind)[keep.to(flat.device)]
             points.append(_where(stays, picked(flat, origin), own))
         counts = torch.bincount(row, minlength=self.rows).tolist()
-        masks = [list(planes[keep.to(planes.device)].split(counts)) for planes, _ in self.masks]
+        all_counts = objects.counts(self.rows)
+        number = (keep - (all_counts.cumsum(0) - all_counts)[row]).split(counts)  # of each object in its sample
+        masks = [
+            [planes[own.to(planes.device)] for planes, own in zip(leaf, number, strict=True)] for leaf, _ in self.masks
+        ]
         main = _where(stays, picked(self._main, origin), made[keep.to(made.device)])
         return Settled(row, origin, main, points, masks, [self.size] * self.rows)
 
@@ -137,6 +156,18 @@ class MovingObjects:
         if self._mixed or self.size != self._before:
             return torch.ones(self.rows, dtype=torch.bool, device="cpu")
         return ((now.points != before.points).any(2) | (now.visible <= 0)).any(1)
+
+
+def _flat(planes: list[Tensor]) -> Tensor:
+    """The masks (M, h, w) of all samples; ValueError where they have several sizes."""
+    full = [part for part in planes if len(part)] or planes[:1]
+    sizes = {tuple(part.shape[1:]) for part in full}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"mixing needs masks of one size, and these have {' and '.join(map(str, sorted(sizes)))}; give all masks "
+            "the size of their images in the dataset"
+        )
+    return torch.cat(full)
 
 
 def _corners(rows: int, size: Size) -> Objects:

@@ -69,6 +69,10 @@ class Listed:
             return np.concatenate([one for one in value if len(one)] or value[:1])
         return [row for one in value for row in one]
 
+    def of_samples(self, value: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
+        """The rows of each of the samples ``rows`` (R,) int64."""
+        return [value[row].as_subclass(Tensor) for row in rows.tolist()]
+
     def put(self, value: Sequence[Rows], rows: Rows, placed: Placed, moves: bool) -> list[Rows]:
         """An entry for each new sample, of the types of the entries ``value`` that they were made from."""
         if isinstance(rows, Tensor):
@@ -102,6 +106,11 @@ class Padded:
         plain = value.as_subclass(Tensor)
         whole = plain.flatten(0, 1) if self.axis else plain
         return whole if bool(self.valid.all()) else whole[self.valid.flatten().to(value.device)]
+
+    def of_samples(self, value: Tensor, rows: Tensor) -> list[Tensor]:
+        """The objects of each of the samples ``rows`` (R,) int64."""
+        plain = value.as_subclass(Tensor) if self.axis else value.as_subclass(Tensor)[:, None]
+        return [plain[row][self.valid[row].to(plain.device)] for row in rows.tolist()]
 
     def put(self, value: Tensor, rows: Tensor, placed: Placed, moves: bool) -> Tensor:
         """``value`` (L, N, ...), repeated already where samples were, with ``rows`` in it.

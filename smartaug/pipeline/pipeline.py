@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -159,7 +159,12 @@ class Pipeline:
         inputs = found_inputs(
             data, self.settings, None if index is None else len(index), augmented=bool(augmenting.steps)
         )
-        length = leaves.rows_of(inputs.given(data))
+        length = len(leaves.get(data, inputs.parts[0])) if inputs.listed else leaves.rows_of(inputs.given(data))
+        if inputs.listed and self.reweight is not None:
+            raise TypeError(
+                "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
+                "function stack images of one size, torch.stack(images)"
+            )
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
