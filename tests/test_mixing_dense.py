@@ -262,6 +262,19 @@ def test_a_point_is_visible_where_its_pixel_is(make, scene):
                 assert mask.nonzero().tolist() == [[int(y), int(x)]]
 
 
+def test_a_batch_of_one_keeps_its_objects():
+    objects = boxes.to_objects(torch.tensor([[1, 2, 8, 9], [0, 0, 3, 3]]), [2], "xyxy", (12, 10))
+    masks = torch.ones(2, 12, 10, dtype=torch.bool)
+    for step in (smartaug.CutMix(), smartaug.MixUp(), smartaug.CopyPaste(1.0)):
+        plan = settled(planned(step, (1, 3, 12, 10)), masks, objects.row)
+        moved = move_objects(plan, objects)
+        assert torch.equal(moved.points, objects.points)
+        assert torch.equal(moved.visible, objects.visible)
+        assert torch.equal(move_instances(plan, masks, objects.row, torch.arange(2)), masks)
+        images = noise((1, 3, 12, 10))
+        assert torch.equal(step.apply(images, plan), images)
+
+
 def test_rotated_boxes_keep_their_shape_and_lose_area():
     given_boxes = torch.tensor([[4.0, 4.0, 6.0, 2.0, 30.0], [4.0, 4.0, 1.0, 1.0, 10.0]], dtype=torch.float64)
     objects = boxes.to_objects(given_boxes, [2, 0], "cxcywhr", (8, 8))

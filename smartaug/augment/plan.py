@@ -235,9 +235,10 @@ class Mix(Mixing):
     boxes: Tensor | None = None
 
     def parts(self) -> tuple[Tensor, Tensor]:
-        """Each row itself and its partner."""
+        """Each row itself and its partner; all its own where it is its own partner."""
         own = torch.arange(len(self.partner), device=self.partner.device)
-        return torch.stack([own, self.partner], 1), torch.stack([self.share, 1 - self.share], 1)
+        share = torch.where(self.partner == own, 1.0, self.share)
+        return torch.stack([own, self.partner], 1), torch.stack([share, 1 - share], 1)
 
 
 @dataclass(frozen=True)

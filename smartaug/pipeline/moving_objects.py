@@ -106,7 +106,7 @@ class MovingObjects:
         masks = [instances.move_instances(plan, _flat(planes), row, kept) for planes, _ in self.masks]
         seen = (self.objects.visible[kept] >= 1).all(1)  # an object that is whole may have an empty mask
         for planes in masks:
-            seen |= planes.flatten(1).any(1).cpu()
+            seen |= (planes != 0).flatten(1).any(1).cpu()
         if masks and not bool(seen.all()):
             kept, masks = kept[seen], [planes[seen.to(planes.device)] for planes in masks]
         counts = torch.bincount(self.objects.row[kept], minlength=self.rows).tolist()

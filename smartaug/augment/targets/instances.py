@@ -20,7 +20,7 @@ from ..mixing import Paste, PasteObjects, Tiles
 from ..plan import Mix, Plan, Segment
 from .kinds import Mask
 from .maps import Size, copied, map_segments
-from .mixed import Brought, brought, scaled_mix, scaled_paste, scaled_tiles
+from .mixed import Brought, brought, rectangles, scaled_mix, scaled_paste, scaled_tiles
 
 
 def move_instances(plan: Plan, masks: Tensor, row: Tensor, kept: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ def seen(segment: Segment, masks: Tensor, to: Brought, size: Size) -> Tensor:
 @seen.register
 def _(segment: Mix, masks: Tensor, to: Brought, size: Size) -> Tensor:
     """What of a mask the pasted rectangle leaves, or shows."""
-    boxes = scaled_mix(segment, size, _size(masks)).boxes
+    boxes = rectangles(scaled_mix(segment, size, _size(masks)))
     if boxes is None:
         return masks
     shown = inside(boxes[to.row], _size(masks))[:, 0] == (to.part == 1)[:, None, None]

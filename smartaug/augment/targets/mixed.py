@@ -78,10 +78,11 @@ def _(segment: Mix, objects: Objects, size: Size) -> Objects:
     """CutMix: own objects without what the rectangle covers, the partner's inside it. MixUp: all, each by its share."""
     source, row, part = brought(segment, objects.row)
     objects = dataclasses.replace(objects.take(source), row=row)
-    if segment.boxes is None:
+    pasted_boxes = rectangles(segment)
+    if pasted_boxes is None:
         share = segment.parts()[1][row, part].double()
         return dataclasses.replace(objects, visible=objects.visible * share[:, None])
-    window = _window(segment.boxes[row])
+    window = _window(pasted_boxes[row])
     inside, outside = within(objects, window), _without(objects, window)
     pasted = (part == 1)[:, None]
     points = torch.where(pasted[..., None], inside.points, outside.points)
@@ -206,6 +207,12 @@ def _scaled_boxes(boxes: Tensor, size: Size, after: Size) -> Tensor:
     low, high = boxes[..., :2] * scale, (boxes[..., :2] + boxes[..., 2:]) * scale
     low, high = low.round().long(), high.round().long()
     return torch.cat([low, high - low], -1)
+
+
+def rectangles(mix: Mix) -> Tensor | None:
+    """The pasted rectangles (B, 4), of height 0 where a sample is its own partner; None where a mix blends."""
+    others = mix.partner != torch.arange(len(mix.partner), device=mix.partner.device)
+    return None if mix.boxes is None else mix.boxes * others[:, None]
 
 
 def scaled_mix(mix: Mix, size: Size, map_size: Size) -> Mix:
