@@ -7,28 +7,41 @@ import numpy as np
 ONE = 1 << 32  # coordinates of warps are integers in units of 2**-32 pixels
 
 
-def warps(plan, row):
-    """(2×2 part, shift, size before, segment) of each warp for the sample ``row``, in pixel indices."""
+def steps(plan, row):
+    """(3×3 map from output to input, size before, segment) of each step that moves a sample, in pixel indices."""
     height, width = plan.shape[2:]
     for segment in plan.segments:
         if hasattr(segment, "matrix"):
             moves = segment.active is None or bool(segment.active[row])
-            matrix = segment.matrix[row].numpy() if moves else np.eye(2, 3)
-            yield matrix[:, :2], matrix[:, 2], (height, width), segment
+            matrix = np.eye(3)
+            if moves:
+                matrix[: segment.matrix.shape[1]] = segment.matrix[row].numpy()
+            yield matrix, (height, width), segment
         height, width = segment.output_size(height, width)
+
+
+def sent(matrix, x, y):
+    """Where a map sends (x, y)."""
+    u, v, w = matrix @ np.array([x, y, 1.0])
+    return np.array([u / w, v / w])
+
+
+def back(matrix, x, y):
+    """Where continuous pixels (x, y) of the input are in the output."""
+    return sent(np.linalg.inv(matrix), x - 0.5, y - 0.5) + 0.5
 
 
 def point(plan, row, x, y):
     """Where continuous pixels (x, y) of a sample are afterwards."""
-    for linear, shift, _, _ in warps(plan, row):
-        x, y = np.linalg.solve(linear, np.array([x - 0.5, y - 0.5]) - shift) + 0.5
+    for matrix, _, _ in steps(plan, row):
+        x, y = back(matrix, x, y)
     return x, y
 
 
 def seen(plan, row, x, y):
     """Whether a point lies in the image after each step."""
-    for linear, shift, _, segment in warps(plan, row):
-        x, y = np.linalg.solve(linear, np.array([x - 0.5, y - 0.5]) - shift) + 0.5
+    for matrix, _, segment in steps(plan, row):
+        x, y = back(matrix, x, y)
         if not (0 <= x < segment.size[1] and 0 <= y < segment.size[0]):
             return False
     return True
@@ -38,8 +51,8 @@ def box(plan, row, left, top, right, bottom):
     """The box after a plan, and the share of its area that is left: cut off after each step, by its hull."""
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     share = 1.0
-    for linear, shift, _, segment in warps(plan, row):
-        corners = [tuple(np.linalg.solve(linear, np.array([x - 0.5, y - 0.5]) - shift) + 0.5) for x, y in corners]
+    for matrix, _, segment in steps(plan, row):
+        corners = [tuple(back(matrix, x, y)) for x, y in corners]
         xs, ys = zip(*corners, strict=True)
         whole = min(xs), min(ys), max(xs), max(ys)
         limits = (segment.size[1], segment.size[0]) * 2
@@ -74,19 +87,23 @@ def within(place, length, padding):
 
 def mask(plan, row, given, fill):
     """A mask (H, W) moved by the nearest pixel: as a list of rows."""
-    for linear, shift, _, segment in warps(plan, row):
-        (a, b), (c, d) = np.round(linear * ONE).astype(object)
-        e, f = np.round(shift * ONE).astype(object)
-        bounds = None if segment.bounds is None else [int(value * ONE) for value in segment.bounds[row].tolist()]
+    for matrix, _, segment in steps(plan, row):
+        fixed = np.round(matrix * ONE).astype(object)
+        bounds = getattr(segment, "bounds", None)
+        bounds = None if bounds is None else [int(value * ONE) for value in bounds[row].tolist()]
+        padding = getattr(segment, "padding", "constant")
         made = []
         for y in range(segment.size[0]):
             made.append([])
             for x in range(segment.size[1]):
-                u, v = int(a * x + b * y + e), int(c * x + d * y + f)
+                if segment.matrix.shape[1] == 3:
+                    u, v = (round(value * ONE) for value in sent(matrix, x, y))
+                else:
+                    u, v = (int(line[0] * x + line[1] * y + line[2]) for line in fixed[:2])
                 if bounds is not None:
                     u, v = min(max(u, bounds[0]), bounds[1]), min(max(v, bounds[2]), bounds[3])
-                column = within((u + ONE // 2) // ONE, len(given[0]), segment.padding)
-                line = within((v + ONE // 2) // ONE, len(given), segment.padding)
+                column = within((u + ONE // 2) // ONE, len(given[0]), padding)
+                line = within((v + ONE // 2) // ONE, len(given), padding)
                 made[-1].append(fill if column is None or line is None else given[line][column])
         given = made
     return given
@@ -94,15 +111,16 @@ def mask(plan, row, given, fill):
 
 def map_at_scale(plan, row, given, fill):
     """A mask (h, w) of another resolution: each of its pixels goes through the image's continuous pixels, and back."""
-    for linear, shift, (height, width), segment in warps(plan, row):
+    for matrix, (height, width), segment in steps(plan, row):
         tall, wide = len(given), len(given[0])
-        rows, columns = (max(1, round(n * s / o)) for n, s, o in zip((tall, wide), segment.size, (height, width)))  # noqa: B905
+        rows = max(1, round(tall * segment.size[0] / height))
+        columns = max(1, round(wide * segment.size[1] / width))
         made = []
         for i in range(rows):
             made.append([])
             for j in range(columns):
-                there = np.array([(j + 0.5) * segment.size[1] / columns, (i + 0.5) * segment.size[0] / rows])
-                x, y = linear @ (there - 0.5) + shift + 0.5
+                there = (j + 0.5) * segment.size[1] / columns, (i + 0.5) * segment.size[0] / rows
+                x, y = sent(matrix, there[0] - 0.5, there[1] - 0.5) + 0.5
                 column, line = math.floor(x * wide / width), math.floor(y * tall / height)
                 inside = 0 <= column < wide and 0 <= line < tall
                 made[-1].append(given[line][column] if inside else fill)
@@ -143,17 +161,17 @@ def map_sample(image, x, y):
 
 def flow(plan, row, given):
     """Motion (2, H, W) moved: at each place the vector from where it came to where its end came."""
-    for linear, shift, _, segment in warps(plan, row):
+    for matrix, _, segment in steps(plan, row):
         made = np.zeros((2, *segment.size))
         for y in range(segment.size[0]):
             for x in range(segment.size[1]):
-                u, v = linear @ np.array([x, y]) + shift
+                u, v = sent(matrix, x, y)
                 read = (u, v)
-                if segment.bounds is not None:
+                if getattr(segment, "bounds", None) is not None:
                     low_x, high_x, low_y, high_y = segment.bounds[row].tolist()
                     read = min(max(u, low_x), high_x), min(max(v, low_y), high_y)
                 vector = np.array([map_sample(given[n], *read) for n in range(2)])
-                end = np.linalg.solve(linear, np.array([u, v]) + vector - shift)
+                end = sent(np.linalg.inv(matrix), u + vector[0], v + vector[1])
                 made[:, y, x] = end - np.array([x, y])
         given = made
     return given

@@ -26,6 +26,8 @@ from smartaug.augment.backends.tables.filters import FILTERS
 from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.backends.triton import run as triton_backend
 from smartaug.augment.plan import Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
+from smartaug.augment.targets import Heatmap, Mask
+from smartaug.augment.targets.maps import move_map
 
 INTERPRETED = triton_backend.interpreted()
 CUDA = torch.cuda.is_available() and not INTERPRETED
@@ -79,6 +81,21 @@ def near(found, expected):
 def uniform(*shape, low=0.0, high=1.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+@conforms
+@pytest.mark.parametrize("shape", [(3, 9, 17), (3, 3, 18, 34), (3, 4, 6)])
+def test_masks_move_alike(shape):
+    """At any resolution: uint8 to the byte, whatever the plan."""
+    mask = (uniform(*shape) * 255).to(torch.uint8)
+    chain = A.Compose([A.RandomResizedCrop((7, 12)), A.Flip()])
+    for augmentation in (A.Affine(40, (0.2, 0.1)), chain, A.RandAugment()):
+        plan = planned(augmentation, (3, 3, 9, 17))
+        for kind in (Mask(9), Heatmap(9)):
+            found = move_map(plan, mask.to(DEVICE), kind, "triton").cpu()
+            assert torch.equal(found, move_map(plan, mask, kind, "torch"))
+    whole = move_map(plan, mask.long().to(DEVICE), Mask(9)).cpu()
+    assert torch.equal(whole, move_map(plan, mask, Mask(9)).long())
 
 
 @conforms

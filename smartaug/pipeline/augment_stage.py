@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from .._base import leaves
-from ..augment.targets.kinds import Mask
+from ..augment.targets.kinds import Mask, kind_of
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
 from ..warnings import warn
 from . import image_lists
 from .augmenting import Augmented, Augmenting, Samples
 from .followers import find_followers, staying
-from .following import Following, Found, Moving
+from .following import Following, Found, Moving, word_of
 from .inputs import Inputs, check_mixed_alone, draws_shared, refuse_others, refuse_unmixed, repeated
 from .pictures import Pictures
 from .places import Place, Places, find_places, is_label
@@ -44,6 +44,7 @@ class AugmentStage:
     def __init__(self, settings: Settings, lifted: Lifted | None) -> None:
         self.settings, self.lifted = settings, lifted
         self._views_warned = False
+        self._followers: list[tuple[str, str]] | None = None  # of the last batch
         self._looked: dict[object, bool] = {}  # what `find_places` and `find_followers` saw in earlier batches
 
     def run(
@@ -75,7 +76,7 @@ class AugmentStage:
         parts: list[tuple[Moving, Tensor]] = []
 
         def follows(chosen: Tensor, becomes: Tensor, size: tuple[int, int] | None = None) -> Moving:
-            own = size or (views[0].shape[-2], views[0].shape[-1])
+            own = size or ((views[0].shape[-2], views[0].shape[-1]) if views else (0, 0))
             parts.append((following.of(chosen, own), becomes))
             return parts[-1][0]
 
@@ -101,6 +102,12 @@ class AugmentStage:
         else:
             data = _put(data, inputs, made.views, frames)
         return AugmentedBatch(data, made, samples.index[order], following.paths())
+
+    def explain(self) -> list[tuple[str, str, str]]:
+        """Rows (what follows, where, what it is) for the table of stages; of the last batch, once there was one."""
+        named = [(repr(leaf), word_of(kind_of(kind))) for leaf, kind in (self.settings.follow or {}).items()]
+        rows = named if self._followers is None else self._followers
+        return [(f"follows: {leaf}", "with images", what) for leaf, what in rows]
 
     def _share_draws(
         self,
@@ -145,7 +152,9 @@ class AugmentStage:
         def find() -> Found:
             lifted = {} if unfinished is None else dict.fromkeys(unfinished.masks, Mask())
             still = staying(data, settings.still, pictures.rows)
-            return find_followers(data, pictures, settings.follow, still, lifted, self._looked)
+            found = find_followers(data, pictures, settings.follow, still, lifted, self._looked)
+            self._followers = found.described()
+            return found
 
         def find_unknown() -> dict[leaves.Path, Place]:
             known = staying(data, settings.still, pictures.rows)

@@ -14,12 +14,12 @@ from torch import Tensor
 from .._base import leaves
 from ..augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, Mask, Object, kind_of
 from .addresses import Address, every, find
-from .following import Found
+from .following import Found, word_of
 from .object_leaves import object_sets
 from .pictures import Pictures
 
 Follow = Mapping[Any, Any]  # leaf, as in ``follow=`` -> kind
-_MASKS = ("mask", "masks", "segmentation")  # names of maps of classes
+MASKS = ("mask", "masks", "segmentation")  # names of maps of classes
 
 
 def check_follow(follow: object) -> None:
@@ -118,7 +118,7 @@ def _by_name(data: leaves.Structure, address: Address, pictures: Pictures) -> Ki
     name = address.step
     if not address.each and len(address.path) > 0:
         name = leaves.name_of_step(leaves.get(data, address.path[:-1]), address.path[-1])
-    if name not in _MASKS:
+    if name not in MASKS:
         return None
     value = address.read(data)
     parts = value if address.each is not None else [value]
@@ -151,7 +151,7 @@ def _check(data: leaves.Structure, address: Address, kind: Kind, pictures: Pictu
     if isinstance(kind, Object):
         return
     of_batch, of_sample = _wanted(kind)
-    word = kind.format if isinstance(kind, Boxes) else type(kind).__name__.lower()
+    word = word_of(kind)
     for part in parts:
         if isinstance(part, Mapping):
             keys = " or ".join(repr((*address.path, key)) for key in list(part)[:3])

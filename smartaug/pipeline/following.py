@@ -16,7 +16,7 @@ from torch import Tensor
 from .._base import leaves
 from ..augment.mixing import PasteObjects
 from ..augment.plan import Plan
-from ..augment.targets.kinds import MapKind
+from ..augment.targets.kinds import Boxes, Kind, MapKind
 from . import moving_maps, moving_objects
 from .addresses import Address
 from .moving_objects import MovingObjects, ObjectLeaves, Size, retyped
@@ -33,6 +33,21 @@ class Found:
     def all(self) -> tuple[Address, ...]:
         """Every leaf."""
         return (*(address for address, _ in self.maps), *(one for part in self.sets for one in part.all))
+
+    def described(self) -> list[tuple[str, str]]:
+        """Each leaf and what it is, in words."""
+        rows = [(address.shown, word_of(kind)) for address, kind in self.maps]
+        for where in self.sets:
+            rows.append((where.main.shown, word_of(where.kind)))
+            rows += [(address.shown, "keypoints") for address, _ in where.points]
+            rows += [(address.shown, f"a mask for each of {where.main.spec}") for address, _ in where.masks]
+            rows += [(address.shown, f"a row for each of {where.main.spec}") for address in where.columns]
+        return rows
+
+
+def word_of(kind: Kind) -> str:
+    """What a kind is called: the format of boxes, "mask", ..."""
+    return kind.format if isinstance(kind, Boxes) else type(kind).__name__.lower()
 
 
 class Following:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .._base import input_leaves, leaves
 from ..lift.deferred import Unfinished
 from .addresses import every, find, is_per_sample
-from .followers import Follow
+from .followers import MASKS, Follow, staying
 from .image_lists import are_images, check_images
 from .settings import Settings
 from .stages import rows_not_finite
@@ -104,14 +104,14 @@ def _beside_each_other(data: leaves.Structure, found: leaves.Path, settings: Set
     picture = leaves.get(data, found)
     if not isinstance(picture, Tensor) or not found:
         return (found,)
-    others = leaves.find_parts(data, settings.still, "still")
+    others = staying(data, settings.still, len(picture))
     others += leaves.find_parts(data, settings.target, "target")
     around = leaves.get(data, found[:-1])
     alike = []
     for name, leaf in leaves.parts_of(around) or ():
         path = (*found[:-1], name)
         is_view = isinstance(leaf, Tensor) and leaf.shape == picture.shape and leaf.dtype == picture.dtype
-        if path == found or (is_view and path not in others and name not in leaves.TARGET_NAMES):
+        if path == found or (is_view and path not in others and name not in (*leaves.TARGET_NAMES, *MASKS)):
             alike.append(path)
     return tuple(alike)
 

@@ -352,7 +352,7 @@ class Pipeline:
 
     def explain(self) -> str:
         """A table of the stages, see `report.table`."""
-        more = [] if self.share is None else self.share.explain(self.counts)
+        more = self.augment_stage.explain() + ([] if self.share is None else self.share.explain(self.counts))
         return report.table(
             str(self.resolve_device()),
             self.augmenting,
