@@ -46,8 +46,8 @@ def _(segment: Branches, kind: MapKind, size: Size, map_size: Size) -> tuple[Seg
     """Copies of an image may be added up as long as none of them has moved."""
     if any(part.moves_pixels for branch in segment.branches for part in branch):
         raise ValueError(
-            "AugMix adds up copies of an image that moved in different ways, so no single mask belongs to the result; "
-            "leave AugMix out where masks follow, or use RandAugment or TrivialAugment"
+            "AugMix makes pictures that no single mask belongs to, added up from copies that moved in different ways; "
+            "leave it out where masks follow, or use RandAugment or TrivialAugment"
         )
     return ()
 
