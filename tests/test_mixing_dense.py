@@ -418,6 +418,20 @@ def test_copy_paste_between_other_steps():
     assert len(brought(last, torch.zeros(len(last.left) - len(last.source), dtype=torch.int64)).row) == len(last.left)
 
 
+def test_only_some_samples_get_copy_paste():
+    step = smartaug.augment.RandomApply([smartaug.CopyPaste(1.0)], 0.5)
+    shape, row = (16, 3, 6, 6), torch.arange(16)
+    plan = planned(step, shape)
+    masks = torch.ones(16, 6, 6, dtype=torch.bool)
+    images = noise(shape)
+    made = step.apply(images, settled(plan, masks, row))
+    drawn = plan.trace.ops[:, 0] == plan.trace.names.index("CopyPaste")
+    partner = plan.segments[0].partner
+    assert 2 < int(drawn.sum()) < 14
+    assert torch.equal(made[~drawn], images[~drawn])
+    assert torch.equal(made[drawn], images[partner[drawn]])
+
+
 def test_points_under_what_is_pasted_are_covered():
     masks = torch.zeros(2, 6, 6, dtype=torch.bool)
     masks[0, 0:4, 0:4], masks[1, 2:6, 2:6] = True, True
