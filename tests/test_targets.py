@@ -101,9 +101,13 @@ def test_masks_pixel_by_pixel(names, seed, dtype):
 
 
 @pytest.mark.parametrize("name", MOVING)
-@pytest.mark.parametrize("shape", [(3, 21, 30), (3, 1, 21, 30), (3, 4, 21, 30), (3, 7, 10), (3, 2, 42, 45), (0, 8, 9)])
-def test_backends_agree_on_masks(name, shape):
+def test_backends_agree_on_masks(name):
     """numba gives the bytes of torch at any resolution and for any type; so does Triton, in test_triton.py."""
+    for shape in ((3, 21, 30), (3, 1, 21, 30), (3, 4, 21, 30), (3, 7, 10), (3, 2, 42, 45), (0, 8, 9)):
+        check_backends_agree(name, shape)
+
+
+def check_backends_agree(name, shape):
     plan = planned([name], shape[0])
     mask = (torch.rand(shape, generator=generator(1)) * 200).to(torch.uint8)
     expected = move_map(plan, mask, Mask(9), "torch")
@@ -128,7 +132,7 @@ def test_all_values_of_a_type(dtype, values):
         assert torch.equal(found.double(), expected)
 
 
-@pytest.mark.parametrize("size", [(7, 10), (40, 60), (21, 30), (10, 13)])
+@pytest.mark.parametrize("size", [(7, 10), (40, 60), (10, 13)])
 @pytest.mark.parametrize("name", [name for name in MOVING if name not in ("Pad", "PadCrop", "RandAugment")])
 def test_maps_of_another_resolution(name, size):
     """A map covers the area of the image, whatever its resolution; ties of two pixels are left out."""

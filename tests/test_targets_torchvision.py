@@ -132,9 +132,12 @@ def moved_boxes(plan, given, format, size=SIZE):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("format", UPRIGHT)
-def test_boxes(name, format):
-    plan, theirs = CASES[name]
+def test_boxes(name):
+    for format in UPRIGHT:
+        check_boxes(*CASES[name], format)
+
+
+def check_boxes(plan, theirs, format):
     given, size = formatted(format), plan().output_shape[2:]
     found = moved_boxes(plan(), given, format)
     absolute = "CXCYWH" if format == "yolo" else format.upper()
@@ -154,13 +157,16 @@ def corners(turned, format):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "Perspective"])
-@pytest.mark.parametrize("format", ROTATED)
-def test_rotated_boxes(name, format):
+def test_rotated_boxes(name):
     """Without clipping, of which torchvision has several kinds; corners stay corners where it makes rectangles.
 
     A projective map makes other quadrilaterals, of which torchvision takes a rectangle as if they were parallelograms.
     """
-    plan, theirs = CASES[name]
+    for format in ROTATED:
+        check_rotated_boxes(*CASES[name], format)
+
+
+def check_rotated_boxes(plan, theirs, format):
     given = formatted(format)
     found = corners(moved_boxes(plan(), given, format), format)
     wrapped = tv_tensors.BoundingBoxes(given, format=format.upper(), canvas_size=SIZE, clamping_mode=None)
@@ -189,21 +195,24 @@ def continuous(points, name, theirs):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("shape", [(30,), (6, 5)])
-def test_keypoints(name, shape):
+def test_keypoints(name):
     """Index coordinates are those of torchvision's flips, crops and pads, continuous ones those of all the others."""
     plan, theirs = CASES[name]
     kind = Keypoints("index" if name in INDEX else "continuous")
-    given = drawn(*shape, 2) * torch.tensor([WIDTH, HEIGHT])
-    expected = theirs(tv_tensors.KeyPoints(given, canvas_size=SIZE)).as_subclass(torch.Tensor)
-    found = keypoints.from_objects(move_objects(plan(), keypoints.to_objects(given, [len(given)], kind)), given, kind)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    for shape in ((30,), (6, 5)):
+        given = drawn(*shape, 2) * torch.tensor([WIDTH, HEIGHT])
+        expected = theirs(tv_tensors.KeyPoints(given, canvas_size=SIZE)).as_subclass(torch.Tensor)
+        moved = move_objects(plan(), keypoints.to_objects(given, [len(given)], kind))
+        torch.testing.assert_close(keypoints.from_objects(moved, given, kind), expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
-def test_masks(name, dtype):
-    plan, theirs = CASES[name]
+def test_masks(name):
+    for dtype in (torch.uint8, torch.int64, torch.bool):
+        check_masks(*CASES[name], name, dtype)
+
+
+def check_masks(plan, theirs, name, dtype):
     mask = (drawn(1, *SIZE) * 5).to(dtype)
     expected = theirs(tv_tensors.Image(mask)) if "Re" in name else theirs(tv_tensors.Mask(mask))
     same = move_map(plan(), mask, Mask(0)) == expected.as_subclass(torch.Tensor)
@@ -231,8 +240,9 @@ def test_a_point_stays_on_its_pixel(name):
     assert abs(float(rows.double().mean()) - y) < 0.5
 
 
-@pytest.mark.parametrize(("min_size", "min_area"), [(1.0, 1.0), (3.0, 1.0), (1.0, 60.0)])
-@pytest.mark.parametrize("format", ["xyxy", "xywh", "cxcywh"])
+@pytest.mark.parametrize(
+    ("format", "min_size", "min_area"), [("xyxy", 1.0, 1.0), ("xywh", 3.0, 1.0), ("cxcywh", 1.0, 60.0)]
+)
 def test_the_boxes_of_sanitize_stay(format, min_size, min_area):
     plan = Plan((1, 3, *SIZE), crop(5, 11, 20, 30)().segments, Trace.empty(1))
     given = formatted(format)

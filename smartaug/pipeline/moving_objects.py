@@ -66,8 +66,8 @@ class MovingObjects:
         self.kind, self.size, self.rows, self._before = where.kind, size, len(rows), size
         counts = where.layout.counts
         index, taken = _of_rows(counts, rows), counts[rows]
-        self._main = where.layout.flat(where.main.read(data))
-        self._points = [(where.layout.flat(address.read(data)), kind) for address, kind in where.points]
+        self._main = _filled(where.layout.flat(where.main.read(data)), where.kind)
+        self._points = [(_filled(where.layout.flat(address.read(data)), kind), kind) for address, kind in where.points]
         self.objects = self._objects(self._main, where.kind, index, taken)
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
         self.masks = [(where.layout.of_samples(address.read(data), rows), kind) for address, kind in where.masks]
@@ -78,8 +78,7 @@ class MovingObjects:
         """The rows ``index`` of ``flat``, whose origin is their place in it."""
         chosen = flat[index.to(flat.device)]
         if isinstance(kind, Boxes):
-            columns = boxes.COLUMNS[kind.format]
-            made = boxes.to_objects(chosen.reshape(-1, columns), counts, kind.format, self.size)
+            made = boxes.to_objects(chosen, counts, kind.format, self.size)
         else:
             made = keypoints.to_objects(chosen, counts, kind)
         return Objects(made.points, made.row, index, made.shape, made.visible)
@@ -168,6 +167,12 @@ def _flat(planes: list[Tensor]) -> Tensor:
             "the size of their images in the dataset"
         )
     return torch.cat(full)
+
+
+def _filled(flat: Tensor, kind: Boxes | Keypoints) -> Tensor:
+    """``flat``; where no sample has an object, torch.zeros(0) may say so: with the columns of its kind."""
+    columns = boxes.COLUMNS[kind.format] if isinstance(kind, Boxes) else 2
+    return flat if flat.ndim > 1 else flat.new_zeros(0, columns)
 
 
 def _corners(rows: int, size: Size) -> Objects:

@@ -15,6 +15,9 @@
 
 Coordinates here are continuous pixels: (0, 0) is the outer corner of the first pixel, (W, H) the far corner of the
 image. A plan counts pixel indices, which are smaller by 0.5.
+
+A kind of segment that moves pixels says in functions registered with `through.through` and `maps.map_segments` how
+points and maps follow it; until it does, they are refused.
 """
 
 from .instances import move_instances, settled
