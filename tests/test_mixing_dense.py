@@ -275,6 +275,20 @@ def test_a_batch_of_one_keeps_its_objects():
         assert torch.equal(step.apply(images, plan), images)
 
 
+def test_targets_are_moved_on_the_cpu_whatever_the_default_device():
+    objects = boxes.to_objects(torch.tensor([[1, 2, 8, 9], [0, 0, 3, 3]]), [1, 1], "xyxy", (12, 10))
+    masks = torch.ones(2, 12, 10, dtype=torch.bool)
+    for step in (smartaug.CutMix(), smartaug.Mosaic(), smartaug.CopyPaste(1.0, most=1)):
+        plan = step.plan((2, 3, 12, 10), index=torch.arange(2), seed=0)
+        with torch.device("meta"):
+            plan = settled(plan, masks, objects.row)
+            moved = move_objects(plan, objects)
+            own = (
+                masks if isinstance(step, smartaug.Mosaic) else move_instances(plan, masks, objects.row, moved.row * 0)
+            )
+        assert {part.device.type for part in (moved.points, moved.visible, own)} == {"cpu"}
+
+
 def test_rotated_boxes_keep_their_shape_and_lose_area():
     given_boxes = torch.tensor([[4.0, 4.0, 6.0, 2.0, 30.0], [4.0, 4.0, 1.0, 1.0, 10.0]], dtype=torch.float64)
     objects = boxes.to_objects(given_boxes, [2, 0], "cxcywhr", (8, 8))

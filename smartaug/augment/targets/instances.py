@@ -77,7 +77,8 @@ def _chosen(segment: PasteObjects, masks: Tensor, row: Tensor, size: Size) -> Pa
     to = brought(Mix(segment.partner, _apart(segment.partner)), row)
     from_partner = (to.part == 1).nonzero()[:, 0]
     source, receiver = to.source[from_partner], to.row[from_partner]
-    number = torch.arange(len(source)) - torch.searchsorted(receiver, receiver)  # of the object among its sample's
+    # the number of each object among its sample's: receivers come in order
+    number = torch.arange(len(source), device="cpu") - torch.searchsorted(receiver, receiver)
     drawn = draws.uniform(segment.key, (int(number.max()) + 1 if len(number) else 1,))[receiver, number]
     takes = (drawn < segment.share) & (areas[source] > 0)
     if segment.most is not None:
@@ -88,14 +89,14 @@ def _chosen(segment: PasteObjects, masks: Tensor, row: Tensor, size: Size) -> Pa
         pasted[into] |= masks[one]
     rest = masks & ~pasted[row.to(masks.device)]
     left = torch.where(areas > 0, rest.flatten(1).sum(1).cpu().double() / areas.clamp(min=1), 1.0)
-    left = torch.cat([left, torch.ones(len(source), dtype=torch.float64)])
-    hulls = torch.cat([_hulls(rest), torch.zeros(len(source), 4, dtype=torch.float64)])
+    left = torch.cat([left, torch.ones(len(source), dtype=torch.float64, device="cpu")])
+    hulls = torch.cat([_hulls(rest), torch.zeros(len(source), 4, dtype=torch.float64, device="cpu")])
     return Paste(segment.partner, pasted, source, receiver, left, hulls)
 
 
 def _apart(partner: Tensor) -> Tensor:
     """Own shares (B,) of a mix that is none where a sample is its own partner."""
-    return torch.where(partner == torch.arange(len(partner)), 1.0, 0.5)
+    return torch.where(partner == torch.arange(len(partner), device="cpu"), 1.0, 0.5)
 
 
 def _rank(drawn: Tensor, group: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ def _rank(drawn: Tensor, group: Tensor) -> Tensor:
     order = drawn.argsort(stable=True)
     order = order[group[order].argsort(stable=True)]
     rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - torch.searchsorted(group, group[order])
+    rank[order] = torch.arange(len(order), device="cpu") - torch.searchsorted(group, group[order])
     return rank
 
 
@@ -142,7 +143,7 @@ def _(segment: Tiles, masks: Tensor, to: Brought, size: Size) -> Tensor:
     """Each mask through the part that it came with."""
     tiles = scaled_tiles(segment, size, _size(masks))
     alone = Tiles(
-        torch.arange(len(masks))[:, None],
+        torch.arange(len(masks), device="cpu")[:, None],
         tiles.matrix[to.row, to.part][:, None],
         tiles.boxes[to.row, to.part][:, None],
         tiles.size,

@@ -37,7 +37,7 @@ class Brought(NamedTuple):
 @singledispatch
 def brought(segment: Segment, row: Tensor) -> Brought:
     """Where the objects that lie in the samples ``row`` (M,) are behind a segment; by itself each stays where it is."""
-    return Brought(torch.arange(len(row)), row, torch.zeros_like(row))
+    return Brought(torch.arange(len(row), device="cpu"), row, torch.zeros_like(row))
 
 
 @brought.register
@@ -48,14 +48,14 @@ def _(segment: Mixing, row: Tensor) -> Brought:
     donor = taken[receiver, part]
     order, counts = row.argsort(stable=True), torch.bincount(row, minlength=len(taken))
     first, many = (counts.cumsum(0) - counts)[donor], counts[donor]
-    pair = torch.arange(len(donor)).repeat_interleave(many)
-    place = torch.arange(len(pair)) - (many.cumsum(0) - many)[pair]
+    pair = torch.arange(len(donor), device="cpu").repeat_interleave(many)
+    place = torch.arange(len(pair), device="cpu") - (many.cumsum(0) - many)[pair]
     return Brought(order[first[pair] + place], receiver[pair], part[pair])
 
 
 @brought.register
 def _(segment: Paste, row: Tensor) -> Brought:
-    own, pasted = torch.arange(len(row)), torch.ones_like(segment.source)
+    own, pasted = torch.arange(len(row), device="cpu"), torch.ones_like(segment.source)
     if len(row) + len(pasted) != len(segment.left):
         raise ValueError(
             f"the instance masks that CopyPaste went by are of {len(segment.left) - len(pasted)} objects, and there "
@@ -203,7 +203,9 @@ def _(segment: PasteObjects, kind: MapKind, size: Size, map_size: Size) -> tuple
 
 def _scaled_boxes(boxes: Tensor, size: Size, after: Size) -> Tensor:
     """Rectangles (..., 4) top, left, height, width at another resolution; neighbours stay neighbours."""
-    scale = torch.tensor([new / max(1, old) for new, old in zip(after, size, strict=True)], dtype=torch.float64)
+    scale = torch.tensor(
+        [new / max(1, old) for new, old in zip(after, size, strict=True)], dtype=torch.float64, device="cpu"
+    )
     low, high = boxes[..., :2] * scale, (boxes[..., :2] + boxes[..., 2:]) * scale
     low, high = low.round().long(), high.round().long()
     return torch.cat([low, high - low], -1)
@@ -243,6 +245,6 @@ def scaled_paste(paste: Paste, size: Size, map_size: Size) -> Paste:
         return paste
     pasted = paste.pasted
     for dim, (small, large) in enumerate(zip(map_size, size, strict=True), 1):
-        middle = (torch.arange(small) + 0.5) * (large / small)
+        middle = (torch.arange(small, device="cpu") + 0.5) * (large / small)
         pasted = pasted.index_select(dim, middle.long().to(pasted.device))
     return dataclasses.replace(paste, pasted=pasted)

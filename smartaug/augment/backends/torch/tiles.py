@@ -31,10 +31,8 @@ def inside(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 def filled(tiles: Tiles, images: Tensor) -> Tensor:
     """Images of the result's size that no part covers."""
-    if tiles.fill is None:
-        values = torch.tensor([GREY if images.dtype == torch.uint8 else GREY / 255.0], dtype=torch.float64)
-    else:
-        values = torch.tensor(tiles.fill, dtype=torch.float64)
+    grey = GREY if images.dtype == torch.uint8 else GREY / 255.0
+    values = torch.tensor((grey,) if tiles.fill is None else tiles.fill, dtype=torch.float64, device="cpu")
     values = values.round() if images.dtype == torch.uint8 else values
     out = images.new_empty(len(images), images.shape[1], *tiles.size)
     out[:] = values.to(images.dtype).to(images.device, non_blocking=True)[:, None, None]
