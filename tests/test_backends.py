@@ -363,9 +363,18 @@ def plans(draw):
         boxes = torch.cat([corner, (room * uniform(batch, 2)).long()], 1) if draw(st.booleans()) else None
         return Mix(partner, uniform(batch).float(), boxes)
 
+    def tiles():
+        new = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+        row = torch.randint(0, max(1, batch), (batch, 2), generator=generator)
+        matrix = uniform(batch, 2, 2, 3, low=-2.0, high=2.0) * torch.tensor([[1.0, 0.0, 4.0], [0.0, 1.0, 4.0]])
+        corner = torch.stack([torch.randint(0, side, (batch, 2), generator=generator) for side in new], -1)
+        boxes = torch.cat([corner, ((torch.tensor(new) - corner) * uniform(batch, 2, 2)).round().long()], -1)
+        fill = draw(st.sampled_from([None, (9.0,)]))
+        return Tiles(row, matrix, boxes, new, draw(st.sampled_from(["nearest", "bilinear"])), fill)
+
     segments = []
     for _ in range(draw(st.integers(0, 5))):
-        segments.append(draw(st.sampled_from([tone, lookup, clahe, noise, warp, filtered, erase, mix]))())
+        segments.append(draw(st.sampled_from([tone, lookup, clahe, noise, warp, filtered, erase, mix, tiles]))())
         size = segments[-1].output_size(*size)
     if draw(st.booleans()):
         segments.append(Store((0.3,) * channels, (0.5,) * channels, draw(st.sampled_from(DTYPES))))

@@ -95,11 +95,13 @@ def test_large_samples_are_put_together_as_small_ones(monkeypatch):
     for step in (smartaug.Mosaic(), smartaug.Mosaic(9, scale=(0.4, 2.5), p=0.6), smartaug.Mosaic(scale=(1, 1), p=0.6)):
         plan = planned(step, images.shape)
         for given_form in (images, images.float() / 255, images.contiguous(memory_format=torch.channels_last)):
-            expected = backends.execute(plan, given_form, "torch")
-            with monkeypatch.context() as patched:
-                patched.setattr(backends.torch_backend.torch_warp, "LARGE", 0)
-                found = backends.execute(plan, given_form, "torch")
-            assert torch.equal(found, expected)
+            expected = backends.torch_backend.run(plan.segments, given_form)
+            for large in (0, 1 << 30):
+                with monkeypatch.context() as patched:
+                    patched.setattr(backends.torch_backend.torch_warp, "LARGE", large)
+                    assert torch.equal(backends.execute(plan, given_form, "torch"), expected)
+                    if given_form.dtype == torch.uint8:
+                        assert torch.equal(backends.execute(plan, given_form, "numba"), expected)
 
 
 def test_partners_and_corners_are_drawn_evenly():
