@@ -56,6 +56,7 @@ from .loading import renamed
 from .loading.augmented_dataset import AugmentedDataset
 from .loading.collate import Collate
 from .loading.dataloader import DataLoader
+from .loading.generated import Generated
 from .loading.sampler import CoresetSampler
 from .loading.wrap import wrap
 from .loss import Loss
@@ -102,6 +103,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "Generated",
     "Grayscale",
     "InfoBatch",
     "Invert",

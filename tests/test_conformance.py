@@ -58,6 +58,7 @@ CRITERIA = {
         lambda size: coreset.FacilityLocation("exp", method="stochastic", backend="torch"),
     ],
     "MaxLoss": [lambda size: coreset.MaxLoss(), lambda size: coreset.MaxLoss(smallest=True)],
+    "OrderDP": [lambda size: coreset.OrderDP(), lambda size: coreset.OrderDP(top=1.0)],
     "RandomSubset": [lambda size: coreset.RandomSubset()],
     "Uniform": [lambda size: coreset.Uniform()],
 }

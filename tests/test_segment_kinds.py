@@ -20,6 +20,9 @@ from smartaug.augment.backends.torch import run as torch_backend
 from smartaug.augment.backends.triton import run as triton_backend
 from smartaug.augment.ops.combinators import only
 from smartaug.augment.plan import Plan, Segment, Trace
+from smartaug.augment.targets import Mask, boxes
+from smartaug.augment.targets.maps import move_map
+from smartaug.augment.targets.through import move_objects
 
 SHAPE = (6, 3, 5, 4)
 
@@ -140,6 +143,21 @@ def test_size_and_type_are_known_behind_it():
     with pytest.raises(ValueError, match=r"fill must lie in 0..255 for uint8 images, got \(-3.0,\)"):
         backends.execute(Plan((6, 3, 5, 2), erased), images[..., :2])
     assert (backends.execute(Plan(SHAPE, (Halved(), *erased)), images) == -3).any()  # it fits floats
+
+
+def test_what_lies_in_the_image_stays_or_is_refused():
+    """Points and masks stay where no pixel moves, and are refused until a kind that moves pixels says how."""
+    found = boxes.to_objects(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), [1, 0, 0, 0, 0, 0], "xyxy", (5, 4))
+    mask = torch.arange(20).view(1, 5, 4).expand(6, 5, 4).contiguous()
+    stays = Backwards(1.0).plan(SHAPE, index=torch.arange(6), seed=0)
+    assert torch.equal(move_objects(stays, found).points, found.points)
+    assert torch.equal(move_map(stays, mask, Mask()), mask)
+    for move in (
+        lambda: move_objects(Plan(SHAPE, (Halved(),)), found),
+        lambda: move_map(Plan(SHAPE, (Halved(),)), mask, Mask()),
+    ):
+        with pytest.raises(ValueError, match=r"^Halved .* leave the augmentation that makes it out"):
+            move()
 
 
 def test_samples_that_are_not_augmented_get_what_is_for_all():

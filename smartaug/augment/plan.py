@@ -30,8 +30,7 @@ class Segment:
     """One step of a plan, for all samples at once; tensors have one row per sample.
 
     A new kind of segment needs a row in `backends.torch.run.RUNS`; other backends leave it to torch until it has one
-    there. Inside combinators it also needs a function `ops.combinators.only`, which leaves rows out. What else is asked
-    of it are the attributes and methods below.
+    there. Inside combinators it also needs a function `ops.combinators.only`, which leaves rows out.
     """
 
     moves_pixels: ClassVar[bool] = False  # whether it changes where things are, so that a mask would have to follow

@@ -9,10 +9,10 @@ import torch
 from ..augment import Augmentation, AugMix, ColorJitter, Sharpness
 from ..augment.mixing import Paste, PasteObjects, Tiles
 from ..augment.ops.policies import Policy
+from ..augment.ops.space import FACTORS
 from ..augment.plan import Mix, Plan
 from ..pipeline.stages import flattened
 
-_FACTORS = ("Brightness", "Contrast", "Color", "Sharpness")
 _UNITS = {
     "Rotate": "{:.3g}°",
     "Affine": "{:.3g}°",
@@ -59,9 +59,9 @@ def received(plan: Plan, row: int, columns: Sequence[Augmentation], index: Seque
 
 def amount(name: str, magnitude: float, maker: object = None) -> str:
     """A magnitude with its unit; empty where the operation has none. maker: the augmentation that drew it."""
-    if name in _FACTORS and isinstance(maker, (Policy, AugMix)):
+    if name in FACTORS and isinstance(maker, (Policy, AugMix)):
         return f"×{1.0 + magnitude:.2f}"  # the magnitudes of policies are differences from 1, the unchanged image
-    if name in _FACTORS and isinstance(maker, (ColorJitter, Sharpness)):
+    if name in FACTORS and isinstance(maker, (ColorJitter, Sharpness)):
         return f"×{magnitude:.2f}"
     if name == "Hue":
         return f"{360 * magnitude:.0f}°"

@@ -196,9 +196,7 @@ class DataLoader(TorchDataLoader[T]):
 
     def _activate(self, pipeline: Pipeline, batch_sampler: object) -> None:
         self._pipeline = pipeline
-        attach = getattr(pipeline.reweight, "attach", None)
-        if attach is not None:
-            attach(self.dataset)
+        pipeline.weighing.attach(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
             pipeline.weight_of = self.sampler.weight_of

@@ -184,7 +184,7 @@ class Pipeline:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
             if batch.weight is not None:
                 self._check_label_is_known(data, inputs, length, index)
-        batch = self.weighing.weighed(batch, made.trace)
+        batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
         result = self._hand_over(data, paths, batch)
         self._count(batch, length, length if rows is None else len(rows), length if unfinished is not None else 0)
         for watch in self.watchers:

@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from .._base import leaves
+from .._base import leaves, ranks
 from .._base.labels import Kind, kind_of
+from .._base.real_samples import real_samples
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from ..grads.logits import distributions
@@ -39,6 +40,7 @@ class Weighing:
 
     def __init__(self, reweight: Reweighter | None) -> None:
         self.reweight = reweight
+        self._real: Tensor | None = None  # (n,) bool: samples that are not weighed
         self._begun: int | None = None  # the epoch that the reweighter began last
         self._results = 0
         self._fallbacks = 0
@@ -49,6 +51,13 @@ class Weighing:
         """Whether the reweighter makes weights and labels in `smartaug.Loss`, from the loop's own output."""
         return getattr(self.reweight, "when", "batch") == "loss"
 
+    def attach(self, dataset: object) -> None:
+        """Call the reweighter's ``attach(dataset)``, and look up which samples are real (`Generated`)."""
+        self._real = real_samples(dataset)
+        attach = getattr(self.reweight, "attach", None)
+        if attach is not None:
+            attach(dataset)
+
     def begin(self, epoch: int) -> None:
         """Call the reweighter's ``begin(epoch)`` once per epoch, before anything is drawn."""
         begin = getattr(self.reweight, "begin", None)
@@ -56,15 +65,18 @@ class Weighing:
             begin(epoch)
             self._begun = epoch
 
-    def weighed(self, batch: Batch, trace: Trace) -> Batch:
-        """The batch with the reweighter's weights and labels; unchanged without a reweighter."""
+    def weighed(self, batch: Batch, trace: Trace, copies: int = 0) -> Batch:
+        """The batch with the reweighter's weights and labels; unchanged without a reweighter.
+
+        copies: how many rows at the end are augmented copies of others, which then are not weighed.
+        """
         reweight = self.reweight
         if reweight is None:
             return batch
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = leaves.rows_of(batch.inputs)
         result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
-        return self._with(result, batch)
+        return self._with(result, batch, self._unweighed(batch, length, copies))
 
     def settled(self, output: object, target: Target) -> Batch | None:
         """A `Batch` with the weights and labels that the reweighter's ``settle`` makes; None where it makes none."""
@@ -73,7 +85,27 @@ class Weighing:
         if made is None:
             return None
         result = self._called(lambda: checked_results(made, len(target)), target.index, output)
-        return self._with(result, Batch(None, target.plain, target._weight, target._soft, target.index))
+        batch = Batch(None, target.plain, target._weight, target._soft, target.index)
+        return self._with(result, batch, self._unweighed(batch, len(target), 0))
+
+    def _unweighed(self, batch: Batch, length: int, copies: int) -> Tensor | None:
+        """(B,) bool: the rows that keep weight 1 and their own label; None where the method weighs all.
+
+        They are real samples (`Generated`), and rows that a coreset's augmented copies stand beside.
+        """
+        if self._real is None and not copies:
+            return None
+        rows = torch.ones(length, dtype=torch.bool, device="cpu")
+        if copies:
+            rows[length - copies :] = False
+        if self._real is None:
+            return rows
+        if batch.index is None:
+            raise ValueError(
+                f"reweight= tells real from generated samples by index, and the collate function made {length} rows "
+                "that are not its samples; let it keep one row a sample"
+            )
+        return rows & self._real[batch.index.cpu()]
 
     def _called(self, ask: Callable[[], T], index: Tensor | None, shown: object) -> T:
         """``ask()``; its errors are raised again with the reweighter's name, samples and ``shown``."""
@@ -82,14 +114,19 @@ class Weighing:
         except Exception as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", index, shown) from error
 
-    def _with(self, result: tuple[Tensor | None, Tensor | None], batch: Batch) -> Batch:
-        """The batch with valid weights and labels; the reweighter's weights are multiplied by the coreset's."""
+    def _with(self, result: tuple[Tensor | None, Tensor | None], batch: Batch, unweighed: Tensor | None) -> Batch:
+        """The batch with valid weights and labels; the reweighter's weights are multiplied by the coreset's.
+
+        unweighed: (B,) bool rows that keep weight 1 and their own label, or None.
+        """
         weight, soft = self._finite(*result, batch)
         self._results += 1
         try:
             self._check(weight, soft, batch)
         except ValueError as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", batch.index, batch.target) from error
+        if unweighed is not None:
+            weight, soft = _but(unweighed, weight, soft, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
         weight = batch.weight if weight is None else weight.detach()
@@ -162,6 +199,26 @@ class Weighing:
             return []
         why = "in smartaug.Loss, with the loop's logits" if self.late else "at hand-over, with the model as it is then"
         return [(f"reweight: {name_of(self.reweight)}", device, why)]
+
+
+def _but(
+    unweighed: Tensor, weight: Tensor | None, soft: Tensor | None, batch: Batch
+) -> tuple[Tensor | None, Tensor | None]:
+    """Weight 1 and their own labels for the rows ``unweighed`` (B,); the weights of the others get mean 1.
+
+    The mean is over the batches of all ranks. Weights that are 0 for all the others stay 0.
+    """
+    if weight is not None:
+        kept = unweighed.to(weight.device)
+        others = torch.where(kept, 0.0, weight)
+        total, count = ranks.total(torch.stack([others.sum(), (~kept).sum().to(weight.dtype)]))
+        mean = total / count.clamp_min(1)
+        scaled = others / torch.where(mean > 0, mean, torch.ones_like(mean))
+        weight = torch.where(kept, torch.ones_like(weight), scaled)
+    if soft is not None:
+        upstream = distributions(batch.target, soft.shape[1]) if batch.soft is None else batch.soft
+        soft = torch.where(unweighed.to(soft.device)[:, None], upstream.to(soft.device, soft.dtype), soft)
+    return weight, soft
 
 
 def _check_labels(soft: Tensor, batch: Batch) -> None:

@@ -45,8 +45,10 @@ class Reweighting(ABC):
     * `model`: the network that the loop trains, a callable returning it, or None until `bind`. Deepcopy keeps it by
       reference, pickle drops it.
     * `val_set`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors. Several inputs of
-      a model are a tuple of tensors (its arguments) or a dict (its keywords). Classes are drawn equally often.
+      a model are a tuple of tensors (its arguments) or a dict (its keywords).
     * `validation_batch`: number of validation samples in one direction, on each rank.
+    * `balanced`: False draws every validation sample equally often, so that batches have the set's own proportions of
+      classes; True draws every class equally often. Proportions decide which prior the weights and labels lean to.
     * `transform`: a callable on the validation inputs, for what ``augment=`` does to training images besides augmenting
       them (`smartaug.Normalize`).
     * `criterion`: the validation loss ``(logits, labels) -> loss``; None is cross entropy. It also decides what labels
@@ -89,6 +91,7 @@ class Reweighting(ABC):
         val_set: ValidationSet,
         *,
         validation_batch: int = 64,
+        balanced: bool = False,
         transform: Callable[[Tensor], Tensor] | None = None,
         criterion: Criterion | None = None,
         statistics: Literal["running", "batch"] = "running",
@@ -122,7 +125,7 @@ class Reweighting(ABC):
         if criterion is not None:
             refuse_other("criterion", criterion)
         self._model = checked_model(model)
-        self.validation = ValidationBatches(val_set, validation_batch, seed, transform, criterion)
+        self.validation = ValidationBatches(val_set, validation_batch, seed, transform, criterion, bool(balanced))
         self.val_set, self.criterion, self.scope, self.head, self.method = val_set, criterion, scope, head, method
         self.every, self.weigh_every, self.ema, self.warmup, self.seed = every, weigh_every, ema, warmup, seed
         self.when, self.statistics = when, statistics

@@ -16,7 +16,7 @@ Cost: benchmarks/results/reweight.json.
 Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Learning", AAAI 2021, Alg. 1, eq. 4–9. How
 this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11, 1
 for operations without a magnitude); magnitudes are the policy's, so with `RandAugment` one level for all, where the
-paper draws them; θ is trained by Adam; validation batches are class-balanced. As in the paper the table starts uniform,
+paper draws them; θ is trained by Adam. As in the paper the table starts uniform,
 and pairs that were never drawn have v = 1.
 """
 

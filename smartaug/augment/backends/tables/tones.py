@@ -24,23 +24,27 @@ class Operation(NamedTuple):
 
 
 _ANY = float("inf")
-_FACTOR = "factor, 1 changes nothing"
+FACTOR = "factor, 1 changes nothing"
 
 TABLE = (
     Operation("Identity"),
     Operation("Invert"),
     Operation("Posterize", unit="bits kept", high=8.0),
     Operation("Solarize", unit="threshold in grey levels", high=255.0),
-    Operation("Brightness", unit=_FACTOR, high=_ANY),
-    Operation("Contrast", measures=True, unit=_FACTOR, high=_ANY),
+    Operation("Brightness", unit=FACTOR, high=_ANY),
+    Operation("Contrast", measures=True, unit=FACTOR, high=_ANY),
     Operation("AutoContrast", measures=True),
     Operation("Equalize", measures=True),
-    Operation("Color", mixes_channels=True, unit=_FACTOR, high=_ANY),
+    Operation("Color", mixes_channels=True, unit=FACTOR, high=_ANY),
     Operation("Grayscale", mixes_channels=True),
     Operation("Hue", mixes_channels=True, unit="turns of the colour circle", low=-0.5, high=0.5),
 )
 TONES = tuple(row.name for row in TABLE)
 CODES = {name: code for code, name in enumerate(TONES)}
+
+LEVELS = 255.999
+"""What a float in [0, 1] is multiplied by, before the fraction is cut off, for one of 256 levels of equal width; 1 is
+still in the last of them."""
 
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601, with torchvision's four digits)."""

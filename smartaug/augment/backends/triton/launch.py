@@ -19,6 +19,7 @@ from torch import Tensor
 from ...plan import Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from ..tables import filters, gauss, tones
 from ..tables.codes import checked
+from ..tables.coordinates import ONE
 from ..tables.paddings import PADDINGS
 from ..torch.filter import gaussian_weights
 from . import pixels as pixel_kernels
@@ -28,7 +29,7 @@ from . import warp as warp_kernels
 _MEASURED = np.array([row.measures for row in tones.TABLE])
 _MIXES_CHANNELS = np.array([row.mixes_channels for row in tones.TABLE])
 _TYPES = {np.dtype(np.int64): torch.int64, np.dtype(np.int32): torch.int32, np.dtype(np.float32): torch.float32}
-_ONE = float(1 << 32)  # coordinates are in units of 2**-32 pixels
+_ONE = float(ONE)
 _BLOCK = 1024  # pixels a program works on
 _GATHERED_BLOCK = 512  # and where it reads several others for each, so that registers last
 _MEASURED_BLOCK = 4096  # and reads at a time for statistics, where one program sees a whole channel

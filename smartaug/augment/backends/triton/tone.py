@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 
 from ..tables import tones
-from ..tables.tones import LUMA, LUMA_SHIFT, LUMA_WHOLE
+from ..tables.tones import LEVELS, LUMA, LUMA_SHIFT, LUMA_WHOLE
 from .memory import clip, own_pixels, read, read_from, record, write, write_to
 
 OP, MIXES_CHANNELS = tl.constexpr(3), tl.constexpr(4)  # fields of a record
@@ -33,6 +33,7 @@ OP, MIXES_CHANNELS = tl.constexpr(3), tl.constexpr(4)  # fields of a record
 RED, GREEN, BLUE = (tl.constexpr(weight) for weight in LUMA)
 RED_WHOLE, GREEN_WHOLE, BLUE_WHOLE = (tl.constexpr(weight) for weight in LUMA_WHOLE)
 SHIFT = tl.constexpr(LUMA_SHIFT)
+OF_LEVELS = tl.constexpr(LEVELS)
 
 
 @triton.jit
@@ -49,8 +50,7 @@ def _luma(red, green, blue, FLOAT: tl.constexpr):
 def _level(values, FLOAT: tl.constexpr):
     """One of 256 levels."""
     if FLOAT:
-        # 255.999: 256 levels of equal width, and 1 still in the last of them
-        level = tl.minimum(tl.maximum((values * 255.999).to(tl.int32), 0), 255)
+        level = tl.minimum(tl.maximum((values * OF_LEVELS).to(tl.int32), 0), 255)
     else:
         level = values
     return level
@@ -243,7 +243,7 @@ def _corner(high, spread, turned, corner, FLOAT: tl.constexpr):
     if FLOAT:
         result = values
     else:
-        result = (values * 255.999).to(tl.int32)
+        result = (values * OF_LEVELS).to(tl.int32)
     return result
 
 
