@@ -1,5 +1,8 @@
 """What mixes samples, beside everything that lies in them: Mosaic, CopyPaste, CutMix and MixUp with their targets."""
 
+import copy
+import pickle
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -432,6 +435,21 @@ def test_copy_paste_between_other_steps():
     last = whole.segments[-2]
     assert int(last.pasted.sum()) > 0
     assert len(brought(last, torch.zeros(len(last.left) - len(last.source), dtype=torch.int64)).row) == len(last.left)
+
+
+def test_copies_of_copy_paste_draw_the_same():
+    step, index = smartaug.CopyPaste(0.7, most=2, p=0.6), torch.arange(5)
+    masks, row, images = noise((9, 12, 10)) > 99, torch.arange(9) % 5, noise()
+    expected = step.apply(images, settled(step.plan(SHAPE, index=index, seed=1), masks, row))
+    before = torch.get_rng_state()
+    for copied in (pickle.loads(pickle.dumps(step)), copy.deepcopy(step), smartaug.from_dict(smartaug.to_dict(step))):
+        plan = settled(copied.plan(SHAPE, index=index, seed=1), masks, row)
+        for form in (images, images.contiguous(memory_format=torch.channels_last), images.float()):
+            given_form = form.clone()
+            assert torch.equal(copied.apply(form, plan).to(torch.uint8), expected)
+            assert torch.equal(form, given_form)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(expected, images)
 
 
 def test_only_some_samples_get_copy_paste():
