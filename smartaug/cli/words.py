@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from ..augment import Augmentation, AugMix, ColorJitter, Sharpness
+from ..augment.mixing import Paste, PasteObjects, Tiles
 from ..augment.ops.policies import Policy
 from ..augment.ops.space import FACTORS
-from ..augment.plan import Plan
+from ..augment.plan import Mix, Plan
 from ..pipeline.stages import flattened
 
 _UNITS = {
@@ -25,7 +26,7 @@ _UNITS = {
     "PadCrop": "{:.3g} px off centre",
     "Crop": "{:.3g} px off centre",
 }
-_SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "own", "MixUp": "own"}
+_SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "own", "MixUp": "own", "Mosaic": "own"}
 
 
 def makers(step: Augmentation, shape: Sequence[int]) -> list[Augmentation]:
@@ -72,6 +73,11 @@ def amount(name: str, magnitude: float, maker: object = None) -> str:
 
 
 def _partner(name: str, plan: Plan, row: int, index: Sequence[int]) -> str:
-    if name not in ("CutMix", "MixUp") or not plan.mixes:
-        return ""
-    return f"with sample {index[int(plan.mixes[0].partner[row])]},"
+    for segment in plan.segments:
+        if isinstance(segment, Mix) and name == ("MixUp" if segment.boxes is None else "CutMix"):
+            return f"with sample {index[int(segment.partner[row])]},"
+        if isinstance(segment, Tiles) and name == "Mosaic":
+            return f"with samples {', '.join(str(index[other]) for other in segment.row[row, 1:].tolist())},"
+        if isinstance(segment, (PasteObjects, Paste)) and name == "CopyPaste":
+            return f"of sample {index[int(segment.partner[row])]}"
+    return ""

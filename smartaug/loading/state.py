@@ -17,6 +17,7 @@ from torch.utils.data import Subset
 from .._base.nested import datasets_in
 from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign
+from ..augment.targets.kinds import kind_of
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.stages import flattened
 
@@ -26,6 +27,7 @@ VERSION = 1
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NAMES = {
     "augment": "the stages of lift= and augment=",
+    "follow": "follow=",
     "head": "the transforms that lift=True leaves in the workers",
     "reweight": "reweight=",
     "coreset": "coreset=",
@@ -37,8 +39,10 @@ _NAMES = {
 
 def made_of(pipeline: Pipeline, dataset: object = None, dataset_seeds: Sequence[int] = ()) -> dict[str, Any]:
     """The description of a loader in plain values. Those that can load each other's states have equal descriptions."""
+    follow = pipeline.settings.follow or {}
     made: dict[str, Any] = {
         "augment": [described(step) for step in flattened(pipeline.steps)],
+        "follow": sorted(f"{_named(leaf)}: {kind_of(kind)!r}" for leaf, kind in follow.items()),
         "head": None if pipeline.lifted is None else _named(pipeline.lifted.head),
         "reweight": None if pipeline.reweight is None else type(pipeline.reweight).__name__,
         "coreset": None if pipeline.coreset is None else _named(pipeline.coreset),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._base.protocols import refuse_other
 from .._base.ranks import here
-from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
+from ..augment import Augmentation, Compose, Normalize
 from ..augment.foreign import Foreign
 from ..lift.lifted import Stages
 
@@ -62,7 +62,7 @@ def behind(lifted: Stage | Sequence[Stage] | None, augment: Stage | Sequence[Sta
     """The stages of a lifted pipeline and of ``augment=``, in the order in which they run.
 
     ``augment=`` comes after what was lifted, but its plans and Kornia modules see the images before Normalize, so the
-    lifted conversion waits for them: for all where nothing follows it, else up to the first MixUp or CutMix. Other
+    lifted conversion waits for them: for all where nothing follows it, else up to the first that mixes samples. Other
     callables see what the dataset would have given them.
     """
     own = [part for stage in listed(lifted) for part in flattened([stage])]
@@ -74,7 +74,7 @@ def behind(lifted: Stage | Sequence[Stage] | None, augment: Stage | Sequence[Sta
         planned = isinstance(stage, Augmentation) and not isinstance(stage, Normalize)
         if not (planned or type(stage).__module__.partition(".")[0] == "kornia"):
             break
-        if isinstance(stage, (MixUp, CutMix)) and len(conversion) > 1:
+        if getattr(stage, "mixes", False) and len(conversion) > 1:
             break
         waits += 1
     return [*before, *stages[:waits], *conversion, *stages[waits:]]

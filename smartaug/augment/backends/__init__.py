@@ -20,8 +20,10 @@ import torch as _torch
 from torch import Tensor
 
 from ..._base import compiled
+from ..mixing import Tiles
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Warp
 from ..projection import Projection
+from . import tiles
 from .numba import run as numba_backend
 from .torch import run as torch_backend
 from .triton import run as triton_backend
@@ -106,7 +108,13 @@ def _branches(segments: Sequence[Any], images: Tensor, backend: str | None) -> T
     return images
 
 
-_AS_PLANS: dict[type[Segment], _Run] = {Branches: _branches}
+def _tiles(segments: Sequence[Any], images: Tensor, backend: str | None) -> Tensor:
+    for segment in segments:
+        images = tiles.run(segment, images, lambda plan, part: execute(plan, part, backend))
+    return images
+
+
+_AS_PLANS: dict[type[Segment], _Run] = {Branches: _branches, Tiles: _tiles}
 """What is not executed by a backend itself, since it consists of plans for which that is chosen anew."""
 
 
@@ -192,8 +200,8 @@ def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
         dtype = segment.typed(dtype)
 
 
-def _fill_fits(segment: Warp | Projection | Erase) -> None:
-    if not all(0 <= value <= 255 for value in segment.fill):
+def _fill_fits(segment: Warp | Projection | Erase | Tiles) -> None:
+    if not all(0 <= value <= 255 for value in segment.fill or ()):
         raise ValueError(f"fill must lie in 0..255 for uint8 images, got {segment.fill}; write fill=0")
 
 
@@ -205,5 +213,6 @@ _FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {
     Warp: _fill_fits,
     Projection: _fill_fits,
     Erase: _fill_fits,
+    Tiles: _fill_fits,
     EraseNoise: _noise_fits,
 }
