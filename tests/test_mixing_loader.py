@@ -141,6 +141,30 @@ def test_segmentation_is_pasted_and_trains():
     torch.testing.assert_close(blended.as_subclass(torch.Tensor).sum(1), torch.ones(BATCH, SIDE, SIDE))
 
 
+def test_a_coreset_records_pasted_maps_by_their_shares():
+    """A picture that holds another's part is not recorded as its own sample alone."""
+    pairs = [(torch.rand(3, 8, 8), torch.full((8, 8), number % 2)) for number in range(8)]
+    for p, alone in ((0.0, True), (1.0, False)):
+        coreset = smartaug.Coreset(0.5, select=smartaug.MaxLoss(), apply="augment", warmup=0)
+        seen = []
+        coreset.observe = lambda index, output, target, unmixed=None, seen=seen: seen.append(target)
+        loader = smartaug.DataLoader(
+            pairs, 8, augment=a.CutMix(p=p), coreset=coreset, target=1, follow={1: "mask"}, seed=5, device="cpu"
+        )
+        coreset.selection = lambda epoch, size, seed: (torch.arange(4), None)
+        criterion, model = smartaug.Loss(nn.CrossEntropyLoss()), nn.Conv2d(3, 2, 1)
+        for images, masks in loader:
+            criterion(model(images), masks)
+        (target,) = seen
+        shares = None if target._mixed is None else target._mixed.shares
+        assert (shares is None or bool((shares[:, 0] == 1).all())) is alone
+        if not alone:
+            own = target.plain == torch.arange(8)[:, None, None] % 2
+            assert bool((shares[4:, 0] == 1).all())  # not selected
+            torch.testing.assert_close(shares[:4].sum(1), torch.ones(4))
+            assert bool((own.float().mean((1, 2)) >= shares[:, 0] - 1e-6).all())
+
+
 def test_a_class_of_the_image_is_mixed_beside_boxes(scenes):
     data = [{"image": image, "label": number % 3, **target} for number, (image, target) in enumerate(scenes)]
 

@@ -221,9 +221,13 @@ class Pipeline:
         def mixing(path: leaves.Path) -> list[Plan]:
             return [] if any(leaves.starts_with(one, (path,)) for one in followed) else plans
 
-        wrapped = self.labelling.wrap(target, paths[0] if paths else None, mixing(paths[0] if paths else ()), index, on)
+        def labelled(label: leaves.Structure, path: leaves.Path | None) -> leaves.Structure:
+            still_to_mix = mixing(path or ())
+            return self.labelling.wrap(label, path, still_to_mix, index, on, () if still_to_mix else plans)
+
+        wrapped = labelled(target, paths[0] if paths else None)
         for path in paths[1:]:
-            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, mixing(path), index, on))
+            data = leaves.put(data, path, labelled(leaves.get(data, path), path))
         batch = Batch(inputs.given(data), wrapped, None, None, index)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
