@@ -16,6 +16,7 @@ from . import registry
 from .deferred import DeferredTransform, why_no_image
 from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, looked_into, second_image
+from .rest import Rest
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
 
@@ -206,7 +207,8 @@ def deferring(dataset: UserDataset) -> UserDataset:
     found = slot(dataset)
     if lifted is None or found is None or isinstance(found[1], DeferredTransform):
         return dataset
-    return with_transform(dataset, found[0], DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind))
+    transform = DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind, rest=Rest.of(lifted))
+    return with_transform(dataset, found[0], transform)
 
 
 def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:

@@ -17,33 +17,29 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
+from torch.utils.data._utils.collate import collate_tensor_fn
 
 from .._base import leaves
 from . import registry
 from .keyed_draws import KeyedDraws, may_draw
+from .rest import Form, Rest, form_of
 from .roles import Rules, kind_of, roles, rules_of
 from .steps import Transform
 
 # the data of every deferred tensor: code that reads memory without __torch_function__ finds no pixels
 _EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")
-_HOLDER = [object()]
-_ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
 _NDIM = torch.Tensor.ndim.__get__  # type: ignore[attr-defined]
-_local = threading.local()
+local = threading.local()  # .collecting: the `Collecting` of the batch that this thread collates
 _NO_NAMES: Mapping[str, Any] = MappingProxyType({})
 _make = torch.Tensor._make_subclass
-_LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
 _CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # mutable, or may contain mutable parts: copied
 _LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _finishes = itertools.count()  # incremented whenever an image is finished, in any thread
@@ -58,12 +54,26 @@ class Call:
     def __init__(self, by: DeferredTransform, given: tuple[Any, ...], named: Mapping[str, Any] = _NO_NAMES) -> None:
         self.by, self.given, self.named = by, given, named
 
-    def finish(self) -> Any:
-        """The result of the user's whole pipeline, which runs at the first call only."""
+    def finish(self, made: Tensor) -> Any:
+        """The result of the user's whole pipeline, which runs at the first call only; made: not used."""
         if not self.finished:
             self.result = self.by.whole(*self.given, **self.named)
             self.finished, self.given, self.named = True, (), _NO_NAMES
         return self.result
+
+
+class CallOnOne:
+    """All calls of a `DeferredTransform` with one image as the only argument, of a form that `rest` restores."""
+
+    finished = False
+
+    def __init__(self, by: DeferredTransform, rest: Rest, form: Form) -> None:
+        self.by, self.rest, self.form = by, rest, form
+
+    def finish(self, made: Tensor) -> Any:
+        """The result of the user's whole pipeline for an image of which the worker's part made ``made``."""
+        with self.by.keyed():
+            return self.rest(made, self.form)
 
 
 class DeferredImage(Tensor):
@@ -72,7 +82,7 @@ class DeferredImage(Tensor):
     Any operation on it except stacking replaces it, in place, by the whole pipeline's result.
     """
 
-    _call: Call
+    _call: Call | CallOnOne
     _made: Tensor  # what the worker's transforms made
     _path: leaves.Path = ()  # where it is in the transform's return value
     _is_mask = False
@@ -89,13 +99,13 @@ class DeferredImage(Tensor):
         """Stack while a batch is collated; else finish all deferred arguments, then run ``func``."""
         kwargs = kwargs or {}
         if func is torch.stack:
-            batch = _stacked(*args, **kwargs)
+            batch = stacked(*args, **kwargs)
             if batch is not None:
                 return batch
         known = _of_every_image(func, args)
         if known is not None:
             return known
-        _finish_all((args, kwargs))
+        finish_all((args, kwargs))
         return func(*args, **kwargs)
 
 
@@ -106,6 +116,25 @@ class DeferredBatch(Tensor):
     _made: Tensor  # what the worker's transforms made, stacked
 
     __torch_function__ = DeferredImage.__torch_function__
+
+    @classmethod
+    def of(cls, rows: list[DeferredImage], made: Tensor) -> DeferredBatch:
+        """The stack of ``rows``; made: what the worker's transforms made of them, stacked."""
+        batch: DeferredBatch = _make(cls, _EMPTY)
+        batch._rows, batch._made = rows, made
+        return batch
+
+
+def stacked(*args: Any, **kwargs: Any) -> DeferredBatch | None:
+    """`torch.stack` of deferred images while a batch is collated: see `Collecting.stack`; None: it must finish them."""
+    now: Any = getattr(local, "collecting", None)
+    made: DeferredBatch | None = None if now is None else now.stack(*args, **kwargs)
+    return made
+
+
+def number_of_finishes() -> int:
+    """A counter that has moved on by one more than it is read where an image was finished, in any thread."""
+    return next(_finishes)
 
 
 def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None:
@@ -119,16 +148,16 @@ def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None
     return len(given._rows) if length and isinstance(given, DeferredBatch) else None
 
 
-def _finish_all(part: object) -> None:
+def finish_all(part: object) -> None:
     """Finish every deferred image in nested tuples, lists and dicts."""
     if isinstance(part, (DeferredImage, DeferredBatch)):
         finish(part)
     elif isinstance(part, Mapping):
         for value in part.values():
-            _finish_all(value)
+            finish_all(value)
     elif isinstance(part, (tuple, list)):
         for value in part:
-            _finish_all(value)
+            finish_all(value)
 
 
 def finish(deferred: DeferredImage | DeferredBatch) -> None:
@@ -136,9 +165,9 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
     next(_finishes)
     if isinstance(deferred, DeferredBatch):
         rows = deferred._rows
-        _finish_all(rows)
+        finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
-    result = leaves.get(deferred._call.finish(), deferred._path)
+    result = leaves.get(deferred._call.finish(deferred._made), deferred._path)
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
@@ -172,7 +201,9 @@ class DeferredTransform:
     head: the part that stays in the worker. original: the user's transform; all other attributes are read from it.
     rules: how the images and masks among the arguments are found. If an argument cannot be lifted, or head's output is
     not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
-    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to.
+    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. rest: what finishes
+    an image from head's output, where the image is the only argument; None: the original does, from a copy of all
+    arguments.
     """
 
     def __init__(
@@ -182,32 +213,32 @@ class DeferredTransform:
         rules: Rules,
         kind: str | None = None,
         noted: Noted | None = None,
+        rest: Rest | None = None,
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
-        self._takes_one = kind is not None and not rules.by_name
+        self._rest = rest if noted is None else None
+        self._calls: dict[Form, CallOnOne] = {}
         self._type: type | None = None  # a type whose objects are all of the kind
-        self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
+        self.keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
     @classmethod
     def of(
-        cls, head: Callable[..., Any], original: Transform, kind: str | None = None, noted: Noted | None = None
+        cls,
+        head: Callable[..., Any],
+        original: Transform,
+        kind: str | None = None,
+        noted: Noted | None = None,
+        rest: Rest | None = None,
     ) -> DeferredTransform:
         """An instance of the class for the library of ``original``."""
         rules = rules_of(original)
         made = DeferredAlbumentations if callable(getattr(head, "set_random_state", None)) else cls
-        return made(head, original, rules, kind, noted)
+        return made(head, original, rules, kind, noted, rest)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
-        if self._takes_one and not named and len(given) == 1 and self._is_of_kind(given[0]):
-            image = self.head(given[0])  # fast path for the common case: the image is the only argument
-            if type(image) is Tensor and image.dtype in _LIFTABLE and image.dim() == 3:
-                deferred: DeferredImage = _make(DeferredImage, _EMPTY)
-                deferred._call = call = Call(self, _kept(given))
-                deferred._made = image
-                if self.noted is not None:
-                    self.noted.append(call)
-                return deferred
+        if self._rest is not None and len(given) == 1 and not named and self._is_of_kind(given[0]):
+            return self._of_one(self._rest, given[0])
         found = roles(self.rules, given, named)
         if isinstance(found, str):
             return self._instead(found, given, named)
@@ -225,10 +256,27 @@ class DeferredTransform:
             made = leaves.put(made, path, _deferred(call, path, leaves.get(made, path), is_mask))
         return made
 
+    def _of_one(self, rest: Rest, image: Any) -> Any:
+        """The same where the image is the only argument, which is the common case and must be fast."""
+        before = rest.head.before_last(image)
+        form = form_of(before)
+        made = rest.head.to_tensor(before)
+        if not isinstance(made, Tensor) or made.dim() != 3 or made.dtype not in _LIFTABLE:
+            return self._instead(str(_refused(made, [((), False)])), (image,), {})
+        deferred: Any = _EMPTY.detach()  # with its class set: half the time of _make
+        deferred.__class__ = DeferredImage
+        deferred._made = made if type(made) is Tensor else plain(made)
+        if form is None:
+            deferred._call = Call(self, _kept((image,)))
+        else:
+            deferred._call = self._calls.get(form) or self._calls.setdefault(form, CallOnOne(self, rest, form))
+        return deferred
+
     def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:
             return True
-        if kind_of(image) != self.kind:
+        kind = kind_of(image)
+        if kind is None or self.kind not in (None, kind):
             return False
         if isinstance(image, (Tensor, np.ndarray)) or hasattr(type(image), "getbands"):  # the class decides
             self._type = type(image)
@@ -241,15 +289,15 @@ class DeferredTransform:
 
     def whole(self, *given: Any, **named: Any) -> Any:
         """The output of the user's whole pipeline; its draws in a loader depend on seed and epoch: `keyed_draws`."""
-        with self._keyed():
+        with self.keyed():
             return self.original(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in (
             "head",
             "original",
-            "_takes_one",
-            "_keyed",
+            "_rest",
+            "keyed",
         ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
         return getattr(self.original, name)
@@ -314,168 +362,14 @@ def why_no_image(image: Tensor) -> str | None:
     return None
 
 
-def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> DeferredImage:
-    image: DeferredImage = _make(DeferredImage, _EMPTY)
-    image._call, image._made = call, made
-    if path:
-        image._path, image._is_mask = path, is_mask
-    return image
-
-
-# --- in the collate function -----------------------------------------------------------------------------------------
-
-
-class Unfinished(NamedTuple):
-    """Where in a batch the lifted transforms must still run: paths of images, and of masks that move with them."""
-
-    images: tuple[leaves.Path, ...]
-    masks: tuple[leaves.Path, ...] = ()
-
-
-class Collecting:
-    """The state while one batch is collated: the deferred images in its samples, and the stacks made of them.
-
-    may_hold: see `collecting`.
-    """
-
-    def __init__(self, samples: Any, may_hold: bool) -> None:
-        self._streams = may_hold
-        self.sample_of: dict[int, int] = {}  # id of a deferred image -> position of its sample in the list
-        self.batches: list[DeferredBatch] = []
-        self._images: list[DeferredImage] = []  # keeps the images alive, so that ids stay unique
-        found: list[tuple[DeferredImage, bool]] = []
-        listed = samples if isinstance(samples, list) else [samples]
-        for number in range(len(listed)):  # by position: a loop variable would add a reference
-            held = sys.getrefcount(listed[number]) > _ALONE  # before the call below adds a reference
-            found_in(listed[number], held, found)
-            for image, kept in found:
-                if type(image) is not DeferredImage:
-                    continue  # it occurs twice in the sample, and was finished the first time
-                if (kept and not may_hold) or image._used or image._call.finished:
-                    finish(image)  # the dataset keeps it, and must find there its own transform's output
-                else:
-                    self.sample_of[id(image)] = number
-                    self._images.append(image)
-            found.clear()
-        self._finishes = next(_finishes)
-
-    def settle(self, batch: Any) -> tuple[Any, Unfinished | None, list[int] | None]:
-        """The collated ``batch`` with ordinary tensors, its `Unfinished` part, and the sample of each row if known.
-
-        Deferred batches are replaced in the structure, not filled in place, so references kept by the user's code stay
-        deferred. If one deferred image was used, all are finished, since image and masks of a sample share their draws.
-        """
-        left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, DeferredImage))]
-        stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
-        arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
-        if self._touched() or len(stacks) < len(left) or not arrived or self._repeats():
-            _finish_all(self.batches)
-            _finish_all([leaf for _, leaf in left])
-            return batch, None, None
-        if not stacks:
-            return batch, None, None
-        numbers = [list(map(self.sample_of.__getitem__, map(id, stack._rows))) for _, stack in stacks]
-        masks = {path for path, stack in stacks if stack._rows[0]._is_mask}
-        for path, stack in stacks:
-            for image in stack._rows:
-                image._used = True
-            batch = leaves.put(batch, path, stack._made)
-        unfinished = Unfinished(
-            tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
-        )
-        return batch, unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
-
-    def _repeats(self) -> bool:
-        """Whether an image is in two stacks, or twice in one stack of a stream: its copies would get different draws.
-
-        For datasets with an index, rows of one stack draw by the index of their sample, so that copies stay equal.
-        """
-        stacks = [list(map(id, made._rows)) for made in self.batches]
-        rows = [row for stack in stacks for row in (stack if self._streams else set(stack))]
-        return len(set(rows)) < len(rows)
-
-    def _touched(self) -> bool:
-        """Whether an image of the samples was finished since collating began."""
-        if next(_finishes) == self._finishes + 1:
-            return False  # the counter has not moved: no image was finished, in any thread
-        return any(not isinstance(image, DeferredImage) or image._call.finished for image in self._images)
-
-
-def _plain(image: Tensor) -> Tensor:
+def plain(image: Tensor) -> Tensor:
+    """The tensor without its subclass."""
     return image if type(image) is Tensor else image.as_subclass(Tensor)
 
 
-@contextmanager
-def collecting(samples: Any, *, may_hold: bool) -> Iterator[Collecting]:
-    """A context in which deferred images of ``samples`` are stacked without being finished.
-
-    may_hold: ignore references to an image from outside its sample, which else count as a cache (the generator of an
-    iterable dataset holds its last sample).
-    """
-    earlier = getattr(_local, "collecting", None)
-    _local.collecting = made = Collecting(samples, may_hold)
-    try:
-        yield made
-    finally:
-        _local.collecting = earlier
-
-
-def found_in(
-    part: Any, held: bool = False, found: list[tuple[DeferredImage, bool]] | None = None
-) -> list[tuple[DeferredImage, bool]]:
-    """The deferred images in a sample, each with whether anything else references it or a container around it.
-
-    held: whether ``part`` itself is so referenced. Results are appended to ``found`` if it is given.
-    """
-    found = [] if found is None else found
-    if isinstance(part, (tuple, list)):
-        keys: Any = range(len(part))
-    elif isinstance(part, dict):
-        keys = list(part)
-    else:
-        if type(part) is DeferredImage:
-            found.append((part, held))
-        return found
-    for key in keys:
-        kind = type(part[key])
-        if kind in _LEAVES:
-            continue
-        kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here adds a reference
-        if kind is DeferredImage:
-            found.append((part[key], kept))
-        elif issubclass(kind, (dict, tuple, list)):
-            found_in(part[key], kept, found)
-    return found
-
-
-def _stacked(tensors: object, dim: int = 0, *, out: Tensor | None = None) -> DeferredBatch | None:
-    """A deferred batch, if all are deferred images of this batch, equal in shape, dtype and role; else None."""
-    now: Collecting | None = getattr(_local, "collecting", None)
-    if now is None or dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
-        return None
-    rows = list(tensors)
-    if set(map(type, rows)) != {DeferredImage} or not now.sample_of.keys() >= set(map(id, rows)):
-        return None
-    made = [_plain(row._made) for row in rows]
-    if len({image.dtype for image in made}) > 1 or len({image.shape for image in made}) > 1:
-        return None
-    if len({row._is_mask for row in rows}) > 1:
-        return None
-    batch: DeferredBatch = _make(DeferredBatch, _EMPTY)
-    batch._rows, batch._made = rows, collate_tensor_fn(made)
-    now.batches.append(batch)
-    return batch
-
-
-def _collate_deferred(
-    batch: Sequence[Tensor], *, collate_fn_map: dict[Any, Callable[..., Any]] | None = None
-) -> Tensor:
-    """The function that ``default_collate`` uses for deferred images."""
-    made = _stacked(batch)
-    if made is not None:
-        return made
-    _finish_all(batch)
-    return collate_tensor_fn(batch, collate_fn_map=collate_fn_map)
-
-
-default_collate_fn_map[DeferredImage] = _collate_deferred
+def _deferred(call: Call, path: leaves.Path, made: Tensor, is_mask: bool) -> DeferredImage:
+    image: DeferredImage = _make(DeferredImage, _EMPTY)
+    image._call, image._made = call, plain(made)
+    if path:
+        image._path, image._is_mask = path, is_mask
+    return image

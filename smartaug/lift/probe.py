@@ -20,7 +20,8 @@ from torch.utils.data import IterableDataset, default_collate
 
 from .._base import input_leaves, leaves
 from ..augment.foreign import forked_rng
-from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish, found_in
+from .collecting import found_in
+from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish
 from .lifted import worker_part
 from .roles import kind_of, roles
 from .steps import Transform, UserDataset

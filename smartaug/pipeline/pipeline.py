@@ -20,7 +20,7 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..grads.logits import logits_of
 from ..lift import Lifted
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from . import report
 from .augment_stage import AugmentStage
 from .augmenting import Augmenting, Samples, streams_of
@@ -359,6 +359,9 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counted = {"epoch": max(self.epochs.epoch, 0), **self.counts, "seconds": self.seconds}
+        halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
+        if by_torch := sum(half.by_torch for half in halves):
+            counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
         return report.figures(counted, self.weighing, self.coreset)
 
     def explain(self) -> str:
