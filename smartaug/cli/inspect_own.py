@@ -103,9 +103,9 @@ def inspect_own(target: str, data: str | None, count: int, seed: int, out: str) 
         if found is None:
             raise ValueError(f"inspect {target}: its samples have no images (C, H, W)")
         images = found
-    path = _drawn(stages, images, seed, out)
-    print(f"picture: {path}")
-    return path
+    drawn = _drawn(stages, images, seed, out)
+    print(f"picture: {drawn}")
+    return drawn
 
 
 def _images(data: str | None, transform: Callable[..., Sample] | None) -> Photographs | Flat:

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .. import draws
+from .._base.names import suggest_keywords
 from .._base.torch_fetch import batch_keys
 from ..pipeline.augmenting import streams_of
 from .per_sample import bound
@@ -63,6 +64,7 @@ class AugmentedDataset(Dataset):
     that is not an integer; ValueError for a mask of another length, and ``plain`` without ``only``.
     """
 
+    @suggest_keywords
     def __init__(
         self,
         dataset: Indexed,

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader as TorchDataLoader
 
 from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
+from .._base.names import suggest_keywords
 from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pictures.show import Picture, show
@@ -113,6 +114,7 @@ class DataLoader(TorchDataLoader[T]):
     _sources: SourceDatasets | None = None
     _preparing: Pipeline | None = None  # the stages of plain passes, while `plain` is on
 
+    @suggest_keywords
     def __init__(
         self,
         dataset: Dataset[T],

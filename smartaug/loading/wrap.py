@@ -10,6 +10,7 @@ import torch
 
 from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
+from .._base.names import suggest_keywords
 from ..pictures.show import Picture, show
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
@@ -109,6 +110,7 @@ class Wrapped:
         return getattr(self.loader, name)
 
 
+@suggest_keywords
 def wrap(
     loader: Iterable,
     *,

@@ -87,7 +87,8 @@ def show(loader: Loader, path: str | Path, count: int) -> Picture:
 
 def _stored_batch(loader: Loader) -> _Stored:
     """Samples spread evenly over the dataset, collated as in the loader; of a stream the first batch of a new pass."""
-    dataset, size = getattr(loader, "dataset", None), getattr(loader, "batch_size", None) or _BATCH
+    dataset: Any = getattr(loader, "dataset", None)  # the user's own
+    size = getattr(loader, "batch_size", None) or _BATCH
     if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         batches = getattr(loader, "loader", None)  # what `wrap` was given
         if batches is None:

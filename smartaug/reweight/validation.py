@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,9 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import draws
 from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
+from .._base.names import suggest_keywords
 from ..grads.model_call import ModelInputs
+from ..warnings import warn
 from .protocols import MapStyle, ValidationSet
 from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
@@ -131,16 +132,16 @@ class ValidationBatches:
         """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
         shared = shared_samples(self.data, training)
         if shared:
-            warnings.warn(
+            warn(
                 f"{shared} of the {self.count} samples of {method}'s val_set are in the training set, where the model "
                 "remembers them; hold data out: training, validation = smartaug.split_validation(dataset, 0.1)",
-                stacklevel=5,
             )
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_kept": None, "_classes": [], "_stream": None}
 
 
+@suggest_keywords
 def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tuple[Subset, Subset]:
     """``(training, validation)`` subsets; the validation part has all classes as equally as the data allow.
 
