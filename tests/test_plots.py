@@ -11,7 +11,18 @@ from torch.utils.data import Dataset, IterableDataset
 from torchvision import transforms as T
 
 import smartaug
-from smartaug.augment import ColorJitter, Compose, CutMix, Flip, Normalize, PadCrop, RandAugment, Sharpness
+from smartaug.augment import (
+    ColorJitter,
+    Compose,
+    CutMix,
+    Flip,
+    Normalize,
+    OneOf,
+    PadCrop,
+    RandAugment,
+    RandomApply,
+    Sharpness,
+)
 from smartaug.augment.plan import Plan, Trace
 from smartaug.cli.recorder import Recorder
 from smartaug.pictures.words import amount, makers, received
@@ -61,6 +72,10 @@ def test_magnitudes_have_units():
         ("Brightness", 1.25, ColorJitter(0.4), "×1.25"),
         ("Sharpness", 2.0, Sharpness(2), "×2.00"),
         ("Brightness", 0.25, None, "0.25"),
+        ("Brightness", 1.25, RandomApply([ColorJitter(0.4)]), "×1.25"),
+        ("Brightness", 0.25, OneOf([policy, Flip()]), "×1.25"),
+        ("Brightness", 0.25, OneOf([policy, ColorJitter(0.4)]), "0.25"),
+        ("Rotate", -0.0, policy, "0°"),
         ("TranslateX", -3.0, policy, "-3 px"),
         ("Posterize", 4.0, policy, "to 4 bits"),
         ("Hue", 0.1, ColorJitter(), "36°"),
@@ -161,7 +176,11 @@ def test_lifted_transforms_are_shown(tmp_path, monkeypatch, augment):
     assert all("CutMix with sample" in caption for caption in captions[3:]) == (augment is not None)
 
 
-def test_the_method_writes_what_the_function_writes(tmp_path):
+def test_the_method_writes_what_the_function_writes(tmp_path, monkeypatch):
+    captions = caught_captions(monkeypatch)
+    subset = smartaug.DataLoader(torch.utils.data.Subset(Pictures(), [3, 4]), 2, augment=Flip(), device="cpu")
+    subset.show(tmp_path / "a.png")
+    assert captions[:2] == ["sample 0: ant", "sample 1: bee"]
     by_method = loader().show(tmp_path / "a.png", images=2)
     assert by_method.read_bytes() == smartaug.plots.batch(loader(), tmp_path / "b.png", images=2).read_bytes()
     assert by_method._repr_png_() == by_method.read_bytes()  # a notebook shows it

@@ -153,6 +153,8 @@ def _one_size(tiles: list[Tensor]) -> Tensor:
 
 def _name(dataset: object, number: int) -> str:
     classes = getattr(dataset, "classes", None)
+    if classes is None and hasattr(dataset, "dataset"):  # a `Subset`
+        return _name(dataset.dataset, number)
     if isinstance(classes, (list, tuple)) and 0 <= number < len(classes):
         return str(classes[number])
     return f"class {number}"
