@@ -127,3 +127,20 @@ def test_an_object_that_calls_a_pipeline_is_told_how_and_that_runs():
     (one, two), _ = next(iter(loader))
     assert one.dtype == torch.float32
     assert not torch.equal(one, two)
+
+
+class Pairs(Named):
+    """The dataset itself calls its pipeline twice."""
+
+    def __getitem__(self, index):
+        one, two = Named.__getitem__(self, index)[0], Named.__getitem__(self, index)[0]
+        return ([one, two], index % 3) if self.as_list else (one, two)
+
+
+def test_two_calls_are_lifted_in_a_list_and_told_so_elsewhere():
+    assert "[view, view], label" in smartaug.lift(Pairs("tf", recipe(), as_list=False)).reason
+    told = Pairs("tf", recipe(), as_list=True)
+    loader = smartaug.DataLoader(told, 6, lift=True, views="independent", seed=0, device="cpu")
+    (one, two), _ = next(iter(loader))
+    assert loader.stats()["lifted"] == 6
+    assert not torch.equal(one, two)

@@ -95,7 +95,10 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
     walked = list(leaves.walk(sample))
     places = [path for path, leaf in walked if isinstance(leaf, DeferredImage) and not leaf._is_mask]
     if len(places) > 1 and (len({path[:-1] for path in places}) > 1 or not places[0][:-1]):
-        return FirstSample(f"{name} calls it {len(calls)} times, and the results are not in a list of their own")
+        return FirstSample(
+            f"{name} calls it {len(calls)} times, and the results are not in a list of their own; return "
+            "[view, view], label (without labels a 0), and write views='independent'"
+        )
     return FirstSample(
         kind=_kind(calls[0]),
         calls=calls,
