@@ -1,8 +1,8 @@
 """Batched per-sample augmentation, learned weights and coresets behind a drop-in DataLoader for PyTorch.
 
 Every augmentation and combinator of `smartaug.augment` is here too, as ``smartaug.Flip``. Of the other folders only the
-names that a program usually needs are: criteria of `smartaug.coreset`, rules of `smartaug.reweight`;
-``smartaug.Uniform`` is the reweighter.
+names that a program usually needs are: criteria of `smartaug.coreset`, rules of `smartaug.reweight`, settings of what
+moves with the images (`smartaug.augment.targets`); ``smartaug.Uniform`` is the reweighter.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .augment import (
     AutoContrast,
     ColorJitter,
     Compose,
+    CopyPaste,
     Crop,
     CutMix,
     Equalize,
@@ -30,6 +31,7 @@ from .augment import (
     Grayscale,
     Invert,
     MixUp,
+    Mosaic,
     Normalize,
     OneOf,
     Pad,
@@ -46,6 +48,7 @@ from .augment import (
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
+from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .lift import Lifted, lift
@@ -53,6 +56,7 @@ from .loading import renamed
 from .loading.augmented_dataset import AugmentedDataset
 from .loading.collate import Collate
 from .loading.dataloader import DataLoader
+from .loading.generated import Generated
 from .loading.sampler import CoresetSampler
 from .loading.wrap import wrap
 from .loss import Loss
@@ -83,9 +87,11 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "AutoAugment",
     "AutoContrast",
     "Batch",
+    "Boxes",
     "Collate",
     "ColorJitter",
     "Compose",
+    "CopyPaste",
     "Coreset",
     "CoresetSampler",
     "Crop",
@@ -97,16 +103,20 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "Generated",
     "Grayscale",
     "InfoBatch",
     "Invert",
+    "Keypoints",
     "LearningToReweight",
     "Lifted",
     "Loss",
+    "Mask",
     "MaxLoss",
     "MetaAugment",
     "MetaWeightNet",
     "MixUp",
+    "Mosaic",
     "NoEffectWarning",
     "Normalize",
     "OneOf",

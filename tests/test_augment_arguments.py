@@ -11,8 +11,9 @@ from torchvision.transforms import v2
 import smartaug
 import smartaug.augment as A
 from smartaug.augment import backends
-from smartaug.augment.masks import follow
+from smartaug.augment.mixing import Tiles
 from smartaug.augment.plan import Warp
+from smartaug.augment.targets.maps import move_map
 
 AUGMENTATIONS = sorted(set(A.__all__) - {"Augmentation"})
 
@@ -59,6 +60,7 @@ def test_a_backend_named_inside_counts_for_all(around):
 
 SIZES = {
     "Crop": lambda size: A.Crop(size),
+    "Mosaic": lambda size: A.Mosaic(size),
     "PadCrop": lambda size: A.PadCrop(2, size=size),
     "RandomResizedCrop": lambda size: A.RandomResizedCrop(size),
     "Resize": lambda size: A.Resize(size),
@@ -113,9 +115,9 @@ def test_who_fills_an_image_fills_a_mask():
     for name in fills:
         how = {"translate": (0.9, 0.9)} if name == "Affine" else {}
         plan = made(name, fill=7, mask_fill=255, **how).plan(images.shape, index=torch.arange(8), seed=2)
-        assert {segment.mask_fill for segment in plan.segments if isinstance(segment, Warp)} == {255.0}
+        assert {segment.mask_fill for segment in plan.segments if isinstance(segment, (Warp, Tiles))} == {255.0}
         if name in ("Affine", "Pad", "PadCrop"):  # which surely move something
-            assert set(follow(plan, mask).unique().tolist()) == {1, 255}
+            assert set(move_map(plan, mask, smartaug.Mask()).unique().tolist()) == {1, 255}
     (*_, warp) = A.RandAugment(mask_fill=255, exact=False).plan(images.shape).segments
     assert warp.mask_fill == 255.0
 

@@ -20,7 +20,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
-from smartaug.augment.masks import follow, is_mask
+from smartaug.augment.targets.maps import move_map
 from smartaug.lift.source import Source
 from tests.lifting import photos, pictures
 
@@ -349,7 +349,7 @@ def test_nothing_to_lift_warns_with_the_reason(dataset, reason):
 # --- the loader ------------------------------------------------------------------------------------------------------
 
 
-def test_stages_without_a_plan_draw_from_each_rows_own_key():
+def test_all_stages_draw_from_each_rows_own_key():
     chain = [v1.RandomPerspective(0.5, 0.8), v1.RandomInvert(), v1.ToTensor(), v1.RandomErasing(0.8, value="random")]
     lifted = smartaug.lift(chain)
     batch = torch.stack([lifted.head(image) for image in pictures("pil")])
@@ -478,10 +478,10 @@ def test_resume_in_the_middle_of_an_epoch():
     assert all(torch.equal(a, b) for a, (b, _) in zip(expected[2:], resumed, strict=True))
 
 
-@pytest.mark.parametrize("foreign", [False, True])
-def test_pickled_and_copied_loaders_and_datasets(foreign):
+@pytest.mark.parametrize("rare", [False, True])
+def test_pickled_and_copied_loaders_and_datasets(rare):
     chain = recipe()
-    if foreign:  # stages without a plan
+    if rare:
         chain.transforms[1:2] = [v1.RandomPerspective()]
         chain.transforms[-1] = v1.RandomErasing(value="random")
     loader = smartaug.DataLoader(Cifar(chain), batch_size=20, lift=True, seed=0)
@@ -622,8 +622,7 @@ def test_masks_of_a_segmentation_preset():
 
 
 @pytest.mark.parametrize("as_dict", [False, True])
-def test_what_masks_cannot_follow_stays_where_samples_have_masks(as_dict):
-    """A projective map is none of a plan's; what comes after it is lifted."""
+def test_masks_follow_projective_maps(as_dict):
 
     class Dictionaries(Segmented):
         def __getitem__(self, index):
@@ -633,8 +632,7 @@ def test_what_masks_cannot_follow_stays_where_samples_have_masks(as_dict):
     transforms = v2.Compose([v2.RandomVerticalFlip(), v2.RandomPerspective(0.5, p=1.0), v2.RandomHorizontalFlip(1.0)])
     dataset = (Dictionaries if as_dict else Segmented)(transforms)
     lifted = smartaug.lift(dataset)
-    assert [step.where for step in lifted.steps] == ["worker", "worker", "device"]
-    assert "masks, which could not follow" in lifted.reason
+    assert lifted.stays == ()
     batch = next(iter(smartaug.DataLoader(dataset, batch_size=8, lift=True)))
     images, masks = (batch["image"], batch["mask"]) if as_dict else batch
     assert float(((images[:, 0] > 100) == (masks > 0)).float().mean()) > 0.9  # one bilinear, the other nearest
@@ -774,19 +772,11 @@ def test_a_mask_follows_as_an_image_moved_to_the_nearest_pixel(shape, dtype):
     plan = stage.plan((shape[0], 3, 9, 7), index=torch.arange(shape[0]), seed=0)
     as_images = (mask if mask.ndim == 4 else mask[:, None]).float()
     expected = stage.apply(as_images.expand(-1, 3, -1, -1) if as_images.shape[1] == 1 else as_images[:, :3], plan)
-    found = follow(plan, mask)
+    found = move_map(plan, mask, smartaug.Mask())
     assert found.dtype == dtype
     assert found.shape == shape
     compared = found if found.ndim == 4 else found[:, None]
     assert torch.equal(compared[:, :1].float(), expected[:, :1])
-
-
-def test_what_is_a_mask():
-    assert is_mask(torch.zeros(2, 4, 4))
-    assert is_mask(torch.zeros(2, 1, 4, 4))
-    assert is_mask(torch.zeros(2, 5, 4, 4, dtype=torch.int64))
-    assert not is_mask(torch.zeros(2, 3, 4, 4))
-    assert not is_mask(torch.zeros(2, 4, dtype=torch.int64))
 
 
 class _Whole(Dataset):

@@ -29,6 +29,12 @@ CASES = {  # a batch, a stage that cannot know what it is, and which of the reme
     "boxes or numbers": (samples(IMAGE, torch.rand(B, 4), CLASS), smartaug.Flip(), "still"),
     "numbers that are the label": (samples(IMAGE, torch.rand(B, 4)), smartaug.Flip(), "target"),
     "columns of classes": (samples(IMAGE, CLASS[:, None] + torch.arange(3)), smartaug.Flip(), "target"),
+    "boxes": (samples(IMAGE, torch.rand(B, 4)), smartaug.Flip(), "follow"),
+    "a box by name that moves": (samples(image=IMAGE, bbox=torch.rand(B, 4), label=CLASS), smartaug.Flip(), "follow"),
+    "landmarks": (samples(image=IMAGE, landmarks=torch.rand(B, 5, 2)), smartaug.Flip(), "follow"),
+    "a mask that moves": (samples(IMAGE, torch.ones(B, 16, 16).long()), smartaug.Flip(), "follow"),
+    "a mask of half the size that moves": (samples(IMAGE, torch.ones(B, 8, 8).long()), smartaug.Flip(), "follow"),
+    "heatmaps": (samples(IMAGE, torch.ones(B, 5, 8, 8)), smartaug.Flip(), "follow"),
     "short captions": (samples(IMAGE, TOKENS), smartaug.Flip(), "still"),
     "a box by name": (samples(image=IMAGE, bbox=torch.rand(B, 4), label=CLASS), smartaug.Flip(), "still"),
     "a mask of half the size": (samples(IMAGE, torch.ones(B, 8, 8).long()), smartaug.Flip(), "still"),
@@ -53,7 +59,8 @@ CASES = {  # a batch, a stage that cannot know what it is, and which of the reme
     ),
 }  # fmt: skip
 PATTERNS = {
-    "still": r"write (still=(?:'\w+'|\d))",
+    "still": r"(?:write|images,) (still=(?:'\w+'|\d))",
+    "follow": r"write (follow=\{.*?\})",
     "target": r"(target=(?:'\w+'|\d))",
     "targets": r"(target=\[[^=]*\])(?= if|$|\.)",
     "misnamed": r"write (target=lambda batch: batch\S+)",

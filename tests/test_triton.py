@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from test_augment_tables import tone_agrees
+from test_augment_tables import cap_agrees, tone_agrees, with_cap
 from test_backends import CASES, in_unit, pictures, planned, plans, same
 
 import smartaug.augment as A
@@ -26,6 +26,8 @@ from smartaug.augment.backends.tables.filters import FILTERS
 from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.backends.triton import run as triton_backend
 from smartaug.augment.plan import Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
+from smartaug.augment.targets import Heatmap, Mask
+from smartaug.augment.targets.maps import move_map
 
 INTERPRETED = triton_backend.interpreted()
 CUDA = torch.cuda.is_available() and not INTERPRETED
@@ -79,6 +81,21 @@ def near(found, expected):
 def uniform(*shape, low=0.0, high=1.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+@conforms
+@pytest.mark.parametrize("shape", [(3, 9, 17), (3, 3, 18, 34), (3, 4, 6)])
+def test_masks_move_alike(shape):
+    """At any resolution: uint8 to the byte, whatever the plan."""
+    mask = (uniform(*shape) * 255).to(torch.uint8)
+    chain = A.Compose([A.RandomResizedCrop((7, 12)), A.Flip()])
+    for augmentation in (A.Affine(40, (0.2, 0.1)), chain, A.RandAugment()):
+        plan = planned(augmentation, (3, 3, 9, 17))
+        for kind in (Mask(9), Heatmap(9)):
+            found = move_map(plan, mask.to(DEVICE), kind, "triton").cpu()
+            assert torch.equal(found, move_map(plan, mask, kind, "torch"))
+    whole = move_map(plan, mask.long().to(DEVICE), Mask(9)).cpu()
+    assert torch.equal(whole, move_map(plan, mask, Mask(9)).long())
 
 
 @conforms
@@ -262,7 +279,7 @@ def test_what_has_no_kernel_is_left_to_torch():
     plan = planned(A.Compose([A.Flip(), A.AugMix(), A.Normalize(dtype=torch.float64), A.Flip()]), images.shape)
     choices = backends.explain(plan, images, "triton")
     assert [choice.backend for choice in choices] == ["triton", "torch", "torch", "torch"]
-    assert [choice.reason.split()[0] for choice in choices] == ["uint8", "adds", "Normalize", "triton"]
+    assert [choice.reason.split()[0] for choice in choices] == ["uint8", "consists", "Normalize", "triton"]
     assert "float64" in choices[3].reason
     same(backends.execute(plan, images, "triton").cpu(), backends.execute(plan, images.cpu(), "torch"))
     for refused, reason in (
@@ -281,8 +298,25 @@ def test_every_tone_of_the_table(row):
 
 
 @conforms
-def test_a_tone_without_a_branch_is_found(monkeypatch):
-    """Its samples stay as they are, whether it mixes channels, measures, or neither."""
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_row_and_a_function_a_backend_make_a_tone(dtype, tmp_path, monkeypatch):
+    """By CONTRIBUTING, in a copy of the package: no other line is touched."""
+    cap_agrees(with_cap(tmp_path, monkeypatch), dtype, "triton", DEVICE)
+
+
+@conforms
+@pytest.mark.parametrize("suffix", ["", tones.STATISTICS])
+def test_a_function_that_is_not_there_is_named(monkeypatch, suffix):
+    from smartaug.augment.backends.triton import tone
+
+    monkeypatch.setattr(tones, "TABLE", (*tones.TABLE, tones.Operation("Toy", measures=True)))
+    with pytest.raises(NotImplementedError, match=rf"triton/tone.py lacks Toy of .*; write toy{suffix}\(\) there"):
+        tones.functions(vars(tone), "triton/tone.py", suffix)
+
+
+@conforms
+def test_an_unknown_code_leaves_samples_as_they_are(monkeypatch):
+    """Past the check on the host, whether the table says that it mixes channels, measures, or neither."""
     from smartaug.augment.backends.triton import launch
 
     images, code = pictures((4, 3, 7, 6)), len(tones.TONES)
@@ -304,7 +338,7 @@ def test_an_unknown_code_is_refused():
 def test_the_declared_kinds_are_those_with_kernels():
     from smartaug.augment.backends.triton import launch
 
-    assert {*launch.STEPS, Mix, Store} == triton_backend.RUNS
+    assert {*launch.STEPS, *launch.CLOSES, Store} == triton_backend.RUNS
 
 
 @compiles

@@ -105,6 +105,10 @@ def test_what_is_kept_still_is_no_view():
 
 def test_a_mask_is_no_view():
     samples = [{"image": x, "mask": x, "label": 1} for x in PICTURES]
+    tones = smartaug.augment.Invert(1.0)
+    batch = next(iter(smartaug.DataLoader(samples, ROWS, augment=[smartaug.Flip(1.0), tones], views="same")))
+    assert torch.equal(batch["mask"], torch.stack(list(PICTURES)).flip(3))  # moved as a mask, not recoloured
+    samples = [{"image": x, "mask": x.float(), "label": 1} for x in PICTURES]
     with pytest.raises(ValueError, match=r"batch\['mask'\] is a mask or a second image"):
         next(iter(smartaug.DataLoader(samples, ROWS, augment=STAGES, views="same")))
 

@@ -26,6 +26,8 @@ def find_inputs(batch: leaves.Structure, spec: leaves.Spec = None, *, images: bo
     tensors = [(path, leaf) for path, leaf in leaves.walk(batch) if leaves.is_plain(leaf)]
     numeric = [(path, leaf) for path, leaf in tensors if leaves.is_numeric(leaf)]
     found = next((path for path, leaf in numeric if leaf.ndim == 4), None)
+    if found is None and images:
+        found = _clips_or_listed(batch)
     if found is None:
         found = _only_rows(batch) if images else next((path for path, leaf in numeric if leaf.ndim >= 1), None)
     if found is None:
@@ -120,6 +122,21 @@ def transformed(
         return inputs if transform is None else transform(inputs)
     pictures = any(isinstance(leaf, Tensor) and leaf.ndim == 4 for _, leaf in leaves.walk(inputs))
     return leaves.each(inputs, lambda leaf: transform(leaf) if leaf.ndim == 4 or not pictures else leaf)
+
+
+def _clips_or_listed(batch: leaves.Structure) -> leaves.Path | None:
+    """Path of clips (B, T, C, H, W), else of a list of images (C, H, W); None if there is neither."""
+    lists = []
+    for path, leaf in leaves.walk(batch):
+        if not leaves.is_plain(leaf) or not leaves.is_numeric(leaf):
+            continue
+        if leaf.ndim == 5:
+            return path
+        if len(path) > 1 and path[-1] == 0 and leaf.ndim == 3 and leaf.shape[0] in (1, 3, 4):
+            parent = leaves.get(batch, path[:-1])
+            if leaves.is_views(parent) and all(part.ndim == 3 for part in parent):
+                lists.append(path[:-1])
+    return lists[0] if lists else None
 
 
 def _only_rows(batch: leaves.Structure) -> leaves.Path | None:

@@ -110,6 +110,7 @@ class Augmentation(Batched, SuggestsKeywords):
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples; 0: a regression
     backend: str | None = None
+    mixes: bool = False  # whether it makes a sample of several, so that labels must follow
     takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
 
     def __init__(self, *, backend: str | None = None) -> None:

@@ -23,12 +23,17 @@ def keyed(steps: Sequence[S], key: Tensor) -> list[tuple[S, Tensor]]:
     return [(step, draws.fold(key, position)) for position, step in enumerate(steps)]
 
 
+def drawn(step: Augmentation, images: Tensor, key: Tensor) -> Plan:
+    """The plan of one step for ``images``, drawn from the stream keys (B,)."""
+    with on_cpu():
+        return step.sample(tuple(images.shape), key)
+
+
 def run_step(step: Step, images: Tensor, key: Tensor) -> tuple[Tensor, Plan | None]:
     """The images after one step drawn from the stream keys (B,), and its plan; None for a foreign step."""
     if isinstance(step, Foreign):
         return step(images, key), None
-    with on_cpu():
-        plan = step.sample(tuple(images.shape), key)
+    plan = drawn(step, images, key)
     return step.apply(images, plan), plan
 
 

@@ -134,6 +134,7 @@ class Collate:
         inputs: leaves.Specs = None,
         target: leaves.Targets = None,
         views: Views | None = None,
+        follow: Mapping[Any, Any] | None = None,
         still: leaves.Specs = None,
         pipeline: Pipeline | None = None,
     ) -> None:

@@ -84,9 +84,13 @@ class DataLoader(TorchDataLoader[T]):
       drawn. "same": one draw for all (frames of a clip, stereo). "independent": one draw for each (contrastive views).
       None is "independent" with a warning, and an error for those in a dict. With views= given, neighbouring images of
       one shape in a batch are views.
+    * `follow`: what moves with the images: a dict of leaves and what they are, ``{"boxes": "xyxy", 2: "mask"}``. A leaf
+      is named by its key or position, further down by a tuple of these, ``(1, "boxes")``, also where each sample of a
+      list has its own. See `smartaug.augment.targets.kinds` for the words. tv_tensors in lists, and maps of whole
+      numbers called "mask", follow without a word.
     * `still`: the key or position of parts of the batch that are not to be augmented, or a callable that returns them,
-      or a list of these. Without it, parts that may be boxes, points or a map raise an error under stages that move
-      pixels.
+      or a list of these. Without it and `follow`, parts that may be boxes, points or a map raise an error under stages
+      that move pixels.
     * `returns`: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
 
     This loader augments every batch that it gives, independent of the mode of the model. Code that makes both loaders
@@ -94,8 +98,8 @@ class DataLoader(TorchDataLoader[T]):
     ``DataLoader(..., **stages)``. `explain` shows whether a loader augments.
 
     Augmentation is a pure function of (seed, epoch, dataset index). It does not depend on batch size, shuffling,
-    workers or ranks, except for the partners in MixUp and CutMix, and for foreign stages, which run on whole batches.
-    The epoch is the number of passes begun, or the one given to `set_epoch` last.
+    workers or ranks, except for the partners in MixUp, CutMix, Mosaic and CopyPaste, and for foreign stages, which run
+    on whole batches. The epoch is the number of passes begun, or the one given to `set_epoch` last.
     """
 
     lift: bool
@@ -107,6 +111,7 @@ class DataLoader(TorchDataLoader[T]):
     inputs: Specs
     target: Targets
     views: Views | None
+    follow: Mapping[Any, Any] | None
     still: Specs
     returns: str
     _pipeline: Pipeline | None = None
@@ -144,6 +149,7 @@ class DataLoader(TorchDataLoader[T]):
         inputs: Specs = None,
         target: Targets = None,
         views: Views | None = None,
+        follow: Mapping[Any, Any] | None = None,
         still: Specs = None,
         returns: str = "same",
     ) -> None:
@@ -194,9 +200,7 @@ class DataLoader(TorchDataLoader[T]):
 
     def _activate(self, pipeline: Pipeline, batch_sampler: object) -> None:
         self._pipeline = pipeline
-        attach = getattr(pipeline.reweight, "attach", None)
-        if attach is not None:
-            attach(self.dataset)
+        pipeline.weighing.attach(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
             pipeline.weight_of = self.sampler.weight_of

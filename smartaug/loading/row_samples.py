@@ -3,13 +3,14 @@
 What: collate functions may drop, replace or reorder samples, so that row k need not be sample k. A row is recognised by
 the values of the tensors, arrays and numbers in the samples, which casts and stacking do not change. An image that the
 function scales or normalises is recognised by the order of the values in its first channel, which that does not change.
+In a list of one entry a sample, an entry is recognised by its tensors, which are the sample's own or have its values.
 When: a collate function that is not torch's own; images under ``lift=True`` are recognised as objects instead. Cost: up
 to 256 values of each leaf of each sample are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from .._base import leaves
 
 _VALUES = 256  # compared values per leaf, evenly spaced
 _Values = TypeVar("_Values", Tensor, np.ndarray)
+_Key = TypeVar("_Key", bound=Hashable)
 Key = tuple[tuple[int, ...], bytes]
 
 
@@ -31,16 +33,30 @@ class Rows(NamedTuple):
 def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
     """The sample of each row of ``batch``; None: no value of them is in it; take row k to be sample k."""
     keys = [_keys(sample) for sample in samples]
-    table, columns = _table(keys), _columns(batch)
-    found = [(leaf, rows) for leaf in columns if (rows := _candidates(leaf, table)) is not None]
-    if len(found) < len(columns):
-        orders, exact = _table([_orders(sample) for sample in samples]), {id(leaf) for leaf, _ in found}
-        unmatched = [leaf for leaf in columns if id(leaf) not in exact]
-        found += [(leaf, rows) for leaf in unmatched if (rows := _ordered_candidates(leaf, orders)) is not None]
+    table = _table(keys)
+    owners = _table([[id(leaf) for _, leaf in leaves.walk(sample) if isinstance(leaf, Tensor)] for sample in samples])
+    found, inside, largest = list[tuple[int, list[set[int]]]](), set[int](), 0
+    for part in _lists(batch):
+        own = _columns(part)
+        entries = _entries(part, owners, table)
+        if entries is not None:
+            found.append((sum(leaf.numel() for leaf in own), entries))
+            inside |= {id(leaf) for leaf in own}
+    columns = [leaf for leaf in _columns(batch) if id(leaf) not in inside]
+    unmatched = []
+    for leaf in columns:
+        own_rows = _candidates(leaf, table)
+        if own_rows is None:
+            unmatched.append(leaf)
+        else:
+            found.append((leaf.numel(), own_rows))
+    if unmatched:
+        orders = _table([_orders(sample) for sample in samples])
+        found += [(leaf.numel(), rows) for leaf in unmatched if (rows := _ordered_candidates(leaf, orders)) is not None]
     if not found:
         return None
-    largest = max(leaf.numel() for leaf in columns)
-    found.sort(key=lambda pair: -pair[0].numel())  # the largest leaves first: images identify a sample, labels may not
+    largest = max([leaf.numel() for leaf in columns] + [size for size, _ in found])
+    found.sort(key=lambda pair: -pair[0])  # the largest leaves first: images identify a sample, labels may not
     length = len(found[0][1])
     rows = found[0][1]
     for _, others in found[1:]:
@@ -48,16 +64,14 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
             rows = [a & b for a, b in zip(rows, others, strict=True)]
     if length == len(samples) and all(number in row for number, row in enumerate(rows)):
         return Rows(list(range(length)))
-    if (
-        found[0][0].numel() < largest
-    ):  # only labels matched: an image that the function made may come from several samples
+    if found[0][0] < largest:  # only labels matched: an image that the function made may come from several samples
         return Rows(None)
     return Rows(_chosen(rows, keys))
 
 
-def _table(keys: Sequence[list[Key]]) -> dict[Key, set[int]]:
+def _table(keys: Sequence[list[_Key]]) -> dict[_Key, set[int]]:
     """Key -> the positions of the samples that have it."""
-    table: dict[Key, set[int]] = {}
+    table: dict[_Key, set[int]] = {}
     for number, own in enumerate(keys):
         for key in own:
             table.setdefault(key, set()).add(number)
@@ -75,6 +89,34 @@ def _chosen(rows: Sequence[set[int]], keys: Sequence[list[Key]]) -> list[int] | 
         taken.add(number)
         chosen.append(number)
     return chosen
+
+
+def _lists(batch: Any) -> Iterator[Sequence[Any]]:
+    """The outermost lists and tuples in a batch whose entries are all tensors or all dicts, such as one a sample."""
+    listed = isinstance(batch, (list, tuple)) and not hasattr(batch, "_fields") and len(batch) > 0
+    if listed and (leaves.is_samples(batch) or all(isinstance(entry, Tensor) for entry in batch)):
+        yield batch
+        return
+    if not isinstance(batch, Tensor):
+        for _, part in leaves.parts_of(batch) or ():
+            yield from _lists(part)
+
+
+def _entries(listed: Sequence[Any], owners: dict[int, set[int]], table: dict[Key, set[int]]) -> list[set[int]] | None:
+    """For each entry of a list the samples that it may come from: its tensors are theirs, or their values are.
+
+    None unless every entry comes from one.
+    """
+    rows = []
+    for entry in listed:
+        own = [leaf for _, leaf in leaves.walk(entry) if isinstance(leaf, Tensor)]
+        known = [owners[id(leaf)] for leaf in own if id(leaf) in owners]
+        known = known or [table[key] for key in _keys(entry) if key in table]
+        whose = set.intersection(*known) if known else set()
+        if not whose:
+            return None
+        rows.append(whose)
+    return rows
 
 
 def _columns(batch: Any) -> list[Tensor]:
@@ -97,7 +139,7 @@ def _candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | 
 
 def _ordered_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | None:
     """For each row the samples whose values are in the same order; None unless every row has one."""
-    if not _is_usable(column) or column.ndim < 3:
+    if not _is_usable(column) or column.ndim < 3 or not column.numel():
         return None
     rows = [table.get((tuple(row.shape), _order(row.detach().cpu().numpy()))) for row in column]
     return [row for row in rows if row is not None] if None not in rows else None
@@ -106,7 +148,7 @@ def _ordered_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[
 def _orders(sample: Any) -> list[Key]:
     """Shape and value order (`_order`) of each image in a sample."""
     images = [np.asarray(leaf) for _, leaf in leaves.walk(sample) if _is_image(leaf)]
-    return [(image.shape, _order(image)) for image in images if image.dtype.kind in "iuf"]
+    return [(image.shape, _order(image)) for image in images if image.dtype.kind in "iuf" and image.size]
 
 
 def _is_image(leaf: object) -> bool:

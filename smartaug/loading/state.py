@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
+from .._base.nested import datasets_in
 from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign
+from ..augment.targets.kinds import kind_of
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.stages import flattened
 
@@ -25,6 +27,7 @@ VERSION = 1
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NAMES = {
     "augment": "the stages of lift= and augment=",
+    "follow": "follow=",
     "head": "the transforms that lift=True leaves in the workers",
     "reweight": "reweight=",
     "coreset": "coreset=",
@@ -36,25 +39,18 @@ _NAMES = {
 
 def made_of(pipeline: Pipeline, dataset: object = None, dataset_seeds: Sequence[int] = ()) -> dict[str, Any]:
     """The description of a loader in plain values. Those that can load each other's states have equal descriptions."""
+    follow = pipeline.settings.follow or {}
     made: dict[str, Any] = {
         "augment": [described(step) for step in flattened(pipeline.steps)],
+        "follow": sorted(f"{_named(leaf)}: {kind_of(kind)!r}" for leaf, kind in follow.items()),
         "head": None if pipeline.lifted is None else _named(pipeline.lifted.head),
         "reweight": None if pipeline.reweight is None else type(pipeline.reweight).__name__,
         "coreset": None if pipeline.coreset is None else _named(pipeline.coreset),
         "dataset_length": len(dataset) if hasattr(dataset, "__len__") else None,
         "dataset_seeds": list(dataset_seeds),
-        "subsets": [_checksum(part.indices) for part in _subsets_in(dataset)],
+        "subsets": [_checksum(part.indices) for part in datasets_in(dataset) if isinstance(part, Subset)],
     }
     return made
-
-
-def _subsets_in(dataset: object) -> Iterator[Subset]:
-    """Every `Subset` in ``dataset``, also nested in other datasets."""
-    if isinstance(dataset, Subset):
-        yield dataset
-    if isinstance(dataset, Dataset):
-        for inner in (getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())):
-            yield from _subsets_in(inner)
 
 
 def _checksum(indices: Iterable[int]) -> int:

@@ -121,13 +121,15 @@ def wrap(
     inputs: Specs = None,
     target: Targets = None,
     views: Views | None = None,
+    follow: Mapping[Any, Any] | None = None,
     still: Specs = None,
     returns: str = "same",
 ) -> Wrapped:
     """Run the stages on the batches of any iterable: webdataset, DALI, FFCV, a loader that Accelerate has prepared.
 
     * `loader`: any iterable of batches that can be iterated again for each epoch.
-    * `augment`, `reweight`, `device`, `seed`, `inputs`, `target`, `views`, `still`, `returns`: as for `DataLoader`.
+    * `augment`, `reweight`, `device`, `seed`, `inputs`, `target`, `views`, `follow`, `still`, `returns`: as for
+      `DataLoader`.
 
     `lift` and `coreset` are not available, since they need the dataset and the sampler. The batches carry no dataset
     indices, so draws are keyed by (seed, epoch, position in the epoch): they are the same in another run only if the

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from ..augment import Augmentation, AugMix, ColorJitter, Sharpness
+from ..augment.mixing import Paste, PasteObjects, Tiles
 from ..augment.ops.compose import Several
 from ..augment.ops.policies import Policy
-from ..augment.plan import Plan
+from ..augment.ops.space import FACTORS
+from ..augment.plan import Mix, Plan
 from ..pipeline.stages import flattened
 
-_FACTORS = ("Brightness", "Contrast", "Color", "Sharpness")
 _UNITS = {
     "Rotate": "{:.3g}°",
     "Affine": "{:.3g}°",
@@ -26,7 +27,7 @@ _UNITS = {
     "PadCrop": "{:.3g} px off centre",
     "Crop": "{:.3g} px off centre",
 }
-_SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "own", "MixUp": "own"}
+_SHARES = {"RandomResizedCrop": "area", "Erase": "area", "CutMix": "own", "MixUp": "own", "Mosaic": "own"}
 
 
 def makers(step: Augmentation, shape: Sequence[int]) -> list[Augmentation]:
@@ -60,7 +61,7 @@ def received(plan: Plan, row: int, columns: Sequence[Augmentation], index: Seque
 def amount(name: str, magnitude: float, maker: object = None) -> str:
     """A magnitude with its unit; empty where the operation has none. maker: the augmentation that drew it."""
     magnitude += 0.0  # -0.0 becomes 0.0
-    if name in _FACTORS:
+    if name in FACTORS:
         drawing = [one for one in _inside(maker) if isinstance(one, (Policy, AugMix, ColorJitter, Sharpness))]
         differences = {isinstance(one, (Policy, AugMix)) for one in drawing}
         if differences == {True}:
@@ -82,6 +83,11 @@ def _inside(maker: object) -> list[object]:
 
 
 def _partner(name: str, plan: Plan, row: int, index: Sequence[int]) -> str:
-    if name not in ("CutMix", "MixUp") or not plan.mixes:
-        return ""
-    return f"with sample {index[int(plan.mixes[0].partner[row])]},"
+    for segment in plan.segments:
+        if isinstance(segment, Mix) and name == ("MixUp" if segment.boxes is None else "CutMix"):
+            return f"with sample {index[int(segment.partner[row])]},"
+        if isinstance(segment, Tiles) and name == "Mosaic":
+            return f"with samples {', '.join(str(index[other]) for other in segment.row[row, 1:].tolist())},"
+        if isinstance(segment, (PasteObjects, Paste)) and name == "CopyPaste":
+            return f"of sample {index[int(segment.partner[row])]}"
+    return ""

@@ -8,11 +8,13 @@
 | `inputs` | the inputs of a batch, and which of them are augmented |
 | `places` | boxes, points and masks, which raise an error where a stage would move the image under them |
 | `labelling` | the labels of a batch, also after samples were mixed |
-| `augmenting` | the augmenting half |
+| `augment_stage` | the augment stage on a batch of the user's structure |
+| `augmenting` | the augmenting half: steps on images |
 | `weighing` | the reweighting half |
 | `lifted_share` | the share of samples that were lifted, and the warning where it is (nearly) 0 |
 | `readers` | the warning where no code reads the weights and soft labels |
 | `criterion_arguments` | which of a criterion's arguments are the output and the target |
+| `unknown_criteria` | the losses by sample of a criterion that is not torch's |
 | `row_losses` | a criterion's losses by sample, and their weighted sum or mean |
 | `hand_over` | puts the targets back into the user's structure |
 | `report` | `stats()` and `explain()` |

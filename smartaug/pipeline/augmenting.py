@@ -5,7 +5,7 @@ All rows are augmented, or only those that a coreset selects (``Coreset(apply="a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from .. import draws
-from .._base import leaves
-from ..augment import CutMix, MixUp, Normalize, masks
+from ..augment import Normalize
 from ..augment.augmentation import Augmentation
 from ..augment.backends.torch.run import OutsideUnit
 from ..augment.foreign import Foreign
 from ..augment.partly import beside as beside_of
 from ..augment.partly import check_fit, plain, plain_foreign, together, widened
 from ..augment.plan import Plan, Trace
-from ..augment.steps import keyed, refuse_other_than_mixing, run_step
+from ..augment.steps import drawn, keyed, refuse_other_than_mixing, run_step
+from .following import Moving
 from .places import Places
 from .stages import Seed, flattened, in_stage, name_of
 
@@ -50,18 +50,23 @@ class Samples:
 
 
 class _Rest(NamedTuple):
-    """The samples that are not augmented: their views, and the streams (R,) int64 of their draws."""
+    """The samples that are not augmented: their views, the streams (R,) int64 of their draws, what moves with them."""
 
     views: list[Tensor]
     streams: Tensor
+    moving: Moving
 
 
 @dataclass
 class _Beside:
-    """One view of the samples that are not augmented: their images so far, and the keys (R,) of their draws."""
+    """One view of the samples that are not augmented: their images so far, and the keys (R,) of their draws.
+
+    moving: what moves with them; None: it moves with another view.
+    """
 
     images: Tensor
     key: Tensor
+    moving: Moving | None
 
 
 def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
@@ -73,7 +78,7 @@ def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
 
 def _mixes(step: object) -> bool:
     """Whether a stage, or one inside it, mixes samples."""
-    return isinstance(step, (MixUp, CutMix)) or any(map(_mixes, getattr(step, "augmentations", ())))
+    return getattr(step, "mixes", False) or any(map(_mixes, getattr(step, "augmentations", ())))
 
 
 class Augmenting:
@@ -94,9 +99,9 @@ class Augmenting:
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
 
     def all_rows(
-        self, views: list[Tensor], samples: Samples, places: Places, moving: dict[leaves.Path, Tensor], *, shared: bool
+        self, views: list[Tensor], samples: Samples, places: Places, moving: Moving, *, shared: bool
     ) -> Augmented:
-        """Augment every row of the views; the masks in ``moving`` are replaced by the moved masks.
+        """Augment every row of the views; what is in ``moving`` moves with them.
 
         places: leaves that no step may move pixels under. shared: all views use the draws of the first.
         """
@@ -104,12 +109,21 @@ class Augmenting:
         return made
 
     def some_rows(
-        self, views: list[Tensor], samples: Samples, places: Places, rows: Tensor, *, appends: bool, shared: bool
+        self,
+        views: list[Tensor],
+        samples: Samples,
+        places: Places,
+        rows: Tensor,
+        follows: Callable[[Tensor, Tensor], Moving],
+        *,
+        appends: bool,
+        shared: bool,
     ) -> tuple[Augmented, Tensor]:
         """Augment only ``rows`` (s,) int64: in place or, with ``appends``, as copies after all rows.
 
         Also returns, for each row of the result, the row (int64) that it was made from. The draws of appended copies
-        are those of a further view of their samples.
+        are those of a further view of their samples. follows: what moves with the images of rows (R,) int64, which
+        become those rows (R,) int64 of the result.
         """
         batch = len(samples.index)
         others = torch.arange(batch, device="cpu")
@@ -122,19 +136,19 @@ class Augmenting:
         picked, left = (
             [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views] for part in (rows, others)
         )
-        rest = _Rest(left, samples.streams[others])
+        rest = _Rest(left, samples.streams[others], follows(others, others))
         first = (1 if shared else len(views)) if appends else 0
-        made, passed = self._run(picked, samples.rows(rows), places, {}, rest, first, shared)
+        made, passed = self._run(picked, samples.rows(rows), places, follows(rows, place), rest, first, shared)
         views = [together(*pair, place, others) for pair in zip(made.views, passed, strict=True)]
         wide = [widened(plan, place, len(taken)) for plan in made.plans]
-        return Augmented(views, wide, _joint(wide, len(taken))), taken
+        return Augmented(views, wide, joint(wide, len(taken))), taken
 
     def _run(
         self,
         views: list[Tensor],
         samples: Samples,
         places: Places,
-        moving: dict[leaves.Path, Tensor],
+        moving: Moving,
         rest: _Rest | None,
         first: int,
         shared: bool,
@@ -145,16 +159,18 @@ class Augmenting:
         """
         if not self.steps:
             return Augmented(views, [], Trace.empty(len(samples.index))), [] if rest is None else rest.views
-        seed, plans = self.seed(), list[Plan]()
+        seed, plans, known = self.seed(), list[Plan](), dict[int, Plan]()
         done, passed = [], []
         for number, images in enumerate(views):
             view = 0 if shared else number
             key = draws.key(seed, samples.epoch, samples.streams, first + view)
-            beside = None
+            beside, again = None, shared and number > 0
             if rest is not None:
-                beside = _Beside(rest.views[number], draws.key(seed, samples.epoch, rest.streams, view))
-            made, own = self._view(images, key, samples.index, places, {} if shared and number else moving, beside)
-            if shared and number:
+                own_key = draws.key(seed, samples.epoch, rest.streams, view)
+                beside = _Beside(rest.views[number], own_key, None if again else rest.moving)
+            drawn_before = known if not number or (again and images.shape == views[0].shape) else {}
+            made, own = self._view(images, key, samples.index, places, None if again else moving, beside, drawn_before)
+            if again:
                 _check_same_labels(plans, own)
             else:
                 plans += own
@@ -165,7 +181,7 @@ class Augmenting:
                 "MixUp and CutMix give every view its own labels, and the batch has one target for "
                 f"{len(done)} views; leave them out, or name one view: inputs=0, or let all share a draw: views='same'"
             )
-        return Augmented(done, plans, _joint(plans, len(samples.index))), passed
+        return Augmented(done, plans, joint(plans, len(samples.index))), passed
 
     def _view(
         self,
@@ -173,10 +189,14 @@ class Augmenting:
         key: Tensor,
         index: Tensor,
         places: Places,
-        moving: dict[leaves.Path, Tensor],
+        moving: Moving | None,
         beside: _Beside | None,
+        known: dict[int, Plan],
     ) -> tuple[Tensor, list[Plan]]:
-        """One view after all steps, and their plans; updates ``beside`` and the masks in ``moving``."""
+        """One view after all steps, and their plans; updates ``beside`` and ``moving``.
+
+        known: step -> its plan, where another view has drawn it already; the others are added.
+        """
         plans = []
         other_keys = [None] * len(self.steps) if beside is None else [own for _, own in keyed(self.steps, beside.key)]
         for position, (step, own) in enumerate(keyed(self.steps, key)):
@@ -186,14 +206,19 @@ class Augmenting:
                     refuse_other_than_mixing(step)
                 if isinstance(step, Foreign) and step.moves_pixels:
                     places.refuse(step.name)
-                if len(images) or beside is None or not isinstance(step, Foreign):
-                    images, plan = run_step(step, images, own)
-                else:
-                    plan = None
-                if plan is not None:
-                    self._follow(name_of(step), plan, places, moving)
+                    if moving is not None:
+                        moving.refuse(step.name)
+                plan = None
+                if isinstance(step, Augmentation):
+                    plan = known.get(position) or drawn(step, images, own)
+                    plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
+                    _follow(name_of(step), plan, places, moving)
+                    known[position] = plan
+                    images = step.apply(images, plan)
                     self._note(position, plan, given)
                     plans.append(plan)
+                elif len(images) or beside is None:
+                    images = step(images, own)
                 if beside is not None:
                     self._bring(position, plan, beside, other_keys[position], places)
                     if plan is None:
@@ -202,12 +227,6 @@ class Augmenting:
                 shown = self._where_lifted(error)
                 raise in_stage(shown, f"augment stage {name_of(step)}", index, images) from error
         return images, plans
-
-    def _follow(self, stage: str, plan: Plan, places: Places, moving: dict[leaves.Path, Tensor]) -> None:
-        """Move the masks in ``moving`` as ``plan`` moves pixels; ValueError for any other place."""
-        if plan.moves_pixels and len(plan.shape) == 4:
-            places.refuse(stage, tuple(moving))
-            moving.update({path: masks.follow(plan, mask) for path, mask in moving.items()})
 
     def _where_lifted(self, error: Exception) -> Exception:
         """``error``, or a ValueError with other advice where images outside [0, 1] met lifted transforms."""
@@ -238,11 +257,13 @@ class Augmenting:
             elif len(beside.images):
                 beside.images = other(beside.images, key)
         elif plan is not None and not isinstance(other, Augmentation):
-            beside.images = step.apply(beside.images, plain(plan, len(beside.images)))
+            own = plain(plan, len(beside.images))
+            _follow(name_of(step), own, places, beside.moving)
+            beside.images = step.apply(beside.images, own)
         elif isinstance(other, Augmentation) and len(beside.images):
-            beside.images, own = run_step(other, beside.images, key)
-            if own is not None and own.moves_pixels and len(own.shape) == 4:
-                places.refuse(name_of(step))
+            beside.images, made = run_step(other, beside.images, key)
+            if made is not None:
+                _follow(name_of(step), made, places, beside.moving)
 
     def explain(self, device: str) -> list[tuple[str, str, str]]:
         """Rows (stage, device, why) for the table of stages; after the stages of a plan, its segments and backends."""
@@ -258,14 +279,22 @@ class Augmenting:
         return rows
 
 
-def _joint(plans: Sequence[Plan], rows: int) -> Trace:
+def _follow(stage: str, plan: Plan, places: Places, moving: Moving | None) -> None:
+    """Move what follows as ``plan`` moves pixels; ValueError for places, of which it is not known how they follow."""
+    if plan.moves_pixels and len(plan.shape) == 4:
+        places.refuse(stage)
+        if moving is not None:
+            moving.follow(plan)
+
+
+def joint(plans: Sequence[Plan], rows: int) -> Trace:
     """The operations of all plans, in order."""
     return Trace.empty(rows).then(*(plan.trace for plan in plans))
 
 
 def _check_same_labels(first: Sequence[Plan], plans: Sequence[Plan]) -> None:
     """Raise a ValueError where inputs that share their draws would be mixed in other shares, so with other labels."""
-    ours, theirs = ([mix.share for plan in made for mix in plan.mixes] for made in (first, plans))
+    ours, theirs = ([mix.parts()[1] for plan in made for mix in plan.mixes] for made in (first, plans))
     if not all(map(torch.equal, ours, theirs)):
         raise ValueError(
             "CutMix pastes other shares of inputs of different widths, so they would need different labels; name one "

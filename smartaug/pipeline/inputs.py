@@ -13,6 +13,9 @@ from torch import Tensor
 
 from .._base import input_leaves, leaves
 from ..lift.deferred import Unfinished
+from .addresses import every, find, is_per_sample
+from .followers import MASKS, Follow, staying
+from .image_lists import are_images, check_images
 from .settings import Settings
 from .stages import rows_not_finite
 
@@ -22,13 +25,15 @@ class Inputs:
     """Where the inputs of a batch are. parts: what the model is called with, as ``inputs=`` names it.
 
     augmented: the leaves among them that stages augment: all images (B, C, H, W), or all rows (B, F) or (B, T, F).
-    beside: the other tensors among them. specs: the ``inputs=`` by which they were found.
+    beside: the other tensors among them. specs: the ``inputs=`` by which they were found. listed: the inputs are a list
+    of one image (C, H, W) a sample.
     """
 
     parts: tuple[leaves.Path, ...]
     augmented: tuple[leaves.Path, ...]
     beside: tuple[leaves.Path, ...]
     specs: leaves.Specs = None
+    listed: bool = False
 
     @property
     def all(self) -> tuple[leaves.Path, ...]:
@@ -51,16 +56,21 @@ def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *
     """
     specs = settings.inputs
     if augmented or specs is not None:
-        parts = input_leaves.find_all_inputs(data, specs)
+        others = data if specs is not None else _without_followers(data, settings.follow, rows)
+        parts = input_leaves.find_all_inputs(others, specs)
         if augmented and specs is None and settings.views is not None and len(parts) == 1:
-            parts = _beside_each_other(data, parts[0], settings)
+            parts = _beside_each_other(others, parts[0], settings)
+        first = leaves.get(data, parts[0])
+        if augmented and len(parts) == 1 and are_images(first, data, rows):
+            check_images(first, parts[0])
+            return Inputs(parts, parts, (), specs, listed=True)
     else:
         parts = (input_leaves.find_rows(data, rows),)
     found = [((*part, *path), leaf) for part in parts for path, leaf in leaves.walk(leaves.get(data, part))]
     work = _to_augment(found, specs) if augmented and isinstance(specs, (list, tuple)) else found
     for path, leaf in work:
-        check_input(leaf, path, augmented=augmented)
-    if augmented and len({leaf.ndim == 4 for _, leaf in work}) > 1:
+        check_input(leaf, path, augmented=augmented, clips=settings.views is not None)
+    if augmented and len({leaf.ndim >= 4 for _, leaf in work}) > 1:
         raise ValueError(
             f"the inputs are pictures and rows of features together, {leaves.describe(leaves.get(data, parts[0]))}; "
             "name them one by one, of which the pictures are augmented: inputs=['key', 'other']"
@@ -75,7 +85,7 @@ def _to_augment(
 ) -> list[tuple[leaves.Path, leaves.Structure]]:
     """The images among several inputs, else the float rows (B, F) or (B, T, F); ValueError where there are neither."""
     plain = [(path, leaf) for path, leaf in found if isinstance(leaf, Tensor) and not leaf.is_nested]
-    taken = [(path, leaf) for path, leaf in plain if leaf.ndim == 4]
+    taken = [(path, leaf) for path, leaf in plain if leaf.ndim in (4, 5)]
     taken = taken or [(path, leaf) for path, leaf in plain if leaf.ndim in (2, 3) and leaf.is_floating_point()]
     if not taken:
         shown = ", ".join(f"{leaf.dtype} {tuple(leaf.shape)}" for _, leaf in plain)
@@ -94,21 +104,33 @@ def _beside_each_other(data: leaves.Structure, found: leaves.Path, settings: Set
     picture = leaves.get(data, found)
     if not isinstance(picture, Tensor) or not found:
         return (found,)
-    others = leaves.find_parts(data, settings.still, "still")
+    others = staying(data, settings.still, len(picture))
     others += leaves.find_parts(data, settings.target, "target")
     around = leaves.get(data, found[:-1])
     alike = []
     for name, leaf in leaves.parts_of(around) or ():
         path = (*found[:-1], name)
         is_view = isinstance(leaf, Tensor) and leaf.shape == picture.shape and leaf.dtype == picture.dtype
-        if path == found or (is_view and path not in others and name not in leaves.TARGET_NAMES):
+        if path == found or (is_view and path not in others and name not in (*leaves.TARGET_NAMES, *MASKS)):
             alike.append(path)
     return tuple(alike)
 
 
-def check_input(leaf: leaves.Structure, where: leaves.Path, *, augmented: bool) -> None:
+def _without_followers(data: leaves.Structure, follow: Follow | None, rows: int | None) -> leaves.Structure:
+    """The batch with None for what ``follow=`` names, which is never the input."""
+    for spec in follow or ():
+        try:
+            address = find(data, spec, rows or 0, "follow")
+        except ValueError:
+            continue  # said where it is used
+        data = leaves.put(data, address.path, None) if address.path and address.each is None else data
+    return data
+
+
+def check_input(leaf: leaves.Structure, where: leaves.Path, *, augmented: bool, clips: bool = False) -> None:
     """Raise TypeError or ValueError unless an input is a tensor, if ``augmented`` (B, C, H, W), (B, F) or (B, T, F).
 
+    clips: whether it may be (B, T, C, H, W), too.
     On the CPU the values must be finite; on an accelerator they are not read, which would synchronise it.
     """
     if not isinstance(leaf, Tensor):
@@ -118,7 +140,7 @@ def check_input(leaf: leaves.Structure, where: leaves.Path, *, augmented: bool) 
             "let the dataset or collate_fn make tensors (torchvision: PILToTensor)"
         )
     if augmented:
-        _check_shape(leaf, where)
+        _check_shape(leaf, where, clips)
     # a sum is NaN or Inf if any value is: the rows are checked only then (finite values may overflow the sum, too)
     if leaf.device.type == "cpu" and leaf.is_floating_point() and leaf.numel():
         total = leaf.sum(dtype=torch.float64 if leaf.dtype == torch.float64 else torch.float32)
@@ -130,15 +152,22 @@ def check_input(leaf: leaves.Structure, where: leaves.Path, *, augmented: bool) 
             )
 
 
-def _check_shape(leaf: Tensor, where: leaves.Path) -> None:
+def _check_shape(leaf: Tensor, where: leaves.Path, clips: bool) -> None:
     shape = tuple(leaf.shape)
+    if leaf.ndim == 5 and shape[1] in (1, 3, 4) and shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"the inputs at {where!r} look like clips (B, C, T, H, W), they have shape {shape}; stages need "
+            "(B, T, C, H, W): write clip.transpose(0, 1) in the dataset, and clips.transpose(1, 2) before the model"
+        )
+    if leaf.ndim == 5 and clips:
+        return _check_shape(leaf[:, 0], where, clips)
     if leaf.ndim == 3 and leaf.dtype == torch.uint8:
         raise ValueError(
             f"the inputs at {where!r} look like pictures without channels, they have shape {shape}; stages need "
             "(B, C, H, W): write image[None] in the dataset"
         )
     if leaf.ndim not in (2, 3, 4):
-        clip = "; let the dataset give a clip as a list of frames, and write views='same'" if leaf.ndim == 5 else ""
+        clip = "; of a clip (B, T, C, H, W) write views='same', for one draw for all frames" if leaf.ndim == 5 else ""
         raise ValueError(
             f"the inputs at {where!r} have shape {shape}, stages need (B, C, H, W), or rows (B, F) or (B, T, F){clip}; "
             "name the images with inputs= or let the loader batch them (batch_size=...)"
@@ -219,13 +248,6 @@ def _steps(path: leaves.Path) -> str:
     return "".join(f"[{step!r}]" for step in path)
 
 
-def masks_at(
-    data: leaves.Structure, paths: Iterable[leaves.Path], device: torch.device | None
-) -> dict[leaves.Path, Tensor]:
-    """The masks at ``paths``, on ``device``."""
-    return {path: leaves.get(data, path).to(device, non_blocking=True) for path in paths}
-
-
 def refuse_others(unfinished: Unfinished, inputs: Inputs) -> None:
     """Raise ValueError unless the inputs to augment are the images that lifted transforms have still to run on."""
     if set(inputs.augmented) == set(unfinished.images):
@@ -245,12 +267,17 @@ def _shown(paths: Iterable[leaves.Path]) -> str:
 def repeated(
     data: leaves.Structure, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
 ) -> leaves.Structure:
-    """The batch of ``length`` samples with its ``rows`` (s,) appended, in all tensors but the augmented ones.
+    """The batch of ``length`` samples with its ``rows`` (s,) appended, in all leaves but the augmented ones.
 
     Raises TypeError when the target is no tensor.
     """
-    for path, leaf in list(leaves.walk(data)):
-        if path not in augmented and isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
+    for path in dict.fromkeys(address.path for address in every(data, length)):
+        leaf = leaves.get(data, path)
+        if path in augmented or len(path) == 0:
+            continue
+        if is_per_sample(leaf, length):
+            data = leaves.put(data, path, type(leaf)([*leaf, *(leaf[row] for row in rows.tolist())]))
+        elif isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
             more = leaf.index_select(0, rows.to(leaf.device, non_blocking=True))
             data = leaves.put(data, path, torch.cat([leaf, more]))
     target = None if label_path is None else leaves.get(data, label_path)

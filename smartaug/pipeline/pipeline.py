@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,26 +18,17 @@ from .._base import leaves
 from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
+from ..grads.logits import logits_of
 from ..lift import Lifted
 from ..lift.deferred import Unfinished
-from ..warnings import warn
 from . import report
-from .augmenting import Augmented, Augmenting, Samples, streams_of
+from .augment_stage import AugmentStage
+from .augmenting import Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
-from .inputs import (
-    Inputs,
-    check_mixed_alone,
-    draws_shared,
-    found_inputs,
-    masks_at,
-    refuse_others,
-    refuse_unmixed,
-    repeated,
-)
+from .inputs import Inputs, found_inputs
 from .labelling import Labelling, no_tensor, stated_classes
 from .lifted_share import LiftedShare
-from .places import Place, Places, find_places, is_label
 from .readers import Readers
 from .selection import Selections
 from .settings import Settings
@@ -117,8 +108,7 @@ class Pipeline:
             self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
         self.readers = Readers()
-        self._views_warned = False
-        self._looked: dict[object, bool] = {}  # results of `find_places` for leaves on an accelerator
+        self.augment_stage = AugmentStage(settings, lifted)
         read_as = getattr(reweight, "read_as", None)
         if read_as is not None:
             read_as(**settings.reading())
@@ -170,7 +160,12 @@ class Pipeline:
         inputs = found_inputs(
             data, self.settings, None if index is None else len(index), augmented=bool(augmenting.steps)
         )
-        length = leaves.rows_of(inputs.given(data))
+        length = len(leaves.get(data, inputs.parts[0])) if inputs.listed else leaves.rows_of(inputs.given(data))
+        if inputs.listed and self.reweight is not None:
+            raise TypeError(
+                "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
+                "function stack images of one size, torch.stack(images)"
+            )
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
@@ -179,16 +174,18 @@ class Pipeline:
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = self._samples(index, length, progress, before)
-        data, made, keyed = self._augmented(augmenting, data, inputs, paths, samples, rows, device, unfinished)
+        data, made, keyed, followed = self.augment_stage.run(
+            augmenting, data, inputs, paths, samples, rows, device, unfinished
+        )
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
-        data, batch = self._labelled(data, inputs, paths, made.plans, known, device)
+        data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
             if batch.weight is not None:
                 self._check_label_is_known(data, inputs, length, index)
-        batch = self.weighing.weighed(batch, made.trace)
+        batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
         result = self._hand_over(data, paths, batch)
         self._count(batch, length, length if rows is None else len(rows), length if unfinished is not None else 0)
         for watch in self.watchers:
@@ -202,11 +199,13 @@ class Pipeline:
         inputs: Inputs,
         paths: list[leaves.Path],
         plans: list[Plan],
+        followed: Sequence[leaves.Path],
         index: Tensor | None,
         device: torch.device | None,
     ) -> tuple[leaves.Structure, Batch]:
         """The batch with the labels at ``paths`` as `Target`, mixed as the plans mix, and the same as a `Batch`.
 
+        Labels that are, or consist of, leaves in ``followed`` were mixed with the images already.
         Raises TypeError where a reweighter is to weigh a batch without a target tensor.
         """
         if self.reweight is not None:
@@ -218,9 +217,17 @@ class Pipeline:
             instead = 'or take weights from a Batch: returns="batch"'
             raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
         on = device if self.reweight is not None or plans else None
-        wrapped = self.labelling.wrap(target, paths[0] if paths else None, plans, index, on)
+
+        def mixing(path: leaves.Path) -> list[Plan]:
+            return [] if any(leaves.starts_with(one, (path,)) for one in followed) else plans
+
+        def labelled(label: leaves.Structure, path: leaves.Path | None) -> leaves.Structure:
+            still_to_mix = mixing(path or ())
+            return self.labelling.wrap(label, path, still_to_mix, index, on, () if still_to_mix else plans)
+
+        wrapped = labelled(target, paths[0] if paths else None)
         for path in paths[1:]:
-            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, plans, index, on))
+            data = leaves.put(data, path, labelled(leaves.get(data, path), path))
         batch = Batch(inputs.given(data), wrapped, None, None, index)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
@@ -244,48 +251,6 @@ class Pipeline:
         streams = keyed if index is None else streams_of(keyed, before)
         return Samples(keyed, streams, progress.epoch)
 
-    def _augmented(
-        self,
-        augmenting: Augmenting,
-        data: leaves.Structure,
-        inputs: Inputs,
-        labels: list[leaves.Path],
-        samples: Samples,
-        rows: Tensor | None,
-        device: torch.device | None,
-        unfinished: Unfinished | None,
-    ) -> tuple[leaves.Structure, Augmented, Tensor]:
-        """The batch after ``augmenting``, the `Augmented` views and plans, and the dataset index (int64) of each row.
-
-        rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
-        """
-        views = [leaves.get(data, path) for path in inputs.augmented]
-        if self.lifted is not None and unfinished is not None:
-            refuse_others(unfinished, inputs)
-            self.lifted.check(views)
-        views, taken = [view.to(device, non_blocking=True) for view in views], samples.index
-        shared = self._share_draws(augmenting, data, inputs, views, unfinished)
-        places = self._places(data, inputs, views)
-        if rows is None:
-            moving = {} if unfinished is None else masks_at(data, unfinished.masks, device)
-            made = augmenting.all_rows(views, samples, places, moving, shared=shared)
-            for path, mask in moving.items():
-                data = leaves.put(data, path, mask)
-        else:
-            appends = getattr(self.coreset, "apply", "train") == "append"
-            made, order = augmenting.some_rows(views, samples, places, rows, appends=appends, shared=shared)
-            if appends:
-                data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
-                taken = samples.index[order]
-        if any(plan.mixes for plan in made.plans):
-            still = leaves.find_parts(data, self.settings.still, "still")
-            check_mixed_alone(data, inputs, still)
-            if self.settings.inputs is None and self.target is None:  # else the user said what belongs together
-                refuse_unmixed(data, inputs, labels, still)
-        for path, view in zip(inputs.augmented, made.views, strict=True):
-            data = leaves.put(data, path, view)
-        return data, made, taken
-
     def _selected_weight(self, index: Tensor | None, length: int, epoch: int) -> Tensor | None:
         """The coreset's weights (B,) of the rows, or None; ValueError where rows and samples do not correspond."""
         if self.weight_of is None:
@@ -297,41 +262,6 @@ class Pipeline:
                 "let it keep one row a sample, or leave the weights out"
             )
         return weight
-
-    def _share_draws(
-        self,
-        augmenting: Augmenting,
-        data: leaves.Structure,
-        inputs: Inputs,
-        views: list[Tensor],
-        unfinished: Unfinished | None,
-    ) -> bool:
-        """Whether the views of a sample share one draw; warns once where ``views=`` is not given."""
-        if len(views) < 2 or not augmenting.steps:
-            return False
-        if unfinished is not None and self.settings.augment is None and self.settings.views is None:
-            return False  # the dataset called its transform for each view, which drew for each
-        shared = draws_shared(data, inputs, views, self.settings.views)
-        if shared is None and augmenting.draws and not self._views_warned:
-            self._views_warned = True
-            warn(
-                f"each of the {len(views)} pictures of a sample is augmented with draws of its own; write "
-                'views="independent" if that is meant (contrastive views), or views="same" for one draw for all '
-                "(frames of a clip, stereo)",
-            )
-        return bool(shared)
-
-    def _places(self, data: leaves.Structure, inputs: Inputs, views: list[Tensor]) -> Places:
-        """The boxes, points and masks of a batch, searched for only when a stage moves pixels."""
-        if not views or views[0].ndim != 4:
-            return Places()
-
-        def find() -> dict[leaves.Path, Place]:
-            known = leaves.find_parts(data, self.settings.still, "still")
-            known += tuple(path for path in leaves.find_parts(data, self.target, "target") if is_label(data, path))
-            return find_places(data, inputs.augmented, known, views[0], self._looked)
-
-        return Places(find)
 
     def _selected_rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
         """(s,) int64 rows of the batch that the coreset selects for augmentation; None: all."""
@@ -407,8 +337,12 @@ class Pipeline:
         """
         self.readers.met = True
         look = getattr(self.coreset, "observe", None)
-        if look is None or index is None or not isinstance(output, Tensor):
+        if look is None or index is None:
             return
+        if not isinstance(output, Tensor):  # a dict or tuple of several predictions
+            if not getattr(self.coreset, "observes", False):
+                return
+            output = logits_of(output)
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
                 "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
@@ -416,7 +350,9 @@ class Pipeline:
             )
         mixed = target._mixed
         if mixed is None:
-            look(index, output.detach(), target.plain, None)
+            soft_map = target._soft is not None and target._soft.ndim > 2  # mixed, and of what is not known
+            own = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
+            look(index, output.detach(), target.plain, own)
         else:  # with what its rows are made of
             look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
 
@@ -427,7 +363,7 @@ class Pipeline:
 
     def explain(self) -> str:
         """A table of the stages, see `report.table`."""
-        more = [] if self.share is None else self.share.explain(self.counts)
+        more = self.augment_stage.explain() + ([] if self.share is None else self.share.explain(self.counts))
         return report.table(
             str(self.resolve_device()),
             self.augmenting,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from .._base.leaves import Specs, Targets
+from .followers import check_follow
 from .selection import CoresetLike
 from .stages import Stage
 from .weighing import Reweighter
@@ -24,7 +25,7 @@ Views = Literal["same", "independent"]
 class Settings:
     """The user's arguments, unchanged; see `smartaug.DataLoader` for the meaning of each keyword.
 
-    Raises ValueError for an unknown value of ``views`` or ``returns``.
+    Raises ValueError for an unknown value of ``views``, ``returns`` or ``follow``, TypeError for one that is no dict.
     """
 
     lift: bool = False
@@ -36,6 +37,7 @@ class Settings:
     inputs: Specs = None
     target: Targets = None
     views: Views | None = None
+    follow: Mapping[Any, Any] | None = None
     still: Specs = None
     returns: str = "same"
 
@@ -47,6 +49,8 @@ class Settings:
                 f'views must be "same" (all pictures of a sample share one draw) or "independent" (each has its own), '
                 f"got {self.views!r}"
             )
+        if self.follow is not None:
+            check_follow(self.follow)
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Settings:

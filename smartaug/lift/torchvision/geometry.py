@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from ... import augment as A
-from ...augment.foreign import Foreign
 from ..steps import State, Step, Transform, device, worker
 from .perspective import Perspective
 
@@ -27,7 +26,7 @@ def _interpolation(t: Transform) -> str:
     return _PIL_MODES[value] if isinstance(value, int) else str(value)
 
 
-def warped(t: Transform, state: State, make: Callable[..., A.Augmentation | Foreign], *, tonal: bool = False) -> Step:
+def warped(t: Transform, state: State, make: Callable[..., A.Augmentation], *, tonal: bool = False) -> Step:
     """The `Step` of ``make(interpolation=..., fill=...)``. tonal: it needs grey levels or values in [0, 1]."""
     mode, fill = _interpolation(t), t.fill
     if mode not in ("nearest", "bilinear"):
@@ -184,7 +183,7 @@ def _affine(t: Transform, state: State) -> Step:
 def _perspective(t: Transform, state: State) -> Step:
     if not 0 <= t.distortion_scale <= 1:
         return worker(t, state, "distortion_scale must lie in 0..1")
-    return warped(t, state, partial(Perspective, float(t.distortion_scale), float(t.p)))
+    return warped(t, state, partial(Perspective, float(t.distortion_scale), float(t.p), mask_fill=_mask_fill(t)))
 
 
 def _center(t: Transform) -> tuple[float, float] | None:

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor
 
 from .... import draws
+from ...mixing import Paste, PasteObjects, Tiles
 from ...plan import Branches, Call, Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
+from ...projection import Projection
 from ..tables import filters, gauss, tones
 from ..tables.codes import checked
 from . import clahe as torch_clahe
 from . import filter as torch_filter
+from . import tiles as torch_tiles
 from . import tone as torch_tone
 from . import warp as torch_warp
 
@@ -66,6 +69,19 @@ def _warp(images: Tensor, warp: Warp, owned: bool) -> Tensor:
         there = _on(piece, images)
         bounds = None if warp.bounds is None else _on(warp.bounds[piece], images)
         moved = torch_warp.warp(images.index_select(0, there), warp, _on(warp.matrix[piece], images), bounds)
+        _put(out, piece, there, moved)
+    return out
+
+
+def _projection(images: Tensor, segment: Projection, owned: bool) -> Tensor:
+    rows = torch.arange(len(images)) if segment.active is None else segment.active.nonzero()[:, 0]
+    if segment.active is None:
+        out = images.new_empty(*images.shape[:2], *segment.size)
+    else:
+        out = images if owned or not len(rows) else images.clone()
+    for piece in _pieces(rows, images):
+        there = _on(piece, images)
+        moved = torch_warp.projected(images.index_select(0, there), segment, _on(segment.matrix[piece], images))
         _put(out, piece, there, moved)
     return out
 
@@ -315,6 +331,7 @@ def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
 
 RUNS: dict[type[Segment], Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
+    Projection: _projection,
     Tone: _tone,
     Lookup: _lookup,
     Clahe: _clahe,
@@ -324,6 +341,9 @@ RUNS: dict[type[Segment], Callable[[Tensor, Any, bool], Tensor]] = {
     EraseNoise: _erase_noise,
     Call: _call,
     Mix: _mix,
+    Tiles: torch_tiles.tiled,
+    PasteObjects: torch_tiles.open_paste,
+    Paste: torch_tiles.pasted,
     Branches: _branches,
     Store: _store,
 }

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from ...plan import Warp
+from ...projection import Projection, mapped
 from ..tables import cubic
+from ..tables.coordinates import ONE as ONE
 
-ONE = 1 << 32  # coordinates are integers in units of 2**-32 pixels
 WEIGHT_BITS = 11
+_FAR = 1 << 29  # pixels: further away than any image reaches, and an int64 in these units
 LARGE = 1 << 15  # values of a sample from which one slice copied after the other beats one indexed copy for all
 
 
@@ -31,6 +33,23 @@ def warp(images: Tensor, how: Warp, matrix: Tensor, bounds: Tensor | None) -> Te
     if bounds is not None:
         low_x, high_x, low_y, high_y = (bounds * ONE).long()[:, :, None, None].unbind(1)
         x, y = torch.clamp(x, low_x, high_x), torch.clamp(y, low_y, high_y)
+    return _sampled(images, how, x, y)
+
+
+def projected(images: Tensor, how: Projection, matrix: Tensor) -> Tensor:
+    """Images (n, C, H, W) resampled by the projective maps matrix (n, 3, 3) to (n, C, *how.size)."""
+    if images.numel() == 0:
+        return images.new_empty(*images.shape[:2], *how.size)
+    across = torch.arange(how.size[1], dtype=torch.float64, device=images.device).expand(how.size)
+    down = torch.arange(how.size[0], dtype=torch.float64, device=images.device)[:, None].expand(how.size)
+    places, before = mapped(matrix, torch.stack([across, down], -1).expand(len(images), -1, -1, -1))
+    places = torch.where(before[..., None], places, -float(_FAR)).clamp_(-_FAR, _FAR)
+    x, y = (places * ONE).round_().long().unbind(-1)
+    return _sampled(images, Warp(matrix, how.size, how.interpolation, how.fill), x, y)
+
+
+def _sampled(images: Tensor, how: Warp, x: Tensor, y: Tensor) -> Tensor:
+    """Images (n, C, H, W) at x and y (n, h, w) int64 in units of 2**-32 pixels, which are written over."""
     if how.interpolation == "nearest":
         half = ONE // 2
         return _looked_up(images, how, y.add_(half).bitwise_right_shift_(32), x.add_(half).bitwise_right_shift_(32))[0]
