@@ -19,7 +19,7 @@ LAYERS = [
     ["augment", "reweight", "coreset"],
     ["lift"],
     ["pipeline"],
-    ["loss"],
+    ["loss", "pictures"],
     ["moments", "loading"],
     ["cli"],
 ]

@@ -13,11 +13,11 @@ from tqdm import tqdm
 from ..augment import Compose, Erase, Flip, Normalize, RandAugment, RandomResizedCrop
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
+from ..pictures.grid import image_grid, shown_as_picture
+from ..pictures.words import makers, received
 from ..reweight import SAFLEX
-from .grid import image_grid, shown_as_picture
 from .recorder import Recorder
 from .task import MEAN, STD, Task, batched_stages, plain, small_cnn, unscaled
-from .words import makers, received
 
 _SIDE = 224
 _JUDGED = 1500  # images, at most, that SAFLEX is shown

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from .. import augment as augmentations
 from .. import moments
+from .._base.names import did_you_mean
 from .._base.text_tables import figures_table
 from ..augment import Augmentation, Compose, Normalize
-from ..augment.names import did_you_mean
 from ..loading.dataloader import DataLoader
 from ..loss import Loss
+from ..pictures.grid import image_grid
 from ..pipeline.stages import checked_device, flattened
 from .demo import train
-from .grid import image_grid
 from .inspect_own import inspect_own
 from .task import MEAN, STD, Task, digits_task, folder_task
 
