@@ -19,7 +19,7 @@ LAYERS = [
     ["augment", "reweight", "coreset"],
     ["lift"],
     ["pipeline"],
-    ["loss", "pictures"],
+    ["loss"],
     ["moments", "loading"],
     ["cli"],
 ]

@@ -30,8 +30,8 @@ from smartaug.augment.targets.maps import move_map
 from smartaug.augment.targets.mixed import brought
 from smartaug.augment.targets.objects import Objects
 from smartaug.augment.targets.through import move_objects
+from smartaug.loading.pictures.words import makers, received
 from smartaug.moments import of
-from smartaug.pictures.words import makers, received
 from tests import reference_mixing as slow
 
 SHAPE = (5, 3, 12, 10)

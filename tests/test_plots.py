@@ -25,7 +25,7 @@ from smartaug.augment import (
 )
 from smartaug.augment.plan import Plan, Trace
 from smartaug.cli.recorder import Recorder
-from smartaug.pictures.words import amount, makers, received
+from smartaug.loading.pictures.words import amount, makers, received
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -104,7 +104,7 @@ def test_a_plan_in_words_names_partners_and_who_drew_what():
 
 def caught_captions(monkeypatch):
     """What is written below the pictures, as the list that a call fills."""
-    from smartaug.pictures import show
+    from smartaug.loading.pictures import show
 
     found, draw = [], show.image_grid
 

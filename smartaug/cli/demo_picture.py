@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from ..augment import Compose, Erase, Flip, Normalize, RandAugment, RandomResizedCrop
 from ..loading.dataloader import DataLoader
+from ..loading.pictures.grid import image_grid, shown_as_picture
+from ..loading.pictures.words import makers, received
 from ..loss import Loss
-from ..pictures.grid import image_grid, shown_as_picture
-from ..pictures.words import makers, received
 from ..reweight import SAFLEX
 from .recorder import Recorder
 from .task import MEAN, STD, Task, batched_stages, plain, small_cnn, unscaled

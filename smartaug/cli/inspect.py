@@ -18,8 +18,8 @@ from .._base.names import did_you_mean
 from .._base.text_tables import figures_table
 from ..augment import Augmentation, Compose, Normalize
 from ..loading.dataloader import DataLoader
+from ..loading.pictures.grid import image_grid
 from ..loss import Loss
-from ..pictures.grid import image_grid
 from ..pipeline.stages import checked_device, flattened
 from .demo import train
 from .inspect_own import inspect_own

@@ -17,9 +17,9 @@ from .._base.input_leaves import images_of
 from ..augment import Augmentation, Compose
 from ..lift import lift
 from ..loading.augmented_dataset import AugmentedDataset
-from ..pictures.grid import image_grid, shown_as_picture
-from ..pictures.show import denormalised
-from ..pictures.words import makers, received
+from ..loading.pictures.grid import image_grid, shown_as_picture
+from ..loading.pictures.show import denormalised
+from ..loading.pictures.words import makers, received
 from .folder import Flat, image_files
 from .named import named
 from .plots import batch

@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..pictures.grid import image_grid
-from ..pictures.show import Picture, show
+from ..loading.pictures.grid import image_grid
+from ..loading.pictures.show import Picture, show
 
 if TYPE_CHECKING:
     from .recorder import Recorder

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..pictures.grid import AnyFigure, new_figure, shown_as_picture
-from ..pictures.words import amount
+from ..loading.pictures.grid import AnyFigure, new_figure, shown_as_picture
+from ..loading.pictures.words import amount
 from .clock import PARTS
 from .recorder import QUANTILES, Recorder
 

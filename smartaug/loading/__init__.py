@@ -15,6 +15,7 @@
 | `sampler` | `CoresetSampler` |
 | `generated`, `share_sampler` | real and generated samples in one dataset; a given share of them in every batch |
 | `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
+| `pictures/` | pictures of batches, `loader.show()` |
 | `repeats` | counting the repetitions of a sample within a pass |
 | `shared_epoch` | the epoch under torch's loader, agreed on by all worker processes |
 """

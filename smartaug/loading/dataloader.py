@@ -16,7 +16,6 @@ from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
 from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
-from ..pictures.show import Picture, show
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
 from ..pipeline.settings import KEYWORDS, Settings, Views
@@ -26,6 +25,7 @@ from .coreset_keyword import coreset_sampler, coreset_selections
 from .iterator import BatchIterator
 from .lift_keyword import lifted_dataset
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
+from .pictures.show import Picture, show
 from .plain import plain_batches, plain_length
 from .resume import restore, saved
 from .sampler import CoresetSampler, Share

@@ -11,13 +11,13 @@ import torch
 from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
-from ..pictures.show import Picture, show
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
 from .collate import Collate, Pending
 from .dataloader import DataLoader
 from .order import give_epoch
+from .pictures.show import Picture, show
 from .state import VERSION, check_made_of, check_version, made_of
 
 

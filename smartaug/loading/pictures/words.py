@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from ..augment import Augmentation, AugMix, ColorJitter, Sharpness
-from ..augment.mixing import Paste, PasteObjects, Tiles
-from ..augment.ops.compose import Several
-from ..augment.ops.policies import Policy
-from ..augment.ops.space import FACTORS
-from ..augment.plan import Mix, Plan
-from ..pipeline.stages import flattened
+from ...augment import Augmentation, AugMix, ColorJitter, Sharpness
+from ...augment.mixing import Paste, PasteObjects, Tiles
+from ...augment.ops.compose import Several
+from ...augment.ops.policies import Policy
+from ...augment.ops.space import FACTORS
+from ...augment.plan import Mix, Plan
+from ...pipeline.stages import flattened
 
 _UNITS = {
     "Rotate": "{:.3g}°",

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import IterableDataset
 
-from .._base import leaves
-from .._base.input_leaves import images_of
-from ..augment import Augmentation
-from ..augment.plan import Plan, Store
-from ..batch import Batch, Target
-from ..lift.deferred import Unfinished
-from ..pipeline.epochs import EpochProgress
-from ..pipeline.pipeline import Pipeline
-from ..pipeline.readers import Readers
+from ..._base import leaves
+from ..._base.input_leaves import images_of
+from ...augment import Augmentation
+from ...augment.plan import Plan, Store
+from ...batch import Batch, Target
+from ...lift.collecting import Unfinished
+from ...pipeline.epochs import EpochProgress
+from ...pipeline.pipeline import Pipeline
+from ...pipeline.readers import Readers
 from .grid import image_grid, shown_as_picture
 from .words import makers, received
 
