@@ -89,8 +89,8 @@ class DataLoader(TorchDataLoader[T]):
       list has its own. See `smartaug.augment.targets.kinds` for the words. tv_tensors in lists, and maps of whole
       numbers called "mask", follow without a word.
     * `still`: the key or position of parts of the batch that are not to be augmented, or a callable that returns them,
-      or a list of these. Without it and `follow`, parts that may be boxes, points or a map raise an error under stages
-      that move pixels.
+      or a list of these; a key that the samples of a list have names it in all of them. Without it and `follow`, parts
+      that may be boxes, points or a map raise an error under stages that move pixels.
     * `returns`: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
 
     This loader augments every batch that it gives, independent of the mode of the model. Code that makes both loaders

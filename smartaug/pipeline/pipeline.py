@@ -160,12 +160,7 @@ class Pipeline:
         inputs = found_inputs(
             data, self.settings, None if index is None else len(index), augmented=bool(augmenting.steps)
         )
-        length = len(leaves.get(data, inputs.parts[0])) if inputs.listed else leaves.rows_of(inputs.given(data))
-        if inputs.listed and self.reweight is not None:
-            raise TypeError(
-                "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
-                "function stack images of one size, torch.stack(images)"
-            )
+        length = inputs.rows(data)
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
