@@ -50,9 +50,10 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 # from profiles by hand: torch 2.14, images of 32×32 in batches of 256, a machine shared with other work
 CHECKS_LIMIT = (
     "2 % wanted. By a profile of the checks alone they take about 2 µs a sample: 0.9 in the transform's place (most of "
-    "it torch's tensor object), 0.7 counting references and stacking, the rest freeing. In a loader it is 3 to 5 µs, "
-    "since objects that stay until the batch is collated are no longer in the processor's cache; a sample of the PIL "
-    "images in memory takes 160 µs in all. Figures of a busy machine spread by more than these shares"
+    "it torch's tensor object), 0.7 counting references and stacking, the rest freeing. Between the transforms of a "
+    "real sample 4 to 9 µs were measured while the machine did other work, of the 160 to 200 that a PIL image of 32 "
+    "pixels takes there. Supposed, not measured: objects that stay until the batch is collated leave the processor's "
+    "cache"
 )
 
 

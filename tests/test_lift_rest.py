@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 import smartaug
 from smartaug.lift.collecting import collecting
 from smartaug.lift.datasets import deferring
+from smartaug.lift.deferred import DeferredImage
 from smartaug.lift.rest import form_of, restored
 from smartaug.lift.worker_transform import AsTensor
 
@@ -111,3 +112,29 @@ def test_finished_images_are_the_whole_pipelines(kind):
     for (images, numbers), (wanted, _) in zip(mine, TorchDataLoader(make(), 2), strict=True):
         assert numbers.dtype == torch.int64
         torch.testing.assert_close(images, wanted, rtol=0, atol=2e-6)
+
+
+STEPS = [
+    lambda: v2.RandomHorizontalFlip(),
+    lambda: v2.RandomResizedCrop(9),
+    lambda: v2.RandomCrop(9, padding=3),
+    lambda: v2.ColorJitter(0.3, 0.3, 0.3),
+    lambda: v2.RandAugment(),
+    lambda: v2.RandomApply([v2.ColorJitter(0.5)], 0.5),
+    lambda: lambda image: image,
+]
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_finishing_goes_on_with_the_draws_of_the_whole_pipeline(number):
+    """Bit for bit: the same seed, the same transforms, none of them twice."""
+    drawn = np.random.default_rng(number)
+    steps = [STEPS[one]() for one in drawn.integers(0, len(STEPS), drawn.integers(1, 5))]
+    dataset = Photos(*steps, v2.RandomHorizontalFlip(), *LAST[1:], kind=("RGB", "tv")[number % 2])
+    torch.manual_seed(number)
+    wanted, _ = dataset[1]
+    lifted = deferring(smartaug.lift(dataset).dataset)
+    torch.manual_seed(number)
+    image, _ = lifted[1]
+    assert type(image) is DeferredImage
+    assert torch.equal((image + 0).as_subclass(torch.Tensor), wanted.as_subclass(torch.Tensor))

@@ -15,13 +15,14 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader as TorchDataLoader
 
 from .._base import background, compiled
+from .._base.input_leaves import images_of
 from ..augment import Augmentation, Compose
 from ..augment.backends import NAMES
 from ..lift import lift
 from .bench_report import Contestant, Report, name_of
 from .clock import Clock
 from .machine import machine, memory_of, versions
-from .parity import compared, described, figures, images_of
+from .parity import compared, described, figures
 from .rebuilt import Batches, index_lists, line, rebuilt
 from .step import Step
 

@@ -185,10 +185,12 @@ def worker(
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 
-def unknown(transform: Transform, state: State) -> Step:
-    """A transform that no translator knows: it stays in the worker, and may change size, kind and channels."""
+def unknown(transform: Transform, state: State, hint: str = "") -> Step:
+    """A transform that no translator knows: it stays in the worker, and may change size, kind and channels.
+
+    hint: what to write, behind the reason."""
     after = State(normalised=state.normalised, targets=state.targets)
-    why = "not covered, so it keeps its place"
+    why = f"not covered, so it keeps its place{hint}"
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 

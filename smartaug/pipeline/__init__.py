@@ -22,6 +22,7 @@
 | `lifted_share` | the share of samples that were lifted, and the warning where it is (nearly) 0 |
 | `readers` | the warning where no code reads the weights and soft labels |
 | `criterion_arguments` | which of a criterion's arguments are the output and the target |
+| `unknown_criteria` | the losses by sample of a criterion that is not torch's |
 | `row_losses` | a criterion's losses by sample, and their weighted sum or mean |
 | `hand_over` | puts the targets back into the user's structure |
 | `report` | `stats()` and `explain()` |

@@ -5,6 +5,8 @@ The steps themselves are run by `augmenting.Augmenting`, which knows nothing of 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,19 @@ from .moving_objects import retyped
 from .pictures import Pictures
 from .places import Place, Places, find_places, is_label
 from .settings import Settings
+
+
+class AugmentedBatch(NamedTuple):
+    """A batch after the augment stage.
+
+    data: the batch, in the user's structure; made: its views and plans; samples: the dataset index (int64) of each row;
+    followed: the leaves that moved with the images, and were mixed with them.
+    """
+
+    data: leaves.Structure
+    made: Augmented
+    samples: Tensor
+    followed: tuple[leaves.Path, ...]
 
 
 class AugmentStage:
@@ -43,8 +58,8 @@ class AugmentStage:
         rows: Tensor | None,
         device: torch.device | None,
         unfinished: Unfinished | None,
-    ) -> tuple[leaves.Structure, Augmented, Tensor]:
-        """The batch after ``augmenting``, the `Augmented` views and plans, and the dataset index (int64) of each row.
+    ) -> AugmentedBatch:
+        """The batch after ``augmenting``.
 
         rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
         """
@@ -81,7 +96,7 @@ class AugmentStage:
             if self.settings.inputs is None and self.settings.target is None:
                 refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
         data = _put_listed(data, inputs, results, order) if inputs.listed else _put(data, inputs, made.views, frames)
-        return data, made, samples.index[order]
+        return AugmentedBatch(data, made, samples.index[order], following.paths())
 
     def explain(self) -> list[tuple[str, str, str]]:
         """Rows (what follows, where, what it is) for the table of stages; of the last batch, once there was one."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import draws
 from .._base.background import Turn, allowed
-from ..augment import CutMix, MixUp, Normalize
+from ..augment import Normalize
 from ..augment.augmentation import Augmentation
 from ..augment.backends.torch.run import OutsideUnit
 from ..augment.foreign import Foreign
@@ -79,7 +79,7 @@ def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
 
 def _mixes(step: object) -> bool:
     """Whether a stage, or one inside it, mixes samples."""
-    return isinstance(step, (MixUp, CutMix)) or any(map(_mixes, getattr(step, "augmentations", ())))
+    return getattr(step, "mixes", False) or any(map(_mixes, getattr(step, "augmentations", ())))
 
 
 class Augmenting:
@@ -173,9 +173,10 @@ class Augmenting:
             if rest is not None:
                 own_key = draws.key(seed, samples.epoch, rest.streams, view)
                 beside = _Beside(rest.views[number], own_key, None if again else rest.moving)
-            drawn = known if not number or (again and images.shape == views[0].shape) else {}
+            drawn_before = known if not number or (again and images.shape == views[0].shape) else {}
+            moved = None if again else moving
             with allowed(self._turn):
-                made, own = self._view(images, key, samples.index, places, None if again else moving, beside, drawn)
+                made, own = self._view(images, key, samples.index, places, moved, beside, drawn_before)
             if again:
                 _check_same_labels(plans, own)
             else:
@@ -218,6 +219,7 @@ class Augmenting:
                 plan = None
                 if isinstance(step, Augmentation):
                     plan = known.get(position) or drawn(step, images, own)
+                    plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
                     _follow(name_of(step), plan, places, moving)
                     known[position] = plan
                     images = step.apply(images, plan)
@@ -301,7 +303,7 @@ def joint(plans: Sequence[Plan], rows: int) -> Trace:
 
 def _check_same_labels(first: Sequence[Plan], plans: Sequence[Plan]) -> None:
     """Raise a ValueError where inputs that share their draws would be mixed in other shares, so with other labels."""
-    ours, theirs = ([mix.share for plan in made for mix in plan.mixes] for made in (first, plans))
+    ours, theirs = ([mix.parts()[1] for plan in made for mix in plan.mixes] for made in (first, plans))
     if not all(map(torch.equal, ours, theirs)):
         raise ValueError(
             "CutMix pastes other shares of inputs of different widths, so they would need different labels; name one "

@@ -153,7 +153,7 @@ def _of_one_size(
 
 def _joined(parts: Sequence[tuple[Augmented, Tensor]], length: int) -> Augmented:
     """The plans of all sizes as plans of ``length`` rows, of which only trace and normalisation are left."""
-    if any(plan.mixes for result, _ in parts for plan in result.plans):
+    if any(plan.from_others for result, _ in parts for plan in result.plans):
         raise ValueError(
             "mixing samples needs images of one size in a batch, and these are of several; make them equal in the "
             "dataset (a resize, a crop), or leave mixing out"

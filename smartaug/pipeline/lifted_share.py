@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..augment import CutMix, Flip, MixUp, Normalize
+from ..augment import CopyPaste, CutMix, Flip, MixUp, Normalize
 from ..lift import Lifted
 from ..warnings import NoEffectWarning, warn
 from .stages import Stage, behind, flattened, listed, name_of
@@ -17,7 +17,7 @@ Stages = Stage | Sequence[Stage] | None
 
 _BATCHES = 20  # warn after so many batches without a lifted one; at the end of a pass after any number
 _FEW = 0.05  # at the end of a pass, warn where at most this share of samples was lifted
-_ANY_UNITS = (Flip, MixUp, CutMix)  # they give the same before Normalize and after it
+_ANY_UNITS = (Flip, MixUp, CutMix, CopyPaste)  # they give the same before Normalize and after it
 _NOT_LIFTED = (
     "samples whose image is not what the dataset's transform returned (it was changed, cached, or not made by it)"
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from .._base import leaves
 from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
+from ..grads.logits import logits_of
 from ..lift import Lifted
 from ..lift.collecting import Unfinished
 from ..lift.joint import Joint
@@ -173,16 +174,18 @@ class Pipeline:
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
-        data, made, keyed = self.augment_stage.run(augmenting, data, inputs, paths, samples, rows, device, unfinished)
+        data, made, keyed, followed = self.augment_stage.run(
+            augmenting, data, inputs, paths, samples, rows, device, unfinished
+        )
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
-        data, batch = self._labelled(data, inputs, paths, made.plans, known, device)
+        data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
             if batch.weight is not None:
                 self._check_label_is_known(data, inputs, length, index)
-        batch = self.weighing.weighed(batch, made.trace)
+        batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
         result = self._hand_over(data, paths, batch)
         self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
         for watch in self.watchers:
@@ -212,11 +215,13 @@ class Pipeline:
         inputs: Inputs,
         paths: list[leaves.Path],
         plans: list[Plan],
+        followed: Sequence[leaves.Path],
         index: Tensor | None,
         device: torch.device | None,
     ) -> tuple[leaves.Structure, Batch]:
         """The batch with the labels at ``paths`` as `Target`, mixed as the plans mix, and the same as a `Batch`.
 
+        Labels that are, or consist of, leaves in ``followed`` were mixed with the images already.
         Raises TypeError where a reweighter is to weigh a batch without a target tensor.
         """
         if self.reweight is not None:
@@ -228,9 +233,17 @@ class Pipeline:
             instead = 'or take weights from a Batch: returns="batch"'
             raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
         on = device if self.reweight is not None or plans else None
-        wrapped = self.labelling.wrap(target, paths[0] if paths else None, plans, index, on)
+
+        def mixing(path: leaves.Path) -> list[Plan]:
+            return [] if any(leaves.starts_with(one, (path,)) for one in followed) else plans
+
+        def labelled(label: leaves.Structure, path: leaves.Path | None) -> leaves.Structure:
+            still_to_mix = mixing(path or ())
+            return self.labelling.wrap(label, path, still_to_mix, index, on, () if still_to_mix else plans)
+
+        wrapped = labelled(target, paths[0] if paths else None)
         for path in paths[1:]:
-            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, plans, index, on))
+            data = leaves.put(data, path, labelled(leaves.get(data, path), path))
         batch = Batch(inputs.given(data), wrapped, None, None, index)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
@@ -340,8 +353,12 @@ class Pipeline:
         """
         self.readers.met = True
         look = getattr(self.coreset, "observe", None)
-        if look is None or index is None or not isinstance(output, Tensor):
+        if look is None or index is None:
             return
+        if not isinstance(output, Tensor):  # a dict or tuple of several predictions
+            if not getattr(self.coreset, "observes", False):
+                return
+            output = logits_of(output)
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
                 "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
@@ -349,7 +366,9 @@ class Pipeline:
             )
         mixed = target._mixed
         if mixed is None:
-            look(index, output.detach(), target.plain, None)
+            soft_map = target._soft is not None and target._soft.ndim > 2  # mixed, and of what is not known
+            own = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
+            look(index, output.detach(), target.plain, own)
         else:  # with what its rows are made of
             look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
 

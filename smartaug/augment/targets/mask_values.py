@@ -56,7 +56,7 @@ def carried(mask: Tensor, fills: Sequence[float]) -> Carried:
         return Carried(mask, dtype, dtype)
     if mask.device.type == "cpu" and mask.numel():
         lowest, highest = torch.aminmax(mask)
-        low, high = min(int(lowest), *fills), max(int(highest), *fills)
+        low, high = min((int(lowest), *fills)), max((int(highest), *fills))
         if low >= 0 and high <= 255:
             return Carried(mask.to(torch.uint8), dtype, torch.uint8)
         if low >= -128 and high <= 127:
