@@ -100,7 +100,7 @@ def run(
     if any(isinstance(stage, Normalize) for stage in parts):
         raise ValueError("--augment: leave Normalize out, pictures are shown before it")
     if moments and any(getattr(stage, "mixes", False) for stage in parts):
-        raise ValueError("--moments: MixUp, CutMix and Mosaic mix images, so one image has none; leave them out")
+        raise ValueError("--moments: MixUp, CutMix and Mosaic mix images with others, so none has moments of its own")
     _check_out(out)
     try:
         where = checked_device(device or "cpu")
