@@ -15,13 +15,14 @@ else, sample by sample and whole. "lift, checks": what it costs to know, for eac
 run on its image, as a share of a lifted epoch. "machinery": what the stages add to a batch of 128 tiny images in one
 process, in milliseconds.
 
-Run: ``python -m benchmarks.loader``; ``--only TABLE`` prints one table and writes nothing. Images: CIFAR-10 with
-``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos; JPEG files are crops of
-these photos.
+Run: ``python -m benchmarks.loader``; ``--only TABLE`` runs one table and keeps the others, each with the day of its own
+run. Images: CIFAR-10 with ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos;
+JPEG files are crops of these photos.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import tempfile
 import time
@@ -376,17 +377,18 @@ def main() -> None:
             "fetch": lambda: fetch(options, folder / "fetch"),
             "machinery": lambda: machinery(options.repeats),
         }
-        results = {}
+        path = harness.RESULTS / "loader.json"
+        before = json.loads(path.read_text()) if path.exists() else {"results": {}}
+        results = before["results"] if options.only else {}
+        dates = before.get("dates", dict.fromkeys(results, before.get("date"))) if options.only else {}
         for title, run in tables.items():
             if options.only in title:
                 print(title)
-                results[title] = run()
+                results[title], dates[title] = run(), time.strftime("%Y-%m-%d")
     print(results.get("machinery", {}).get("milliseconds_added", ""))
-    if options.only:
-        return
     packages = ("kornia", "torchvision", "albumentations", "timm", "numba", "opencv-python-headless")
-    path = harness.write("loader", __doc__ or "", results, packages=packages, threads=options.threads, seed=0)
-    print(path.name)
+    facts = {"threads": options.threads, "seed": 0, "dates": dates}
+    print(harness.write("loader", __doc__ or "", results, packages=packages, **facts).name)
 
 
 if __name__ == "__main__":
