@@ -648,13 +648,6 @@ def test_fill_of_masks_is_torchvisions():
         assert torch.equal(masks[row], mask)
 
 
-def test_boxes_stay_in_the_worker_and_say_so():
-    dataset = Segmented(v2.RandomHorizontalFlip(), boxes=True)
-    with pytest.warns(smartaug.NoEffectWarning, match="boxes or keypoints"):
-        smartaug.DataLoader(dataset, lift=True)
-    assert smartaug.lift(dataset).augment is None
-
-
 def test_a_mask_that_the_pipeline_did_not_get_is_not_moved():
     class Pairs(Own):
         def __getitem__(self, index):

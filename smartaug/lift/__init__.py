@@ -6,7 +6,8 @@ transforms.
 | file | holds |
 |---|---|
 | `lifted`, `datasets` | `Lifted`, the split pipeline; `lift`, which splits a transform or a dataset's transform |
-| `deferred` | images whose lifted transforms have not run yet, and the check that they may run on the batch |
+| `deferred` | images whose lifted transforms have not run yet |
+| `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
 | `roles` | the arguments of a pipeline: which is the image, which are masks, and which cannot be lifted |
 | `probe` | reads a dataset's first sample to decide whether its transform can be lifted |
 | `source` | the user's dataset behind the loader's copy: changes to it reach the copy or raise RuntimeError |

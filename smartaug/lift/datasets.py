@@ -13,9 +13,12 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from .._base.original import SOURCE
 from . import registry
-from .deferred import DeferredTransform, why_no_image
+from .deferred import DeferredTransform
 from .lifted import Lifted, compiled
+from .made_places import why_no_image
 from .probe import FirstSample, can_be_read, looked_into, second_image
+from .rest import Rest
+from .roles import OTHER_SIZE
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
 
@@ -134,25 +137,25 @@ def _lifted_dataset(dataset: UserDataset, size: tuple[int, int] | None) -> Lifte
 
 
 def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: State) -> Lifted:
-    """``transform`` split for the samples of ``dataset``, whose image kind and masks are read from the first sample."""
+    """``transform`` split for the samples of ``dataset``, by the images and targets of the first sample."""
     lifted = compiled(transform, state)
     known = (
         _calls_once(dataset) and name == "transform"
     )  # torchvision's datasets call it once per sample and return the result
     if not can_be_read(dataset) or (known and not any(step.tensors for step in lifted.steps)):
-        masks = not known and any(map(registry.loses_masks, lifted.steps))
-        lifted = compiled(transform, dataclasses.replace(state, masks=True)) if masks else lifted
+        lifted = lifted if known else compiled(transform, dataclasses.replace(state, targets=True))
         return dataclasses.replace(lifted, uint8=True if state.uint8 else None)
     sample = looked_into(dataset, partial(with_transform, dataset, name), transform)
     if sample.hinders is not None:
+        lifted = compiled(transform, dataclasses.replace(state, targets=True))
         return lifted if lifted.augment is None else _must_stay(dataset, name, sample.hinders)
     kind = state.kind or (sample.kind if sample.kind in ("pil", "image", "tensor") else None)
-    state = dataclasses.replace(state, kind=kind)
+    state = dataclasses.replace(state, kind=kind, targets=sample.has_targets)
     lifted = compiled(transform, state)
     try:
         images = sample.images_through(lifted.head)
-        if any(map(registry.loses_masks, lifted.steps)) and _has_masks(sample, images):
-            lifted = compiled(transform, dataclasses.replace(state, masks=True))
+        if any(map(registry.loses_targets, lifted.steps)) and _has_masks(sample, images):
+            lifted = compiled(transform, dataclasses.replace(state, targets=True))
             images = sample.images_through(lifted.head)
     except Exception as error:  # the user's transforms may raise anything on an input they do not expect
         why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
@@ -164,6 +167,8 @@ def _for_images(dataset: UserDataset, name: str, sample: FirstSample, lifted: Li
     """``lifted``, or a split that lifts less, given the ``images`` (C, H, W) that head makes of the first sample."""
     if lifted.augment is None:
         return lifted
+    if sample.has_other_sizes and not lifted.only_mirrors:
+        return _must_stay(dataset, name, OTHER_SIZE)
     wrong = next((why for image in images if (why := why_no_image(image)) is not None), None)
     if wrong is not None or not images:
         return _must_stay(dataset, name, wrong or "what stays in the worker makes no tensors of its images")
@@ -192,7 +197,7 @@ def _calls_once(dataset: UserDataset) -> bool:
 
 def _has_masks(sample: FirstSample, images: list[Tensor]) -> bool:
     sizes = {tuple(image.shape[-2:]) for image in images}
-    return sample.has_masks or any(shape[-2:] in sizes for shape in sample.others)
+    return any(shape[-2:] in sizes for shape in sample.others)
 
 
 def deferring(dataset: UserDataset) -> UserDataset:
@@ -206,7 +211,15 @@ def deferring(dataset: UserDataset) -> UserDataset:
     found = slot(dataset)
     if lifted is None or found is None or isinstance(found[1], DeferredTransform):
         return dataset
-    return with_transform(dataset, found[0], DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind))
+    transform = DeferredTransform.of(
+        lifted.head,
+        lifted.recipe.transform,
+        lifted.kind,
+        rest=Rest.of(lifted),
+        tail=lifted.tail,
+        any_size=lifted.only_mirrors,
+    )
+    return with_transform(dataset, found[0], transform)
 
 
 def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:

@@ -60,7 +60,7 @@ def translate(transform: Transform, state: State) -> Step:
     step = None if library is None else library.translate(transform, state)
     if step is None:
         return unknown(transform, state)
-    if state.masks and loses_masks(step):
+    if state.targets and loses_targets(step):
         same = step.after.size == state.size
         return worker(transform, state, "samples have masks, which could not follow it", keeps_size=same)
     refused = None if state.channels is None else _refuses(step, state, state.channels)
@@ -84,8 +84,8 @@ def _refuses(step: Step, state: State, channels: int) -> str | None:
     return None
 
 
-def loses_masks(step: Step) -> bool:
-    """Whether a step moves pixels without a plan; masks are moved by the plan, so they would be left behind."""
+def loses_targets(step: Step) -> bool:
+    """Whether a step moves pixels without a plan; targets are moved by the plan, so they would be left behind."""
     return isinstance(step.stage, Foreign) and step.stage.moves_pixels
 
 

@@ -57,7 +57,8 @@ class State:
     scale: (mean, std), each one value or one per channel: the user's image is (t − mean) / std, where t is the stored
     image, divided by 255 if it is uint8; None: the stored image is the user's image. dtype: of the user's image where
     scale is given; None: floats keep their dtype, uint8 becomes torch's default dtype. normalised: the user's image is
-    in neither grey levels nor [0, 1]. masks: the samples have masks, which must move with the image.
+    in neither grey levels nor [0, 1]. targets: the samples have masks, boxes or keypoints, which must move with the
+    image.
     """
 
     size: tuple[int, int] | None = None
@@ -67,7 +68,7 @@ class State:
     scale: Scale | None = None
     dtype: torch.dtype | None = None
     normalised: bool = False
-    masks: bool = False
+    targets: bool = False
 
     @property
     def tonal(self) -> bool:
@@ -124,7 +125,8 @@ class Step:
     floats: the stage needs the image in the user's own units, so the conversion so far must run before it. original:
     the user's transform. before: the `State` before it. rest: the part of a folded transform that remains in the
     worker, such as the conversion of masks; it does not force earlier transforms to stay. tensors: the translation is
-    correct for tensor images only, and it is not known whether the images are tensors.
+    correct for tensor images only, and it is not known whether the images are tensors. tail: the transform changes
+    targets only (their format, which are dropped), and runs on each sample at the end, if nothing moves them after it.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Step:
     before: State = State()
     rest: Transform = None
     tensors: bool = False
+    tail: bool = False
 
 
 def device(
@@ -182,7 +185,7 @@ def worker(
 
 def unknown(transform: Transform, state: State) -> Step:
     """A transform that no translator knows: it stays in the worker, and may change size, kind and channels."""
-    after = State(normalised=state.normalised, masks=state.masks)
+    after = State(normalised=state.normalised, targets=state.targets)
     why = "not covered, so it keeps its place"
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 

@@ -19,7 +19,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from .._base import leaves
 from .._base.global_draws import changed
 from .._base.torch_fetch import Origin, origin, streams
-from ..lift.deferred import Unfinished, collecting
+from ..lift.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views

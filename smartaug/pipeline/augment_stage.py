@@ -11,7 +11,7 @@ from torch import Tensor
 from .._base import leaves
 from ..augment.targets.kinds import Mask, kind_of
 from ..lift import Lifted
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from ..warnings import warn
 from . import image_lists
 from .augmenting import Augmented, Augmenting, Samples

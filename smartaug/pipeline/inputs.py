@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._base import input_leaves, leaves
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from .addresses import every, find, is_per_sample
 from .followers import MASKS, Follow, staying
 from .image_lists import are_images, check_images

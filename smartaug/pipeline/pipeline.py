@@ -19,7 +19,7 @@ from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..lift import Lifted
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from . import report
 from .augment_stage import AugmentStage
 from .augmenting import Augmenting, Samples, streams_of
@@ -27,6 +27,7 @@ from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs
 from .labelling import Labelling, no_tensor, stated_classes
+from .lifted_joint import LiftedJoint
 from .lifted_share import LiftedShare
 from .readers import Readers
 from .selection import Selections
@@ -102,7 +103,9 @@ class Pipeline:
         self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.share: LiftedShare | None = None
+        self.joint: LiftedJoint | None = None
         if lifted is not None and self.lifts:
+            self.joint = LiftedJoint(lifted, self.seed)
             self.counts["lifted"] = 0  # samples whose lifted transforms ran here
             self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
@@ -153,26 +156,36 @@ class Pipeline:
         batch that the stages cannot take.
         """
         started, epoch = time.perf_counter(), progress.epoch
+        lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
+        if self.joint is not None and joint is not None:
+            device = device or self.resolve_device()
+            samples = self._samples(index, len(joint.samples), progress, before)
+            data, unfinished = self.joint.run(data, joint, samples, device), None
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units()
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
-        inputs = found_inputs(
-            data, self.settings, None if index is None else len(index), augmented=bool(augmenting.steps)
-        )
-        length = len(leaves.get(data, inputs.parts[0])) if inputs.listed else leaves.rows_of(inputs.given(data))
-        if inputs.listed and self.reweight is not None:
+        rows_known = None if index is None else len(index)
+        if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
+            inputs, listed = Inputs((joint.parent,), (), ()), True
+        else:
+            inputs = found_inputs(data, self.settings, rows_known, augmented=bool(augmenting.steps))
+            listed = inputs.listed
+        length = len(leaves.get(data, inputs.parts[0])) if listed else leaves.rows_of(inputs.given(data))
+        if listed and self.reweight is not None:
             raise TypeError(
                 "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
                 "function stack images of one size, torch.stack(images)"
             )
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
+        if joint is not None and self.target is None:
+            paths = [path for path in paths if not joint.in_samples(path)]
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
-        samples = self._samples(index, length, progress, before)
+        samples = samples or self._samples(index, length, progress, before)
         data, made, keyed = self.augment_stage.run(augmenting, data, inputs, paths, samples, rows, device, unfinished)
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)
@@ -184,7 +197,7 @@ class Pipeline:
                 self._check_label_is_known(data, inputs, length, index)
         batch = self.weighing.weighed(batch, made.trace)
         result = self._hand_over(data, paths, batch)
-        self._count(batch, length, length if rows is None else len(rows), length if unfinished is not None else 0)
+        self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started

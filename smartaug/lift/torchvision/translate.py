@@ -12,6 +12,8 @@ RandomAdjustSharpness | it comes after Normalize |
 | GaussianBlur, RandomErasing | |
 | RandAugment, TrivialAugmentWide, AutoAugment, AugMix | it is bicubic; it comes after Normalize |
 | MixUp, CutMix (on batches; λ is drawn per sample) | |
+| SanitizeBoundingBoxes, ClampBoundingBoxes, ConvertBoundingBoxFormat, SetClampingMode, SanitizeKeyPoints, \
+ClampKeyPoints, ToPureTensor, on each sample at the end | boxes or masks move on after it |
 | RandomApply, RandomChoice, RandomOrder, Compose | something inside stays |
 
 ToTensor, PILToTensor, ToImage, ToDtype, ConvertImageDtype, ToPureTensor, Normalize and Identity are folded into the
@@ -30,6 +32,7 @@ from ... import augment as A
 from ..registry import several
 from ..steps import State, Step, Transform, device, folded, worker
 from . import geometry as torchvision_geometry
+from . import targets as torchvision_targets
 from . import values as torchvision_values
 from .geometry import warped
 
@@ -156,6 +159,7 @@ def _normalize(t: Transform, state: State) -> Step:
 _TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     **torchvision_geometry.TRANSLATORS,
     **torchvision_values.TRANSLATORS,
+    **torchvision_targets.TRANSLATORS,
     "RandAugment": _rand_augment,
     "TrivialAugmentWide": _trivial,
     "AutoAugment": _auto_augment,
@@ -168,7 +172,7 @@ _TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     "ToTensor": _to_tensor,
     "PILToTensor": partial(_to_image, "tensor"),
     "ToImage": partial(_to_image, "image"),
-    "ToPureTensor": _same,
+    "ToPureTensor": lambda t, state: dataclasses.replace(_same(t, state), tail=True),
     "Identity": _same,
     "ToDtype": partial(_to_dtype, None),
     "ConvertImageDtype": partial(_to_dtype, True),
