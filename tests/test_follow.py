@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import tv_tensors
 
@@ -235,9 +237,9 @@ def test_images_of_unequal_size_are_augmented_as_each_alone(form, size):
 @pytest.mark.parametrize("form", ["targets in a list of dicts", "padded", "a mask by name"])
 def test_wrap_and_collate_follow_as_well(form):
     collate, follow, read = FORMS[form]
-    settings = {"augment": MOVES, "follow": follow, "seed": 0}
-    wrapped = next(iter(smartaug.wrap([collate(SAMPLES)], **settings)))
-    stock = TorchDataLoader(SAMPLES, N, collate_fn=smartaug.Collate(collate, **settings))
+    given = {"augment": MOVES, "follow": follow, "seed": 0}
+    wrapped = next(iter(smartaug.wrap([collate(SAMPLES)], **given)))
+    stock = TorchDataLoader(SAMPLES, N, collate_fn=smartaug.Collate(collate, **given))
     pending = next(iter(stock)).to("cpu")
     for row, given in enumerate(SAMPLES):
         expected = slow(given, row)
@@ -289,6 +291,20 @@ def test_plain_passes_resize_what_follows():
         kept = ((given.boxes * scale)[:, 2:] - (given.boxes * scale)[:, :2] >= 1).all(1)
         torch.testing.assert_close(found["boxes"], (given.boxes * scale)[kept])
         assert torch.equal(found["labels"], given.labels[kept])
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 99))
+def test_padded_boxes_are_those_of_lists_whatever_their_number(counts, seed):
+    samples = [sample(number, objects=objects) for number, objects in enumerate(counts)]
+    made = []
+    for form in ("lists beside each other", "padded"):
+        collate, follow, read = FORMS[form]
+        batch = next(iter(smartaug.wrap([collate(samples)], augment=MOVES, follow=follow, seed=seed)))
+        made.append([read(batch, row) for row in range(len(samples))])
+    for listed, of_padded_ones in zip(*made, strict=True):
+        assert torch.equal(listed["boxes"], of_padded_ones["boxes"])
+        assert torch.equal(listed["labels"], of_padded_ones["labels"])
 
 
 def test_the_users_batch_is_left_alone_and_what_did_not_move_stays_bit_for_bit():
@@ -412,10 +428,10 @@ LISTS = [BOXES[:n] for n in (1, 2, 3, 0)]
 DICTS = [{"boxes": boxes, "labels": torch.arange(len(boxes))} for boxes in LISTS]
 
 
-def refused(batch, **settings):
-    settings = {"augment": smartaug.Flip(1.0), "seed": 0, **settings}
+def refused(batch, **keywords):
+    keywords = {"augment": smartaug.Flip(1.0), "seed": 0, **keywords}
     with pytest.raises((ValueError, TypeError)) as error:
-        next(iter(smartaug.wrap([batch], **settings)))
+        next(iter(smartaug.wrap([batch], **keywords)))
     return str(error.value)
 
 

@@ -53,6 +53,8 @@ def is_record(part: object) -> bool:
 
 def step_into(part: Structure, step: Any) -> Structure:
     """The part of a container at one step of a path."""
+    if isinstance(part, (dict, list, tuple)):  # the common ones first
+        return part[step]
     return getattr(part, step) if is_record(part) else part[step]
 
 

@@ -96,7 +96,8 @@ class Recorder:
             self._fold()
             running = self._running = _Running(epoch)
         if not settled:
-            rows = len(batch.inputs[0] if isinstance(batch.inputs, list) else batch.inputs)
+            first = batch.inputs[0] if isinstance(batch.inputs, list) else batch.inputs
+            rows = plans[0].shape[0] if plans else len(first)  # inputs may be a list of views, or one image a sample
             running.drawn += rows
             self.samples += rows
             if batch.index is not None:

@@ -110,10 +110,9 @@ def _entries(listed: Sequence[Any], owners: dict[int, set[int]], table: dict[Key
     rows = []
     for entry in listed:
         own = [leaf for _, leaf in leaves.walk(entry) if isinstance(leaf, Tensor)]
-        whose = next((owners[id(leaf)] for leaf in own if id(leaf) in owners), None)
-        if whose is None:
-            known = [table[key] for key in _keys(entry) if key in table]
-            whose = set.intersection(*known) if known else set()
+        known = [owners[id(leaf)] for leaf in own if id(leaf) in owners]
+        known = known or [table[key] for key in _keys(entry) if key in table]
+        whose = set.intersection(*known) if known else set()
         if not whose:
             return None
         rows.append(whose)

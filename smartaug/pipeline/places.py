@@ -101,11 +101,11 @@ def find_places(
     known: parts that are no places, since the user said so (``still=``, ``target=``). followers: leaves that follow.
     seen: cache of results for leaves on an accelerator, whose values are read once, not in every batch.
     """
-    found = {}
+    found, lists = {}, dict[leaves.Path, bool]()
     for path, leaf in _grouped(data, (), pictures.rows):
         if path in followers or leaves.starts_with(path, (*pictures.paths, *known)):
             continue
-        place = _place(data, path, leaf, pictures, seen)
+        place = _place(data, path, leaf, pictures, seen, _in_samples(data, path, lists))
         if place is not None:
             found[path] = replace(place, spec=address_of(data, path, pictures.rows).spec)
     return found
@@ -162,10 +162,25 @@ def _are_numbers(part: leaves.Structure) -> bool:
     return len(part) > 0 and all(isinstance(one, (bool, int, float)) for one in part)
 
 
+def _in_samples(data: leaves.Structure, path: leaves.Path, lists: dict[leaves.Path, bool]) -> bool:
+    """`leaves.in_samples`, which looks at each list of samples once. lists: what was looked at."""
+    for depth in range(len(path)):
+        if path[:depth] not in lists:
+            lists[path[:depth]] = leaves.is_samples(leaves.get(data, path[:depth]))
+        if lists[path[:depth]]:
+            return True
+    return False
+
+
 def _place(
-    data: leaves.Structure, path: leaves.Path, leaf: leaves.Structure, pictures: Pictures, seen: dict[object, bool]
+    data: leaves.Structure,
+    path: leaves.Path,
+    leaf: leaves.Structure,
+    pictures: Pictures,
+    seen: dict[object, bool],
+    of_sample: bool,
 ) -> Place | None:
-    """The place that a leaf may be in the images; None: it is not one."""
+    """The place that a leaf may be in the images; None: it is not one. of_sample: it has no batch dimension."""
     kind = next((base.__name__ for base in type(leaf).__mro__ if "tv_tensors" in base.__module__), "")
     if kind in _TV_PLACES:
         return Place("boxes or keypoints")
@@ -183,7 +198,7 @@ def _place(
     if leaf.is_nested:
         named = not _PLACES.isdisjoint(set().union(*words))
         return Place("boxes or keypoints (a nested tensor)") if leaf.ndim >= 3 or named else None
-    return _numbers(path, leaf, words, pictures, seen, leaves.in_samples(data, path))
+    return _numbers(path, leaf, words, pictures, seen, of_sample)
 
 
 def _numbers(
