@@ -1,12 +1,13 @@
 """Joint pipelines, lifted: boxes, keypoints, masks and their labels are what the library's own pipeline gives."""
 
 import albumentations as A
+import kornia.augmentation as K
 import numpy as np
 import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
 from torch.utils.data import DataLoader as TorchDataLoader
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
@@ -632,3 +633,151 @@ def test_boxes_are_distributed_as_torchvisions(transforms):
         ours, others = (np.stack([np.asarray(target[name]).ravel() for target in side]) for side in (mine, theirs))
         for column in range(ours.shape[1]):
             alike(ours[:, column], others[:, column], len(dataset))
+
+
+# --- Kornia -----------------------------------------------------------------------------------------------------------
+
+KEYS = ["input", "mask", "bbox_xyxy", "bbox_xywh", "bbox", "keypoints"]
+
+
+class Keyed(Dataset):
+    """Kornia's AugmentationSequential on an image and its targets."""
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, index):
+        boxes = boxes_of(index + 1).as_subclass(torch.Tensor)
+        xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+        vertices = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2)
+        generator = torch.Generator().manual_seed(index)
+        image = torch.rand(3, *SIZE, generator=generator)
+        mask = torch.randint(0, 5, (1 + index % 2, *SIZE), generator=generator).float()
+        points = torch.rand(index + 1, 2, generator=generator) * 30
+        return self.transform(image, mask, boxes, xywh, vertices, points)
+
+
+def keyed(*modules, keys=KEYS, **settings):
+    return K.AugmentationSequential(*modules, data_keys=keys, **{"keepdim": True, **settings})
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [K.RandomHorizontalFlip(p=1.0)],
+        [K.RandomVerticalFlip(p=1.0), K.RandomInvert(p=1.0)],
+        [K.RandomRotation((25.0, 25.0), p=1.0)],
+        [K.RandomAffine((-20.0, -20.0), None, (0.8, 0.8), p=1.0), K.RandomHorizontalFlip(p=1.0)],
+        [K.RandomRotation((45.0, 45.0), p=1.0), K.RandomRotation((-45.0, -45.0), p=1.0)],
+        [K.RandomHorizontalFlip(p=0.0), K.RandomGrayscale(p=1.0)],
+    ],
+    ids=["mirror", "upside down", "rotation", "affine", "there and back", "colours"],
+)
+def test_one_operation_of_kornia(modules):
+    def make():
+        return Keyed(keyed(*modules))
+
+    torch.manual_seed(0)
+    loader = smartaug.DataLoader(make(), 4, lift=True, seed=0, collate_fn=as_they_are)
+    for mine, theirs in zip(loader, TorchDataLoader(make(), 4, collate_fn=as_they_are), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert type(a) is type(b) is list
+            assert [(part.shape, part.dtype) for part in a] == [(part.shape, part.dtype) for part in b]
+            assert float((a[1] == b[1]).float().mean()) > 0.9  # the nearest pixel, where two are as near
+            same(a[2:], b[2:], 2e-3)
+    assert loader.stats()["lifted"] == COUNT
+
+
+@pytest.mark.parametrize(
+    ("transform", "says"),
+    [
+        (keyed(K.RandomHorizontalFlip(), keepdim=False), "keepdim=True"),
+        (keyed(K.RandomHorizontalFlip(), K.RandomMotionBlur(3, 35.0, 0.5)), "RandomMotionBlur inside it"),
+        (keyed(K.RandomErasing()), "writes into masks"),
+        (keyed(K.RandomHorizontalFlip(same_on_batch=True)), "targets could not follow"),
+    ],
+    ids=["keepdim", "blur", "erasing", "same_on_batch"],
+)
+def test_what_targets_of_kornia_cannot_follow_stays(transform, says):
+    lifted = smartaug.lift(Keyed(transform))
+    assert lifted.augment is None
+    assert says in lifted.reason
+
+
+# --- samples and pipelines of other kinds -----------------------------------------------------------------------------
+
+
+class AsDict(Detection):
+    def __getitem__(self, index):
+        image, target = self.given(index)
+        inside = {"boxes": target["boxes"], "masks": [target["masks"]]}
+        return self.transforms({"image": image, "labels": target["labels"], "found": inside})
+
+
+class AsPIL(Detection):
+    def given(self, index):
+        image, target = super().given(index)
+        return v2.functional.to_pil_image(image), target
+
+
+class ImageAlone(Detection):
+    def __getitem__(self, index):
+        return self.transforms(self.given(index)[0]), index
+
+
+class PILAlone(AsPIL, ImageAlone):
+    pass
+
+
+FLIP, SMALL = v2.RandomHorizontalFlip(1.0), v2.SanitizeBoundingBoxes(min_area=80)
+FLOATS = v2.ToDtype(torch.float32, scale=True)
+OWN_TYPES = {tv_tensors.Image: torch.float32, tv_tensors.BoundingBoxes: torch.float64, "others": None}
+TYPES = v2.ToDtype({**OWN_TYPES, tv_tensors.Mask: torch.int64}, scale=True)
+CROP = v2.RandomIoUCrop(sampler_options=[2.0])
+UNEQUAL = ((20, 20), (30, 22))
+LISTED = {
+    "a subset": lambda: Subset(Detection(v2.Compose([FLIP, *tail()])), [1, 3, 5, 0, 2, 4, 6, 7]),
+    "dicts": lambda: AsDict(v2.Compose([FLIP, SMALL])),
+    "PIL images": lambda: AsPIL(v2.Compose([FLIP, v2.ToImage(), *tail()])),
+    "normalised": lambda: Detection(v2.Compose([FLIP, FLOATS, v2.Normalize([0.5] * 3, [0.25] * 3), SMALL])),
+    "sanitised twice": lambda: Detection(v2.Compose([SMALL, CERTAIN["Rotation"], v2.SanitizeBoundingBoxes()])),
+    "types": lambda: Detection(v2.Compose([FLIP, TYPES, CERTAIN["Rotation"], SMALL])),
+    "types of integers": lambda: Detection(v2.Compose([CERTAIN["Rotation"], TYPES, SMALL]), dtype=torch.int64),
+    "a function first": lambda: Detection(v2.Compose([v2.Lambda(lambda part: part), FLIP, *tail()])),
+    "a crop first": lambda: Detection(v2.Compose([CROP, FLIP])),
+    "PIL images, a crop first": lambda: AsPIL(v2.Compose([CROP, FLIP, v2.ToImage(), SMALL])),
+    "images alone": lambda: ImageAlone(FLIP, UNEQUAL),
+    "images alone, pure": lambda: ImageAlone(v2.Compose([FLIP, v2.ToPureTensor()]), UNEQUAL),
+    "PIL images alone": lambda: PILAlone(v2.Compose([FLIP, v2.PILToTensor()]), UNEQUAL),
+}
+WHOLE = {
+    "PIL images to the end": lambda: AsPIL(FLIP),
+    "PIL images alone, to the end": lambda: PILAlone(FLIP, UNEQUAL),
+    "PIL images behind a crop": lambda: AsPIL(v2.Compose([CROP, FLIP, SMALL])),
+    "a function last": lambda: Detection(v2.Compose([FLIP, SMALL, v2.Lambda(lambda part: part)])),
+    "a video": lambda: Others(tv_tensors.Video(torch.zeros(2, 3, *SIZE, dtype=torch.uint8))),
+    "a second image": lambda: Others(tv_tensors.Image(torch.zeros(3, *SIZE, dtype=torch.uint8))),
+}
+
+
+class Others(Detection):
+    def __init__(self, other):
+        super().__init__(FLIP)
+        self.other = other
+
+    def given(self, index):
+        return *super().given(index), self.other
+
+
+@pytest.mark.parametrize("kind", LISTED)
+def test_kinds_that_are_lifted(kind):
+    compared(LISTED[kind])
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+@pytest.mark.parametrize("kind", WHOLE)
+def test_kinds_that_are_not_lifted(kind):
+    assert compared(WHOLE[kind], lifted=False).stats().get("lifted", 0) == 0

@@ -15,6 +15,10 @@ transforms.
 | `worker_transform` | the transforms that stay in the workers, followed by the conversion to a tensor |
 | `keyed_draws` | random numbers in the workers, determined by seed, epoch and sample |
 | `torchvision`, `albumentations`, `timm`, `kornia` | the translator of each library: its containers and transforms |
+| `joint`, `made_places` | batches with boxes, keypoints or lists of images; what the worker made of such a sample |
+| `moving_masks`, `kornia_targets` | masks of any number and size; Kornia's masks, boxes and keypoints |
+| `deferred_value` | boxes and labels in lists or arrays, whose lifted transforms have not run yet |
+| `rest` | the lifted transforms, run on one image after all |
 | `noise` | rectangles of normal noise, which two libraries have and `augment` does not |
 
 The beginning of `steps.py` explains how to write a translator for another library; in Python:

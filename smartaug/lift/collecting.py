@@ -209,6 +209,8 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     if not pictures or (stacked and len(pictures) > 1):
         return None
     images = [row for _, leaf in pictures for row in rows_of(leaf)]
+    if not stacked and any(_final_kind(image) is None for image in images):
+        return None  # the user's pipeline may make PIL images, which a list of them is to hold
     calls = [_call_of(image) for image in images]
     row_of = {call: row for row, call in enumerate(calls)}
     places: list[list[tuple[leaves.Path, leaves.Path]]] = [[] for _ in images]
@@ -227,6 +229,13 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     return Joint(samples, tuple(path for path, _ in pictures), stacked, stacks), images
 
 
+def _final_kind(image: DeferredImage) -> str | None:
+    """Which kind of tensor the whole pipeline makes of the image, "tensor" or "image"; None: it may be none."""
+    final = image._by.final_kind
+    known = final if final in ("tensor", "image") else {"Image": "image", "Tensor": "tensor"}.get(str(image._form))
+    return None if final == "pil" else known
+
+
 def _call_of(row: Any) -> int:
     """Equal for what one call of the transform made."""
     return id(row if row._call is None else row._call)
@@ -234,12 +243,13 @@ def _call_of(row: Any) -> int:
 
 def _joint_sample(image: DeferredImage, places: tuple[tuple[leaves.Path, leaves.Path], ...]) -> JointSample:
     call = image._call
+    as_image = _final_kind(image) == "image"
     if call is None:
-        return JointSample(None, image._path, False, places)
+        return JointSample(None, image._path, False, places, as_image)
     made = call.made
     for role in call.places:
         made = leaves.put(made, role.path, None if role.kind == "image" else role.leaf)
-    return JointSample(made, image._path, len(call.given) > 1, places)
+    return JointSample(made, image._path, len(call.given) > 1, places, as_image)
 
 
 @contextmanager

@@ -218,6 +218,7 @@ def deferring(dataset: UserDataset) -> UserDataset:
         rest=Rest.of(lifted),
         tail=lifted.tail,
         any_size=lifted.only_mirrors,
+        final_kind=lifted.final_kind,
     )
     return with_transform(dataset, found[0], transform)
 

@@ -73,7 +73,7 @@ class DeferredImage(Tensor):
 
     _call: Call | None = None  # None: the image was the only argument, and `_by` finishes it from `_made`
     _by: DeferredTransform
-    _form: Form  # see `rest`
+    _form: Form  # of the image before it was made a tensor, see `rest`; "": what it becomes is known or not lifted
     _made: Tensor  # what the worker's transforms made
     _path: leaves.Path = ()  # where it is in the transform's return value
     _kind = "image"  # of its `Role`; "object" for one row an object, such as labels
@@ -198,7 +198,7 @@ class DeferredTransform:
     is not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
     head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. rest: what finishes
     an image from head's output, where the image is the only argument; None: the original does, from a copy of all
-    arguments. tail: see `Lifted`.
+    arguments. tail, final_kind: see `Lifted`.
     """
 
     def __init__(
@@ -210,9 +210,10 @@ class DeferredTransform:
         noted: Noted | None = None,
         rest: Rest | None = None,
         tail: Sequence[Transform] = (),
+        final_kind: str | None = None,
     ) -> None:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
-        self.tail = tuple(tail)
+        self.tail, self.final_kind = tuple(tail), final_kind
         self._rest = rest if noted is None else None
         self._type: type | None = None  # a type whose objects are all of the kind
         self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
@@ -228,11 +229,12 @@ class DeferredTransform:
         *,
         tail: Sequence[Transform] = (),
         any_size: bool = False,
+        final_kind: str | None = None,
     ) -> DeferredTransform:
         """An instance of the class for the library of ``original``. any_size: see `Rules`."""
         rules = rules_of(original, any_size)
         made = DeferredAlbumentations if callable(getattr(head, "set_random_state", None)) else cls
-        return made(head, original, rules, kind, noted, rest, tail)
+        return made(head, original, rules, kind, noted, rest, tail, final_kind)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
@@ -252,8 +254,12 @@ class DeferredTransform:
             self.noted.append(call)
         if len(places) > 1:
             call.made, call.places = made, places
+        form = "Tensor" if kind_of(found[0].leaf) in ("tensor", "image") else ""
         for role in places:
-            made = leaves.put(made, role.path, _deferred(call, role))
+            deferred = _deferred(call, role)
+            if role.kind == "image" and isinstance(deferred, DeferredImage):
+                deferred._by, deferred._form = self, "Image" if kind_of(role.leaf) == "image" else form
+            made = leaves.put(made, role.path, deferred)
         return made
 
     def _of_one(self, rest: Rest, image: Any) -> Any:
@@ -268,8 +274,7 @@ class DeferredTransform:
         deferred._made = plain(made)
         if form is None:
             deferred._call = Call(self, _kept((image,)))
-        else:
-            deferred._by, deferred._form = self, form
+        deferred._by, deferred._form = self, form or ""
         return deferred
 
     def finished(self, made: Tensor, form: Form) -> Any:

@@ -21,13 +21,23 @@ class JointSample(NamedTuple):
     """One row. made: what the worker's transforms made of the sample, None in place of the image.
 
     image: path of the image in ``made``. several: whether the pipeline is called with the parts of ``made`` as several
-    arguments. places: for each deferred leaf but the image its path in ``made`` and in the batch.
+    arguments. places: for each deferred leaf but the image its path in ``made`` and in the batch. as_image: whether the
+    user's image is a tv_tensors.Image.
     """
 
     made: leaves.Structure
     image: leaves.Path
     several: bool
     places: tuple[tuple[leaves.Path, leaves.Path], ...]
+    as_image: bool = False
+
+    def typed(self, image: Tensor) -> Tensor:
+        """A finished image in the type that the user's pipeline gives it."""
+        if not self.as_image:
+            return image
+        from torchvision import tv_tensors
+
+        return tv_tensors.Image(image)
 
 
 class Joint(NamedTuple):

@@ -128,6 +128,11 @@ class Lifted:
         )
 
     @property
+    def final_kind(self) -> str | None:
+        """What the whole pipeline makes of images, see `State`; None: it is not known."""
+        return self.steps[-1].after.kind if self.steps else None
+
+    @property
     def only_mirrors(self) -> bool:
         """Whether all lifted transforms that move pixels mirror images, with which masks of any size can move."""
         kept = max((number + 1 for number, step in enumerate(self.steps) if step.where == "worker"), default=0)

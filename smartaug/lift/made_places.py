@@ -44,10 +44,12 @@ def made_places(
             free = rules.any_size and not (rules.by_name and leaf.ndim == 3)  # whose channels may come last
             wrong = None if leaf.ndim in (2, 3) and (free or leaf.shape[-2:] == size) else OTHER_SIZE
         else:
-            wrong = None if hasattr(leaf, "canvas_size") else "what stays in the worker makes plain tensors of boxes"
-            leaf = leaf.clone()  # the dataset may reuse the memory for its next sample
+            moves = hasattr(leaf, "canvas_size") or not rules.structured
+            wrong = None if moves else "what stays in the worker makes plain tensors of boxes"
         if wrong is not None:
             return wrong
+        if isinstance(role.leaf, Tensor) and leaf.data_ptr() == role.leaf.data_ptr():
+            leaf = leaf.clone()  # the dataset may reuse the memory for its next sample
         places.append(Role(role.path, leaf, role.kind))
     if not tail:
         return places

@@ -23,6 +23,17 @@ OTHER_SIZE = "its samples have masks of another size than the image, which only 
 _TARGETS = {"Mask": "mask", "BoundingBoxes": "boxes", "KeyPoints": "keypoints"}  # torchvision's type -> kind
 
 
+KORNIA_KINDS = {  # Kornia's data key -> kind
+    "IMAGE": "image",
+    "INPUT": "image",
+    "MASK": "mask",
+    "BBOX": "boxes",
+    "BBOX_XYXY": "boxes",
+    "BBOX_XYWH": "boxes",
+    "KEYPOINTS": "keypoints",
+}
+
+
 class Role(NamedTuple):
     """What one leaf is. path: in the arguments and in the result. kind: "image", "mask", "boxes", "keypoints"."""
 
@@ -35,13 +46,15 @@ class Rules(NamedTuple):
     """How a pipeline is called. by_name: by keyword (albumentations). structured: any structure (torchvision v2).
 
     any_size: masks may have another size than the image, since the lifted part only mirrors. fields: arguments of
-    albumentations that have one row an object, and whether the pipeline has settings for them.
+    albumentations that have one row an object, and whether the pipeline has settings for them. keys: Kornia's data
+    keys, one an argument, if there are several.
     """
 
     by_name: bool
     structured: bool
     any_size: bool
     fields: Mapping[str, bool]
+    keys: tuple[str, ...] = ()
 
 
 def rules_of(transform: object, any_size: bool = False) -> Rules:
@@ -54,7 +67,15 @@ def rules_of(transform: object, any_size: bool = False) -> Rules:
     fields = {name: name in processors for name in OBJECTS} if by_name else {}
     for processor in processors.values():
         fields |= dict.fromkeys(processor.params.label_fields or (), True)
-    return Rules(by_name, structured, any_size, fields)
+    keys = data_keys(transform)
+    return Rules(by_name, structured, any_size, fields, keys if len(keys) > 1 else ())
+
+
+def data_keys(transform: object) -> tuple[str, ...]:
+    """The names of the data keys of Kornia's AugmentationSequential; () for any other transform."""
+    if type(transform).__name__ != "AugmentationSequential":
+        return ()
+    return tuple(str(getattr(key, "name", key)).upper() for key in getattr(transform, "data_keys", None) or ())
 
 
 def roles(rules: Rules, given: tuple[Any, ...], named: Mapping[str, Any]) -> list[Role] | str:
@@ -63,6 +84,8 @@ def roles(rules: Rules, given: tuple[Any, ...], named: Mapping[str, Any]) -> lis
         return "its transform is called without names" if given else _named_roles(rules, named)
     if named or not given:
         return "its transform is called with keywords"
+    if rules.keys:
+        return _keyed_roles(rules.keys, given)
     if len(given) == 1 and not isinstance(given[0], (dict, tuple, list)):
         if kind_of(given[0]) is None:
             return f"its transform is given {type(given[0]).__name__}, which is no image that lift knows"
@@ -92,6 +115,20 @@ def _named_roles(rules: Rules, named: Mapping[str, Any]) -> list[Role] | str:
             return f"its transform is given {name}=, which may move with the image"
     sizes = [getattr(role.leaf, "shape", ())[:2] for role in found if role.kind in ("image", "mask")]
     return found if rules.any_size or all(size == image.shape[:2] for size in sizes) else OTHER_SIZE
+
+
+def _keyed_roles(keys: tuple[str, ...], given: tuple[Any, ...]) -> list[Role] | str:
+    """The roles of the arguments of Kornia's AugmentationSequential, by its data keys."""
+    if len(given) != len(keys) or not all(isinstance(part, Tensor) for part in given):
+        return "its transform is given other parts than its data_keys name"
+    found = [Role((place,), part, KORNIA_KINDS[key]) for place, (key, part) in enumerate(zip(keys, given, strict=True))]
+    found.sort(key=lambda role: role.kind != "image")
+    for role in found[1:]:
+        last = {"mask": 3, "boxes": 3 if keys[role.path[0]] == "BBOX" else 2, "keypoints": 2}[role.kind]
+        if role.leaf.ndim != last or not role.leaf.is_floating_point():
+            return f"its transform is given {keys[role.path[0]]} that is not floats of {last} dimensions"
+    sizes = {tuple(role.leaf.shape[-2:]) for role in found if role.kind in ("image", "mask")}
+    return found if len(sizes) == 1 else OTHER_SIZE
 
 
 def _structured_roles(rules: Rules, given: Any) -> list[Role] | str:

@@ -75,7 +75,8 @@ class LiftedJoint:
                     )
             except Exception as error:
                 raise in_stage(error, f"lifted transform {name_of(step)}", samples.index[index], given) from error
-        for row, whole in zip(rows, following.finished(list(images)), strict=True):
+        typed = [joint.samples[row].typed(image) for row, image in zip(rows, images, strict=True)]
+        for row, whole in zip(rows, following.finished(typed), strict=True):
             finished[row] = whole
         return images
 

@@ -53,17 +53,12 @@ TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = dict.fromkeys(
 
 
 class TorchvisionTargets:
-    """A `Following` for samples of torchvision v2.
+    """A `Following` for samples of torchvision v2. tail: the transforms of the end."""
 
-    tail: the transforms of the end. as_image: whether the user's images are tv_tensors.Image.
-    """
-
-    def __init__(
-        self, samples: Sequence[JointSample], size: Size, tail: Sequence[Transform] = (), *, as_image: bool = False
-    ) -> None:
+    def __init__(self, samples: Sequence[JointSample], size: Size, tail: Sequence[Transform] = ()) -> None:
         from torchvision import tv_tensors
 
-        self.samples, self.size, self.tail, self.as_image = samples, size, tuple(tail), as_image
+        self.samples, self.size, self.tail = samples, size, tuple(tail)
         kinds = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints, tv_tensors.Mask)
         found: dict[type, list[Place]] = {kind: [] for kind in kinds}
         for number, sample in enumerate(samples):
@@ -92,8 +87,7 @@ class TorchvisionTargets:
 
         made = []
         for sample, image in zip(self.samples, images, strict=True):
-            whole = tv_tensors.Image(image) if self.as_image else image
-            made.append(leaves.put(sample.made, sample.image, whole))
+            made.append(leaves.put(sample.made, sample.image, image))
         masks = [(place, tv_tensors.wrap(mask, like=place.given)) for place, mask in self.masks.results()]
         for place, value in (*self.boxes.results(self.size), *self.points.results(self.size), *masks):
             made[place.sample] = leaves.put(made[place.sample], place.path, value)
@@ -105,8 +99,7 @@ class TorchvisionTargets:
 
 def following(lifted: Lifted, samples: Sequence[JointSample], size: Size) -> TorchvisionTargets:
     """The `Following` of a lifted torchvision pipeline."""
-    as_image = bool(lifted.steps) and lifted.steps[-1].after.kind == "image"
-    return TorchvisionTargets(samples, size, lifted.tail, as_image=as_image)
+    return TorchvisionTargets(samples, size, lifted.tail)
 
 
 class _Boxes:
