@@ -1,4 +1,4 @@
-"""Claim: images with masks or boxes are augmented faster on the batch, drawn per sample, than one by one in the workers.
+"""Claim: images with masks or boxes are augmented faster on the batch, drawn per sample, than one by one in workers.
 
 Method: an epoch through a loader with 2 persistent workers; all contestants of a table run in turn in one process, one
 epoch each per repeat, after an epoch of warm-up. Ratios are taken repeat by repeat, to the fastest rival that draws per
@@ -54,12 +54,15 @@ Target = dict[str, Any]
 
 @dataclass(frozen=True)
 class Scene:
-    """image (H, W, 3) and mask (H, W) uint8, or the paths of their files; boxes (n, 4) xyxy float32, labels (n,)."""
+    """image (H, W, 3) and mask (H, W) uint8, or the paths of their files; boxes (n, 4) xyxy float32, labels (n,).
+
+    In memory they may be tensors or, for the image, a PIL image instead.
+    """
 
     image: Any
     mask: Any
-    boxes: np.ndarray
-    labels: np.ndarray
+    boxes: Any
+    labels: Any
 
 
 def scenes(size: int, count: int) -> list[Scene]:
@@ -177,21 +180,12 @@ def planar(source: Any) -> Tensor:
     return source if isinstance(source, Tensor) else torch.from_numpy(array(source)).permute(2, 0, 1)
 
 
-def with_tensors(made: Sequence[Scene]) -> list[Scene]:
-    """Scenes in memory as tensors; those in files unchanged."""
+def in_memory_as(form: Callable[[np.ndarray], Any], made: Sequence[Scene]) -> list[Scene]:
+    """Scenes in memory with images of another form and tensors beside them; those in files unchanged."""
     if isinstance(made[0].image, str):
         return list(made)
-    return [
-        Scene(planar(one.image).contiguous(), *map(torch.from_numpy, (one.mask, one.boxes, one.labels)))  # type: ignore[arg-type]
-        for one in made
-    ]
-
-
-def with_pictures(made: Sequence[Scene]) -> list[Scene]:
-    """Scenes in memory with PIL images; those in files unchanged."""
-    if isinstance(made[0].image, str):
-        return list(made)
-    return [Scene(Image.fromarray(one.image), *map(torch.from_numpy, (one.mask, one.boxes, one.labels))) for one in made]  # type: ignore[arg-type]
+    beside = [[torch.from_numpy(part) for part in (one.mask, one.boxes, one.labels)] for one in made]
+    return [Scene(form(one.image), *parts) for one, parts in zip(made, beside, strict=True)]
 
 
 # --- the pipeline by each library ------------------------------------------------------------------------------------
@@ -284,7 +278,8 @@ def contestants(made: Sequence[Scene], task: str, workers: int) -> dict[str, Cal
     collate = listed if task == "boxes" else None
     shared: dict[str, Any] = {"batch_size": BATCH, "shuffle": True, "collate_fn": collate}
     several = {**shared, "num_workers": workers, "persistent_workers": True}
-    tensors, pictures = with_tensors(made), with_pictures(made)
+    tensors = in_memory_as(lambda image: planar(image).contiguous(), made)
+    pictures = in_memory_as(Image.fromarray, made)
     own: dict[str, Dataset] = {
         "albumentations": ForAlbumentations(made, task, in_albumentations(task)),
         "torchvision, PIL": ForTorchvisionPil(pictures, task, in_torchvision(task)),
