@@ -12,7 +12,8 @@ files, decoded in the workers by OpenCV, and by Pillow for torchvision's pipelin
 torchvision v2 run in the workers, sample by sample. Kornia runs on the batch in the main process, each operation drawn
 per sample (``data_keys``), boxes padded to 20 a sample; it drops none. "follow=" are smartaug's stages of the same
 names on what a dataset without transforms gives; "lifted" is the rival's own dataset and pipeline with ``lift=True``.
-"no workers" is one process with 2 threads. "masks by type": milliseconds for the masks alone of a batch of 32.
+The main process has 2 threads for all, torch's default on two cores; "no workers" is that process alone. "masks by
+type": milliseconds for the masks alone of a batch of 32.
 
 Run: ``python -m benchmarks.dense``; ``--only TABLE`` prints one table and writes nothing. Images: crops of
 scikit-learn's two photos, enlarged where they are smaller than 512 pixels.
@@ -43,7 +44,7 @@ import smartaug
 from benchmarks import harness, rivals
 from benchmarks.loader import compared, whole
 from benchmarks.recipes import MEAN, STD
-from smartaug.augment.targets import maps
+from smartaug.augment.targets import Heatmap, maps
 
 DEGREES, SHIFT, SCALE, TONE = 10, 0.06, (0.9, 1.1), 0.2
 BATCH, CLASSES, BOXES = 16, 6, (5, 20)
@@ -317,7 +318,7 @@ def by_type(options: Any) -> dict[str, Any]:
         str(dtype)[6:]: partial(maps.move_map, plan, masks.to(dtype), smartaug.Mask(fill=255 if dtype.is_signed else 0))
         for dtype in types
     }
-    moved["float32, heatmap"] = partial(maps.move_map, plan, masks[:, None].float(), smartaug.Heatmap())
+    moved["float32, heatmap"] = partial(maps.move_map, plan, masks[:, None].float(), Heatmap())
     figures = harness.side_by_side(moved, repeats=options.repeats)
     shown = {name: harness.summary([1000 * t for t in times], 3) for name, times in figures.items()}
     print("   ", {name: figure["median"] for name, figure in shown.items()}, flush=True)
@@ -326,7 +327,7 @@ def by_type(options: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Run the tables and write benchmarks/results/dense.json."""
-    options = harness.arguments(__doc__, workers=2, only="")
+    options = harness.arguments(__doc__, threads=2, workers=2, only="")
     rivals.quiet()
     with tempfile.TemporaryDirectory() as name:
         runs: dict[str, Callable[[], Any]] = {
