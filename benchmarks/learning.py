@@ -16,7 +16,8 @@ thinning gives; "(SAFLEX along random directions)" makes the benefits along dire
 their noise is common to a batch, as that of a validation gradient is. diagnosis, in percent, where labels are wrong:
 effective: (Σ w)² / (n Σ w²) of a batch; zero_right and zero_wrong: samples at weight 0 among right and wrong labels;
 auroc_once: auroc of single verdicts instead of their sum over training; auroc_loss: of minus the loss in the same run,
-summed; memorised: wrong labels that the trained model gives. Each row has the day it was run.
+summed; memorised: wrong labels that the trained model gives. Each row has the day it was run; up to 2026-11-25 the
+validation batches of learned weights held every class equally often (``balanced=True``).
 
 ``--data FOLDER`` adds pneumoniamnist.npz (MedMNIST, 28×28, its own splits; small CNN, 5 epochs) and three UCI tables
 (adult-train.csv, of it 4,000 rows, german.csv, pima-indians-diabetes.csv; 60/20/20 %, MLP, 10 epochs) where there.
@@ -125,7 +126,7 @@ class Astray(smartaug.SAFLEX):
 
     def current_direction(self, device: torch.device, at: Any = None) -> dict[str, Tensor]:
         """The next direction, drawn anew."""
-        draw, made = torch.Generator().manual_seed(self.step), super().current_direction(device, at)
+        draw, made = torch.Generator().manual_seed(self._drawn), super().current_direction(device, at)
         drawn = {name: torch.randn(part.shape, generator=draw) for name, part in made.items()}
         return {name: part.norm() / part.numel() ** 0.5 * drawn[name] for name, part in made.items()}
 
@@ -149,6 +150,16 @@ WAYS = {
     "SAFLEX, every=4": Way(saflex(every=4)),
     "SAFLEX, weigh_every=4": Way(saflex(weigh_every=4)),
     "SAFLEX, one batch of 4, plain between": Way(lambda model, data: Now(saflex()(model, data), 4)),
+    "SAFLEX, balanced": Way(saflex(balanced=True)),
+    "SAFLEX, centred": Way(saflex(centred=True)),
+    "SAFLEX, shrunk": Way(saflex(shrunk=True)),
+    "SAFLEX, centred, shrunk": Way(saflex(centred=True, shrunk=True)),
+    "LearningToReweight, balanced": Way(
+        lambda model, data: smartaug.LearningToReweight(model, data.validation, balanced=True)
+    ),
+    "MetaWeightNet, balanced": Way(
+        lambda model, data: smartaug.MetaWeightNet(model, data.validation, lr=0.03, balanced=True)
+    ),
     "SAFLEX, batch statistics": Way(saflex(statistics="batch")),
     "SAFLEX, head": Way(saflex(scope="head")),
     "SAFLEX, penalty 4, temperature 0.5": Way(saflex(penalty=4.0, temperature=0.5)),
@@ -160,6 +171,9 @@ WAYS = {
     "(wrong labels known)": Way(known),
     "(SAFLEX of random benefits)": Way(placebo),
     "(SAFLEX along random directions)": Way(lambda model, data: Astray(model, data.validation, statistics="batch")),
+    "(SAFLEX, shrunk, along random directions)": Way(
+        lambda model, data: Astray(model, data.validation, statistics="batch", shrunk=True)
+    ),
 }
 
 

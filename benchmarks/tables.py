@@ -424,6 +424,26 @@ def adopted() -> str:
     return table(rows)
 
 
+def few_clean() -> str:
+    """What clean samples are best used for beside wrong ones: accuracy, paired difference and cost of each row."""
+    found = result("few_clean").get("results", {})
+    rows = [("generated and spurious", "generated: accuracy", "paired", "spurious: accuracy", "paired", "cost")]
+    for name in found.get("generated", {}):
+        cells, cost = [], []
+        for regime in ("generated", "spurious"):
+            row = found.get(regime, {}).get(name)
+            if row is None:
+                return NOT_MEASURED
+            apart = row["paired"]
+            cells += [
+                percent(row["accuracy"]),
+                f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})",
+            ]
+            cost.append(row["cost"]["median"])
+        rows.append((name, *cells, f"×{max(cost):.1f}"))
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
 ADOPTED = [
     (
         "CIFAR-10 from torchvision, 32 px, RandAugment",
@@ -451,6 +471,7 @@ TABLES = {
     "weighing": weighing,
     "draws": draws,
     "parts": parts,
+    "few_clean": few_clean,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -12,6 +12,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from . import augment, coreset, grads, moments, reweight
+from ._base.names import did_you_mean
 from .augment import (
     Affine,
     Augmentation,
@@ -20,6 +21,7 @@ from .augment import (
     AutoContrast,
     ColorJitter,
     Compose,
+    CopyPaste,
     Crop,
     CutMix,
     Equalize,
@@ -29,6 +31,7 @@ from .augment import (
     Grayscale,
     Invert,
     MixUp,
+    Mosaic,
     Normalize,
     OneOf,
     Pad,
@@ -45,7 +48,6 @@ from .augment import (
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
-from .augment.names import did_you_mean
 from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
@@ -54,6 +56,7 @@ from .loading import renamed
 from .loading.augmented_dataset import AugmentedDataset
 from .loading.collate import Collate
 from .loading.dataloader import DataLoader
+from .loading.generated import Generated
 from .loading.sampler import CoresetSampler
 from .loading.wrap import wrap
 from .loss import Loss
@@ -88,6 +91,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Collate",
     "ColorJitter",
     "Compose",
+    "CopyPaste",
     "Coreset",
     "CoresetSampler",
     "Crop",
@@ -99,6 +103,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "Generated",
     "Grayscale",
     "InfoBatch",
     "Invert",
@@ -111,6 +116,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "MetaAugment",
     "MetaWeightNet",
     "MixUp",
+    "Mosaic",
     "NoEffectWarning",
     "Normalize",
     "OneOf",

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from ._base.labels import one_hot_map
 from ._base.leaves import Structure
 from ._base.tensor_calls import argument, integers, parts_of_split, rows_picked, source_of
 
@@ -31,7 +32,8 @@ class Batch(NamedTuple):
     """One batch as the stages see it, and what a loader with ``returns="batch"`` yields.
 
     inputs: (B, C, H, W) or the user's own inputs; target: the user's own target leaf or None; weight: (B,) float with
-    mean 1, or None; soft: (B, K) label distributions, or None; index: (B,) int64 positions in the dataset, or None.
+    mean 1, or None; soft: (B, K) label distributions, of maps (B, K, ...), or None; index: (B,) int64 positions in the
+    dataset, or None.
     """
 
     inputs: Structure
@@ -57,7 +59,7 @@ class Mixed(NamedTuple):
     """The samples that B mixed rows are made of (MixUp, CutMix): C samples each, the row's own first.
 
     parts: (B, C) int64 positions in the dataset; shares: (B, C) float32, summing to 1 in a row; soft: (B, K) the mixed
-    labels before any reweighter changed them.
+    labels before any reweighter changed them, of maps the shares.
     """
 
     parts: Tensor
@@ -98,15 +100,19 @@ class Target(Tensor):
     ) -> Target:
         """Wrap ``value`` (B, ...) with weight (B,), soft (B, K), index (B,) int64, and ``mixed`` (see `Mixed`).
 
-        key: of the pipeline. Raises TypeError when ``value`` is not a tensor, ValueError when it has no rows or an
-        extra has another shape.
+        Soft labels of a map are (B, K, ...), of its positions; a position whose row sums to less than 1 counts by that
+        share, with 0 not at all. key: of the pipeline. Raises TypeError when ``value`` is not a tensor, ValueError when
+        it has no rows or an extra has another shape.
         """
         if not isinstance(value, Tensor):
             raise TypeError(f"Target needs a tensor, got {type(value).__name__}; write Target(torch.as_tensor(value))")
         if value.ndim == 0:
             raise ValueError("Target needs a batch dimension, got a 0-dimensional tensor; use value.unsqueeze(0)")
         for name, extra, wanted in (("weight", weight, "B"), ("soft", soft, "BK"), ("index", index, "B")):
-            if extra is not None and (extra.ndim != len(wanted) or len(extra) != len(value)):
+            if extra is None:
+                continue
+            fits = extra.ndim == len(wanted) or (name == "soft" and extra.ndim > 2)
+            if not fits or len(extra) != len(value):
                 raise ValueError(
                     f"Target: {name} has shape {tuple(extra.shape)}, but the target has {len(value)} rows; "
                     f"{name} needs one entry a row: ({', '.join(wanted)}{',' * (len(wanted) == 1)})"
@@ -125,7 +131,7 @@ class Target(Tensor):
 
     @property
     def soft(self) -> Tensor | None:
-        """(B, K) label distributions, or None when no stage made any."""
+        """(B, K) label distributions, of a map (B, K, ...), or None when no stage made any."""
         self._was_read()
         return self._soft
 
@@ -355,18 +361,23 @@ def _cat_mixed(pieces: Sequence[Target]) -> Mixed | None:
 
 
 def _cat_soft(pieces: Sequence[Tensor]) -> Tensor | None:
-    """Soft labels of joined pieces; class indices become one-hot rows. None when a piece has no distribution."""
+    """Soft labels of joined pieces; class indices become one-hot rows. None when a piece has no distribution.
+
+    In maps, indices that are no class become rows of 0: ignored positions.
+    """
     given = [piece._soft for piece in pieces if isinstance(piece, Target) and piece._soft is not None]
-    classes, dtype = max(soft.shape[1] for soft in given), given[0].dtype
+    classes, dtype, maps = max(soft.shape[1] for soft in given), given[0].dtype, given[0].ndim - 2
     rows = []
     for piece in pieces:
         soft = piece._soft if isinstance(piece, Target) else None
         if soft is None:
             label = _plain(piece)
-            if label.ndim != 1 or label.is_floating_point() or bool(((label < 0) | (label >= classes)).any()):
+            if label.ndim != 1 + maps or label.is_floating_point():
                 return None
-            soft = torch.nn.functional.one_hot(label.long(), classes).to(dtype)
-        rows.append(torch.nn.functional.pad(soft, (0, classes - soft.shape[1])))
+            if not maps and bool(((label < 0) | (label >= classes)).any()):
+                return None
+            soft = one_hot_map(label, classes, dtype)
+        rows.append(torch.nn.functional.pad(soft, (0, 0) * maps + (0, classes - soft.shape[1])))
     return torch.cat(rows)
 
 

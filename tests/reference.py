@@ -143,3 +143,22 @@ def mixed_rows(rows, partner, share, pasted):
             if pasted[row, place]:
                 made[row, place] = other[place]
     return made
+
+
+# --- weights by the gradient of one sample at a time -----------------------------------------------------------------
+
+
+def gains(model, criterion, inputs, target, held_inputs, held_target, part=None):
+    """(losses, ⟨∇ℓ_i, ∇L_val⟩), ℓ_i the criterion's value for sample i alone, by one reverse pass a sample.
+
+    part: the layer whose parameters alone count, None for all.
+    """
+    parameters = list((model if part is None else part).parameters())
+    g = torch.autograd.grad(criterion(model(held_inputs), held_target), parameters)
+    losses, made = [], []
+    for row in range(len(inputs)):
+        loss = criterion(model(inputs[row : row + 1]), target[row : row + 1])
+        own = torch.autograd.grad(loss, parameters)
+        losses.append(loss.detach())
+        made.append(sum((a * b).sum() for a, b in zip(own, g, strict=True)))
+    return torch.stack(losses), torch.stack(made)

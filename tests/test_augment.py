@@ -22,6 +22,7 @@ KINDS = {
     "Erase": lambda: smartaug.Erase(0.7, count=2, fill=3),
     "MixUp": lambda: smartaug.MixUp(0.4),
     "CutMix": lambda: smartaug.CutMix(),
+    "Mosaic": lambda: smartaug.Mosaic(p=0.7),
     "Normalize": lambda: smartaug.Normalize(0.5, 0.25),
     "Compose": lambda: smartaug.Compose([smartaug.PadCrop(1), smartaug.Flip(), smartaug.CutMix(p=0.5)]),
 }

@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 import smartaug
 import smartaug.augment as A
 from smartaug.augment import backends
+from smartaug.augment.mixing import Tiles
 from smartaug.augment.plan import Warp
 from smartaug.augment.targets.maps import move_map
 
@@ -59,6 +60,7 @@ def test_a_backend_named_inside_counts_for_all(around):
 
 SIZES = {
     "Crop": lambda size: A.Crop(size),
+    "Mosaic": lambda size: A.Mosaic(size),
     "PadCrop": lambda size: A.PadCrop(2, size=size),
     "RandomResizedCrop": lambda size: A.RandomResizedCrop(size),
     "Resize": lambda size: A.Resize(size),
@@ -113,7 +115,7 @@ def test_who_fills_an_image_fills_a_mask():
     for name in fills:
         how = {"translate": (0.9, 0.9)} if name == "Affine" else {}
         plan = made(name, fill=7, mask_fill=255, **how).plan(images.shape, index=torch.arange(8), seed=2)
-        assert {segment.mask_fill for segment in plan.segments if isinstance(segment, Warp)} == {255.0}
+        assert {segment.mask_fill for segment in plan.segments if isinstance(segment, (Warp, Tiles))} == {255.0}
         if name in ("Affine", "Pad", "PadCrop"):  # which surely move something
             assert set(move_map(plan, mask, smartaug.Mask()).unique().tolist()) == {1, 255}
     (*_, warp) = A.RandAugment(mask_fill=255, exact=False).plan(images.shape).segments

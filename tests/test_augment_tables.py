@@ -1,11 +1,18 @@
 """Facts that stand in one table, and what a backend must do for each row: a toy row shows that a lack is found."""
 
+import ast
+import importlib
+import re
+import shutil
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from test_backends import pictures, same
 
-from smartaug.augment import backends, plan
+from smartaug.augment import backends, mixing, plan
 from smartaug.augment.backends.numba import codes, encode
 from smartaug.augment.backends.numba import run as numba_backend
 from smartaug.augment.backends.tables import filters, tones
@@ -14,6 +21,8 @@ from smartaug.augment.backends.torch import tone as torch_tone
 from smartaug.augment.backends.triton import run as triton_backend
 from smartaug.augment.plan import Branches, Filter, Mix, Plan, Segment, Store, Tone
 
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
 CPU = ["torch", "numba"]
 SHAPE = (4, 3, 20, 17)  # enough pixels for Equalize to change some
 
@@ -64,28 +73,54 @@ def test_a_function_that_is_not_there_is_named(toy):
         tones.functions(vars(torch_tone), "torch/tone.py")
 
 
-def test_a_row_and_a_function_make_a_tone(toy, monkeypatch):
-    """The compiled dispatch is generated: nothing else names the operations."""
-    from smartaug.augment.backends.numba import tone as numba_tone
-    from smartaug.augment.backends.numba.memory import OPTIONS
+def with_cap(folder, monkeypatch):
+    """`backends` of a copy of smartaug, to which a row and the guide's function for each backend were added."""
+    shutil.copytree(ROOT / "smartaug", folder / "toyaug", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "toyaug" / "__init__.py").write_text("")
+    backends = folder / "toyaug" / "augment" / "backends"
+    table = backends / "tables" / "tones.py"
+    row = 'Operation("Cap", unit="grey levels", high=255.0)'
+    assert row in GUIDE
+    table.write_text(table.read_text().replace("\n)\nTONES =", f"\n    {row},\n)\nTONES ="))
+    for backend in ("torch", "numba", "triton"):
+        file = backends / backend / "tone.py"
+        _, added, _ = re.split(rf"# smartaug/augment/backends/{backend}/tone.py\n(.*?)```", GUIDE, flags=re.DOTALL)
+        lines = file.read_text().splitlines()
+        gathered = ast.parse(file.read_text()).body[-1].lineno - 1
+        file.write_text("\n".join([*lines[:gathered], added, *lines[gathered:]]))
+    monkeypatch.syspath_prepend(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "toyaug"]:
+        monkeypatch.delitem(sys.modules, name)
+    return importlib.import_module("toyaug.augment.backends")
 
-    numba = pytest.importorskip("numba")
 
-    def toy_function(src, dst, channels, amount):
-        for i in range(src.size):
-            dst[i] = max(src[i], np.uint8(100))
+def cap_agrees(toy, dtype=torch.uint8, name="torch", device="cpu"):
+    """`Cap` in that copy's plans is what it says, by the backend ``name``."""
+    plan = importlib.import_module("toyaug.augment.plan")
+    tones = importlib.import_module("toyaug.augment.backends.tables.tones")
+    images, cap = pictures(SHAPE, dtype), tones.CODES["Cap"]
+    segment = plan.Tone(torch.tensor([cap, tones.CODES["Invert"], 0, cap]), torch.tensor([100.0, 7.0, 7.0, 0.0]))
+    found = toy.execute(plan.Plan(SHAPE, (segment,)), images.to(device), name).cpu()
+    top = 255 if dtype == torch.uint8 else 1.0
+    expected = images.clone()
+    expected[0].clamp_(max=100 if dtype == torch.uint8 else 100 / 255)
+    expected[1], expected[3] = top - images[1], 0
+    assert torch.equal(found, expected)
 
-    monkeypatch.setattr(numba_tone, "toy", numba.njit(**OPTIONS)(toy_function), raising=False)
-    monkeypatch.setitem(tones.CODES, "Toy", tones.TONES.index("Toy"))
-    compiled = numba_tone.dispatch()
+
+def test_a_row_and_a_function_a_backend_make_a_tone(tmp_path, monkeypatch):
+    """By CONTRIBUTING, in a copy of the package: no other line is touched. Triton's is run by `test_triton`."""
+    toy = with_cap(tmp_path, monkeypatch)
+    cap_agrees(toy)
+    cap_agrees(toy, torch.float32)
+    tone = importlib.import_module("toyaug.augment.backends.numba.tone")
+    codes = tone.tones.CODES
     given = pictures((1, 3, 5, 5)).flatten().numpy()
-    for code, expected in ((tones.CODES["Toy"], np.maximum(given, 100)), (0, given), (31, given)):
+    pairs = ((codes["Cap"], np.minimum(given, 100)), (codes["Invert"], 255 - given), (0, given), (31, given))
+    for code, expected in pairs:
         made = np.zeros_like(given)
-        compiled(code, given, made, 3, np.float32(1.0))
+        tone.tone(code, given, made, 3, np.float32(100.0))
         assert np.array_equal(made, expected)
-    made = np.zeros_like(given)
-    compiled(tones.CODES["Invert"], given, made, 3, np.float32(1.0))
-    assert np.array_equal(made, 255 - given)
 
 
 @pytest.mark.parametrize("backend", CPU)
@@ -106,9 +141,12 @@ def test_codes_are_positions_and_all_different():
     assert all(row.low <= row.high and (row.unit == "none") == (row.low == row.high) for row in tones.TABLE)
 
 
+NOT_RUN = (plan.Mixing, mixing.Parts)  # what several kinds share; what labels alone follow
+
+
 def kinds_of_segment(base=Segment):
     for kind in base.__subclasses__():
-        if kind.__module__ == plan.__name__:
+        if kind.__module__ in (plan.__name__, mixing.__name__) and kind not in NOT_RUN:
             yield kind
         yield from kinds_of_segment(kind)
 

@@ -23,6 +23,7 @@ from smartaug._base import compiled
 from smartaug.augment import backends
 from smartaug.augment.backends.tables.filters import FILTERS
 from smartaug.augment.backends.tables.tones import TONES
+from smartaug.augment.mixing import Tiles
 from smartaug.augment.plan import (
     Branches,
     Clahe,
@@ -62,6 +63,11 @@ ROWS = {
     "Grayscale": [lambda: A.Grayscale(0.5)],
     "Invert": [A.Invert],
     "MixUp": [A.MixUp, lambda: A.MixUp(0.2, p=0.5)],
+    "Mosaic": [
+        A.Mosaic,
+        lambda: A.Mosaic((9, 20), centre=(0, 2), scale=(0.3, 0.9), p=0.7, fill=99),
+        lambda: A.Mosaic(scale=(1, 1), p=0.7),
+    ],
     "Normalize": [
         lambda: A.Normalize(0.4, 0.3),
         lambda: A.Normalize(0.4, 0.3, dtype=torch.float64),
@@ -90,6 +96,7 @@ ROWS = {
     "SomeOf": [lambda: A.SomeOf([A.Flip(1.0), A.Posterize(2), A.AutoContrast(1.0)], (0, 4), replace=True)],
     "TrivialAugment": [A.TrivialAugment, lambda: A.TrivialAugment(interpolation="bilinear", exact=False)],
 }
+NEED_MASKS = {"CopyPaste"}  # what no plan does without instance masks has tests of its own: test_mixing_dense.py
 CASES = [pytest.param(make, id=f"{name}{n}") for name, rows in ROWS.items() for n, make in enumerate(rows)]
 SHAPES = [(5, 3, 13, 17), (4, 1, 8, 8), (3, 3, 1, 1), (2, 3, 2, 31), (0, 3, 6, 5), (1, 1, 3, 4)]
 
@@ -116,7 +123,7 @@ def same(found, expected):
 
 
 def test_every_augmentation_has_a_row():
-    lacking = set(A.__all__) - {"Augmentation"} - set(ROWS)
+    lacking = set(A.__all__) - {"Augmentation", *NEED_MASKS} - set(ROWS)
     assert not lacking, f"write a row in ROWS of tests/test_backends.py for {', '.join(sorted(lacking))}"
     assert set(ROWS) <= set(A.__all__)
     for name, rows in ROWS.items():
@@ -185,6 +192,9 @@ def in_unit(segment):
     """The segment with fills for floats in [0, 1]."""
     if isinstance(segment, Warp):
         return Warp(**{**vars(segment), "fill": tuple(v / 255 for v in segment.fill)})
+    if isinstance(segment, Tiles):
+        fill = None if segment.fill is None else tuple(v / 255 for v in segment.fill)
+        return dataclasses.replace(segment, fill=fill)
     if isinstance(segment, Erase):
         return Erase(segment.boxes, tuple(v / 255 for v in segment.fill))
     if isinstance(segment, Branches):
@@ -353,9 +363,18 @@ def plans(draw):
         boxes = torch.cat([corner, (room * uniform(batch, 2)).long()], 1) if draw(st.booleans()) else None
         return Mix(partner, uniform(batch).float(), boxes)
 
+    def tiles():
+        new = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+        row = torch.randint(0, max(1, batch), (batch, 2), generator=generator)
+        matrix = uniform(batch, 2, 2, 3, low=-2.0, high=2.0) * torch.tensor([[1.0, 0.0, 4.0], [0.0, 1.0, 4.0]])
+        corner = torch.stack([torch.randint(0, side, (batch, 2), generator=generator) for side in new], -1)
+        boxes = torch.cat([corner, ((torch.tensor(new) - corner) * uniform(batch, 2, 2)).round().long()], -1)
+        fill = draw(st.sampled_from([None, (9.0,)]))
+        return Tiles(row, matrix, boxes, new, draw(st.sampled_from(["nearest", "bilinear"])), fill)
+
     segments = []
     for _ in range(draw(st.integers(0, 5))):
-        segments.append(draw(st.sampled_from([tone, lookup, clahe, noise, warp, filtered, erase, mix]))())
+        segments.append(draw(st.sampled_from([tone, lookup, clahe, noise, warp, filtered, erase, mix, tiles]))())
         size = segments[-1].output_size(*size)
     if draw(st.booleans()):
         segments.append(Store((0.3,) * channels, (0.5,) * channels, draw(st.sampled_from(DTYPES))))

@@ -113,7 +113,7 @@ def test_what_a_target_may_be():
 @pytest.mark.parametrize(
     ("output", "target"),
     [
-        (torch.randn(4, 3, 8, 8), torch.zeros(4, 8, 8, dtype=torch.int64)),
+        (torch.randn(4, 3, 8, 8), torch.zeros(4, 4, 4, dtype=torch.int64)),
         (torch.randn(4, 3), torch.randn(4)),
         (torch.randn(4, 3), torch.zeros(4, 2, dtype=torch.int64)),
         (torch.randn(4, 3), torch.zeros(5, dtype=torch.int64)),

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
 import smartaug
-from smartaug.coreset import embed_pass
+from smartaug.coreset import OrderDP, embed_pass
 
 # --- MaxLoss ---------------------------------------------------------------------------------------------------------
 
@@ -50,6 +50,38 @@ def test_max_loss_names_what_is_wrong():
         smartaug.MaxLoss()(smartaug.Embedding(torch.zeros(2, 2), None, torch.tensor([1.0, float("nan")])), 1)
     with pytest.raises(ValueError, match=r"budget must lie in 0\.\.2"):
         smartaug.MaxLoss()(smartaug.Embedding(torch.zeros(2, 2)), 3)
+
+
+# --- OrderDP ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(1, 30), top=st.sampled_from([0.2, 0.375, 0.5, 1.0]), seed=st.integers(0, 99), data=st.data())
+def test_order_dp_takes_the_largest_of_a_random_subset(size, top, seed, data):
+    budget = data.draw(st.integers(0, size))
+    losses = data.draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 3.0]), min_size=size, max_size=size))
+    embedding = smartaug.Embedding(torch.zeros(size, 3), None, torch.tensor(losses))
+    indices, weights = OrderDP(top=top)(embedding, budget, torch.Generator().manual_seed(seed))
+    subset = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[: min(size, round(budget / top))]
+    assert indices.tolist() == sorted(sorted(subset.tolist(), key=lambda i: (-losses[i], i))[:budget])
+    assert (indices.dtype, weights) == (torch.int64, None)
+
+
+def test_order_dp_selects_another_subset_in_each_epoch_and_prefers_large_losses():
+    losses = torch.linspace(0, 1, 100)
+    embedding = smartaug.Embedding(torch.zeros(100, 2), None, losses)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(100)
+    for _ in range(400):
+        counts[OrderDP(top=0.5)(embedding, 25, generator)[0]] += 1
+    assert counts[:20].sum() == 0 < counts[45:55].min()  # the subset's lower half is never selected
+    assert counts[75:].mean() > 1.15 * counts[50:60].mean()
+
+
+@pytest.mark.parametrize("top", [0.0, 1.5, True, "half"])
+def test_order_dp_names_a_wrong_share(top):
+    with pytest.raises(ValueError, match="top must be a share of the random subset"):
+        OrderDP(top=top)
 
 
 # --- the pass --------------------------------------------------------------------------------------------------------

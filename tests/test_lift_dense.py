@@ -774,10 +774,18 @@ class Others(Detection):
 
 @pytest.mark.parametrize("kind", LISTED)
 def test_kinds_that_are_lifted(kind):
-    compared(LISTED[kind])
+    compared(LISTED[kind], as_they_are if kind == "dicts" else listed)
 
 
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
 @pytest.mark.parametrize("kind", WHOLE)
 def test_kinds_that_are_not_lifted(kind):
     assert compared(WHOLE[kind], lifted=False).stats().get("lifted", 0) == 0
+
+
+def test_augment_in_units_before_normalize_is_refused_behind_it():
+    transforms = v2.Compose([FLIP, FLOATS, v2.Normalize([0.5] * 3, [0.25] * 3)])
+    tone = smartaug.ColorJitter(0.2)
+    loader = smartaug.DataLoader(Detection(transforms), 4, lift=True, collate_fn=listed, augment=tone)
+    with pytest.raises(ValueError, match="take Normalize out of the dataset"):
+        next(iter(loader))

@@ -643,7 +643,7 @@ def test_copies_and_state(criterion):
         assert torch.equal(copied(output, target), expected)
     assert set(loss.state_dict()) == ({"criterion.weight"} if hasattr(criterion, "weight") else set())
     loss.load_state_dict(loss.state_dict())
-    assert set(vars(loss)) - set(vars(nn.Module())) <= {"criterion", "_ways", "_batches"}
+    assert set(vars(loss)) - set(vars(nn.Module())) <= {"criterion", "per_sample", "_unknown"}
 
 
 def test_the_users_criterion_is_not_changed():

@@ -195,12 +195,7 @@ def test_the_record_under_reweighting_is_against_the_mixed_label():
     assert torch.equal(*records)
 
 
-def test_dense_targets_are_refused_before_a_model_sees_them():
-    masks = TensorDataset(torch.rand(8, 3, 4, 4), torch.zeros(8, 4, 4, dtype=torch.int64))
-    loader = smartaug.DataLoader(masks, 4, coreset=smartaug.Coreset(0.5))
-    with pytest.raises(TypeError, match=r"is a label for every position.*select=smartaug\.coreset\.RandomSubset\(\)"):
-        next(iter(loader))
+def test_values_are_refused_before_a_model_sees_them():
     values = TensorDataset(torch.rand(8, 3, 4, 4), torch.linspace(0, 9, 8))
     with pytest.raises(TypeError, match="is values of a regression"):
         next(iter(smartaug.DataLoader(values, 4, coreset=smartaug.Coreset(0.5))))
-    next(iter(smartaug.DataLoader(masks, 4, coreset=smartaug.Coreset(0.5, select=smartaug.coreset.Uniform()))))

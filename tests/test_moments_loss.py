@@ -289,7 +289,10 @@ def test_a_report_over_a_dataset():
     assert torch.allclose(told.alignment, moments.saliency_alignment(net, images, labels, aug), rtol=1e-6)
     assert told.samples_for_the_mean() == int(moments.samples_needed(mean.mean()[None], variance.mean()[None]))
     assert f"{told.samples_for_the_mean():,}" in str(told)
-    assert "50 samples" in str(told)
+    head, *lines = str(told).split("\n")
+    assert head.startswith("50 samples ")
+    assert len(lines) == 5
+    assert all(line[head.index("quartiles") - 1] == " " and line[head.index("quartiles")].isdigit() for line in lines)
     assert str(moments.report(net, None, [], aug)) == "no samples"
 
 

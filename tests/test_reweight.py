@@ -40,6 +40,54 @@ def batch(n=6, classes=3, soft=None):
     return smartaug.Batch(torch.randn(n, 5), torch.arange(n) % classes, None, soft, torch.arange(n))
 
 
+class TwoBenefits:
+    """`Gradients` whose directions take turns between two sets of benefits."""
+
+    def __init__(self, first, second, labels):
+        self.benefits, self.labels, self.asked = (first, second), labels, 0
+
+    def direction(self, at=None):
+        self.asked += 1
+        return {"number": torch.tensor(self.asked - 1)}
+
+    def benefit(self, direction=None):
+        made = self.benefits[0 if direction is None else int(direction["number"])]
+        return made, made
+
+
+@given(n=st.integers(2, 6), classes=st.integers(2, 4), seed=st.integers(0, 2**31), centred=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_centred_and_shrunk_benefits_follow_their_formulas(n, classes, seed, centred):
+    torch.manual_seed(seed)
+    first, second = torch.randn(n, classes).double(), torch.randn(n, classes).double()
+    labels = torch.eye(classes, dtype=torch.float64)[torch.arange(n) % classes]
+    stage = shell(centred=centred, shrunk=True)
+    made = stage.weigh(TwoBenefits(first, second, labels), batch(n), None)
+    if centred:
+        first, second = first - first.mean(0), second - second.mean(0)
+    agreement = max(0.0, 2 * float((first * second).sum() / ((first**2).sum() + (second**2).sum())))
+    mean = (first + second) / 2
+    score = agreement * mean / mean.std(correction=0) + 3.0 * labels
+    soft = score.softmax(1)
+    gain = agreement * (soft * mean).sum(1)
+    torch.testing.assert_close(made[1], soft)
+    clear = (soft * mean).sum(1).abs() > 1e-9
+    assert torch.equal(made[0][clear], (gain[clear] >= 0).double())
+
+
+def test_what_two_validation_batches_do_not_agree_on_moves_nothing():
+    first = torch.randn(5, 3)
+    labels = torch.eye(3)[torch.arange(5) % 3]
+    weight, soft = shell(shrunk=True).weigh(TwoBenefits(first, -first, labels), batch(5), None)
+    torch.testing.assert_close(soft, (3.0 * labels).softmax(1))
+    assert (weight == 1).all()
+    same = shell(shrunk=True).weigh(TwoBenefits(first, first, labels), batch(5), None)
+    plain = shell().weigh(TwoBenefits(first, first, labels), batch(5), None)
+    torch.testing.assert_close(same, plain)
+    with pytest.raises(ValueError, match=r"shrunk=True compares two validation batches .* every="):
+        shell(shrunk=True, every=2)
+
+
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
@@ -301,9 +349,18 @@ def test_a_direction_that_is_not_finite_spoils_its_own_batch_alone(settings, bad
     assert all(bool(torch.isfinite(part).all()) for part in stage._direction.values())
 
 
-def test_validation_batches_are_class_balanced_and_repeatable():
+def test_validation_batches_draw_every_sample_equally_often():
     labels = torch.tensor([0] * 40 + [1] * 5 + [4] * 3)
-    held = ValidationBatches((torch.arange(48.0)[:, None], labels), 9, seed=3)
+    held = ValidationBatches((torch.arange(48.0)[:, None], labels), 12, seed=3)
+    for turn in range(3):
+        rows = [held.batch(4 * turn + step, torch.device("cpu"))[0] for step in range(4)]
+        assert sorted(torch.cat(rows)[:, 0].tolist()) == list(range(48))
+    assert not torch.equal(held.batch(0, torch.device("cpu"))[0], held.batch(4, torch.device("cpu"))[0])
+
+
+def test_validation_batches_are_class_balanced_if_asked_and_repeatable():
+    labels = torch.tensor([0] * 40 + [1] * 5 + [4] * 3)
+    held = ValidationBatches((torch.arange(48.0)[:, None], labels), 9, seed=3, balanced=True)
     seen = []
     for step in range(8):
         inputs, target = held.batch(step, torch.device("cpu"))
@@ -311,7 +368,7 @@ def test_validation_batches_are_class_balanced_and_repeatable():
         seen += inputs[:, 0].tolist()
     assert {n for n in seen if n >= 40} == set(range(40, 48))  # all of the rare classes within a turn
     assert len({n for n in seen if n < 40}) == 24  # none of the common one twice before all
-    other = ValidationBatches((torch.arange(48.0)[:, None], labels), 9, seed=3)
+    other = ValidationBatches((torch.arange(48.0)[:, None], labels), 9, seed=3, balanced=True)
     assert torch.equal(other.batch(5, torch.device("cpu"))[0], held.batch(5, torch.device("cpu"))[0])
 
 
@@ -329,6 +386,14 @@ def test_only_samples_that_are_in_both_sets_are_warned_about():
             shell(val_set=held).attach(training)
     shell(val_set=(inputs[54:], labels[54:])).attach(TensorDataset(inputs[:54], labels[:54]))  # warnings are errors
     shell(val_set=torch.utils.data.Subset(whole, range(5))).attach(torch.utils.data.Subset(whole, range(5, 64)))
+
+
+def test_a_split_of_samples_with_several_parts_is_told_which_is_the_label():
+    table = TensorDataset(torch.randn(20, 3), torch.arange(40).reshape(20, 2), torch.arange(20) % 2)
+    with pytest.raises(ValueError, match="target="):
+        smartaug.split_validation(table, 0.2)
+    _, held = smartaug.split_validation(table, 0.2, inputs=[0, 1], target=2)
+    assert sorted(int(table[row][2]) for row in held.indices) == [0, 0, 1, 1]
 
 
 def test_split_validation_is_class_balanced():

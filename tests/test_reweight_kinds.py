@@ -132,7 +132,6 @@ REFUSED = {
     "values, no criterion": (50 + torch.rand(16, 1), None, "values of a regression"),
     "float class numbers": (torch.arange(16.0) % 3, None, "whole numbers stored as floats"),
     "values, a criterion of unknown make": (50 + torch.rand(16, 3), lambda z, y: (z - y).abs().mean(), "values"),
-    "maps": (torch.zeros(16, 4, 4, dtype=torch.int64), None, "a label for every position"),
 }
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 import smartaug
 import smartaug.augment as A
-from smartaug.augment.plan import Branches, Call, Mix, Plan, Trace, Warp
+from smartaug.augment.plan import Branches, Call, Plan, Trace, Warp
 from smartaug.augment.projection import Projection
 from smartaug.augment.targets import Boxes, Flow, Heatmap, Image, Keypoints, Mask, Object, boxes, keypoints, kind_of
 from smartaug.augment.targets.kinds import FORMATS, ROTATED, UPRIGHT
@@ -263,16 +263,14 @@ def test_augmix_moves_what_no_box_can_follow():
     assert torch.equal(move_map(plan, mask, Mask()), mask)
 
 
-@pytest.mark.parametrize("segment", [Mix(torch.tensor([1, 0]), torch.ones(2)), "another"])
-def test_what_moves_pixels_without_a_map_refuses(segment):
+def test_what_moves_pixels_without_a_map_refuses():
     class Elastic(Call):
         moves_pixels = True
 
-    segment = Elastic(torch.sin, (), "Elastic") if segment == "another" else segment
-    plan = Plan((2, 3, *SIZE), (segment,), Trace.empty(2))
-    with pytest.raises(ValueError, match=rf"{type(segment).__name__} moves pixels .* out of augment="):
+    plan = Plan((2, 3, *SIZE), (Elastic(torch.sin, (), "Elastic"),), Trace.empty(2))
+    with pytest.raises(ValueError, match=r"Elastic moves pixels .* out of augment="):
         move_objects(plan, boxes.to_objects(boxes_of(2), [1, 1], "xyxy", SIZE))
-    with pytest.raises(ValueError, match=rf"{type(segment).__name__} makes pictures .* out of augment="):
+    with pytest.raises(ValueError, match=r"Elastic makes pictures .* out of augment="):
         move_map(plan, torch.zeros(2, *SIZE), Mask())
     call = Plan((2, 3, *SIZE), (Call(torch.sin, (), "Sine"),), Trace.empty(2))
     assert torch.equal(move_objects(call, boxes.to_objects(boxes_of(2), [1, 1], "xyxy", SIZE)).row, torch.arange(2))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from test_augment_tables import tone_agrees
+from test_augment_tables import cap_agrees, tone_agrees, with_cap
 from test_backends import CASES, in_unit, pictures, planned, plans, same
 
 import smartaug.augment as A
@@ -279,7 +279,7 @@ def test_what_has_no_kernel_is_left_to_torch():
     plan = planned(A.Compose([A.Flip(), A.AugMix(), A.Normalize(dtype=torch.float64), A.Flip()]), images.shape)
     choices = backends.explain(plan, images, "triton")
     assert [choice.backend for choice in choices] == ["triton", "torch", "torch", "torch"]
-    assert [choice.reason.split()[0] for choice in choices] == ["uint8", "adds", "Normalize", "triton"]
+    assert [choice.reason.split()[0] for choice in choices] == ["uint8", "consists", "Normalize", "triton"]
     assert "float64" in choices[3].reason
     same(backends.execute(plan, images, "triton").cpu(), backends.execute(plan, images.cpu(), "torch"))
     for refused, reason in (
@@ -298,8 +298,25 @@ def test_every_tone_of_the_table(row):
 
 
 @conforms
-def test_a_tone_without_a_branch_is_found(monkeypatch):
-    """Its samples stay as they are, whether it mixes channels, measures, or neither."""
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_row_and_a_function_a_backend_make_a_tone(dtype, tmp_path, monkeypatch):
+    """By CONTRIBUTING, in a copy of the package: no other line is touched."""
+    cap_agrees(with_cap(tmp_path, monkeypatch), dtype, "triton", DEVICE)
+
+
+@conforms
+@pytest.mark.parametrize("suffix", ["", tones.STATISTICS])
+def test_a_function_that_is_not_there_is_named(monkeypatch, suffix):
+    from smartaug.augment.backends.triton import tone
+
+    monkeypatch.setattr(tones, "TABLE", (*tones.TABLE, tones.Operation("Toy", measures=True)))
+    with pytest.raises(NotImplementedError, match=rf"triton/tone.py lacks Toy of .*; write toy{suffix}\(\) there"):
+        tones.functions(vars(tone), "triton/tone.py", suffix)
+
+
+@conforms
+def test_an_unknown_code_leaves_samples_as_they_are(monkeypatch):
+    """Past the check on the host, whether the table says that it mixes channels, measures, or neither."""
     from smartaug.augment.backends.triton import launch
 
     images, code = pictures((4, 3, 7, 6)), len(tones.TONES)
@@ -321,7 +338,7 @@ def test_an_unknown_code_is_refused():
 def test_the_declared_kinds_are_those_with_kernels():
     from smartaug.augment.backends.triton import launch
 
-    assert {*launch.STEPS, Mix, Store} == triton_backend.RUNS
+    assert {*launch.STEPS, *launch.CLOSES, Store} == triton_backend.RUNS
 
 
 @compiles

@@ -19,6 +19,7 @@ from sklearn.datasets import load_sample_images
 
 import smartaug
 from smartaug import augment
+from smartaug.augment.targets import settled
 
 SIDE = 160  # pixels
 DRAWS = 6  # pictures of each augmentation
@@ -87,6 +88,14 @@ def strip(images: torch.Tensor) -> bytes:
     return file.getvalue()
 
 
+def discs() -> tuple[torch.Tensor, torch.Tensor]:
+    """Instance masks for `CopyPaste`, two discs a photograph, and the photographs that they lie in."""
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    middles = ((0.35, 0.3, 0.25), (0.65, 0.72, 0.2))
+    discs = [(y - SIDE * top) ** 2 + (x - SIDE * left) ** 2 < (SIDE * radius) ** 2 for top, left, radius in middles]
+    return torch.stack(discs).repeat(DRAWS, 1, 1), torch.arange(DRAWS).repeat_interleave(2)
+
+
 def written(name: str) -> str:
     """How the augmentation of that name is written in the gallery."""
     return SPECIAL.get(name, f"{name}()")
@@ -151,6 +160,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             continue
         step = eval(written(name), {"__builtins__": {}}, names)  # text of this file
         plan = step.plan(images.shape, index=torch.arange(DRAWS), epoch=1, seed=3)
+        plan = settled(plan, *discs())
         files.append(File.generated(config, f"gallery/{name}.jpg", content=strip(step.apply(images, plan))))
         told = "; ".join(plan.trace.describe(row) or "as it is" for row in range(3))
         page += ["", f"## {name}", "", f"`smartaug.augment.{written(name)}`: {summary(name)}", ""]

@@ -11,7 +11,7 @@ number of samples, K of classes, D of values, L of positions.
 | floats (B, K) in [0, 1], other sums (multi-hot) | SEVERAL | mixed as they are | weights alone, with BCE | refused |
 | floats (B,), (B, D), other values | VALUES, regression | mixed as they are | weights alone, with MSE | refused |
 | floats (B,), (B, 1), whole numbers beyond 0 and 1 | WHOLE, classes or values | refused | refused | refused |
-| integers (B, L), anything (B, ., ...) | MAP, a label for every position | refused | refused | refused |
+| integers (B, L), anything (B, ., ...) | MAP, a label for every position | refused | weights alone | mean of p − y |
 
 Where the values leave the kind open, the criterion decides (cross entropy: WHOLE are CLASSES; binary cross entropy:
 BINARY, or SEVERAL for K ≥ 2 columns; MSE and the like: VALUES), or a given number of classes (WHOLE are CLASSES; with 0
@@ -133,3 +133,10 @@ def is_distribution(rows: Tensor) -> bool:
     """Whether all rows (B, K) are distributions: no negative entry, and a sum within 1e-3 of 1."""
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
     return bool((wide >= 0).all()) and bool(((wide.sum(1) - 1).abs() < 1e-3).all())
+
+
+def one_hot_map(label: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """Classes (B, ...) as soft labels (B, classes, ...); numbers that are no class become rows of 0: ignored."""
+    unknown = (label < 0) | (label >= classes)
+    hot = F.one_hot(torch.where(unknown, 0, label).long(), classes).movedim(-1, 1)
+    return torch.where(unknown.unsqueeze(1), 0, hot).to(dtype)

@@ -9,6 +9,8 @@
 | `PadCrop`, `RandomResizedCrop`, `Resize`, `Flip`, `Affine` | another place, size or pose | torchvision |
 | `Erase` | rectangles filled with one value | Zhong et al. 2020; DeVries & Taylor 2017 |
 | `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample (or row) | Zhang et al. 2018; Yun et al. 2019 |
+| `Mosaic` | parts of four samples around a point | Bochkovskiy et al. 2020, the YOLO trainers |
+| `CopyPaste` | objects of another sample, by their instance masks | Ghiasi et al. 2021 |
 | `ColorJitter`, `Grayscale` | other colours | torchvision |
 | `Invert`, `Posterize`, `Solarize`, `AutoContrast`, `Equalize` | other values | torchvision |
 | `Sharpness`, `GaussianBlur` | sharper or softer edges | torchvision |
@@ -31,6 +33,8 @@ Arguments mean the same everywhere:
 | file or folder | holds |
 |---|---|
 | `plan`, `projection` | what will happen to a batch, as a value; its projective maps |
+| `trace` | what of it each sample received |
+| `mixing` | segments that put several samples together; partners |
 | `augmentation` | the base class: sample, plan, apply |
 | `ops` | the operations, one concept a file |
 | `backends` | one folder per way to execute a plan |

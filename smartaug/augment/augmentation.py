@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
+from .._base.names import SuggestsKeywords
 from . import backends, rows
 from .labels import mix_labels
 from .plan import Plan
@@ -97,7 +98,7 @@ class Batched(ABC):
         return images if target is None else (images, mixed)
 
 
-class Augmentation(Batched):
+class Augmentation(Batched, SuggestsKeywords):
     """A random operation on a batch of images, drawn per sample: ``sample`` a plan, then execute it.
 
     >>> aug = smartaug.Flip()
@@ -109,6 +110,7 @@ class Augmentation(Batched):
 
     num_classes: int | None = None  # the width of soft labels where the augmentation mixes samples; 0: a regression
     backend: str | None = None
+    mixes: bool = False  # whether it makes a sample of several, so that labels must follow
     takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
 
     def __init__(self, *, backend: str | None = None) -> None:

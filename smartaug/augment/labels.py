@@ -1,7 +1,8 @@
-"""Mixed labels for MixUp and CutMix: hard or soft labels in, soft labels (B, K) out.
+"""Mixed labels for MixUp, CutMix and Mosaic: hard or soft labels in, soft labels (B, K) out.
 
-What: soft_i = λ_i y_i + (1 − λ_i) y_partner(i), with class numbers as one-hot rows. When: a plan mixes samples. Cost:
-one (B, K) tensor. Reference: Zhang et al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019.
+What: soft_i = Σ_c s_ic y_c over the samples c that row i is made of, in shares s that sum to 1 (λ and 1 − λ of MixUp,
+areas of CutMix and Mosaic), with class numbers as one-hot rows. When: a plan mixes samples. Cost: one (B, K) tensor a
+part. Reference: Zhang et al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .._base.labels import Kind, kind_of
 from ..batch import Target
-from .plan import Mix, Plan
+from .plan import Mixing, Plan
 
 _BYTES = 1 << 30  # 1 GiB of soft labels in a batch: larger "class numbers" are probably something else
 
@@ -37,22 +38,23 @@ def mix_labels(
     if soft is None:
         soft = mixable_rows(target.plain if isinstance(target, Target) else target, num_classes, kind)
     for mix in plan.mixes:
-        mix = mix.to(soft.device)
-        soft = torch.lerp(soft[mix.partner], soft, mix.share[:, None].to(soft.dtype))
+        row, share = mix.to(soft.device).parts()
+        soft = (soft[row] * share[..., None].to(soft.dtype)).sum(1)
     if isinstance(target, Target):
         return Target(target.plain, target._weight, soft, target.index, target._key)
     return Target(target, None, soft, index, key)
 
 
-def composition(mixes: Sequence[Mix], rows: int) -> tuple[Tensor, Tensor]:
-    """The parts of each of B = ``rows`` rows after all mixes in order: ``(row, share)``, both (B, 2 ** len(mixes)).
+def composition(mixes: Sequence[Mixing], rows: int) -> tuple[Tensor, Tensor]:
+    """The parts of each of B = ``rows`` rows after all mixes in order: ``(row, share)``, both (B, C).
 
-    row: int64 numbers of rows, the row's own first; share: float32, summing to 1 in a row.
+    C: the product of the numbers of parts, so 2 ** n for n times MixUp or CutMix. row: int64 numbers of rows, the row's
+    own first; share: float32, summing to 1 in a row.
     """
     row, share = torch.arange(rows, device="cpu")[:, None], torch.ones(rows, 1, device="cpu")
     for mix in mixes:
-        partner, own = mix.partner.cpu(), mix.share.cpu()[:, None].to(share.dtype)
-        row, share = torch.cat([row, row[partner]], 1), torch.cat([own * share, (1 - own) * share[partner]], 1)
+        taken, of = (part.cpu() for part in mix.parts())
+        row, share = row[taken].flatten(1), (of[..., None].to(share.dtype) * share[taken]).flatten(1)
     return row, share
 
 

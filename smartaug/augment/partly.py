@@ -16,8 +16,9 @@ from torch import Tensor
 
 from .augmentation import Augmentation
 from .foreign import Foreign
+from .mixing import Parts
 from .ops.compose import Compose
-from .plan import Mix, Plan, Segment, Store, Trace, Warp
+from .plan import Plan, Segment, Trace, Warp
 
 _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "ConvertImageDtype", "ToPureTensor")
 
@@ -25,7 +26,7 @@ _FOR_ALL = ("Normalize", "Denormalize", "Resize", "CenterCrop", "ToDtype", "Conv
 def plain(plan: Plan, rows: int) -> Plan:
     """A plan for ``rows`` samples that are not augmented, which gives them the size and dtype that ``plan`` makes.
 
-    Each change of size in ``plan`` becomes a resize of the whole image, and every `Store` is kept.
+    Each change of size in ``plan`` becomes a resize of the whole image; segments for all samples (`Store`) are kept.
     """
     if len(plan.shape) != 4:  # rows of features, which no step resizes
         return Plan((rows, *plan.shape[1:]), (), Trace.empty(rows))
@@ -35,7 +36,7 @@ def plain(plan: Plan, rows: int) -> Plan:
         size = segment.output_size(height, width)
         if size != (height, width):
             segments.append(_resized(rows, height, width, size))
-        if isinstance(segment, Store):
+        if segment.for_all:
             segments.append(segment)
         height, width = size
     return Plan((rows, *plan.shape[1:]), tuple(segments), Trace.empty(rows))
@@ -115,9 +116,12 @@ def widened(plan: Plan, rows: Tensor, batch: int) -> Plan:
     """
     mixes = []
     for mix in plan.mixes:
-        partner, share = torch.arange(batch, device="cpu"), torch.ones(batch, dtype=mix.share.dtype, device="cpu")
-        partner[rows], share[rows] = rows[mix.partner], mix.share
-        mixes.append(Mix(partner, share))
+        taken, of = mix.parts()
+        row = torch.arange(batch, device="cpu")[:, None].repeat(1, taken.shape[1])
+        share = torch.zeros(batch, taken.shape[1], dtype=of.dtype, device="cpu")
+        share[:, 0] = 1.0
+        row[rows], share[rows] = rows[taken], of
+        mixes.append(Parts(row, share))
     names = plan.trace.names if "Identity" in plan.trace.names else (*plan.trace.names, "Identity")
     ops = torch.full((batch, plan.trace.ops.shape[1]), names.index("Identity"), device="cpu")
     magnitudes = torch.zeros(batch, plan.trace.ops.shape[1], device="cpu")

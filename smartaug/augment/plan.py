@@ -13,12 +13,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .trace import Trace as Trace
 
 S = TypeVar("S", bound="Segment")
 _NESTED = ("branches", "arguments", "host")  # fields that hold tuples of tensors or segments
@@ -29,10 +30,13 @@ class Segment:
     """One step of a plan, for all samples at once; tensors have one row per sample.
 
     A new kind of segment needs a row in `backends.torch.run.RUNS`; other backends leave it to torch until it has one
-    there. It also says in `ops.combinators.gated` how single rows are left out.
+    there. Inside combinators it also needs a function `ops.combinators.only`, which leaves rows out.
     """
 
     moves_pixels: ClassVar[bool] = False  # whether it changes where things are, so that a mask would have to follow
+    from_others: ClassVar[bool] = False  # whether samples get pixels of others of the batch
+    draws_noise: ClassVar[bool] = False  # whether executing it draws noise, so that `moments` cannot integrate plans
+    for_all: ClassVar[bool] = False  # whether samples that are not augmented get it too: units and types of a batch
 
     def to(self: S, device: torch.device | str, non_blocking: bool = True) -> S:
         """The same segment with its tensors on ``device``."""
@@ -55,6 +59,14 @@ class Segment:
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what this segment makes of an image of that size."""
         return height, width
+
+    def typed(self, given: torch.dtype) -> torch.dtype:
+        """The type of what this segment makes of images of the type ``given``."""
+        return given
+
+    def resolved(self, given: torch.dtype) -> Segment:
+        """The same segment with what depends on the type of its images filled in."""
+        return self
 
 
 def _rows(value: Any, index: Tensor) -> Any:
@@ -147,6 +159,8 @@ class Noise(Segment):
     levels are added (the noise with its fractions cut off), or floats in [0, 1].
     """
 
+    draws_noise: ClassVar[bool] = True
+
     key: Tensor
     spread: Tensor
     centre: Tensor
@@ -188,13 +202,26 @@ class EraseNoise(Segment):
     for a whole box, ``gauss.field(fold(key, n), (C,))``.
     """
 
+    draws_noise: ClassVar[bool] = True
+
     boxes: Tensor
     key: Tensor
     flat: bool = False
 
 
+class Mixing(Segment):
+    """A segment that makes each sample of several of the batch, in shares that its label follows."""
+
+    moves_pixels: ClassVar[bool] = True
+    from_others: ClassVar[bool] = True
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """What each row is made of: rows (B, C) int64, its own first, and shares (B, C) float32, which sum to 1."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its rows are made of")
+
+
 @dataclass(frozen=True)
-class Mix(Segment):
+class Mix(Mixing):
     """Each sample blended with, or pasted into by, another of the batch.
 
     partner: (B,) int64 row of the other sample. share: (B,) float32 in [0, 1], the part that stays the sample's own
@@ -202,11 +229,15 @@ class Mix(Segment):
     rectangle (CutMix), or None for a blend (MixUp).
     """
 
-    moves_pixels: ClassVar[bool] = True
-
     partner: Tensor
     share: Tensor
     boxes: Tensor | None = None
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Each row itself and its partner; all its own where it is its own partner."""
+        own = torch.arange(len(self.partner), device=self.partner.device)
+        share = torch.where(self.partner == own, 1.0, self.share)
+        return torch.stack([own, self.partner], 1), torch.stack([share, 1 - share], 1)
 
 
 @dataclass(frozen=True)
@@ -252,56 +283,21 @@ class Store(Segment):
     dtype: None keeps the type of floats, and makes uint8 torch's default type.
     """
 
+    for_all: ClassVar[bool] = True
+
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     dtype: torch.dtype | None = torch.float32
 
     def typed(self, given: torch.dtype) -> torch.dtype:
-        """The type that it makes of images of the type ``given``."""
+        """``dtype``, or what it stands for."""
         if self.dtype is not None:
             return self.dtype
         return given if given.is_floating_point else torch.get_default_dtype()
 
-
-@dataclass(frozen=True)
-class Trace:
-    """Which operation each sample received, readable and in order.
-
-    ops: (B, N) int64 into ``names``; magnitudes: (B, N) float32 in the operation's own unit, 0 where it has none.
-    """
-
-    ops: Tensor
-    magnitudes: Tensor
-    names: tuple[str, ...] = ()
-
-    @classmethod
-    def empty(cls, batch: int) -> Trace:
-        """A trace of no operations for ``batch`` samples."""
-        return cls(torch.zeros(batch, 0, dtype=torch.int64), torch.zeros(batch, 0))
-
-    def then(self, *later: Trace) -> Trace:
-        """The operations of all, in order; operations of the same name share one id."""
-        traces = [trace for trace in (self, *later) if trace.ops.shape[1]]
-        if len(traces) < 2:
-            return traces[0] if traces else self
-        names, to_new = _common_names(tuple(trace.names for trace in traces))
-        ops = [new.take(trace.ops.numpy()) for new, trace in zip(to_new, traces, strict=True)]
-        magnitudes = [trace.magnitudes.numpy() for trace in traces]
-        joined = np.concatenate(ops, 1), np.concatenate(magnitudes, 1)
-        return Trace(torch.from_numpy(joined[0]), torch.from_numpy(joined[1]), names)
-
-    def describe(self, row: int) -> str:
-        """One sample's operations in words, for reports: ``"Rotate 12.0, Flip"``."""
-        pairs = zip(self.ops[row].tolist(), self.magnitudes[row].tolist(), strict=True)
-        shown = [self.names[op] + (f" {magnitude:.3g}" if magnitude else "") for op, magnitude in pairs]
-        return ", ".join(name for name in shown if not name.startswith("Identity")) or "Identity"
-
-
-@lru_cache(maxsize=256)
-def _common_names(lists: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], tuple[np.ndarray, ...]]:
-    """All names once, and for each list the places of its names among them."""
-    names = tuple(dict.fromkeys(name for listed in lists for name in listed))
-    return names, tuple(np.array([names.index(name) for name in listed], np.int64) for listed in lists)
+    def resolved(self, given: torch.dtype) -> Store:
+        """The same with a type."""
+        return dataclasses.replace(self, dtype=self.typed(given))
 
 
 @dataclass(frozen=True)
@@ -333,14 +329,19 @@ class Plan:
         return batch, channels, height, width
 
     @property
-    def mixes(self) -> tuple[Mix, ...]:
+    def mixes(self) -> tuple[Mixing, ...]:
         """The segments that mix samples, in order: what labels must follow."""
-        return tuple(segment for segment in self.segments if isinstance(segment, Mix))
+        return tuple(segment for segment in self.segments if isinstance(segment, Mixing))
 
     @property
     def moves_pixels(self) -> bool:
         """Whether a segment changes where things are, so that a mask would have to follow."""
         return any(segment.moves_pixels for segment in self.segments)
+
+    @property
+    def from_others(self) -> bool:
+        """Whether samples get pixels of others of the batch, so that a sample by itself has no result."""
+        return any(segment.from_others for segment in self.segments)
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the samples ``index`` (R,) int64, which may repeat."""

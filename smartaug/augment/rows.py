@@ -49,12 +49,13 @@ def pasted_span(shape: Sequence[int], share: Tensor, key: Tensor) -> Tensor:
 
 def execute(plan: Plan, rows: Tensor) -> Tensor:
     """Rows (B, F) or sequences (B, T, F) after the mixes of ``plan``, on any device; TypeError unless floats."""
-    if plan.mixes and not rows.is_floating_point():
+    mixes = [segment for segment in plan.segments if isinstance(segment, Mix)]
+    if mixes and not rows.is_floating_point():
         raise TypeError(
             f"mixing needs rows of floats, got {str(rows.dtype)[6:]} {tuple(rows.shape)}; write features.float() in "
             "the dataset, or name other inputs=, since numbers of categories cannot be mixed"
         )
-    for mix in plan.mixes:
+    for mix in mixes:
         mix = mix.to(rows.device)
         other = rows[mix.partner]
         if isinstance(mix, MixFeatures) and mix.pasted is not None:

@@ -6,6 +6,7 @@
 | `RandomSubset` (`Uniform`) | a new random subset at each selection: the baseline for all other criteria |
 | `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they represent |
 | `MaxLoss` | the largest losses, or the smallest |
+| `OrderDP` | the largest losses within a random subset |
 | `InfoBatch` | not a criterion but a coreset: leaves out a random part of the samples below the mean loss |
 
 | file | holds |
@@ -26,6 +27,7 @@ from .embed import embed_pass
 from .facility_location import FacilityLocation
 from .info_batch import InfoBatch
 from .max_loss import MaxLoss
+from .order_dp import OrderDP
 from .random_subset import RandomSubset, Uniform
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "FacilityLocation",
     "InfoBatch",
     "MaxLoss",
+    "OrderDP",
     "RandomSubset",
     "Uniform",
     "embed_pass",

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import ranks
+from .._base.names import SuggestsKeywords
 from .._base.protocols import refuse_other
 from ..batch import Embedding
 from ..grads.model_reference import Model
@@ -47,7 +48,7 @@ class Chosen(NamedTuple):
     explorers: Tensor
 
 
-class Coreset:
+class Coreset(SuggestsKeywords):
     """Train on, or augment, a part of the data: ``coreset=smartaug.Coreset(0.3)``.
 
     What is selected:
@@ -79,9 +80,10 @@ class Coreset:
 
     * `embed`: "observed" takes the residuals p − y from the outputs that `smartaug.Loss` sees, with no extra pass and
       at most 128 bytes a sample. Where MixUp or CutMix mixed rows, a sample gets the mean of p − y over the rows that
-      it is part of, weighted by its shares of them (see `coreset.record`). Rows whose outputs are not finite are not
-      recorded. The criterion chooses among the samples seen so far. "pass" runs ``model`` in evaluation mode over all
-      samples as the dataset gives them.
+      it is part of, weighted by its shares of them (see `coreset.record`). Maps of classes give the mean of p − y over
+      their positions, and are of one class. Rows whose outputs are not finite are not recorded. The criterion chooses
+      among the samples seen so far. "pass" runs ``model`` in evaluation mode over all samples as the dataset gives
+      them.
     * `model`: for embed="pass", a module, a callable returning one, or None until `bind`.
     * `memory`: size in bytes above which the recorded outputs are kept in a memory-mapped file.
     * `folder`: where that file lies; None is the system's temporary folder.

@@ -26,9 +26,14 @@ from .._base import input_leaves, leaves, target_leaves
 from ..batch import Embedding
 from ..grads.logits import distributions
 from ..grads.model_call import ModelInputs
+from ..grads.positions import map_residuals
 from ..grads.untouched import generator_state, set_generator_state, unwrapped
 from .schedule import checked_count
 
+_NO_CLASSES = (
+    "targets must be classes or rows that sum to 1, and these are neither (regression, several labels a "
+    "sample?); select without gradients: select=smartaug.coreset.RandomSubset()"
+)
 _DTYPES = (None, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -144,16 +149,28 @@ def _embed(module: nn.Module, given: ModelInputs, labels: Tensor, features: bool
             "takes floats, convert them as your training does: transform=smartaug.Normalize(mean, std), or "
             "transform=lambda images: images.float() / 255"
         ) from error
+    if done.raw.ndim > 2:
+        if features:
+            raise ValueError(
+                "features=True compares gradients p − y ⊗ φ of one label a sample, and of maps the mean over positions "
+                "has no such factors; leave features out"
+            )
+        return _embed_map(done.raw, labels)
     log_p = done.log_p
     wanted = distributions(labels, log_p.shape[1]).to(log_p.dtype)
     if bool(((wanted < 0).any(1) | ((wanted.sum(1) - 1).abs() > 1e-3)).any()):
-        raise ValueError(
-            "targets must be classes or rows that sum to 1, and these are neither (regression, several labels a "
-            "sample?); select without gradients: select=smartaug.coreset.RandomSubset()"
-        )
+        raise ValueError(_NO_CLASSES)
     loss = -torch.where(wanted > 0, wanted * log_p, 0.0).sum(1)  # a masked class has log p = −∞
     parts = [log_p.exp() - wanted, loss, wanted.argmax(1)]
     return parts if done.feature is None else [*parts, done.feature]
+
+
+def _embed_map(raw: Tensor, labels: Tensor) -> list[Tensor]:
+    """Residual, loss and class labels (0: maps are of one class) of a batch of maps; see `map_residuals`."""
+    residual, loss, usable = map_residuals(raw, labels)
+    if labels.is_floating_point() and not bool(usable.all()):
+        raise ValueError(_NO_CLASSES)
+    return [residual, loss, torch.zeros(len(loss), dtype=torch.int64, device=loss.device)]
 
 
 def _split(batch: Any, inputs: leaves.Specs, target: leaves.Spec) -> tuple[ModelInputs, Tensor]:

@@ -6,7 +6,7 @@ form a class of their own, whose share of a budget is in proportion to its size 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from .shares import equal, lowest, proportional
 
 Criterion = Callable[[Embedding, int, torch.Generator | None], tuple[Tensor, Tensor | None]]
 
+_GATHERED = 1 << 12  # rows of the embedding that are read at a time, where classes are smaller
 _RANDOM, _EXPLORE = 0x5EED, 0x5EEC  # streams of random draws, other than those of augmentations
 
 
@@ -89,22 +90,40 @@ def chosen(
             "make it from one value a sample, in the order of this dataset"
         )
     order = np.argsort(groups.code, kind="stable")
+    parts = np.split(order, np.cumsum(groups.counts)[:-1])
+    wanted = np.flatnonzero(quota)
+    # one call for the keys of all classes, and one gathering of rows for many: of 100,000 classes each is a small one
+    keys = draws.key(seed, number, torch.from_numpy(groups.names[wanted]), _RANDOM) & ((1 << 63) - 1)
+    seeds = dict(zip(wanted.tolist(), keys.tolist(), strict=True))
     indices, weights = [torch.empty(0, dtype=torch.int64)], []
-    for c, rows in enumerate(np.split(order, np.cumsum(groups.counts)[:-1])):
-        members = rows[pool[rows]]
-        if not quota[c]:
-            continue
-        name = int(groups.names[c])
-        drawn = draws.key(seed, number, torch.tensor([name], device="cpu"), _RANDOM)
-        generator = torch.Generator().manual_seed(int(drawn) & ((1 << 63) - 1))
-        part = getattr(select, "on", None)  # a criterion that knows the dataset by itself
-        own = select if part is None else part(torch.from_numpy(members))
-        made = own(embedding(members), int(quota[c]), generator)
+    for c, members, part in _embedded({c: parts[c][pool[parts[c]]] for c in seeds}, embedding):
+        name, generator = int(groups.names[c]), torch.Generator().manual_seed(seeds[c])
+        on = getattr(select, "on", None)  # a criterion that knows the dataset by itself
+        own = select if on is None else on(torch.from_numpy(members))
+        made = own(part, int(quota[c]), generator)
         index, weight = checked(select, made, int(quota[c]), len(members), name)
         indices.append(torch.from_numpy(members)[index])
         weights.append(weight)
     given = [weight for weight in weights if weight is not None]
     return torch.cat(indices), torch.cat(given) if given and len(given) == len(weights) else None
+
+
+def _embedded(
+    members: dict[int, np.ndarray], embedding: Callable[[np.ndarray], Embedding]
+) -> Iterator[tuple[int, np.ndarray, Embedding]]:
+    """Each class with its samples and their part of the embedding, which is made for `_GATHERED` rows or more."""
+    block: list[int] = []
+    held = 0
+    for number, (c, rows) in enumerate(members.items(), 1):
+        block.append(c)
+        held += len(rows)
+        if held < _GATHERED and number < len(members):
+            continue
+        whole, start = embedding(np.concatenate([members[one] for one in block])), 0
+        for one in block:
+            part = slice(start, start := start + len(members[one]))
+            yield one, members[one], Embedding(*(None if p is None else p[part] for p in whole))  # type: ignore[arg-type]
+        block, held = [], 0
 
 
 def checked(select: Criterion, made: object, budget: int, size: int, name: int) -> tuple[Tensor, Tensor | None]:

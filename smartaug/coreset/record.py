@@ -5,9 +5,11 @@ is kept whole in float32. Beyond, its 29 largest entries are kept in float16; as
 known, and is spread evenly over the other classes. Of rows that MixUp or CutMix made, sample j gets Σ_i s_ij r_i / Σ_i
 s_ij, with s_ij the share of j in row i, r_i = p − y against the mixed label, if Σ_i s_ij ≥ 1/4 (else the sample is not
 recorded this time); a row that is sample j unmixed counts alone. The loss is then KL(y ‖ p), the loss less the entropy
-of the mixed label, which no model can go below. When: `Coreset` with embed="observed". Cost: a softmax and a few writes
-of B rows per batch; outputs on an accelerator are copied asynchronously and read once they have arrived. Reference: the
-last-layer gradient bound of Katharopoulos & Fleuret, "Not All Samples Are Created Equal", ICML 2018; the table is ours.
+of the mixed label, which no model can go below. Of a map of classes r is the mean of p − y over the positions that are
+not ignored, which is the gradient in the bias of a last 1×1 convolution, and the loss the mean over these positions;
+mixed maps are not recorded. When: `Coreset` with embed="observed". Cost: a softmax and a few writes of B rows per
+batch; outputs on an accelerator are copied asynchronously and read once they have arrived. Reference: the last-layer
+gradient bound of Katharopoulos & Fleuret, "Not All Samples Are Created Equal", ICML 2018; the table is ours.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from torch import Tensor
 from .._base import ranks
 from ..batch import Embedding, Mixed
 from ..grads.logits import columns, distributions
+from ..grads.positions import map_residuals
 
 ENTRIES = 29  # of the residual
 _FEW = 19  # entries where the number of a class takes four bytes
@@ -50,15 +53,46 @@ class Packed(NamedTuple):
 def pack(
     output: Tensor, target: Tensor, unmixed: Tensor | None = None, mixed: tuple[Tensor, Mixed] | None = None
 ) -> Packed:
-    """The residuals of logits (B, K), (B, 1) or (B,), without waiting for the device.
+    """The residuals of logits (B, K), (B, 1) or (B,), without waiting for the device; of maps (B, K, ...) the mean.
 
-    target: (B,) class indices, (B, K) distributions, or (B,) probabilities for a single logit. unmixed: (B,) bool rows
-    whose labels are their own; the others are marked. mixed: the samples (B,) of the rows and what the rows are mixed
-    of; then each row of the result is about its own sample, whatever rows it came from. Samples with other labels
-    (ignored ones, rows that sum to something else), with too small a share of any row, and those whose outputs are not
-    finite are marked. Raises TypeError for outputs and targets of other shapes.
+    target: (B,) class indices, (B, K) distributions, or (B,) probabilities for a single logit; of a map see
+    `map_residuals`. unmixed: (B,) bool rows whose labels are their own; the others are marked. mixed: the samples (B,)
+    of the rows and what the rows are mixed of; then each row of the result is about its own sample, whatever rows it
+    came from. Samples with other labels (ignored ones, rows that sum to something else), with too small a share of any
+    row, and those whose outputs are not finite are marked. Raises TypeError for outputs and targets of other shapes.
     """
-    if output.ndim not in (1, 2) or not output.is_floating_point() or len(output) != len(target):
+    if output.ndim < 3:
+        log_p, residual, loss, label, usable = _of_samples(output, target)
+    else:
+        residual, loss, usable = map_residuals(output, target)
+        log_p, label = residual, torch.zeros(len(residual), dtype=torch.int64, device=residual.device)
+        mixed, unmixed = None, unmixed if mixed is None else mixed[1].whole  # a map is recorded where it is its own
+    wide = residual.shape[1]
+    finite = torch.isfinite(loss) & torch.isfinite(residual).all(1)
+    status = torch.where(finite, _SEEN, _NOT_FINITE)
+    residual = torch.where(finite[:, None], residual, 0.0)
+    if mixed is not None:
+        residual, loss, status = _unmixed(log_p, *mixed, own=(residual, loss, status))
+    status = torch.where(usable, status, _UNUSABLE)
+    if unmixed is not None:
+        status = torch.where(unmixed.to(residual.device, non_blocking=True), status, _MIXED)
+    classes = None
+    if wide > ENTRIES:
+        keep, kind = entries(wide)
+        chosen = residual.abs().topk(keep, 1, sorted=False).indices
+        residual, classes = residual.gather(1, chosen).half(), chosen.to(kind)
+    return Packed(
+        residual.to(torch.float16 if wide > ENTRIES else torch.float32),
+        classes,
+        loss.float(),
+        label.int(),
+        status.to(torch.int8),
+    )
+
+
+def _of_samples(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """log p (B, K), residual (B, K), loss, label and whether the label is usable (B,), of one label a sample."""
+    if output.ndim == 0 or not output.is_floating_point() or len(output) != len(target):
         raise TypeError(
             f"recording needs logits (B, K) with one row a target, got {output.dtype} {tuple(output.shape)} for "
             f'{len(target)} targets; use embed="pass" or select=smartaug.coreset.RandomSubset()'
@@ -84,26 +118,7 @@ def pack(
             f"recording needs class indices (B,) or distributions (B, {wide}), got a target {target.dtype} "
             f"{tuple(target.shape)}; use select=smartaug.coreset.RandomSubset()"
         )
-    finite = torch.isfinite(loss) & torch.isfinite(residual).all(1)
-    status = torch.where(finite, _SEEN, _NOT_FINITE)
-    residual = torch.where(finite[:, None], residual, 0.0)
-    if mixed is not None:
-        residual, loss, status = _unmixed(log_p, *mixed, own=(residual, loss, status))
-    status = torch.where(usable, status, _UNUSABLE)
-    if unmixed is not None:
-        status = torch.where(unmixed.to(z.device, non_blocking=True), status, _MIXED)
-    classes = None
-    if wide > ENTRIES:
-        keep, kind = entries(wide)
-        chosen = residual.abs().topk(keep, 1, sorted=False).indices
-        residual, classes = residual.gather(1, chosen).half(), chosen.to(kind)
-    return Packed(
-        residual.to(torch.float16 if wide > ENTRIES else torch.float32),
-        classes,
-        loss.float(),
-        label.int(),
-        status.to(torch.int8),
-    )
+    return log_p, residual, loss, label, usable
 
 
 def _unmixed(

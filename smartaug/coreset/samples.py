@@ -13,7 +13,6 @@ from .._base import ranks
 from .._base.dataset_labels import labels_of
 from .._base.original import refuse_another
 from ..batch import Embedding, Target
-from ..grads.logits import columns
 from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
 from .embed import Passing, passed
 from .pick import Classes, classes
@@ -123,7 +122,8 @@ class KnownSamples:
         mixed = target._mixed if isinstance(target, Target) else None
         plain = target.plain if isinstance(target, Target) else target
         packed = pack(output, plain, unmixed) if mixed is None else pack(output, plain, mixed=(index, mixed))
-        self._table(columns(output).shape[1]).add(index, packed, epoch)
+        classes = output.shape[1] if output.ndim > 1 else 1
+        self._table(max(2, classes)).add(index, packed, epoch)  # a single logit has two classes
 
     @property
     def record(self) -> OutputRecord | None:

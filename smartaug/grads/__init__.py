@@ -6,9 +6,10 @@
 | `model_call` | the call of the model with other parameter values |
 | `tangents` | the derivative of its logits along a direction |
 | `untouched` | restores attributes, modes and random generators after a call, bit for bit |
-| `last_layer` | the model's last linear layer and its features |
+| `last_layer` | the model's last linear layer, of maps its last convolution, and its features |
 | `model_reference` | the user's model, held by reference and left out of copies and pickles |
 | `logits` | logits from what a model returns; losses and labels as distributions |
+| `positions` | losses and residuals of samples whose labels are maps of classes |
 """
 
 from .first_order import (
@@ -23,7 +24,6 @@ from .first_order import (
     input_gradients,
     outputs,
     push_inputs,
-    pushed,
     stepped,
 )
 from .model_call import Direction
@@ -43,6 +43,5 @@ __all__ = [
     "input_gradients",
     "outputs",
     "push_inputs",
-    "pushed",
     "stepped",
 ]

@@ -28,13 +28,13 @@ from typing import Literal
 
 import torch
 import torch.autograd.forward_ad as forward_ad
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..batch import Embedding
-from .last_layer import find_head, found_head, head_names, watched
-from .logits import Criterion, centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
+from .last_layer import find_head, found_head, head_names, pulled, pushed, watched
+from .logits import centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
 from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
+from .positions import Criterion
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
 
@@ -123,7 +123,7 @@ def benefit(
     if logits is not None and method == "jvp" and not of_head:
         raise ValueError('logits= saves a pass of method="difference"; write that, or leave logits= out')
     if of_head and head is not None and logits is not None and feature is not None:
-        z, h = logits.detach(), pushed(head_names(module, head), direction, feature.detach(), logits)
+        z, h = logits.detach(), pushed(module, head, direction, feature.detach(), logits)
     elif of_head:
         done = ForwardPass(model, inputs, training=training, scope="head")
         z, h = done.raw, done.push_head(direction)
@@ -164,8 +164,9 @@ class ForwardPass:
     """One forward pass of the user's model, and vector–Jacobian products with it (`pull`, `pull_raw`).
 
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
-    feature: (B, d) input of the last linear layer, or None without ``features`` and scope "head". scope
-    "full" keeps the graph until `pull` or the end of the object. against: as for `benefit`; then log_p is −ℓ (B, 1).
+    feature: (B, d) input of the last linear layer, of maps (B, d, ...) that of the last convolution, or None without
+    ``features`` and scope "head". scope "full" keeps the graph until `pull` or the end of the object. against: as for
+    `benefit`; then log_p is −ℓ (B, 1).
     """
 
     def __init__(
@@ -201,8 +202,8 @@ class ForwardPass:
         self._logits: Tensor | None = logits
         self.raw = logits.detach()
         if watch:
-            found = find_head(module, seen, self.raw, head)
-            self._head_names = head_names(module, found)
+            found = find_head(module, seen, self.raw, head, exact=scope == "head")
+            self._head, self._module = found, module
             self.feature = seen[found][0].detach().to(wide(self.raw.dtype))
 
     @property
@@ -229,29 +230,21 @@ class ForwardPass:
     def pull_raw(self, cotangent: Tensor) -> Direction:
         """Σ_ik cotangent[i, k] ∇_w z_k(x_i), for a cotangent of the raw logits' shape; frees the graph."""
         if self._scope == "head" and self.feature is not None:
-            own = cotangent.reshape(len(cotangent), -1).to(self.feature.dtype)
-            parts = (own.T @ self.feature, own.sum(0))
-            return dict(zip(self._head_names, parts, strict=False))  # a head without bias has one name
+            parts = pulled(self._module, self._head, cotangent, self.feature)
+            return dict(zip(head_names(self._module, self._head), parts, strict=False))  # one name without a bias
         if self._logits is None or self._logits.grad_fn is None:
             raise RuntimeError("this pass keeps no graph, or it was pulled back before")
         names, leaves = list(self._leaves), list(self._leaves.values())
-        pulled = torch.autograd.grad(self._logits, leaves, cotangent, allow_unused=True)
+        made = torch.autograd.grad(self._logits, leaves, cotangent, allow_unused=True)
         self._logits = None
-        pairs = zip(names, leaves, pulled, strict=True)
+        pairs = zip(names, leaves, made, strict=True)
         return {name: torch.zeros_like(leaf) if part is None else part for name, leaf, part in pairs}
 
     def push_head(self, direction: Mapping[str, Tensor]) -> Tensor:
         """The change of the raw logits along a direction of the head alone."""
         if self.feature is None:
             raise RuntimeError("a pass of head scope has features")
-        return pushed(self._head_names, direction, self.feature, self.raw)
-
-
-def pushed(names: list[str], direction: Mapping[str, Tensor], feature: Tensor, raw: Tensor) -> Tensor:
-    """The change of the raw logits along a direction of the head ``names`` (weight, bias), from its inputs (B, d)."""
-    feature = feature.to(wide(feature.dtype))
-    weight, *bias = (direction[name].to(feature.dtype) for name in names)
-    return F.linear(feature, weight, *bias).reshape(raw.shape)
+        return pushed(self._module, self._head, direction, self.feature, self.raw)
 
 
 def stepped(model: nn.Module, direction: Mapping[str, Tensor], lr: float) -> Direction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base.labels import Family, Kind, family_of, kind_of
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
+from .positions import Criterion, check_map, map_losses, refuse_other_maps, refuse_unknown_classes, settings_of
 
 
 def distributions(target: Tensor, classes: int) -> Tensor:
@@ -45,24 +44,29 @@ def distributions(target: Tensor, classes: int) -> Tensor:
 
 
 def logits_of(output: object) -> Tensor:
-    """The logits (B, K), (B, 1) or (B,) in a model's output: itself, ``.logits`` or ["logits"], or a tuple's first.
+    """The logits (B, K), (B,) or (B, K, ...) in a model's output: itself, ``.logits``, or a tuple's or list's first.
 
-    Raises TypeError where there are none.
+    Of a dict its "logits", "output", or "out" (as torchvision's segmentation models call the main one). Raises
+    TypeError where there are none.
     """
     found = output
     if isinstance(found, Mapping) and not isinstance(found, Tensor):
-        found = found.get("logits", found.get("output"))
+        found = found.get("logits", found.get("output", found.get("out")))
     elif not isinstance(found, Tensor):
         found = getattr(output, "logits", None)
         if found is None and isinstance(output, (tuple, list)) and output:
             found = output[0]
-    if not isinstance(found, Tensor) or found.ndim not in (1, 2) or not found.is_floating_point():
-        what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(output).__name__
-        raise TypeError(
-            f"the model's output must hold logits (B, K) or (B,), got {what}; return a tensor, a tuple "
-            'starting with it, or a dict with the key "logits"'
-        )
+    if not isinstance(found, Tensor) or found.ndim == 0 or not found.is_floating_point():
+        raise TypeError(_no_logits(found if isinstance(found, Tensor) else output))
     return found
+
+
+def _no_logits(output: object) -> str:
+    what = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    return (
+        f"the model's output must hold logits (B, K) or (B,), got {what}; return a tensor, a tuple "
+        'starting with it, or a dict with the key "logits"'
+    )
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -71,7 +75,12 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def columns(z: Tensor) -> Tensor:
-    """Logits as (B, K ≥ 2) in float32 or wider; a single logit becomes (0, z), whose softmax is (σ(−z), σ(z))."""
+    """Logits as (B, K ≥ 2) in float32 or wider; a single logit becomes (0, z), whose softmax is (σ(−z), σ(z)).
+
+    Raises TypeError for a map of logits, where every sample is to have one class.
+    """
+    if z.ndim > 2:
+        raise TypeError(_no_logits(z))
     z = z.to(wide(z.dtype))
     z = z[:, None] if z.ndim == 1 else z
     return z if z.shape[1] > 1 else torch.cat([torch.zeros_like(z), z], 1)
@@ -84,7 +93,17 @@ def centred(z: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tensor:
-    """The scalar ``criterion(raw, target)``; None is the mean cross entropy of class indices or distributions."""
+    """The scalar ``criterion(raw, target)``; None is the mean cross entropy of class indices or distributions.
+
+    Of maps it is the mean over all labelled positions of the batch.
+    """
+    if _is_map(raw, target) and (criterion is None or family_of(criterion) is Family.CLASSIFY):
+        criterion = nn.CrossEntropyLoss() if criterion is None else criterion
+        check_map(raw, target)
+        refuse_other_maps(target)
+        refuse_unknown_classes(target, raw.shape[1], settings_of(criterion).ignored)
+    if raw.ndim > 2 and not target.is_floating_point() and target.dtype != torch.bool:
+        target = target.long()  # masks are stored as uint8
     if criterion is None:
         z = columns(raw)
         labels = distributions(target, z.shape[1]).to(z.dtype)
@@ -110,6 +129,12 @@ def mean_loss(raw: Tensor, target: Tensor, criterion: Criterion | None) -> Tenso
     return value.mean()
 
 
+def _is_map(raw: Tensor, target: Tensor) -> bool:
+    """Whether labels are of positions: more than a number, or a row of probabilities, for each sample."""
+    row = target.ndim == 2 and (target.is_floating_point() or target.shape[1] == 1)
+    return target.ndim > 1 and (raw.ndim > 2 or not row)
+
+
 def like_output(target: Tensor, raw: Tensor) -> Tensor:
     """Labels in the shape and type of the outputs, for criteria that compare element by element.
 
@@ -126,9 +151,13 @@ def like_output(target: Tensor, raw: Tensor) -> Tensor:
 def row_losses(criterion: Criterion, raw: Tensor, target: Tensor) -> Tensor:
     """(B,) losses of the samples by a criterion of torch that compares element by element.
 
-    A sample's loss is the mean of its elements, or their sum where the criterion sums. Raises TypeError for others.
+    A sample's loss is the mean of its elements, or their sum where the criterion sums. Of maps (B, K, ...) it is the
+    value of any criterion for the sample alone (`map_losses`). Raises TypeError for other criteria.
     """
-    if family_of(criterion) not in (Family.BINARY, Family.VALUES):
+    family = family_of(criterion)
+    if family is Family.CLASSIFY or (raw.ndim > 2 and family is None):
+        return map_losses(criterion, raw, target)
+    if family is None:
         raise TypeError(
             f"{type(criterion).__name__} cannot be taken apart into the losses of samples; write "
             "criterion=nn.BCEWithLogitsLoss() for several labels a sample, criterion=nn.MSELoss() for values"

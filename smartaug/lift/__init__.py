@@ -6,7 +6,9 @@ transforms.
 | file | holds |
 |---|---|
 | `lifted`, `datasets` | `Lifted`, the split pipeline; `lift`, which splits a transform or a dataset's transform |
+| `slots` | which attribute of a dataset holds its pipeline |
 | `deferred` | images whose lifted transforms have not run yet |
+| `rest` | the lifted transforms, run on one image after all, from what the worker made of it |
 | `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
 | `roles` | the arguments of a pipeline: which is the image, which are masks, and which cannot be lifted |
 | `probe` | reads a dataset's first sample to decide whether its transform can be lifted |

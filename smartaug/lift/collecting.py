@@ -19,7 +19,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from .._base import leaves
 from . import deferred as deferring
-from .deferred import DeferredBatch, DeferredImage, finish_all, number_of_finishes
+from .deferred import Call, DeferredBatch, DeferredImage, finish_all, number_of_finishes
 from .deferred_value import DeferredValue
 from .joint import Joint, JointSample
 
@@ -27,7 +27,8 @@ _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds
 _MAPPED = max(map(sys.getrefcount, _HOLDER))  # the same as `map` counts it
 _LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
-_used, _kind, _made, _dtype, _shape = map(attrgetter, ("_used", "_kind", "_made", "dtype", "shape"))
+_used, _finished, _kind, _made = map(attrgetter, ("_used", "_call.finished", "_kind", "_made"))
+_dtype, _shape = attrgetter("dtype"), attrgetter("shape")
 Deferred = DeferredBatch | DeferredImage | DeferredValue
 _DEFERRED = (DeferredImage, DeferredValue)
 Found = tuple[Any, bool]  # a deferred image or value of a sample, and whether anything else references it
@@ -138,12 +139,7 @@ class Collecting:
         """Whether an image of the samples was finished since collating began."""
         if number_of_finishes() == self._finishes + 1:
             return False  # the counter has not moved: no image was finished, in any thread
-        return any(type(image) not in _DEFERRED or _has_finished(image) for image in self._images)
-
-
-def _has_finished(image: DeferredImage | DeferredValue) -> bool:
-    """Whether another image of the same call was finished, so that this one's result is known, too."""
-    return image._call is not None and image._call.finished
+        return any(type(image) not in _DEFERRED or image._call.finished for image in self._images)
 
 
 def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
@@ -162,7 +158,7 @@ def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
         return None
     if not may_hold and max(map(sys.getrefcount, images)) > _MAPPED + 1:  # the sample, and this list
         return None
-    return None if any(map(_used, images)) or any(map(_has_finished, images)) else images
+    return None if any(map(_used, images)) or any(map(_finished, images)) else images
 
 
 def _checked(samples: list[Any], may_hold: bool) -> tuple[list[Any], list[int]]:
@@ -174,16 +170,16 @@ def _checked(samples: list[Any], may_hold: bool) -> tuple[list[Any], list[int]]:
         for image, kept in found_in(samples[number], held):
             if type(image) not in _DEFERRED:
                 continue  # it occurs twice in the sample, and was finished the first time
-            if (kept and not may_hold) or image._used or _has_finished(image):
+            if (kept and not may_hold) or image._used or image._call.finished:
                 finish_all(image)  # the dataset keeps it, and must find there its own transform's output
             else:
                 images.append(image)
                 numbers.append(number)
-    if not any(map(_has_finished, images)):
+    if not any(map(_finished, images)):
         return images, numbers
-    finish_all([image for image in images if _has_finished(image)])  # a later part of their sample was kept
+    finish_all([image for image in images if image._call.finished])  # a later part of their sample was kept
     left = [(image, number) for image, number in zip(images, numbers, strict=True) if type(image) in _DEFERRED]
-    left = [(image, number) for image, number in left if not _has_finished(image)]
+    left = [(image, number) for image, number in left if not image._call.finished]
     return [image for image, _ in left], [number for _, number in left]
 
 
@@ -231,20 +227,20 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
 
 def _final_kind(image: DeferredImage) -> str | None:
     """Which kind of tensor the whole pipeline makes of the image, "tensor" or "image"; None: it may be none."""
-    final = image._by.final_kind
-    known = final if final in ("tensor", "image") else {"Image": "image", "Tensor": "tensor"}.get(str(image._form))
+    final = image._call.by.final_kind
+    known = final if final in ("tensor", "image") else {"Image": "image", "Tensor": "tensor"}.get(str(image._call.form))
     return None if final == "pil" else known
 
 
 def _call_of(row: Any) -> int:
     """Equal for what one call of the transform made."""
-    return id(row if row._call is None else row._call)
+    return id(row._call if isinstance(row._call, Call) else row)
 
 
 def _joint_sample(image: DeferredImage, places: tuple[tuple[leaves.Path, leaves.Path], ...]) -> JointSample:
     call = image._call
     as_image = _final_kind(image) == "image"
-    if call is None:
+    if not isinstance(call, Call):
         return JointSample(None, image._path, False, places, as_image)
     made = call.made
     for role in call.places:

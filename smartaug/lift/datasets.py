@@ -19,11 +19,12 @@ from .made_places import why_no_image
 from .probe import FirstSample, can_be_read, looked_into, second_image
 from .rest import Rest
 from .roles import OTHER_SIZE
+from .slots import NAMED, no_slot, slot
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
 
 _MARK = "_smartaug_lifted"  # attribute of a lifted copy: its `Lifted`
-_OWN = (_MARK, SOURCE, "__getitems__")  # attributes that a copy has and the user's dataset does not
+_OWN = (_MARK, SOURCE, NAMED, "__getitems__")  # attributes that a copy has and the user's dataset does not
 
 
 def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int] | None = None) -> Lifted:
@@ -31,8 +32,9 @@ def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int]
 
     * `transform_or_dataset`: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``,
       an albumentations ``Compose``, the result of timm's ``create_transform``, a timm string
-      ("rand-m9-mstd0.5-inc1"), a Kornia ``AugmentationSequential``; or a dataset that keeps one of these in its
-      attribute ``transform`` or ``transforms`` (also inside ``Subset`` and ``ConcatDataset``).
+      ("rand-m9-mstd0.5-inc1"), a Kornia ``AugmentationSequential``; or a dataset (also inside ``Subset`` and
+      ``ConcatDataset``) that keeps one of these in its attribute ``transform`` or ``transforms``, or as its only
+      pipeline in an attribute of another name.
     * `size`: (height, width) in pixels of the pipeline's input images, if all have the same; crops and resizes can be
       lifted only then. It is found automatically for torchvision's datasets that keep their images in one array.
 
@@ -120,13 +122,7 @@ def _lifted_dataset(dataset: UserDataset, size: tuple[int, int] | None) -> Lifte
         return _nothing(dataset, refused)
     found = slot(dataset)
     if found is None:
-        name = type(dataset).__name__
-        return _nothing(
-            dataset,
-            f"{name} keeps no pipeline in an attribute transform or transforms; if its pipeline has another name, keep "
-            "it in self.transform, or take it apart yourself: lifted = smartaug.lift(pipeline), lifted.head for each "
-            "sample, augment=lifted.augment",
-        )
+        return _nothing(dataset, no_slot(dataset))
     name, transform = found
     lifted = _compiled_for(dataset, name, transform, state_of(dataset, size))
     if lifted.augment is None:
@@ -264,21 +260,12 @@ def _marked(dataset: UserDataset, lifted: Lifted) -> Lifted:
     return dataclasses.replace(lifted, dataset=dataset)
 
 
-def slot(dataset: UserDataset) -> tuple[str, Transform] | None:
-    """The attribute that holds a dataset's pipeline, and the pipeline; None: there is none."""
-    for name in ("transform", "transforms"):
-        if inspect.getattr_static(dataset, name, None) is None:
-            continue  # found by __getattr__ only: it belongs to a dataset inside, and cannot be replaced here
-        value = getattr(dataset, name, None)
-        if value is not None and (callable(value) or registry.parts(value) is not None):
-            return name, value
-    return None
-
-
 def with_transform(dataset: UserDataset, name: str, transform: Transform) -> UserDataset:
     """A shallow copy of ``dataset`` with ``transform`` in the attribute ``name``."""
     copied = copy.copy(dataset)
     setattr(copied, name, transform)
+    if name not in ("transform", "transforms"):
+        copied.__dict__[NAMED] = name
     if name == "transform" and _joint(copied):  # torchvision keeps the transform a second time, in a StandardTransform
         copied.transforms = copy.copy(copied.transforms)
         copied.transforms.transform = transform

@@ -53,16 +53,31 @@ class Call:
     result: Any = None
     made: Any = None  # what the worker's transforms made of a sample with targets, none of it deferred
     places: Sequence[Role] = ()  # what of it was deferred, the image first
+    form: Form = ""  # "Image" or "Tensor" where the image came as one
 
     def __init__(self, by: DeferredTransform, given: tuple[Any, ...], named: Mapping[str, Any] = _NO_NAMES) -> None:
         self.by, self.given, self.named = by, given, named
 
-    def finish(self) -> Any:
-        """The result of the user's whole pipeline, which runs at the first call only."""
+    def finish(self, made: Tensor) -> Any:
+        """The result of the user's whole pipeline, which runs at the first call only; made: not used."""
         if not self.finished:
             self.result = self.by.whole(*self.given, **self.named)
             self.finished, self.given, self.named, self.made, self.places = True, (), _NO_NAMES, None, ()
         return self.result
+
+
+class CallOnOne:
+    """All calls of a `DeferredTransform` with one image as the only argument, of a form that `rest` restores."""
+
+    finished = False
+
+    def __init__(self, by: DeferredTransform, rest: Rest, form: Form) -> None:
+        self.by, self.rest, self.form = by, rest, form
+
+    def finish(self, made: Tensor) -> Any:
+        """The result of the user's whole pipeline for an image of which the worker's part made ``made``."""
+        with self.by.keyed():
+            return self.rest(made, self.form)
 
 
 class DeferredImage(Tensor):
@@ -71,9 +86,7 @@ class DeferredImage(Tensor):
     Any operation on it except stacking replaces it, in place, by the whole pipeline's result.
     """
 
-    _call: Call | None = None  # None: the image was the only argument, and `_by` finishes it from `_made`
-    _by: DeferredTransform
-    _form: Form  # of the image before it was made a tensor, see `rest`; "": what it becomes is known or not lifted
+    _call: Call | CallOnOne
     _made: Tensor  # what the worker's transforms made
     _path: leaves.Path = ()  # where it is in the transform's return value
     _kind = "image"  # of its `Role`; "object" for one row an object, such as labels
@@ -160,9 +173,7 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
         rows = deferred._rows
         finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
-    call = deferred._call
-    whole = deferred._by.finished(deferred._made, deferred._form) if call is None else call.finish()
-    result = leaves.get(whole, deferred._path)
+    result = leaves.get(deferred._call.finish(deferred._made), deferred._path)
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
@@ -215,8 +226,9 @@ class DeferredTransform:
         self.head, self.original, self.rules, self.kind, self.noted = head, original, rules, kind, noted
         self.tail, self.final_kind = tuple(tail), final_kind
         self._rest = rest if noted is None else None
+        self._calls: dict[Form, CallOnOne] = {}
         self._type: type | None = None  # a type whose objects are all of the kind
-        self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
+        self.keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
 
     @classmethod
     def of(
@@ -254,12 +266,10 @@ class DeferredTransform:
             self.noted.append(call)
         if len(places) > 1:
             call.made, call.places = made, places
-        form = "Tensor" if kind_of(found[0].leaf) in ("tensor", "image") else ""
+        if kind_of(found[0].leaf) in ("tensor", "image"):
+            call.form = "Image" if kind_of(places[0].leaf) == "image" else "Tensor"
         for role in places:
-            deferred = _deferred(call, role)
-            if role.kind == "image" and isinstance(deferred, DeferredImage):
-                deferred._by, deferred._form = self, "Image" if kind_of(role.leaf) == "image" else form
-            made = leaves.put(made, role.path, deferred)
+            made = leaves.put(made, role.path, _deferred(call, role))
         return made
 
     def _of_one(self, rest: Rest, image: Any) -> Any:
@@ -271,17 +281,12 @@ class DeferredTransform:
             return self._instead(str(why_not_made(made)), (image,), {})
         deferred: Any = _EMPTY.detach()  # with its class set: half the time of _make
         deferred.__class__ = DeferredImage
-        deferred._made = plain(made)
+        deferred._made = made if type(made) is Tensor else plain(made)
         if form is None:
             deferred._call = Call(self, _kept((image,)))
-        deferred._by, deferred._form = self, form or ""
+        else:
+            deferred._call = self._calls.get(form) or self._calls.setdefault(form, CallOnOne(self, rest, form))
         return deferred
-
-    def finished(self, made: Tensor, form: Form) -> Any:
-        """The output of the user's whole pipeline for an image of `_of_one`; its draws are as in `whole`."""
-        assert self._rest is not None
-        with self._keyed():
-            return self._rest(made, form)
 
     def _is_of_kind(self, image: object) -> bool:
         if type(image) is self._type:
@@ -300,7 +305,7 @@ class DeferredTransform:
 
     def whole(self, *given: Any, **named: Any) -> Any:
         """The output of the user's whole pipeline; its draws in a loader depend on seed and epoch: `keyed_draws`."""
-        with self._keyed():
+        with self.keyed():
             return self.original(*given, **named)
 
     def __getattr__(self, name: str) -> Any:
@@ -308,7 +313,7 @@ class DeferredTransform:
             "head",
             "original",
             "_rest",
-            "_keyed",
+            "keyed",
         ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
         return getattr(self.original, name)

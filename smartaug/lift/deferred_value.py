@@ -28,7 +28,7 @@ class DeferredValue:
     def value(self) -> Any:
         """The part of the whole pipeline's result."""
         next(finishes)
-        return leaves.get(self._call.finish(), self._path)
+        return leaves.get(self._call.finish(self._made), self._path)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.value(), name)

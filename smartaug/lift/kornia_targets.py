@@ -27,23 +27,30 @@ _HALF = 0.5  # a pixel index and a half is its centre in continuous pixels
 Size = tuple[int, int]
 
 
-def following(lifted: Lifted, samples: Sequence[JointSample], size: Size) -> KorniaTargets:
+def following(
+    lifted: Lifted, samples: Sequence[JointSample], size: Size, device: torch.device | None = None
+) -> KorniaTargets:
     """The `Following` of a lifted Kornia pipeline."""
     assert lifted.recipe is not None
-    return KorniaTargets(samples, size, data_keys(lifted.recipe.transform))
+    return KorniaTargets(samples, size, data_keys(lifted.recipe.transform), device)
 
 
 class KorniaTargets:
-    """A `Following` for samples of Kornia. keys: the names of the data keys, one for each part of a sample."""
+    """A `Following` for samples of Kornia.
 
-    def __init__(self, samples: Sequence[JointSample], size: Size, keys: Sequence[str]) -> None:
+    keys: the names of the data keys, one for each part of a sample. device: of the masks.
+    """
+
+    def __init__(
+        self, samples: Sequence[JointSample], size: Size, keys: Sequence[str], device: torch.device | None = None
+    ) -> None:
         self.samples, self.size = samples, size
         found = [
             (KORNIA_KINDS[key], key, Place(number, (place,), sample.made[place]))
             for number, sample in enumerate(samples)
             for place, key in enumerate(keys)
         ]
-        self.masks = Masks([place for kind, _, place in found if kind == "mask"])
+        self.masks = Masks([place for kind, _, place in found if kind == "mask"], device)
         self.boxes = [(key, place) for kind, key, place in found if kind == "boxes"]
         self.points = [place for kind, _, place in found if kind == "keypoints"]
         self.moved = [_objects([_corners(place.given, key) for key, place in self.boxes], [p for _, p in self.boxes])]

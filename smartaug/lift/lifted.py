@@ -139,13 +139,18 @@ class Lifted:
         moving = [step for step in self.steps[kept:] if step.where == "device" and _moves(step)]
         return all(step.name in _MIRRORS for step in moving)
 
-    def following(self, samples: Sequence[JointSample], size: tuple[int, int]) -> Following:
-        """What moves the targets of ``samples`` as the plans of their images of ``size`` (height, width) move those."""
+    def following(
+        self, samples: Sequence[JointSample], size: tuple[int, int], device: torch.device | None = None
+    ) -> Following:
+        """What moves the targets of ``samples`` as the plans of their images of ``size`` (height, width) move those.
+
+        device: of the masks; boxes and keypoints stay where they are, since plans lie on the CPU.
+        """
         assert self.recipe is not None
         make = getattr(registry.library_of(self.recipe.transform), "following", None)
         if make is None or all(len(sample.places) == 0 for sample in samples):
             return NoTargets(samples)
-        made: Following = make(self, samples, size)
+        made: Following = make(self, samples, size, device)
         return made
 
     def explain(self) -> str:

@@ -23,10 +23,11 @@ class Place(NamedTuple):
 
 
 class Masks:
-    """The masks (..., H, W) of all samples; those of one size and type move together."""
+    """The masks (..., H, W) of all samples, on ``device``; those of one size and type move together."""
 
-    def __init__(self, places: list[Place]) -> None:
-        self.places, self.moved = places, [place.given.as_subclass(Tensor) for place in places]
+    def __init__(self, places: list[Place], device: torch.device | None = None) -> None:
+        self.places = places
+        self.moved = [place.given.as_subclass(Tensor).to(device, non_blocking=True) for place in places]
 
     def move(self, plan: Plan) -> None:
         """Through a plan, whose rows are repeated for each mask of a sample."""

@@ -92,11 +92,17 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
         return FirstSample(f"{name} keeps what it gives (a cache), which lifted transforms would have to leave alone")
     images = [image for image, _ in found if image._kind == "image"]
     if any(call.finished for call in calls) or {id(call) for call in calls} != {id(image._call) for image in images}:
-        return FirstSample(f"{name} works on the image after it, or does not return it")
+        return FirstSample(
+            f"{name} works on the image after it, or on a mask (mask.long(), which the loss line can do), or does not "
+            "return it"
+        )
     walked = list(leaves.walk(sample))
     places = [path for path, leaf in walked if isinstance(leaf, DeferredImage) and leaf._kind == "image"]
     if len(places) > 1 and (len({path[:-1] for path in places}) > 1 or not places[0][:-1]):
-        return FirstSample(f"{name} calls it {len(calls)} times, and the results are not in a list of their own")
+        return FirstSample(
+            f"{name} calls it {len(calls)} times, and the results are not in a list of their own; return "
+            "[view, view], label (without labels a 0), and write views='independent'"
+        )
     return FirstSample(
         kind=_kind(calls[0]),
         calls=calls,

@@ -9,6 +9,7 @@ be freed at once, and what the worker's part drew is not drawn again. Cost: noth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_not
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Rest:
         number = len(head.transforms)
         where = [step.where == "worker" for step in lifted.steps]
         own = [step.original for step in lifted.steps]
-        if not all(where[:number]) or any(where[number:]) or any(map(_differs, own, head.transforms)):
+        if not all(where[:number]) or any(where[number:]) or any(map(is_not, own, head.transforms)):
             return None
         return cls(head, own[number:])
 
@@ -53,14 +54,10 @@ class Rest:
         return image
 
 
-def _differs(one: object, other: object) -> bool:
-    return one is not other
-
-
 def form_of(image: object) -> Form | None:
     """What a tensor (C, H, W) of its values does not say about an image; None: it could not be restored from these."""
     mode = getattr(image, "mode", None)
-    if mode is not None:
+    if isinstance(mode, str):  # a tensor has a method of that name
         return mode if mode in _MODES else None
     if type(image) is Tensor:
         return "Tensor"

@@ -1,7 +1,7 @@
 """The records `lift` makes of a pipeline: one `Step` per transform, and the `State` of the image between two of them.
 
 **How to write a translator.** A library has one module here, with the library's name. The module is imported only when
-a pipeline contains a transform of that library, so it may import the library. It has up to three functions:
+a pipeline contains a transform of that library, so it may import the library. It has up to four functions:
 
 * ``translate(transform, state) -> Step | None``: translates one transform whose input image is described by ``state``.
   Return `device` (it runs on the batch, as ``stage``), `folded` (it only converts: `State.converted`), `worker` (it
@@ -13,6 +13,8 @@ a pipeline contains a transform of that library, so it may import the library. I
   called as ``given`` is: the transforms ``kept`` in order, then ``last`` on the image (`AsTensor`: PIL image or array
   (H, W, C) to tensor (C, H, W)). Without this function, ``kept`` run one after the other on the arguments that the
   dataset passes, as in torchvision.
+* ``following(lifted, samples, size, device) -> Following``, optional: what moves the boxes, keypoints and masks of
+  samples with their images, see `joint`. Without this function targets are not lifted.
 
 **Units.** The user's numbers (a fill, a threshold) are in the units of the image at that place of the pipeline: grey
 levels 0..255 at first, [0, 1] after ToTensor, any range after Normalize. The stored image, that is the tensor that is
@@ -183,10 +185,12 @@ def worker(
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 
-def unknown(transform: Transform, state: State) -> Step:
-    """A transform that no translator knows: it stays in the worker, and may change size, kind and channels."""
+def unknown(transform: Transform, state: State, hint: str = "") -> Step:
+    """A transform that no translator knows: it stays in the worker, and may change size, kind and channels.
+
+    hint: what to write, behind the reason."""
     after = State(normalised=state.normalised, targets=state.targets)
-    why = "not covered, so it keeps its place"
+    why = f"not covered, so it keeps its place{hint}"
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 

@@ -28,8 +28,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .. import draws
+from .._base.names import suggest_keywords
+from .._base.nested import datasets_in
 from .._base.torch_fetch import batch_keys
 from ..pipeline.augmenting import streams_of
+from ..pipeline.stages import checked_seed
 from .per_sample import bound
 from .repeats import repeats_of
 from .shared_epoch import SharedEpoch
@@ -63,6 +66,7 @@ class AugmentedDataset(Dataset):
     that is not an integer; ValueError for a mask of another length, and ``plain`` without ``only``.
     """
 
+    @suggest_keywords
     def __init__(
         self,
         dataset: Indexed,
@@ -83,10 +87,8 @@ class AugmentedDataset(Dataset):
                 raise TypeError(f"{name} must be a callable on an image or an albumentations pipeline, got {given!r}")
         if plain is not None and only is None:
             raise ValueError("plain is the transform of samples that only= leaves out; write only=coreset, or no plain")
-        try:
-            self.seed = torch.initial_seed() if seed is None else operator.index(seed)
-        except TypeError:
-            raise TypeError(f"seed must be an integer or None, got {seed!r}; write seed=0") from None
+        own = checked_seed(seed)
+        self.seed = torch.initial_seed() if own is None else own
         self.dataset, self.transform, self.only, self.plain, self.joint = dataset, transform, only, plain, joint
         self._epoch = SharedEpoch()
         self._selected = None if only is None else membership(only, len(dataset))
@@ -227,11 +229,7 @@ def membership(only: object, size: int) -> Tensor:
 
 def augmented_in(dataset: object) -> Iterator[AugmentedDataset]:
     """Every `AugmentedDataset` in ``dataset``, through Subset, ConcatDataset and the like."""
-    if isinstance(dataset, AugmentedDataset):
-        yield dataset
-    if isinstance(dataset, Dataset):
-        for inner in (getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())):
-            yield from augmented_in(inner)
+    return (inner for inner in datasets_in(dataset) if isinstance(inner, AugmentedDataset))
 
 
 def set_epoch_of(dataset: object, epoch: int) -> None:

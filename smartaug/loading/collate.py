@@ -19,6 +19,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from .._base import leaves
 from .._base.global_draws import changed
+from .._base.names import suggest_keywords
 from .._base.torch_fetch import Origin, origin, streams
 from ..lift.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
@@ -134,6 +135,7 @@ class Collate:
     use. Called outside a torch loader it only calls the inner collate function.
     """
 
+    @suggest_keywords
     def __init__(
         self,
         collate_fn: Callable[[Any], Any] | None = None,

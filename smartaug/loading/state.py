@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
+from .._base.nested import datasets_in
 from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign
 from ..augment.targets.kinds import kind_of
@@ -47,18 +48,9 @@ def made_of(pipeline: Pipeline, dataset: object = None, dataset_seeds: Sequence[
         "coreset": None if pipeline.coreset is None else _named(pipeline.coreset),
         "dataset_length": len(dataset) if hasattr(dataset, "__len__") else None,
         "dataset_seeds": list(dataset_seeds),
-        "subsets": [_checksum(part.indices) for part in _subsets_in(dataset)],
+        "subsets": [_checksum(part.indices) for part in datasets_in(dataset) if isinstance(part, Subset)],
     }
     return made
-
-
-def _subsets_in(dataset: object) -> Iterator[Subset]:
-    """Every `Subset` in ``dataset``, also nested in other datasets."""
-    if isinstance(dataset, Subset):
-        yield dataset
-    if isinstance(dataset, Dataset):
-        for inner in (getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())):
-            yield from _subsets_in(inner)
 
 
 def _checksum(indices: Iterable[int]) -> int:

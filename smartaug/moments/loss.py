@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import grads
+from .._base.text_tables import words_table
 from ..batch import Target
 from ..grads.logits import columns, distributions
 from ..loss import Loss
@@ -136,16 +137,16 @@ class Report:
 
         if not len(self.mean):
             return "no samples"
-        lines = [
-            f"{len(self.mean)} samples; quartiles",
-            f"loss under augmentation  {spread(self.mean, '.3g')}",
-            f"its standard deviation   {spread(self.deviation(), '.3g')}",
-            f"draws for 1 % of it      {spread(self.samples(), ',.0f')}",
-            f"draws for 1 % of the dataset's mean loss: {self.samples_for_the_mean():,}",
-            f"saliency alignment       {spread(self.alignment, '.3f')} (a random direction: "
-            f"{self.chance.double().median():.3f})",
+        chance = f"{self.chance.double().median():.3f}"
+        rows = [
+            (f"{len(self.mean)} samples", "quartiles"),
+            ("loss under augmentation", spread(self.mean, ".3g")),
+            ("its standard deviation", spread(self.deviation(), ".3g")),
+            ("draws for 1 % of it", spread(self.samples(), ",.0f")),
+            ("draws for 1 % of the dataset's mean loss", f"{self.samples_for_the_mean():,}"),
+            ("saliency alignment", f"{spread(self.alignment, '.3f')} (a random direction: {chance})"),
         ]
-        return "\n".join(lines)
+        return words_table(rows)
 
 
 def report(

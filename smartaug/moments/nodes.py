@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, singledispatch
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor
 from .. import draws
 from ..augment import Augmentation
 from ..augment.augmentation import equal_cuts, on_cpu
-from ..augment.plan import Branches, Call, Filter, Lookup, Plan, Segment, Tone
+from ..augment.plan import Branches, Filter, Plan, Segment, Tone
 
 _TRIED = 1024  # random points at which a draw is changed to see whether any plan depends on it
 _LISTED = 1 << 18  # largest number of combinations of choices that are listed, before equal ones are joined
@@ -203,24 +203,40 @@ def fingerprint(plan: Plan) -> np.ndarray:
     return torch.cat(parts, 1).numpy() + 0.0  # no −0
 
 
-def _values(segment: object) -> list[Tensor]:
-    """The tensors of a segment, also those in tuples; magnitudes of operations that do nothing count as 0."""
-    if isinstance(segment, Tensor):
-        return [segment]
-    if isinstance(segment, tuple):
-        return [part for inner in segment for part in _values(inner)]
-    if not isinstance(segment, Segment):
-        return []
-    if isinstance(segment, (Tone, Filter)):
-        segment = dataclasses.replace(segment, amount=segment.amount * (segment.op != 0))
-    found = [part for field in dataclasses.fields(segment) for part in _values(getattr(segment, field.name))]
-    if isinstance(segment, (Lookup, Call)) and segment.active is not None:
-        return [_where(segment.active, part) for part in found]
-    if isinstance(segment, Branches):
-        rows = (segment.weights[:, 1:] != 0).unbind(1)
-        pairs = zip(rows, segment.branches, strict=True)
-        return [segment.weights, *(_where(taken, part) for taken, branch in pairs for part in _values(branch))]
-    return found
+@singledispatch
+def _values(value: object) -> list[Tensor]:
+    """The tensors of a segment, also those in tuples; what belongs to operations that do nothing counts as 0."""
+    return []
+
+
+@_values.register
+def _(value: Tensor) -> list[Tensor]:
+    return [value]
+
+
+@_values.register
+def _(value: tuple) -> list[Tensor]:
+    return [part for inner in value for part in _values(inner)]
+
+
+@_values.register
+def _(value: Segment) -> list[Tensor]:
+    found = [part for field in dataclasses.fields(value) for part in _values(getattr(value, field.name))]
+    active = getattr(value, "active", None)
+    return found if active is None else [_where(active, part) for part in found]
+
+
+@_values.register(Tone)
+@_values.register(Filter)
+def _(value: Tone | Filter) -> list[Tensor]:
+    return [value.op, value.amount * (value.op != 0)]
+
+
+@_values.register
+def _(value: Branches) -> list[Tensor]:
+    rows = (value.weights[:, 1:] != 0).unbind(1)
+    pairs = zip(rows, value.branches, strict=True)
+    return [value.weights, *(_where(taken, part) for taken, branch in pairs for part in _values(branch))]
 
 
 def _where(rows: Tensor, part: Tensor) -> Tensor:

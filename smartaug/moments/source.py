@@ -13,7 +13,7 @@ from .. import draws
 from ..augment import Augmentation, Compose
 from ..augment.augmentation import check_images
 from ..augment.foreign import Foreign
-from ..augment.plan import EraseNoise, Noise
+from ..augment.plan import Plan
 from ..augment.steps import Step, keyed, run_step
 from ..pipeline.stages import as_steps, name_of
 from .nodes import Nodes, nodes
@@ -148,8 +148,12 @@ def source(augment: AugmentLike, images: Tensor, limit: int, memory: int, count:
 
 
 def _noisy(step: Augmentation, images: Tensor) -> bool:
-    plan = step.plan((1, *images.shape[1:]), index=torch.zeros(1, dtype=torch.int64), seed=0)
-    return any(isinstance(segment, (Noise, EraseNoise)) for segment in plan.segments)
+    return any(segment.draws_noise for segment in _planned(step, images, 1).segments)
+
+
+def _planned(step: Augmentation, images: Tensor, rows: int) -> Plan:
+    """A plan of ``step`` for that many images."""
+    return step.plan((rows, *images.shape[1:]), index=torch.arange(rows), seed=0)
 
 
 def refuse_mixing(step: object, images: Tensor) -> None:
@@ -158,7 +162,7 @@ def refuse_mixing(step: object, images: Tensor) -> None:
     for part in parts:
         if isinstance(part, Compose):
             refuse_mixing(part, images)
-        elif isinstance(part, Augmentation) and part.plan((2, *images.shape[1:]), index=torch.arange(2), seed=0).mixes:
+        elif isinstance(part, Augmentation) and _planned(part, images, 2).from_others:
             raise TypeError(
                 f"{name_of(part)} mixes each image with others of its batch, so it has no moments for one image; "
                 "leave it out"

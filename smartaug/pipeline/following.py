@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .._base import leaves
+from ..augment.mixing import PasteObjects
 from ..augment.plan import Plan
 from ..augment.targets.kinds import Boxes, Kind, MapKind
 from . import moving_maps, moving_objects
@@ -114,7 +115,7 @@ class Moving:
     def objects(self) -> list[MovingObjects]:
         """Where the objects are by now."""
         read, sets = self._following.data, self._following.found.sets
-        return [MovingObjects(where, read, self._rows, self._size) for where in sets]
+        return [MovingObjects(where, read, self._rows, self._size, self._following.device) for where in sets]
 
     def follow(self, plan: Plan) -> None:
         """Move all as ``plan`` moves pixels. Raises ValueError where something cannot follow."""
@@ -122,7 +123,7 @@ class Moving:
             return
         self._refuse_views()
         self.has_moved = True
-        for where in self._following.found.sets if plan.mixes else ():
+        for where in self._following.found.sets if plan.from_others else ():
             if not where.layout.drops:
                 raise ValueError(
                     f"mixing changes how many objects a sample has, and {where.main.shown} has a fixed number; let the "
@@ -133,6 +134,19 @@ class Moving:
         self.maps[:] = [moving_maps.moved(plan, value, kind) for value, kind in zip(self.maps, kinds, strict=True)]
         for one in self.objects:
             one.follow(plan)
+
+    def whole(self, plan: Plan) -> Plan:
+        """``plan`` with the objects chosen that CopyPaste pastes, by their masks (see `instances.settled`)."""
+        if not any(isinstance(segment, PasteObjects) for segment in plan.segments) or not len(self._rows):
+            return plan
+        with_masks = [one for one in self.objects if one.masks]
+        if len(with_masks) > 1:
+            shown = " and ".join(where.main.shown for where in self._following.found.sets if where.masks)
+            raise ValueError(
+                f"CopyPaste pastes the objects of one leaf, and {shown} have masks beside them; put all objects of a "
+                "sample into one leaf in the dataset"
+            )
+        return with_masks[0].whole(plan) if with_masks else plan
 
     def _refuse_views(self) -> None:
         if self._following.views > 1:

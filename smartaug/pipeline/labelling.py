@@ -72,11 +72,13 @@ class Labelling:
         plans: list[Plan],
         index: Tensor | None,
         device: torch.device | None,
+        pasted: Sequence[Plan] = (),
     ) -> leaves.Structure:
         """The label at ``path`` as a `Target` on ``device``, mixed as the plans mix.
 
-        It moves to ``device`` only where a stage reads it. Labels that are not tensors (B, ...) are returned unchanged;
-        TypeError where a plan mixes them.
+        pasted: plans that have mixed the label already, a map that went with its images. It moves to ``device`` only
+        where a stage reads it. Labels that are not tensors (B, ...) are returned unchanged; TypeError where a plan
+        mixes them.
         """
         mixing = [plan for plan in plans if plan.mixes]
         if not isinstance(target, Tensor) or target.ndim == 0:
@@ -93,7 +95,7 @@ class Labelling:
         index = index if index is None else index.to(target.device, non_blocking=True)
         wrapped: Any = Target(target, None, None, index, self.key)
         if not mixing or path is None:
-            return wrapped
+            return self._made_of_maps(wrapped, [plan for plan in pasted if plan.mixes]) if self.recorded else wrapped
         try:
             known = self._known(given)
             kind = self._kind(given, path, known)
@@ -131,10 +133,24 @@ class Labelling:
         index, soft = target.index, target._soft
         if index is None or soft is None or kind in (Kind.SEVERAL, Kind.VALUES):
             return target
-        row, share = composition([mix for plan in mixing for mix in plan.mixes], len(target))
-        parts = index[row.to(index.device, non_blocking=True)]
+        parts, share = _composed(mixing, index)
         mixed = Mixed(parts, share.to(soft.device, non_blocking=True), soft)
         return Target(target.plain, target._weight, soft, index, target._key, mixed)
+
+    def _made_of_maps(self, target: Target, pasted: list[Plan]) -> Target:
+        """``target``, a map that was mixed with its images, with the samples and shares of its rows."""
+        index = target.index
+        if not pasted or index is None:
+            return target
+        parts, share = _composed(pasted, index)
+        return Target(target.plain, target._weight, target._soft, index, target._key, Mixed(parts, share, share))
+
+
+def _composed(plans: list[Plan], index: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples (B, C) of the rows that ``plans`` mixed and their shares (B, C); index: (B,) of the rows."""
+    row, share = composition([mix for plan in plans for mix in plan.mixes], len(index))
+    parts = index[row.to(index.device, non_blocking=True)]
+    return parts, share.to(index.device, non_blocking=True)
 
 
 def stated_classes(steps: Sequence[Stage]) -> int | None:
@@ -170,12 +186,11 @@ def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: bool) 
 
 
 def _refuse_unrecorded(target: Tensor) -> None:
-    """Raise a TypeError for labels other than one class per sample: maps, values of a regression."""
+    """Raise a TypeError for labels that are no classes: values of a regression."""
     column = target.numel() == len(target)
     looked = column and target.is_floating_point() and target.device.type == "cpu"
-    if target.ndim > 2 or (looked and kind_of(target) is Kind.VALUES):
-        kind = Kind.MAP if target.ndim > 2 else Kind.VALUES
+    if looked and kind_of(target) is Kind.VALUES:
         raise TypeError(
             f"the coreset records p − y of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
-            f'{kind.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
+            f'{Kind.VALUES.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
         )

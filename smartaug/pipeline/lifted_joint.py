@@ -16,6 +16,7 @@ from torch.utils.data._utils.collate import collate_tensor_fn
 
 from .. import draws
 from .._base import leaves
+from .._base.background import Turn, allowed
 from ..augment.foreign import Foreign
 from ..augment.steps import keyed, run_step
 from ..lift import Lifted
@@ -45,7 +46,8 @@ class LiftedJoint:
         made: list[Tensor] = []
         for rows in _of_one_size(images):
             stack = images if len(rows) == len(images) and isinstance(images, Tensor) else _stacked(images, rows)
-            made.append(self._group(stack.to(device, non_blocking=True), rows, joint, samples, key, finished))
+            with allowed(Turn()):
+                made.append(self._group(stack.to(device, non_blocking=True), rows, joint, samples, key, finished))
         if joint.stacked:
             data = leaves.put(data, joint.images[0], made[0])
         return _put_back(data, joint, finished)
@@ -61,7 +63,8 @@ class LiftedJoint:
     ) -> Tensor:
         """The finished images (R, C, H, W) of the samples ``rows``; their samples are put into ``finished``."""
         index = torch.tensor(rows, dtype=torch.int64, device="cpu")
-        following = self.lifted.following([joint.samples[row] for row in rows], (images.shape[2], images.shape[3]))
+        size = (images.shape[2], images.shape[3])
+        following = self.lifted.following([joint.samples[row] for row in rows], size, images.device)
         for step, own in keyed(self.steps, key[index]):
             try:
                 given = images

@@ -40,7 +40,7 @@ def moved(plan: Plan, value: Map, kind: MapKind) -> Map:
         if value.ndim < 5:
             return move_map(plan, value, kind)
         return torch.stack([move_map(plan, frame, kind) for frame in value.unbind(1)], 1)  # of a clip
-    if plan.mixes:
+    if plan.from_others:
         shapes = {tuple(part.shape) for part in value}
         if len(shapes) > 1:
             raise ValueError(

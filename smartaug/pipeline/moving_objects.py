@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._base import leaves
 from ..augment.plan import Plan
-from ..augment.targets import boxes, keypoints
+from ..augment.targets import boxes, instances, keypoints
 from ..augment.targets.kinds import Boxes, Keypoints, Mask
 from ..augment.targets.objects import Objects
 from ..augment.targets.through import move_objects
@@ -60,19 +60,30 @@ class Settled(NamedTuple):
 
 
 class MovingObjects:
-    """The objects of the samples ``rows`` (R,) int64 of a batch, whose images have the height and width ``size``."""
+    """The objects of the samples ``rows`` (R,) int64 of a batch, whose images have the height and width ``size``.
 
-    def __init__(self, where: ObjectLeaves, data: leaves.Structure, rows: Tensor, size: Size) -> None:
+    Points move on the CPU, where plans are, and masks on ``device``.
+    """
+
+    def __init__(
+        self, where: ObjectLeaves, data: leaves.Structure, rows: Tensor, size: Size, device: torch.device | None
+    ) -> None:
         self.kind, self.size, self.rows, self._before = where.kind, size, len(rows), size
         counts = where.layout.counts
         index, taken = _of_rows(counts, rows), counts[rows]
-        self._first = (counts.cumsum(0) - counts)[rows]
         self._main = _filled(where.layout.flat(where.main.read(data)), where.kind)
         self._points = [(_filled(where.layout.flat(address.read(data)), kind), kind) for address, kind in where.points]
         self.objects = self._objects(self._main, where.kind, index, taken)
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
-        self.masks = [(where.layout.of_samples(address.read(data), rows), kind) for address, kind in where.masks]
+        self.masks = [
+            (
+                [planes.to(device, non_blocking=True) for planes in where.layout.of_samples(address.read(data), rows)],
+                kind,
+            )
+            for address, kind in where.masks
+        ]
         self._corners = self._begun = _corners(self.rows, size)
+        self._mixed = False
 
     def _objects(self, flat: Tensor, kind: Boxes | Keypoints, index: Tensor, counts: Tensor) -> Objects:
         """The rows ``index`` of ``flat``, whose origin is their place in it."""
@@ -85,13 +96,42 @@ class MovingObjects:
 
     def follow(self, plan: Plan) -> None:
         """Move all by ``plan``. Raises ValueError for plans that they cannot follow."""
-        if self.masks and plan.mixes:
-            raise ValueError("mixing cannot put the masks of objects together; leave it out, or the masks")
-        self.masks = [(moved(plan, planes, kind), kind) for planes, kind in self.masks]
+        row, self.size = self.objects.row, (plan.output_shape[2], plan.output_shape[3])
         self.objects = move_objects(plan, self.objects)
         self.points = [move_objects(plan, points) for points in self.points]
-        self._corners = move_objects(plan, self._corners)
-        self.size = plan.output_shape[2], plan.output_shape[3]
+        if not plan.from_others:
+            self.masks = [(moved(plan, planes, kind), kind) for planes, kind in self.masks]
+            self._corners = move_objects(plan, self._corners)
+            return
+        self._mixed = True
+        self._drop(plan, row)
+
+    def _drop(self, plan: Plan, row: Tensor) -> None:
+        """Leave out the objects of which mixing left nothing, and move the masks of the others.
+
+        row: (M,) int64 the sample of each object before ``plan``.
+        """
+        kept = self._left().nonzero()[:, 0]
+        kept = kept[self.objects.row[kept].argsort(stable=True)]
+        masks = [instances.move_instances(plan, _flat(planes), row, kept) for planes, _ in self.masks]
+        seen = (self.objects.visible[kept] >= 1).all(1)  # an object that is whole may have an empty mask
+        for planes in masks:
+            seen |= (planes != 0).flatten(1).any(1).cpu()
+        if masks and not bool(seen.all()):
+            kept, masks = kept[seen], [planes[seen.to(planes.device)] for planes in masks]
+        counts = torch.bincount(self.objects.row[kept], minlength=self.rows).tolist()
+        self.masks = [(list(own.split(counts)), kind) for own, (_, kind) in zip(masks, self.masks, strict=True)]
+        self.objects, self.points = self.objects.take(kept), [points.take(kept) for points in self.points]
+
+    def whole(self, plan: Plan) -> Plan:
+        """``plan`` with the objects chosen that CopyPaste pastes, by their masks; as it is where they have none."""
+        return plan if not self.masks else instances.settled(plan, _flat(self.masks[0][0]), self.objects.row)
+
+    def _left(self) -> Tensor:
+        """(M,) bool: the objects of which mixing left something."""
+        if isinstance(self.kind, Keypoints):
+            return keypoints.visible_points(self.objects, self.kind).any(1)
+        return self.objects.visible[:, 0] > 0
 
     def settled(self, drops: bool) -> Settled:
         """Where they are now. drops: whether boxes of which too little is left are left out.
@@ -112,7 +152,8 @@ class MovingObjects:
             own = keypoints.from_objects(now, flat, kind)[keep.to(flat.device)]
             points.append(_where(stays, picked(flat, origin), own))
         counts = torch.bincount(row, minlength=self.rows).tolist()
-        number = (origin - self._first[row]).split(counts)  # of each object in its sample, as it came
+        all_counts = objects.counts(self.rows)
+        number = (keep - (all_counts.cumsum(0) - all_counts)[row]).split(counts)  # of each object in its sample
         masks = [
             [planes[own.to(planes.device)] for planes, own in zip(leaf, number, strict=True)] for leaf, _ in self.masks
         ]
@@ -122,11 +163,21 @@ class MovingObjects:
     def _moved(self) -> Tensor:
         """(R,) bool: the samples whose images have moved, seen at the images' corners."""
         now, before = self._corners, self._begun
-        if now is before:
-            return torch.zeros(self.rows, dtype=torch.bool, device="cpu")
-        if self.size != self._before or not torch.equal(now.origin, before.origin):  # another size, or mixed
+        if self._mixed or self.size != self._before:
             return torch.ones(self.rows, dtype=torch.bool, device="cpu")
         return ((now.points != before.points).any(2) | (now.visible <= 0)).any(1)
+
+
+def _flat(planes: list[Tensor]) -> Tensor:
+    """The masks (M, h, w) of all samples; ValueError where they have several sizes."""
+    full = [part for part in planes if len(part)] or planes[:1]
+    sizes = {tuple(part.shape[1:]) for part in full}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"mixing needs masks of one size, and these have {' and '.join(map(str, sorted(sizes)))}; give all masks "
+            "the size of their images in the dataset"
+        )
+    return torch.cat(full)
 
 
 def _filled(flat: Tensor, kind: Boxes | Keypoints) -> Tensor:

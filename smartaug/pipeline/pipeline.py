@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,14 +18,16 @@ from .._base import leaves
 from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
+from ..grads.logits import logits_of
 from ..lift import Lifted
 from ..lift.collecting import Unfinished
+from ..lift.joint import Joint
 from . import report
 from .augment_stage import AugmentStage
 from .augmenting import Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
-from .inputs import Inputs, found_inputs
+from .inputs import Inputs, found_inputs, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
 from .lifted_joint import LiftedJoint
 from .lifted_share import LiftedShare
@@ -162,23 +164,9 @@ class Pipeline:
             samples = self._samples(index, len(joint.samples), progress, before)
             data, unfinished = self.joint.run(data, joint, samples, device), None
         if self.share is not None and unfinished is None:
-            self.share.refuse_other_units()
+            self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
-        rows_known = None if index is None else len(index)
-        if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
-            inputs, listed = Inputs((joint.parent,), (), ()), True
-        else:
-            inputs = found_inputs(data, self.settings, rows_known, augmented=bool(augmenting.steps))
-            listed = inputs.listed
-        length = len(leaves.get(data, inputs.parts[0])) if listed else leaves.rows_of(inputs.given(data))
-        if listed and self.reweight is not None:
-            raise TypeError(
-                "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
-                "function stack images of one size, torch.stack(images)"
-            )
-        paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
-        if joint is not None and self.target is None:
-            paths = [path for path in paths if not joint.in_samples(path)]
+        inputs, length, paths = self._found(data, joint, index, augmenting)
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
@@ -186,16 +174,18 @@ class Pipeline:
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
-        data, made, keyed = self.augment_stage.run(augmenting, data, inputs, paths, samples, rows, device, unfinished)
+        data, made, keyed, followed = self.augment_stage.run(
+            augmenting, data, inputs, paths, samples, rows, device, unfinished
+        )
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
-        data, batch = self._labelled(data, inputs, paths, made.plans, known, device)
+        data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
         if self.weight_of is not None:
             batch = batch._replace(weight=self._selected_weight(known, length, epoch))
             if batch.weight is not None:
                 self._check_label_is_known(data, inputs, length, index)
-        batch = self.weighing.weighed(batch, made.trace)
+        batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
         result = self._hand_over(data, paths, batch)
         self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
         for watch in self.watchers:
@@ -203,17 +193,35 @@ class Pipeline:
         self.seconds += time.perf_counter() - started
         return result
 
+    def _found(
+        self, data: leaves.Structure, joint: Joint | None, index: list[int] | None, augmenting: Augmenting
+    ) -> tuple[Inputs, int, list[leaves.Path]]:
+        """The inputs of a batch, the number of its rows, and the paths of its labels."""
+        if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
+            refuse_reweighted_lists(self.settings)
+            inputs, length = Inputs((joint.parent,), (), ()), len(joint.samples)
+        else:
+            count = None if index is None else len(index)
+            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            length = inputs.rows(data)
+        paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
+        if joint is not None and self.target is None:
+            paths = [path for path in paths if not joint.in_samples(path)]
+        return inputs, length, paths
+
     def _labelled(
         self,
         data: leaves.Structure,
         inputs: Inputs,
         paths: list[leaves.Path],
         plans: list[Plan],
+        followed: Sequence[leaves.Path],
         index: Tensor | None,
         device: torch.device | None,
     ) -> tuple[leaves.Structure, Batch]:
         """The batch with the labels at ``paths`` as `Target`, mixed as the plans mix, and the same as a `Batch`.
 
+        Labels that are, or consist of, leaves in ``followed`` were mixed with the images already.
         Raises TypeError where a reweighter is to weigh a batch without a target tensor.
         """
         if self.reweight is not None:
@@ -225,9 +233,17 @@ class Pipeline:
             instead = 'or take weights from a Batch: returns="batch"'
             raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
         on = device if self.reweight is not None or plans else None
-        wrapped = self.labelling.wrap(target, paths[0] if paths else None, plans, index, on)
+
+        def mixing(path: leaves.Path) -> list[Plan]:
+            return [] if any(leaves.starts_with(one, (path,)) for one in followed) else plans
+
+        def labelled(label: leaves.Structure, path: leaves.Path | None) -> leaves.Structure:
+            still_to_mix = mixing(path or ())
+            return self.labelling.wrap(label, path, still_to_mix, index, on, () if still_to_mix else plans)
+
+        wrapped = labelled(target, paths[0] if paths else None)
         for path in paths[1:]:
-            data = leaves.put(data, path, self.labelling.wrap(leaves.get(data, path), path, plans, index, on))
+            data = leaves.put(data, path, labelled(leaves.get(data, path), path))
         batch = Batch(inputs.given(data), wrapped, None, None, index)
         if isinstance(wrapped, Target):
             batch = batch._replace(weight=wrapped._weight, soft=wrapped._soft, index=wrapped.index)
@@ -337,8 +353,12 @@ class Pipeline:
         """
         self.readers.met = True
         look = getattr(self.coreset, "observe", None)
-        if look is None or index is None or not isinstance(output, Tensor):
+        if look is None or index is None:
             return
+        if not isinstance(output, Tensor):  # a dict or tuple of several predictions
+            if not getattr(self.coreset, "observes", False):
+                return
+            output = logits_of(output)
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
                 "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
@@ -346,13 +366,18 @@ class Pipeline:
             )
         mixed = target._mixed
         if mixed is None:
-            look(index, output.detach(), target.plain, None)
+            soft_map = target._soft is not None and target._soft.ndim > 2  # mixed, and of what is not known
+            own = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
+            look(index, output.detach(), target.plain, own)
         else:  # with what its rows are made of
             look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counted = {"epoch": max(self.epochs.epoch, 0), **self.counts, "seconds": self.seconds}
+        halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
+        if by_torch := sum(half.by_torch for half in halves):
+            counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
         return report.figures(counted, self.weighing, self.coreset)
 
     def explain(self) -> str:

@@ -80,7 +80,7 @@ def without_ignored(soft: Tensor, classes: int, ignored: int) -> tuple[Tensor, T
 
 
 def as_wide(soft: Tensor, output: Tensor) -> Tensor:
-    """Soft labels padded with probability 0 to the columns of ``output`` (B, K); ValueError where they do not fit."""
+    """Soft labels padded with probability 0 to the columns of ``output`` (B, K, ...); ValueError for wider ones."""
     missing = output.shape[1] - soft.shape[1]
     if soft.shape[1] == 1 and missing:
         raise ValueError(
@@ -92,4 +92,4 @@ def as_wide(soft: Tensor, output: Tensor) -> Tensor:
             f"the soft labels have {soft.shape[1]} classes and the model's output {output.shape[1]}; "
             f"give the model as many outputs, or set num_classes={output.shape[1]} on MixUp or CutMix"
         )
-    return F.pad(soft, (0, missing)) if missing else soft
+    return F.pad(soft, (0, 0) * (soft.ndim - 2) + (0, missing)) if missing else soft

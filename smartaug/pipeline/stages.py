@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,9 +11,10 @@ from torch import Tensor
 
 from .._base.protocols import refuse_other
 from .._base.ranks import here
-from ..augment import Augmentation, Compose, CutMix, MixUp, Normalize
+from ..augment import Augmentation, Compose, Normalize
 from ..augment.foreign import Foreign
 from ..lift.lifted import Stages
+from ..warnings import warn
 
 Stage = Any  # an augmentation, or a callable of the user's on a batch of images
 
@@ -24,26 +24,28 @@ def flattened(steps: Iterable[Stage]) -> list[Stage]:
     return [part for step in steps for part in (flattened(step) if isinstance(step, Compose) else [step])]
 
 
+def checked_seed(seed: int | None) -> int | None:
+    """``seed``; TypeError unless it is an integer or None."""
+    try:
+        return None if seed is None else operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an integer or None, got {seed!r}; write seed=0") from None
+
+
 class Seed:
     """The seed of all draws: ``given``, else `torch.initial_seed()` at the first call. TypeError unless an integer."""
 
     def __init__(self, given: int | None) -> None:
-        if given is not None:
-            try:
-                given = operator.index(given)
-            except TypeError:
-                raise TypeError(f"seed must be an integer or None, got {given!r}; write seed=0") from None
-        self.value = given
+        self.value = checked_seed(given)
 
     def __call__(self) -> int:
         """The seed; warns under `torch.distributed` when no seed is given, since every rank then has its own."""
         if self.value is None:
             self.value = torch.initial_seed()
             if here()[1] > 1:
-                warnings.warn(
+                warn(
                     "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
                     "ranks changes the augmentations; pass seed=0",
-                    stacklevel=2,
                 )
         return self.value
 
@@ -59,7 +61,7 @@ def behind(lifted: Stage | Sequence[Stage] | None, augment: Stage | Sequence[Sta
     """The stages of a lifted pipeline and of ``augment=``, in the order in which they run.
 
     ``augment=`` comes after what was lifted, but its plans and Kornia modules see the images before Normalize, so the
-    lifted conversion waits for them: for all where nothing follows it, else up to the first MixUp or CutMix. Other
+    lifted conversion waits for them: for all where nothing follows it, else up to the first that mixes samples. Other
     callables see what the dataset would have given them.
     """
     own = [part for stage in listed(lifted) for part in flattened([stage])]
@@ -71,7 +73,7 @@ def behind(lifted: Stage | Sequence[Stage] | None, augment: Stage | Sequence[Sta
         planned = isinstance(stage, Augmentation) and not isinstance(stage, Normalize)
         if not (planned or type(stage).__module__.partition(".")[0] == "kornia"):
             break
-        if isinstance(stage, (MixUp, CutMix)) and len(conversion) > 1:
+        if getattr(stage, "mixes", False) and len(conversion) > 1:
             break
         waits += 1
     return [*before, *stages[:waits], *conversion, *stages[waits:]]

@@ -8,8 +8,9 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from .._base.labels import Kind, kind_of
+from .._base import leaves, ranks
+from .._base.labels import Kind, kind_of, one_hot_map
+from .._base.real_samples import real_samples
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from ..grads.logits import distributions
@@ -30,7 +31,10 @@ class Reweighter(Protocol):
     """
 
     def __call__(self, batch: Batch, trace: Trace) -> tuple[Tensor | None, Tensor | None]:
-        """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1; None leaves them as they are."""
+        """``(weight, soft)``: (B,) with mean 1 and (B, K) rows summing to 1; None leaves them as they are.
+
+        Soft labels of a map are (B, K, ...), of all its positions; rows of ignored positions are 0.
+        """
         ...
 
 
@@ -39,6 +43,7 @@ class Weighing:
 
     def __init__(self, reweight: Reweighter | None) -> None:
         self.reweight = reweight
+        self._real: Tensor | None = None  # (n,) bool: samples that are not weighed
         self._begun: int | None = None  # the epoch that the reweighter began last
         self._results = 0
         self._fallbacks = 0
@@ -49,6 +54,13 @@ class Weighing:
         """Whether the reweighter makes weights and labels in `smartaug.Loss`, from the loop's own output."""
         return getattr(self.reweight, "when", "batch") == "loss"
 
+    def attach(self, dataset: object) -> None:
+        """Call the reweighter's ``attach(dataset)``, and look up which samples are real (`Generated`)."""
+        self._real = real_samples(dataset)
+        attach = getattr(self.reweight, "attach", None)
+        if attach is not None:
+            attach(dataset)
+
     def begin(self, epoch: int) -> None:
         """Call the reweighter's ``begin(epoch)`` once per epoch, before anything is drawn."""
         begin = getattr(self.reweight, "begin", None)
@@ -56,15 +68,18 @@ class Weighing:
             begin(epoch)
             self._begun = epoch
 
-    def weighed(self, batch: Batch, trace: Trace) -> Batch:
-        """The batch with the reweighter's weights and labels; unchanged without a reweighter."""
+    def weighed(self, batch: Batch, trace: Trace, copies: int = 0) -> Batch:
+        """The batch with the reweighter's weights and labels; unchanged without a reweighter.
+
+        copies: how many rows at the end are augmented copies of others, which then are not weighed.
+        """
         reweight = self.reweight
         if reweight is None:
             return batch
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = leaves.rows_of(batch.inputs)
         result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
-        return self._with(result, batch)
+        return self._with(result, batch, self._unweighed(batch, length, copies))
 
     def settled(self, output: object, target: Target) -> Batch | None:
         """A `Batch` with the weights and labels that the reweighter's ``settle`` makes; None where it makes none."""
@@ -73,7 +88,27 @@ class Weighing:
         if made is None:
             return None
         result = self._called(lambda: checked_results(made, len(target)), target.index, output)
-        return self._with(result, Batch(None, target.plain, target._weight, target._soft, target.index))
+        batch = Batch(None, target.plain, target._weight, target._soft, target.index)
+        return self._with(result, batch, self._unweighed(batch, len(target), 0))
+
+    def _unweighed(self, batch: Batch, length: int, copies: int) -> Tensor | None:
+        """(B,) bool: the rows that keep weight 1 and their own label; None where the method weighs all.
+
+        They are real samples (`Generated`), and rows that a coreset's augmented copies stand beside.
+        """
+        if self._real is None and not copies:
+            return None
+        rows = torch.ones(length, dtype=torch.bool, device="cpu")
+        if copies:
+            rows[length - copies :] = False
+        if self._real is None:
+            return rows
+        if batch.index is None:
+            raise ValueError(
+                f"reweight= tells real from generated samples by index, and the collate function made {length} rows "
+                "that are not its samples; let it keep one row a sample"
+            )
+        return rows & self._real[batch.index.cpu()]
 
     def _called(self, ask: Callable[[], T], index: Tensor | None, shown: object) -> T:
         """``ask()``; its errors are raised again with the reweighter's name, samples and ``shown``."""
@@ -82,14 +117,19 @@ class Weighing:
         except Exception as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", index, shown) from error
 
-    def _with(self, result: tuple[Tensor | None, Tensor | None], batch: Batch) -> Batch:
-        """The batch with valid weights and labels; the reweighter's weights are multiplied by the coreset's."""
+    def _with(self, result: tuple[Tensor | None, Tensor | None], batch: Batch, unweighed: Tensor | None) -> Batch:
+        """The batch with valid weights and labels; the reweighter's weights are multiplied by the coreset's.
+
+        unweighed: (B,) bool rows that keep weight 1 and their own label, or None.
+        """
         weight, soft = self._finite(*result, batch)
         self._results += 1
         try:
             self._check(weight, soft, batch)
         except ValueError as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", batch.index, batch.target) from error
+        if unweighed is not None:
+            weight, soft = _but(unweighed, weight, soft, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
         weight = batch.weight if weight is None else weight.detach()
@@ -113,10 +153,7 @@ class Weighing:
         if weight is not None:
             weight = torch.where(bad, torch.ones_like(weight), weight)
         if soft is not None:
-            upstream = batch.soft
-            if upstream is None:
-                upstream = distributions(batch.target, soft.shape[1])
-            soft = torch.where(bad, upstream.to(soft.dtype), soft)
+            soft = torch.where(bad, _own_labels(batch, soft), soft)
         return weight, soft
 
     def _check(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> None:
@@ -164,9 +201,41 @@ class Weighing:
         return [(f"reweight: {name_of(self.reweight)}", device, why)]
 
 
+def _but(
+    unweighed: Tensor, weight: Tensor | None, soft: Tensor | None, batch: Batch
+) -> tuple[Tensor | None, Tensor | None]:
+    """Weight 1 and their own labels for the rows ``unweighed`` (B,); the weights of the others get mean 1.
+
+    The mean is over the batches of all ranks. Weights that are 0 for all the others stay 0.
+    """
+    if weight is not None:
+        kept = unweighed.to(weight.device)
+        others = torch.where(kept, 0.0, weight)
+        total, count = ranks.total(torch.stack([others.sum(), (~kept).sum().to(weight.dtype)]))
+        mean = total / count.clamp_min(1)
+        scaled = others / torch.where(mean > 0, mean, torch.ones_like(mean))
+        weight = torch.where(kept, torch.ones_like(weight), scaled)
+    if soft is not None:
+        kept = unweighed.to(soft.device).reshape(-1, *[1] * (soft.ndim - 1))
+        soft = torch.where(kept, _own_labels(batch, soft), soft)
+    return weight, soft
+
+
+def _own_labels(batch: Batch, soft: Tensor) -> Tensor:
+    """The labels that the batch came with, in the form of its soft labels (B, K, ...)."""
+    upstream = batch.soft
+    if upstream is None and soft.ndim > 2:
+        upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
+    elif upstream is None:
+        upstream = distributions(batch.target, soft.shape[1])
+    return upstream.to(soft.device, soft.dtype)
+
+
 def _check_labels(soft: Tensor, batch: Batch) -> None:
-    """ValueError unless soft labels (B, K) are labels for the batch's target: rows of its width, distributions."""
+    """ValueError unless soft labels (B, K, ...) are labels for the batch's target: rows of its width, distributions."""
     target = batch.target
+    if soft.ndim > 2:
+        _check_positions(soft, target)
     wide = isinstance(target, Tensor) and target.is_floating_point() and target.ndim == 2 and target.shape[1] > 1
     if wide and soft.shape[1] < target.shape[1]:
         raise ValueError(f"soft has {soft.shape[1]} columns and the target {target.shape[1]}; it must have as many")
@@ -174,10 +243,11 @@ def _check_labels(soft: Tensor, batch: Batch) -> None:
         return  # columns of their own
     low, sums = float(soft.min()), soft.float().sum(1)
     near = max(1e-3, 16 * torch.finfo(soft.dtype).eps)
-    off = (sums - 1).abs()
+    off = (sums - 1).abs() if soft.ndim == 2 else sums - 1  # a position may be ignored, in part or as a whole
     if low < -near:
         raise ValueError(f"soft must hold probabilities, it holds {low:g}; write scores.softmax(1)")
     if float(off.max()) > near:
+        off, sums = (part.reshape(len(soft), -1).amax(1) for part in (off, sums))
         row = int(off.argmax())
         raise ValueError(
             f"rows of soft must sum to 1, row {row} sums to {float(sums[row]):g}; write scores.softmax(1), or "
@@ -189,3 +259,14 @@ def _check_labels(soft: Tensor, batch: Batch) -> None:
             raise ValueError(
                 f"soft has {soft.shape[1]} columns and the batch a label {largest}; it must have one for each class"
             )
+
+
+def _check_positions(soft: Tensor, target: object) -> None:
+    """ValueError unless soft labels (B, K, ...) are of the positions of the map ``target``."""
+    places = tuple(soft.shape[2:])
+    shape = tuple(target.shape) if isinstance(target, Tensor) else ()
+    if places not in (shape[1:], shape[2:]):
+        raise ValueError(
+            f"soft has shape {tuple(soft.shape)}, labels of the positions {places}, and the target is {shape}; give it "
+            "the positions of the target: (B, K, *target.shape[1:])"
+        )

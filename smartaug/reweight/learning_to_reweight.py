@@ -11,7 +11,7 @@ Cost: a validation gradient and one forward-mode pass; see benchmarks/results/re
 
 Reference: Ren et al., "Learning to Reweight Examples for Robust Deep Learning", ICML 2018, eq. 12–13. How this differs:
 the paper gets the same number from a second-order graph through a pseudo step; a batch in which no sample agrees keeps
-weight 1 (the paper skips it); validation batches are class-balanced and run in evaluation mode.
+weight 1 (the paper skips it); validation batches run in evaluation mode.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ Cost: benchmarks/results/reweight.json.
 Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Learning", AAAI 2021, Alg. 1, eq. 4–9. How
 this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11, 1
 for operations without a magnitude); magnitudes are the policy's, so with `RandAugment` one level for all, where the
-paper draws them; θ is trained by Adam; validation batches are class-balanced. As in the paper the table starts uniform,
-and pairs that were never drawn have v = 1.
+paper draws them; θ is trained by Adam; in segmentation φ is the input of the last convolution, averaged over its
+positions. As in the paper the table starts uniform, and pairs that were never drawn have v = 1.
 """
 
 from __future__ import annotations
@@ -157,11 +157,12 @@ class MetaAugment(MetaLearner):
         if done.feature is None:
             raise RuntimeError("a pass with features has features")
         columns = self._columns(trace)
+        feature = done.feature.flatten(2).mean(2) if done.feature.ndim > 2 else done.feature
         # zeros of the same width where nothing of this batch was augmented, so that the network stays the same
-        seen = done.feature.new_zeros(len(done.feature), max(1, len(self.operations) * self.num_ops))
+        seen = feature.new_zeros(len(feature), max(1, len(self.operations) * self.num_ops))
         if columns is not None:
-            seen = self.embedding(*columns, _size_of(batch.inputs)).to(done.feature)
-        return done, (done.feature, seen)
+            seen = self.embedding(*columns, _size_of(batch.inputs)).to(feature)
+        return done, (feature, seen)
 
     def embedding(self, operations: Tensor, magnitudes: Tensor, size: tuple[int, int]) -> Tensor:
         """e (B, O·N) for operations (B, N), −1 for none, and their magnitudes (B, N) on images of ``size`` in pixels.

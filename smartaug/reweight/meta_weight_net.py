@@ -8,7 +8,7 @@ ended below plain training, where SAFLEX and Learning to Reweight ended above (b
 Cost: benchmarks/results/reweight.json.
 
 Reference: Shu et al., "Meta-Weight-Net", NeurIPS 2019, eq. 3–6. How this differs: the same gradient without a
-second-order graph; validation batches are class-balanced, in evaluation mode; labels may be soft.
+second-order graph; validation batches run in evaluation mode; labels may be soft.
 """
 
 from __future__ import annotations

@@ -24,11 +24,13 @@ as good in training.
 Reference: Ding et al., "SAFLEX: Self-Adaptive Augmentation via Feature Label Extrapolation", ICLR 2024. How this
 differs: benefits are divided by their standard deviation over the batch, since the gradient's scale drifts; the penalty
 toward the given label is 3 by default (Σ_k p_k B_k = 0, so without a penalty every weight is 1 and labels confirm
-themselves; below 1 it collapses); the temperature is 1; validation batches are class-balanced.
+themselves; below 1 it collapses); the temperature is 1. ``centred`` and ``shrunk`` are ours.
 
 The rule works on rows alone, so columns may be classes or anything else that is chosen among. Labels that are no choice
-among classes (several labels a sample, values of a regression) have one column: they stay as they are, and the weight
-is 1 where ⟨∇ℓ_i, g⟩ is not negative, else 0.
+among classes (several labels a sample, values of a regression, maps of classes) have one column: they stay as they are,
+and the weight is 1 where ⟨∇ℓ_i, g⟩ is not negative, else 0. For maps a soft label of each position would be as well
+founded, but a sum over thousands of labels that were each moved to where they gain is hardly ever negative: with 40 %
+wrong masks it left 73 to 100 % of them in, where the weight by the mask itself left none.
 """
 
 from __future__ import annotations
@@ -57,6 +59,11 @@ class SAFLEX(Reweighting):
     * `penalty`: β ≥ 0, the pull toward the upstream label (the one that the batch came with), in standard deviations of
       the benefits. Below about 1 labels confirm themselves; from 4 on with a temperature ≤ 0.5 they stay as they were.
     * `noise`: ≥ 0, the scale of Gumbel noise that is added to the benefits.
+    * `centred`: whether the batch's mean benefit of each label is subtracted, which leaves what sets samples apart. On
+      digits single weights told wrong labels better (AUROC 86 to 90 %), and accuracy fell by 1 point.
+    * `shrunk`: whether two validation batches are asked, and the benefits multiplied by how far both agree, in [0, 1]:
+      2 ⟨B, B'⟩ / (⟨B, B⟩ + ⟨B', B'⟩), or 0 where that is negative. What does not agree moves nothing. Costs a second
+      direction and a second forward-mode pass; on digits and three tables accuracy was the same.
     * The other arguments are those of `Reweighting`. Among them `every`, `weigh_every` and `warmup` are numbers of
       batches (not epochs): an epoch has ``len(loader)`` of them.
 
@@ -71,6 +78,8 @@ class SAFLEX(Reweighting):
         temperature: float = 1.0,
         penalty: float = 3.0,
         noise: float = 0.0,
+        centred: bool = False,
+        shrunk: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(model, val_set, **settings)
@@ -78,6 +87,11 @@ class SAFLEX(Reweighting):
             if not value >= 0.0:
                 raise ValueError(f"{name} must be a number ≥ 0, got {value!r}")
         self.temperature, self.penalty, self.noise = float(temperature), float(penalty), float(noise)
+        self.centred, self.shrunk = bool(centred), bool(shrunk)
+        if self.shrunk and self.every > 1:
+            raise ValueError(
+                f"shrunk=True compares two validation batches for each batch; leave every= at 1, got {self.every}"
+            )
 
     @staticmethod
     def rule(
@@ -113,15 +127,42 @@ class SAFLEX(Reweighting):
 
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> tuple[Tensor, Tensor]:
         """The rule on this batch's benefits, with the spread of the benefits taken over all ranks."""
-        log_p, benefits = grads.benefit()
+        log_p, benefits, agreement = self._benefits(grads)
         one = torch.ones_like(benefits)
         count, first, second = ranks.total(torch.stack([one.sum(), benefits.sum(), benefits.square().sum()]))
         centre = first / count if benefits.shape[1] > 1 else 0.0  # a single column may hold one value throughout
         scale = (second / count - centre * centre).clamp_min(0).sqrt()  # rounding may leave −1e-8
         noise = self.noise * self._gumbel(benefits) if self.noise else None
         return self.rule(
-            benefits, log_p, grads.labels, self.temperature, self.penalty, noise=noise, scale=scale, normalise=False
+            agreement * benefits,  # and not of the scale, so that they shrink
+            log_p,
+            grads.labels,
+            self.temperature,
+            self.penalty,
+            noise=noise,
+            scale=scale,
+            normalise=False,
         )
+
+    def _benefits(self, grads: Gradients) -> tuple[Tensor, Tensor, Tensor]:
+        """``(log_p, B, agreement)``: benefits as `centred` and `shrunk` want them; agreement in [0, 1], a scalar."""
+        if not self.shrunk:
+            log_p, benefits = grads.benefit()
+            return log_p, self._about_mean(benefits), benefits.new_ones(())
+        log_p, first = grads.benefit(grads.direction())
+        _, second = grads.benefit(grads.direction())  # of the next validation batch
+        first, second = self._about_mean(first), self._about_mean(second)
+        both = torch.stack([(first * second).sum(), (first.square() + second.square()).sum() / 2])
+        product, size = ranks.total(both)
+        # the slope of the regression of one on the other, were they of equal size: 1 where both say the same
+        return log_p, (first + second) / 2, (product / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(0.0, 1.0)
+
+    def _about_mean(self, benefits: Tensor) -> Tensor:
+        """With ``centred`` less their mean over the batches of all ranks, column by column."""
+        if not self.centred:
+            return benefits
+        sums = ranks.total(torch.cat([benefits.sum(0), benefits.new_full((1,), float(len(benefits)))]))
+        return benefits - sums[:-1] / sums[-1]
 
     def _gumbel(self, like: Tensor) -> Tensor:
         """Standard Gumbel draws (B, K), a function of (seed, batch number, rank, row)."""

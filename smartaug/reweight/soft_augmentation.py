@@ -9,6 +9,7 @@ Cost: none worth measuring.
 
 Reference: Liu et al., "Soft Augmentation for Image Classification", CVPR 2023, eq. 4–6 (k = 2). How this
 differs: v is read from the trace of the stages, here `Erase`; for other stages give ``visible=``; weights have mean 1.
+Maps of classes (segmentation) get weights alone: the paper softens the one label of an image.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .._base.labels import Kind, kind_of
+from .._base.names import SuggestsKeywords
 from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads.logits import distributions
@@ -26,7 +28,7 @@ from .protocols import OperationTrace
 from .weights import normalised
 
 
-class SoftAugmentation:
+class SoftAugmentation(SuggestsKeywords):
     """``reweight=smartaug.SoftAugmentation(num_classes=10)``: softer labels, and smaller weights, for hidden images.
 
     * `num_classes`: K ≥ 2.
@@ -60,30 +62,45 @@ class SoftAugmentation:
         self.num_classes, self.p_min, self.k, self.visible, self.reweight = num_classes, p_min, k, visible, reweight
 
     @staticmethod
+    def confidence(visible: Tensor, p_min: float, k: float = 2.0) -> Tensor:
+        """p = 1 − (1 − p_min)(1 − v)^k (B,) for the visible fraction v (B,) in [0, 1]."""
+        return 1 - (1 - p_min) * (1 - visible).pow(k)
+
+    @staticmethod
     def rule(visible: Tensor, soft_upstream: Tensor, p_min: float, k: float = 2.0) -> tuple[Tensor, Tensor]:
         """``(p, soft)``: confidence (B,) and labels (B, K) for the visible fraction (B,) in [0, 1]."""
-        p = 1 - (1 - p_min) * (1 - visible).pow(k)
+        p = SoftAugmentation.confidence(visible, p_min, k)
         others = (1 - soft_upstream) / (soft_upstream.shape[1] - 1)
         return p, p[:, None] * soft_upstream + (1 - p)[:, None] * others
 
-    def __call__(self, batch: Batch, trace: OperationTrace) -> tuple[Tensor | None, Tensor]:
-        """``(weight, soft)``: weights of mean 1, or None with reweight=False."""
-        self._refuse_others(batch.target)
-        upstream = distributions(batch.target if batch.soft is None else batch.soft, self.num_classes)
+    def __call__(self, batch: Batch, trace: OperationTrace) -> tuple[Tensor | None, Tensor | None]:
+        """``(weight, soft)``: weights of mean 1, or None with reweight=False; soft None for maps."""
+        maps = self._are_maps(batch.target)
         seen = self._left_by_erase(trace) if self.visible is None else self.visible(batch, trace)
-        seen = self._checked(seen, len(upstream))
+        seen = self._checked(seen, len(batch.target))
+        if maps:
+            return normalised(self.confidence(seen.to(batch.target.device), self.p_min, self.k)), None
+        upstream = distributions(batch.target if batch.soft is None else batch.soft, self.num_classes)
         p, soft = self.rule(seen.to(upstream.device, upstream.dtype), upstream, self.p_min, self.k)
         return (normalised(p) if self.reweight else None), soft
 
-    def _refuse_others(self, target: Tensor) -> None:
-        """TypeError for labels that are not one class a sample; not checked on an accelerator, which would stall."""
+    def _are_maps(self, target: Tensor) -> bool:
+        """Whether labels are maps; TypeError for others than classes; floats on an accelerator are not checked."""
         free = not target.is_floating_point() or target.device.type == "cpu"
-        kind = kind_of(target) if free else Kind.DISTRIBUTIONS
+        kind = kind_of(target) if free else Kind.DISTRIBUTIONS if target.ndim < 3 else Kind.MAP
+        if kind is Kind.MAP and self.reweight:
+            return True
+        if kind is Kind.MAP:
+            raise TypeError(
+                f"SoftAugmentation leaves the labels of maps {tuple(target.shape)} as they are and weighs their "
+                "samples, so reweight=False leaves nothing to do; write reweight=True, or leave it out"
+            )
         if kind not in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
             raise TypeError(
                 f"SoftAugmentation softens class labels, and the labels {target.dtype} {tuple(target.shape)} are "
                 f"{kind.value}; let the dataset give classes as torch.int64, or leave it out"
             )
+        return False
 
     @staticmethod
     def _checked(seen: Tensor, rows: int) -> Tensor:

@@ -1,8 +1,7 @@
-"""Validation data for learned weights: class-balanced batches, and the split into training and validation data."""
+"""Validation data for learned weights: batches of it, and the split into training and validation data."""
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,10 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import draws
 from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
+from .._base.names import suggest_keywords
+from .._base.real_samples import real_samples
 from ..grads.model_call import ModelInputs
+from ..warnings import warn
 from .protocols import MapStyle, ValidationSet
 from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
@@ -23,15 +25,15 @@ _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyon
 
 
 class ValidationBatches:
-    """Batches in which every class is equally frequent, whatever its share of the validation set.
-
-    Samples whose labels are not one class each (several labels, values) are drawn with equal probability.
+    """Batches of validation samples: every sample is drawn equally often, or, if balanced, every class is.
 
     * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
       model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments.
     * `size`: number of samples in a batch, on each rank.
     * `transform`: a callable on a batch of inputs, such as `smartaug.Normalize`.
     * `criterion`: what the labels are compared by, None for cross entropy.
+    * `balanced`: whether every class is equally frequent, whatever its share of the validation set. Samples whose
+      labels are not one class each (several labels, values, maps) are drawn equally often in any case.
 
     Batch ``step`` is a pure function of (seed, step, rank): there is no state to save, and each rank draws other
     samples. Raises ValueError for an empty set, TypeError for one without indices or labels.
@@ -44,6 +46,7 @@ class ValidationBatches:
         seed: int = 0,
         transform: Callable[[Tensor], Tensor] | None = None,
         criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
+        balanced: bool = False,
     ) -> None:
         self.pair = _is_pair(data)
         if not self.pair and not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
@@ -58,7 +61,7 @@ class ValidationBatches:
             raise ValueError(f"validation_batch must be a number of samples ≥ 1, got {size!r}")
         self.data: Any = data  # two tensors or a dataset, as ``self.pair`` says
         self.count, self.size, self.seed, self.transform = count, size, seed, transform
-        self.criterion = criterion
+        self.criterion, self.balanced = criterion, balanced
         self._inputs: leaves.Specs = None  # as given to the loader, whose samples have the same structure
         self._target: leaves.Targets = None
         self._kept: tuple[ModelInputs, Tensor] | None = None
@@ -96,7 +99,7 @@ class ValidationBatches:
         return [self._row(slot) for slot in range(first, first + self.size)]
 
     def _row(self, slot: int) -> int:
-        """The sample at position ``slot`` of all batches: classes take turns, each in a new order at every pass."""
+        """The sample at position ``slot`` of all batches: groups take turns, each in a new order at every pass."""
         number, group = divmod(slot, len(self._classes))
         members = self._classes[group]
         turn, place = divmod(number, len(members))
@@ -115,37 +118,55 @@ class ValidationBatches:
             inputs, labels = in_worker(self._inputs_labels, self.data)
             self._kept = None if inputs is None else (inputs, labels)
         kind = kind_of(labels, criterion=self.criterion)
-        alike = kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None
-        labels = torch.zeros(len(labels)) if alike else class_of(labels, kind)
+        alike = kind is Kind.MAP or (kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None)
+        labels = torch.zeros(self.count) if alike else class_of(labels, kind)
+        labels = labels if self.balanced else torch.zeros_like(labels)  # one group of all samples
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
 
     def _inputs_labels(self) -> tuple[ModelInputs | None, Tensor]:
-        """All inputs, None where they are too many to be kept, and all labels."""
-        tensors = [leaf for _, leaf in leaves.walk(self._collated([0]))]
+        """All inputs, None where they are too many to be kept, and all labels; of maps the first, if too many."""
+        first = self._collated([0])
+        tensors = [leaf for _, leaf in leaves.walk(first)]
         bytes_each = sum(part.numel() * part.element_size() for part in tensors)
         if bytes_each * self.count <= _KEPT_BYTES:
             return self._collated(range(self.count))
+        if kind_of(first[1], criterion=self.criterion) is Kind.MAP:  # which have no classes to balance
+            return None, first[1]
         return None, torch.cat([self._collated([row])[1] for row in range(self.count)])
 
     def warn_if_shared(self, training: object, method: str) -> None:
-        """Warn where samples of this set are trained on too: benefits of memorised samples say nothing."""
-        shared = shared_samples(self.data, training)
+        """Warn where samples of this set are weighed, too: benefits of memorised samples say nothing.
+
+        Samples that count as real (`smartaug.Generated`) are trained on at weight 1, so they may judge the others.
+        """
+        real = real_samples(training)
+        weighed = training if real is None else Subset(training, (~real).nonzero()[:, 0].tolist())  # type: ignore[arg-type]
+        shared = shared_samples(self.data, weighed)
         if shared:
-            warnings.warn(
+            warn(
                 f"{shared} of the {self.count} samples of {method}'s val_set are in the training set, where the model "
-                "remembers them; hold data out: training, validation = smartaug.split_validation(dataset, 0.1)",
-                stacklevel=5,
+                "remembers them; hold data out: training, validation = smartaug.split_validation(dataset, 0.1); to "
+                "train on them as well, at weight 1, write smartaug.Generated(validation, training, repeat=5)",
             )
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_kept": None, "_classes": [], "_stream": None}
 
 
-def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tuple[Subset, Subset]:
+@suggest_keywords
+def split_validation(
+    dataset: Dataset,
+    fraction: float,
+    *,
+    seed: int = 0,
+    inputs: leaves.Specs = None,
+    target: leaves.Targets = None,
+) -> tuple[Subset, Subset]:
     """``(training, validation)`` subsets; the validation part has all classes as equally as the data allow.
 
     fraction: of the samples, in (0, 0.5]. At most half of a class is taken. Learned weights train on the validation
-    part, so keep a third set for reporting. Labels are read from ``targets``, ``labels`` or ``tensors`` of the dataset,
+    part, so keep a third set for reporting. inputs, target: which parts of a sample they are, as for `DataLoader`, for
+    samples of several parts. Labels are read from ``targets``, ``labels`` or ``tensors`` of the dataset,
     else from its samples, once; in a worker process, so that no file is open here when your loader forks its own.
     Raises ValueError for other fractions and for classes with a single sample.
     """
@@ -153,7 +174,7 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
         raise ValueError(
             f"fraction must be a float in (0, 0.5], got {fraction!r}; write split_validation(dataset, 0.1)"
         )
-    labels = in_worker(lambda: class_labels(dataset), dataset)
+    labels = in_worker(lambda: class_labels(dataset, inputs, target), dataset)
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     alone = [int(labels[rows[0]]) for rows in members if len(rows) < 2]
     if alone:
@@ -172,12 +193,15 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
     return Subset(dataset, kept.nonzero().flatten().tolist()), Subset(dataset, held.tolist())
 
 
-def class_labels(dataset: Any) -> Tensor:
-    """(n,) int64 class labels of a map-style dataset: those that it keeps, else those of its samples."""
-    known = dataset_labels.labels_of(dataset)
-    return class_of(
-        torch.cat([_collated(dataset, [row])[1] for row in range(len(dataset))]) if known is None else known
-    )
+def class_labels(dataset: Any, inputs: leaves.Specs = None, target: leaves.Targets = None) -> Tensor:
+    """(n,) int64 class labels of a map-style dataset: those that it keeps, else those of its samples.
+
+    inputs, target: as for `DataLoader`.
+    """
+    known = dataset_labels.labels_of(dataset, target)
+    if known is None:
+        known = torch.cat([_collated(dataset, [row], inputs, target)[1] for row in range(len(dataset))])
+    return class_of(known)
 
 
 def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:

@@ -34,7 +34,8 @@ def checked_results(made: object, length: int) -> tuple[Tensor | None, Tensor | 
         if not isinstance(part, Tensor) or not part.is_floating_point():
             what = str(part.dtype) if isinstance(part, Tensor) else type(part).__name__
             raise TypeError(f"{name} must be a floating-point tensor or None, it returned {what}")
-        if part.ndim != ndim or len(part) != length:
+        fits = part.ndim == ndim or (name == "soft" and part.ndim > 2)  # of every position of a map
+        if not fits or len(part) != length:
             wanted = "(B,)" if ndim == 1 else "(B, K)"
             raise ValueError(f"{name} has shape {tuple(part.shape)} for a batch of {length}; it must be {wanted}")
     return made

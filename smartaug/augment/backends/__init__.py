@@ -12,7 +12,6 @@ backend that is. The same names in two folders do the same: ``run`` executes, ``
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -20,15 +19,17 @@ from typing import Any, NamedTuple
 import torch as _torch
 from torch import Tensor
 
-from ..._base import compiled
-from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Store, Warp
+from ..._base import background, compiled
+from ..mixing import Tiles
+from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Warp
 from ..projection import Projection
+from . import tiles
 from .numba import run as numba_backend
 from .torch import run as torch_backend
 from .triton import run as triton_backend
 
 NAMES = ("torch", "numba")  # those that run on the CPU; "triton" is the one beside them
-_ADDS_UP = "adds up its branches, which are executed as plans of their own"
+_AS_PLANS_WHY = "consists of plans, which are executed by themselves"
 
 
 class Choice(NamedTuple):
@@ -65,45 +66,60 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
     """
     given, images = images, images.detach() if images.dtype == _torch.uint8 else images
     channels_last = images.is_contiguous(memory_format=_torch.channels_last) and not images.is_contiguous()
-    for (name, adds_up), choices in groupby(explain(plan, images, backend), key=_runs_with):
+    for (name, as_plans), choices in groupby(explain(plan, images, backend), key=_runs_with):
         segments = tuple(choice.segment for choice in choices)
         check_fills(segments, images)
-        images = _branches(segments, images, backend) if adds_up else _RUN[name](segments, images, backend)
+        images = (as_plans or _RUN[name])(segments, images, backend)
     if not plan.segments:
         return given
     return images.contiguous(memory_format=_torch.channels_last) if channels_last else images
 
 
 def _by_numba(segments: tuple[Segment, ...], images: Tensor, backend: str | None) -> Tensor:
-    """By numba; by torch where that cannot compile and was not asked for by name."""
+    """By numba; by torch where that cannot compile, or does so in the background, and was not asked for by name."""
+    if backend == "numba":
+        with background.waiting():
+            return numba_backend.run(segments, images)
     try:
         return numba_backend.run(segments, images)
+    except background.NotYet:
+        background.used_torch()
+        return torch_backend.run(segments, images)
     except compiled.CannotCompile as error:
-        if backend == "numba":
-            raise
         compiled.give_up(error)
         return torch_backend.run(segments, images)
 
 
-_RUN: dict[str, Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {
+_Run = Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]
+_RUN: dict[str, _Run] = {
     "torch": lambda segments, images, _: torch_backend.run(segments, images),
     "numba": _by_numba,
     "triton": lambda segments, images, _: triton_backend.run(segments, images),
 }
 
 
-def _runs_with(choice: Choice) -> tuple[str, bool]:
-    """Neighbouring segments with the same key are executed by one call."""
-    return choice.backend, isinstance(choice.segment, Branches)
+def _runs_with(choice: Choice) -> tuple[str, _Run | None]:
+    """Neighbouring segments with the same key are executed by one call: of the backend, or of `_AS_PLANS`."""
+    return choice.backend, _AS_PLANS.get(type(choice.segment))
 
 
 def _branches(segments: Sequence[Any], images: Tensor, backend: str | None) -> Tensor:
-    """`Branches`, each branch executed as a plan of its own, by whatever backend is the fastest for it."""
+    """Each branch is executed as a plan of its own, by whatever backend is the fastest for it."""
     for segment in segments:
         shape = tuple(images.shape)
         parts = (execute(Plan(shape, branch), images, backend) for branch in segment.branches)
         images = torch_backend.add_up(images, parts, segment.weights)
     return images
+
+
+def _tiles(segments: Sequence[Any], images: Tensor, backend: str | None) -> Tensor:
+    for segment in segments:
+        images = tiles.run(segment, images, lambda plan, part: execute(plan, part, backend))
+    return images
+
+
+_AS_PLANS: dict[type[Segment], _Run] = {Branches: _branches, Tiles: _tiles}
+"""What is not executed by a backend itself, since it consists of plans for which that is chosen anew."""
 
 
 def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Choice, ...]:
@@ -126,21 +142,23 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
         )
     if backend == "numba" and (against := compiled.refused()) is not None:
         raise ValueError(f'backend="numba" cannot run here: {against}; leave backend=None')
-    return tuple(_choices(segments, backend, refused))
+    return tuple(_choices(segments, images.dtype, backend, refused))
 
 
 def _typed(segments: Sequence[Segment], dtype: _torch.dtype) -> Iterator[Segment]:
-    """The segments on images of ``dtype``, every `Store` with the type that it makes."""
+    """The segments on images of ``dtype``, with what depends on the type filled in."""
     for segment in segments:
-        if isinstance(segment, Store):
-            dtype = segment.typed(dtype)
-            segment = dataclasses.replace(segment, dtype=dtype)
-        yield segment
+        yield segment.resolved(dtype)
+        dtype = segment.typed(dtype)
 
 
-def _choices(segments: Sequence[Segment], backend: str | None, refused: str | None) -> Iterator[Choice]:
+def _choices(
+    segments: Sequence[Segment], dtype: _torch.dtype, backend: str | None, refused: str | None
+) -> Iterator[Choice]:
     stored = False  # by numba, which then holds more than it does of float images
+    not_yet = backend is None and background.is_allowed() and numba_backend.BACKGROUND.running()
     for segment in segments:
+        given, dtype = dtype, segment.typed(dtype)
         stored = stored and numba_backend.holds_behind_store(segment)
         if backend == "torch":
             yield Choice(segment, "torch", 'asked for by backend="torch"')
@@ -150,15 +168,18 @@ def _choices(segments: Sequence[Segment], backend: str | None, refused: str | No
             yield Choice(segment, "torch", f"numba runs uint8 images on the CPU; {refused}")
         elif (against := compiled.refused()) is not None:
             yield Choice(segment, "torch", against)
-        elif isinstance(segment, Branches):
-            yield Choice(segment, "torch", _ADDS_UP)
+        elif type(segment) in _AS_PLANS:
+            yield Choice(segment, "torch", _AS_PLANS_WHY)
         elif (lacking := numba_backend.lacks(segment)) is not None:
             yield Choice(segment, "torch", lacking)
+        elif not_yet:
+            background.used_torch()
+            yield Choice(segment, "torch", background.WHY)
         else:
             yield Choice(segment, "numba", "uint8 on the CPU")
-            stored = isinstance(segment, Store)
-        if isinstance(segment, Store) and refused is None:
-            refused = f"images are {segment.dtype} behind Normalize"
+            stored = dtype != given
+        if dtype != given and refused is None:
+            refused = f"images are {dtype} by then"
 
 
 def _triton_choices(segments: Sequence[Segment], images: Tensor, refused: str | None) -> Iterator[Choice]:
@@ -168,30 +189,27 @@ def _triton_choices(segments: Sequence[Segment], images: Tensor, refused: str | 
             yield Choice(segment, "torch", "triton is not installed: pip install triton")
         elif refused is not None:
             yield Choice(segment, "torch", f"triton runs {triton_backend.TAKES}; {refused}")
-        elif isinstance(segment, Branches):
-            yield Choice(segment, "torch", _ADDS_UP)
+        elif type(segment) in _AS_PLANS:
+            yield Choice(segment, "torch", _AS_PLANS_WHY)
         elif (lacking := triton_backend.lacks(segment)) is not None:
             yield Choice(segment, "torch", lacking)
         else:
             yield Choice(segment, "triton", f"{str(dtype).removeprefix('torch.')} on {images.device}")
-        if isinstance(segment, Store):
-            dtype = segment.typed(dtype)
-            refused = refused or triton_backend.refuses_type(dtype)
+        dtype = segment.typed(dtype)
+        refused = refused or triton_backend.refuses_type(dtype)
 
 
 def check_fills(segments: Sequence[Segment], images: Tensor) -> None:
     """Raise unless what is filled in can be a uint8 while the images are: ValueError, for noise TypeError."""
-    if images.dtype != _torch.uint8:
-        return
+    dtype = images.dtype
     for segment in segments:
-        if isinstance(segment, Store):  # what comes behind it is a float
-            return
-        if (check := _FITS_UINT8.get(type(segment))) is not None:
+        if dtype == _torch.uint8 and (check := _FITS_UINT8.get(type(segment))) is not None:
             check(segment)
+        dtype = segment.typed(dtype)
 
 
-def _fill_fits(segment: Warp | Projection | Erase) -> None:
-    if not all(0 <= value <= 255 for value in segment.fill):
+def _fill_fits(segment: Warp | Projection | Erase | Tiles) -> None:
+    if not all(0 <= value <= 255 for value in segment.fill or ()):
         raise ValueError(f"fill must lie in 0..255 for uint8 images, got {segment.fill}; write fill=0")
 
 
@@ -203,5 +221,6 @@ _FITS_UINT8: dict[type[Segment], Callable[[Any], None]] = {
     Warp: _fill_fits,
     Projection: _fill_fits,
     Erase: _fill_fits,
+    Tiles: _fill_fits,
     EraseNoise: _noise_fits,
 }

@@ -6,7 +6,7 @@
 | `geometry` | affine maps, resized crops, resizing, blur |
 | `erase`, `rectangles` | erasing; where random rectangles lie |
 | `tone` | operations on values |
-| `mix` | MixUp and CutMix |
+| `mix`, `mosaic`, `copy_paste` | what takes pixels from other samples of the batch |
 | `normalize` | the last step: (x − mean) / std |
 | `compose`, `combinators` | several as one; some of several |
 | `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
@@ -16,10 +16,12 @@
 from .augmix import AugMix
 from .combinators import OneOf, RandomApply, RandomOrder, SomeOf
 from .compose import Compose
+from .copy_paste import CopyPaste
 from .erase import Erase
 from .flips_crops import Crop, Flip, Pad, PadCrop
 from .geometry import Affine, GaussianBlur, RandomResizedCrop, Resize
 from .mix import CutMix, MixUp
+from .mosaic import Mosaic
 from .normalize import Normalize
 from .policies import AutoAugment, RandAugment, TrivialAugment
 from .tone import AutoContrast, ColorJitter, Equalize, Grayscale, Invert, Posterize, Sharpness, Solarize
@@ -31,6 +33,7 @@ __all__ = [
     "AutoContrast",
     "ColorJitter",
     "Compose",
+    "CopyPaste",
     "Crop",
     "CutMix",
     "Equalize",
@@ -40,6 +43,7 @@ __all__ = [
     "Grayscale",
     "Invert",
     "MixUp",
+    "Mosaic",
     "Normalize",
     "OneOf",
     "Pad",

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts, check_probability, equal_cuts
+from ..mixing import PasteObjects, Tiles
 from ..plan import (
     Branches,
     Call,
@@ -111,6 +112,25 @@ def _(segment: Mix, rows: Tensor, height: int, width: int) -> Mix:
         torch.where(rows, segment.share, 1.0),
         None if segment.boxes is None else segment.boxes * rows[:, None],
     )
+
+
+@only.register
+def _(segment: Tiles, rows: Tensor, height: int, width: int) -> Tiles:
+    alone = torch.zeros_like(segment.boxes)
+    alone[:, 0, 2], alone[:, 0, 3] = height, width  # the sample's own part as large as the image
+    moved = rows[:, None, None]
+    identity = torch.from_numpy(_IDENTITY)
+    return dataclasses.replace(
+        segment,
+        row=torch.where(rows[:, None], segment.row, torch.arange(len(rows))[:, None]),
+        matrix=torch.where(moved[..., None], segment.matrix, identity),
+        boxes=torch.where(moved, segment.boxes, alone),
+    )
+
+
+@only.register
+def _(segment: PasteObjects, rows: Tensor, height: int, width: int) -> PasteObjects:
+    return dataclasses.replace(segment, partner=torch.where(rows, segment.partner, torch.arange(len(rows))))
 
 
 @only.register

@@ -18,10 +18,28 @@ from torch import Tensor
 from ... import draws
 from .. import rows
 from ..augmentation import Augmentation, check_probability
+from ..mixing import cycle
 from ..plan import Mix, Plan, Trace
 
 
-class _Mixing(Augmentation):
+class Labelled(Augmentation):
+    """An augmentation that mixes samples, so that labels follow."""
+
+    mixes = True
+
+    def __init__(
+        self, *, p: float, num_classes: int | None = None, regression: bool = False, backend: str | None = None
+    ) -> None:
+        super().__init__(backend=backend)
+        if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+            raise ValueError(f"num_classes must be a positive integer or None, got {num_classes!r}")
+        if regression and num_classes is not None:
+            raise ValueError(f"a regression has no classes, got num_classes={num_classes} as well; leave it out")
+        self.p, self.regression = check_probability(p), bool(regression)
+        self.num_classes = 0 if regression else num_classes
+
+
+class _Pairs(Labelled):
     takes_rows = True
 
     def __init__(
@@ -33,21 +51,14 @@ class _Mixing(Augmentation):
         regression: bool = False,
         backend: str | None = None,
     ) -> None:
-        super().__init__(backend=backend)
         if not isinstance(alpha, (int, float)) or not alpha > 0:
             raise ValueError(f"alpha must be positive, got {alpha!r}; for no mixing leave {type(self).__name__} out")
-        if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
-            raise ValueError(f"num_classes must be a positive integer or None, got {num_classes!r}")
-        if regression and num_classes is not None:
-            raise ValueError(f"a regression has no classes, got num_classes={num_classes} as well; leave it out")
-        self.alpha, self.p, self.regression = float(alpha), check_probability(p), bool(regression)
-        self.num_classes = 0 if regression else num_classes
+        self.alpha = float(alpha)
+        super().__init__(p=p, num_classes=num_classes, regression=regression, backend=backend)
 
     def _shares(self, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Partner (B,) int64, own share λ (B,) float64 (1 where p leaves the sample alone), mixed (B,) bool."""
-        order = draws.permutation(draws.fold(key, 0))
-        partner = torch.empty_like(order)
-        partner[order] = order.roll(-1)
+        partner = cycle(draws.fold(key, 0))
         mixed = draws.uniform(draws.fold(key, 1)) < self.p
         share = draws.symmetric_beta(draws.fold(key, 2), self.alpha)
         return partner, torch.where(mixed, share, 1.0), mixed
@@ -57,7 +68,7 @@ class _Mixing(Augmentation):
         return Trace(mixed.long()[:, None], (share.float() * mixed)[:, None], names)
 
 
-class MixUp(_Mixing):
+class MixUp(_Pairs):
     """λ x_i + (1 − λ) x_j with λ ~ Beta(alpha, alpha) per sample, with probability ``p``; labels likewise.
 
     num_classes: width of the soft labels; None: the dataset's classes, else the largest label seen plus one.
@@ -70,7 +81,7 @@ class MixUp(_Mixing):
         return Plan(tuple(shape), (Mix(partner, share.float()),), self._trace(mixed, share))
 
 
-class CutMix(_Mixing):
+class CutMix(_Pairs):
     """A rectangle of another sample pasted in, its area 1 − λ with λ ~ Beta(alpha, alpha) per sample.
 
     The rectangle's centre is uniform and it is cut off at the border; λ is then the area that stayed, exactly.

@@ -27,12 +27,12 @@ import torch
 from torch import Tensor
 
 from ..backends.tables.filters import FILTERS
-from ..backends.tables.tones import CODES
+from ..backends.tables.tones import CODES, FACTOR, TABLE
 from ..plan import Filter, Plan, Segment, Tone, Trace, Warp, chain
 
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-_FACTORS = ("Brightness", "Color", "Contrast", "Sharpness")
+FACTORS = (*(row.name for row in TABLE if row.unit == FACTOR), "Sharpness")
 
 Entry = tuple[str, float]
 
@@ -119,7 +119,7 @@ def space(entries: tuple[Entry, ...], height: int, width: int) -> Space:
         moves=np.array([name in GEOMETRIC and m != 0 for name, m in pairs]),
         tone=np.array([CODES.get(name, 0) for name, _ in pairs], np.int64),
         filter=np.array([FILTERS.index(name) if name in FILTERS else 0 for name, _ in pairs], np.int64),
-        amount=np.array([1.0 + m if name in _FACTORS else m for name, m in pairs], np.float32),
+        amount=np.array([1.0 + m if name in FACTORS else m for name, m in pairs], np.float32),
     )
 
 

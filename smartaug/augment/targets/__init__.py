@@ -8,6 +8,8 @@
 | `boxes` | formats of boxes, clipping, which boxes are dropped |
 | `keypoints` | formats of keypoints, visibility, left and right |
 | `maps` | masks, heatmaps, flow and further images moved by a plan |
+| `mixed` | objects and maps where samples are mixed |
+| `instances` | masks of single objects; which of them CopyPaste pastes |
 | `flow` | vectors of motion, turned with their images |
 | `mask_values` | masks of any type, carried by one that backends move fast |
 
@@ -18,6 +20,20 @@ A kind of segment that moves pixels says in functions registered with `through.t
 points and maps follow it; until it does, they are refused.
 """
 
+from .instances import move_instances, settled
 from .kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
 
-__all__ = ["Boxes", "Flow", "Heatmap", "Image", "Keypoints", "Kind", "MapKind", "Mask", "Object", "kind_of"]
+__all__ = [
+    "Boxes",
+    "Flow",
+    "Heatmap",
+    "Image",
+    "Keypoints",
+    "Kind",
+    "MapKind",
+    "Mask",
+    "Object",
+    "kind_of",
+    "move_instances",
+    "settled",
+]

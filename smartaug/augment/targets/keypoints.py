@@ -51,8 +51,9 @@ def from_objects(objects: Objects, given: Tensor, kind: Keypoints) -> Tensor:
     0, so that it is no place, stays as it came.
     """
     given = given[objects.origin.to(given.device)]
-    last = objects.points.shape[1] - (0 if kind.swap is None else len(_FRAME))
-    places, inside = objects.points[:, :last], objects.visible[:, :last] > 0
+    inside = visible_points(objects, kind)
+    last = inside.shape[1]
+    places = objects.points[:, :last]
     places = places - 0.5 if kind.coordinates == "index" else places
     places, inside = (places[:, 0], inside[:, 0]) if given.ndim == 2 else (places, inside)
     places = places if given.is_floating_point() else places.round()
@@ -65,6 +66,11 @@ def from_objects(objects: Objects, given: Tensor, kind: Keypoints) -> Tensor:
         return made
     mirrored = _mirrored(objects.points[:, last:]).to(made.device)
     return torch.where(mirrored[:, None, None], made[:, _order(kind.swap, last)], made)
+
+
+def visible_points(objects: Objects, kind: Keypoints) -> Tensor:
+    """(M, K) bool: which points are left in their pictures."""
+    return objects.visible[:, : objects.points.shape[1] - (0 if kind.swap is None else len(_FRAME))] > 0
 
 
 _FRAME = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # of an object, to see whether it was mirrored

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import backends
-from ..plan import Branches, Plan, Segment, Warp
+from ..plan import Branches, Mix, Plan, Segment, Warp
 from ..projection import Projection, in_continuous, in_indices
 from .flow import turned
 from .kinds import Flow, Heatmap, Image, MapKind, Mask
@@ -155,7 +155,7 @@ def _interpolated(steps: tuple[Segment, ...], maps: Tensor, backend: str | None)
     return backends.execute(Plan(tuple(maps.shape), steps), maps, backend)
 
 
-def _copied(steps: tuple[Segment, ...], masks: Tensor, backend: str | None) -> Tensor:
+def copied(steps: tuple[Segment, ...], masks: Tensor, backend: str | None) -> Tensor:
     """Masks after ``steps``, which only copy values, so that another type may carry them."""
     carrier = carried(masks, tuple(value for step in steps for value in getattr(step, "fill", ())))
     own: list[Any] = list(steps)
@@ -172,7 +172,7 @@ def _flowed(steps: tuple[Segment, ...], flow: Tensor, backend: str | None) -> Te
     return flow
 
 
-_RUN: dict[type[MapKind], Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {Mask: _copied, Flow: _flowed}
+_RUN: dict[type[MapKind], Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {Mask: copied, Flow: _flowed}
 
 
 def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:
@@ -186,8 +186,18 @@ def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:
         raise ValueError(
             f'a map of kind "flow" must be floats (B, 2, H, W), x and y, got {maps.dtype} {tuple(maps.shape)}'
         )
+    if isinstance(kind, Mask) and not maps.is_floating_point() and any(map(_blends, plan.segments)):
+        raise ValueError(
+            f"MixUp blends images, and the values of a mask of {str(maps.dtype)[6:]} have no blend; write CutMix, "
+            "which pastes, or give one map a class in floats: one_hot(mask, K).movedim(-1, 1).float()"
+        )
     if isinstance(kind, (Heatmap, Image)) and maps.dtype != torch.uint8 and not maps.is_floating_point():
         raise TypeError(
             f"{type(kind).__name__} interpolates, which needs uint8 or floats, got {maps.dtype}; convert it with "
             ".float(), or let it move by the nearest pixel: smartaug.Mask()"
         )
+
+
+def _blends(segment: Segment) -> bool:
+    """Whether a segment blends images of which none is whole."""
+    return isinstance(segment, Mix) and segment.boxes is None and bool((segment.share < 1).any())

@@ -63,7 +63,7 @@ def carried(mask: Tensor, fills: Sequence[float]) -> Carried:
         return Carried(mask, dtype, dtype)
     if mask.device.type == "cpu" and mask.numel():
         values = mask.detach().numpy()
-        low, high = min(float(values.min()), *fills), max(float(values.max()), *fills)  # NaN fits nowhere
+        low, high = min((float(values.min()), *fills)), max((float(values.max()), *fills))  # NaN fits nowhere
         whole = all(float(fill).is_integer() for fill in fills)
         if whole and low >= 0 and high <= 255 and (small := _in_type(values, np.uint8)) is not None:
             return Carried(small, dtype, torch.uint8)

@@ -20,11 +20,11 @@ from torch import Tensor
 from ... import draws
 from ...augment import Augmentation, Pad
 from ...augment.augmentation import Cuts, equal_cuts
+from ...augment.backends.tables.coordinates import ONE
 from ...augment.checks import check_fill
 from ...augment.plan import Erase, Plan, Trace, Warp
 
 Span = tuple[float, float]
-_ONE = 1 << 32  # one pixel in the fixed-point units of a warp's coordinates
 _MARGIN = 4  # least tolerance of a map, in these units, so that rounding cannot change a pixel
 
 # pixel (x, y) of the output reads (x, y) = (a x + b y + c (W − 1), d x + e y + f (H − 1)), as a b c d e f
@@ -249,21 +249,21 @@ def nearest_map(length: int, wanted: int) -> tuple[float, float] | None:
     no affine map reads these pixels: None.
     """
     place = np.arange(wanted)
-    low = np.floor(place * (1.0 / (wanted / length))).astype(np.int64) * _ONE - _ONE // 2
+    low = np.floor(place * (1.0 / (wanted / length))).astype(np.int64) * ONE - ONE // 2
 
     def starts(step: int) -> tuple[int, int]:
         """The smallest and the largest start that reads OpenCV's pixels, in units of a warp."""
-        return int((low - step * place).max()), int((low - step * place).min()) + _ONE - 1
+        return int((low - step * place).max()), int((low - step * place).min()) + ONE - 1
 
     def room(step: int) -> int:
         least, most = starts(step)
         return most - least
 
-    middle, reach = length * _ONE // wanted, _ONE // wanted + 1
+    middle, reach = length * ONE // wanted, ONE // wanted + 1
     first, last = middle - reach, middle + reach
     while first < last:  # the room is concave in the step: bisection on its slope finds the maximum
         step = (first + last) // 2
         first, last = (step + 1, last) if room(step) < room(step + 1) else (first, step)
     if room(first) < _MARGIN:
         return None
-    return first / _ONE, sum(starts(first)) // 2 / _ONE
+    return first / ONE, sum(starts(first)) // 2 / ONE

@@ -61,24 +61,35 @@ def hinders(transform: Transform) -> str | None:
     return None
 
 
-def following(lifted: Lifted, samples: Sequence[JointSample], size: Size) -> AlbumentationsTargets:
+def following(
+    lifted: Lifted, samples: Sequence[JointSample], size: Size, device: torch.device | None = None
+) -> AlbumentationsTargets:
     """The `Following` of a lifted albumentations pipeline."""
     assert lifted.recipe is not None
     processors = getattr(lifted.recipe.transform, "processors", None) or {}
-    return AlbumentationsTargets(samples, size, processors)
+    return AlbumentationsTargets(samples, size, processors, device)
 
 
 class AlbumentationsTargets:
-    """A `Following` for samples of albumentations. processors: of the user's Compose, by what they process."""
+    """A `Following` for samples of albumentations.
 
-    def __init__(self, samples: Sequence[JointSample], size: Size, processors: dict[str, Any]) -> None:
+    processors: of the user's Compose, by what they process. device: of the masks.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[JointSample],
+        size: Size,
+        processors: dict[str, Any],
+        device: torch.device | None = None,
+    ) -> None:
         self.samples, self.size = samples, size
         masks = [
             Place(number, inside, leaves.get(sample.made, inside))
             for number, sample in enumerate(samples)
             for inside in _masks_of(sample)
         ]
-        self.masks = Masks(masks)
+        self.masks = Masks(masks, device)
         # processors hold the labels of one sample between their two calls, so each sample has its own
         self.own = [{name: type(p)(p.params) for name, p in processors.items()} for _ in samples]
         self.data = [self._begun(number) for number in range(len(samples))]

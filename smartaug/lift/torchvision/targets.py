@@ -53,9 +53,15 @@ TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = dict.fromkeys(
 
 
 class TorchvisionTargets:
-    """A `Following` for samples of torchvision v2. tail: the transforms of the end."""
+    """A `Following` for samples of torchvision v2. tail: the transforms of the end. device: of the masks."""
 
-    def __init__(self, samples: Sequence[JointSample], size: Size, tail: Sequence[Transform] = ()) -> None:
+    def __init__(
+        self,
+        samples: Sequence[JointSample],
+        size: Size,
+        tail: Sequence[Transform] = (),
+        device: torch.device | None = None,
+    ) -> None:
         from torchvision import tv_tensors
 
         self.samples, self.size, self.tail = samples, size, tuple(tail)
@@ -66,7 +72,7 @@ class TorchvisionTargets:
                 if type(leaf) in found:
                     found[type(leaf)].append(Place(number, path, leaf))
         self.boxes, self.points = _Boxes(found[tv_tensors.BoundingBoxes]), _Points(found[tv_tensors.KeyPoints])
-        self.masks = Masks(found[tv_tensors.Mask])
+        self.masks = Masks(found[tv_tensors.Mask], device)
 
     def follow(self, plan: Plan) -> None:
         """Move the targets as ``plan``, which has a row a sample, moves the images."""
@@ -97,9 +103,11 @@ class TorchvisionTargets:
         return made
 
 
-def following(lifted: Lifted, samples: Sequence[JointSample], size: Size) -> TorchvisionTargets:
+def following(
+    lifted: Lifted, samples: Sequence[JointSample], size: Size, device: torch.device | None = None
+) -> TorchvisionTargets:
     """The `Following` of a lifted torchvision pipeline."""
-    return TorchvisionTargets(samples, size, lifted.tail)
+    return TorchvisionTargets(samples, size, lifted.tail, device)
 
 
 class _Boxes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ..tables.coordinates import ONE
 from ..tables.cubic import BITS, table
 from .memory import OPTIONS, U
-from .warp import ONE
 
 WEIGHTS = table()
 _DROP = 32 - BITS  # bits of a coordinate's fraction that the weights do not tell apart

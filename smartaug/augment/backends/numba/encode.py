@@ -17,10 +17,11 @@ from .... import draws
 from ...plan import Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from ..tables import filters, tones
 from ..tables.codes import checked
+from ..tables.coordinates import ONE
 from ..tables.paddings import PADDINGS
 from . import codes
 
-_ONE = float(1 << 32)  # coordinates are integers in units of 2**-32 pixels, see `plan.Warp`
+_ONE = float(ONE)
 _UNBOUNDED = (-(1 << 62), 1 << 62, -(1 << 62), 1 << 62)  # beyond every coordinate, and far enough from overflowing
 _BOUNDED = codes.NEAREST_SEPARABLE, codes.BILINEAR_SEPARABLE, codes.NEAREST_PADDED, codes.BILINEAR_PADDED
 _NO_FLOATS = np.empty(0, np.float32)

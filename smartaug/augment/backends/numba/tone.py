@@ -15,12 +15,12 @@ import numpy as np
 from numba import njit
 
 from ..tables import tones
-from ..tables.tones import LUMA_SHIFT, LUMA_WHOLE
+from ..tables.tones import LEVELS, LUMA_SHIFT, LUMA_WHOLE
 from .memory import OPTIONS, U, copy
 
 _TOP = np.float32(255.0)
 _ZERO = np.float32(0.0)
-_LEVELS = np.float32(255.999)  # 256 levels of equal width, and 1 still in the last of them
+_LEVELS = np.float32(LEVELS)
 _RED, _GREEN, _BLUE = (np.uint32(weight) for weight in LUMA_WHOLE)
 _SHIFT = np.uint32(LUMA_SHIFT)
 _RUN = 1 << 16  # pixels whose luma is summed in 32 bits, which vectorise better than 64; 65536 · 255 fits

@@ -13,11 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ..tables.coordinates import ONE
 from ..tables.paddings import PADDINGS
 from .memory import OPTIONS, U, copy, move
 
-ONE = 1 << 32  # a pixel
-HALF = 1 << 31  # added before a shift by 32, which cuts the fraction off: the nearest pixel is ⌊x + ½⌋
+HALF = ONE // 2  # added before a shift by 32, which cuts the fraction off: the nearest pixel is ⌊x + ½⌋
 CONSTANT, REFLECT, SYMMETRIC = (PADDINGS.index(name) for name in ("constant", "reflect", "symmetric"))
 
 

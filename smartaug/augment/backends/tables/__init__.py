@@ -4,6 +4,7 @@
 |---|---|
 | `tones` | the operations on colours and grey levels, and the weights of red, green and blue in grey |
 | `filters` | the operations that compute a pixel from its neighbours |
+| `coordinates` | the units of places in an image that is resampled |
 | `paddings` | what lies outside an image that is resampled |
 | `codes` | checking the numbers by which a plan names operations |
 | `cubic` | bicubic weights |

@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 
 from .... import draws
+from ...mixing import Paste, PasteObjects, Tiles
 from ...plan import Branches, Call, Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from ...projection import Projection
 from ..tables import filters, gauss, tones
 from ..tables.codes import checked
 from . import clahe as torch_clahe
 from . import filter as torch_filter
+from . import tiles as torch_tiles
 from . import tone as torch_tone
 from . import warp as torch_warp
 
@@ -339,6 +341,9 @@ RUNS: dict[type[Segment], Callable[[Tensor, Any, bool], Tensor]] = {
     EraseNoise: _erase_noise,
     Call: _call,
     Mix: _mix,
+    Tiles: torch_tiles.tiled,
+    PasteObjects: torch_tiles.open_paste,
+    Paste: torch_tiles.pasted,
     Branches: _branches,
     Store: _store,
 }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..tables import tones
-from ..tables.tones import LUMA, LUMA_SHIFT, LUMA_WHOLE
+from ..tables.tones import LEVELS, LUMA, LUMA_SHIFT, LUMA_WHOLE
 
 
 def grey(part: Tensor) -> Tensor:
@@ -99,8 +99,7 @@ def autocontrast(part: Tensor, amount: Tensor) -> Tensor:
 
 def equalize(part: Tensor, amount: Tensor) -> Tensor:
     """Each channel's histogram flattened, with PIL's integer table; floats by way of 256 levels."""
-    # 255.999: 256 levels of equal width, and 1 still in the last of them
-    levels = part if part.dtype == torch.uint8 else (part * 255.999).to(torch.uint8)
+    levels = part if part.dtype == torch.uint8 else (part * LEVELS).to(torch.uint8)
     flat = levels.flatten(2).long()
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.int64, device=part.device)
     counts.scatter_add_(2, flat, torch.ones((), dtype=torch.int64, device=part.device).expand_as(flat))
@@ -134,7 +133,7 @@ def hue(part: Tensor, amount: Tensor) -> Tensor:
         k = torch.remainder(turned + corner, 6.0)
         channels.append(high - spread * torch.minimum(k, 4.0 - k).clamp_(0.0, 1.0))
     turned = torch.stack(channels, 1)
-    return (turned * 255.999).to(torch.uint8) if part.dtype == torch.uint8 else turned
+    return (turned * LEVELS).to(torch.uint8) if part.dtype == torch.uint8 else turned
 
 
 def _work(part: Tensor) -> torch.dtype:

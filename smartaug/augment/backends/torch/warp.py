@@ -14,8 +14,8 @@ from torch import Tensor
 from ...plan import Warp
 from ...projection import Projection, mapped
 from ..tables import cubic
+from ..tables.coordinates import ONE as ONE
 
-ONE = 1 << 32  # coordinates are integers in units of 2**-32 pixels
 WEIGHT_BITS = 11
 _FAR = 1 << 29  # pixels: further away than any image reaches, and an int64 in these units
 LARGE = 1 << 15  # values of a sample from which one slice copied after the other beats one indexed copy for all

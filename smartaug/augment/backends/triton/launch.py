@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from ...plan import Erase, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from ..tables import filters, gauss, tones
 from ..tables.codes import checked
+from ..tables.coordinates import ONE
 from ..tables.paddings import PADDINGS
 from ..torch.filter import gaussian_weights
 from . import pixels as pixel_kernels
@@ -27,7 +29,7 @@ from . import warp as warp_kernels
 _MEASURED = np.array([row.measures for row in tones.TABLE])
 _MIXES_CHANNELS = np.array([row.mixes_channels for row in tones.TABLE])
 _TYPES = {np.dtype(np.int64): torch.int64, np.dtype(np.int32): torch.int32, np.dtype(np.float32): torch.float32}
-_ONE = float(1 << 32)  # coordinates are in units of 2**-32 pixels
+_ONE = float(ONE)
 _BLOCK = 1024  # pixels a program works on
 _GATHERED_BLOCK = 512  # and where it reads several others for each, so that registers last
 _MEASURED_BLOCK = 4096  # and reads at a time for statistics, where one program sees a whole channel
@@ -363,4 +365,10 @@ STEPS: dict[type[Segment], Step] = {
     Noise: Step(_active, lambda to, noise, op, *how: to.noise(noise, *how), in_place=True),
     Erase: Step(_erased, lambda to, erase, op, *how: to.erase(erase, *how), in_place=True),
 }
-"""The kinds of segments that can run on some of the samples; `Mix` and `Store` always run on all."""
+"""The kinds of segments that can run on some of the samples."""
+
+CLOSES: dict[type[Segment], Callable[[Writer, Any, Records, Layout, Store | None], None]] = {
+    Warp: partial(Writer.warp, closes=True),
+    Mix: Writer.mix,
+}
+"""The kinds that write a new batch when they reach all samples, through the `Store` that follows if one does."""

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...plan import Mix, Segment, Store, Warp
+from ...plan import Segment, Store
 from .device import on
-from .launch import STEPS, Buffers, Layout, Records, Writer
+from .launch import CLOSES, STEPS, Buffers, Layout, Records, Writer
 
 
 @dataclass
@@ -27,7 +27,7 @@ class _Stage:
     """Steps on some of the samples each, then what closes the stage, normalised by ``store`` on the way out."""
 
     steps: list[tuple[Segment, np.ndarray]] = field(default_factory=list)  # op per sample, 0: not concerned
-    close: Warp | Mix | None = None
+    close: Segment | None = None  # of `CLOSES`
     store: Store | None = None
 
     @property
@@ -93,10 +93,8 @@ class _Pass:
                 records = Records(rows, source[rows], target[rows])
                 STEPS[type(segment)].write(writer, segment, op[rows], records, layout)
         everything = Records(np.arange(batch), final, np.ones(batch))
-        if isinstance(stage.close, Warp):
-            writer.warp(stage.close, everything, layout, stage.store, closes=True)
-        elif stage.close is not None:
-            writer.mix(stage.close, everything, layout, stage.store)
+        if stage.close is not None:
+            CLOSES[type(stage.close)](writer, stage.close, everything, layout, stage.store)
         elif self._new_batch:
             writer.store(everything, layout, stage.store, closes=True)
         elif (final == 0).any():
@@ -131,7 +129,7 @@ def _stages(segments: Sequence[Segment], images: Tensor, last: bool) -> list[_St
             stages.append(stage := _Stage())
         if isinstance(segment, Store):
             stage.store = segment
-        elif isinstance(segment, Mix) or (isinstance(segment, Warp) and segment.active is None):
+        elif type(segment) in CLOSES and getattr(segment, "active", None) is None:
             stage.close = segment
         else:
             stage.steps.append((segment, STEPS[type(segment)].concerned(segment, (batch, channels, height, width))))

@@ -79,8 +79,8 @@ def refuses_type(dtype: torch.dtype) -> str | None:
 
 
 RUNS = frozenset({Warp, Tone, Lookup, Noise, Filter, Erase, Mix, Store})
-"""The kinds of segments that have kernels: those of `launch.STEPS`, which cannot be imported without triton, and two
-that run on all samples. Of some not all of it, see `lacks`."""
+"""The kinds of segments that have kernels: `Store`, and those of `launch.STEPS` and `launch.CLOSES`, which cannot be
+imported without triton. Of some not all of it, see `lacks`."""
 
 
 def lacks(segment: Segment) -> str | None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..tables.coordinates import ONE
 from ..tables.paddings import PADDINGS
 from .memory import finish, own_pixels, read, read_from, write_to
 
 CONSTANT = tl.constexpr(PADDINGS.index("constant"))
 REFLECT = tl.constexpr(PADDINGS.index("reflect"))
 SYMMETRIC = tl.constexpr(PADDINGS.index("symmetric"))
-HALF = tl.constexpr(1 << 31)  # added before a shift by 32, which cuts the fraction off: the nearest pixel is ⌊x + ½⌋
-FRACTION = tl.constexpr((1 << 32) - 1)  # mask of the fraction; also right for negative numbers in two's complement
+HALF = tl.constexpr(ONE // 2)  # added before a shift by 32, which cuts the fraction off: the nearest pixel is ⌊x + ½⌋
+FRACTION = tl.constexpr(ONE - 1)  # mask of the fraction; also right for negative numbers in two's complement
 
 
 @triton.jit
