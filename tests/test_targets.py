@@ -401,3 +401,12 @@ def test_words_and_settings():
     assert kind_of(kind := smartaug.Mask(fill=255)) is kind
     assert isinstance(smartaug.Boxes(), Boxes)
     assert {kind_of(word).format for word in FORMATS} == set(FORMATS)
+
+
+def test_float_masks_of_whole_numbers_are_blended():
+    """What MixUp blends is not carried by bytes."""
+    plan = smartaug.MixUp(1.0).plan((4, 3, *SIZE), index=torch.arange(4), epoch=0, seed=0)
+    mask = torch.arange(4.0)[:, None, None].expand(4, *SIZE).contiguous()
+    moved = move_map(plan, mask, Mask())
+    torch.testing.assert_close(moved, move_map(plan, mask + 0.25, Mask()) - 0.25)
+    assert not torch.equal(moved, moved.round())
