@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from ..lift.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views
+from . import small_tensors
 from .row_samples import rows_of
 from .whole_batches import Fetched
 
@@ -108,6 +110,16 @@ class Pending(metaclass=_SaysWhatToDo):
         if name.startswith("_"):  # pickle and copy look these up, which must not run the stages
             raise AttributeError(name)
         return getattr(self.open(), name)
+
+
+def _arrived(state: bytes) -> Pending:
+    """A `Pending` from a worker."""
+    made = Pending.__new__(Pending)
+    made.__dict__.update(small_tensors.loads(state))
+    return made
+
+
+ForkingPickler.register(Pending, lambda pending: (_arrived, (small_tensors.dumps(pending.__dict__),)))
 
 
 class Collate:
