@@ -25,7 +25,7 @@ class _ByValue(ForkingPickler):
         """How to rebuild ``given``; NotImplemented: as ever."""
         if type(given) is not torch.UntypedStorage or given.device.type != "cpu" or given.nbytes() > LIMIT:
             return NotImplemented
-        return _storage, (torch.empty(0, dtype=torch.uint8).set_(given).numpy().tobytes(),)
+        return _storage, (torch.empty(0, dtype=torch.uint8, device="cpu").set_(given).numpy().tobytes(),)
 
 
 def _storage(content: bytes) -> torch.UntypedStorage:
