@@ -165,7 +165,9 @@ def criterion(make, size):
     generator = torch.Generator().manual_seed(6)
     residual = torch.randn(size, 4, generator=generator).softmax(1)
     residual[torch.arange(size), torch.arange(size) % 4] -= 1.0
-    embedding, before, random = smartaug.Embedding(residual), residual.clone(), torch.get_rng_state()
+    fields = {"feature": torch.randn(size, 3, generator=generator), "loss": torch.rand(size, generator=generator)}
+    given = {name: part for name, part in fields.items() if name in getattr(select, "reads", ("residual",))}
+    embedding, before, random = smartaug.Embedding(residual, **given), residual.clone(), torch.get_rng_state()
     for budget in {0, size // 2, size}:
         (indices, weights), (again, _) = (select(embedding, budget, torch.Generator().manual_seed(4)) for _ in range(2))
         assert torch.equal(indices, again)

@@ -32,8 +32,9 @@ def made(name, **more):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_all_are_reachable_from_the_top(name):
+    assert name in smartaug.__all__, f"name {name} in smartaug/__init__.py (import, __all__)"
     assert getattr(smartaug, name) is getattr(A, name)
-    assert name in smartaug.__all__
+    assert f"`{name}`" in A.__doc__, f"give {name} a place in the table of smartaug/augment/__init__.py"
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

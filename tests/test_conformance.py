@@ -76,6 +76,8 @@ def test_every_method_has_a_row():
         lacking = set(package.__all__) - others - set(rows)
         assert not lacking, f"write a row in {table} of tests/test_conformance.py for {', '.join(sorted(lacking))}"
         assert set(rows) <= set(package.__all__)
+        untold = [name for name in rows if f"`{name}`" not in package.__doc__]
+        assert not untold, f"give {', '.join(untold)} a place in the table of {package.__file__}"
 
 
 def selects(kind):
