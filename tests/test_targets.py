@@ -1,5 +1,7 @@
 """What moves with the images: points, boxes and maps against slow twins, for any plan and any number of objects."""
 
+from typing import get_args
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -9,14 +11,16 @@ from hypothesis import given, settings
 
 import smartaug
 import smartaug.augment as A
+from smartaug.augment import targets
 from smartaug.augment.plan import Branches, Call, Plan, Trace, Warp
 from smartaug.augment.projection import Projection
 from smartaug.augment.targets import Boxes, Flow, Heatmap, Image, Keypoints, Mask, Object, boxes, keypoints, kind_of
-from smartaug.augment.targets.kinds import FORMATS, ROTATED, UPRIGHT
+from smartaug.augment.targets.kinds import FORMATS, ROTATED, UPRIGHT, WORDS, Kind, MapKind
 from smartaug.augment.targets.maps import move_map
 from smartaug.augment.targets.objects import Objects, clipped, joined, polygon_area, within
 from smartaug.augment.targets.through import move_objects
 from smartaug.lift.torchvision.perspective import Perspective
+from smartaug.pipeline import followers
 
 SIZE = (21, 30)
 MOVING = {
@@ -401,6 +405,19 @@ def test_words_and_settings():
     assert kind_of(kind := smartaug.Mask(fill=255)) is kind
     assert isinstance(smartaug.Boxes(), Boxes)
     assert {kind_of(word).format for word in FORMATS} == set(FORMATS)
+
+
+@pytest.mark.parametrize("kind", get_args(Kind), ids=lambda kind: kind.__name__)
+def test_every_kind_is_known_where_kinds_are_told_apart(kind):
+    name = kind.__name__
+    assert name in targets.__all__, f"name {name} in smartaug/augment/targets/__init__.py (import, __all__)"
+    assert kind in map(type, WORDS.values()), f"give {name} a word in WORDS of smartaug/augment/targets/kinds.py"
+    where = "smartaug/pipeline/followers.py"
+    assert kind in followers._WANTED or kind is Object, f"say in _WANTED of {where} which shapes {name} has"
+    if kind in get_args(MapKind):  # NotImplementedError says where it lacks
+        maps = torch.zeros(2, 2, *SIZE)
+        plan = A.Affine(30).plan((2, 3, *SIZE), index=torch.arange(2), epoch=0, seed=0)
+        assert move_map(plan, maps, kind()).shape == maps.shape
 
 
 def test_float_masks_of_whole_numbers_are_blended():

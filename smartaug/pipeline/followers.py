@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from .._base import leaves
-from ..augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, Mask, Object, kind_of
+from ..augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
 from .addresses import Address, every, find
 from .following import Found, word_of
 from .object_leaves import object_sets
@@ -86,11 +86,7 @@ def find_followers(
         _check(data, address, kind, pictures)
     sets = object_sets(data, kinds, pictures.rows, (*pictures.paths, *still), seen)
     taken = {one for part in sets for one in part.all}
-    maps = [
-        (address, kind)
-        for address, kind in kinds.items()
-        if isinstance(kind, (Mask, Heatmap, Flow, Image)) and address not in taken
-    ]
+    maps = [(address, kind) for address, kind in kinds.items() if isinstance(kind, MapKind) and address not in taken]
     return Found(tuple(maps), tuple(sets))
 
 

@@ -136,7 +136,7 @@ WORDS: dict[str, Kind] = {
 
 def kind_of(given: object) -> Kind:
     """The settings that ``given`` names, or ``given`` itself; raises ValueError on anything else."""
-    if isinstance(given, (Boxes, Keypoints, Mask, Heatmap, Flow, Image, Object)):
+    if isinstance(given, Kind):
         return given
     if isinstance(given, str) and given in WORDS:
         return WORDS[given]

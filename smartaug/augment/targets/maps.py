@@ -87,8 +87,12 @@ def _as_kind(segment: W, kind: MapKind) -> W:
         interpolation, fill = "nearest", segment.mask_fill if kind.fill is None else kind.fill
     elif isinstance(kind, Image):
         interpolation, fill = segment.interpolation, kind.fill
-    else:
+    elif isinstance(kind, (Heatmap, Flow)):
         interpolation, fill = "bilinear", kind.fill if isinstance(kind, Heatmap) else 0.0
+    else:
+        raise NotImplementedError(
+            f"how {type(kind).__name__} is interpolated is not said; write it in _as_kind of augment/targets/maps.py"
+        )
     return dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),))
 
 
