@@ -60,7 +60,7 @@ class Symmetry(Augmentation):
         return Plan(tuple(shape), (warp,), trace)
 
 
-class Drawn(NamedTuple):
+class AffineDraw(NamedTuple):
     """The parameters of affine maps, each (B,) float64, with albumentations' names: pixels, degrees, factors."""
 
     translate_x: np.ndarray
@@ -102,7 +102,7 @@ class Affine(Augmentation):
         self.keep_ratio, self.balanced = keep_ratio, balanced
         self.interpolation, self.fill, self.padding, self.mask_fill = interpolation, fill, padding, mask_fill
 
-    def parameters(self, key: Tensor, height: int, width: int) -> Drawn:
+    def parameters(self, key: Tensor, height: int, width: int) -> AffineDraw:
         """Draw the parameters for stream keys (B,) and images of ``height`` × ``width`` pixels."""
         drawn = draws.uniform(key, (9,), dtype=torch.float64).numpy().T
         shift = []
@@ -118,7 +118,7 @@ class Affine(Augmentation):
         scale = [self._factor(drawn[4 + n], drawn[6 + n], self.scale[axis]) for n, axis in enumerate("xy")]
         if self.keep_ratio:
             scale[1] = scale[0]
-        return Drawn(shift[0], shift[1], shear[0], shear[1], scale[0], scale[1], _between(drawn[8], self.rotate))
+        return AffineDraw(shift[0], shift[1], shear[0], shear[1], scale[0], scale[1], _between(drawn[8], self.rotate))
 
     def _factor(self, drawn: np.ndarray, side: np.ndarray, span: Span) -> np.ndarray:
         if not self.balanced:
@@ -142,7 +142,7 @@ class Affine(Augmentation):
         return Plan(tuple(shape), (warp,), trace)
 
 
-def inverse(drawn: Drawn, height: int, width: int) -> np.ndarray:
+def inverse(drawn: AffineDraw, height: int, width: int) -> np.ndarray:
     """Matrices (B, 2, 3) float64 from output to input pixels: the inverse of albumentations' affine map.
 
     The map is centre · translate · shear · rotate · scale · −centre.
