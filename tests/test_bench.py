@@ -160,6 +160,14 @@ def test_a_loader_with_nothing_to_lift_gets_an_answer():
     assert "torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=0, collate_fn=collate_fn)" in report.line
 
 
+def test_a_collate_function_that_hinders_lifting_is_named():
+    def collate(samples):
+        return torch.stack([image.float() * 2 for image, _ in samples]), torch.tensor([label for _, label in samples])
+
+    report = smartaug.bench(loader(collate_fn=collate), seconds=1, workers=[0], progress=False)
+    assert "collate function works on the images" in report.refused
+
+
 def test_ctrl_c_keeps_what_was_measured():
     calls = []
 
@@ -183,6 +191,8 @@ class Stream(IterableDataset):
     ("given", "settings", "words"),
     [
         (lambda: 3, {}, "needs a torch.utils.data.DataLoader or a dataset"),
+        (lambda: (loader(), loader()), {}, r"several; name a function .*\[0\]"),
+        (lambda: {"fit": Pictures()}, {}, r"several; name a function .*\['fit'\]"),
         (lambda: DataLoader(Stream()), {}, "got an IterableDataset"),
         (lambda: loader(batch_size=None, shuffle=False), {}, "batch_size=None"),
         (lambda: smartaug.DataLoader(Pictures(), 4, lift=True), {}, "without lift="),

@@ -19,6 +19,7 @@ from .._base.input_leaves import images_of
 from ..augment import Augmentation, Compose
 from ..augment.backends import NAMES
 from ..lift import lift
+from ..loading.lift_keyword import through_collate
 from .bench_report import Contestant, Report, name_of
 from .clock import Clock
 from .machine import machine, memory_of, versions
@@ -108,6 +109,7 @@ class Run:
             self.report.refused = str(error)
             return False
         if loader._pipeline is None or loader._pipeline.lifted is None:
+            found = through_collate(found, self.given.dataset, self.given.collate_fn)
             self.report.refused = f"Nothing can be lifted: {found.reason}"
             return False
         self.report.explain = loader.explain()

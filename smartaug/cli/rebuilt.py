@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -35,6 +35,17 @@ class Batches:
         return sum(len(batch) for batch in self)
 
 
+def _refuse_several(given: object) -> None:
+    """Raises TypeError for several loaders, or a dict of datasets, of which one has to be named."""
+    several = isinstance(given, (list, tuple)) and any(isinstance(each, TorchDataLoader) for each in given)
+    if several or (isinstance(given, Mapping) and 0 not in given):
+        part = "[0]" if several else f"[{next(iter(given), 'train')!r}]"  # type: ignore[call-overload]
+        raise TypeError(
+            f"bench measures one loader or dataset, got a {type(given).__name__} of several; name a function "
+            f"that returns one of them, such as def make_loader(): return get_loaders(){part}"
+        )
+
+
 def as_loader(given: TorchDataLoader | Dataset, batch_size: int = _BATCH) -> TorchDataLoader:
     """``given`` if it is torch's loader; for a dataset a loader with shuffle=True and no workers.
 
@@ -47,9 +58,12 @@ def as_loader(given: TorchDataLoader | Dataset, batch_size: int = _BATCH) -> Tor
             "augment=, reweight= and coreset="
         )
     if not isinstance(given, TorchDataLoader):
+        _refuse_several(given)
         if not hasattr(given, "__getitem__") or not hasattr(given, "__len__"):
             raise TypeError(
-                f"bench needs a torch.utils.data.DataLoader or a dataset with a length, got {type(given).__name__}"
+                f"bench needs a torch.utils.data.DataLoader or a dataset with a length, got {type(given).__name__}; "
+                "name a function that returns the loader, such as def make_loader(): module = MyDataModule(); "
+                "module.setup('fit'); return module.train_dataloader()"
             )
         given = TorchDataLoader(given, batch_size=batch_size, shuffle=True)
     if isinstance(given.dataset, IterableDataset):

@@ -45,6 +45,9 @@ from ..augment.foreign import Foreign
 
 Transform = Any  # a transform of a library that is not imported here, whose attributes are read
 UserDataset = Any  # a dataset of any class, whose attributes are read and set
+UNKNOWN_SIZE = (
+    "the images before it may differ in size; where all are equal write smartaug.lift(dataset, size=(height, width))"
+)
 Scale = tuple[tuple[float, ...], tuple[float, ...]]
 UNIT: Scale = ((0.0,), (1.0,))
 

@@ -37,7 +37,7 @@ def lifted_dataset(
     lifted = _lifted(lift, dataset, augment)
     if lifted is not None and lifted.augment is not None:
         lifted = dataclasses.replace(lifted, dataset=deferring(lifted.dataset))
-        lifted = _through_collate(lifted, dataset, collate_fn)
+        lifted = through_collate(lifted, dataset, collate_fn)
     if lifted is None:
         return None, dataset, None
     dataset, hindrance = _fetched_whole(lifted.dataset, batch_size, batch_sampler, collate_fn)
@@ -52,8 +52,10 @@ def lifted_dataset(
 def _lifted(lift: object, dataset: UserDataset, augment: object) -> Lifted | None:
     """The `Lifted` of ``dataset``, which may lift nothing; None for lift=False."""
     if not isinstance(lift, bool):
+        got = "what smartaug.lift made" if isinstance(lift, Lifted) else repr(lift)
         raise TypeError(
-            f"lift must be True or False, got {lift!r}; to compile a transform by itself write smartaug.lift(transform)"
+            f"lift must be True or False, got {got}; for what is lifted by itself, lifted = smartaug.lift(dataset, "
+            "size=(height, width)), write DataLoader(lifted.dataset, augment=lifted.augment, ...) without lift="
         )
     before = taken_out(dataset)
     given = before is not None and any(stage is before.augment for stage in listed(augment))
@@ -69,7 +71,7 @@ def _lifted(lift: object, dataset: UserDataset, augment: object) -> Lifted | Non
     return lift_dataset(dataset)
 
 
-def _through_collate(lifted: Lifted, dataset: UserDataset, collate_fn: Callable[[Any], Any] | None) -> Lifted:
+def through_collate(lifted: Lifted, dataset: UserDataset, collate_fn: Callable[[Any], Any] | None) -> Lifted:
     """``lifted``; or a `Lifted` with nothing lifted, if the user's own collate function computes with the images."""
     inner = collate_fn.inner if isinstance(collate_fn, Collate) else collate_fn
     if inner is None or inner is default_collate or isinstance(dataset, IterableDataset):
@@ -91,7 +93,10 @@ def _collate_hinders(dataset: UserDataset, collate_fn: Callable[[Any], Any]) -> 
         return f"the collate function cannot take what the dataset then gives ({type(error).__name__}: {error})"
     if unfinished is not None or not samples:
         return None
-    return "the collate function works on the images, and lifted transforms would run only after it"
+    return (
+        "the collate function works on the images, and lifted transforms would run only after it; if it mixes them "
+        "(v2.CutMix, v2.MixUp), leave collate_fn= out and write augment=smartaug.CutMix() or smartaug.MixUp()"
+    )
 
 
 def _fetched_whole(

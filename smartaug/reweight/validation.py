@@ -228,7 +228,15 @@ def _collated(
     data: MapStyle, rows: Sequence[int], inputs: leaves.Specs = None, target: leaves.Targets = None
 ) -> tuple[ModelInputs, Tensor]:
     """The inputs and labels of these samples, named as a loader names them where the samples have such parts."""
-    batch = default_collate([data[row] for row in rows])
+    samples = [data[row] for row in rows]
+    try:
+        batch = default_collate(samples)
+    except TypeError as error:
+        raise TypeError(
+            f"val_set's samples must hold only what torch's default_collate puts into a batch, got "
+            f"{leaves.describe(samples[0])} ({error}); leave the rest out of them, so that a sample is "
+            '(image, label) or {"pixel_values": image, "label": label}, or write val_set=TensorDataset(images, labels)'
+        ) from error
     several = isinstance(inputs, (list, tuple))
     inputs = inputs if several or _has(batch, inputs) else None
     paths = input_leaves.find_all_inputs(batch, inputs, images=False)

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from ... import augment as A
-from ..steps import State, Step, Transform, device, worker
+from ..steps import UNKNOWN_SIZE, State, Step, Transform, device, worker
 from . import geometry_ops as geometry
 
-_SIZES = "the images are not known to be of one size"
 _INTERPOLATIONS = {0: "nearest", 1: "bilinear"}  # OpenCV's numbers
 _BORDERS = {0: "constant", 1: "edge", 2: "symmetric", 4: "reflect"}
 
@@ -63,7 +62,7 @@ def _symmetry(elements: Sequence[str], t: Transform, state: State) -> Step:
 def _crop(center: bool, t: Transform, state: State) -> Step:
     size = _size(t)
     if state.size is None:
-        return worker(t, state, _SIZES, size=size)
+        return worker(t, state, UNKNOWN_SIZE, size=size)
     stages: list[A.Augmentation] = []
     padded, floats = state.size, False
     if t.pad_if_needed and (size[0] > padded[0] or size[1] > padded[1]):
@@ -106,7 +105,7 @@ def _frame(t: Transform, state: State, down: int, across: int, position: str) ->
 
 def _pad_if_needed(t: Transform, state: State) -> Step:
     if state.size is None:
-        return worker(t, state, _SIZES, keeps_size=False)
+        return worker(t, state, UNKNOWN_SIZE, keeps_size=False)
     missing = []
     for length, least, divisor in (
         (state.size[0], t.min_height, t.pad_height_divisor),
@@ -126,7 +125,7 @@ def _pad(t: Transform, state: State) -> Step:
     size = None if state.size is None else (state.size[0] + top + bottom, state.size[1] + left + right)
     why = f"border_mode={t.border_mode} is not batched" if t.border_mode not in _BORDERS else _blurs_masks(t)
     if size is None or why is not None:
-        return worker(t, state, why or _SIZES, size=size, keeps_size=False)
+        return worker(t, state, why or UNKNOWN_SIZE, size=size, keeps_size=False)
     fill, floats = state.values(t.fill)
     mode, masks = _BORDERS[t.border_mode], _mask_fill(t)
     stage = A.Pad((left, top, right, bottom), fill=fill, mode=mode, mask_fill=masks)
@@ -137,7 +136,7 @@ def _resampled(t: Transform, state: State, nearest: A.Augmentation | None, linea
     """A resize of images of equal size, without antialiasing, as in OpenCV."""
     size = _size(t)
     if state.size is None:
-        return worker(t, state, _SIZES, size=size)
+        return worker(t, state, UNKNOWN_SIZE, size=size)
     stage = {0: nearest, 1: linear}.get(t.interpolation)
     if stage is None or t.area_for_downscale is not None:
         return worker(t, state, f"interpolation={t.interpolation} or by areas is not batched", size=size)

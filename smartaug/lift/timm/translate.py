@@ -26,7 +26,7 @@ from ...augment import Augmentation, RandomResizedCrop
 from ...augment.augmentation import Cuts, equal_cuts
 from ...augment.plan import Erase, Plan, Trace
 from ..noise import EraseNoise
-from ..steps import State, Step, Transform, device, folded, worker
+from ..steps import UNKNOWN_SIZE, State, Step, Transform, device, folded, worker
 from .ops import TimmAugMix, TimmAutoAugment, TimmRandAugment, uncovered
 
 
@@ -145,7 +145,7 @@ def _resized_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     mode = getattr(t.interpolation, "value", t.interpolation)
     if state.size is None:
-        return worker(t, state, "the images before it may differ in size", size=size)
+        return worker(t, state, UNKNOWN_SIZE, size=size)
     if mode != "bilinear":
         return worker(t, state, "other than bilinear resizing is not batched", size=size)
     if size[0] < state.size[0] or size[1] < state.size[1]:

@@ -11,12 +11,11 @@ from functools import partial
 from typing import Any
 
 from ... import augment as A
-from ..steps import State, Step, Transform, device, worker
+from ..steps import UNKNOWN_SIZE, State, Step, Transform, device, worker
 from .perspective import Perspective
 
 _PIL_MODES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 Sides = tuple[int, int, int, int]  # left, top, right, bottom
-_SIZES = "the images before it may differ in size"
 NORMALISED = "works on normalised values, which have no grey levels"
 
 
@@ -99,7 +98,7 @@ def _frames(t: Transform, size: tuple[int, int], wanted: tuple[int, int]) -> lis
 def _random_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     if state.size is None:
-        return worker(t, state, _SIZES, size=size)
+        return worker(t, state, UNKNOWN_SIZE, size=size)
     if isinstance(t.fill, dict):
         return worker(t, state, "fill is one for each type of input", size=size)
     frames = _frames(t, state.size, size)
@@ -118,7 +117,7 @@ def _random_crop(t: Transform, state: State) -> Step:
 def _center_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     if state.size is None:
-        return worker(t, state, _SIZES, size=size)
+        return worker(t, state, UNKNOWN_SIZE, size=size)
     stages: list[A.Augmentation] = []
     down, across = max(0, size[0] - state.size[0]), max(0, size[1] - state.size[1])
     fill, floats = state.values(0)
@@ -138,14 +137,14 @@ def _resize(t: Transform, state: State) -> Step:
         other = int(given[0] * long / short)
         size = (int(given[0]), other) if state.size[0] <= state.size[1] else (other, int(given[0]))
     if state.size is None or size is None:
-        return worker(t, state, _SIZES, size=size, keeps_size=False)
+        return worker(t, state, UNKNOWN_SIZE, size=size, keeps_size=False)
     return _scaled(t, state, size, lambda: A.Resize(size))
 
 
 def _resized_crop(t: Transform, state: State) -> Step:
     size = (int(t.size[0]), int(t.size[1]))
     if state.size is None:
-        return worker(t, state, _SIZES, size=size)
+        return worker(t, state, UNKNOWN_SIZE, size=size)
     ratio, scale = pair(t.ratio), pair(t.scale)
     if not (0 < scale[0] <= scale[1] and 0 < ratio[0] <= ratio[1]):
         return worker(t, state, "scale and ratio must be 0 < low ≤ high", size=size)
