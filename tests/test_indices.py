@@ -324,3 +324,29 @@ def test_workers_that_persist_and_answer_out_of_order_are_refused():
     with pytest.raises(RuntimeError, match=r"in_order=True.*smartaug\.DataLoader"):
         counter.of(answer(2, 2))
     assert counter.of(answer(2, 4, passes=1)) is not begun
+
+
+class Reused:
+    """A batch sampler that fills one list or array again and again, and empties it in the end."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        for first in range(0, 12, 4):
+            self.keys[:] = type(self.keys)(range(first, first + 4)) if isinstance(self.keys, list) else first
+            if not isinstance(self.keys, list):
+                self.keys += torch.arange(4) if isinstance(self.keys, torch.Tensor) else np.arange(4)
+            yield self.keys
+        self.keys[:] = [] if isinstance(self.keys, list) else 0
+
+
+@pytest.mark.parametrize("keys", [[], np.zeros(4, int), torch.zeros(4, dtype=torch.int64)])
+def test_a_batch_sampler_may_reuse_its_keys(keys):
+    dataset = TensorDataset(torch.rand(12, 3, 8, 8), torch.arange(12))
+    loader = smartaug.DataLoader(dataset, batch_sampler=Reused(keys), augment=smartaug.Erase(), seed=0)
+    for _ in range(2):
+        assert [label.tolist() for _, label in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]

@@ -18,6 +18,7 @@ from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, looked_into, second_image
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
+from .watch import Watch
 
 _MARK = "_smartaug_lifted"  # attribute of a lifted copy: its `Lifted`
 _OWN = (_MARK, SOURCE, "__getitems__")  # attributes that a copy has and the user's dataset does not
@@ -76,6 +77,11 @@ class SourceDatasets:
             copied.__dict__[SOURCE].refresh(copied)
         for copied, taken in self.transforms:
             check_transforms(copied, taken)
+
+    def renew(self) -> None:
+        """As `refresh`, for each batch of a pass: finds only a transform that was replaced, not one that changed."""
+        for copied in self._copies():
+            copied.__dict__[SOURCE].renew(copied)
 
     def _copies(self) -> list[UserDataset]:
         waiting, found = [self.dataset], []
@@ -143,7 +149,7 @@ def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: 
         masks = not known and any(map(registry.loses_masks, lifted.steps))
         lifted = compiled(transform, dataclasses.replace(state, masks=True)) if masks else lifted
         return dataclasses.replace(lifted, uint8=True if state.uint8 else None)
-    sample = looked_into(dataset, partial(with_transform, dataset, name), transform)
+    sample = looked_into(dataset, partial(with_transform, dataset, name), transform, Watch(lifted))
     if sample.hinders is not None:
         return lifted if lifted.augment is None else _must_stay(dataset, name, sample.hinders)
     kind = state.kind or (sample.kind if sample.kind in ("pil", "image", "tensor") else None)
@@ -206,7 +212,9 @@ def deferring(dataset: UserDataset) -> UserDataset:
     found = slot(dataset)
     if lifted is None or found is None or isinstance(found[1], DeferredTransform):
         return dataset
-    return with_transform(dataset, found[0], DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind))
+    deferred = DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind)
+    deferred.watch = Watch(lifted)
+    return with_transform(dataset, found[0], deferred)
 
 
 def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:

@@ -34,6 +34,7 @@ from . import registry
 from .keyed_draws import KeyedDraws, may_draw
 from .roles import Rules, kind_of, roles, rules_of
 from .steps import Transform
+from .watch import Watch
 
 # the data of every deferred tensor: code that reads memory without __torch_function__ finds no pixels
 _EMPTY = torch.empty(0, dtype=torch.uint8, device="cpu")
@@ -46,6 +47,7 @@ _make = torch.Tensor._make_subclass
 _LEAVES = {Tensor, int, float, str}  # the commonest types that cannot contain a deferred image
 _CHANGING = (Tensor, np.ndarray, tuple, list, dict)  # mutable, or may contain mutable parts: copied
 _LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_OWN = ("head", "original", "rules", "kind", "noted", "watch")  # public attributes of a `DeferredTransform`
 _finishes = itertools.count()  # incremented whenever an image is finished, in any thread
 
 
@@ -138,7 +140,10 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
         rows = deferred._rows
         _finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
-    result = leaves.get(deferred._call.finish(), deferred._path)
+    call = deferred._call
+    if not call.finished and call.by.watch is not None:
+        call.by.watch.check()
+    result = leaves.get(call.finish(), deferred._path)
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
@@ -172,7 +177,8 @@ class DeferredTransform:
     head: the part that stays in the worker. original: the user's transform; all other attributes are read from it.
     rules: how the images and masks among the arguments are found. If an argument cannot be lifted, or head's output is
     not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
-    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to.
+    head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. watch: raises an
+    error at a call where the original has changed since it was lifted.
     """
 
     def __init__(
@@ -187,6 +193,7 @@ class DeferredTransform:
         self._takes_one = kind is not None and not rules.by_name
         self._type: type | None = None  # a type whose objects are all of the kind
         self._keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
+        self.watch: Watch | None = None
 
     @classmethod
     def of(
@@ -199,6 +206,8 @@ class DeferredTransform:
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
+        if self.watch is not None:
+            self.watch.check()
         if self._takes_one and not named and len(given) == 1 and self._is_of_kind(given[0]):
             image = self.head(given[0])  # fast path for the common case: the image is the only argument
             if type(image) is Tensor and image.dtype in _LIFTABLE and image.dim() == 3:
@@ -248,11 +257,17 @@ class DeferredTransform:
         if name.startswith("__") or name in (
             "head",
             "original",
+            "watch",
             "_takes_one",
             "_keyed",
         ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
         return getattr(self.original, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute of the user's transform, as a dataset does that changes it for a sample."""
+        own = name.startswith("_") or name in _OWN or "original" not in vars(self)
+        object.__setattr__(self if own else self.original, name, value)
 
     def __repr__(self) -> str:
         return f"DeferredTransform({self.head!r})"

@@ -235,11 +235,12 @@ class ResumableSampler:
         keys = next(lists, _END)
         while keys is not _END:
             before, drawn = position.note(keys), len(position.checksums) - 1
+            made = carrying(keys, DrawnAt(progress.number, progress.epoch, seed, before))  # the sampler may reuse keys
             # after as many lists as its length, request one more from the sampler, as prefetching workers do: training
             # loops that stop at the length never request it, and a state saved then must record that the pass is over
             following = next(lists, _END) if drawn == position.length else None
             position.exhausted = following is _END
-            yield carrying(keys, DrawnAt(progress.number, progress.epoch, seed, before))
+            yield made
             keys = next(lists, _END) if following is None else following
         position.exhausted = True
 
