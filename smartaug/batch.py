@@ -145,7 +145,7 @@ class Target(Tensor):
         """`soft`, for code of smartaug: it does not count as read by the user."""
         if self._soft is not None and self._made_at != _changes(self):
             raise RuntimeError(
-                "the labels of this batch were changed in place (labels[...] = ..., labels.fill_(...)) after stages had "
+                "the labels of this batch were changed in place (labels[...] = 0, labels.fill_(0)) after stages had "
                 "made soft labels of them, which do not follow; change them where samples are made, with the dataset's "
                 "target_transform or in collate_fn"
             )

@@ -154,7 +154,9 @@ def _padded_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[i
     if not _is_usable(column) or column.ndim < 2:
         return None
     full = tuple(column.shape[1:])
-    shapes = {shape for shape, _ in table if len(shape) == len(full) and all(a <= b for a, b in zip(shape, full))}
+    shapes = {
+        shape for shape, _ in table if len(shape) == len(full) and all(a <= b for a, b in zip(shape, full, strict=True))
+    }
     found = []
     for row in column.detach():
         held: set[int] = set()
