@@ -198,6 +198,28 @@ def test_wrap_runs_stages_around_any_iterable():
         assert wrapped.stats()["epoch"] == epoch
 
 
+@pytest.mark.parametrize("before", [[], [smartaug.Flip(0.0)], [smartaug.Erase(1.0)]])
+def test_callables_that_work_in_place_do_not_change_the_users_memory(before):
+    """Batches may be the user's own memory: in a list, or as a view that a dataset or collate function gives."""
+    images, label = torch.rand(3, 2, 3, 4, 4), torch.arange(6).view(3, 2)
+    kept, stages = images.clone(), [*before, lambda batch: batch.mul_(0.5)]
+
+    class Views(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, number):
+            return images[number], label[number]
+
+    for loader in (
+        smartaug.wrap(list(zip(images, label, strict=True)), augment=stages, seed=0),
+        smartaug.DataLoader(Views(), batch_size=None, augment=stages, seed=0),
+        smartaug.DataLoader(Views(), 1, collate_fn=lambda samples: samples[0], augment=stages, seed=0),
+    ):
+        assert len(list(loader)) == 3
+        assert torch.equal(images, kept)
+
+
 def test_wrap_draws_anew_for_every_batch_and_epoch_and_repeats_for_a_seed():
     batches = [torch.rand(4, 3, 8, 8)] * 3
     draws = [
