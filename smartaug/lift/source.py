@@ -142,6 +142,11 @@ def fingerprint(lifted: Lifted) -> Fingerprint:
     return tuple(_of_step(step) for step in steps)
 
 
+def fingerprint_of(transform: object) -> Fingerprint:
+    """A value that changes with the settings of ``transform``, whatever it is."""
+    return _of(transform, ())
+
+
 def _of_step(step: Step) -> Fingerprint:
     stage = _of(step.stage, ()) if step.stage is not None else None
     rest = None if step.rest is None else type(step.rest).__name__  # each translation makes a new object

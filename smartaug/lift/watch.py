@@ -64,8 +64,9 @@ def _told(single: object, now: object, kept: object) -> str:
     if isinstance(single, _HOLDS):
         return "the list of transforms of the dataset has changed"
     names = _names(single)
-    pairs = zip(names, *((now, kept) if len(names) > 1 else ([now], [kept])), strict=True)  # type: ignore[arg-type]
-    name, value, was = next((pair for pair in pairs if not _equal(pair[1], pair[2])), (names[0], now, kept))
+    values: list[Any] = [now, kept] if len(names) > 1 else [(now,), (kept,)]
+    pairs = list(zip(names, *values, strict=True))
+    name, value, was = next((pair for pair in pairs if not _equal(pair[1], pair[2])), pairs[0])
     return f"{type(single).__name__}.{name} of the dataset's transform was {was!r} and is {value!r}"
 
 

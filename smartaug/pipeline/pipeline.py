@@ -6,6 +6,7 @@ augment, then reweight.
 
 from __future__ import annotations
 
+import operator
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,7 @@ class Pipeline:
         fetching: tuple[str, str, str] | None = None,
     ) -> None:
         self.settings = settings
+        self._given = list(settings.augment) if isinstance(settings.augment, list) else None
         augment, reweight, coreset = settings.augment, settings.reweight, settings.coreset
         for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
             if stage is not None:
@@ -154,6 +156,7 @@ class Pipeline:
         batch that the stages cannot take.
         """
         started, epoch = time.perf_counter(), progress.epoch
+        self._refuse_changed_list()
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units()
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
@@ -192,6 +195,15 @@ class Pipeline:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
         return result
+
+    def _refuse_changed_list(self) -> None:
+        """Raise a RuntimeError where stages were added to the list of ``augment=``, or taken out of it."""
+        now: Any = self.settings.augment
+        if self._given is not None and (len(now) != len(self._given) or any(map(operator.is_not, now, self._given))):
+            raise RuntimeError(
+                "the list given as augment= was changed after the loader was made, which it does not follow; set "
+                "another probability on a stage of it (stage.p = 0.0), or make the loader anew"
+            )
 
     def _labelled(
         self,
