@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
@@ -174,6 +175,22 @@ def test_frames_drawn_with_one_seed_stay_alike(again):
         if again in (seeds_torch, sets_back):  # of which torchvision draws
             assert torch.equal(frames[0], frames[1])
             assert torch.equal(frames[0], frames[2])
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+def test_draws_seeded_by_the_index_stay_the_same():
+    """Validation sets that are augmented alike in every run."""
+
+    class Fixed(Images):
+        def __getitem__(self, index):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(index)
+                return super().__getitem__(index)
+
+    for (mine, _), (theirs, _) in zip(
+        smartaug.DataLoader(Fixed(), 4, lift=True, seed=0), TorchDataLoader(Fixed(), 4), strict=True
+    ):
+        assert torch.equal(mine, theirs)
 
 
 def test_draws_of_the_dataset_itself_do_not_count_as_seeds():

@@ -31,6 +31,7 @@ from .watch import Watch
 from .worker_transform import AsTensor
 
 _CPU = torch.device("cpu")
+_SEED = 0x6C69667465  # any number that no dataset seeds its generator with
 _FRESH = 624  # the position of a Mersenne twister that was seeded and has not drawn since
 
 
@@ -76,7 +77,8 @@ class _NotedDraws(Noted):
 
     def begin(self) -> None:
         """Called when the generators are forked, before the sample is read."""
-        self._seed = torch.initial_seed()
+        torch.manual_seed(_SEED)
+        self._seed = _SEED
         _draw_from_all()
 
     def append(self, call: Call | str) -> None:
