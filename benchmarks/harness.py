@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import statistics
 import time
@@ -20,6 +21,9 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+
+
+os.environ["SMARTAUG_COMPILE"] = "wait"  # what is measured is the compiled code, also in an empty cache
 
 
 def machine() -> dict[str, Any]:
@@ -111,13 +115,13 @@ def write(name: str, method: str, results: Any, *, packages: tuple[str, ...] = (
     return path
 
 
-def arguments(description: str | None, **defaults: Any) -> argparse.Namespace:
+def arguments(description: str | None, *, threads: int = 1, **defaults: Any) -> argparse.Namespace:
     """The options every benchmark has (``--repeats``, ``--threads``), and one ``--name`` for each of ``defaults``."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=threads)
     for name, value in defaults.items():
         kind = str if value is None else type(value)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=value)

@@ -333,6 +333,20 @@ def fetch() -> str:
     return table(rows) if speeds else NOT_MEASURED
 
 
+def dense() -> str:
+    """Images with masks or boxes: images per second of each contestant, and the ratio to the best per-sample rival."""
+    found = {name: part for name, part in result("dense").get("results", {}).items() if "images_per_second" in part}
+    names = list(dict.fromkeys(name for part in found.values() for name in part["images_per_second"]))
+    rows = [("images/s (× the best that draws per sample)", *found)]
+    for name in sorted(names, key=lambda name: not name.startswith("smartaug")):
+        cells = []
+        for part in found.values():
+            speed, ratio = part["images_per_second"].get(name), part["ratio_to_best_per_sample_rival"].get(name)
+            cells.append(f"{speed['median']:,.0f} (×{ratio['median']:.2f})" if speed and ratio else "")
+        rows.append((name, *cells))
+    return table(rows) if names else NOT_MEASURED
+
+
 def percent(figure: dict[str, Any]) -> str:
     """Mean and standard deviation."""
     return f"{figure['mean']:.1f} ± {figure['sd']:.1f}"
@@ -468,6 +482,7 @@ TABLES = {
     "speeds": speeds,
     "fetch": fetch,
     "lifted": lifted,
+    "dense": dense,
     "weighing": weighing,
     "draws": draws,
     "parts": parts,

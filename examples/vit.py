@@ -1,6 +1,6 @@
 """A Vision Transformer by Hugging Face's Trainer, with a loss of one's own.
 
-The Trainer makes the loader, so `lift` and `Collate` take the place of `smartaug.DataLoader`.
+The Trainer makes its loaders by one method each. That of the training loader is overridden; evaluation stays as it is.
 """
 
 import argparse
@@ -35,7 +35,6 @@ train_set = datasets.ImageFolder(
         ]
     ),
 )
-lifted = smartaug.lift(train_set)
 if args.tiny:
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     model = ViTForImageClassification(ViTConfig(image_size=side, patch_size=8, num_labels=2, **small))
@@ -58,7 +57,22 @@ def compute_loss(outputs, labels, num_items_in_batch=None):
     return criterion(outputs.logits, labels)
 
 
-trainer = Trainer(
+class AugmentingTrainer(Trainer):
+    def get_train_dataloader(self):
+        loader = smartaug.DataLoader(
+            self.train_dataset,
+            batch_size=self._train_batch_size,
+            shuffle=True,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            lift=True,
+            augment=smartaug.MixUp(0.2),
+        )
+        return self.accelerator.prepare(loader)
+
+
+trainer = AugmentingTrainer(
     model,
     TrainingArguments(
         tempfile.mkdtemp() if args.tiny else "vit",
@@ -72,8 +86,8 @@ trainer = Trainer(
         disable_tqdm=args.tiny,
         dataloader_pin_memory=not args.tiny,
     ),
-    train_dataset=lifted.dataset,
-    data_collator=smartaug.Collate(collate, augment=[lifted.augment, smartaug.MixUp(0.2)]),
+    train_dataset=train_set,
+    data_collator=collate,
     compute_loss_func=compute_loss,
 )
 print(trainer.train())

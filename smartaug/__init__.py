@@ -12,6 +12,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from . import augment, coreset, grads, moments, reweight
+from ._base.names import did_you_mean
 from .augment import (
     Affine,
     Augmentation,
@@ -47,7 +48,6 @@ from .augment import (
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
-from .augment.names import did_you_mean
 from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss

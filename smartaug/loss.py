@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ._base import leaves
 from ._base.labels import Family, family_of
+from ._base.names import suggest_keywords
 from .batch import Target
 from .grads.positions import Settings, position_losses
 from .pipeline.criterion_arguments import Call, by_place, call_without, places_of
@@ -48,6 +49,7 @@ class Loss(nn.Module):
     not count.
     """
 
+    @suggest_keywords
     def __init__(self, criterion: Callable[..., Tensor], *, per_sample: bool = False) -> None:
         super().__init__()
         if inspect.isclass(criterion):

@@ -8,7 +8,7 @@ import yaml
 
 import smartaug
 from smartaug import augment as a
-from smartaug.augment.names import did_you_mean
+from smartaug._base.names import did_you_mean
 from tests.test_backends import NEED_MASKS, ROWS
 
 EXAMPLES = [

@@ -10,7 +10,6 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py") if (EXAMPLES / f"{path.stem}_plain.py").exists())
-NO_LOADER_LINES = {"vit"}  # the Trainer makes the loader
 
 
 def lines(name):
@@ -39,7 +38,6 @@ def test_the_diff_is_small_and_only_one_side_names_smartaug(name):
     plain, ours = lines(f"{name}_plain"), lines(name)
     assert not any("smartaug" in line for line in plain)
     assert any("smartaug." in line for line in ours)
-    if name not in NO_LOADER_LINES:
-        assert any("smartaug.DataLoader(" in line for line in ours)
+    assert any("smartaug.DataLoader(" in line for line in ours)
     code = [line for line in difflib.unified_diff(plain, ours, n=0) if line.startswith("+") and line[1:].strip()]
     assert len(code) <= 32

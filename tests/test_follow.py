@@ -10,6 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 import smartaug
 from tests import reference_targets
@@ -359,6 +360,53 @@ def test_every_format_of_boxes_comes_back_in_its_own(word):
     batch = [(image, [made(left, top, right, bottom)])]
     _, (boxes,) = next(iter(smartaug.wrap(batch, augment=smartaug.Flip(1.0), follow={1: word}, inputs=0)))
     torch.testing.assert_close(boxes, made(WIDTH - right, top, WIDTH - left, bottom))
+
+
+def corners(box):
+    """The corners of a tv_tensor of one box, wherever it begins, in one list."""
+    if len(box[0]) == 4:
+        box = v2.functional.convert_bounding_box_format(box, new_format="XYXY")
+        left, top, right, bottom = box[0].tolist()
+        box = torch.tensor([[left, top, right, top, right, bottom, left, bottom]])
+        return torch.tensor(sorted(box.view(4, 2).tolist())).flatten().tolist()
+    box = v2.functional.convert_bounding_box_format(box, new_format="XYXYXYXY")
+    return torch.tensor(sorted(box.round(decimals=4).view(4, 2).tolist())).flatten().tolist()
+
+
+def test_tv_tensors_of_every_kind_are_known():
+    size = (8, 10)
+    boxes = {
+        "XYXY": [[1.0, 2.0, 4.0, 6.0]], "XYWH": [[1.0, 2.0, 3.0, 4.0]], "CXCYWH": [[2.5, 4.0, 3.0, 4.0]],
+        "XYWHR": [[1.0, 2.0, 3.0, 4.0, 0.0]], "CXCYWHR": [[2.5, 4.0, 3.0, 4.0, 0.0]],
+        "XYXYXYXY": [[1.0, 2.0, 4.0, 2.0, 4.0, 6.0, 1.0, 6.0]],
+    }  # fmt: skip
+    target: dict[str, Any] = {
+        name: tv_tensors.BoundingBoxes(torch.tensor(value), format=name, canvas_size=size)
+        for name, value in boxes.items()
+    }
+    target["points"] = tv_tensors.KeyPoints(torch.tensor([[1.0, 2.0], [3.0, 3.0]]), canvas_size=size)
+    target["segments"] = tv_tensors.Mask(torch.eye(8, 10).long())
+    image = tv_tensors.Image(torch.rand(3, *size))
+    images, (moved,) = next(iter(smartaug.wrap([([image], [target])], augment=smartaug.Flip(1.0), inputs=0)))
+    assert isinstance(images[0], tv_tensors.Image)
+    for name in boxes:
+        expected, made = v2.functional.horizontal_flip(target[name]), moved[name]
+        assert made.format == target[name].format
+        assert made.canvas_size == size
+        assert corners(made) == pytest.approx(corners(expected))
+    assert moved["points"].tolist() == v2.functional.horizontal_flip(target["points"]).tolist()
+    assert torch.equal(moved["segments"], v2.functional.horizontal_flip(target["segments"]))
+    assert isinstance(moved["segments"], tv_tensors.Mask)
+
+
+def test_samples_without_objects_may_say_so_in_any_shape():
+    targets = [{"boxes": torch.zeros(0), "labels": torch.zeros(0), "points": torch.zeros(0)}] * 2
+    follow = {"boxes": "xyxy", "points": "keypoints"}
+    _, made = next(iter(smartaug.wrap([(IMAGES[:2], targets)], augment=smartaug.Flip(1.0), follow=follow)))
+    assert [len(value) for one in made for value in one.values()] == [0] * 6
+    targets = [{"boxes": BOXES[:1], "labels": torch.ones(1).long(), "points": torch.ones(1, 4, 2)}, targets[0]]
+    _, made = next(iter(smartaug.wrap([(IMAGES[:2], targets)], augment=smartaug.Flip(1.0), follow=follow)))
+    assert [tuple(value.shape) for value in made[1].values()] == [(0, 4), (0,), (0, 4, 2)]
 
 
 def test_settings_of_boxes_decide_what_is_dropped():

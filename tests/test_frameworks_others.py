@@ -129,6 +129,33 @@ def train(model, folder, collate, dataset, trainer=None, **settings):
     return run
 
 
+def test_a_trainer_with_its_own_training_loader_evaluates_what_the_dataset_gives(tmp_path):
+    import transformers
+
+    class Augmenting(transformers.Trainer):
+        def get_train_dataloader(self):
+            loader = smartaug.DataLoader(
+                self.train_dataset,
+                batch_size=self._train_batch_size,
+                shuffle=True,
+                collate_fn=self.data_collator,
+                augment=lambda images: images.float() * 0,
+                device="cpu",
+            )
+            return self.accelerator.prepare(loader)
+
+    class Seeing(HFModel):
+        def forward(self, pixel_values, labels=None, name=None):
+            self.extra.add((self.training, bool((pixel_values == 0).all())))
+            logits = self.net(pixel_values.float())
+            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    dataset, model = Columns(8), Seeing()
+    run = train(model, tmp_path, own_collate, dataset, Augmenting, remove_unused_columns=False, num_train_epochs=1)
+    run.evaluate(dataset)
+    assert model.extra == {(True, True), (False, False)}
+
+
 def hf_collators():
     import transformers
 

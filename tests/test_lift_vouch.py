@@ -447,11 +447,15 @@ def _points():
 
 
 BESIDE = {
-    "boxes": _box,
-    "keypoints": _points,
-    "mask of half the size": lambda: tv_tensors.Mask(torch.arange(16).view(1, 4, 4)),
+    "rotated boxes": lambda: tv_tensors.BoundingBoxes([[4.0, 4, 2, 2, 30]], format="CXCYWHR", canvas_size=(SIDE, SIDE)),
     "second image": lambda: tv_tensors.Image(pixels()[0]),
     "video": lambda: tv_tensors.Video(pixels()[:2]),
+}
+MOVED = {
+    "boxes": _box,
+    "keypoints": _points,
+    "mask": lambda: tv_tensors.Mask(torch.arange(SIDE * SIDE).view(1, SIDE, SIDE)),
+    "mask of half the size": lambda: tv_tensors.Mask(torch.arange(16).view(1, 4, 4)),
 }
 ROOMS = {
     "tuple": lambda transform, image, part: transform(image, part),
@@ -462,12 +466,12 @@ ROOMS = {
 
 
 class Joint(Plain):
-    def __init__(self, beside, room):
-        super().__init__(v2.Compose([v2.ToImage(), MIRROR]))
+    def __init__(self, beside, room, transform=MIRROR):
+        super().__init__(v2.Compose([v2.ToImage(), transform]))
         self.beside, self.room = beside, room
 
     def __getitem__(self, index):
-        return ROOMS[self.room](self.transform, tv_tensors.Image(self.x[index]), BESIDE[self.beside]())
+        return ROOMS[self.room](self.transform, tv_tensors.Image(self.x[index]), (BESIDE | MOVED)[self.beside]())
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -475,6 +479,17 @@ class Joint(Plain):
 def test_what_lift_cannot_move_keeps_the_whole_pipeline(beside, room):
     with pytest.warns(smartaug.NoEffectWarning, match="only the whole pipeline|images at once"):
         as_torch(functools.partial(Joint, beside, room))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("beside", MOVED)
+def test_what_moves_with_the_image_is_lifted(beside, room):
+    assert as_torch(functools.partial(Joint, beside, room)).stats()["lifted"] == COUNT
+
+
+def test_a_mask_of_another_size_stays_where_more_than_mirrors_move_it():
+    with pytest.warns(smartaug.NoEffectWarning, match="another size"):
+        as_torch(functools.partial(Joint, "mask of half the size", "tuple", v2.RandomRotation((90, 90))))
 
 
 def test_plain_tensors_beside_an_image_stay_as_torchvision_leaves_them():
@@ -500,8 +515,7 @@ def test_masks_of_albumentations():
             return made["image"], made["mask"]
 
     assert as_torch(lambda: Named(False)).stats()["lifted"] == COUNT
-    with pytest.warns(smartaug.NoEffectWarning, match="another size"):
-        as_torch(lambda: Named(True))
+    assert as_torch(lambda: Named(True)).stats()["lifted"] == COUNT
 
 
 # --- collate functions ------------------------------------------------------------------------------------------------

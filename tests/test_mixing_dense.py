@@ -30,7 +30,7 @@ from smartaug.augment.targets.maps import move_map
 from smartaug.augment.targets.mixed import brought
 from smartaug.augment.targets.objects import Objects
 from smartaug.augment.targets.through import move_objects
-from smartaug.cli.words import makers, received
+from smartaug.loading.pictures.words import makers, received
 from smartaug.moments import of
 from tests import reference_mixing as slow
 

@@ -58,3 +58,11 @@ def test_extras_name_what_is_there():
     used = {"torchvision", "albumentations", "timm", "kornia", "fast", "demo", "lightning", "transformers"}
     assert used <= set(project["optional-dependencies"])
     assert sorted(line.partition(">")[0] for line in project["dependencies"]) == ["numpy", "torch", "tqdm"]
+
+
+def test_addresses_are_those_of_the_papers():
+    """No repository is named, since none is known; the papers stand in both files."""
+    given = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["references"]
+    assert sorted(given.values()) == sorted(paper["url"] for paper in cited)
+    assert all(paper["url"].rpartition("/")[2] == paper["identifiers"][0]["value"][6:] for paper in cited)

@@ -7,13 +7,25 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
+from torchvision import transforms as T
 
 import smartaug
-from smartaug.augment import ColorJitter, Compose, CutMix, Flip, Normalize, PadCrop, RandAugment, Sharpness
+from smartaug.augment import (
+    ColorJitter,
+    Compose,
+    CutMix,
+    Flip,
+    Normalize,
+    OneOf,
+    PadCrop,
+    RandAugment,
+    RandomApply,
+    Sharpness,
+)
 from smartaug.augment.plan import Plan, Trace
 from smartaug.cli.recorder import Recorder
-from smartaug.cli.words import amount, makers, received
+from smartaug.loading.pictures.words import amount, makers, received
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -60,6 +72,10 @@ def test_magnitudes_have_units():
         ("Brightness", 1.25, ColorJitter(0.4), "×1.25"),
         ("Sharpness", 2.0, Sharpness(2), "×2.00"),
         ("Brightness", 0.25, None, "0.25"),
+        ("Brightness", 1.25, RandomApply([ColorJitter(0.4)]), "×1.25"),
+        ("Brightness", 0.25, OneOf([policy, Flip()]), "×1.25"),
+        ("Brightness", 0.25, OneOf([policy, ColorJitter(0.4)]), "0.25"),
+        ("Rotate", -0.0, policy, "0°"),
         ("TranslateX", -3.0, policy, "-3 px"),
         ("Posterize", 4.0, policy, "to 4 bits"),
         ("Hue", 0.1, ColorJitter(), "36°"),
@@ -88,7 +104,7 @@ def test_a_plan_in_words_names_partners_and_who_drew_what():
 
 def caught_captions(monkeypatch):
     """What is written below the pictures, as the list that a call fills."""
-    from smartaug.cli import show
+    from smartaug.loading.pictures import show
 
     found, draw = [], show.image_grid
 
@@ -139,12 +155,68 @@ def test_lifted_views_and_mixtures_are_shown(tmp_path, monkeypatch):
     assert smartaug.plots.batch(floats, tmp_path / "b.png").stat().st_size > 1000
 
 
+class Lifted(Pictures):
+    """As users write it: a transform of their own on a PIL image."""
+
+    def __init__(self):
+        super().__init__()
+        self.transform = T.Compose([T.RandomHorizontalFlip(1.0), T.ToTensor(), T.Normalize((0.5,) * 3, (0.5,) * 3)])
+
+    def __getitem__(self, index):
+        return self.transform(T.functional.to_pil_image(self.images[index])), index % 3
+
+
+@pytest.mark.parametrize("augment", [None, [RandAugment(1, 9), CutMix(p=1.0, num_classes=3)]])
+def test_lifted_transforms_are_shown(tmp_path, monkeypatch, augment):
+    captions = caught_captions(monkeypatch)
+    lifted = smartaug.DataLoader(Lifted(), 6, shuffle=True, lift=True, augment=augment, device="cpu")
+    lifted.show(tmp_path / "a.png", images=3)
+    assert captions[:3] == ["sample 0: ant", "sample 5: cat", "sample 11: cat"]
+    assert all(caption.startswith("HorizontalFlip") for caption in captions[3:])
+    assert all("CutMix with sample" in caption for caption in captions[3:]) == (augment is not None)
+
+
+def test_the_method_writes_what_the_function_writes(tmp_path, monkeypatch):
+    captions = caught_captions(monkeypatch)
+    subset = smartaug.DataLoader(torch.utils.data.Subset(Pictures(), [3, 4]), 2, augment=Flip(), device="cpu")
+    subset.show(tmp_path / "a.png")
+    assert captions[:2] == ["sample 0: ant", "sample 1: bee"]
+    by_method = loader().show(tmp_path / "a.png", images=2)
+    assert by_method.read_bytes() == smartaug.plots.batch(loader(), tmp_path / "b.png", images=2).read_bytes()
+    assert by_method._repr_png_() == by_method.read_bytes()  # a notebook shows it
+    assert loader().show(tmp_path / "c.pdf", images=2)._repr_png_() is None
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([(torch.full((3, 4, 4), row, dtype=torch.uint8), row % 2) for row in range(9)])
+
+
+def test_streams_and_wrapped_loaders_are_shown(tmp_path, monkeypatch):
+    captions = caught_captions(monkeypatch)
+    batches = [(torch.zeros(2, 3, 4, 4), torch.zeros(2))]
+    for given in (
+        smartaug.wrap(batches, augment=Flip(1.0), device="cpu"),
+        smartaug.DataLoader(Stream(), 2, augment=Flip(1.0), device="cpu"),
+        smartaug.wrap(torch.utils.data.DataLoader(Stream(), 2), augment=Flip(1.0), device="cpu"),
+        smartaug.wrap(torch.utils.data.DataLoader(Pictures(), 2), augment=Flip(1.0), device="cpu"),
+    ):
+        captions.clear()
+        given.show(tmp_path / "a.png")
+        assert captions[2:] == ["HorizontalFlip"] * 2
+        assert given.stats()["batches"] == 0
+        assert len(list(given)) > 0
+
+
 def test_what_cannot_be_shown_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no stages"):
         smartaug.plots.batch(torch.utils.data.DataLoader(Pictures()), tmp_path / "a.png")
-    wrapped = smartaug.wrap([(torch.zeros(2, 3, 4, 4), torch.zeros(2))], augment=Flip(), device="cpu")
-    with pytest.raises(ValueError, match="dataset with indices"):
-        smartaug.plots.batch(wrapped, tmp_path / "a.png")
+    with pytest.raises(ValueError, match="has no stages"):
+        smartaug.DataLoader(Pictures()).show(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="has no images"):
+        smartaug.wrap([(torch.zeros(2, 5), torch.zeros(2))], augment=[nn.Identity()], device="cpu").show()
+    with pytest.raises(ValueError, match="batch_size=64"):
+        smartaug.DataLoader(Pictures(), None, augment=Flip()).show()
 
 
 def trained(given, epochs=3):

@@ -388,6 +388,14 @@ def test_only_samples_that_are_in_both_sets_are_warned_about():
     shell(val_set=torch.utils.data.Subset(whole, range(5))).attach(torch.utils.data.Subset(whole, range(5, 64)))
 
 
+def test_a_split_of_samples_with_several_parts_is_told_which_is_the_label():
+    table = TensorDataset(torch.randn(20, 3), torch.arange(40).reshape(20, 2), torch.arange(20) % 2)
+    with pytest.raises(ValueError, match="target="):
+        smartaug.split_validation(table, 0.2)
+    _, held = smartaug.split_validation(table, 0.2, inputs=[0, 1], target=2)
+    assert sorted(int(table[row][2]) for row in held.indices) == [0, 0, 1, 1]
+
+
 def test_split_validation_is_class_balanced():
     labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
     dataset = TensorDataset(torch.randn(100, 2), labels)

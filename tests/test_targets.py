@@ -126,10 +126,24 @@ def test_all_values_of_a_type(dtype, values):
     plan = planned(["Affine", "Flip"], 3)
     mask = torch.randint(low, high + 1, (3, *SIZE), generator=generator(0))
     for fill in (low, high, min(limits.max, 1 << 40)):
-        expected = move_map(plan, mask.double(), Mask(fill))
-        found = move_map(plan, mask.to(dtype), Mask(fill))
-        assert found.dtype == dtype
-        assert torch.equal(found.double(), expected)
+        expected = move_map(plan, mask.double() + 0.25, Mask(fill + 0.25)) - 0.25  # fractions move as floats
+        for own in (dtype, torch.float32, torch.float64):
+            found = move_map(plan, mask.to(own), Mask(fill))
+            assert found.dtype == own
+            assert torch.equal(found.double(), expected.to(own).double())
+
+
+@pytest.mark.parametrize("odd", [-0.0, 0.5, float("nan"), float("inf"), 256.0, -129.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_floats_come_back_bit_for_bit(dtype, odd):
+    mask = torch.arange(-3.0, SIZE[0] * SIZE[1] - 3.0).remainder(120).view(1, *SIZE).to(dtype)
+    mask[0, 2, 3] = odd
+    plan = planned(["Flip"], 6)
+    moved = move_map(plan, mask.expand(6, *SIZE), Mask())
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[mask.element_size()]
+    for row, matrix in zip(moved, plan.segments[0].matrix, strict=True):
+        expected = mask[0].flip(1) if float(matrix[0, 0]) < 0 else mask[0]
+        assert torch.equal(row.view(bits), expected.contiguous().view(bits))
 
 
 @pytest.mark.parametrize("size", [(7, 10), (40, 60), (10, 13)])
@@ -387,3 +401,12 @@ def test_words_and_settings():
     assert kind_of(kind := smartaug.Mask(fill=255)) is kind
     assert isinstance(smartaug.Boxes(), Boxes)
     assert {kind_of(word).format for word in FORMATS} == set(FORMATS)
+
+
+def test_float_masks_of_whole_numbers_are_blended():
+    """What MixUp blends is not carried by bytes."""
+    plan = smartaug.MixUp(1.0).plan((4, 3, *SIZE), index=torch.arange(4), epoch=0, seed=0)
+    mask = torch.arange(4.0)[:, None, None].expand(4, *SIZE).contiguous()
+    moved = move_map(plan, mask, Mask())
+    torch.testing.assert_close(moved, move_map(plan, mask + 0.25, Mask()) - 0.25)
+    assert not torch.equal(moved, moved.round())

@@ -38,4 +38,12 @@ lifted: smartaug.Lifted = smartaug.lift(nn.Identity())
 told: str = lifted.explain()
 figures = smartaug.logs.figures(loader)
 report = smartaug.bench(Images(), seconds=1.0)
-print(report.text(), smartaug.plots.batch(loader), figures["smartaug/batches"] + 1.0, epochs, version, told)
+print(
+    report.text(),
+    smartaug.plots.batch(loader),
+    loader.show().name,
+    figures["smartaug/batches"] + 1.0,
+    epochs,
+    version,
+    told,
+)

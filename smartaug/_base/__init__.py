@@ -14,6 +14,7 @@
 | `global_draws` | whether loading a batch in a worker used the global random generators |
 | `tensor_calls` | arguments of a torch call, as ``__torch_function__`` receives them |
 | `protocols` | what each keyword of a loader accepts, and the errors for anything else |
+| `names` | the nearest name for a mistyped one, keywords included |
 | `compiled` | the disk cache of code that numba compiles, and the fallback where numba cannot run |
 | `text_tables` | tables as text |
 """

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -123,6 +123,13 @@ def kept(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def is_kept(function: Any, arguments: Sequence[Any]) -> bool:
+    """Whether a call of a `kept` function compiles nothing, or must compile since nothing can be kept on the disk."""
+    cache = function._cache
+    holds = getattr(cache, "holds", None)
+    return holds is None or bool(holds(tuple(map(function.typeof_pyval, arguments)), function.targetctx))
+
+
 def _cache_of(function: Callable[..., Any]) -> Any:
     import numba
     from numba.core.caching import FunctionCache
@@ -135,6 +142,9 @@ def _cache_of(function: Callable[..., Any]) -> Any:
             locator = self._impl.locator
             stamp = repr((locator.get_source_stamp(), numba.__version__))
             self._cache_file: Any = Files(Path(locator.get_cache_path()), self._impl.filename_base, stamp)
+
+        def holds(self, sig: Any, target_context: Any) -> bool:
+            return self._cache_file.path(self._index_key(sig, target_context.codegen())).exists()
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:

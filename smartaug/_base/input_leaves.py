@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from . import leaves
 
@@ -59,6 +60,14 @@ def _refuse_other_pictures(
                 f"several leaves of the batch may be the pictures, {shown}; name them: inputs={second} or "
                 f"inputs={first}"
             )
+
+
+def images_of(batch: leaves.Structure) -> Tensor | None:
+    """The images of a batch: its first tensor (B, C, H, W) of floats or uint8; None where there is none."""
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.ndim == 4 and (leaf.is_floating_point() or leaf.dtype == torch.uint8):
+            return leaf
+    return None
 
 
 def find_all_inputs(

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from .._base.names import did_you_mean
 from . import ops
 from .augmentation import Augmentation
-from .names import did_you_mean
 
 _DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 Plain = Any  # a plain value, as YAML and JSON have them

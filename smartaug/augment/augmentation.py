@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
+from .._base.names import SuggestsKeywords
 from . import backends, rows
 from .labels import mix_labels
 from .plan import Plan
@@ -97,7 +98,7 @@ class Batched(ABC):
         return images if target is None else (images, mixed)
 
 
-class Augmentation(Batched):
+class Augmentation(Batched, SuggestsKeywords):
     """A random operation on a batch of images, drawn per sample: ``sample`` a plan, then execute it.
 
     >>> aug = smartaug.Flip()

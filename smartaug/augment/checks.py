@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
+
+from ..warnings import warn
 
 T = TypeVar("T")
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -30,7 +31,7 @@ def renamed(old: str, given: T | None, new: str, value: T, owner: str) -> T:
     """The argument ``new``, or what was ``given`` by its former name ``old``, with a DeprecationWarning."""
     if given is None:
         return value
-    warnings.warn(f"{owner}: {old}= is now called {new}=; write {new}={given!r}", DeprecationWarning, stacklevel=3)
+    warn(f"{owner}: {old}= is now called {new}=; write {new}={given!r}", DeprecationWarning)
     return given
 
 

@@ -302,11 +302,21 @@ class Store(Segment):
 
 @dataclass(frozen=True)
 class Plan:
-    """What happens to one batch. shape: the (B, C, H, W) it was made for; segments in order; trace per sample."""
+    """What happens to one batch. shape: the (B, C, H, W) it was made for; segments in order; trace per sample.
+
+    separate: the segments before neighbours were joined, for what must know where an operation ends (boxes take the
+    hull of their corners after each); None: none were joined.
+    """
 
     shape: tuple[int, ...]
     segments: tuple[Segment, ...] = ()
     trace: Trace = field(default_factory=lambda: Trace.empty(0))
+    separate: tuple[Segment, ...] | None = None
+
+    @property
+    def operations(self) -> tuple[Segment, ...]:
+        """The segments as each operation made them, before neighbours were joined."""
+        return self.segments if self.separate is None else self.separate
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -339,7 +349,8 @@ class Plan:
         if len(trace.ops):  # a plan may be made without one
             trace = Trace(_rows(trace.ops, index), _rows(trace.magnitudes, index), trace.names)
         segments = tuple(segment.rows(index) for segment in self.segments)
-        return Plan((len(index), *self.shape[1:]), segments, trace)
+        separate = None if self.separate is None else tuple(segment.rows(index) for segment in self.separate)
+        return Plan((len(index), *self.shape[1:]), segments, trace, separate)
 
     def then(self, *later: Plan) -> Plan:
         """All plans in order, neighbours joined where the result stays exactly the same."""
@@ -350,7 +361,9 @@ class Plan:
                 segments.append(segment)
             else:
                 segments[-1] = joined
-        return Plan(self.shape, tuple(segments), self.trace.then(*(plan.trace for plan in later)))
+        separate = tuple(segment for plan in (self, *later) for segment in plan.operations)
+        trace = self.trace.then(*(plan.trace for plan in later))
+        return Plan(self.shape, tuple(segments), trace, separate if len(separate) > len(segments) else None)
 
 
 def join(first: Segment, second: Segment) -> Segment | None:

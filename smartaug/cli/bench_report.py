@@ -242,7 +242,7 @@ class Report:
 
     def plot(self, path: str | Path) -> Path:
         """Write speeds and shares of time as a picture; returns its path. Raises ImportError without matplotlib."""
-        from .grid import new_figure
+        from ..loading.pictures.grid import new_figure
 
         measured = [one for one in self.contestants if one.turns]
         height = 0.36 * len(measured) + 0.5 * max(1, len(self.shares))

@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from ..augment import Compose, Erase, Flip, Normalize, RandAugment, RandomResizedCrop
 from ..loading.dataloader import DataLoader
+from ..loading.pictures.grid import image_grid, shown_as_picture
+from ..loading.pictures.words import makers, received
 from ..loss import Loss
 from ..reweight import SAFLEX
-from .grid import image_grid, shown_as_picture
 from .recorder import Recorder
 from .task import MEAN, STD, Task, batched_stages, plain, small_cnn, unscaled
-from .words import makers, received
 
 _SIDE = 224
 _JUDGED = 1500  # images, at most, that SAFLEX is shown

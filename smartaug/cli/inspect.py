@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from .. import augment as augmentations
 from .. import moments
+from .._base.names import did_you_mean
 from .._base.text_tables import figures_table
 from ..augment import Augmentation, Compose, Normalize
-from ..augment.names import did_you_mean
 from ..loading.dataloader import DataLoader
+from ..loading.pictures.grid import image_grid
 from ..loss import Loss
 from ..pipeline.stages import checked_device, flattened
 from .demo import train
-from .grid import image_grid
 from .inspect_own import inspect_own
 from .task import MEAN, STD, Task, digits_task, folder_task
 
@@ -100,7 +100,7 @@ def run(
     if any(isinstance(stage, Normalize) for stage in parts):
         raise ValueError("--augment: leave Normalize out, pictures are shown before it")
     if moments and any(getattr(stage, "mixes", False) for stage in parts):
-        raise ValueError("--moments: MixUp, CutMix and Mosaic mix images, so one image has none; leave them out")
+        raise ValueError("--moments: MixUp, CutMix and Mosaic mix images with others, so none has moments of its own")
     _check_out(out)
     try:
         where = checked_device(device or "cpu")

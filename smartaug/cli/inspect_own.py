@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, default_collate
 
+from .._base.input_leaves import images_of
 from ..augment import Augmentation, Compose
 from ..lift import lift
 from ..loading.augmented_dataset import AugmentedDataset
+from ..loading.pictures.grid import image_grid, shown_as_picture
+from ..loading.pictures.show import denormalised
+from ..loading.pictures.words import makers, received
 from .folder import Flat, image_files
-from .grid import image_grid, shown_as_picture
 from .named import named
-from .parity import images_of
 from .plots import batch
-from .show import denormalised
-from .words import makers, received
 
 Indexed = Any  # the user's dataset, with indices and a length
 Sample = Any  # a part of the user's sample, such as a PIL image
@@ -103,9 +103,9 @@ def inspect_own(target: str, data: str | None, count: int, seed: int, out: str) 
         if found is None:
             raise ValueError(f"inspect {target}: its samples have no images (C, H, W)")
         images = found
-    path = _drawn(stages, images, seed, out)
-    print(f"picture: {path}")
-    return path
+    drawn = _drawn(stages, images, seed, out)
+    print(f"picture: {drawn}")
+    return drawn
 
 
 def _images(data: str | None, transform: Callable[..., Sample] | None) -> Photographs | Flat:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..augment.names import did_you_mean
+from .._base.names import did_you_mean
 
 Named = Any  # an object of the user's, of any type
 

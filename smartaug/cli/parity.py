@@ -14,17 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 LEVEL = 0.001  # level of significance of all tests together: below it the distributions are called different
-
-
-def images_of(batch: object) -> Tensor | None:
-    """The images of a batch: its first tensor (B, C, H, W) of floats or uint8; None where there is none."""
-    for leaf in pytree.tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.ndim == 4 and (leaf.is_floating_point() or leaf.dtype == torch.uint8):
-            return leaf
-    return None
 
 
 def described(images: Tensor) -> str:

@@ -1,6 +1,6 @@
 """Pictures of augmented batches, and a report on the stages during training.
 
->>> smartaug.plots.batch(loader)                  # one batch: operations, magnitudes, partners, weights, soft labels
+>>> loader.show()                                 # one batch: operations, magnitudes, partners, weights, soft labels
 >>> recorder = smartaug.plots.record(loader)      # before training
 >>> smartaug.plots.report(loader)                 # after it: one HTML file
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .grid import image_grid
+from ..loading.pictures.grid import image_grid
+from ..loading.pictures.show import Picture, show
 
 if TYPE_CHECKING:
     from .recorder import Recorder
@@ -20,19 +21,11 @@ Loader = Any  # a `smartaug.DataLoader`, or what `smartaug.wrap` returns
 __all__ = ["batch", "image_grid", "record", "report"]
 
 
-def batch(loader: Loader, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Path:
-    """Write a picture of a batch: above as stored, below after the stages, with each sample's operations in words.
+def batch(loader: Loader, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Picture:
+    """``loader.show(path, images=images)``: a picture of a batch before and after the stages, see `DataLoader.show`.
 
-    * `loader`: a smartaug.DataLoader with stages.
-    * `path`: the file to write.
-    * `images`: number of images to show.
-
-    The samples are evenly spread over the dataset. The loader's pass, counts and stages, and the random generators, are
-    left as they are. Returns the path. Raises ValueError for a loader without stages or without images, ImportError
-    without matplotlib.
+    * `loader`: a `DataLoader` with stages, or what `wrap` returns.
     """
-    from .show import show
-
     return show(loader, path, images)
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ..loading.pictures.grid import AnyFigure, new_figure, shown_as_picture
+from ..loading.pictures.words import amount
 from .clock import PARTS
-from .grid import AnyFigure, new_figure, shown_as_picture
 from .recorder import QUANTILES, Recorder
-from .words import amount
 
 _STYLE = """
 :root{color-scheme:light}

@@ -16,10 +16,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._base.names import SuggestsKeywords
 from ..batch import Embedding
 
 
-class AugmentationVariance:
+class AugmentationVariance(SuggestsKeywords):
     """``(embedding, budget, generator) -> (indices, weights)``: draws with a probability that grows with ``deviation``.
 
     deviation: (n,) standard deviation of each sample's loss under the augmentation, in the order of the dataset:

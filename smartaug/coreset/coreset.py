@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import ranks
+from .._base.names import SuggestsKeywords
 from .._base.protocols import refuse_other
 from ..batch import Embedding
 from ..grads.model_reference import Model
@@ -47,7 +48,7 @@ class Chosen(NamedTuple):
     explorers: Tensor
 
 
-class Coreset:
+class Coreset(SuggestsKeywords):
     """Train on, or augment, a part of the data: ``coreset=smartaug.Coreset(0.3)``.
 
     What is selected:

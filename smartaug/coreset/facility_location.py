@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from .._base import compiled
+from .._base.names import SuggestsKeywords
 from ..batch import Embedding
 from . import greedy_torch
 from .checks import check_budget, check_embedding
@@ -44,7 +45,7 @@ _LEAST = 128  # and at least so many of a smaller budget
 _WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
 
 
-class FacilityLocation:
+class FacilityLocation(SuggestsKeywords):
     """``(embedding, budget, generator) -> (indices, weights)``: medoids in the order in which greedy picks them.
 
     * `similarity`: "distance" is C − ‖g_i − g_j‖, the paper's objective, with C the largest distance; "exp" is

@@ -18,11 +18,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._base.names import SuggestsKeywords
 from ..batch import Embedding
 from .checks import check_budget, check_embedding
 
 
-class MaxLoss:
+class MaxLoss(SuggestsKeywords):
     """``(embedding, budget, generator) -> (indices, weights)``: the ``budget`` rows of largest loss, no weights.
 
     smallest: the rows of smallest loss instead. Without ``embedding.loss`` the loss is −log(1 + min_k r_k), the cross

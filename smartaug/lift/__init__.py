@@ -6,7 +6,10 @@ transforms.
 | file | holds |
 |---|---|
 | `lifted`, `datasets` | `Lifted`, the split pipeline; `lift`, which splits a transform or a dataset's transform |
-| `deferred` | images whose lifted transforms have not run yet, and the check that they may run on the batch |
+| `slots` | which attribute of a dataset holds its pipeline |
+| `deferred` | images whose lifted transforms have not run yet |
+| `rest` | the lifted transforms, run on one image after all, from what the worker made of it |
+| `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
 | `roles` | the arguments of a pipeline: which is the image, which are masks, and which cannot be lifted |
 | `probe` | reads a dataset's first sample to decide whether its transform can be lifted |
 | `source` | the user's dataset behind the loader's copy: changes to it reach the copy or raise RuntimeError |
@@ -14,6 +17,10 @@ transforms.
 | `worker_transform` | the transforms that stay in the workers, followed by the conversion to a tensor |
 | `keyed_draws` | random numbers in the workers, determined by seed, epoch and sample |
 | `torchvision`, `albumentations`, `timm`, `kornia` | the translator of each library: its containers and transforms |
+| `joint`, `made_places` | batches with boxes, keypoints or lists of images; what the worker made of such a sample |
+| `moving_masks`, `kornia_targets` | masks of any number and size; Kornia's masks, boxes and keypoints |
+| `deferred_value` | boxes and labels in lists or arrays, whose lifted transforms have not run yet |
+| `rest` | the lifted transforms, run on one image after all |
 | `noise` | rectangles of normal noise, which two libraries have and `augment` does not |
 
 The beginning of `steps.py` explains how to write a translator for another library; in Python:

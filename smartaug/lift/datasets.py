@@ -13,15 +13,19 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from .._base.original import SOURCE
 from . import registry
-from .deferred import DeferredTransform, why_no_image
+from .deferred import DeferredTransform
 from .lifted import Lifted, compiled
+from .made_places import why_no_image
 from .probe import FirstSample, can_be_read, looked_into, second_image
+from .rest import Rest
+from .roles import OTHER_SIZE
+from .slots import NAMED, no_slot, slot
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
 from .watch import Watch
 
 _MARK = "_smartaug_lifted"  # attribute of a lifted copy: its `Lifted`
-_OWN = (_MARK, SOURCE, "__getitems__")  # attributes that a copy has and the user's dataset does not
+_OWN = (_MARK, SOURCE, NAMED, "__getitems__")  # attributes that a copy has and the user's dataset does not
 
 
 def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int] | None = None) -> Lifted:
@@ -29,8 +33,9 @@ def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int]
 
     * `transform_or_dataset`: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``,
       an albumentations ``Compose``, the result of timm's ``create_transform``, a timm string
-      ("rand-m9-mstd0.5-inc1"), a Kornia ``AugmentationSequential``; or a dataset that keeps one of these in its
-      attribute ``transform`` or ``transforms`` (also inside ``Subset`` and ``ConcatDataset``).
+      ("rand-m9-mstd0.5-inc1"), a Kornia ``AugmentationSequential``; or a dataset (also inside ``Subset`` and
+      ``ConcatDataset``) that keeps one of these in its attribute ``transform`` or ``transforms``, or as its only
+      pipeline in an attribute of another name.
     * `size`: (height, width) in pixels of the pipeline's input images, if all have the same; crops and resizes can be
       lifted only then. It is found automatically for torchvision's datasets that keep their images in one array.
 
@@ -123,13 +128,7 @@ def _lifted_dataset(dataset: UserDataset, size: tuple[int, int] | None) -> Lifte
         return _nothing(dataset, refused)
     found = slot(dataset)
     if found is None:
-        name = type(dataset).__name__
-        return _nothing(
-            dataset,
-            f"{name} keeps no pipeline in an attribute transform or transforms; if its pipeline has another name, keep "
-            "it in self.transform, or take it apart yourself: lifted = smartaug.lift(pipeline), lifted.head for each "
-            "sample, augment=lifted.augment",
-        )
+        return _nothing(dataset, no_slot(dataset))
     name, transform = found
     lifted = _compiled_for(dataset, name, transform, state_of(dataset, size))
     if lifted.augment is None:
@@ -140,25 +139,25 @@ def _lifted_dataset(dataset: UserDataset, size: tuple[int, int] | None) -> Lifte
 
 
 def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: State) -> Lifted:
-    """``transform`` split for the samples of ``dataset``, whose image kind and masks are read from the first sample."""
+    """``transform`` split for the samples of ``dataset``, by the images and targets of the first sample."""
     lifted = compiled(transform, state)
     known = (
         _calls_once(dataset) and name == "transform"
     )  # torchvision's datasets call it once per sample and return the result
     if not can_be_read(dataset) or (known and not any(step.tensors for step in lifted.steps)):
-        masks = not known and any(map(registry.loses_masks, lifted.steps))
-        lifted = compiled(transform, dataclasses.replace(state, masks=True)) if masks else lifted
+        lifted = lifted if known else compiled(transform, dataclasses.replace(state, targets=True))
         return dataclasses.replace(lifted, uint8=True if state.uint8 else None)
     sample = looked_into(dataset, partial(with_transform, dataset, name), transform, Watch(lifted))
     if sample.hinders is not None:
+        lifted = compiled(transform, dataclasses.replace(state, targets=True))
         return lifted if lifted.augment is None else _must_stay(dataset, name, sample.hinders)
     kind = state.kind or (sample.kind if sample.kind in ("pil", "image", "tensor") else None)
-    state = dataclasses.replace(state, kind=kind)
+    state = dataclasses.replace(state, kind=kind, targets=sample.has_targets)
     lifted = compiled(transform, state)
     try:
         images = sample.images_through(lifted.head)
-        if any(map(registry.loses_masks, lifted.steps)) and _has_masks(sample, images):
-            lifted = compiled(transform, dataclasses.replace(state, masks=True))
+        if any(map(registry.loses_targets, lifted.steps)) and _has_masks(sample, images):
+            lifted = compiled(transform, dataclasses.replace(state, targets=True))
             images = sample.images_through(lifted.head)
     except Exception as error:  # the user's transforms may raise anything on an input they do not expect
         why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
@@ -170,6 +169,8 @@ def _for_images(dataset: UserDataset, name: str, sample: FirstSample, lifted: Li
     """``lifted``, or a split that lifts less, given the ``images`` (C, H, W) that head makes of the first sample."""
     if lifted.augment is None:
         return lifted
+    if sample.has_other_sizes and not lifted.only_mirrors:
+        return _must_stay(dataset, name, OTHER_SIZE)
     wrong = next((why for image in images if (why := why_no_image(image)) is not None), None)
     if wrong is not None or not images:
         return _must_stay(dataset, name, wrong or "what stays in the worker makes no tensors of its images")
@@ -198,7 +199,7 @@ def _calls_once(dataset: UserDataset) -> bool:
 
 def _has_masks(sample: FirstSample, images: list[Tensor]) -> bool:
     sizes = {tuple(image.shape[-2:]) for image in images}
-    return sample.has_masks or any(shape[-2:] in sizes for shape in sample.others)
+    return any(shape[-2:] in sizes for shape in sample.others)
 
 
 def deferring(dataset: UserDataset) -> UserDataset:
@@ -212,7 +213,15 @@ def deferring(dataset: UserDataset) -> UserDataset:
     found = slot(dataset)
     if lifted is None or found is None or isinstance(found[1], DeferredTransform):
         return dataset
-    deferred = DeferredTransform.of(lifted.head, lifted.recipe.transform, lifted.kind)
+    deferred = DeferredTransform.of(
+        lifted.head,
+        lifted.recipe.transform,
+        lifted.kind,
+        rest=Rest.of(lifted),
+        tail=lifted.tail,
+        any_size=lifted.only_mirrors,
+        final_kind=lifted.final_kind,
+    )
     deferred.watch = Watch(lifted)
     return with_transform(dataset, found[0], deferred)
 
@@ -258,21 +267,12 @@ def _marked(dataset: UserDataset, lifted: Lifted) -> Lifted:
     return dataclasses.replace(lifted, dataset=dataset)
 
 
-def slot(dataset: UserDataset) -> tuple[str, Transform] | None:
-    """The attribute that holds a dataset's pipeline, and the pipeline; None: there is none."""
-    for name in ("transform", "transforms"):
-        if inspect.getattr_static(dataset, name, None) is None:
-            continue  # found by __getattr__ only: it belongs to a dataset inside, and cannot be replaced here
-        value = getattr(dataset, name, None)
-        if value is not None and (callable(value) or registry.parts(value) is not None):
-            return name, value
-    return None
-
-
 def with_transform(dataset: UserDataset, name: str, transform: Transform) -> UserDataset:
     """A shallow copy of ``dataset`` with ``transform`` in the attribute ``name``."""
     copied = copy.copy(dataset)
     setattr(copied, name, transform)
+    if name not in ("transform", "transforms"):
+        copied.__dict__[NAMED] = name
     if name == "transform" and _joint(copied):  # torchvision keeps the transform a second time, in a StandardTransform
         copied.transforms = copy.copy(copied.transforms)
         copied.transforms.transform = transform

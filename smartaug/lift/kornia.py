@@ -9,7 +9,7 @@ Reference: Riba et al., Kornia, WACV 2020.
 
 Differences: operations on single values use tables of 256 levels (Kornia does not round floats);
 ``same_on_batch=True``, one draw per batch, stays a Kornia stage. Images of a lifted dataset are (C, H, W), also where
-Kornia without ``keepdim=True`` would add a dimension. Masks and boxes (``data_keys``) are not lifted.
+Kornia without ``keepdim=True`` would add a dimension. Masks and boxes (``data_keys``): see `kornia_targets`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ from ..augment.backends.tables.tones import TONES
 from ..augment.foreign import Foreign
 from ..augment.ops.combinators import gated_plan
 from ..augment.plan import Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
+from .kornia_targets import following
 from .registry import several
+from .roles import KORNIA_KINDS, data_keys
 from .steps import State, Step, Transform, device, folded, worker
+from .worker_transform import AsTensor, WorkerTransform
+
+__all__ = ["following", "head", "parts", "translate"]
 
 _SEQUENTIAL = ("AugmentationSequential", "ImageSequential")
 _OTHER_INPUTS = (
@@ -59,9 +64,17 @@ def parts(transform: Transform) -> Sequence[Transform] | None:
 
 def _whole(transform: Transform) -> str | None:
     """Why a sequence must stay as a whole; None: it need not."""
-    keys = getattr(transform, "data_keys", ("INPUT",))
-    if keys is None or [getattr(key, "name", key) for key in keys] not in (["INPUT"], ["IMAGE"]):
+    keys = ("INPUT",) if not hasattr(transform, "data_keys") else data_keys(transform)
+    return None if keys in (("INPUT",), ("IMAGE",)) else "its data_keys name more than the image"
+
+
+def _why_not_joint(transform: Transform, state: State) -> str | None:
+    """Why the targets of a sequence with several data keys cannot move at hand-over; None: they can."""
+    kinds = [KORNIA_KINDS.get(key) for key in data_keys(transform)]
+    if not state.targets or None in kinds or kinds.count("image") != 1:
         return "its data_keys name more than the image"
+    if not transform.keepdim:
+        return "its data_keys name more than the image, and every part gets a batch dimension; write keepdim=True"
     return None
 
 
@@ -88,6 +101,37 @@ def translate(transform: Transform, state: State) -> Step | None:
     return device(transform, state, Planned(transform, make, fill), floats=floats)
 
 
+def _joint(transform: Transform, state: State) -> Step:
+    """A sequence with several data keys: all of its modules on the device, or none."""
+    why = _why_not_joint(transform, state)
+    stages: list[A.Augmentation] = []
+    for module in transform.children() if why is None else ():
+        step = translate(module, state)
+        fills = getattr(module, "flags", {}).get("fill_value") is not None
+        if step is None or step.where != "device" or not isinstance(step.stage, A.Augmentation) or step.floats:
+            why = f"{type(module).__name__} inside it: targets could not follow it"
+        elif type(module).__name__ == "RandomErasing" or fills:
+            why = f"{type(module).__name__} inside it: it writes into masks, too"
+        else:
+            stages.append(step.stage)
+    if why is not None or not stages:
+        return worker(transform, state, why or "it has no modules", keeps_size=False)
+    return device(transform, state, A.Compose(stages))
+
+
+def head(given: Transform, kept: Sequence[Transform], last: AsTensor) -> WorkerTransform:
+    """The part of the pipeline ``given`` that stays in the workers; of one with several data keys, it makes a list."""
+    return (ListWorkerTransform if len(data_keys(given)) > 1 else WorkerTransform)(kept, last)
+
+
+class ListWorkerTransform(WorkerTransform):
+    """A `WorkerTransform` that makes a list of several arguments, as Kornia does."""
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The sample after the transforms that stay."""
+        return list(super().__call__(*inputs))
+
+
 def _stage(transform: Transform, state: State) -> Step:
     """The module unchanged, as a stage; unless it only changes intensities, its output size is unknown."""
     step = device(transform, state, Foreign(transform), _BY_FORK, floats=state.scale is not None, uint8=False)
@@ -98,6 +142,8 @@ def _stage(transform: Transform, state: State) -> Step:
 def _sequence(t: Transform, state: State) -> Step:
     """A sequence with ``random_apply``, which runs a random part of its modules."""
     why = _whole(t)
+    if why is not None and not t.random_apply:
+        return _joint(t, state)
     if why is not None:
         return worker(t, state, why, keeps_size=False)
     inside = list(t.children())

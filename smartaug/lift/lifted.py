@@ -19,9 +19,13 @@ from ..augment.foreign import Foreign
 from ..augment.labels import mix_labels
 from ..augment.steps import keyed, run_step
 from . import registry
-from .steps import UNIT, State, Step, Transform, UserDataset
+from .joint import Following, JointSample, NoTargets
+from .steps import UNIT, State, Step, Transform, UserDataset, worker
 from .worker_transform import AsTensor, WorkerTransform
 
+_MIRRORS = ("RandomHorizontalFlip", "RandomVerticalFlip", "HorizontalFlip", "VerticalFlip")
+_ANY_SIZE = (32, 32)  # of images whose size is not known
+_MOVED_ON = "a later transform moves boxes and masks on"
 _MANY = 256  # samples drawn to find out whether a random policy contains geometric operations
 
 
@@ -75,7 +79,8 @@ class Lifted:
     None: nothing was lifted. steps: one record per transform. dataset: if a dataset was lifted, a shallow copy of it
     whose transform is head; the original is unchanged. note: why nothing of a dataset was lifted. uint8: whether head's
     images are uint8 (True) or floats (False), from the dataset's first sample; None: unknown. recipe: the arguments it
-    was compiled from. kind: of the pipeline's input image in that sample, see `roles.kind_of`; None: any.
+    was compiled from. kind: of the pipeline's input image in that sample, see `roles.kind_of`; None: any. tail: lifted
+    transforms that change only boxes, keypoints and their labels, which run on each sample when its targets have moved.
     """
 
     head: Transform
@@ -86,6 +91,7 @@ class Lifted:
     uint8: bool | None = None
     recipe: Recipe | None = None
     kind: str | None = None
+    tail: tuple[Transform, ...] = ()
 
     @property
     def stays(self) -> tuple[Transform, ...]:
@@ -121,6 +127,32 @@ class Lifted:
             if stage is not None
         )
 
+    @property
+    def final_kind(self) -> str | None:
+        """What the whole pipeline makes of images, see `State`; None: it is not known."""
+        return self.steps[-1].after.kind if self.steps else None
+
+    @property
+    def only_mirrors(self) -> bool:
+        """Whether all lifted transforms that move pixels mirror images, with which masks of any size can move."""
+        kept = max((number + 1 for number, step in enumerate(self.steps) if step.where == "worker"), default=0)
+        moving = [step for step in self.steps[kept:] if step.where == "device" and _moves(step)]
+        return all(step.name in _MIRRORS for step in moving)
+
+    def following(
+        self, samples: Sequence[JointSample], size: tuple[int, int], device: torch.device | None = None
+    ) -> Following:
+        """What moves the targets of ``samples`` as the plans of their images of ``size`` (height, width) move those.
+
+        device: of the masks; boxes and keypoints stay where they are, since plans lie on the CPU.
+        """
+        assert self.recipe is not None
+        make = getattr(registry.library_of(self.recipe.transform), "following", None)
+        if make is None or all(len(sample.places) == 0 for sample in samples):
+            return NoTargets(samples)
+        made: Following = make(self, samples, size, device)
+        return made
+
     def explain(self) -> str:
         """A table of the transforms, where each runs, and why; without transforms one line with the reason."""
         if not self.steps:
@@ -132,23 +164,49 @@ class Lifted:
 def compiled(transform: Transform, state: State, seen: tuple[int, int] | None = None) -> Lifted:
     """``transform`` in two parts, for input images of ``state``; seen: (position, channels of the images before it)."""
     recipe = Recipe(transform, state, seen)
-    steps, now = [], state
-    for position, single in enumerate(registry.flat(transform)):
-        if seen is not None and position == seen[0]:
-            now = dataclasses.replace(now, channels=seen[1])
-        step = registry.translate(single, now)
-        steps.append(step)
-        now = step.after
+    steps = _translated(transform, state, seen)
+    moved_on = _tails_before_moves(steps)
+    if moved_on:
+        steps = _translated(transform, state, seen, moved_on)
     cut = max((number + 1 for number, step in enumerate(steps) if step.where == "worker"), default=0)
     steps = [_before_the_cut(step, steps[cut - 1]) for step in steps[:cut]] + steps[cut:]
     stages = _stages(steps[cut:])
     if not stages:
         return Lifted(transform, None, tuple(steps), recipe=recipe)
+    tail = tuple(step.original for step in steps[cut:] if step.tail)
     kept = [step.original for step in steps[:cut]] + [step.rest for step in steps[cut:] if step.rest is not None]
     only = next((step.name for step in steps[cut:] if step.tensors), None)
     head = worker_part(transform, kept, AsTensor(only))
     augment = Compose(stages) if all(isinstance(stage, Augmentation) for stage in stages) else Stages(stages)
-    return Lifted(head, augment, tuple(steps), recipe=recipe)
+    return Lifted(head, augment, tuple(steps), recipe=recipe, tail=tail)
+
+
+def _translated(
+    transform: Transform, state: State, seen: tuple[int, int] | None, stay: frozenset[int] = frozenset()
+) -> list[Step]:
+    """One step for each transform, in order; those at the positions ``stay`` stay in the worker."""
+    steps, now = [], state
+    for position, single in enumerate(registry.flat(transform)):
+        if seen is not None and position == seen[0]:
+            now = dataclasses.replace(now, channels=seen[1])
+        step = worker(single, now, _MOVED_ON) if position in stay else registry.translate(single, now)
+        steps.append(step)
+        now = step.after
+    return steps
+
+
+def _tails_before_moves(steps: Sequence[Step]) -> frozenset[int]:
+    """The positions of steps for the end of the pipeline behind which a lifted step moves the targets on."""
+    last = max((number for number, step in enumerate(steps) if step.before.targets and _moves(step)), default=-1)
+    return frozenset(number for number, step in enumerate(steps[: max(last, 0)]) if step.tail)
+
+
+def _moves(step: Step) -> bool:
+    """Whether a lifted step may move pixels."""
+    if not isinstance(step.stage, Augmentation):
+        return isinstance(step.stage, Foreign) and step.stage.moves_pixels
+    shape = (1, step.before.channels or 3, *(step.before.size or _ANY_SIZE))
+    return step.stage.sample(shape, torch.zeros(1, dtype=torch.int64, device="cpu")).moves_pixels
 
 
 def worker_part(transform: Transform, kept: Sequence[Transform], last: AsTensor) -> Transform:

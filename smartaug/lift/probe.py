@@ -23,10 +23,12 @@ from torch.utils.data import IterableDataset, default_collate
 
 from .._base import input_leaves, leaves
 from ..augment.foreign import forked_rng
-from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish, found_in
-from .lifted import worker_part
+from .collecting import found_in
+from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish_all
+from .deferred_value import DeferredValue
+from .lifted import compiled, worker_part
 from .roles import kind_of, roles
-from .steps import Transform, UserDataset
+from .steps import State, Transform, UserDataset
 from .watch import Watch
 from .worker_transform import AsTensor
 
@@ -41,8 +43,9 @@ class FirstSample:
 
     hinders: why the transform cannot be lifted; None: no reason was found. kind: of the transform's input image, see
     `roles.kind_of`. calls: the calls of the transform. sample: the sample, its images deferred. places: paths of the
-    transform's images in the sample. has_masks: whether the transform's arguments include masks. others: shapes of the
-    other tensors and arrays of the sample with two or more dimensions.
+    transform's images in the sample. has_targets: whether the transform's arguments include masks, boxes or keypoints.
+    has_other_sizes: whether one of the masks has another size than the image. others: shapes of the other tensors and
+    arrays of the sample with two or more dimensions.
     """
 
     hinders: str | None = None
@@ -50,7 +53,8 @@ class FirstSample:
     calls: list[Call] = field(default_factory=list)
     sample: Any = None
     places: list[leaves.Path] = field(default_factory=list)
-    has_masks: bool = False
+    has_targets: bool = False
+    has_other_sizes: bool = False
     others: list[tuple[int, ...]] = field(default_factory=list)
 
     def images_through(self, head: Callable[..., Any]) -> list[Tensor]:
@@ -101,8 +105,9 @@ def looked_into(
     dataset: UserDataset, placed: Callable[[Callable[..., Any]], UserDataset], transform: Transform, watch: Watch
 ) -> FirstSample:
     """Read the first sample of ``dataset``; placed: returns a copy of it with the given transform instead."""
-    noted = _NotedDraws()
-    deferred = DeferredTransform.of(worker_part(transform, [], AsTensor()), transform, noted=noted)
+    noted, tail = _NotedDraws(), compiled(transform, State(targets=True)).tail
+    as_given = worker_part(transform, [], AsTensor())
+    deferred = DeferredTransform.of(as_given, transform, noted=noted, tail=tail, any_size=True)
     deferred.watch = watch
     try:
         sample = first(placed(deferred), before=noted.begin)
@@ -130,38 +135,50 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
         return FirstSample(f"{name} did not call it for its first sample")
     found = found_in(sample)
     if any(kept for _, kept in found):
-        for image in {id(image): image for image, _ in found}.values():
-            finish(image)
+        finish_all(list({id(image): image for image, _ in found}.values()))
         return FirstSample(f"{name} keeps what it gives (a cache), which lifted transforms would have to leave alone")
-    images = [image for image, _ in found if not image._is_mask]
+    images = [image for image, _ in found if image._kind == "image"]
     if any(call.finished for call in calls) or {id(call) for call in calls} != {id(image._call) for image in images}:
-        return FirstSample(f"{name} works on the image after it, or does not return it")
+        return FirstSample(
+            f"{name} works on the image after it, or on a mask (mask.long(), which the loss line can do), or does not "
+            "return it"
+        )
     walked = list(leaves.walk(sample))
-    places = [path for path, leaf in walked if isinstance(leaf, DeferredImage) and not leaf._is_mask]
+    places = [path for path, leaf in walked if isinstance(leaf, DeferredImage) and leaf._kind == "image"]
     if len(places) > 1 and (len({path[:-1] for path in places}) > 1 or not places[0][:-1]):
-        return FirstSample(f"{name} calls it {len(calls)} times, and the results are not in a list of their own")
+        return FirstSample(
+            f"{name} calls it {len(calls)} times, and the results are not in a list of their own; return "
+            "[view, view], label (without labels a 0), and write views='independent'"
+        )
     return FirstSample(
         kind=_kind(calls[0]),
         calls=calls,
         sample=sample,
         places=places,
-        has_masks=any(image._is_mask for image, _ in found),
-        others=[tuple(leaf.shape) for _, leaf in walked if not isinstance(leaf, DeferredImage) and _is_array(leaf)],
+        has_targets=any(image._kind != "image" for image, _ in found),
+        has_other_sizes=any(map(_has_other_size, calls)),
+        others=[tuple(leaf.shape) for _, leaf in walked if _is_array(leaf)],
     )
 
 
 def _is_array(leaf: object) -> bool:
-    return len(getattr(leaf, "shape", ())) >= 2
+    deferred = isinstance(leaf, (DeferredImage, DeferredValue))
+    return not deferred and len(getattr(leaf, "shape", ())) >= 2
 
 
 def _image_places(call: Call) -> list[leaves.Path]:
     found = roles(call.by.rules, call.given, call.named)
-    return [] if isinstance(found, str) else [path for path, _, is_mask in found if not is_mask]
+    return [] if isinstance(found, str) else [role.path for role in found if role.kind == "image"]
+
+
+def _has_other_size(call: Call) -> bool:
+    masks = [role for role in call.places if role.kind == "mask"]
+    return any(role.leaf.shape[-2:] != call.places[0].leaf.shape[-2:] for role in masks)
 
 
 def _kind(call: Call) -> str | None:
     found = roles(call.by.rules, call.given, call.named)
-    return None if isinstance(found, str) else kind_of(found[0][1])
+    return None if isinstance(found, str) else kind_of(found[0].leaf)
 
 
 def second_image(
@@ -173,7 +190,7 @@ def second_image(
     in images of a given shape (C, H, W).
     """
     sizes = {tuple(image.shape[-2:]) for image in images}
-    if not any(shape[-2:] in sizes for shape in sample.others) or sample.has_masks:
+    if not any(shape[-2:] in sizes for shape in sample.others) or sample.has_targets:
         return None
     if moves(images[0].shape):
         return f"the samples of {name} have a mask or a second image, which it is not given"

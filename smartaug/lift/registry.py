@@ -22,6 +22,8 @@ LIBRARIES = {
     "kornia": "kornia",
 }
 
+_MODULES = ("torchvision.transforms", "albumentations", "timm.data", "kornia.augmentation")  # of transforms' classes
+_TARGETS = "target_transform"  # attribute of a dataset: for labels
 
 _ANY_SIZE = (32, 32)  # what is lifted while the size is unknown accepts any size, so one example is enough
 
@@ -54,13 +56,31 @@ def flat(transform: Transform) -> list[Transform]:
     return [transform] if inside is None else [single for part in inside for single in flat(part)]
 
 
+def pipelines_of(holder: object) -> list[tuple[str, Transform]]:
+    """The attributes of an object that hold transforms of a library, by name, except those for labels."""
+    own = getattr(holder, "__dict__", {})
+    return [(name, value) for name, value in own.items() if name != _TARGETS and _is_pipeline(value)]
+
+
+def _is_pipeline(value: object) -> bool:
+    if type(value) in (nn.Sequential, nn.ModuleList):
+        inside = parts(value)
+        return bool(inside) and all(map(_is_pipeline, inside or ()))
+    kind = type(value).__module__
+    return (
+        callable(value)
+        and not isinstance(value, type)
+        and any(kind == name or kind.startswith(f"{name}.") for name in _MODULES)
+    )
+
+
 def translate(transform: Transform, state: State) -> Step:
     """The `Step` of one transform that is not a container."""
     library = library_of(transform)
     step = None if library is None else library.translate(transform, state)
     if step is None:
-        return unknown(transform, state)
-    if state.masks and loses_masks(step):
+        return unknown(transform, state, _hint(transform))
+    if state.targets and loses_targets(step):
         same = step.after.size == state.size
         return worker(transform, state, "samples have masks, which could not follow it", keeps_size=same)
     refused = None if state.channels is None else _refuses(step, state, state.channels)
@@ -68,6 +88,17 @@ def translate(transform: Transform, state: State) -> Step:
         size, normalised = step.after.size, step.after.normalised
         return worker(transform, state, refused, size=size, keeps_size=False, channels=None, normalised=normalised)
     return step
+
+
+def _hint(transform: Transform) -> str:
+    """What to write for an object of the user's that calls a pipeline of a library (two views, a mask beside it)."""
+    held = [] if library_of(transform) is not None else [name for name, _ in pipelines_of(transform)]
+    if not held:
+        return ""
+    return (
+        f"; the pipeline in its attribute {held[0]} is lifted by itself: lifted = smartaug.lift(pipeline), then "
+        "lifted.head in its place, and augment=lifted.augment instead of lift=True"
+    )
 
 
 def _refuses(step: Step, state: State, channels: int) -> str | None:
@@ -84,8 +115,8 @@ def _refuses(step: Step, state: State, channels: int) -> str | None:
     return None
 
 
-def loses_masks(step: Step) -> bool:
-    """Whether a step moves pixels without a plan; masks are moved by the plan, so they would be left behind."""
+def loses_targets(step: Step) -> bool:
+    """Whether a step moves pixels without a plan; targets are moved by the plan, so they would be left behind."""
     return isinstance(step.stage, Foreign) and step.stage.moves_pixels
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .._base.original import SOURCE
 from .lifted import Lifted, compiled
+from .slots import slot
 from .steps import Step, Transform, UserDataset
 
 _WATCHED = ("transform", "transforms", "target_transform")
@@ -106,8 +107,9 @@ def _slots(dataset: UserDataset) -> list[str]:
 
 def transforms_of(dataset: UserDataset) -> list[tuple[str, Transform]]:
     """The attributes that hold transforms, and their values; properties, which compute a new value, are left out."""
-    missing = object()
-    found = ((name, inspect.getattr_static(dataset, name, missing)) for name in _WATCHED)
+    missing, held = object(), slot(dataset)
+    names = _WATCHED if held is None or held[0] in _WATCHED else (*_WATCHED, held[0])
+    found = ((name, inspect.getattr_static(dataset, name, missing)) for name in names)
     return [(name, value) for name, value in found if value is not missing and value is getattr(dataset, name, missing)]
 
 

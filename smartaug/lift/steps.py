@@ -1,7 +1,7 @@
 """The records `lift` makes of a pipeline: one `Step` per transform, and the `State` of the image between two of them.
 
 **How to write a translator.** A library has one module here, with the library's name. The module is imported only when
-a pipeline contains a transform of that library, so it may import the library. It has up to three functions:
+a pipeline contains a transform of that library, so it may import the library. It has up to four functions:
 
 * ``translate(transform, state) -> Step | None``: translates one transform whose input image is described by ``state``.
   Return `device` (it runs on the batch, as ``stage``), `folded` (it only converts: `State.converted`), `worker` (it
@@ -13,6 +13,8 @@ a pipeline contains a transform of that library, so it may import the library. I
   called as ``given`` is: the transforms ``kept`` in order, then ``last`` on the image (`AsTensor`: PIL image or array
   (H, W, C) to tensor (C, H, W)). Without this function, ``kept`` run one after the other on the arguments that the
   dataset passes, as in torchvision.
+* ``following(lifted, samples, size, device) -> Following``, optional: what moves the boxes, keypoints and masks of
+  samples with their images, see `joint`. Without this function targets are not lifted.
 
 **Units.** The user's numbers (a fill, a threshold) are in the units of the image at that place of the pipeline: grey
 levels 0..255 at first, [0, 1] after ToTensor, any range after Normalize. The stored image, that is the tensor that is
@@ -57,7 +59,8 @@ class State:
     scale: (mean, std), each one value or one per channel: the user's image is (t − mean) / std, where t is the stored
     image, divided by 255 if it is uint8; None: the stored image is the user's image. dtype: of the user's image where
     scale is given; None: floats keep their dtype, uint8 becomes torch's default dtype. normalised: the user's image is
-    in neither grey levels nor [0, 1]. masks: the samples have masks, which must move with the image.
+    in neither grey levels nor [0, 1]. targets: the samples have masks, boxes or keypoints, which must move with the
+    image.
     """
 
     size: tuple[int, int] | None = None
@@ -67,7 +70,7 @@ class State:
     scale: Scale | None = None
     dtype: torch.dtype | None = None
     normalised: bool = False
-    masks: bool = False
+    targets: bool = False
 
     @property
     def tonal(self) -> bool:
@@ -124,7 +127,8 @@ class Step:
     floats: the stage needs the image in the user's own units, so the conversion so far must run before it. original:
     the user's transform. before: the `State` before it. rest: the part of a folded transform that remains in the
     worker, such as the conversion of masks; it does not force earlier transforms to stay. tensors: the translation is
-    correct for tensor images only, and it is not known whether the images are tensors.
+    correct for tensor images only, and it is not known whether the images are tensors. tail: the transform changes
+    targets only (their format, which are dropped), and runs on each sample at the end, if nothing moves them after it.
     """
 
     name: str
@@ -137,6 +141,7 @@ class Step:
     before: State = State()
     rest: Transform = None
     tensors: bool = False
+    tail: bool = False
 
 
 def device(
@@ -180,10 +185,12 @@ def worker(
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 
-def unknown(transform: Transform, state: State) -> Step:
-    """A transform that no translator knows: it stays in the worker, and may change size, kind and channels."""
-    after = State(normalised=state.normalised, masks=state.masks)
-    why = "not covered, so it keeps its place"
+def unknown(transform: Transform, state: State, hint: str = "") -> Step:
+    """A transform that no translator knows: it stays in the worker, and may change size, kind and channels.
+
+    hint: what to write, behind the reason."""
+    after = State(normalised=state.normalised, targets=state.targets)
+    why = f"not covered, so it keeps its place{hint}"
     return Step(name_of(transform), "worker", why, after, None, False, transform, state)
 
 

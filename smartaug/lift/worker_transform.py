@@ -81,10 +81,19 @@ class WorkerTransform:
                 outputs = transform(*inputs)
                 inputs = outputs if several else (outputs,)
         if self.last is not None:
-            inputs = tuple(_tensors(part, self.last) for part in inputs) if several else (self._single(inputs[0]),)
+            inputs = tuple(_tensors(part, self.last) for part in inputs) if several else (self.to_tensor(inputs[0]),)
         return inputs if several else inputs[0]
 
-    def _single(self, sample: Any) -> Any:
+    def before_last(self, image: Any) -> Any:
+        """One image after the transforms that stay, before ``last``."""
+        if self.transforms:
+            with self._keyed():
+                for transform in self.transforms:
+                    image = transform(image)
+        return image
+
+    def to_tensor(self, sample: Any) -> Any:
+        """What `before_last` gave, after ``last``; of a container the PIL images in it."""
         assert self.last is not None
         return _tensors(sample, self.last) if isinstance(sample, (dict, tuple, list)) else self.last(sample)
 

@@ -12,9 +12,11 @@
 | `lift_keyword`, `coreset_keyword` | how ``lift=`` and ``coreset=`` replace the dataset and the sampler |
 | `whole_batches` | datasets whose batches can be fetched by one indexing operation |
 | `row_samples` | which sample each row of a batch was made from, where the user's own function collated it |
+| `small_tensors` | boxes and labels of samples between processes, by value |
 | `sampler` | `CoresetSampler` |
 | `generated`, `share_sampler` | real and generated samples in one dataset; a given share of them in every batch |
 | `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
+| `pictures/` | pictures of batches, `loader.show()` |
 | `repeats` | counting the repetitions of a sample within a pass |
 | `shared_epoch` | the epoch under torch's loader, agreed on by all worker processes |
 """

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .. import draws
+from .._base.names import suggest_keywords
 from .._base.nested import datasets_in
 from .._base.torch_fetch import batch_keys
 from ..lift.source import fingerprint_of
@@ -67,6 +68,7 @@ class AugmentedDataset(Dataset):
     that is not an integer; ValueError for a mask of another length, and ``plain`` without ``only``.
     """
 
+    @suggest_keywords
     def __init__(
         self,
         dataset: Indexed,

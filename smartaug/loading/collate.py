@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from .._base import leaves
 from .._base.global_draws import changed
+from .._base.names import suggest_keywords
 from .._base.torch_fetch import Origin, origin, streams
-from ..lift.deferred import Unfinished, collecting
+from ..lift.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views
+from . import small_tensors
 from .row_samples import rows_of
 from .whole_batches import Fetched
 
@@ -109,6 +112,16 @@ class Pending(metaclass=_SaysWhatToDo):
         return getattr(self.open(), name)
 
 
+def _arrived(state: bytes) -> Pending:
+    """A `Pending` from a worker."""
+    made = Pending.__new__(Pending)
+    made.__dict__.update(small_tensors.loads(state))
+    return made
+
+
+ForkingPickler.register(Pending, lambda pending: (_arrived, (small_tensors.dumps(pending.__dict__),)))
+
+
 class Collate:
     """A collate function with stages, for frameworks that build the loader themselves.
 
@@ -122,6 +135,7 @@ class Collate:
     use. Called outside a torch loader it only calls the inner collate function.
     """
 
+    @suggest_keywords
     def __init__(
         self,
         collate_fn: Callable[[Any], Any] | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader as TorchDataLoader
 
 from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
+from .._base.names import suggest_keywords
 from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
@@ -23,6 +25,7 @@ from .coreset_keyword import coreset_sampler, coreset_selections
 from .iterator import BatchIterator
 from .lift_keyword import lifted_dataset
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
+from .pictures.show import Picture, show
 from .plain import plain_batches, plain_length
 from .resume import restore, saved
 from .sampler import CoresetSampler, Share
@@ -86,8 +89,8 @@ class DataLoader(TorchDataLoader[T]):
       list has its own. See `smartaug.augment.targets.kinds` for the words. tv_tensors in lists, and maps of whole
       numbers called "mask", follow without a word.
     * `still`: the key or position of parts of the batch that are not to be augmented, or a callable that returns them,
-      or a list of these. Without it and `follow`, parts that may be boxes, points or a map raise an error under stages
-      that move pixels.
+      or a list of these; a key that the samples of a list have names it in all of them. Without it and `follow`, parts
+      that may be boxes, points or a map raise an error under stages that move pixels.
     * `returns`: "same" keeps the structure of the user's batches, "batch" yields a `Batch`.
 
     This loader augments every batch that it gives, independent of the mode of the model. Code that makes both loaders
@@ -116,6 +119,7 @@ class DataLoader(TorchDataLoader[T]):
     _sources: SourceDatasets | None = None
     _preparing: Pipeline | None = None  # the stages of plain passes, while `plain` is on
 
+    @suggest_keywords
     def __init__(
         self,
         dataset: Dataset[T],
@@ -319,6 +323,19 @@ class DataLoader(TorchDataLoader[T]):
     def explain(self) -> str:
         """A table of the stages: where each runs, and why."""
         return "no stages: torch's own loader" if self._pipeline is None else self._pipeline.explain()
+
+    def show(self, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Picture:
+        """Write a picture of a batch: above as stored, below after the stages, with each sample's operations in words.
+
+        * `path`: the file to write.
+        * `images`: number of images to show.
+
+        The samples are evenly spread over the dataset; of a dataset without indices they are the first ones of a new
+        pass over it. The loader's pass, counts and stages, and the random generators, are left as they are. Returns the
+        path; in a notebook, the picture is shown. Raises ValueError for a loader without stages or without images,
+        ImportError without matplotlib.
+        """
+        return show(self, path, images)
 
     @_with_stages
     def state_dict(self, record: bool = True) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
 from .._base.dataset_labels import labels_of
+from .._base.names import suggest_keywords
 from .share_sampler import ShareSampler
 
 
@@ -42,6 +43,7 @@ class Generated(ConcatDataset):
     a length, ValueError for a ``source`` or ``repeat`` that does not fit.
     """
 
+    @suggest_keywords
     def __init__(
         self, real: Dataset, generated: Dataset, *, source: Sequence[int] | Tensor | None = None, repeat: int = 1
     ) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 from torch.utils.data import IterableDataset, default_collate
 
+from ..lift.collecting import collecting
 from ..lift.datasets import deferring, taken_out
 from ..lift.datasets import lift as lift_dataset
-from ..lift.deferred import collecting
 from ..lift.lifted import Lifted
 from ..lift.probe import first, forked
 from ..lift.steps import UserDataset
 from ..pipeline.stages import listed
-from ..warnings import NoEffectWarning
+from ..warnings import NoEffectWarning, warn
 from .collate import Collate
 from .whole_batches import batched, hinders, storages
 
@@ -45,7 +44,7 @@ def lifted_dataset(
     fetching = _fetching(dataset, hindrance, workers)
     if lifted.augment is None and hindrance is not None:
         why = f"{lifted.reason}; and fetches sample by sample: {hindrance}"
-        warnings.warn(f"lift=True lifted nothing: {why}", NoEffectWarning, stacklevel=3)
+        warn(f"lift=True lifted nothing: {why}", NoEffectWarning)
         lifted = None
     return lifted, dataset, fetching
 

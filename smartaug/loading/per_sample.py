@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import inspect
 import random
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -24,7 +23,7 @@ from .. import draws
 from .._base import leaves
 from ..augment.foreign import forked_rng
 from ..augment.generators import Generators
-from ..warnings import NoEffectWarning
+from ..warnings import NoEffectWarning, warn
 
 ROOTS = ("albumentations", "albumentationsx")
 _CPU = torch.device("cpu")
@@ -121,11 +120,10 @@ def found_generators(transform: object) -> Generators:
     """The generators that ``transform`` holds. Warns about those whose state cannot be set, by name."""
     generators = Generators(transform)
     if generators.unreached:
-        warnings.warn(
+        warn(
             f"AugmentedDataset cannot set the state of {', '.join(generators.unreached)}, so a seed has no effect on "
             "what is drawn from it; draw from random, NumPy, torch or a generator of theirs",
             NoEffectWarning,
-            stacklevel=2,
         )
     return generators
 

@@ -17,6 +17,7 @@ from torch.utils.data import DistributedSampler, Sampler
 
 from .. import draws
 from .._base import ranks
+from .._base.names import suggest_keywords
 from .._base.selections import Selection, checked_selection
 from ..pipeline.epochs import EpochCounter
 from ..pipeline.selection import CoresetLike, Selections
@@ -49,6 +50,7 @@ class CoresetSampler(DistributedSampler):
     finite, and for a coreset without ``size`` or with ``weights``.
     """
 
+    @suggest_keywords
     def __init__(
         self,
         selected: Sequence[int] | Tensor | CoresetLike,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
+from .._base.names import suggest_keywords
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
 from .collate import Collate, Pending
 from .dataloader import DataLoader
 from .order import give_epoch
+from .pictures.show import Picture, show
 from .state import VERSION, check_made_of, check_version, made_of
 
 
@@ -65,6 +68,10 @@ class Wrapped:
         """See `DataLoader.explain`."""
         return self._pipeline.explain()
 
+    def show(self, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Picture:
+        """See `DataLoader.show`. Where the loader has no dataset with indices, it is the first batch of a new pass."""
+        return show(self, path, images)
+
     def state_dict(self) -> dict[str, Any]:
         """The epoch, the states of the stages, and the wrapped loader's own state if it has ``state_dict``.
 
@@ -103,6 +110,7 @@ class Wrapped:
         return getattr(self.loader, name)
 
 
+@suggest_keywords
 def wrap(
     loader: Iterable,
     *,

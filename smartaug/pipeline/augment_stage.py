@@ -13,13 +13,14 @@ from torch import Tensor
 from .._base import leaves
 from ..augment.targets.kinds import Mask, kind_of
 from ..lift import Lifted
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from ..warnings import warn
 from . import image_lists
 from .augmenting import Augmented, Augmenting, Samples
 from .followers import find_followers, staying
 from .following import Following, Found, Moving, word_of
 from .inputs import Inputs, check_mixed_alone, draws_shared, refuse_others, refuse_unmixed, repeated
+from .moving_objects import retyped
 from .pictures import Pictures
 from .places import Place, Places, find_places, is_label
 from .settings import Settings
@@ -62,12 +63,10 @@ class AugmentStage:
 
         rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
         """
-        views, frames = _views(data, inputs)
         if self.lifted is not None and unfinished is not None:
             refuse_others(unfinished, inputs)
-            self.lifted.check(views)
-        if not inputs.listed:
-            views = [view.to(device, non_blocking=True) for view in views]
+            self.lifted.check([leaves.get(data, path) for path in inputs.augmented])
+        views, frames = _views(data, inputs, device)
         shared = not inputs.listed and self._share_draws(augmenting, data, inputs, views, unfinished)
         several = 1 if shared or inputs.listed else len(views)
         following, places = self._following(data, inputs, device, unfinished, several)
@@ -96,11 +95,7 @@ class AugmentStage:
             check_mixed_alone(data, inputs, still)
             if self.settings.inputs is None and self.settings.target is None:
                 refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
-        if inputs.listed:
-            kind = type(leaves.get(data, inputs.parts[0]))
-            data = leaves.put(data, inputs.parts[0], kind(results))
-        else:
-            data = _put(data, inputs, made.views, frames)
+        data = _put_listed(data, inputs, results, order) if inputs.listed else _put(data, inputs, made.views, frames)
         return AugmentedBatch(data, made, samples.index[order], following.paths())
 
     def explain(self) -> list[tuple[str, str, str]]:
@@ -167,11 +162,15 @@ class AugmentStage:
         return following, Places(find_unknown)
 
 
-def _views(data: leaves.Structure, inputs: Inputs) -> tuple[list[Tensor], list[int]]:
-    """The images to augment: tensors (B, C, H, W) with the number of each input's, 0 unless it is a clip; or a list."""
+def _views(data: leaves.Structure, inputs: Inputs, device: torch.device | None) -> tuple[list[Tensor], list[int]]:
+    """The images to augment: tensors (B, C, H, W) with the number of each input's, 0 unless it is a clip; or a list.
+
+    Tensors are on ``device``.
+    """
     found = [leaves.get(data, path) for path in inputs.augmented]
     if inputs.listed:
         return list(found[0]), []
+    found = [leaf.to(device, non_blocking=True) for leaf in found]
     frames = [leaf.shape[1] if leaf.ndim == 5 else 0 for leaf in found]
     views = [view for leaf in found for view in (leaf.unbind(1) if leaf.ndim == 5 else [leaf])]
     return views, frames
@@ -183,3 +182,10 @@ def _put(data: leaves.Structure, inputs: Inputs, views: list[Tensor], frames: li
     for path, count in zip(inputs.augmented, frames, strict=True):
         data = leaves.put(data, path, torch.stack([next(rest) for _ in range(count)], 1) if count else next(rest))
     return data
+
+
+def _put_listed(data: leaves.Structure, inputs: Inputs, images: list[Tensor], order: Tensor) -> leaves.Structure:
+    """The batch with the augmented ``images``, made from the rows ``order``, in a list of the type that it had."""
+    given = leaves.get(data, inputs.parts[0])
+    typed = [retyped(made, given[row], (0, 0)) for made, row in zip(images, order.tolist(), strict=True)]
+    return leaves.put(data, inputs.parts[0], type(given)(typed))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
+from .._base.background import Turn, allowed
 from ..augment import Normalize
 from ..augment.augmentation import Augmentation
 from ..augment.backends.torch.run import OutsideUnit
@@ -97,6 +98,9 @@ class Augmenting:
         self.mixes = any(map(_mixes, self.steps))
         self.draws = any(not isinstance(part, Normalize) for part in flattened(self.steps))  # anything at random
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
+        self._turn = Turn()  # of the batch that runs now
+        self._early: set[int] = set()  # steps whose `_choices` are those of such a batch
+        self.by_torch = 0  # batches that torch ran while numba was compiled in the background
 
     def all_rows(
         self, views: list[Tensor], samples: Samples, places: Places, moving: Moving, *, shared: bool
@@ -161,6 +165,7 @@ class Augmenting:
             return Augmented(views, [], Trace.empty(len(samples.index))), [] if rest is None else rest.views
         seed, plans, known = self.seed(), list[Plan](), dict[int, Plan]()
         done, passed = [], []
+        self._turn = Turn()
         for number, images in enumerate(views):
             view = 0 if shared else number
             key = draws.key(seed, samples.epoch, samples.streams, first + view)
@@ -169,13 +174,16 @@ class Augmenting:
                 own_key = draws.key(seed, samples.epoch, rest.streams, view)
                 beside = _Beside(rest.views[number], own_key, None if again else rest.moving)
             drawn_before = known if not number or (again and images.shape == views[0].shape) else {}
-            made, own = self._view(images, key, samples.index, places, None if again else moving, beside, drawn_before)
+            moved = None if again else moving
+            with allowed(self._turn):
+                made, own = self._view(images, key, samples.index, places, moved, beside, drawn_before)
             if again:
                 _check_same_labels(plans, own)
             else:
                 plans += own
             done.append(made)
             passed += [] if beside is None else [beside.images]
+        self.by_torch += self._turn.meanwhile
         if len(done) > 1 and not shared and any(plan.mixes for plan in plans):
             raise ValueError(
                 "MixUp and CutMix give every view its own labels, and the batch has one target for "
@@ -242,8 +250,9 @@ class Augmenting:
     def _note(self, position: int, plan: Plan, images: Tensor) -> None:
         """Record the backends of the first plan of a step, for `explain`."""
         step = self.steps[position]
-        if position in self._choices or not isinstance(step, Augmentation):
+        if (position in self._choices and position not in self._early) or not isinstance(step, Augmentation):
             return
+        (self._early.add if self._turn.meanwhile else self._early.discard)(position)
         if len(plan.shape) != 4:
             self._choices[position] = [(type(part).__name__, "torch", "rows of features") for part in plan.segments]
             return

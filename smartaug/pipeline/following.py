@@ -115,7 +115,7 @@ class Moving:
     def objects(self) -> list[MovingObjects]:
         """Where the objects are by now."""
         read, sets = self._following.data, self._following.found.sets
-        return [MovingObjects(where, read, self._rows, self._size) for where in sets]
+        return [MovingObjects(where, read, self._rows, self._size, self._following.device) for where in sets]
 
     def follow(self, plan: Plan) -> None:
         """Move all as ``plan`` moves pixels. Raises ValueError where something cannot follow."""

@@ -109,34 +109,46 @@ def augmented(
         sizes.setdefault(tuple(image.shape), []).append(row)
     made: list[Tensor] = [images[0]] * len(order)
     parts = []
-    for shape, listed in sizes.items():
+    for listed in sizes.values():
         own = torch.tensor(listed, dtype=torch.int64, device="cpu")
         whole = torch.stack([images[row] for row in listed]).to(device, non_blocking=True)
-        size = shape[1], shape[2]
-        if rows is None:
-            result = augmenting.all_rows([whole], samples.rows(own), places, follows(own, own, size), shared=False)
-            become = own
-        else:
-            chosen = torch.isin(own, rows).nonzero()[:, 0]
-            become = own
-            if appends:
-                copies = (rows[None] == own[chosen][:, None]).long().argmax(1) + length
-                become = torch.cat([own, copies])
-
-            def moving(
-                of: Tensor, to: Tensor, own: Tensor = own, become: Tensor = become, size: tuple[int, int] = size
-            ) -> Moving:
-                return follows(own[of], become[to], size)
-
-            result, _ = augmenting.some_rows(
-                [whole], samples.rows(own), places, chosen, moving, appends=appends, shared=False
-            )
+        chosen = None if rows is None else torch.isin(own, rows).nonzero()[:, 0]
+        become = own
+        if appends and rows is not None:
+            become = torch.cat([own, torch.isin(rows, own).nonzero()[:, 0] + length])
+        result = _of_one_size(augmenting, whole, samples, places, chosen, follows, (own, become), appends)
         for place, image in zip(become.tolist(), result.views[0].unbind(0), strict=True):
             made[place] = image
         parts.append((result, become))
     if len(parts) == 1:
         return made, parts[0][0], order
     return made, _joined(parts, len(order)), order
+
+
+def _of_one_size(
+    augmenting: Augmenting,
+    images: Tensor,
+    samples: Samples,
+    places: Places,
+    chosen: Tensor | None,
+    follows: Follows,
+    where: tuple[Tensor, Tensor],
+    appends: bool,
+) -> Augmented:
+    """`augmented` for images of one size. chosen: which of them to augment, None for all.
+
+    where: their rows in the batch, and the rows that the results become.
+    """
+    own, become = where
+    size = images.shape[-2], images.shape[-1]
+    if chosen is None:
+        return augmenting.all_rows([images], samples.rows(own), places, follows(own, own, size), shared=False)
+
+    def moving(of: Tensor, to: Tensor) -> Moving:
+        return follows(own[of], become[to], size)
+
+    made, _ = augmenting.some_rows([images], samples.rows(own), places, chosen, moving, appends=appends, shared=False)
+    return made
 
 
 def _joined(parts: Sequence[tuple[Augmented, Tensor]], length: int) -> Augmented:

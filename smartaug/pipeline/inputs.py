@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._base import input_leaves, leaves
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
 from .addresses import every, find, is_per_sample
 from .followers import MASKS, Follow, staying
 from .image_lists import are_images, check_images
@@ -40,6 +40,10 @@ class Inputs:
         """Every tensor that the model gets."""
         return self.augmented + self.beside
 
+    def rows(self, data: leaves.Structure) -> int:
+        """The number of samples."""
+        return len(leaves.get(data, self.parts[0])) if self.listed else leaves.rows_of(self.given(data))
+
     def given(self, data: leaves.Structure) -> leaves.Structure:
         """What the model is called with: a tensor, a list of views, or the several inputs as a dict or a tuple."""
         if len(self.parts) == 1 or isinstance(self.specs, (list, tuple)):
@@ -63,6 +67,7 @@ def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *
         first = leaves.get(data, parts[0])
         if augmented and len(parts) == 1 and are_images(first, data, rows):
             check_images(first, parts[0])
+            refuse_reweighted_lists(settings)
             return Inputs(parts, parts, (), specs, listed=True)
     else:
         parts = (input_leaves.find_rows(data, rows),)
@@ -78,6 +83,15 @@ def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *
     chosen = tuple(path for path, _ in work) if augmented else ()
     beside = tuple(path for path, leaf in found if isinstance(leaf, Tensor) and path not in chosen)
     return Inputs(parts, chosen, beside, specs)
+
+
+def refuse_reweighted_lists(settings: Settings) -> None:
+    """Raise TypeError where ``reweight=`` would be given a list of images."""
+    if settings.reweight is not None:
+        raise TypeError(
+            "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
+            "function stack images of one size, torch.stack(images)"
+        )
 
 
 def _to_augment(

@@ -33,15 +33,20 @@ class LiftedShare:
         self._early = _before_normalize(lifted.augment, augment)
         self._said = False
 
-    def refuse_other_units(self) -> None:
-        """For a batch that is not lifted: raise ValueError where ``augment=`` expects images before Normalize."""
-        if self._early:
-            raise ValueError(
-                f"lift=True runs {', '.join(self._early)} of augment= before the dataset's Normalize, but this batch "
-                f"has {_NOT_LIFTED}, so it is normalised already; let every sample return the transform's result, or "
-                "write lift=False, take Normalize out of the dataset, and end with it: augment=[..., "
-                "smartaug.Normalize(mean, std)]"
-            )
+    def refuse_other_units(self, *, joint: bool = False) -> None:
+        """Raise ValueError where ``augment=`` expects images before Normalize, and those of a batch are behind it.
+
+        joint: its lifted transforms ran first, on images with their targets; else it is not lifted.
+        """
+        if not self._early:
+            return
+        has = "boxes, or its images in a list, whose lifted transforms run first" if joint else _NOT_LIFTED
+        let = "" if joint else "let every sample return the transform's result, or "
+        raise ValueError(
+            f"lift=True runs {', '.join(self._early)} of augment= before the dataset's Normalize, but this batch has "
+            f"{has}, so it is normalised already; {let}take Normalize out of the dataset, and end with it: "
+            f"augment=[..., smartaug.Normalize(mean, std)]{'' if joint else ', or write lift=False'}"
+        )
 
     def look(self, counts: Mapping[str, int], *, ended: bool = False) -> None:
         """Warn, once, where (nearly) nothing was lifted; ended: at the end of a pass."""

@@ -23,8 +23,15 @@ def taken(value: Map, rows: Tensor, device: torch.device | None) -> Map:
     """The maps of the samples ``rows`` (R,) int64, on ``device``."""
     if isinstance(value, Tensor):
         on = value.as_subclass(Tensor).to(device, non_blocking=True)
+        if _in_order(rows, len(on)):
+            return on
         return on.index_select(0, rows.to(on.device, non_blocking=True))
     return [value[row].as_subclass(Tensor).to(device, non_blocking=True) for row in rows.tolist()]
+
+
+def _in_order(rows: Tensor, length: int) -> bool:
+    """Whether ``rows`` (R,) int64 are 0, 1, ... length − 1: a copy of them is 0.3 ms for masks (16, 256, 256)."""
+    return len(rows) == length and rows.tolist() == list(range(length))
 
 
 def moved(plan: Plan, value: Map, kind: MapKind) -> Map:
@@ -74,6 +81,8 @@ def joined(parts: Sequence[tuple[Map, Tensor]], length: int) -> Map:
     Raises ValueError where parts of one tensor came out in different sizes.
     """
     first = parts[0][0]
+    if len(parts) == 1 and len(first) == length and _in_order(parts[0][1], length):
+        return first
     if isinstance(first, list):
         made: list[Any] = [None] * length
         for part, places in parts:

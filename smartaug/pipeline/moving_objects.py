@@ -60,9 +60,14 @@ class Settled(NamedTuple):
 
 
 class MovingObjects:
-    """The objects of the samples ``rows`` (R,) int64 of a batch, whose images have the height and width ``size``."""
+    """The objects of the samples ``rows`` (R,) int64 of a batch, whose images have the height and width ``size``.
 
-    def __init__(self, where: ObjectLeaves, data: leaves.Structure, rows: Tensor, size: Size) -> None:
+    Points move on the CPU, where plans are, and masks on ``device``.
+    """
+
+    def __init__(
+        self, where: ObjectLeaves, data: leaves.Structure, rows: Tensor, size: Size, device: torch.device | None
+    ) -> None:
         self.kind, self.size, self.rows, self._before = where.kind, size, len(rows), size
         counts = where.layout.counts
         index, taken = _of_rows(counts, rows), counts[rows]
@@ -70,7 +75,13 @@ class MovingObjects:
         self._points = [(_filled(where.layout.flat(address.read(data)), kind), kind) for address, kind in where.points]
         self.objects = self._objects(self._main, where.kind, index, taken)
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
-        self.masks = [(where.layout.of_samples(address.read(data), rows), kind) for address, kind in where.masks]
+        self.masks = [
+            (
+                [planes.to(device, non_blocking=True) for planes in where.layout.of_samples(address.read(data), rows)],
+                kind,
+            )
+            for address, kind in where.masks
+        ]
         self._corners = self._begun = _corners(self.rows, size)
         self._mixed = False
 

@@ -121,6 +121,7 @@ class Padded:
         whole = value.as_subclass(Tensor) if self.axis else value.as_subclass(Tensor)[:, None]
         if not self.axis and most > 1:
             raise ValueError("a sample got several objects, and the batch has room for one; give it lists of (n, ...)")
+        whole = whole.to(rows.device)  # masks have moved to the images' device
         made = whole.new_zeros(len(whole), most, *rows.shape[1:])
         if whole.shape[2:] == rows.shape[1:]:  # maps may have another size now
             old = self.valid[placed.order].to(whole.device)[(...,) + (None,) * (whole.ndim - 2)]

@@ -21,14 +21,16 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..grads.logits import logits_of
 from ..lift import Lifted
-from ..lift.deferred import Unfinished
+from ..lift.collecting import Unfinished
+from ..lift.joint import Joint
 from . import report
 from .augment_stage import AugmentStage
 from .augmenting import Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
-from .inputs import Inputs, found_inputs
+from .inputs import Inputs, found_inputs, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
+from .lifted_joint import LiftedJoint
 from .lifted_share import LiftedShare
 from .readers import Readers
 from .selection import Selections
@@ -105,7 +107,9 @@ class Pipeline:
         self.epochs = EpochCounter()
         self.counts = dict.fromkeys(("batches", "samples", "augmented", "weighted"), 0)
         self.share: LiftedShare | None = None
+        self.joint: LiftedJoint | None = None
         if lifted is not None and self.lifts:
+            self.joint = LiftedJoint(lifted, self.seed)
             self.counts["lifted"] = 0  # samples whose lifted transforms ran here
             self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
@@ -157,26 +161,22 @@ class Pipeline:
         """
         started, epoch = time.perf_counter(), progress.epoch
         self._refuse_changed_list()
+        lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
+        if self.joint is not None and joint is not None:
+            device = device or self.resolve_device()
+            samples = self._samples(index, len(joint.samples), progress, before)
+            data, unfinished = self.joint.run(data, joint, samples, device), None
         if self.share is not None and unfinished is None:
-            self.share.refuse_other_units()
+            self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
-        inputs = found_inputs(
-            data, self.settings, None if index is None else len(index), augmented=bool(augmenting.steps)
-        )
-        length = len(leaves.get(data, inputs.parts[0])) if inputs.listed else leaves.rows_of(inputs.given(data))
-        if inputs.listed and self.reweight is not None:
-            raise TypeError(
-                "reweight= needs the inputs in one tensor (B, C, H, W), and they are a list of images; let the collate "
-                "function stack images of one size, torch.stack(images)"
-            )
-        paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
+        inputs, length, paths = self._found(data, joint, index, augmenting)
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
-        samples = self._samples(index, length, progress, before)
+        samples = samples or self._samples(index, length, progress, before)
         data, made, keyed, followed = self.augment_stage.run(
             augmenting, data, inputs, paths, samples, rows, device, unfinished
         )
@@ -190,7 +190,7 @@ class Pipeline:
                 self._check_label_is_known(data, inputs, length, index)
         batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
         result = self._hand_over(data, paths, batch)
-        self._count(batch, length, length if rows is None else len(rows), length if unfinished is not None else 0)
+        self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
@@ -204,6 +204,22 @@ class Pipeline:
                 "the list given as augment= was changed after the loader was made, which it does not follow; set "
                 "another probability on a stage of it (stage.p = 0.0), or make the loader anew"
             )
+
+    def _found(
+        self, data: leaves.Structure, joint: Joint | None, index: list[int] | None, augmenting: Augmenting
+    ) -> tuple[Inputs, int, list[leaves.Path]]:
+        """The inputs of a batch, the number of its rows, and the paths of its labels."""
+        if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
+            refuse_reweighted_lists(self.settings)
+            inputs, length = Inputs((joint.parent,), (), ()), len(joint.samples)
+        else:
+            count = None if index is None else len(index)
+            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            length = inputs.rows(data)
+        paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
+        if joint is not None and self.target is None:
+            paths = [path for path in paths if not joint.in_samples(path)]
+        return inputs, length, paths
 
     def _labelled(
         self,
@@ -371,6 +387,9 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
         counted = {"epoch": max(self.epochs.epoch, 0), **self.counts, "seconds": self.seconds}
+        halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
+        if by_torch := sum(half.by_torch for half in halves):
+            counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
         return report.figures(counted, self.weighing, self.coreset)
 
     def explain(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from .._base.ranks import here
 from ..augment import Augmentation, Compose, Normalize
 from ..augment.foreign import Foreign
 from ..lift.lifted import Stages
+from ..warnings import warn
 
 Stage = Any  # an augmentation, or a callable of the user's on a batch of images
 
@@ -43,10 +43,9 @@ class Seed:
         if self.value is None:
             self.value = torch.initial_seed()
             if here()[1] > 1:
-                warnings.warn(
+                warn(
                     "the loader has no seed, so each rank draws from its own torch.initial_seed() and the number of "
                     "ranks changes the augmentations; pass seed=0",
-                    stacklevel=2,
                 )
         return self.value
 

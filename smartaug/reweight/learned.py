@@ -19,6 +19,7 @@ from .. import grads
 from .._base import ranks
 from .._base.labels import Family, Kind, family_of, kind_of
 from .._base.leaves import Spec, Specs, rows_of
+from .._base.names import SuggestsKeywords
 from .._base.original import refuse_another
 from .._base.protocols import refuse_other
 from ..batch import Batch, Target
@@ -38,7 +39,7 @@ from .weights import checked_results, normalised
 _WAITING = 4  # batches that may be between the loader and the loss; loops fetch one or two ahead
 
 
-class Reweighting(ABC):
+class Reweighting(SuggestsKeywords, ABC):
     """Base class of methods that learn from validation data; subclasses implement the method in `weigh`.
 
     The model and the validation data:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .._base.labels import Kind, kind_of
+from .._base.names import SuggestsKeywords
 from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads.logits import distributions
@@ -27,7 +28,7 @@ from .protocols import OperationTrace
 from .weights import normalised
 
 
-class SoftAugmentation:
+class SoftAugmentation(SuggestsKeywords):
     """``reweight=smartaug.SoftAugmentation(num_classes=10)``: softer labels, and smaller weights, for hidden images.
 
     * `num_classes`: K ≥ 2.

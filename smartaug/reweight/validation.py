@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,8 +13,10 @@ from torch.utils.data import Dataset, Subset, default_collate
 from .. import draws
 from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
+from .._base.names import suggest_keywords
 from .._base.real_samples import real_samples
 from ..grads.model_call import ModelInputs
+from ..warnings import warn
 from .protocols import MapStyle, ValidationSet
 from .shared_samples import shared_samples
 from .worker_reads import Stream, in_worker
@@ -142,22 +143,30 @@ class ValidationBatches:
         weighed = training if real is None else Subset(training, (~real).nonzero()[:, 0].tolist())  # type: ignore[arg-type]
         shared = shared_samples(self.data, weighed)
         if shared:
-            warnings.warn(
+            warn(
                 f"{shared} of the {self.count} samples of {method}'s val_set are in the training set, where the model "
                 "remembers them; hold data out: training, validation = smartaug.split_validation(dataset, 0.1); to "
                 "train on them as well, at weight 1, write smartaug.Generated(validation, training, repeat=5)",
-                stacklevel=5,
             )
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_kept": None, "_classes": [], "_stream": None}
 
 
-def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tuple[Subset, Subset]:
+@suggest_keywords
+def split_validation(
+    dataset: Dataset,
+    fraction: float,
+    *,
+    seed: int = 0,
+    inputs: leaves.Specs = None,
+    target: leaves.Targets = None,
+) -> tuple[Subset, Subset]:
     """``(training, validation)`` subsets; the validation part has all classes as equally as the data allow.
 
     fraction: of the samples, in (0, 0.5]. At most half of a class is taken. Learned weights train on the validation
-    part, so keep a third set for reporting. Labels are read from ``targets``, ``labels`` or ``tensors`` of the dataset,
+    part, so keep a third set for reporting. inputs, target: which parts of a sample they are, as for `DataLoader`, for
+    samples of several parts. Labels are read from ``targets``, ``labels`` or ``tensors`` of the dataset,
     else from its samples, once; in a worker process, so that no file is open here when your loader forks its own.
     Raises ValueError for other fractions and for classes with a single sample.
     """
@@ -165,7 +174,7 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
         raise ValueError(
             f"fraction must be a float in (0, 0.5], got {fraction!r}; write split_validation(dataset, 0.1)"
         )
-    labels = in_worker(lambda: class_labels(dataset), dataset)
+    labels = in_worker(lambda: class_labels(dataset, inputs, target), dataset)
     members = [(labels == label).nonzero().flatten() for label in labels.unique()]
     alone = [int(labels[rows[0]]) for rows in members if len(rows) < 2]
     if alone:
@@ -184,12 +193,15 @@ def split_validation(dataset: Dataset, fraction: float, *, seed: int = 0) -> tup
     return Subset(dataset, kept.nonzero().flatten().tolist()), Subset(dataset, held.tolist())
 
 
-def class_labels(dataset: Any) -> Tensor:
-    """(n,) int64 class labels of a map-style dataset: those that it keeps, else those of its samples."""
-    known = dataset_labels.labels_of(dataset)
-    return class_of(
-        torch.cat([_collated(dataset, [row])[1] for row in range(len(dataset))]) if known is None else known
-    )
+def class_labels(dataset: Any, inputs: leaves.Specs = None, target: leaves.Targets = None) -> Tensor:
+    """(n,) int64 class labels of a map-style dataset: those that it keeps, else those of its samples.
+
+    inputs, target: as for `DataLoader`.
+    """
+    known = dataset_labels.labels_of(dataset, target)
+    if known is None:
+        known = torch.cat([_collated(dataset, [row], inputs, target)[1] for row in range(len(dataset))])
+    return class_of(known)
 
 
 def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:

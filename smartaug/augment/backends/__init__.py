@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch as _torch
 from torch import Tensor
 
-from ..._base import compiled
+from ..._base import background, compiled
 from ..mixing import Tiles
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Warp
 from ..projection import Projection
@@ -76,12 +76,16 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
 
 
 def _by_numba(segments: tuple[Segment, ...], images: Tensor, backend: str | None) -> Tensor:
-    """By numba; by torch where that cannot compile and was not asked for by name."""
+    """By numba; by torch where that cannot compile, or does so in the background, and was not asked for by name."""
+    if backend == "numba":
+        with background.waiting():
+            return numba_backend.run(segments, images)
     try:
         return numba_backend.run(segments, images)
+    except background.NotYet:
+        background.used_torch()
+        return torch_backend.run(segments, images)
     except compiled.CannotCompile as error:
-        if backend == "numba":
-            raise
         compiled.give_up(error)
         return torch_backend.run(segments, images)
 
@@ -152,6 +156,7 @@ def _choices(
     segments: Sequence[Segment], dtype: _torch.dtype, backend: str | None, refused: str | None
 ) -> Iterator[Choice]:
     stored = False  # by numba, which then holds more than it does of float images
+    not_yet = backend is None and background.is_allowed() and numba_backend.BACKGROUND.running()
     for segment in segments:
         given, dtype = dtype, segment.typed(dtype)
         stored = stored and numba_backend.holds_behind_store(segment)
@@ -167,6 +172,9 @@ def _choices(
             yield Choice(segment, "torch", _AS_PLANS_WHY)
         elif (lacking := numba_backend.lacks(segment)) is not None:
             yield Choice(segment, "torch", lacking)
+        elif not_yet:
+            background.used_torch()
+            yield Choice(segment, "torch", background.WHY)
         else:
             yield Choice(segment, "numba", "uint8 on the CPU")
             stored = dtype != given

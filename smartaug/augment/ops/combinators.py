@@ -151,7 +151,10 @@ def gated_plan(plan: Plan, rows: Tensor) -> Plan:
     reached, trace = rows.numpy()[:, None], plan.trace
     ops = np.where(reached, trace.ops.numpy(), names.index("Identity"))
     trace = Trace(torch.from_numpy(ops), torch.from_numpy(trace.magnitudes.numpy() * reached), names)
-    return Plan(plan.shape, tuple(gated(part, rows, *plan.shape[2:]) for part in plan.segments), trace)
+    height, width = plan.shape[2:]
+    segments = tuple(gated(part, rows, height, width) for part in plan.segments)
+    separate = None if plan.separate is None else tuple(gated(part, rows, height, width) for part in plan.separate)
+    return Plan(plan.shape, segments, trace, separate)
 
 
 _COMBINED = 1 << 12  # earlier choices for which the cuts of a later one are listed

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..names import did_you_mean
+from ..._base.names import did_you_mean
 
 UPRIGHT = ("xyxy", "xywh", "cxcywh", "yolo")
 ROTATED = ("xywhr", "cxcywhr", "xyxyxyxy")

@@ -156,7 +156,9 @@ def _interpolated(steps: tuple[Segment, ...], maps: Tensor, backend: str | None)
 
 
 def copied(steps: tuple[Segment, ...], masks: Tensor, backend: str | None) -> Tensor:
-    """Masks after ``steps``, which only copy values, so that another type may carry them."""
+    """Masks after ``steps``; where these only copy values, another type may carry them."""
+    if any(map(_blends, steps)):  # of float maps
+        return _interpolated(steps, masks, backend)
     carrier = carried(masks, tuple(value for step in steps for value in getattr(step, "fill", ())))
     own: list[Any] = list(steps)
     for place, step in enumerate(own):

@@ -4,8 +4,8 @@ What: containers (Compose, Sequential, OneOf, OneOrOther, SomeOf, RandomOrder), 
 `_TRANSLATORS`, with the library's own parameters and distributions, as it computes them on uint8 images. When: a
 pipeline that ends in ToTensorV2. These stay in the worker, with all before them: cubic, area and wrapping resampling,
 crops of images whose size is not known to be equal, inpainting and random fills, Lambda, and transforms that are not in
-the table; also whole pipelines with boxes, keypoints or additional targets. Cost: lookup tables and warps on the
-device; noise and blur cost most. Reference: albumentations 2.0.8.
+the table; also whole pipelines with additional targets. Boxes and keypoints: see `targets`. Cost: lookup tables and
+warps on the device; noise and blur cost most. Reference: albumentations 2.0.8.
 
 Masks are moved by the geometric operations with nearest-pixel interpolation and filled with ``fill_mask``; a transform
 with another ``mask_interpolation`` stays. A resized mask takes the pixel under the centre; OpenCV takes pixel ⌊x⌋.
@@ -27,6 +27,7 @@ from ..registry import several
 from ..steps import State, Step, Transform, folded, worker
 from ..worker_transform import AsTensor
 from . import geometry as albumentations_geometry
+from . import targets as albumentations_targets
 from . import values as albumentations_values
 from .worker_half import AlbumentationsWorkerTransform, is_container
 
@@ -42,8 +43,8 @@ def parts(transform: Transform) -> Sequence[Transform] | None:
 
 def _whole(transform: Transform) -> str | None:
     """Why a pipeline must stay as a whole; None: it need not."""
-    if getattr(transform, "processors", None):
-        return "it moves boxes or keypoints with the image"
+    if (why := albumentations_targets.why_not(transform)) is not None:
+        return why
     if getattr(transform, "additional_targets", None):
         return "it transforms more than one image of a sample"
     if getattr(transform, "save_applied_params", False):
@@ -58,11 +59,15 @@ def _whole(transform: Transform) -> str | None:
 def translate(transform: Transform, state: State) -> Step | None:
     """The `Step` of an albumentations transform, including its ``p``; one that is not in the table stays."""
     name = type(transform).__name__
+    if getattr(transform, "processors", None) and not state.targets:
+        return worker(transform, state, "its pipeline moves boxes or keypoints, and augment() takes images alone")
     if name in _CONTAINERS:
         return _CONTAINERS[name](transform, state)
     known = _TRANSLATORS.get(name)
     if known is None:
         return worker(transform, state, "not covered, so it keeps its place", keeps_size=False, channels=None)
+    if (why := albumentations_targets.hinders(transform)) is not None:
+        return worker(transform, state, why, size=_size_of(known(transform, state)), keeps_size=False)
     if transform.p <= 0:
         return folded(transform, state, state, "p=0: it never runs")
     step = known(transform, state)
@@ -79,6 +84,11 @@ def translate(transform: Transform, state: State) -> Step | None:
         )
     assert isinstance(step.stage, A.Augmentation)
     return dataclasses.replace(step, stage=A.RandomApply([step.stage], float(transform.p)))
+
+
+def _size_of(step: Step) -> tuple[int, int] | None:
+    """The size of the images after a step that stays, if all of them pass it."""
+    return step.after.size if step.original.p >= 1 or step.after.size == step.before.size else None
 
 
 def head(given: Transform, kept: Sequence[Transform], last: AsTensor) -> AlbumentationsWorkerTransform:

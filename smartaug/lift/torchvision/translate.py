@@ -12,6 +12,8 @@ RandomAdjustSharpness | it comes after Normalize |
 | GaussianBlur, RandomErasing | |
 | RandAugment, TrivialAugmentWide, AutoAugment, AugMix | it is bicubic; it comes after Normalize |
 | MixUp, CutMix (on batches; λ is drawn per sample) | |
+| SanitizeBoundingBoxes, ClampBoundingBoxes, ConvertBoundingBoxFormat, SetClampingMode, SanitizeKeyPoints, \
+ClampKeyPoints, ToPureTensor, on each sample at the end | boxes or masks move on after it |
 | RandomApply, RandomChoice, RandomOrder, Compose | something inside stays |
 
 ToTensor, PILToTensor, ToImage, ToDtype, ConvertImageDtype, ToPureTensor, Normalize and Identity are folded into the
@@ -30,6 +32,7 @@ from ... import augment as A
 from ..registry import several
 from ..steps import State, Step, Transform, device, folded, worker
 from . import geometry as torchvision_geometry
+from . import targets as torchvision_targets
 from . import values as torchvision_values
 from .geometry import warped
 
@@ -93,6 +96,12 @@ def _same(t: Transform, state: State) -> Step:
     return folded(t, state, state, "changes no value")
 
 
+def _to_pure(t: Transform, state: State) -> Step:
+    """Plain tensors of all: of the image in the batch, and of its targets at the end."""
+    after = dataclasses.replace(state, kind="tensor" if state.kind in (None, "image") else state.kind)
+    return dataclasses.replace(folded(t, state, after, "changes no value"), tail=True)
+
+
 def _to_image(kind: str, t: Transform, state: State) -> Step:
     return folded(t, state, dataclasses.replace(state, kind=kind), "changes no value")
 
@@ -135,13 +144,18 @@ def _to_dtypes(t: Transform, state: State) -> Step:
     if state.kind != "image" or tv_tensors.Image not in t.dtype:
         return worker(t, state, "dtype is one for each type of input, and what the image is, is not known", uint8=False)
     own = t.dtype[tv_tensors.Image]
-    rest = v2.ToDtype({**t.dtype, tv_tensors.Image: None})
+    objects = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints)
+    rest = v2.ToDtype({**t.dtype, tv_tensors.Image: None, **dict.fromkeys(objects)})
+    # at the end for boxes, since those of integers are rounded on the way
+    tail = state.targets and any(t.dtype.get(kind, t.dtype.get("others")) is not None for kind in objects)
     if own is None:
-        return folded(t, state, state, "images keep their type, the rest is converted in the worker", rest=rest)
+        why = "images keep their type, the rest is converted in the worker"
+        return dataclasses.replace(folded(t, state, state, why, rest=rest), tail=tail)
     step = _to_dtype(None, v2.ToDtype(own, scale=t.scale), state)
     if step.where == "worker":
         return dataclasses.replace(step, original=t)
-    return dataclasses.replace(step, original=t, rest=rest, why="in the conversion at the end; masks in the worker")
+    why = "in the conversion at the end; masks in the worker"
+    return dataclasses.replace(step, original=t, rest=rest, why=why, tail=tail)
 
 
 def _normalize(t: Transform, state: State) -> Step:
@@ -156,6 +170,7 @@ def _normalize(t: Transform, state: State) -> Step:
 _TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     **torchvision_geometry.TRANSLATORS,
     **torchvision_values.TRANSLATORS,
+    **torchvision_targets.TRANSLATORS,
     "RandAugment": _rand_augment,
     "TrivialAugmentWide": _trivial,
     "AutoAugment": _auto_augment,
@@ -168,7 +183,7 @@ _TRANSLATORS: dict[str, Callable[[Transform, State], Step]] = {
     "ToTensor": _to_tensor,
     "PILToTensor": partial(_to_image, "tensor"),
     "ToImage": partial(_to_image, "image"),
-    "ToPureTensor": _same,
+    "ToPureTensor": _to_pure,
     "Identity": _same,
     "ToDtype": partial(_to_dtype, None),
     "ConvertImageDtype": partial(_to_dtype, True),

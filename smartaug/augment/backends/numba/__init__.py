@@ -4,6 +4,7 @@
 |---|---|
 | `run` | what the backend takes, and running it |
 | `encode` | a plan's segments as arrays |
+| `ahead` | the process that compiles into the cache on the disk |
 | `codes` | what the numbers in those arrays mean |
 | `program` | the compiled loop over samples and segments |
 | `warp`, `cubic`, `tone`, `clahe`, `noise` | what the loop calls for each kind of segment |

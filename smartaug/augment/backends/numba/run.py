@@ -23,13 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...._base.compiled import compiling
+from ...._base.background import Background, is_allowed
+from ...._base.compiled import compiling, is_kept
 from ...plan import EraseNoise, Filter, Mix, Segment, Store, Warp
 from .. import buffers
 from ..tables.filters import FILTERS
 from ..torch import run as torch_backend
 from . import codes, encode
 
+BACKGROUND = Background(f"{__package__}.ahead")
 _first, _ready = threading.Lock(), set[bool]()  # what this process has loaded of the compiled code
 _NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
 _own = threading.local()
@@ -163,7 +165,10 @@ def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], 
         with _first:
             if rare not in _ready:
                 what, seconds = ("augmentations, the rare ones too", 35) if rare else ("augmentations", 20)
+                if is_allowed():
+                    _elsewhere(rare, what, (0, 0, *arguments, *_scratch(*largest)))
                 with compiling(what, seconds):
+                    BACKGROUND.join()
                     run(0, 0)
                 _ready.add(rare)
     threads = min(torch.get_num_threads(), batch)
@@ -182,6 +187,14 @@ def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], 
     work()
     for other in others:
         other.result()
+
+
+def _elsewhere(rare: bool, what: str, arguments: tuple[Any, ...]) -> None:
+    """Raise NotYet while another process compiles; return where the code is to be loaded, or compiled, in this one."""
+    from numba import config
+
+    folder = {"NUMBA_CACHE_DIR": config.CACHE_DIR} if config.CACHE_DIR else {}
+    BACKGROUND.ensure("rare" if rare else "common", what, lambda: is_kept(_compiled(rare), arguments), folder)
 
 
 def _scratch(channels: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from ..augment import Augmentation, AugMix, ColorJitter, Sharpness
-from ..augment.mixing import Paste, PasteObjects, Tiles
-from ..augment.ops.policies import Policy
-from ..augment.ops.space import FACTORS
-from ..augment.plan import Mix, Plan
-from ..pipeline.stages import flattened
+from ...augment import Augmentation, AugMix, ColorJitter, Sharpness
+from ...augment.mixing import Paste, PasteObjects, Tiles
+from ...augment.ops.compose import Several
+from ...augment.ops.policies import Policy
+from ...augment.ops.space import FACTORS
+from ...augment.plan import Mix, Plan
+from ...pipeline.stages import flattened
 
 _UNITS = {
     "Rotate": "{:.3g}°",
@@ -59,10 +60,14 @@ def received(plan: Plan, row: int, columns: Sequence[Augmentation], index: Seque
 
 def amount(name: str, magnitude: float, maker: object = None) -> str:
     """A magnitude with its unit; empty where the operation has none. maker: the augmentation that drew it."""
-    if name in FACTORS and isinstance(maker, (Policy, AugMix)):
-        return f"×{1.0 + magnitude:.2f}"  # the magnitudes of policies are differences from 1, the unchanged image
-    if name in FACTORS and isinstance(maker, (ColorJitter, Sharpness)):
-        return f"×{magnitude:.2f}"
+    magnitude += 0.0  # -0.0 becomes 0.0
+    if name in FACTORS:
+        drawing = [one for one in _inside(maker) if isinstance(one, (Policy, AugMix, ColorJitter, Sharpness))]
+        differences = {isinstance(one, (Policy, AugMix)) for one in drawing}
+        if differences == {True}:
+            return f"×{1.0 + magnitude:.2f}"  # the magnitudes of policies are differences from 1, the unchanged image
+        if differences == {False}:
+            return f"×{magnitude:.2f}"
     if name == "Hue":
         return f"{360 * magnitude:.0f}°"
     if name in _SHARES:
@@ -70,6 +75,11 @@ def amount(name: str, magnitude: float, maker: object = None) -> str:
     if name in _UNITS:
         return _UNITS[name].format(magnitude)
     return f"{magnitude:.3g}" if magnitude else ""
+
+
+def _inside(maker: object) -> list[object]:
+    """The augmentations inside a combinator; ``maker`` itself for any other."""
+    return [one for part in maker for one in _inside(part)] if isinstance(maker, Several) else [maker]
 
 
 def _partner(name: str, plan: Plan, row: int, index: Sequence[int]) -> str:

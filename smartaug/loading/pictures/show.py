@@ -1,4 +1,4 @@
-"""The picture of a batch that `smartaug.plots.batch` writes."""
+"""The picture of a batch that ``loader.show()`` and `smartaug.plots.batch` write."""
 
 from __future__ import annotations
 
@@ -7,63 +7,105 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader as TorchDataLoader
+from torch.utils.data import IterableDataset
 
-from ..augment import Augmentation
-from ..augment.plan import Plan, Store
-from ..batch import Batch, Target
-from ..pipeline.epochs import EpochProgress
-from ..pipeline.pipeline import Pipeline
-from ..pipeline.readers import Readers
+from ..._base import leaves
+from ..._base.input_leaves import images_of
+from ...augment import Augmentation
+from ...augment.plan import Plan, Store
+from ...batch import Batch, Target
+from ...lift.collecting import Unfinished
+from ...pipeline.epochs import EpochProgress
+from ...pipeline.pipeline import Pipeline
+from ...pipeline.readers import Readers
 from .grid import image_grid, shown_as_picture
-from .parity import images_of
 from .words import makers, received
 
 Loader = Any  # a `smartaug.DataLoader`, or what `smartaug.wrap` returns
-Indexed = Any  # the user's dataset
 _BATCH = 64  # for a loader without a batch size
 
 
-def show(loader: Loader, path: str | Path, count: int) -> Path:
+class Picture(type(Path())):  # type: ignore[misc]  # of this system's kind: PosixPath or WindowsPath
+    """The path of a written picture; a notebook shows the picture itself."""
+
+    def _repr_png_(self) -> bytes | None:
+        return self.read_bytes() if self.suffix.lower() == ".png" else None
+
+
+class _Stored(NamedTuple):
+    """A batch before the stages. rows: dataset index of each row, None for a stream; unfinished: as in `Pending`."""
+
+    data: leaves.Structure
+    rows: list[int] | None
+    unfinished: Unfinished | None
+
+    def images(self) -> Tensor:
+        """(B, C, H, W). Raises ValueError where there are none."""
+        lifted = self.unfinished is not None and self.unfinished.images
+        found = images_of(leaves.get(self.data, lifted[0]) if lifted else self.data)
+        if found is None:
+            raise ValueError("the batch has no images (B, C, H, W) to show")
+        return found
+
+
+def show(loader: Loader, path: str | Path, count: int) -> Picture:
     """See `plots.batch`."""
-    pipeline, dataset = getattr(loader, "_pipeline", None), _dataset_of(loader)
+    pipeline = getattr(loader, "_pipeline", None)
     if pipeline is None:
-        raise ValueError("the loader has no stages to show; give it lift=, augment=, reweight= or coreset=")
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise ValueError("a batch can be shown of a dataset with indices, this loader has none")
-    size = min(len(dataset), getattr(loader, "batch_size", None) or _BATCH)
-    rows = torch.linspace(0, len(dataset) - 1, size).long().tolist()
+        raise ValueError("the loader has no stages to show; give it lift=, augment= or reweight=")
     caught: list[tuple[Batch, list[Plan]]] = []
     with _untouched(pipeline):
-        collate = getattr(loader.collate_fn, "inner", loader.collate_fn)
-        data = collate([dataset[row] for row in rows])
-        stored = images_of(data)
-        if stored is None:
-            raise ValueError("the batch has no images (B, C, H, W) to show")
-        pipeline.watchers.append(lambda batch, plans, _: caught.append((batch, plans)))
-        pipeline.run(data, rows, EpochProgress(max(pipeline.epochs.epoch, 0), 0))
+        batch = _stored_batch(loader)
+        stored = batch.images()
+        pipeline.watchers.append(lambda made, plans, _: caught.append((made, plans)))
+        progress = EpochProgress(max(pipeline.epochs.epoch, 0), 0)
+        pipeline.run(batch.data, batch.rows, progress, unfinished=batch.unfinished)
     found, plans = caught[0]
     views = found.inputs if isinstance(found.inputs, list) else [found.inputs]
-    columns = _columns(pipeline.steps, plans, tuple(stored.shape))
-    captions = [_stored(rows, row, found.target, dataset) for row in range(min(count, size))]
+    ran = pipeline.augmenting if batch.unfinished is not None else pipeline.augmenting_finished
+    columns = _columns(ran.steps, plans, tuple(stored.shape))
+    count, dataset = min(count, len(stored)), getattr(loader, "dataset", None)
+    rows = list(range(len(stored))) if batch.rows is None else batch.rows
+    captions = [_stored(rows, row, found.target, dataset) for row in range(count)]
     tiles = list(shown_as_picture(stored[:count]))
     for number, view in enumerate(views):
         own = plans[number * len(columns) : (number + 1) * len(columns)]
         tiles += list(denormalised(view[:count], own))
-        for row in range(min(count, size)):
+        for row in range(count):
             drawn = [words for plan, by in zip(own, columns, strict=True) for words in received(plan, row, by, rows)]
             weighed = _weighed(found, row, dataset) if number == len(views) - 1 else []
             captions.append("\n".join([*(drawn or ["as it is"]), *weighed]))
     title = "above: as the workers hand it over; below: after the stages"
-    return image_grid(_one_size(tiles), captions, path, columns=min(count, size), title=title, side=2.0)
+    return Picture(image_grid(_one_size(tiles), captions, path, columns=count, title=title, side=2.0))
 
 
-def _dataset_of(loader: Loader) -> Indexed:
-    return getattr(loader, "dataset", None)
+def _stored_batch(loader: Loader) -> _Stored:
+    """Samples spread evenly over the dataset, collated as in the loader; of a stream the first batch of a new pass."""
+    dataset: Any = getattr(loader, "dataset", None)  # the user's own
+    size = getattr(loader, "batch_size", None) or _BATCH
+    if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        batches = getattr(loader, "loader", None)  # what `wrap` was given
+        if batches is None:
+            batches = TorchDataLoader(loader.dataset, size, collate_fn=loader.collate_fn)
+        rows = None
+    elif loader.batch_sampler is None:
+        raise ValueError(
+            "a loader with batch_size=None gives what its sampler asks for, which is not known beforehand: show a "
+            "loader of the same dataset with batch_size=64"
+        )
+    else:
+        rows = torch.linspace(0, len(dataset) - 1, min(len(dataset), size)).long().tolist()
+        batches = TorchDataLoader(dataset, batch_sampler=[rows], collate_fn=loader.collate_fn)
+    first = next(iter(batches))
+    if hasattr(first, "unfinished"):  # a `Pending`
+        return _Stored(first.data, first.source.index, first.unfinished)
+    return _Stored(first, rows, None)
 
 
 @contextmanager
@@ -111,6 +153,8 @@ def _one_size(tiles: list[Tensor]) -> Tensor:
 
 def _name(dataset: object, number: int) -> str:
     classes = getattr(dataset, "classes", None)
+    if classes is None and hasattr(dataset, "dataset"):  # a `Subset`
+        return _name(dataset.dataset, number)
     if isinstance(classes, (list, tuple)) and 0 <= number < len(classes):
         return str(classes[number])
     return f"class {number}"

@@ -1,0 +1,76 @@
+"""Boxes, keypoints and labels that are lists or arrays (albumentations), before the lifted transforms ran.
+
+What: a stand-in that becomes, at any use, the part of the whole pipeline's result that it stands for. When: lifted
+albumentations pipelines with ``bbox_params`` or ``keypoint_params``. Cost: none unless it is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .._base import leaves
+
+finishes = itertools.count()  # incremented whenever something deferred is finished, in any thread
+
+
+class DeferredValue:
+    """One value of a `Call`, at ``_path`` of its result; it passes every use on to that value."""
+
+    __slots__ = ("_call", "_kind", "_made", "_path", "_used")
+
+    def __init__(self, call: Any, path: leaves.Path, made: Any, kind: str) -> None:
+        self._call, self._path, self._made, self._kind, self._used = call, path, made, kind, False
+
+    def value(self) -> Any:
+        """The part of the whole pipeline's result."""
+        next(finishes)
+        return leaves.get(self._call.finish(self._made), self._path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.value(), name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.value(), dtype=dtype, copy=True if copy is None else copy)
+
+    def __len__(self) -> int:
+        return len(self.value())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.value())
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.value()[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.value()[key] = value
+
+    def __contains__(self, one: object) -> bool:
+        return one in self.value()
+
+    def __eq__(self, other: object) -> Any:
+        return self.value() == other
+
+    def __add__(self, other: Any) -> Any:
+        return self.value() + other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self.value())
+
+    def __copy__(self) -> Any:
+        return self.value()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self.value()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _same, (self.value(),)
+
+
+def _same(value: Any) -> Any:
+    return value
