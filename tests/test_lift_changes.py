@@ -8,7 +8,7 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, Dataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import transforms as v1
 from torchvision.transforms import v2
@@ -41,7 +41,7 @@ class ByPath(Images):
 class ByReference(Images):
     def __init__(self, flip=None):
         self.flip = flip or v1.RandomHorizontalFlip(0.5)
-        super().__init__(v1.Compose([v1.RandomApply([self.flip], 1.0)]))
+        super().__init__(v1.Compose((v1.RandomApply([self.flip], 1.0),)))
 
     def change(self, p):
         self.flip.p = p
@@ -175,6 +175,26 @@ def test_frames_drawn_with_one_seed_stay_alike(again):
         if again in (seeds_torch, sets_back):  # of which torchvision draws
             assert torch.equal(frames[0], frames[1])
             assert torch.equal(frames[0], frames[2])
+
+
+@pytest.mark.parametrize("views", [None, "same", "independent"])
+def test_frames_of_a_stream_need_views(views):
+    """No sample of a stream is read beforehand, so that seeds are not seen."""
+
+    class Clips(IterableDataset):
+        transform = v2.RandomHorizontalFlip(0.5)
+
+        def __iter__(self):
+            for index in range(COUNT):
+                yield [self.transform(PIXELS[index]) for _ in range(3)], index
+
+    loader = smartaug.DataLoader(Clips(), 4, lift=True, seed=0, views=views)
+    if views is None:
+        with pytest.raises(ValueError, match='write views="independent"'):
+            next(iter(loader))
+        return
+    alike = [torch.equal(frames[0], frame) for frames, _ in loader for frame in frames[1:]]
+    assert all(alike) == (views == "same")
 
 
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")

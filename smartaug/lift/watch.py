@@ -77,7 +77,7 @@ def _transforms(part: Any, stays: set[int], seen: set[int]) -> Iterator[Any]:
     seen.add(id(part))
     if isinstance(part, _HOLDS):
         inside = list(part.values() if isinstance(part, dict) else part)
-        if any(map(_is_transform, inside)):
+        if not isinstance(part, tuple) and any(map(_is_transform, inside)):
             yield part
     elif _is_transform(part):
         yield part
