@@ -87,6 +87,7 @@ class Target(Tensor):
     _index: Tensor | None = None
     _mixed: Mixed | None = None
     _key: str | None = None  # of the pipeline that made it
+    _made_at: int | None = None  # torch's count of in-place changes when it got its soft labels
 
     @staticmethod
     def __new__(
@@ -119,6 +120,8 @@ class Target(Tensor):
                 )
         self: Target = _plain(value).as_subclass(cls)
         self._weight, self._soft, self._index, self._key, self._mixed = weight, soft, index, key, mixed
+        if soft is not None:
+            self._made_at = _changes(self)
         return self
 
     @property
@@ -131,8 +134,21 @@ class Target(Tensor):
 
     @property
     def soft(self) -> Tensor | None:
-        """(B, K) label distributions, of a map (B, K, ...), or None when no stage made any."""
+        """(B, K) label distributions, of a map (B, K, ...), or None when no stage made any.
+
+        Raises RuntimeError where the labels were changed in place since, which distributions do not follow.
+        """
         self._was_read()
+        return self.current_soft()
+
+    def current_soft(self) -> Tensor | None:
+        """`soft`, for code of smartaug: it does not count as read by the user."""
+        if self._soft is not None and self._made_at != _changes(self):
+            raise RuntimeError(
+                "the labels of this batch were changed in place (labels[...] = 0, labels.fill_(0)) after stages had "
+                "made soft labels of them, which do not follow; change them where samples are made, with the dataset's "
+                "target_transform or in collate_fn"
+            )
         return self._soft
 
     def _was_read(self) -> None:
@@ -187,6 +203,12 @@ def _rebuild(
 
 # torch.load reads a saved Target with weights_only=True, its default, as it reads the plain target
 torch.serialization.add_safe_globals([_rebuild])
+
+
+def _changes(value: Tensor) -> int | None:
+    """torch's count of the in-place changes of a tensor and its views; None in inference mode, where it has none."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return None if value.is_inference() else value._version
 
 
 def _plain(value: Tensor) -> Tensor:

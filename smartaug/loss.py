@@ -79,7 +79,7 @@ class Loss(nn.Module):
             shown = self._with_ignored(target) if pipeline.watches else target
             pipeline.observe(target.index, output, shown, self._classifies(output))
             target = pipeline.settle(output, target)
-        label, weight, soft = target.plain, target._weight, target._soft
+        label, weight, soft = target.plain, target._weight, target.current_soft()
         plain = weight is None or (_all_ones(weight) and not self.per_sample)
         if soft is None and plain:
             return call.of(self.criterion, output, label)
@@ -131,7 +131,7 @@ class Loss(nn.Module):
         The soft labels of a `Target` stand for its labels; its weights are left for `joined`. Raises TypeError for
         criteria that are not a mean or sum over samples, or cannot take soft labels.
         """
-        label, soft = (target.plain, target._soft) if isinstance(target, Target) else (target, None)
+        label, soft = (target.plain, target.current_soft()) if isinstance(target, Target) else (target, None)
         soft = None if soft is None else soft.to(self._main(output, len(label)).device)
         return self._apart(output, label, soft, Call((None, None, *args), kwargs))
 

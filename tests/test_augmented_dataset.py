@@ -696,3 +696,22 @@ def test_what_cannot_be_set_is_named(transform, says):
     dataset = smartaug.AugmentedDataset([1.0], transform, seed=0)
     with pytest.warns(smartaug.warnings.NoEffectWarning, match=f"cannot set the state of {says}"):
         dataset[0]
+
+
+def test_a_transform_that_is_replaced_or_changed_is_used():
+    """The first one was copied at its first use, and used for ever."""
+    rows = torch.arange(4.0)[:, None, None, None].expand(4, 3, 2, 2)
+    dataset = smartaug.AugmentedDataset(list(zip(rows, range(4), strict=True)), lambda image: image + 1, seed=0)
+    assert dataset[2][0].unique().tolist() == [3.0]
+    dataset.transform = lambda image: image + 10
+    assert dataset[2][0].unique().tolist() == [12.0]
+    pictures = [(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), 0)]
+    flipped = smartaug.AugmentedDataset(
+        pictures, albumentations.Compose([albumentations.HorizontalFlip(p=0.0)]), seed=0
+    )
+    assert (flipped[0][0] == pictures[0][0]).all()
+    flipped.transform.transforms[0].p = 1.0
+    flipped.set_epoch(1)
+    assert (flipped[0][0] == pictures[0][0][:, ::-1]).all()
+    for copied in (copy.deepcopy(flipped), pickle.loads(pickle.dumps(flipped))):
+        assert (copied[0][0] == pictures[0][0][:, ::-1]).all()

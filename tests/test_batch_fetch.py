@@ -307,6 +307,9 @@ def test_no_sample_is_fetched_by_itself(stored, monkeypatch):
 def test_a_patched_class_is_not_passed_by(stored, monkeypatch):
     monkeypatch.setattr(tv.SVHN, "__getitem__", lambda self, row: row)
     assert whole_batch(stored["SVHN"], [0]) is None
+    own = tv.CIFAR10.__getitem__
+    monkeypatch.setattr(tv.CIFAR10, "__getitem__", functools.wraps(own)(lambda self, row: own(self, row)[::-1]))
+    assert whole_batch(stored["CIFAR10"], [0]) is None
 
 
 def test_the_storage_is_copied():

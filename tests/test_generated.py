@@ -197,3 +197,14 @@ def test_a_share_resumes_in_mid_epoch():
     third.load_state_dict(state)
     rest = [(target.weight, target)[1] for _, target in third]
     assert [target.index.tolist() for target in [*begun, *rest]] == whole[:4]
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda m: m.to(torch.uint8), lambda m: m.long(), lambda m: m.tolist(), lambda m: m[None]]
+)
+def test_a_mask_of_numbers_is_refused(wrong):
+    """The complement of 0 and 1 in whole numbers is nowhere 0, so that every sample counted as one of the others."""
+    from smartaug.loading.share_sampler import ShareSampler
+
+    with pytest.raises(TypeError, match=r"marked must be a mask .* write marked.bool\(\)"):
+        ShareSampler(wrong(torch.arange(8) > 3), 0.5)

@@ -198,6 +198,28 @@ def test_wrap_runs_stages_around_any_iterable():
         assert wrapped.stats()["epoch"] == epoch
 
 
+@pytest.mark.parametrize("before", [[], [smartaug.Flip(0.0)], [smartaug.Erase(1.0)]])
+def test_callables_that_work_in_place_do_not_change_the_users_memory(before):
+    """Batches may be the user's own memory: in a list, or as a view that a dataset or collate function gives."""
+    images, label = torch.rand(3, 2, 3, 4, 4), torch.arange(6).view(3, 2)
+    kept, stages = images.clone(), [*before, lambda batch: batch.mul_(0.5)]
+
+    class Views(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, number):
+            return images[number], label[number]
+
+    for loader in (
+        smartaug.wrap(list(zip(images, label, strict=True)), augment=stages, seed=0),
+        smartaug.DataLoader(Views(), batch_size=None, augment=stages, seed=0),
+        smartaug.DataLoader(Views(), 1, collate_fn=lambda samples: samples[0], augment=stages, seed=0),
+    ):
+        assert len(list(loader)) == 3
+        assert torch.equal(images, kept)
+
+
 def test_wrap_draws_anew_for_every_batch_and_epoch_and_repeats_for_a_seed():
     batches = [torch.rand(4, 3, 8, 8)] * 3
     draws = [
@@ -324,3 +346,29 @@ def test_workers_that_persist_and_answer_out_of_order_are_refused():
     with pytest.raises(RuntimeError, match=r"in_order=True.*smartaug\.DataLoader"):
         counter.of(answer(2, 2))
     assert counter.of(answer(2, 4, passes=1)) is not begun
+
+
+class Reused:
+    """A batch sampler that fills one list or array again and again, and empties it in the end."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        for first in range(0, 12, 4):
+            self.keys[:] = type(self.keys)(range(first, first + 4)) if isinstance(self.keys, list) else first
+            if not isinstance(self.keys, list):
+                self.keys += torch.arange(4) if isinstance(self.keys, torch.Tensor) else np.arange(4)
+            yield self.keys
+        self.keys[:] = [] if isinstance(self.keys, list) else 0
+
+
+@pytest.mark.parametrize("keys", [[], np.zeros(4, int), torch.zeros(4, dtype=torch.int64)])
+def test_a_batch_sampler_may_reuse_its_keys(keys):
+    dataset = TensorDataset(torch.rand(12, 3, 8, 8), torch.arange(12))
+    loader = smartaug.DataLoader(dataset, batch_sampler=Reused(keys), augment=smartaug.Erase(), seed=0)
+    for _ in range(2):
+        assert [label.tolist() for _, label in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]

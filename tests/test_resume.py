@@ -10,7 +10,14 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DistributedSampler, RandomSampler, Sampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DistributedSampler,
+    RandomSampler,
+    Sampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 from torchvision.transforms import v2
 
 import smartaug
@@ -201,6 +208,83 @@ def test_a_sampler_that_does_not_replay_is_noticed():
     with pytest.raises(RuntimeError, match=r"PythonRandom did not repeat its order.*torch.Generator"):
         next(iter(loader))
     assert len(record(loader)) == 6  # and the loader can be iterated again
+
+
+class Counting(Sampler):
+    """Its order depends on how often it was iterated, which a new process does not know."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return iter(torch.randperm(SIZE, generator=torch.Generator().manual_seed(self.passes)).tolist())
+
+    def __len__(self):
+        return SIZE
+
+
+class OwnGenerator(Sampler):
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __iter__(self):
+        return iter(self.rng.permutation(SIZE).tolist())
+
+    def __len__(self):
+        return SIZE
+
+
+class OwnPython(OwnGenerator):
+    def __init__(self):
+        self.rng = random.Random(0)
+
+    def __iter__(self):
+        return iter(self.rng.sample(range(SIZE), SIZE))
+
+
+class Weights(OwnGenerator):
+    """Of which the training loop changes the weights."""
+
+    def __init__(self):
+        self.weights = torch.ones(SIZE)
+
+    def __iter__(self):
+        self.weights = self.weights.clone()
+        self.weights[0] += 1
+        return iter(torch.multinomial(self.weights, SIZE).tolist())
+
+
+@pytest.mark.parametrize("batches", [None, 0, 2])
+@pytest.mark.parametrize("within", [lambda s: {"sampler": s}, lambda s: {"batch_sampler": BatchSampler(s, 4, False)}])
+@pytest.mark.parametrize("kind", [Counting, OwnGenerator, OwnPython, Weights])
+def test_a_sampler_that_starts_over_in_a_new_process_is_noticed(kind, within, batches):
+    """A state of an epoch's end continued with the sampler's first order."""
+
+    def loader_of(sampler):
+        size = {} if "batch_sampler" in within(sampler) else {"batch_size": 4}
+        return smartaug.DataLoader(Numbered(SIZE), augment=add_constant, seed=0, **size, **within(sampler))
+
+    sampler = kind()
+    loader = loader_of(sampler)
+    list(loader)
+    before = copy.deepcopy(vars(sampler))
+    if batches is not None:
+        iterator = iter(loader)
+        for _ in range(batches):
+            next(iterator)
+    state, rest = loader.state_dict(), None
+    with pytest.raises(ValueError, match=f"what the sampler holds as a pass begins .* {kind.__name__}"):
+        loader_of(kind()).load_state_dict(state)
+    if batches is None:
+        torch.manual_seed(1)
+        rest = record(loader)
+        known = kind()
+        vars(known).update(before)
+        resumed = loader_of(known)
+        resumed.load_state_dict(state)
+        torch.manual_seed(1)
+        assert str(record(resumed)) == str(rest)
 
 
 def test_another_dataset_is_noticed():

@@ -74,3 +74,18 @@ def test_explain_says_that_a_loader_augments():
     wanted = "augments every batch at random; evaluate with a loader without lift= and augment="
     assert " ".join(shown.split()) == wanted
     assert "augments" not in smartaug.DataLoader(DATA, 2, reweight=smartaug.Uniform()).explain()
+
+
+@pytest.mark.parametrize("change", [lambda stages: stages.pop(), lambda stages: stages.append(smartaug.Erase(1.0))])
+def test_a_list_of_stages_that_changes_is_refused(change):
+    """Taking MixUp out of the list for the last epochs had no effect."""
+    stages = [smartaug.Flip(0.5), smartaug.Erase(0.5)]
+    dataset = TensorDataset(torch.rand(8, 3, 4, 4), torch.arange(8))
+    for loader in (smartaug.DataLoader(dataset, 4, augment=stages), smartaug.wrap([dataset[:]], augment=stages)):
+        given = list(stages)
+        list(loader)
+        change(stages)
+        with pytest.raises(RuntimeError, match="augment= was changed"):
+            next(iter(loader))
+        stages[:] = given
+        list(loader)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smartaug import Target
+from smartaug import Loss, Target
 from tests import reference
 
 SHAPES = [(), (3,), (2, 4)]
@@ -373,6 +373,34 @@ def test_in_place_operations_keep_the_object():
     assert_rows(target, [0, 1, 2, 3], 4)
     out = torch.zeros(8, dtype=torch.int64)
     assert torch.cat([target, target], out=out) is out
+
+
+CHANGES = {
+    "item": lambda label: label.__setitem__(0, 0),
+    "mask": lambda label: label.__setitem__(label == 3, 0),
+    "method": lambda label: label.fill_(1),
+    "view": lambda label: label[1:].fill_(1),
+    "out": lambda label: torch.clamp(label, max=1, out=label),
+    "detached": lambda label: label.detach().fill_(0),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_soft_labels_do_not_outlive_their_labels(change):
+    """Remapped labels in the training loop had no effect on the loss, which took the soft labels."""
+    label = Target(torch.arange(4), None, torch.eye(4), torch.arange(4))
+    criterion, logits = Loss(torch.nn.CrossEntropyLoss()), torch.eye(4)
+    derived = [label.clone(), label.float(), label[:3], label.flip(0)]
+    torch.testing.assert_close(criterion(logits, label), F.cross_entropy(logits, torch.arange(4)))
+    change(label)
+    for read in (lambda: label.soft, lambda: criterion(logits, label)):
+        with pytest.raises(RuntimeError, match="changed in place"):
+            read()
+    for copied in (*derived[:2], derived[3]):
+        assert copied.soft is not None
+    weighted = Target(torch.arange(4), torch.ones(4), None, torch.arange(4))
+    change(weighted)
+    assert weighted.weight.tolist() == [1, 1, 1, 1]
 
 
 def test_copies_are_separate():

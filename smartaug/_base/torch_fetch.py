@@ -81,7 +81,7 @@ class BatchKeysArray(np.ndarray):
     asked: Counter[Any]
 
     def __new__(cls, keys: np.ndarray, drawn: DrawnAt) -> BatchKeysArray:
-        made = keys.view(cls)
+        made = keys.copy().view(cls)  # samplers may reuse their memory
         made.drawn, made.asked = drawn, Counter()
         return made
 
@@ -98,7 +98,7 @@ class BatchKeysTensor(Tensor):
 
     @staticmethod
     def __new__(cls, keys: Tensor, drawn: DrawnAt) -> BatchKeysTensor:
-        made = keys.as_subclass(cls)
+        made = keys.clone().as_subclass(cls)  # samplers may reuse their memory
         made.drawn, made.asked = drawn, Counter()
         return made
 

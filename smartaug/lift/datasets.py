@@ -22,6 +22,7 @@ from .roles import OTHER_SIZE
 from .slots import NAMED, no_slot, slot
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
+from .watch import Watch
 
 _MARK = "_smartaug_lifted"  # attribute of a lifted copy: its `Lifted`
 _OWN = (_MARK, SOURCE, NAMED, "__getitems__")  # attributes that a copy has and the user's dataset does not
@@ -82,6 +83,11 @@ class SourceDatasets:
         for copied, taken in self.transforms:
             check_transforms(copied, taken)
 
+    def renew(self) -> None:
+        """As `refresh`, for each batch of a pass: finds only a transform that was replaced, not one that changed."""
+        for copied in self._copies():
+            copied.__dict__[SOURCE].renew(copied)
+
     def _copies(self) -> list[UserDataset]:
         waiting, found = [self.dataset], []
         while waiting:
@@ -141,7 +147,7 @@ def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: 
     if not can_be_read(dataset) or (known and not any(step.tensors for step in lifted.steps)):
         lifted = lifted if known else compiled(transform, dataclasses.replace(state, targets=True))
         return dataclasses.replace(lifted, uint8=True if state.uint8 else None)
-    sample = looked_into(dataset, partial(with_transform, dataset, name), transform)
+    sample = looked_into(dataset, partial(with_transform, dataset, name), transform, Watch(lifted))
     if sample.hinders is not None:
         lifted = compiled(transform, dataclasses.replace(state, targets=True))
         return lifted if lifted.augment is None else _must_stay(dataset, name, sample.hinders)
@@ -207,7 +213,7 @@ def deferring(dataset: UserDataset) -> UserDataset:
     found = slot(dataset)
     if lifted is None or found is None or isinstance(found[1], DeferredTransform):
         return dataset
-    transform = DeferredTransform.of(
+    deferred = DeferredTransform.of(
         lifted.head,
         lifted.recipe.transform,
         lifted.kind,
@@ -216,7 +222,8 @@ def deferring(dataset: UserDataset) -> UserDataset:
         any_size=lifted.only_mirrors,
         final_kind=lifted.final_kind,
     )
-    return with_transform(dataset, found[0], transform)
+    deferred.watch = Watch(lifted)
+    return with_transform(dataset, found[0], deferred)
 
 
 def _around(dataset: UserDataset, inner: list[UserDataset]) -> UserDataset:

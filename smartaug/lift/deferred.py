@@ -35,6 +35,7 @@ from .made_places import LIFTABLE, made_places, why_not_made
 from .rest import Form, Rest, form_of
 from .roles import Role, Rules, kind_of, roles, rules_of
 from .steps import Transform
+from .watch import Watch
 
 # the data of every deferred tensor: code that reads memory without __torch_function__ (torch.tensor(x)) fails, since no
 # machine can copy that many bytes; an empty tensor would be taken for a sample without boxes or labels
@@ -173,7 +174,10 @@ def finish(deferred: DeferredImage | DeferredBatch) -> None:
         rows = deferred._rows
         finish_all(rows)
         return _become(deferred, collate_tensor_fn(list(rows)))
-    result = leaves.get(deferred._call.finish(deferred._made), deferred._path)
+    call = deferred._call
+    if not call.finished and call.by.watch is not None:
+        call.by.watch.check()
+    result = leaves.get(call.finish(deferred._made), deferred._path)
     if not isinstance(result, Tensor):
         raise TypeError(
             f"the dataset's transform gives {type(result).__name__}, and lift=True a tensor; put ToTensor() or "
@@ -209,7 +213,8 @@ class DeferredTransform:
     is not an image that can, the original runs at once and its result is returned unchanged. kind: the image kind that
     head was made for, see `roles.kind_of`; None: any. noted: a list that each call is appended to. rest: what finishes
     an image from head's output, where the image is the only argument; None: the original does, from a copy of all
-    arguments. tail, final_kind: see `Lifted`.
+    arguments. tail, final_kind: see `Lifted`. watch: raises an error at a call where the original has changed since it
+    was lifted.
     """
 
     def __init__(
@@ -229,6 +234,7 @@ class DeferredTransform:
         self._calls: dict[Form, CallOnOne] = {}
         self._type: type | None = None  # a type whose objects are all of the kind
         self.keyed = KeyedDraws([original] if may_draw(registry.flat(original)) else [])
+        self.watch: Watch | None = None
 
     @classmethod
     def of(
@@ -250,6 +256,8 @@ class DeferredTransform:
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """The output of ``head``, images and masks deferred; or the original's, where it must run whole."""
+        if self.watch is not None:
+            self.watch.check()
         if self._rest is not None and len(given) == 1 and not named and self._is_of_kind(given[0]):
             return self._of_one(self._rest, given[0])
         found = roles(self.rules, given, named)
@@ -312,11 +320,17 @@ class DeferredTransform:
         if name.startswith("__") or name in (
             "head",
             "original",
+            "watch",
             "_rest",
             "keyed",
         ):  # absent while a copy is being made: avoids infinite recursion
             raise AttributeError(name)
         return getattr(self.original, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute of the user's transform, as a dataset does that changes it for a sample."""
+        own = name.startswith("_") or name in vars(self) or "watch" not in vars(self)  # which is set last
+        object.__setattr__(self if own else self.original, name, value)
 
     def __repr__(self) -> str:
         return f"DeferredTransform({self.head!r})"

@@ -9,11 +9,14 @@ first, so each is checked again when it is collated (`deferred`).
 
 from __future__ import annotations
 
+import inspect
+import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate
@@ -26,9 +29,12 @@ from .deferred_value import DeferredValue
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
 from .steps import State, Transform, UserDataset
+from .watch import Watch
 from .worker_transform import AsTensor
 
 _CPU = torch.device("cpu")
+_SEED = 0x6C69667465  # any number that no dataset seeds its generator with
+_FRESH = 624  # the position of a Mersenne twister that was seeded and has not drawn since
 
 
 @dataclass
@@ -61,20 +67,61 @@ class FirstSample:
         return made
 
 
+class _NotedDraws(Noted):
+    """As `Noted`, and whether a call came with global generators that the dataset had seeded, or set back, before it.
+
+    After each call one number is drawn from each of them, as a random transform would.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seeded = False
+        self._seed: int | None = None  # torch's seed before the sample is read
+        self._seen: list[bytes] = []
+
+    def begin(self) -> None:
+        """Called when the generators are forked, before the sample is read."""
+        torch.manual_seed(_SEED)
+        self._seed = _SEED
+        _draw_from_all()
+
+    def append(self, call: Call | str) -> None:
+        """Add a call, and look at the generators."""
+        super().append(call)
+        python, numpys = random.getstate()[1], np.random.get_state(legacy=False)["state"]
+        now = [torch.get_rng_state().numpy().tobytes(), repr(python).encode(), repr(numpys["key"].tolist()).encode()]
+        now[2] += str(numpys["pos"]).encode()
+        fresh = python[-1] == _FRESH or numpys["pos"] == _FRESH or torch.initial_seed() != self._seed
+        self.seeded = self.seeded or fresh or any(state in self._seen for state in now)
+        self._seen += now
+        _draw_from_all()
+
+
+def _draw_from_all() -> None:
+    torch.rand(1, device="cpu"), random.random(), np.random.rand()  # of the generators that are watched
+
+
 def looked_into(
-    dataset: UserDataset, placed: Callable[[Callable[..., Any]], UserDataset], transform: Transform
+    dataset: UserDataset, placed: Callable[[Callable[..., Any]], UserDataset], transform: Transform, watch: Watch
 ) -> FirstSample:
     """Read the first sample of ``dataset``; placed: returns a copy of it with the given transform instead."""
-    noted = Noted()
+    noted, tail = _NotedDraws(), compiled(transform, State(targets=True)).tail
     as_given = worker_part(transform, [], AsTensor())
-    tail = compiled(transform, State(targets=True)).tail
+    deferred = DeferredTransform.of(as_given, transform, noted=noted, tail=tail, any_size=True)
+    deferred.watch = watch
     try:
-        sample = first(placed(DeferredTransform.of(as_given, transform, noted=noted, tail=tail, any_size=True)))
+        sample = first(placed(deferred), before=noted.begin)
     except Exception as error:  # the user's code may raise anything on an input it does not expect
         return FirstSample(f"its first sample cannot be read through the part that stays ({_told(error)})")
     whole = next((why for why in noted if isinstance(why, str)), None)
     if whole is not None:
         return FirstSample(whole)
+    seeds = isinstance(inspect.getattr_static(dataset, "feeds_transform", None), property)  # an `AugmentedDataset`
+    if noted.seeded and not seeds:
+        return FirstSample(
+            "the dataset seeds a global random generator, or sets it back, before it calls it, so that draws agree "
+            "with others"
+        )
     calls = [call for call in noted if isinstance(call, Call)]
     return _described(type(dataset).__name__, sample, calls)
 
@@ -168,9 +215,11 @@ def can_be_read(dataset: UserDataset) -> bool:
     return not isinstance(dataset, IterableDataset) and len(dataset) > 0
 
 
-def first(dataset: UserDataset, number: int = 0) -> Any:
-    """Sample ``number``; the global random generators are restored afterwards."""
+def first(dataset: UserDataset, number: int = 0, before: Callable[[], None] | None = None) -> Any:
+    """Sample ``number``; the global random generators are restored afterwards. before: called with them forked."""
     with forked():
+        if before is not None:
+            before()
         return dataset[number]
 
 

@@ -49,12 +49,25 @@ class Source:
         if self.dataset is None:
             return
         self.check()
+        self.renew(copied)
+
+    def renew(self, copied: Any) -> None:
+        """Copy attributes assigned since the last call to ``copied``; RuntimeError if a transform was replaced."""
+        if self.dataset is None:
+            return
+        check_transforms(self.dataset, self.transforms)
         now = dict(_attributes(self.dataset))
-        mine = vars(copied)
-        for name, value in now.items():
-            if name not in self.own and (name not in self.taken or self.taken[name] is not value):
-                mine[name] = value
-        for name in self.taken.keys() - now.keys() - self.own:
+        changed = [name for name, value in now.items() if name not in self.taken or self.taken[name] is not value]
+        removed = self.taken.keys() - now.keys() - self.own
+        if not changed and not removed:
+            return
+        mine, slots = vars(copied), _slots(copied)
+        for name in set(changed) - self.own:
+            if name in slots:
+                object.__setattr__(copied, name, now[name])
+            else:
+                mine[name] = now[name]
+        for name in removed:
             mine.pop(name, None)
         renewed = Source()  # a new object: shallow copies of ``copied`` keep the state of their own attributes
         renewed.__dict__.update({**self.__dict__, "taken": now})
@@ -80,7 +93,16 @@ class Source:
 
 
 def _attributes(dataset: UserDataset) -> dict[str, Any]:
-    return getattr(dataset, "__dict__", {})
+    own = getattr(dataset, "__dict__", {})
+    slots = _slots(dataset)
+    return {**own, **{name: getattr(dataset, name) for name in slots if hasattr(dataset, name)}} if slots else own
+
+
+def _slots(dataset: UserDataset) -> list[str]:
+    """The attributes that a dataset keeps in ``__slots__`` and not in ``__dict__``."""
+    given = [vars(kind).get("__slots__", ()) for kind in type(dataset).__mro__]
+    names = [name for slots in given for name in ([slots] if isinstance(slots, str) else slots)]
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
 
 
 def transforms_of(dataset: UserDataset) -> list[tuple[str, Transform]]:
@@ -120,6 +142,11 @@ def fingerprint(lifted: Lifted) -> Fingerprint:
     except Exception as error:  # a changed transform may raise anything in a translator
         return f"{type(error).__name__}: {error}"
     return tuple(_of_step(step) for step in steps)
+
+
+def fingerprint_of(transform: object) -> Fingerprint:
+    """A value that changes with the settings of ``transform``, whatever it is."""
+    return _of(transform, ())
 
 
 def _of_step(step: Step) -> Fingerprint:

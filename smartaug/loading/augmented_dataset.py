@@ -31,6 +31,7 @@ from .. import draws
 from .._base.names import suggest_keywords
 from .._base.nested import datasets_in
 from .._base.torch_fetch import batch_keys
+from ..lift.source import fingerprint_of
 from ..pipeline.augmenting import streams_of
 from ..pipeline.stages import checked_seed
 from .per_sample import bound
@@ -60,7 +61,8 @@ class AugmentedDataset(Dataset):
     dataset is wrapped. Under torch's loader the epoch is the number of passes begun, counted in shared memory, or the
     one given to ``set_epoch`` last. Inside a wrapper (Subset) with persistent workers, ``set_epoch`` must be called
     before each pass; otherwise the worker raises RuntimeError. Attributes that this class does not define are those of
-    ``dataset``. Transforms are copied at first use, so the given objects keep their generators.
+    ``dataset``. Transforms are copied at first use, so the given objects keep their generators; those that are replaced
+    later are copied anew at once, those that are changed in the next epoch.
 
     Raises TypeError for a dataset without indices, a transform that is not callable, a mask of another type, and a seed
     that is not an integer; ValueError for a mask of another length, and ``plain`` without ``only``.
@@ -93,6 +95,8 @@ class AugmentedDataset(Dataset):
         self._epoch = SharedEpoch()
         self._selected = None if only is None else membership(only, len(dataset))
         self._bound: dict[str, Callable[[Sample, Tensor], Sample]] = {}
+        self._seen: dict[str, tuple[object, object]] = {}  # of each in `_bound`: the user's own, and its settings then
+        self._bound_for: int | None = None  # the epoch in which the settings were compared last
 
     @property
     def __class__(self) -> type:
@@ -153,6 +157,7 @@ class AugmentedDataset(Dataset):
         drawn = None if keys is None else keys.drawn
         epoch = self._epoch.current() if drawn is None else drawn.epoch
         before = None if keys is None else repeats_of(self, numbers, keys, asked)
+        self._forget_changed(epoch)
         index = torch.tensor(numbers, dtype=torch.int64, device="cpu")
         stream = draws.key(self.seed, epoch, streams_of(index, before))
         chosen = [True] * len(numbers) if self._selected is None else self._selected[index].tolist()
@@ -174,9 +179,18 @@ class AugmentedDataset(Dataset):
             )
         return [False] * count
 
+    def _forget_changed(self, epoch: int) -> None:
+        """Drop the copy of a transform that the user has replaced since, or, in another epoch, changed."""
+        same, self._bound_for = self._bound_for == epoch, epoch
+        for name in list(self._bound):
+            now, (copied, settings) = getattr(self, name), self._seen[name]
+            if now is not copied or not (same or settings == fingerprint_of(now)):
+                del self._bound[name]
+
     def _call(self, name: str) -> Callable[[Sample, Tensor], Sample]:
         if name not in self._bound:
             self._bound[name] = bound(getattr(self, name), self.joint)
+            self._seen[name] = getattr(self, name), fingerprint_of(getattr(self, name))
         return self._bound[name]
 
     def __getattr__(self, name: str) -> Any:
@@ -185,7 +199,7 @@ class AugmentedDataset(Dataset):
         return getattr(self.dataset, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_bound": {}}
+        state = {**self.__dict__, "_bound": {}, "_seen": {}}
         if get_spawning_popen() is not None:
             state["only"] = None  # a worker reads the shared mask; the coreset stays in the main process
         elif self.only is not None:
@@ -201,6 +215,7 @@ class AugmentedDataset(Dataset):
         twin = copy.copy(self)
         for name in ("dataset", "transform", "plain", "_epoch"):
             setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+        twin._bound, twin._seen = {}, {}
         return twin  # with the same coreset, which selects for all copies
 
     def __repr__(self) -> str:

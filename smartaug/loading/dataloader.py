@@ -254,7 +254,9 @@ class DataLoader(TorchDataLoader[T]):
         set_epoch_of(self.dataset, upcoming)
         batches = super().__iter__()
         self._order.iterator_made()
-        return BatchIterator(batches, self._pipeline, ahead=self.num_workers > 0 and self.pin_memory)
+        # without workers, as in torch's loader, an attribute of the dataset that is set during a pass acts at once
+        renew = self._sources.renew if self._sources is not None and self.num_workers == 0 else None
+        return BatchIterator(batches, self._pipeline, ahead=self.num_workers > 0 and self.pin_memory, before=renew)
 
     def __len__(self) -> int:
         return super().__len__() if self._preparing is None else plain_length(self)

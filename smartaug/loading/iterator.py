@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..pipeline.pipeline import Pipeline
@@ -19,10 +19,13 @@ class BatchIterator:
     """The batches of one pass, each opened (that is, put through the stages) as it is handed out.
 
     ahead: copy the next batch to the device during the training step (`CopyAhead`), where the device is CUDA.
+    before: called before each batch is requested, or None.
     """
 
-    def __init__(self, batches: TorchIterator, pipeline: Pipeline, ahead: bool) -> None:
-        self._batches, self._pipeline = batches, pipeline
+    def __init__(
+        self, batches: TorchIterator, pipeline: Pipeline, ahead: bool, before: Callable[[], None] | None = None
+    ) -> None:
+        self._batches, self._pipeline, self._before = batches, pipeline, before
         self._position: SamplerPosition | None = None
         self._taken = 0  # batches requested in this pass, also those whose stages failed
         self._source: Iterator[Pending] = batches
@@ -37,6 +40,8 @@ class BatchIterator:
         return self
 
     def __next__(self) -> Structure:
+        if self._before is not None:
+            self._before()
         try:
             pending: Pending = next(self._source)
         except StopIteration:

@@ -20,6 +20,7 @@ from .._base.ranks import here
 from .._base.torch_fetch import DrawnAt, carrying, numbers
 from ..pipeline.epochs import EpochCounter, EpochProgress, Repeats
 from ..pipeline.selection import Selections
+from .sampler_settings import sampler_settings
 
 _END = object()  # returned by `next` when a sampler is exhausted
 Keys = Any  # what a sampler yields: a dataset index, or the list of indices of a batch
@@ -46,6 +47,7 @@ class SamplerPosition:
         self.asked = False  # whether a batch was requested
         self.drew = False  # whether the dataset drew from a worker's global generators
         self.iterator: weakref.ref[object] | None = None  # the `BatchIterator` of this pass
+        self.sampler_settings: list[str] = []  # of the sampler, as the pass began
 
     def note(self, keys: Keys) -> list[int] | None:
         """Add the next index list to the checksum. Returns how often each of its samples came before in the
@@ -170,7 +172,8 @@ class SamplerState:
             (position, lists, resume), self._replayed = self._replayed, None
         else:
             states = [generator.get_state() for generator in self.generators]
-            position, lists = SamplerPosition(states, epoch_of(sampler)), iter(sampler)
+            position, held = SamplerPosition(states, epoch_of(sampler)), sampler_settings(sampler)
+            position.sampler_settings, lists = held, iter(sampler)
         first = next(lists, _END)  # the sampler starts before the epoch is counted
         position.length = _length(sampler)
         self._begun(position, sampler, resume)
@@ -193,6 +196,7 @@ class SamplerState:
         Raises RuntimeError where the sampler does not repeat its order.
         """
         position = SamplerPosition(list(state["generators"]), epoch_of(sampler), state["batches"])
+        position.sampler_settings = sampler_settings(sampler)
         position.samples = state["samples"]
         untouched = torch.get_rng_state()
         try:
@@ -235,11 +239,12 @@ class ResumableSampler:
         keys = next(lists, _END)
         while keys is not _END:
             before, drawn = position.note(keys), len(position.checksums) - 1
+            made = carrying(keys, DrawnAt(progress.number, progress.epoch, seed, before))  # the sampler may reuse keys
             # after as many lists as its length, request one more from the sampler, as prefetching workers do: training
             # loops that stop at the length never request it, and a state saved then must record that the pass is over
             following = next(lists, _END) if drawn == position.length else None
             position.exhausted = following is _END
-            yield carrying(keys, DrawnAt(progress.number, progress.epoch, seed, before))
+            yield made
             keys = next(lists, _END) if following is None else following
         position.exhausted = True
 

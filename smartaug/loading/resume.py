@@ -18,6 +18,7 @@ from ..warnings import NoEffectWarning, warn
 from .augmented_dataset import augmented_in
 from .order import SamplerPosition, SamplerState, epoch_of, give_epoch
 from .sampler import CoresetSampler
+from .sampler_settings import sampler_settings
 from .state import VERSION, check_made_of, check_version, made_of
 
 _NOT_CARRIED = (
@@ -80,6 +81,7 @@ def saved(
         warn(_NOT_CARRIED, NoEffectWarning)
     return {
         **state,
+        "made_of": {**state["made_of"], "sampler": current.sampler_settings},
         "begun": True,
         "epoch": current.progress.epoch,
         "next_epoch": pipeline.epochs.next,  # set by set_epoch during the pass
@@ -152,7 +154,11 @@ def _over(loader: DataLoader, position: SamplerPosition) -> bool:
 
 
 def _made_of(loader: DataLoader, pipeline: Pipeline) -> dict[str, Any]:
-    return made_of(pipeline, loader.dataset, [part.seed for part in augmented_in(loader.dataset)])
+    made = made_of(pipeline, loader.dataset, [part.seed for part in augmented_in(loader.dataset)])
+    return {
+        **made,
+        "sampler": sampler_settings(loader.sampler if loader.batch_sampler is None else loader.batch_sampler),
+    }
 
 
 def _order_of(loader: DataLoader) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 What: collate functions may drop, replace or reorder samples, so that row k need not be sample k. A row is recognised by
 the values of the tensors, arrays and numbers in the samples, which casts and stacking do not change. An image that the
-function scales or normalises is recognised by the order of the values in its first channel, which that does not change.
+function scales or normalises is recognised by the order of the values in its first channel, which that does not change;
+a sequence that it pads, by its beginning.
 In a list of one entry a sample, an entry is recognised by its tensors, which are the sample's own or have its values.
 When: a collate function that is not torch's own; images under ``lift=True`` are recognised as objects instead. Cost: up
-to 256 values of each leaf of each sample are compared.
+to 256 values of each leaf of each sample are compared; all values, where these do not tell samples apart.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,10 +51,12 @@ def rows_of(samples: Sequence[Any], batch: Any) -> Rows | None:
         if own_rows is None:
             unmatched.append(leaf)
         else:
-            found.append((leaf.numel(), own_rows))
+            found.append((leaf.numel(), _in_full(leaf, own_rows, samples)))
     if unmatched:
         orders = _table([_orders(sample) for sample in samples])
-        found += [(leaf.numel(), rows) for leaf in unmatched if (rows := _ordered_candidates(leaf, orders)) is not None]
+        for leaf in unmatched:
+            rows = _ordered_candidates(leaf, orders) or _padded_candidates(leaf, table)
+            found += [] if rows is None else [(leaf.numel(), rows)]
     if not found:
         return None
     largest = max([leaf.numel() for leaf in columns] + [size for size, _ in found])
@@ -143,6 +147,50 @@ def _ordered_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[
         return None
     rows = [table.get((tuple(row.shape), _order(row.detach().cpu().numpy()))) for row in column]
     return [row for row in rows if row is not None] if None not in rows else None
+
+
+def _padded_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | None:
+    """For each row the samples with whose values it begins, of the largest of them (padding follows them)."""
+    if not _is_usable(column) or column.ndim < 2:
+        return None
+    full = tuple(column.shape[1:])
+    shapes = {
+        shape for shape, _ in table if len(shape) == len(full) and all(a <= b for a, b in zip(shape, full, strict=True))
+    }
+    found = []
+    for row in column.detach():
+        held: set[int] = set()
+        for shape in sorted(shapes, key=lambda shape: -int(np.prod(shape))):
+            begins = row[tuple(map(slice, shape))].reshape(-1)
+            held = held or table.get((shape, _some(begins).double().cpu().numpy().tobytes()), set())
+            if held:
+                break
+        found.append(held)
+    return found if all(found) else None
+
+
+def _in_full(column: Tensor, rows: list[set[int]], samples: Sequence[Any]) -> list[set[int]]:
+    """``rows`` without the samples that agree with a row of ``column`` in the compared values only, not in all."""
+    doubtful = set().union(*(row for row in rows if len(row) > 1)) if any(len(row) > 1 for row in rows) else set()
+    if not doubtful or column[0].numel() <= _VALUES:
+        return rows
+    full = {number: set(map(_digest, _arrays(samples[number]))) for number in doubtful}
+    made = []
+    for row, value in zip(rows, column.detach(), strict=True):
+        own = _digest(value.cpu().numpy()) if len(row) > 1 else b""
+        made.append({number for number in row if own in full[number]} or row if own else row)
+    return made
+
+
+def _arrays(sample: Any) -> list[np.ndarray]:
+    found = [leaf for _, leaf in leaves.walk(sample) if isinstance(leaf, np.ndarray) or leaves.is_plain(leaf)]
+    arrays = [leaf.detach().cpu().numpy() if isinstance(leaf, Tensor) else leaf for leaf in found]
+    return [array for array in arrays if array.dtype.kind in "biuf"]
+
+
+def _digest(array: np.ndarray) -> bytes:
+    values = np.ascontiguousarray(array, dtype=np.float64)
+    return hashlib.blake2b(values.data, digest_size=16).digest() + repr(array.shape).encode()
 
 
 def _orders(sample: Any) -> list[Key]:

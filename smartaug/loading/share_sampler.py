@@ -21,8 +21,8 @@ class ShareSampler(Sampler[int]):
     """``sampler=ShareSampler(marked, share)``: indices of a dataset whose samples ``marked`` (n,) bool are a part.
 
     share: in [0, 1], the share of marked samples. length: indices in a pass, None for n. generator: of the order; None
-    draws a seed from torch's global one at each pass, as `torch.utils.data.RandomSampler` does. Raises ValueError for
-    a share out of range or one that a part is too empty for.
+    draws a seed from torch's global one at each pass, as `torch.utils.data.RandomSampler` does. Raises TypeError for
+    another kind of mask, ValueError for a share out of range or one that a part is too empty for.
     """
 
     def __init__(
@@ -35,6 +35,12 @@ class ShareSampler(Sampler[int]):
     ) -> None:
         if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0.0 <= share <= 1.0:
             raise ValueError(f"share must be the share of a batch in [0, 1], got {share!r}; write share=0.5")
+        if not isinstance(marked, Tensor) or marked.dtype != torch.bool or marked.ndim != 1:
+            what = f"{marked.dtype} {tuple(marked.shape)}" if isinstance(marked, Tensor) else type(marked).__name__
+            raise TypeError(
+                f"marked must be a mask (n,) of bool, one entry a sample, got {what}; write marked.bool() for one of "
+                "0 and 1, or for indices mask = torch.zeros(n, dtype=torch.bool); mask[indices] = True"
+            )
         self.parts = [(~marked).nonzero()[:, 0].cpu(), marked.nonzero()[:, 0].cpu()]
         for part, needed, name in ((self.parts[0], 1.0 - share, "other"), (self.parts[1], share, "marked")):
             if needed > 0 and not len(part):

@@ -33,6 +33,8 @@ _NAMES = {
     "coreset": "coreset=",
     "dataset_length": "len(dataset)",
     "dataset_seeds": "the seeds of the AugmentedDatasets",
+    "sampler": "what the sampler holds as a pass begins (a counter or generator of its own is not in the state: set it "
+    "back before, or draw from torch's global generator or from one in an attribute named generator)",
     "subsets": "the samples of each Subset, as a checksum of its indices (random_split takes generator=)",
 }
 
@@ -111,7 +113,7 @@ def _differing(saved: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
         if name not in saved:  # the state is of a release without this entry
             continue
         then = saved[name]
-        if isinstance(now, list) and isinstance(then, list) and name == "augment":
+        if isinstance(now, list) and isinstance(then, list) and name in ("augment", "sampler"):
             now, then = _first_difference(now, then)
         if then != now:
             found.append(f"{_NAMES.get(name, name)}: {_shown(then)} in the state, {_shown(now)} in this loader")

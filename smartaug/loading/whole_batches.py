@@ -243,8 +243,9 @@ class _Reader(NamedTuple):
 def _reader(dataset: UserDataset) -> _Reader | None:
     """The reader for the class that defines the dataset's ``__getitem__``, found by name: no import of torchvision."""
     definer = next((kind for kind in type(dataset).__mro__ if "__getitem__" in vars(kind)), None)
-    if definer is None or getattr(vars(definer)["__getitem__"], "__module__", None) != definer.__module__:
-        return None
+    method = None if definer is None else vars(definer)["__getitem__"]
+    if definer is None or getattr(method, "__module__", None) != definer.__module__ or hasattr(method, "__wrapped__"):
+        return None  # the class was patched
     reader = _READERS.get(f"{definer.__module__}.{definer.__qualname__}")
     batched = next((kind for kind in type(dataset).__mro__ if _AT in vars(kind)), definer)
     return reader if batched is definer else None

@@ -104,6 +104,18 @@ class AugmentStage:
         rows = named if self._followers is None else self._followers
         return [(f"follows: {leaf}", "with images", what) for leaf, what in rows]
 
+    def _refuse_unknown_draws(self, count: int) -> None:
+        """Raise a ValueError for several pictures a sample of a dataset of which no sample was read before (a stream).
+
+        Of others it is known that they do not seed the generators before each picture, so that all are drawn alike.
+        """
+        if self.lifted is not None and self.lifted.kind is None:
+            raise ValueError(
+                f"lift=True met {count} pictures a sample of an IterableDataset, and whether they were drawn alike is "
+                'not known; write views="independent" if each has its own draw (contrastive views), or views="same" if '
+                "they share one (frames, stereo)"
+            )
+
     def _share_draws(
         self,
         augmenting: Augmenting,
@@ -116,6 +128,7 @@ class AugmentStage:
         if len(views) < 2 or not augmenting.steps:
             return False
         if unfinished is not None and self.settings.augment is None and self.settings.views is None:
+            self._refuse_unknown_draws(len(views))
             return False  # the dataset called its transform for each view, which drew for each
         shared = draws_shared(data, inputs, views, self.settings.views)
         if shared is None and augmenting.draws and not self._views_warned:

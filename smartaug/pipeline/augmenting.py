@@ -205,15 +205,17 @@ class Augmenting:
 
         known: step -> its plan, where another view has drawn it already; the others are added.
         """
-        plans = []
+        plans, start = [], images.data_ptr()  # of the user's memory, where batches are views of it
         other_keys = [None] * len(self.steps) if beside is None else [own for _, own in keyed(self.steps, beside.key)]
         for position, (step, own) in enumerate(keyed(self.steps, key)):
             given = images
             try:
                 if images.ndim != 4 and isinstance(step, Augmentation):
                     refuse_other_than_mixing(step)
-                if isinstance(step, Foreign) and step.moves_pixels:
-                    places.refuse(step.name)
+                if isinstance(step, Foreign):
+                    if step.moves_pixels:
+                        places.refuse(step.name)
+                    images = images.clone() if images.data_ptr() == start else images  # it may work in place
                     if moving is not None:
                         moving.refuse(step.name)
                 plan = None

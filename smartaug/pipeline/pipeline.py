@@ -6,6 +6,7 @@ augment, then reweight.
 
 from __future__ import annotations
 
+import operator
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,7 @@ class Pipeline:
         fetching: tuple[str, str, str] | None = None,
     ) -> None:
         self.settings = settings
+        self._given = list(settings.augment) if isinstance(settings.augment, list) else None
         augment, reweight, coreset = settings.augment, settings.reweight, settings.coreset
         for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
             if stage is not None:
@@ -158,6 +160,7 @@ class Pipeline:
         batch that the stages cannot take.
         """
         started, epoch = time.perf_counter(), progress.epoch
+        self._refuse_changed_list()
         lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
@@ -192,6 +195,15 @@ class Pipeline:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
         return result
+
+    def _refuse_changed_list(self) -> None:
+        """Raise a RuntimeError where stages were added to the list of ``augment=``, or taken out of it."""
+        now: Any = self.settings.augment
+        if self._given is not None and (len(now) != len(self._given) or any(map(operator.is_not, now, self._given))):
+            raise RuntimeError(
+                "the list given as augment= was changed after the loader was made, which it does not follow; set "
+                "another probability on a stage of it (stage.p = 0.0), or make the loader anew"
+            )
 
     def _found(
         self, data: leaves.Structure, joint: Joint | None, index: list[int] | None, augmenting: Augmenting
