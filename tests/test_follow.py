@@ -752,3 +752,43 @@ def test_masks_with_a_label_each_are_mixed_with_their_boxes_only(stage):
     boxes = torch.tensor([[3.0, 2.0, 9.0, 9.0]]).expand(2, 4)
     for made in told(given | {"boxes": boxes}, follow={"boxes": "xyxy", "masks": "mask"}, augment=stage):
         assert len(made["masks"]) == len(made["class_labels"]) == len(made["boxes"])
+
+
+@pytest.mark.parametrize(
+    "stage", [smartaug.CutMix(), smartaug.MixUp(), smartaug.Mosaic()], ids=lambda s: type(s).__name__
+)
+@pytest.mark.parametrize("label", [torch.tensor(1), torch.tensor([0.0, 1.0, 1.0])], ids=["class", "several"])
+def test_labels_of_images_in_a_list_are_not_left_behind_by_mixing(stage, label):
+    given = of_boxes(CORNERS, image_class=label)
+    with pytest.raises(ValueError, match=r"write still='image_class'"):
+        told(given, augment=stage, follow={"boxes": "xyxy", (1, "labels"): "object"})
+    pairs = [(SAMPLES[0].image, given)] * 2
+    loader = smartaug.DataLoader(
+        pairs, batch_size=2, collate_fn=detection_pairs, augment=stage, follow={"boxes": "xyxy"}, still="image_class"
+    )
+    assert len(next(iter(loader))[1]) == 2
+    assert told(of_boxes(CORNERS[:0]), augment=stage)  # no objects, no labels
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64], ids=str)
+def test_masks_of_unsigned_types(dtype):
+    mask = torch.randint(0, 60000, (HEIGHT, WIDTH), generator=GENERATOR).to(dtype)
+    masks = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)
+    masks[:, 3:9, 3:20] = 1
+    given = of_boxes(CORNERS, masks=masks.to(dtype))
+    for stage in (smartaug.Flip(p=1.0), smartaug.Mosaic(scale=(1, 1))):
+        loader = smartaug.DataLoader(
+            [(SAMPLES[0].image, mask, given)] * 2,
+            batch_size=2,
+            collate_fn=lambda batch: (
+                *map(torch.stack, zip(*(one[:2] for one in batch), strict=True)),
+                [one[2] for one in batch],
+            ),
+            augment=stage,
+            follow={1: "mask", "boxes": "xyxy", "masks": "mask"},
+        )
+        _, moved, targets = next(iter(loader))
+        assert moved.dtype == targets[0]["masks"].dtype == dtype
+        if isinstance(stage, smartaug.Flip):
+            assert torch.equal(moved.long(), mask.long().flip(1).expand(2, -1, -1))
+            assert torch.equal(targets[1]["masks"].long(), masks.long().flip(2))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}  # of the same bytes
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def carried(mask: Tensor, fills: Sequence[float]) -> Carried:
     dtype = mask.dtype
     if dtype in (torch.bool, torch.int8):
         return Carried(mask.view(torch.uint8), dtype, dtype)
-    if dtype in _SIGNED:
-        mask = mask.view(_SIGNED[dtype])
+    if dtype in SIGNED:
+        mask = mask.view(SIGNED[dtype])
     elif dtype == torch.uint8 or dtype.is_floating_point or dtype.is_complex:
         return Carried(mask, dtype, dtype)
     if mask.device.type == "cpu" and mask.numel():
