@@ -686,7 +686,7 @@ NO_BOXES = [
     ("cxcywhr", torch.tensor([[0.0, 1.0, 4.0, 4.0, float("inf")]]), "which is no place"),
     ("xyxy", torch.tensor([[10.0, 9.0, 5.0, 5.0]]), "write 'xywh'"),
     ("xywh", torch.tensor([[10, 9, -5, 5]]), "write 'xyxy'"),
-    ("cxcywh", FRACTIONS, '"yolo" for centre'),
+    ("cxcywh", FRACTIONS, 'write "yolo" for centre'),
     ("xyxy", FRACTIONS, "multiply them by the sides"),
     ("yolo", CORNERS, 'write "cxcywh" for pixels'),
 ]

@@ -35,7 +35,7 @@ def check_boxes(boxes: Tensor, kind: Boxes, counts: Tensor, shown: str, seen: di
         advice = 'and "yolo" counts in sides of the image; write "cxcywh" for pixels'
         _refuse((values.abs() > _FAR).any(1), values, counts, shown, advice)
         return
-    advice = '"yolo" for centre, width and height in fractions, or let the dataset multiply them by the sides'
+    advice = 'write "yolo" for centre, width and height in fractions, or let the dataset multiply them by the sides'
     _refuse_fractions(values, shown, advice, seen)
 
 
@@ -63,5 +63,5 @@ def _refuse_fractions(values: Tensor, shown: str, advice: str, seen: dict[object
     elif bool(((values >= 0) & (values <= 1)).all() & (values != values.round()).any()):
         raise ValueError(
             f"{shown} has all its places between 0 and 1, which is one pixel; if they are fractions of the image's "
-            f"sides, write {advice}"
+            f"sides, {advice}"
         )
