@@ -792,3 +792,20 @@ def test_masks_of_unsigned_types(dtype):
         if isinstance(stage, smartaug.Flip):
             assert torch.equal(moved.long(), mask.long().flip(1).expand(2, -1, -1))
             assert torch.equal(targets[1]["masks"].long(), masks.long().flip(2))
+
+
+def test_batches_of_monai_follow_without_their_metadata():
+    data = pytest.importorskip("monai.data")
+    given = [{"image": one.image.float() / 255, "label": one.mask[None]} for one in SAMPLES[:4]]
+    wrapped = [{key: data.MetaTensor(value) for key, value in one.items()} for one in given]
+    loader = smartaug.DataLoader(
+        wrapped,
+        batch_size=2,
+        collate_fn=data.list_data_collate,
+        augment=smartaug.Flip(p=1.0),
+        follow={"label": "mask"},
+    )
+    for batch, rows in zip(loader, (given[:2], given[2:]), strict=True):
+        for key in ("image", "label"):
+            assert not isinstance(batch[key], data.MetaTensor)
+            assert torch.equal(batch[key], torch.stack([row[key].flip(-1) for row in rows]))

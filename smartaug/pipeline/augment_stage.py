@@ -180,7 +180,8 @@ def _views(data: leaves.Structure, inputs: Inputs, device: torch.device | None) 
     found = [leaves.get(data, path) for path in inputs.augmented]
     if inputs.listed:
         return list(found[0]), []
-    found = [leaf.to(device, non_blocking=True) for leaf in found]
+    # the values alone: what types of other libraries say of a picture, such as its affine, is not true of the new one
+    found = [leaf.as_subclass(Tensor).to(device, non_blocking=True) for leaf in found]
     frames = [leaf.shape[1] if leaf.ndim == 5 else 0 for leaf in found]
     views = [view for leaf in found for view in (leaf.unbind(1) if leaf.ndim == 5 else [leaf])]
     return views, frames
