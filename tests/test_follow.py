@@ -658,3 +658,154 @@ def test_indices_are_those_of_the_samples_whatever_the_order_in_lists():
     batch = next(iter(loader))
     for row, given in enumerate(UNEQUAL[::-1]):
         check(read(batch, row), slow(given, N - 1 - row))
+
+
+CORNERS = torch.tensor([[0.0, 0.0, 4.0, 4.0], [14.0, 12.0, 22.0, 18.0], [6.0, 6.0, 14.0, 12.0]])
+
+
+def told(first, second=None, follow=None, augment=MOVES):
+    """The targets of a batch of two samples, of which ``first`` and ``second`` are dicts."""
+    pairs = [(SAMPLES[row].image, one) for row, one in enumerate((first, first if second is None else second))]
+    loader = smartaug.DataLoader(
+        pairs, batch_size=2, collate_fn=detection_pairs, augment=augment, follow=follow or {"boxes": "xyxy"}, seed=0
+    )
+    return next(iter(loader))[1]
+
+
+def detection_pairs(batch):
+    return torch.stack([image for image, _ in batch]), [target for _, target in batch]
+
+
+def of_boxes(boxes, **more):
+    return {"boxes": boxes, "labels": torch.arange(len(boxes)), **more}
+
+
+FRACTIONS = torch.tensor([[0.2, 0.3, 0.4, 0.5]])
+NO_BOXES = [
+    ("xyxy", torch.tensor([[0.0, float("nan"), 4.0, 4.0]]), "which is no place"),
+    ("cxcywhr", torch.tensor([[0.0, 1.0, 4.0, 4.0, float("inf")]]), "which is no place"),
+    ("xyxy", torch.tensor([[10.0, 9.0, 5.0, 5.0]]), "write 'xywh'"),
+    ("xywh", torch.tensor([[10, 9, -5, 5]]), "write 'xyxy'"),
+    ("cxcywh", FRACTIONS, 'write "yolo" for centre'),
+    ("xyxy", FRACTIONS, "multiply them by the sides"),
+    ("yolo", CORNERS, 'write "cxcywh" for pixels'),
+]
+
+
+@pytest.mark.parametrize(("word", "given", "words"), NO_BOXES)
+def test_boxes_that_are_none_or_of_another_format_are_refused(word, given, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        told(of_boxes(given), of_boxes(given[:0]), {"boxes": word})
+
+
+def test_fractions_are_told_from_pixels_until_a_batch_was_in_pixels():
+    with pytest.raises(ValueError, match="fractions of the image's sides"):
+        told({"keypoints": FRACTIONS.view(1, 2, 2)}, follow={"keypoints": "keypoints"})
+    assert len(told(of_boxes(torch.zeros(1, 4)), augment=smartaug.Flip(p=1.0))) == 2  # what fills up
+    small = [(SAMPLES[row].image, of_boxes(CORNERS if row < 2 else FRACTIONS)) for row in range(4)]
+    stage = smartaug.Flip(p=1.0)
+    loader = smartaug.DataLoader(
+        small, batch_size=2, collate_fn=detection_pairs, augment=stage, follow={"boxes": smartaug.Boxes(min_size=0)}
+    )
+    *_, (_, last) = loader
+    torch.testing.assert_close(last[0]["boxes"], torch.tensor([[WIDTH - 0.4, 0.3, WIDTH - 0.2, 0.5]]))
+
+
+def test_what_has_a_row_for_each_box_is_in_every_sample():
+    with pytest.raises(ValueError, match=r"\['labels'\] has a row for each of the boxes .* missing in row 1"):
+        told(of_boxes(CORNERS), {"boxes": torch.zeros(0, 4)})
+    made = told(of_boxes(CORNERS), of_boxes(torch.zeros(0, 4)))
+    assert [len(one["boxes"]) for one in made] == [len(one["labels"]) for one in made]
+    assert told(of_boxes(CORNERS, size=(1, 2)), of_boxes(CORNERS[:2]))  # of the sample
+
+
+def test_one_point_a_box_is_told_from_points_by_themselves():
+    follow = {"boxes": "xyxy", (1, "centres"): "keypoints"}
+    centres = (CORNERS[:, :2] + CORNERS[:, 2:]) / 2
+    with pytest.raises(ValueError, match=r"give them as \(n, 1, 2\) if so"):
+        told(of_boxes(CORNERS, centres=centres), of_boxes(CORNERS[:2], centres=centres[:2]), follow)
+    assert told(of_boxes(CORNERS, centres=centres), of_boxes(CORNERS, centres=centres[:2]), follow)
+    made = told(of_boxes(CORNERS, centres=centres[:, None]), None, follow)  # as it says
+    assert all(len(one["boxes"]) == len(one["centres"]) == len(one["labels"]) for one in made)
+    own = told(of_boxes(CORNERS, points={"centres": centres}), None, follow={"boxes": "xyxy", "centres": "keypoints"})
+    assert all(len(one["points"]["centres"]) == 3 for one in own)
+
+
+def test_a_name_of_the_sample_is_no_excuse_where_numbers_of_rows_are_those_of_the_boxes():
+    first, second = of_boxes(CORNERS, sizes=torch.ones(3)), of_boxes(CORNERS[:2], sizes=torch.ones(2))
+    with pytest.raises(ValueError, match="go with the boxes"):
+        told(first, second)
+    for made in told(first, second, {"boxes": "xyxy", (1, "sizes"): "object"}):
+        assert len(made["sizes"]) == len(made["boxes"])
+
+
+@pytest.mark.parametrize(
+    "stage", [smartaug.CutMix(), smartaug.MixUp(), smartaug.Mosaic()], ids=lambda s: type(s).__name__
+)
+def test_masks_with_a_label_each_are_mixed_with_their_boxes_only(stage):
+    masks = torch.zeros(2, HEIGHT, WIDTH)
+    masks[:, 2:9, 3:9] = 1
+    given = {"masks": masks, "class_labels": torch.arange(2)}
+    with pytest.raises(ValueError, match="masks_to_boxes"):
+        told(given, follow={"masks": "mask"}, augment=stage)
+    assert told(given, follow={"masks": "mask"})[0]["masks"].shape == (2, 14, 14)
+    boxes = torch.tensor([[3.0, 2.0, 9.0, 9.0]]).expand(2, 4)
+    for made in told(given | {"boxes": boxes}, follow={"boxes": "xyxy", "masks": "mask"}, augment=stage):
+        assert len(made["masks"]) == len(made["class_labels"]) == len(made["boxes"])
+
+
+@pytest.mark.parametrize(
+    "stage", [smartaug.CutMix(), smartaug.MixUp(), smartaug.Mosaic()], ids=lambda s: type(s).__name__
+)
+@pytest.mark.parametrize("label", [torch.tensor(1), torch.tensor([0.0, 1.0, 1.0])], ids=["class", "several"])
+def test_labels_of_images_in_a_list_are_not_left_behind_by_mixing(stage, label):
+    given = of_boxes(CORNERS, image_class=label)
+    with pytest.raises(ValueError, match=r"write still='image_class'"):
+        told(given, augment=stage, follow={"boxes": "xyxy", (1, "labels"): "object"})
+    pairs = [(SAMPLES[0].image, given)] * 2
+    loader = smartaug.DataLoader(
+        pairs, batch_size=2, collate_fn=detection_pairs, augment=stage, follow={"boxes": "xyxy"}, still="image_class"
+    )
+    assert len(next(iter(loader))[1]) == 2
+    assert told(of_boxes(CORNERS[:0]), augment=stage)  # no objects, no labels
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64], ids=str)
+def test_masks_of_unsigned_types(dtype):
+    mask = torch.randint(0, 60000, (HEIGHT, WIDTH), generator=GENERATOR).to(dtype)
+    masks = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)
+    masks[:, 3:9, 3:20] = 1
+    given = of_boxes(CORNERS, masks=masks.to(dtype))
+    for stage in (smartaug.Flip(p=1.0), smartaug.Mosaic(scale=(1, 1))):
+        loader = smartaug.DataLoader(
+            [(SAMPLES[0].image, mask, given)] * 2,
+            batch_size=2,
+            collate_fn=lambda batch: (
+                *map(torch.stack, zip(*(one[:2] for one in batch), strict=True)),
+                [one[2] for one in batch],
+            ),
+            augment=stage,
+            follow={1: "mask", "boxes": "xyxy", "masks": "mask"},
+        )
+        _, moved, targets = next(iter(loader))
+        assert moved.dtype == targets[0]["masks"].dtype == dtype
+        if isinstance(stage, smartaug.Flip):
+            assert torch.equal(moved.long(), mask.long().flip(1).expand(2, -1, -1))
+            assert torch.equal(targets[1]["masks"].long(), masks.long().flip(2))
+
+
+def test_batches_of_monai_follow_without_their_metadata():
+    data = pytest.importorskip("monai.data")
+    given = [{"image": one.image.float() / 255, "label": one.mask[None]} for one in SAMPLES[:4]]
+    wrapped = [{key: data.MetaTensor(value) for key, value in one.items()} for one in given]
+    loader = smartaug.DataLoader(
+        wrapped,
+        batch_size=2,
+        collate_fn=data.list_data_collate,
+        augment=smartaug.Flip(p=1.0),
+        follow={"label": "mask"},
+    )
+    for batch, rows in zip(loader, (given[:2], given[2:]), strict=True):
+        for key in ("image", "label"):
+            assert not isinstance(batch[key], data.MetaTensor)
+            assert torch.equal(batch[key], torch.stack([row[key].flip(-1) for row in rows]))

@@ -14,6 +14,7 @@ import smartaug
 B = 4
 IMAGE = torch.rand(B, 3, 16, 16)
 CLASS = torch.arange(B)
+BOXES = torch.tensor([2.0, 3.0, 7.0, 9.0]) + torch.rand(B, 4)
 
 
 def samples(*columns, **named):
@@ -29,9 +30,9 @@ CASES = {  # a batch, a stage that cannot know what it is, and which of the reme
     "boxes or numbers": (samples(IMAGE, torch.rand(B, 4), CLASS), smartaug.Flip(), "still"),
     "numbers that are the label": (samples(IMAGE, torch.rand(B, 4)), smartaug.Flip(), "target"),
     "columns of classes": (samples(IMAGE, CLASS[:, None] + torch.arange(3)), smartaug.Flip(), "target"),
-    "boxes": (samples(IMAGE, torch.rand(B, 4)), smartaug.Flip(), "follow"),
-    "a box by name that moves": (samples(image=IMAGE, bbox=torch.rand(B, 4), label=CLASS), smartaug.Flip(), "follow"),
-    "landmarks": (samples(image=IMAGE, landmarks=torch.rand(B, 5, 2)), smartaug.Flip(), "follow"),
+    "boxes": (samples(IMAGE, BOXES), smartaug.Flip(), "follow"),
+    "a box by name that moves": (samples(image=IMAGE, bbox=BOXES, label=CLASS), smartaug.Flip(), "follow"),
+    "landmarks": (samples(image=IMAGE, landmarks=5 * torch.rand(B, 5, 2)), smartaug.Flip(), "follow"),
     "a mask that moves": (samples(IMAGE, torch.ones(B, 16, 16).long()), smartaug.Flip(), "follow"),
     "a mask of half the size that moves": (samples(IMAGE, torch.ones(B, 8, 8).long()), smartaug.Flip(), "follow"),
     "heatmaps": (samples(IMAGE, torch.ones(B, 5, 8, 8)), smartaug.Flip(), "follow"),

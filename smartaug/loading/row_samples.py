@@ -136,7 +136,7 @@ def _candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[int]] | 
     if not _is_usable(column):
         return None
     shape = tuple(column.shape[1:])
-    values = _some(column.detach().reshape(len(column), -1).T).T.double().cpu().numpy()
+    values = _some(_plain(column).reshape(len(column), -1).T).T.double().cpu().numpy()
     rows = [table.get((shape, row.tobytes())) for row in np.ascontiguousarray(values)]
     return [row for row in rows if row is not None] if None not in rows else None
 
@@ -145,7 +145,7 @@ def _ordered_candidates(column: Tensor, table: dict[Key, set[int]]) -> list[set[
     """For each row the samples whose values are in the same order; None unless every row has one."""
     if not _is_usable(column) or column.ndim < 3 or not column.numel():
         return None
-    rows = [table.get((tuple(row.shape), _order(row.detach().cpu().numpy()))) for row in column]
+    rows = [table.get((tuple(row.shape), _order(row.cpu().numpy()))) for row in _plain(column)]
     return [row for row in rows if row is not None] if None not in rows else None
 
 
@@ -218,7 +218,7 @@ def _keys(sample: Any) -> list[Key]:
         if isinstance(leaf, Tensor):
             if leaf.is_nested or leaf.is_sparse or leaf.is_complex():
                 continue
-            values = _some(leaf.detach().reshape(-1)).double().cpu().numpy()
+            values = _some(_plain(leaf).reshape(-1)).double().cpu().numpy()
         elif isinstance(leaf, (np.ndarray, np.generic, int, float)):
             array = np.asarray(leaf)
             if array.dtype.kind not in "biuf":
@@ -228,6 +228,11 @@ def _keys(sample: Any) -> list[Key]:
             continue
         keys.append((tuple(getattr(leaf, "shape", ())), np.ascontiguousarray(values).tobytes()))
     return keys
+
+
+def _plain(leaf: Tensor) -> Tensor:
+    """The values alone: types of other libraries may refuse to be sliced (MONAI's MetaTensor, by its metadata)."""
+    return leaf.as_subclass(Tensor).detach()
 
 
 def _some(flat: _Values) -> _Values:

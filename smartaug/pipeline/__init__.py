@@ -11,6 +11,7 @@
 | `addresses` | where leaves lie, those of each sample in a list included |
 | `followers` | which leaves follow the images: `follow=`, types, names |
 | `object_leaves`, `object_rows` | leaves with a row for each object, such as boxes and their labels |
+| `object_values` | boxes and points that are none, or of another format |
 | `following` | what follows the images of a batch: read, moved by plans, put back |
 | `moving_maps`, `moving_objects` | masks and other maps; boxes, keypoints and what goes with them |
 | `places` | what may lie in the images and is not known to follow: an error where a stage moves pixels |

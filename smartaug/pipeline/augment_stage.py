@@ -19,7 +19,15 @@ from . import image_lists
 from .augmenting import Augmented, Augmenting, Samples
 from .followers import find_followers, staying
 from .following import Following, Found, Moving, word_of
-from .inputs import Inputs, check_mixed_alone, draws_shared, refuse_others, refuse_unmixed, repeated
+from .inputs import (
+    Inputs,
+    check_mixed_alone,
+    draws_shared,
+    refuse_others,
+    refuse_sample_labels,
+    refuse_unmixed,
+    repeated,
+)
 from .moving_objects import retyped
 from .pictures import Pictures
 from .places import Place, Places, find_places, is_label
@@ -91,7 +99,9 @@ class AugmentStage:
             data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
         data = following.put(data, parts, order)
         if any(plan.mixes for plan in made.plans):
-            still = (*staying(data, self.settings.still, len(order)), *following.paths())
+            stays = staying(data, self.settings.still, len(order))
+            refuse_sample_labels(data, len(order), following.found.all, (*stays, *labels, *inputs.parts))
+            still = (*stays, *following.paths())
             check_mixed_alone(data, inputs, still)
             if self.settings.inputs is None and self.settings.target is None:
                 refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
@@ -183,7 +193,8 @@ def _views(data: leaves.Structure, inputs: Inputs, device: torch.device | None) 
     found = [leaves.get(data, path) for path in inputs.augmented]
     if inputs.listed:
         return list(found[0]), []
-    found = [leaf.to(device, non_blocking=True) for leaf in found]
+    # the values alone: what types of other libraries say of a picture, such as its affine, is not true of the new one
+    found = [leaf.as_subclass(Tensor).to(device, non_blocking=True) for leaf in found]
     frames = [leaf.shape[1] if leaf.ndim == 5 else 0 for leaf in found]
     views = [view for leaf in found for view in (leaf.unbind(1) if leaf.ndim == 5 else [leaf])]
     return views, frames

@@ -15,7 +15,7 @@ from .._base import leaves
 from ..augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
 from .addresses import Address, every, find
 from .following import Found, word_of
-from .object_leaves import object_sets
+from .object_leaves import labelled_one_by_one, object_sets
 from .pictures import Pictures
 
 Follow = Mapping[Any, Any]  # leaf, as in ``follow=`` -> kind
@@ -87,7 +87,9 @@ def find_followers(
     sets = object_sets(data, kinds, pictures.rows, (*pictures.paths, *still), seen)
     taken = {one for part in sets for one in part.all}
     maps = [(address, kind) for address, kind in kinds.items() if isinstance(kind, MapKind) and address not in taken]
-    return Found(tuple(maps), tuple(sets))
+    labels = [(one, labelled_one_by_one(data, one)) for one, kind in maps if isinstance(kind, Mask)]
+    alone = tuple((one.shown, other.shown) for one, other in labels if other is not None)
+    return Found(tuple(maps), tuple(sets), alone)
 
 
 def _by_type(data: leaves.Structure, address: Address, pictures: Pictures) -> Kind | None:

@@ -24,10 +24,14 @@ from .moving_objects import MovingObjects, ObjectLeaves, Size, retyped
 
 @dataclass(frozen=True)
 class Found:
-    """The leaves of a batch that follow its images: maps of pixels, and sets of leaves with a row for each object."""
+    """The leaves of a batch that follow its images: maps of pixels, and sets of leaves with a row for each object.
+
+    labelled: what masks with a label each, and no boxes, are called, and their labels.
+    """
 
     maps: tuple[tuple[Address, MapKind], ...] = ()
     sets: tuple[ObjectLeaves, ...] = ()
+    labelled: tuple[tuple[str, str], ...] = ()
 
     @property
     def all(self) -> tuple[Address, ...]:
@@ -130,6 +134,13 @@ class Moving:
                     "collate function give a list of one tensor (n, ...) a sample, or say which rows are objects: "
                     "smartaug.Boxes(valid='key')"
                 )
+        for masks, labels in self._following.found.labelled if plan.from_others else ():
+            raise ValueError(
+                f"mixing changes which objects a sample has, and {masks} has one mask for each row of {labels}, "
+                "without boxes that say which; let the dataset give boxes beside them, "
+                "torchvision.ops.masks_to_boxes(masks), with the key 'masks' for the masks, and write "
+                "follow={'boxes': 'xyxy', 'masks': 'mask'}"
+            )
         kinds = [kind for _, kind in self._following.found.maps]
         self.maps[:] = [moving_maps.moved(plan, value, kind) for value, kind in zip(self.maps, kinds, strict=True)]
         for one in self.objects:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._base import input_leaves, leaves
 from ..lift.collecting import Unfinished
-from .addresses import every, find, is_per_sample
+from .addresses import Address, every, find, is_per_sample
 from .followers import MASKS, Follow, staying
 from .image_lists import are_images, check_images
 from .settings import Settings
@@ -256,6 +256,31 @@ def refuse_unmixed(
             f"MixUp and CutMix mix the inputs and the labels, and batch{_steps(path)}, {str(leaf.dtype)[6:]} "
             f"{tuple(leaf.shape)}, would stay each sample's own; write still={name} if it may{also}, or leave them out"
         )
+
+
+def refuse_sample_labels(
+    data: leaves.Structure, rows: int, followed: Sequence[Address], known: Sequence[leaves.Path]
+) -> None:
+    """Raise a ValueError where samples were mixed, and a list holds a label for each, which stayed that of the sample.
+
+    followed: leaves that were mixed. known: labels that are mixed, and what stays.
+    """
+    for address in every(data, rows):
+        if address.each is None or address in followed or leaves.starts_with(next(address.paths(rows)), known):
+            continue
+        own = address.each or address.path
+        name = leaves.name_of_step(leaves.get(data, own[:-1]), own[-1]) if not address.each else own[-1]
+        words = set(str(name).lower().replace("-", "_").split("_"))
+        if not words & _LABELS or not any(getattr(one, "numel", lambda: 1)() for one in address.read(data)):
+            continue
+        raise ValueError(
+            f"mixing samples mixes their labels, and {address.shown}, one entry a sample of a list, would stay each "
+            f"sample's own; let the collate function give the labels of images as one tensor, torch.stack(labels), or "
+            f"write still={address.step!r} if they may stay"
+        )
+
+
+_LABELS = frozenset(("label", "labels", "class", "classes", "category", "categories", "cls", "target", "targets"))
 
 
 def _steps(path: leaves.Path) -> str:

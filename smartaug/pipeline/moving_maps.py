@@ -15,6 +15,7 @@ from torch import Tensor
 from ..augment.plan import Plan
 from ..augment.targets.kinds import Flow, Image, MapKind
 from ..augment.targets.maps import move_map
+from ..augment.targets.mask_values import SIGNED
 
 Map = Any  # a tensor (B, ...), or a list of B tensors
 
@@ -97,7 +98,8 @@ def joined(parts: Sequence[tuple[Map, Tensor]], length: int) -> Map:
         )
     full = next((part for part, _ in parts if len(part)), first)
     whole = full.new_empty(length, *full.shape[1:])
+    seen_as = SIGNED.get(full.dtype, full.dtype)  # torch has no indexing for unsigned types of several bytes
     for part, places in parts:
         if len(part):
-            whole.index_copy_(0, places.to(whole.device, non_blocking=True), part)
+            whole.view(seen_as).index_copy_(0, places.to(whole.device, non_blocking=True), part.view(seen_as))
     return whole

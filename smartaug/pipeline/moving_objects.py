@@ -71,8 +71,8 @@ class MovingObjects:
         self.kind, self.size, self.rows, self._before = where.kind, size, len(rows), size
         counts = where.layout.counts
         index, taken = _of_rows(counts, rows), counts[rows]
-        self._main = _filled(where.layout.flat(where.main.read(data)), where.kind)
-        self._points = [(_filled(where.layout.flat(address.read(data)), kind), kind) for address, kind in where.points]
+        self._main = filled(where.layout.flat(where.main.read(data)), where.kind)
+        self._points = [(filled(where.layout.flat(address.read(data)), kind), kind) for address, kind in where.points]
         self.objects = self._objects(self._main, where.kind, index, taken)
         self.points = [self._objects(flat, kind, index, taken) for flat, kind in self._points]
         self.masks = [
@@ -180,7 +180,7 @@ def _flat(planes: list[Tensor]) -> Tensor:
     return torch.cat(full)
 
 
-def _filled(flat: Tensor, kind: Boxes | Keypoints) -> Tensor:
+def filled(flat: Tensor, kind: Boxes | Keypoints) -> Tensor:
     """``flat``; where no sample has an object, torch.zeros(0) may say so: with the columns of its kind."""
     columns = boxes.COLUMNS[kind.format] if isinstance(kind, Boxes) else 2
     return flat if flat.ndim > 1 else flat.new_zeros(0, columns)

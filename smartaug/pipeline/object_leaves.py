@@ -18,8 +18,9 @@ from torch import Tensor
 from .._base import leaves
 from ..augment.targets.kinds import Boxes, Keypoints, Kind, Mask, Object
 from .addresses import Address, find
-from .moving_objects import ObjectLeaves
+from .moving_objects import ObjectLeaves, filled
 from .object_rows import Layout, Listed, Padded, length
+from .object_values import check_boxes, check_points
 
 _WORDS = re.compile(r"[^a-z0-9]+")
 _OF_OBJECTS = frozenset(
@@ -52,7 +53,9 @@ def object_sets(
             sets.append(made)
     for address, kind in kinds.items():
         if isinstance(kind, Keypoints) and address not in joined:
-            sets.append(ObjectLeaves(address, kind, _layout_of_points(address.read(data), rows)))
+            made = ObjectLeaves(address, kind, _layout_of_points(address.read(data), rows))
+            check_points(filled(made.layout.flat(address.read(data)), kind), address.shown, seen)
+            sets.append(made)
     return _with_columns(data, kinds, sets, rows)
 
 
@@ -68,13 +71,17 @@ def _of_boxes(
     """The set of one leaf of boxes."""
     valid = None if kind.valid is None else find(data, kind.valid, rows, "valid")
     layout = _layout_of_boxes(data, address, valid)
+    check_boxes(filled(layout.flat(address.read(data)), kind), kind, layout.counts, address.shown, seen)
     made = ObjectLeaves(address, kind, layout, valid=valid)
     for other, own in kinds.items():
         if other == address or other.container != address.container or (other.each is None) != (address.each is None):
             continue
         value = other.read(data)
         if isinstance(own, Keypoints) and _are_of_objects(value, layout):
+            check_points(filled(layout.flat(value), own), other.shown, seen)
             made = dataclasses.replace(made, points=(*made.points, (other, own)))
+        elif isinstance(own, Keypoints):
+            _check_points_alone(other, address, value, layout, seen)
         if isinstance(own, Mask) and _has_planes(value) and _has_rows(value, layout):
             _check_masks(data, other, address)
             made = dataclasses.replace(made, masks=(*made.masks, (other, own)))
@@ -139,6 +146,20 @@ def _are_of_objects(value: Any, layout: Layout) -> bool:
     return bool(full) and all(part.ndim == 3 for part in full) and _has_rows(value, layout)
 
 
+def _check_points_alone(points: Address, boxes: Address, value: Any, layout: Layout, seen: dict[object, bool]) -> None:
+    """Raise a ValueError for points (n, 2) of which there are as many as boxes in every sample: they may be theirs."""
+    if not isinstance(layout, Listed) or not int(layout.counts.sum()):
+        return
+    if not _has_rows(value, layout):
+        seen["not of objects", points] = True
+    elif all(part.ndim == 2 or not part.numel() for part in value) and ("not of objects", points) not in seen:
+        raise ValueError(
+            f"{points.shown} has as many points as {boxes.shown} has boxes in each sample, and it is not known whether "
+            "each box has one; let the dataset give them as (n, 1, 2) if so, points[:, None], or else in a dict of "
+            f"their own: {{'points': {{{points.step!r}: ...}}}}"
+        )
+
+
 def _has_planes(value: Any) -> bool:
     return value.ndim == 4 if isinstance(value, Tensor) else all(part.ndim == 3 for part in value)
 
@@ -155,6 +176,24 @@ def _check_masks(data: leaves.Structure, masks: Address, boxes: Address) -> None
         )
 
 
+def labelled_one_by_one(data: leaves.Structure, masks: Address) -> Address | None:
+    """The leaf beside masks (n, H, W) in a list with a label for each of them, in every sample; None: there is none.
+
+    Such masks are of objects, and not one of each class. Boxes are not looked for.
+    """
+    if masks.each is None or not _has_planes(value := masks.read(data)):
+        return None
+    layout = Listed(torch.tensor([len(part) for part in value], device="cpu"))
+    for other, name, rows in _beside(data, masks, layout):
+        if other != masks and _words_of(name) & (_OF_OBJECTS - _MASKS) and _has_rows(rows, layout):
+            return other
+    return None
+
+
+def _words_of(name: object) -> frozenset[str]:
+    return frozenset(_WORDS.split(name.lower() if isinstance(name, str) else ""))
+
+
 def _beside(data: leaves.Structure, address: Address, layout: Layout) -> Iterator[tuple[Address, str | None, Any]]:
     """Address, name and value of the leaves beside boxes that may have a row for each of them."""
     if isinstance(layout, Padded) and not layout.drops:
@@ -162,6 +201,7 @@ def _beside(data: leaves.Structure, address: Address, layout: Layout) -> Iterato
     if address.each:
         around = [leaves.get(entry, address.each[:-1]) for entry in leaves.get(data, address.path)]
         parts = [dict(leaves.parts_of(one) or ()) for one in around]
+        _check_in_all(address, layout, parts)
         for step in parts[0]:
             if all(step in one for one in parts):
                 yield address.beside(step), leaves.name_of_step(around[0], step), [one[step] for one in parts]
@@ -173,15 +213,32 @@ def _beside(data: leaves.Structure, address: Address, layout: Layout) -> Iterato
             yield address.beside(step), leaves.name_of_step(parent, step), list(part) if listed else part
 
 
+def _check_in_all(address: Address, layout: Layout, parts: Sequence[Mapping[Any, Any]]) -> None:
+    """Raise a ValueError for what has a row for each object, and is missing in some samples."""
+    counts = layout.counts.tolist()
+    for step in dict.fromkeys(step for one in parts for step in one):
+        if all(step in one for one in parts) or _words_of(step) & _OF_SAMPLE:
+            continue
+        having = [(length(one[step]), count) for one, count in zip(parts, counts, strict=True) if step in one]
+        if any(count for _, count in having) and all(own == count for own, count in having):
+            row = next(row for row, one in enumerate(parts) if step not in one)
+            raise ValueError(
+                f"{address.beside(step).shown} has a row for each of the boxes of a sample, and is missing in row "
+                f"{row} of the batch; let every sample have it, with no rows where there are no boxes"
+            )
+
+
 def _is_column(other: Address, name: str | None, value: Any, layout: Layout, seen: dict[object, bool]) -> bool:
     """Whether a leaf beside boxes has a row for each, by its name and its rows.
 
     Raises ValueError where it may have one or not.
     """
-    words = frozenset(_WORDS.split((name or "").lower()))
-    if words & _OF_SAMPLE or not int(layout.counts.sum()):
+    words = _words_of(name)
+    if not int(layout.counts.sum()):
         return False
     alike = _has_rows(value, layout)
+    if words & _OF_SAMPLE and not (alike and isinstance(layout, Listed) and len(set(layout.counts.tolist())) > 1):
+        return False
     if not words & _OF_OBJECTS:
         if not alike:
             seen["not of objects", other] = True

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+# unsigned types are read as the signed ones of the same bytes
+SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 _LOOKED_AT = (torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64)
 
 
@@ -57,8 +58,8 @@ def carried(mask: Tensor, fills: Sequence[float]) -> Carried:
     dtype = mask.dtype
     if dtype in (torch.bool, torch.int8):
         return Carried(mask.view(torch.uint8), dtype, dtype)
-    if dtype in _SIGNED:
-        mask = mask.view(_SIGNED[dtype])
+    if dtype in SIGNED:
+        mask = mask.view(SIGNED[dtype])
     elif dtype not in _LOOKED_AT:
         return Carried(mask, dtype, dtype)
     if mask.device.type == "cpu" and mask.numel():
