@@ -19,7 +19,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from .._base import leaves
 from . import deferred as deferring
-from .deferred import Call, DeferredBatch, DeferredImage, finish_all, number_of_finishes
+from .deferred import Call, DeferredBatch, DeferredImage, final_kind_of, finish_all, number_of_finishes
 from .deferred_value import DeferredValue
 from .joint import Joint, JointSample
 
@@ -68,7 +68,7 @@ class Collecting:
         if dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
             return None
         rows = list(tensors)
-        if set(map(type, rows)) != {DeferredImage} or not self.sample_of.keys() >= set(map(id, rows)):
+        if not all(issubclass(kind, DeferredImage) for kind in set(map(type, rows))) or not self.sample_of.keys() >= set(map(id, rows)):
             return None
         made = list(map(_made, rows))
         if any(len(set(map(part, made))) > 1 for part in (_dtype, _shape)) or len(set(map(_kind, rows))) > 1:
@@ -139,7 +139,7 @@ class Collecting:
         """Whether an image of the samples was finished since collating began."""
         if number_of_finishes() == self._finishes + 1:
             return False  # the counter has not moved: no image was finished, in any thread
-        return any(type(image) not in _DEFERRED or image._call.finished for image in self._images)
+        return any(not isinstance(image, _DEFERRED) or image._call.finished for image in self._images)
 
 
 def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
@@ -168,7 +168,7 @@ def _checked(samples: list[Any], may_hold: bool) -> tuple[list[Any], list[int]]:
     for number in range(len(samples)):  # by position: a loop variable would add a reference
         held = sys.getrefcount(samples[number]) > _ALONE  # before the call below adds a reference
         for image, kept in found_in(samples[number], held):
-            if type(image) not in _DEFERRED:
+            if not isinstance(image, _DEFERRED):
                 continue  # it occurs twice in the sample, and was finished the first time
             if (kept and not may_hold) or image._used or image._call.finished:
                 finish_all(image)  # the dataset keeps it, and must find there its own transform's output
@@ -178,7 +178,7 @@ def _checked(samples: list[Any], may_hold: bool) -> tuple[list[Any], list[int]]:
     if not any(map(_finished, images)):
         return images, numbers
     finish_all([image for image in images if image._call.finished])  # a later part of their sample was kept
-    left = [(image, number) for image, number in zip(images, numbers, strict=True) if type(image) in _DEFERRED]
+    left = [(image, number) for image, number in zip(images, numbers, strict=True) if isinstance(image, _DEFERRED)]
     left = [(image, number) for image, number in left if not image._call.finished]
     return [image for image, _ in left], [number for _, number in left]
 
@@ -205,7 +205,7 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     if not pictures or (stacked and len(pictures) > 1):
         return None
     images = [row for _, leaf in pictures for row in rows_of(leaf)]
-    if not stacked and any(_final_kind(image) is None for image in images):
+    if not stacked and any(final_kind_of(image._call) is None for image in images):
         return None  # the user's pipeline may make PIL images, which a list of them is to hold
     calls = [_call_of(image) for image in images]
     row_of = {call: row for row, call in enumerate(calls)}
@@ -225,13 +225,6 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     return Joint(samples, tuple(path for path, _ in pictures), stacked, stacks), images
 
 
-def _final_kind(image: DeferredImage) -> str | None:
-    """Which kind of tensor the whole pipeline makes of the image, "tensor" or "image"; None: it may be none."""
-    final = image._call.by.final_kind
-    known = final if final in ("tensor", "image") else {"Image": "image", "Tensor": "tensor"}.get(str(image._call.form))
-    return None if final == "pil" else known
-
-
 def _call_of(row: Any) -> int:
     """Equal for what one call of the transform made."""
     return id(row._call if isinstance(row._call, Call) else row)
@@ -239,7 +232,7 @@ def _call_of(row: Any) -> int:
 
 def _joint_sample(image: DeferredImage, places: tuple[tuple[leaves.Path, leaves.Path], ...]) -> JointSample:
     call = image._call
-    as_image = _final_kind(image) == "image"
+    as_image = final_kind_of(call) == "image"
     if not isinstance(call, Call):
         return JointSample(None, image._path, False, places, as_image)
     made = call.made
@@ -274,7 +267,7 @@ def found_in(part: Any, held: bool = False, found: list[Found] | None = None) ->
     elif isinstance(part, dict):
         keys = list(part)
     else:
-        if type(part) in _DEFERRED:
+        if isinstance(part, _DEFERRED):
             found.append((part, held))
         return found
     for key in keys:
@@ -282,7 +275,7 @@ def found_in(part: Any, held: bool = False, found: list[Found] | None = None) ->
         if kind in _LEAVES:
             continue
         kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here adds a reference
-        if kind in _DEFERRED:
+        if issubclass(kind, _DEFERRED):
             found.append((part[key], kept))
         elif issubclass(kind, (dict, tuple, list)):
             found_in(part[key], kept, found)
