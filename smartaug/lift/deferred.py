@@ -179,10 +179,10 @@ def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None
 
 def finish_all(part: object) -> None:
     """Finish every deferred image in nested tuples, lists and dicts."""
-    if isinstance(part, (DeferredImage, DeferredBatch)):
-        finish(part)
-    elif isinstance(part, DeferredValue):
+    if type(part) is DeferredValue:
         part.value()
+    elif isinstance(part, (DeferredImage, DeferredBatch)):
+        finish(part)
     elif isinstance(part, Mapping):
         for value in part.values():
             finish_all(value)

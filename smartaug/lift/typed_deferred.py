@@ -1,8 +1,8 @@
 """Deferred images and targets that are of torchvision's types, as what they stand for.
 
-What: the attributes that a class must define anew to be both a deferred tensor and a `tv_tensors` type, whose own ones
+What: the attributes that a class defines anew to be both a deferred tensor and a `tv_tensors` type, whose own ones
 read memory past ``__torch_function__``. When: joint pipelines of torchvision v2; a second transform, a function of
-``torchvision.transforms.v2.functional`` and the user's own ``isinstance`` decide by type, and must take boxes for boxes.
+``v2.functional`` and the user's own ``isinstance`` decide by type, and must take boxes for boxes.
 Cost: one class a type, made once.
 """
 
