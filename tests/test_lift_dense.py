@@ -438,6 +438,18 @@ def test_types_of_torchvision_are_there_before_anything_was_moved(touch):
     assert loader.stats()["lifted"] >= COUNT // 2
 
 
+def test_images_in_a_list_are_no_labels_where_nothing_was_lifted():
+    """The last of four images (C, H, W) was taken for the batch's target."""
+
+    class Second(Touched):
+        def __getitem__(self, index):
+            made = self.transforms(*self.given(index))
+            return self.touch(self, index, *made) if index >= COUNT // 2 else made
+
+    for images, _ in smartaug.DataLoader(Second(reads_shape), 4, lift=True, collate_fn=listed):
+        assert not any(isinstance(image, smartaug.Target) for image in images)
+
+
 def test_what_a_dataset_drops_is_no_reason_not_to_lift():
     compared(lambda: Touched(drops_masks))
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
@@ -87,7 +87,7 @@ class Collecting:
         """
         with looking():
             left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, *_DEFERRED))]
-        stacks = [(path, leaf) for path, leaf in left if issubclass(type(leaf), DeferredBatch)]
+        stacks = [(path, leaf) for path, leaf in left if _is_stack(leaf)]
         arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
         if self._touched() or not arrived or self._repeats():
             return self._all_finished(batch, left), None, None
@@ -195,9 +195,13 @@ def _moves_as_stack(stack: DeferredBatch, sizes: set[Any]) -> bool:
     return kind == "image" or (kind == "mask" and stack._made.shape[-2:] in sizes)
 
 
+def _is_stack(leaf: Deferred) -> TypeGuard[DeferredBatch]:
+    return type(leaf) is DeferredBatch  # by type: isinstance would use a `DeferredValue`
+
+
 def rows_of(leaf: Deferred) -> list[Any]:
     """The deferred images that a leaf of a batch is made of."""
-    return leaf._rows if issubclass(type(leaf), DeferredBatch) else [leaf]
+    return leaf._rows if _is_stack(leaf) else [leaf]
 
 
 def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[DeferredImage]] | None:
@@ -207,7 +211,7 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     another order, a leaf in two places.
     """
     pictures = [(path, leaf) for path, leaf in left if rows_of(leaf)[0]._kind == "image"]
-    stacked = any(issubclass(type(leaf), DeferredBatch) for _, leaf in pictures)
+    stacked = any(_is_stack(leaf) for _, leaf in pictures)
     if not pictures or (stacked and len(pictures) > 1):
         return None
     images = [row for _, leaf in pictures for row in rows_of(leaf)]
@@ -222,12 +226,12 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
         return None
     for path, leaf in targets:
         own = [_call_of(row) for row in rows_of(leaf)]
-        if not row_of.keys() >= set(own) or (issubclass(type(leaf), DeferredBatch) and own != calls):
+        if not row_of.keys() >= set(own) or (_is_stack(leaf) and own != calls):
             return None
         for row in rows_of(leaf):
             places[row_of[_call_of(row)]].append((row._path, path))
     samples = tuple(_joint_sample(image, tuple(own)) for image, own in zip(images, places, strict=True))
-    stacks = frozenset(path for path, leaf in targets if issubclass(type(leaf), DeferredBatch))
+    stacks = frozenset(path for path, leaf in targets if _is_stack(leaf))
     return Joint(samples, tuple(path for path, _ in pictures), stacked, stacks), images
 
 
@@ -295,7 +299,7 @@ def put_values(part: Any) -> None:
         return
     for key in list(part) if isinstance(part, dict) else range(len(part)):
         if type(part[key]) is DeferredValue and not isinstance(part, tuple):
-            part[key] = part[key].value()  # type: ignore[index]
+            part[key] = part[key].value()
         else:
             put_values(part[key])
 
