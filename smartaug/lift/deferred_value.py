@@ -71,6 +71,9 @@ class DeferredValue:
     def __setitem__(self, key: Any, value: Any) -> None:
         self.value()[key] = value
 
+    def __neg__(self) -> Any:
+        return -self.value()
+
     def __delitem__(self, key: Any) -> None:
         del self.value()[key]
 
@@ -108,7 +111,6 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"
     setattr(DeferredValue, f"__i{_name}__", _binary(getattr(operator, f"i{_name}")))
 for _name in ("ne", "lt", "le", "gt", "ge"):
     setattr(DeferredValue, f"__{_name}__", _binary(getattr(operator, _name)))
-DeferredValue.__neg__ = lambda deferred: -deferred.value()  # type: ignore[attr-defined]
 
 
 def _same(value: Any) -> Any:
