@@ -1,6 +1,7 @@
 """Joint pipelines, lifted: boxes, keypoints, masks and their labels are what the library's own pipeline gives."""
 
 import functools
+import operator
 
 import albumentations as A
 import kornia.augmentation as K
@@ -398,6 +399,59 @@ def test_samples_that_the_dataset_works_on_are_what_torch_gives(touch, every):
     compared(lambda: Touched(touch, every), lifted=False)
 
 
+# --- code that asks for types -----------------------------------------------------------------------------------------
+
+UPSIDE_DOWN = v2.RandomVerticalFlip(1.0)
+
+
+def again(own, index, image, target):
+    return UPSIDE_DOWN(image, target)
+
+
+def functional(own, index, image, target):
+    return image, target | {"boxes": v2.functional.vertical_flip(target["boxes"])}
+
+
+def of_types(own, index, image, target):
+    return image, {name: value for name, value in target.items() if isinstance(value, tv_tensors.TVTensor)}
+
+
+def canvas(own, index, image, target):
+    return image, target | {"canvas": target["boxes"].canvas_size}
+
+
+def wrapped(own, index, image, target):
+    plain = torch.ones(2, 4)
+    return image, target | {"more": tv_tensors.wrap(plain, like=target["boxes"])}
+
+
+@pytest.mark.parametrize("touch", [again, functional, of_types, canvas, wrapped])
+def test_types_of_torchvision_are_there_before_anything_was_moved(touch):
+    """A second transform decides by type which parts of a sample it moves, and would leave the boxes."""
+
+    def make():
+        made = Touched(touch, every=4)
+        made.transforms = v2.RandomHorizontalFlip(1.0)
+        return made
+
+    loader = compared(make, as_they_are, lifted=False)
+    assert loader.stats()["lifted"] >= COUNT // 2
+
+
+def test_images_in_a_list_are_no_labels_where_nothing_was_lifted():
+    """An image (C, H, W) was taken for the batch's target."""
+
+    class Second(Touched):
+        def __getitem__(self, index):
+            made = self.transforms(*self.given(index))
+            return self.touch(self, index, *made) if index >= COUNT // 2 else made
+
+    made = Second(reads_shape)
+    made.transforms = v2.RandomHorizontalFlip(1.0)  # images stay uint8, as class numbers may be
+    for images, _ in smartaug.DataLoader(made, 2, lift=True, collate_fn=listed):
+        assert not any(isinstance(image, smartaug.Target) for image in images)
+
+
 def test_what_a_dataset_drops_is_no_reason_not_to_lift():
     compared(lambda: Touched(drops_masks))
 
@@ -560,13 +614,38 @@ class NamedTouched(Named):
         lambda made: made | {"names": made["names"] + ["more"]},
         lambda made: made | {"labels": sorted(made["kinds"])},
         lambda made: made | {"image": made["image"].float()},
+        lambda made: made | {"names": ["first", *made["names"]]},
+        lambda made: made | {"names": ["first"] + made["names"]},
+        lambda made: made if isinstance(made["bboxes"], list) else {},
+        lambda made: [made, made["bboxes"].append([1.0, 2.0, 3.0, 4.0])],
+        lambda made: [made, operator.iadd(made["bboxes"], [[1.0, 2.0, 3.0, 4.0]])],
+        lambda made: [made, operator.delitem(made["bboxes"], 0)],
     ],
 )
 def test_uses_of_albumentations_boxes_are_of_what_the_library_gives(touch):
     loader = smartaug.DataLoader(NamedTouched(touch), 4, lift=True, seed=0, collate_fn=as_they_are)
     for mine, theirs in zip(loader, TorchDataLoader(NamedTouched(touch), 4, collate_fn=as_they_are), strict=True):
         near(mine, theirs, 0.98)
-    assert loader.stats()["lifted"] == 4
+    assert loader.stats()["lifted"] == COUNT - 1
+
+
+@pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
+def test_a_cache_of_albumentations_holds_what_the_library_gives():
+    class Cached(Named):
+        def __init__(self):
+            super().__init__(compose(A.HorizontalFlip(p=1.0)))
+            self.kept = {}
+
+        def __getitem__(self, index):
+            if index not in self.kept:
+                self.kept[index] = super().__getitem__(index)
+            return self.kept[index]
+
+    mine = Cached()
+    loader = smartaug.DataLoader(mine, 4, lift=True, collate_fn=as_they_are)
+    for batch, theirs in zip(loader, TorchDataLoader(Cached(), 4, collate_fn=as_they_are), strict=True):
+        near(batch, theirs, 1.0)
+    assert {type(value) for sample in mine.kept.values() for value in sample.values()} <= {list, int, torch.Tensor}
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,15 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from torch import Tensor
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from .._base import leaves
 from . import deferred as deferring
-from .deferred import Call, DeferredBatch, DeferredImage, finish_all, number_of_finishes
-from .deferred_value import DeferredValue
+from .deferred import Call, DeferredBatch, DeferredImage, final_kind_of, finish_all, number_of_finishes
+from .deferred_value import DeferredValue, looking
 from .joint import Joint, JointSample
 
 _HOLDER = [object()]
@@ -68,7 +68,9 @@ class Collecting:
         if dim != 0 or out is not None or not isinstance(tensors, (tuple, list)):
             return None
         rows = list(tensors)
-        if set(map(type, rows)) != {DeferredImage} or not self.sample_of.keys() >= set(map(id, rows)):
+        if not all(
+            issubclass(kind, DeferredImage) for kind in set(map(type, rows))
+        ) or not self.sample_of.keys() >= set(map(id, rows)):
             return None
         made = list(map(_made, rows))
         if any(len(set(map(part, made))) > 1 for part in (_dtype, _shape)) or len(set(map(_kind, rows))) > 1:
@@ -83,8 +85,9 @@ class Collecting:
         Deferred batches are replaced in the structure, not filled in place, so references kept by the user's code stay
         deferred. If one deferred image was used, all are finished, since image and masks of a sample share their draws.
         """
-        left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, *_DEFERRED))]
-        stacks = [(path, leaf) for path, leaf in left if isinstance(leaf, DeferredBatch)]
+        with looking():
+            left = [(path, leaf) for path, leaf in leaves.walk(batch) if isinstance(leaf, (DeferredBatch, *_DEFERRED))]
+        stacks = [(path, leaf) for path, leaf in left if _is_stack(leaf)]
         arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
         if self._touched() or not arrived or self._repeats():
             return self._all_finished(batch, left), None, None
@@ -139,7 +142,7 @@ class Collecting:
         """Whether an image of the samples was finished since collating began."""
         if number_of_finishes() == self._finishes + 1:
             return False  # the counter has not moved: no image was finished, in any thread
-        return any(type(image) not in _DEFERRED or image._call.finished for image in self._images)
+        return any(not issubclass(type(image), _DEFERRED) or image._call.finished for image in self._images)
 
 
 def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
@@ -168,17 +171,20 @@ def _checked(samples: list[Any], may_hold: bool) -> tuple[list[Any], list[int]]:
     for number in range(len(samples)):  # by position: a loop variable would add a reference
         held = sys.getrefcount(samples[number]) > _ALONE  # before the call below adds a reference
         for image, kept in found_in(samples[number], held):
-            if type(image) not in _DEFERRED:
+            if not issubclass(type(image), _DEFERRED):
                 continue  # it occurs twice in the sample, and was finished the first time
             if (kept and not may_hold) or image._used or image._call.finished:
                 finish_all(image)  # the dataset keeps it, and must find there its own transform's output
+                put_values(samples[number])
             else:
                 images.append(image)
                 numbers.append(number)
     if not any(map(_finished, images)):
         return images, numbers
     finish_all([image for image in images if image._call.finished])  # a later part of their sample was kept
-    left = [(image, number) for image, number in zip(images, numbers, strict=True) if type(image) in _DEFERRED]
+    left = [
+        (image, number) for image, number in zip(images, numbers, strict=True) if issubclass(type(image), _DEFERRED)
+    ]
     left = [(image, number) for image, number in left if not image._call.finished]
     return [image for image, _ in left], [number for _, number in left]
 
@@ -189,9 +195,13 @@ def _moves_as_stack(stack: DeferredBatch, sizes: set[Any]) -> bool:
     return kind == "image" or (kind == "mask" and stack._made.shape[-2:] in sizes)
 
 
+def _is_stack(leaf: Deferred) -> TypeGuard[DeferredBatch]:
+    return type(leaf) is DeferredBatch  # by type: isinstance would use a `DeferredValue`
+
+
 def rows_of(leaf: Deferred) -> list[Any]:
     """The deferred images that a leaf of a batch is made of."""
-    return leaf._rows if isinstance(leaf, DeferredBatch) else [leaf]
+    return leaf._rows if _is_stack(leaf) else [leaf]
 
 
 def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[DeferredImage]] | None:
@@ -201,11 +211,11 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
     another order, a leaf in two places.
     """
     pictures = [(path, leaf) for path, leaf in left if rows_of(leaf)[0]._kind == "image"]
-    stacked = any(isinstance(leaf, DeferredBatch) for _, leaf in pictures)
+    stacked = any(_is_stack(leaf) for _, leaf in pictures)
     if not pictures or (stacked and len(pictures) > 1):
         return None
     images = [row for _, leaf in pictures for row in rows_of(leaf)]
-    if not stacked and any(_final_kind(image) is None for image in images):
+    if not stacked and any(final_kind_of(image._call) is None for image in images):
         return None  # the user's pipeline may make PIL images, which a list of them is to hold
     calls = [_call_of(image) for image in images]
     row_of = {call: row for row, call in enumerate(calls)}
@@ -216,20 +226,13 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
         return None
     for path, leaf in targets:
         own = [_call_of(row) for row in rows_of(leaf)]
-        if not row_of.keys() >= set(own) or (isinstance(leaf, DeferredBatch) and own != calls):
+        if not row_of.keys() >= set(own) or (_is_stack(leaf) and own != calls):
             return None
         for row in rows_of(leaf):
             places[row_of[_call_of(row)]].append((row._path, path))
     samples = tuple(_joint_sample(image, tuple(own)) for image, own in zip(images, places, strict=True))
-    stacks = frozenset(path for path, leaf in targets if isinstance(leaf, DeferredBatch))
+    stacks = frozenset(path for path, leaf in targets if _is_stack(leaf))
     return Joint(samples, tuple(path for path, _ in pictures), stacked, stacks), images
-
-
-def _final_kind(image: DeferredImage) -> str | None:
-    """Which kind of tensor the whole pipeline makes of the image, "tensor" or "image"; None: it may be none."""
-    final = image._call.by.final_kind
-    known = final if final in ("tensor", "image") else {"Image": "image", "Tensor": "tensor"}.get(str(image._call.form))
-    return None if final == "pil" else known
 
 
 def _call_of(row: Any) -> int:
@@ -239,7 +242,7 @@ def _call_of(row: Any) -> int:
 
 def _joint_sample(image: DeferredImage, places: tuple[tuple[leaves.Path, leaves.Path], ...]) -> JointSample:
     call = image._call
-    as_image = _final_kind(image) == "image"
+    as_image = final_kind_of(call) == "image"
     if not isinstance(call, Call):
         return JointSample(None, image._path, False, places, as_image)
     made = call.made
@@ -269,24 +272,36 @@ def found_in(part: Any, held: bool = False, found: list[Found] | None = None) ->
     held: whether ``part`` itself is so referenced. Results are appended to ``found`` if it is given.
     """
     found = [] if found is None else found
+    if issubclass(type(part), _DEFERRED):
+        found.append((part, held))
+        return found
     if isinstance(part, (tuple, list)):
         keys: Any = range(len(part))
     elif isinstance(part, dict):
         keys = list(part)
     else:
-        if type(part) in _DEFERRED:
-            found.append((part, held))
         return found
     for key in keys:
         kind = type(part[key])
         if kind in _LEAVES:
             continue
         kept = held or sys.getrefcount(part[key]) > _ALONE  # before a variable or a call here adds a reference
-        if kind in _DEFERRED:
+        if issubclass(kind, _DEFERRED):
             found.append((part[key], kept))
         elif issubclass(kind, (dict, tuple, list)):
             found_in(part[key], kept, found)
     return found
+
+
+def put_values(part: Any) -> None:
+    """Replace, in the lists and dicts of a sample, each `DeferredValue` by what it stands for."""
+    if issubclass(type(part), _DEFERRED) or not isinstance(part, (list, tuple, dict)):
+        return
+    for key in list(part) if isinstance(part, dict) else range(len(part)):
+        if type(part[key]) is DeferredValue and not isinstance(part, tuple):
+            part[key] = part[key].value()
+        else:
+            put_values(part[key])
 
 
 def _collate_deferred(

@@ -16,6 +16,7 @@ unchanged; here each sample is checked, and one that fails the check is what tor
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data._utils.collate import collate_tensor_fn
+from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 
 from .._base import leaves
 from . import registry
@@ -34,7 +35,8 @@ from .keyed_draws import KeyedDraws, may_draw
 from .made_places import LIFTABLE, made_places, why_not_made
 from .rest import Form, Rest, form_of
 from .roles import Role, Rules, kind_of, roles, rules_of
-from .steps import Transform
+from .steps import Transform, name_of
+from .typed_deferred import finishing
 from .watch import Watch
 
 # the data of every deferred tensor: code that reads memory without __torch_function__ (torch.tensor(x)) fails, since no
@@ -81,6 +83,13 @@ class CallOnOne:
             return self.rest(made, self.form)
 
 
+def final_kind_of(call: Call | CallOnOne) -> str | None:
+    """Which kind of tensor the whole pipeline makes of the image, "tensor" or "image"; None: it may be none."""
+    final = call.by.final_kind
+    known = final if final in ("tensor", "image") else {"Image": "image", "Tensor": "tensor"}.get(str(call.form))
+    return None if final == "pil" else known
+
+
 class DeferredImage(Tensor):
     """An image (C, H, W) or a target of it, after the worker's transforms and before the lifted ones.
 
@@ -113,6 +122,21 @@ class DeferredImage(Tensor):
         finish_all((args, kwargs))
         return func(*args, **kwargs)
 
+    def as_subclass(self, cls: type[Any]) -> Any:
+        """As `torch.Tensor.as_subclass`, which does not ask ``__torch_function__``."""
+        finish_all(self)
+        return torch.Tensor.as_subclass(self, cls)
+
+
+@functools.cache
+def deferred_class(kind: type) -> type[DeferredImage]:
+    """`DeferredImage`, or a subclass that is a ``kind``, too: code that asks for a type of torchvision must see it."""
+    if kind is Tensor:
+        return DeferredImage
+    made = type(f"Deferred{kind.__name__}", (DeferredImage, kind), finishing(kind, finish))
+    default_collate_fn_map[made] = default_collate_fn_map[DeferredImage]
+    return made
+
 
 class DeferredBatch(Tensor):
     """A stack (B, C, H, W) of deferred images; any operation on it finishes all of them, in place."""
@@ -121,6 +145,7 @@ class DeferredBatch(Tensor):
     _made: Tensor  # what the worker's transforms made, stacked
 
     __torch_function__ = DeferredImage.__torch_function__
+    as_subclass = DeferredImage.as_subclass
 
     @classmethod
     def of(cls, rows: list[DeferredImage], made: Tensor) -> DeferredBatch:
@@ -155,10 +180,10 @@ def _of_every_image(func: Callable[..., Any], args: Sequence[Any]) -> int | None
 
 def finish_all(part: object) -> None:
     """Finish every deferred image in nested tuples, lists and dicts."""
-    if isinstance(part, (DeferredImage, DeferredBatch)):
-        finish(part)
-    elif isinstance(part, DeferredValue):
+    if type(part) is DeferredValue:
         part.value()
+    elif isinstance(part, (DeferredImage, DeferredBatch)):
+        finish(part)
     elif isinstance(part, Mapping):
         for value in part.values():
             finish_all(value)
@@ -369,8 +394,21 @@ def plain(image: Tensor) -> Tensor:
 def _deferred(call: Call, role: Role) -> DeferredImage | DeferredValue:
     if not isinstance(role.leaf, Tensor):
         return DeferredValue(call, role.path, role.leaf, role.kind)
-    image: DeferredImage = _make(DeferredImage, _EMPTY)
+    image: DeferredImage = _make(deferred_class(_final_type(call, role)), _EMPTY)
     image._call, image._made = call, plain(role.leaf) if role.kind in ("image", "mask") else role.leaf
     if role.path:
         image._path, image._kind = role.path, role.kind
     return image
+
+
+def _final_type(call: Call, role: Role) -> type:
+    """The type that the whole pipeline gives to a part of a sample with targets: one of torchvision's, or Tensor."""
+    if role.kind == "object" or len(call.places) == 0 or "ToPureTensor" in map(name_of, call.by.tail):
+        return Tensor
+    if role.kind != "image":
+        return type(role.leaf)
+    if final_kind_of(call) != "image":
+        return Tensor
+    from torchvision import tv_tensors
+
+    return tv_tensors.Image

@@ -23,9 +23,9 @@ from torch.utils.data import IterableDataset, default_collate
 
 from .._base import input_leaves, leaves
 from ..augment.foreign import forked_rng
-from .collecting import found_in
+from .collecting import found_in, put_values
 from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish_all
-from .deferred_value import DeferredValue
+from .deferred_value import DeferredValue, looking
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
 from .steps import State, Transform, UserDataset
@@ -136,6 +136,7 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
     found = found_in(sample)
     if any(kept for _, kept in found):
         finish_all(list({id(image): image for image, _ in found}.values()))
+        put_values(sample)
         return FirstSample(f"{name} keeps what it gives (a cache), which lifted transforms would have to leave alone")
     images = [image for image, _ in found if image._kind == "image"]
     if any(call.finished for call in calls) or {id(call) for call in calls} != {id(image._call) for image in images}:
@@ -143,8 +144,9 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
             f"{name} works on the image after it, or on a mask (mask.long(), which the loss line can do), or does not "
             "return it"
         )
-    walked = list(leaves.walk(sample))
-    places = [path for path, leaf in walked if isinstance(leaf, DeferredImage) and leaf._kind == "image"]
+    with looking():
+        walked = list(leaves.walk(sample))
+    places = [path for path, leaf in walked if issubclass(type(leaf), DeferredImage) and leaf._kind == "image"]
     if len(places) > 1 and (len({path[:-1] for path in places}) > 1 or not places[0][:-1]):
         return FirstSample(
             f"{name} calls it {len(calls)} times, and the results are not in a list of their own; return "
@@ -162,7 +164,7 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
 
 
 def _is_array(leaf: object) -> bool:
-    deferred = isinstance(leaf, (DeferredImage, DeferredValue))
+    deferred = issubclass(type(leaf), (DeferredImage, DeferredValue))
     return not deferred and len(getattr(leaf, "shape", ())) >= 2
 
 

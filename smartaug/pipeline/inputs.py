@@ -85,6 +85,12 @@ def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *
     return Inputs(parts, chosen, beside, specs)
 
 
+def listed_images(data: leaves.Structure, rows: int | None) -> leaves.Path | None:
+    """Where a batch that nothing augments has a list of one image (C, H, W) a sample; None: nowhere."""
+    around = input_leaves.find_rows(data, rows)[:-1]
+    return around if around and are_images(leaves.get(data, around), data, rows) else None
+
+
 def refuse_reweighted_lists(settings: Settings) -> None:
     """Raise TypeError where ``reweight=`` would be given a list of images."""
     if settings.reweight is not None:

@@ -28,7 +28,7 @@ from .augment_stage import AugmentStage
 from .augmenting import Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
-from .inputs import Inputs, found_inputs, refuse_reweighted_lists
+from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
 from .lifted_joint import LiftedJoint
 from .lifted_share import LiftedShare
@@ -209,11 +209,15 @@ class Pipeline:
         self, data: leaves.Structure, joint: Joint | None, index: list[int] | None, augmenting: Augmenting
     ) -> tuple[Inputs, int, list[leaves.Path]]:
         """The inputs of a batch, the number of its rows, and the paths of its labels."""
-        if joint is not None and not joint.stacked and not augmenting.steps and self.settings.inputs is None:
+        count = None if index is None else len(index)
+        parent = None
+        if self.joint is not None and not augmenting.steps and self.settings.inputs is None:
+            parent = listed_images(data, count) if joint is None else None if joint.stacked else joint.parent
+        if parent is not None:
             refuse_reweighted_lists(self.settings)
-            inputs, length = Inputs((joint.parent,), (), ()), len(joint.samples)
+            inputs = Inputs((parent,), (), ())
+            length = len(leaves.get(data, parent)) if joint is None else len(joint.samples)
         else:
-            count = None if index is None else len(index)
             inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
             length = inputs.rows(data)
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
