@@ -115,8 +115,9 @@ def _refuse_several(batch: leaves.Structure, paths: list[leaves.Path], named: le
     what = ", ".join(f"{name}: {str(leaf.dtype)[6:]} {tuple(leaf.shape)}" for name, leaf in shown.items())
     specs = [leaves.spec_for(batch, path) for path in paths]
     raise ValueError(
-        f"{needed} needs the label, and {len(paths)} leaves of the batch can be it ({what}); name it: "
-        f"target={specs[0]}, or several, each of which follows by its kind: target=[{specs[0]}, {specs[-1]}]"
+        f"{needed} needs the label, and {len(paths)} leaves of the batch can be it ({what}); write which one is: "
+        f"{' or '.join(f'target={spec}' for spec in specs)}; if several are, each of which follows by its kind: "
+        f"target=[{specs[0]}, {specs[-1]}]; what the model takes besides its first input is named in inputs=[...]"
     )
 
 
