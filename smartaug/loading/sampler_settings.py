@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sampler import CoresetSampler
+from .sampler import CoresetSampler, Share
 
 # set by `set_epoch`, which a state carries; of the rank, whose state may be that of rank 0; in the state anyway
 _ELSEWHERE = ("epoch", "rank", "generator", "batch_size", "drop_last", "dataset")
@@ -28,7 +28,7 @@ def sampler_settings(sampler: object) -> list[str]:
     own = getattr(sampler, "_sampler", sampler)  # not the stand-in of a loader's
     inner = getattr(own, "sampler", None)
     found = [] if inner is None else sampler_settings(inner)
-    if isinstance(own, CoresetSampler) or hasattr(own, "state_dict"):
+    if isinstance(own, (CoresetSampler, Share)) or hasattr(own, "state_dict"):
         return found
     values = ((name, _text(value)) for name, value in getattr(own, "__dict__", {}).items() if name not in _ELSEWHERE)
     return [f"{type(own).__name__}.{name}={text}" for name, text in sorted(values) if text is not None] + found
