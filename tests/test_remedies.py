@@ -63,7 +63,7 @@ PATTERNS = {
     "still": r"(?:write|images,) (still=(?:'\w+'|\d))",
     "follow": r"write (follow=\{.*?\})",
     "target": r"(target=(?:'\w+'|\d))",
-    "targets": r"(target=\[[^=]*\])(?= if|$|\.)",
+    "targets": r"(target=\[[^=]*\])(?= if|$|\.|;)",
     "misnamed": r"write (target=lambda batch: batch\S+)",
     "views": r"(views='same')",
     "inputs": r"(inputs=\d)",
