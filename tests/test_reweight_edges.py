@@ -139,3 +139,25 @@ def test_validation_labels_of_no_batch_class_weigh_as_well():
     model = net()
     made = smartaug.SAFLEX(model, (rows(4), torch.tensor([2, 2, 2, 2])))  # a class that the batch has not
     sound(*made(smartaug.Batch(rows(5), torch.tensor([0, 1, 0, 1, 0])), None), 5, 3)
+
+
+def test_a_data_frame_is_no_validation_set():
+    class Frame(dict):
+        iloc = None
+
+    with pytest.raises(TypeError, match=r"got Frame; write val_set=TensorDataset"):
+        smartaug.SAFLEX(nn.Linear(3, 2), Frame(a=[1, 2]))
+
+
+def test_a_model_of_several_inputs_says_how_they_are_named():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, numbers, categories):
+            return self.layer(numbers + categories)
+
+    batch = smartaug.Batch(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), None, None, torch.arange(4))
+    with pytest.raises(TypeError, match=r"missing 1 required positional argument.*inputs=\['first', 'second'\]"):
+        smartaug.SAFLEX(Two(), (torch.randn(4, 3), torch.zeros(4, dtype=torch.int64)))(batch, None)

@@ -57,7 +57,10 @@ def bench(
     counts = _worker_counts(given.num_workers, workers)
     if not seconds > 0:
         raise ValueError(f"seconds must be a positive number, got {seconds!r}")
-    with _generators_kept(), tqdm(total=round(seconds), disable=not progress, leave=False, unit="s") as bar:
+    with (
+        _generators_kept(),
+        tqdm(total=round(seconds), disable=None if progress else True, leave=False, unit="s") as bar,
+    ):
         run = Run(given, counts, model, seconds, seed, bar)
         try:
             run.all()

@@ -97,7 +97,7 @@ def train(
         for epoch in range(epochs):
             started, waited = time.perf_counter(), 0.0
             model.train()
-            with tqdm(total=len(loader), desc=f"{name}, epoch {epoch + 1}/{epochs}", leave=False) as bar:
+            with tqdm(total=len(loader), desc=f"{name}, epoch {epoch + 1}/{epochs}", leave=False, disable=None) as bar:
                 batches = iter(loader)
                 while True:
                     check()

@@ -197,7 +197,7 @@ def _moments(
     named = [(name, [stage]) for name, stage in stages.items()]
     named += [("all", list(stages.values()))] if len(stages) > 1 else []
     where = next(model.parameters()).device
-    for name, part in tqdm(named, desc="moments", leave=False):
+    for name, part in tqdm(named, desc="moments", leave=False, disable=None):
         found = moments.of(part, images.to(where), nodes=nodes)
         whole = [*part, Normalize(MEAN, STD)]
         mean, var = moments.loss_moments(

@@ -59,7 +59,15 @@ def _call_as_is(module: nn.Module, values: Mapping[str, Tensor], inputs: ModelIn
         args, kwargs = (), dict(inputs)
     elif isinstance(inputs, tuple):
         args = inputs
-    return logits_of(functional_call(module, {**buffers, **frozen, **values}, args, kwargs))
+    try:
+        return logits_of(functional_call(module, {**buffers, **frozen, **values}, args, kwargs))
+    except TypeError as error:
+        if "missing" in str(error) and "positional argument" in str(error):
+            raise TypeError(
+                f"{error}; a model of several inputs gets those that inputs= names: inputs=['first', 'second'] in the "
+                "loader, and tuples or dicts of them in val_set="
+            ) from error
+        raise
 
 
 def _relaid(module: nn.Module, inputs: ModelInputs) -> Tensor | None:

@@ -49,7 +49,8 @@ class ValidationBatches:
         balanced: bool = False,
     ) -> None:
         self.pair = _is_pair(data)
-        if not self.pair and not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        is_frame = hasattr(data, "iloc")  # of pandas: its [] takes a column, not a row
+        if is_frame or (not self.pair and not (hasattr(data, "__getitem__") and hasattr(data, "__len__"))):
             raise TypeError(
                 f"val_set must be a map-style dataset or a pair of tensors (inputs, labels), got "
                 f"{type(data).__name__}; write val_set=TensorDataset(images, labels), or loader.dataset"
