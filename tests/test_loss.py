@@ -520,7 +520,8 @@ def test_a_batch_of_one(criterion, weight):
     torch.testing.assert_close(loss(output, Target(target, weight)), (rows * weight).mean())
 
 
-@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.MSELoss(), Focal(), nn.MultiMarginLoss()])
+# not MultiMarginLoss: torch returns memory that it never wrote for an empty batch
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.MSELoss(), Focal(), nn.NLLLoss()])
 def test_a_batch_of_none_is_the_criterions(criterion):
     output = torch.randn(0, K, requires_grad=True)
     target = torch.zeros(0, K) if isinstance(criterion, nn.MSELoss) else torch.zeros(0, dtype=torch.int64)
