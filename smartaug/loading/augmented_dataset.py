@@ -32,7 +32,7 @@ from .._base.names import suggest_keywords
 from .._base.nested import datasets_in
 from .._base.torch_fetch import batch_keys
 from ..lift.source import fingerprint_of
-from ..pipeline.augmenting import streams_of
+from ..pipeline.augmenting.augmenting import streams_of
 from ..pipeline.stages import checked_seed
 from .per_sample import bound
 from .repeats import repeats_of

@@ -24,14 +24,14 @@ from ..lift import Lifted
 from ..lift.collecting import Unfinished
 from ..lift.joint import Joint
 from . import report
-from .augment_stage import AugmentStage
-from .augmenting import Augmenting, Samples, streams_of
+from .augmenting.augmenting import Augmenting, Samples, streams_of
+from .augmenting.stage import AugmentStage
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
-from .lifted_joint import LiftedJoint
-from .lifted_share import LiftedShare
+from .lifted.joint import LiftedJoint
+from .lifted.share import LiftedShare
 from .readers import Readers
 from .selection import Selections
 from .settings import Settings

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign, Keyed
 from ..augment.partly import Plain, plain_foreign
-from .augmenting import Augmenting
+from .augmenting.augmenting import Augmenting
 from .epochs import EpochCounter
 from .pipeline import Pipeline
 from .weighing import Weighing

@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from ..augment.plan import Plan
-from ..augment.targets import boxes, instances, keypoints
-from ..augment.targets.kinds import Boxes, Keypoints, Mask
-from ..augment.targets.objects import Objects
-from ..augment.targets.through import move_objects
-from .addresses import Address
-from .moving_maps import moved
-from .object_rows import Layout, Padded, Placed, picked
+from ...._base import leaves
+from ....augment.plan import Plan
+from ....augment.targets import boxes, instances, keypoints
+from ....augment.targets.kinds import Boxes, Keypoints, Mask
+from ....augment.targets.objects import Objects
+from ....augment.targets.through import move_objects
+from ..addresses import Address
+from ..maps import moved
+from .rows import Layout, Padded, Placed, picked
 
 Size = tuple[int, int]
 

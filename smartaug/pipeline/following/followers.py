@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base import leaves
-from ..augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
+from ..._base import leaves
+from ...augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
 from .addresses import Address, every, find
-from .following import Found, word_of
-from .object_leaves import labelled_one_by_one, object_sets
+from .moving import Found, word_of
+from .objects.leaves import labelled_one_by_one, object_sets
 from .pictures import Pictures
 
 Follow = Mapping[Any, Any]  # leaf, as in ``follow=`` -> kind

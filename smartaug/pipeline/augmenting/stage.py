@@ -10,16 +10,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from ..augment.targets.kinds import Mask, kind_of
-from ..lift import Lifted
-from ..lift.collecting import Unfinished
-from ..warnings import warn
-from . import image_lists
-from .augmenting import Augmented, Augmenting, Samples
-from .followers import find_followers, staying
-from .following import Following, Found, Moving, word_of
-from .inputs import (
+from ..._base import leaves
+from ...augment.targets.kinds import Mask, kind_of
+from ...lift import Lifted
+from ...lift.collecting import Unfinished
+from ...warnings import warn
+from ..following.followers import find_followers, staying
+from ..following.moving import Following, Found, Moving, word_of
+from ..following.objects.moving import retyped
+from ..following.pictures import Pictures
+from ..following.places import Place, Places, find_places, is_label
+from ..inputs import (
     Inputs,
     check_mixed_alone,
     draws_shared,
@@ -28,10 +29,9 @@ from .inputs import (
     refuse_unmixed,
     repeated,
 )
-from .moving_objects import retyped
-from .pictures import Pictures
-from .places import Place, Places, find_places, is_label
-from .settings import Settings
+from ..settings import Settings
+from . import image_lists
+from .augmenting import Augmented, Augmenting, Samples
 
 
 class AugmentedBatch(NamedTuple):

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from ..augment.targets.kinds import Boxes, Keypoints, Kind, Mask, Object
-from .addresses import Address, find
-from .moving_objects import ObjectLeaves, filled
-from .object_rows import Layout, Listed, Padded, length
-from .object_values import check_boxes, check_points
+from ...._base import leaves
+from ....augment.targets.kinds import Boxes, Keypoints, Kind, Mask, Object
+from ..addresses import Address, find
+from .moving import ObjectLeaves, filled
+from .rows import Layout, Listed, Padded, length
+from .values import check_boxes, check_points
 
 _WORDS = re.compile(r"[^a-z0-9]+")
 _OF_OBJECTS = frozenset(

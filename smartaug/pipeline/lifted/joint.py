@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import collate_tensor_fn
 
-from .. import draws
-from .._base import leaves
-from .._base.background import Turn, allowed
-from ..augment.foreign import Foreign
-from ..augment.steps import keyed, run_step
-from ..lift import Lifted
-from ..lift.joint import Joint
-from .augmenting import Samples
-from .stages import Seed, as_steps, in_stage, name_of
+from ... import draws
+from ..._base import leaves
+from ..._base.background import Turn, allowed
+from ...augment.foreign import Foreign
+from ...augment.steps import keyed, run_step
+from ...lift import Lifted
+from ...lift.joint import Joint
+from ..augmenting.augmenting import Samples
+from ..stages import Seed, as_steps, in_stage, name_of
 
 _LIFTED = 0x11F7  # any constant: separates these streams from those of the stages that follow
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..augment.targets.kinds import UPRIGHT, Boxes
+from ....augment.targets.kinds import UPRIGHT, Boxes
 
 _ROUNDING = 1e-3  # of sides that were computed from corners
 _FAR = 2.0  # sides of the image: no box of it is so large

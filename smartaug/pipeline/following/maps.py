@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..augment.plan import Plan
-from ..augment.targets.kinds import Flow, Image, MapKind
-from ..augment.targets.maps import move_map
-from ..augment.targets.mask_values import SIGNED
+from ...augment.plan import Plan
+from ...augment.targets.kinds import Flow, Image, MapKind
+from ...augment.targets.maps import move_map
+from ...augment.targets.mask_values import SIGNED
 
 Map = Any  # a tensor (B, ...), or a list of B tensors
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base import leaves
+from ..._base import leaves
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from ..augment.mixing import PasteObjects
-from ..augment.plan import Plan
-from ..augment.targets.kinds import Boxes, Kind, MapKind
-from . import moving_maps, moving_objects
+from ..._base import leaves
+from ...augment.mixing import PasteObjects
+from ...augment.plan import Plan
+from ...augment.targets.kinds import Boxes, Kind, MapKind
+from . import maps
 from .addresses import Address
-from .moving_objects import MovingObjects, ObjectLeaves, Size, retyped
+from .objects import moving as objects
+from .objects.moving import MovingObjects, ObjectLeaves, Size, retyped
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,14 @@ class Following:
         if not any(part.has_moved for part, _ in parts):
             return data
         for number, (address, _) in enumerate(self.found.maps):
-            made = moving_maps.joined([(part.maps[number], places) for part, places in parts], len(order))
+            made = maps.joined([(part.maps[number], places) for part, places in parts], len(order))
             like = address.read(self.data)
             if isinstance(made, list):
                 made = [retyped(own, like[row], (0, 0)) for own, row in zip(made, order.tolist(), strict=True)]
             data = address.write(data, made)
         for number, where in enumerate(self.found.sets):
             own = [(part.objects[number].settled(where.layout.drops), places) for part, places in parts]
-            data = moving_objects.written(data, where, self.data, moving_objects.joined(own, len(order)), order)
+            data = objects.written(data, where, self.data, objects.joined(own, len(order)), order)
         return data
 
 
@@ -113,7 +114,7 @@ class Moving:
     def maps(self) -> list[Any]:
         """Where the maps are by now, each a tensor or a list of tensors."""
         read, on = self._following.data, self._following.device
-        return [moving_maps.taken(address.read(read), self._rows, on) for address, _ in self._following.found.maps]
+        return [maps.taken(address.read(read), self._rows, on) for address, _ in self._following.found.maps]
 
     @cached_property
     def objects(self) -> list[MovingObjects]:
@@ -142,7 +143,7 @@ class Moving:
                 "follow={'boxes': 'xyxy', 'masks': 'mask'}"
             )
         kinds = [kind for _, kind in self._following.found.maps]
-        self.maps[:] = [moving_maps.moved(plan, value, kind) for value, kind in zip(self.maps, kinds, strict=True)]
+        self.maps[:] = [maps.moved(plan, value, kind) for value, kind in zip(self.maps, kinds, strict=True)]
         for one in self.objects:
             one.follow(plan)
 

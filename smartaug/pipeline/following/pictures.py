@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .._base import leaves
+from ..._base import leaves
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from ..augment.plan import Plan, Store, Trace
-from .addresses import every, is_per_sample
+from ..._base import leaves
+from ...augment.plan import Plan, Store, Trace
+from ..following.addresses import every, is_per_sample
+from ..following.moving import Moving
+from ..following.places import Places
+from ..stages import rows_not_finite
 from .augmenting import Augmented, Augmenting, Samples, joint
-from .following import Moving
-from .places import Places
-from .stages import rows_not_finite
 
 Follows = Callable[[Tensor, Tensor, tuple[int, int]], Moving]  # rows, what they become, height and width -> what moves
 

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from ..grads.positions import only_defined
-from .criterion_arguments import Call
-from .row_losses import Rows, sizes
+from ..._base import leaves
+from ...grads.positions import only_defined
+from .arguments import Call
+from .rows import Rows, sizes
 
 Criterion = Callable[..., Any]  # returns what it likes; only tensors can be weighed
 Output = Any  # a tensor (B, ...), or a dict, tuple or list of such: the model's own

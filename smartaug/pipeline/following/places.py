@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._base import leaves
+from ..._base import leaves
 from .addresses import address_of
 from .pictures import Pictures
 

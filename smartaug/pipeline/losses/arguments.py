@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from ..batch import Target
+from ...batch import Target
 
 T = TypeVar("T")
 Argument = Any  # an argument of a criterion: an output, a target, or whatever else it takes

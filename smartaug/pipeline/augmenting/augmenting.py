@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import draws
-from .._base.background import Turn, allowed
-from ..augment import Normalize
-from ..augment.augmentation import Augmentation
-from ..augment.backends.torch.run import OutsideUnit
-from ..augment.foreign import Foreign
-from ..augment.partly import beside as beside_of
-from ..augment.partly import check_fit, plain, plain_foreign, together, widened
-from ..augment.plan import Plan, Trace
-from ..augment.steps import drawn, keyed, refuse_other_than_mixing, run_step
-from .following import Moving
-from .places import Places
-from .stages import Seed, flattened, in_stage, name_of
+from ... import draws
+from ..._base.background import Turn, allowed
+from ...augment import Normalize
+from ...augment.augmentation import Augmentation
+from ...augment.backends.torch.run import OutsideUnit
+from ...augment.foreign import Foreign
+from ...augment.partly import beside as beside_of
+from ...augment.partly import check_fit, plain, plain_foreign, together, widened
+from ...augment.plan import Plan, Trace
+from ...augment.steps import drawn, keyed, refuse_other_than_mixing, run_step
+from ..following.moving import Moving
+from ..following.places import Places
+from ..stages import Seed, flattened, in_stage, name_of
 
 _TIMES = 40  # low bits of a stream number: the dataset index; above them, how often the sample occurred before
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..augment import CopyPaste, CutMix, Flip, MixUp, Normalize
-from ..lift import Lifted
-from ..warnings import NoEffectWarning, warn
-from .stages import Stage, behind, flattened, listed, name_of
+from ...augment import CopyPaste, CutMix, Flip, MixUp, Normalize
+from ...lift import Lifted
+from ...warnings import NoEffectWarning, warn
+from ..stages import Stage, behind, flattened, listed, name_of
 
 Stages = Stage | Sequence[Stage] | None
 
