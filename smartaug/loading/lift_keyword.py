@@ -8,9 +8,9 @@ from typing import Any
 
 from torch.utils.data import IterableDataset, default_collate
 
-from ..lift.collecting import collecting
 from ..lift.datasets import deferring, taken_out
 from ..lift.datasets import lift as lift_dataset
+from ..lift.deferred.collecting import collecting
 from ..lift.lifted import Lifted
 from ..lift.probe import first, forked
 from ..lift.steps import UserDataset

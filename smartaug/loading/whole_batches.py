@@ -29,8 +29,8 @@ from torch.utils.data import ConcatDataset, Subset, default_collate
 from .._base.original import SOURCE
 from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
-from ..lift.collecting import Unfinished
-from ..lift.deferred import DeferredTransform
+from ..lift.deferred.collecting import Unfinished
+from ..lift.deferred.images import DeferredTransform
 from ..lift.source import Source
 from ..lift.steps import UserDataset
 from ..lift.worker_transform import AsTensor, WorkerTransform

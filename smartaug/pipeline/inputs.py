@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._base import input_leaves, leaves
-from ..lift.collecting import Unfinished
+from ..lift.deferred.collecting import Unfinished
 from .augmenting.image_lists import are_images, check_images
 from .following.addresses import Address, every, find, is_per_sample
 from .following.followers import MASKS, Follow, staying

@@ -21,7 +21,7 @@ from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
 from ..grads.logits import logits_of
 from ..lift import Lifted
-from ..lift.collecting import Unfinished
+from ..lift.deferred.collecting import Unfinished
 from ..lift.joint import Joint
 from . import report
 from .augmenting.augmenting import Augmenting, Samples, streams_of

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..._base import leaves
 from ...augment.targets.kinds import Mask, kind_of
 from ...lift import Lifted
-from ...lift.collecting import Unfinished
+from ...lift.deferred.collecting import Unfinished
 from ...warnings import warn
 from ..following.followers import find_followers, staying
 from ..following.moving import Following, Found, Moving, word_of

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ... import draws
-from ...augment import Augmentation
-from ...augment.backends.opencv import rows as opencv_rows
-from ...augment.backends.torch.warp import within
-from ...augment.plan import Call, Clahe, Lookup, Noise, Plan, Segment, Trace
+from .... import draws
+from ....augment import Augmentation
+from ....augment.backends.opencv import rows as opencv_rows
+from ....augment.backends.torch.warp import within
+from ....augment.plan import Call, Clahe, Lookup, Noise, Plan, Segment, Trace
 
 Span = tuple[float, float]
 _LEVELS = 256

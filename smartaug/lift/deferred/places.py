@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from .roles import OTHER_SIZE, Role, Rules
-from .steps import Transform
+from ..._base import leaves
+from ..roles import OTHER_SIZE, Role, Rules
+from ..steps import Transform
 
 LIFTABLE = {torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64}
 

@@ -28,16 +28,16 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 
-from .._base import leaves
-from . import registry
-from .deferred_value import DeferredValue, finishes
-from .keyed_draws import KeyedDraws, may_draw
-from .made_places import LIFTABLE, made_places, why_not_made
+from ..._base import leaves
+from .. import registry
+from ..keyed_draws import KeyedDraws, may_draw
+from ..roles import Role, Rules, kind_of, roles, rules_of
+from ..steps import Transform, name_of
+from ..watch import Watch
+from .places import LIFTABLE, made_places, why_not_made
 from .rest import Form, Rest, form_of
-from .roles import Role, Rules, kind_of, roles, rules_of
-from .steps import Transform, name_of
-from .typed_deferred import finishing
-from .watch import Watch
+from .typed import finishing
+from .values import DeferredValue, finishes
 
 # the data of every deferred tensor: code that reads memory without __torch_function__ (torch.tensor(x)) fails, since no
 # machine can copy that many bytes; an empty tensor would be taken for a sample without boxes or labels

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, TypeGuard
 from torch import Tensor
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
-from .._base import leaves
-from . import deferred as deferring
-from .deferred import Call, DeferredBatch, DeferredImage, final_kind_of, finish_all, number_of_finishes
-from .deferred_value import DeferredValue, looking
-from .joint import Joint, JointSample
+from ..._base import leaves
+from ..joint import Joint, JointSample
+from . import images as deferring
+from .images import Call, DeferredBatch, DeferredImage, final_kind_of, finish_all, number_of_finishes
+from .values import DeferredValue, looking
 
 _HOLDER = [object()]
 _ALONE = sys.getrefcount(_HOLDER[0])  # reference count of an object that only one container holds

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base import leaves
+from ..._base import leaves
 
 finishes = itertools.count()  # incremented whenever something deferred is finished, in any thread
 _looking = threading.local()  # .on: see `looking`

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import leaves
-from ..augment.plan import Plan
-from ..augment.targets.objects import Objects, corners, hull
-from ..augment.targets.through import through
-from .joint import JointSample
-from .lifted import Lifted
-from .moving_masks import Masks, Place, repeated
-from .roles import KORNIA_KINDS, data_keys
+from ..._base import leaves
+from ...augment.plan import Plan
+from ...augment.targets.objects import Objects, corners, hull
+from ...augment.targets.through import through
+from ..joint import JointSample
+from ..lifted import Lifted
+from ..moving_masks import Masks, Place, repeated
+from ..roles import KORNIA_KINDS, data_keys
 
 _HALF = 0.5  # a pixel index and a half is its centre in continuous pixels
 Size = tuple[int, int]

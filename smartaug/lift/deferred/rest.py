@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .lifted import Lifted
-from .steps import Transform
-from .worker_transform import WorkerTransform
+from ..lifted import Lifted
+from ..steps import Transform
+from ..worker_transform import WorkerTransform
 
 Form = str | int  # a mode of PIL's; "Tensor", "Image" (torchvision's tv_tensors); or the dimensions of an array
 _MODES = {"L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB"}  # a PIL image of these is its mode and its bytes

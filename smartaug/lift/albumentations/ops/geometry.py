@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import draws
-from ...augment import Augmentation, Pad
-from ...augment.augmentation import Cuts, equal_cuts
-from ...augment.backends.tables.coordinates import ONE
-from ...augment.checks import check_fill
-from ...augment.plan import Erase, Plan, Trace, Warp
+from .... import draws
+from ....augment import Augmentation, Pad
+from ....augment.augmentation import Cuts, equal_cuts
+from ....augment.backends.tables.coordinates import ONE
+from ....augment.checks import check_fill
+from ....augment.plan import Erase, Plan, Trace, Warp
 
 Span = tuple[float, float]
 _MARGIN = 4  # least tolerance of a map, in these units, so that rounding cannot change a pixel

@@ -9,7 +9,7 @@ Reference: Riba et al., Kornia, WACV 2020.
 
 Differences: operations on single values use tables of 256 levels (Kornia does not round floats);
 ``same_on_batch=True``, one draw per batch, stays a Kornia stage. Images of a lifted dataset are (C, H, W), also where
-Kornia without ``keepdim=True`` would add a dimension. Masks and boxes (``data_keys``): see `kornia_targets`.
+Kornia without ``keepdim=True`` would add a dimension. Masks and boxes (``data_keys``): see `targets`.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import augment as A
-from .. import draws
-from ..augment.augmentation import Cuts
-from ..augment.backends.tables.filters import FILTERS
-from ..augment.backends.tables.tones import TONES
-from ..augment.foreign import Foreign
-from ..augment.ops.combinators import gated_plan
-from ..augment.plan import Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
-from .kornia_targets import following
-from .registry import several
-from .roles import KORNIA_KINDS, data_keys
-from .steps import State, Step, Transform, device, folded, worker
-from .worker_transform import AsTensor, WorkerTransform
+from ... import augment as A
+from ... import draws
+from ...augment.augmentation import Cuts
+from ...augment.backends.tables.filters import FILTERS
+from ...augment.backends.tables.tones import TONES
+from ...augment.foreign import Foreign
+from ...augment.ops.combinators import gated_plan
+from ...augment.plan import Erase, Filter, Lookup, Plan, Segment, Tone, Trace, Warp
+from ..registry import several
+from ..roles import KORNIA_KINDS, data_keys
+from ..steps import State, Step, Transform, device, folded, worker
+from ..worker_transform import AsTensor, WorkerTransform
+from .targets import following
 
 __all__ = ["following", "head", "parts", "translate"]
 

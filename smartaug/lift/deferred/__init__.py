@@ -1,0 +1,15 @@
+"""Images and values whose lifted transforms have not run yet: carried from the dataset to the collated batch.
+
+| file | holds |
+|---|---|
+| `images` | deferred images, and the transform that makes them |
+| `values` | boxes and labels in lists or arrays, whose lifted transforms have not run yet |
+| `typed` | deferred images of a tv_tensor's type |
+| `places` | what the worker made of a sample with boxes, keypoints or several images |
+| `rest` | the lifted transforms, run on one image after all, from what the worker made of it |
+| `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
+"""
+
+from .images import DeferredAlbumentations, DeferredBatch, DeferredImage, DeferredTransform
+
+__all__ = ["DeferredAlbumentations", "DeferredBatch", "DeferredImage", "DeferredTransform"]
