@@ -23,7 +23,7 @@ from .._base import ranks
 from .._base.names import SuggestsKeywords
 from .._base.protocols import refuse_other
 from ..batch import Embedding
-from ..grads.model_reference import Model
+from ..grads.reference import Model
 from .embed import Passing
 from .facility_location import FacilityLocation
 from .pick import Classes, Criterion, chosen, clipped, explored, explorers_of, random_subset, split

@@ -15,7 +15,7 @@ transforms.
 | `steps`, `registry` | the record of one translated transform; the translator module of each library |
 | `worker_transform` | the transforms that stay in the workers, followed by the conversion to a tensor |
 | `keyed_draws` | random numbers in the workers, determined by seed, epoch and sample |
-| `torchvision/`, `albumentations/`, `timm/`, `kornia/` | the translator of each library: its containers and transforms |
+| `torchvision/`, `albumentations/`, `timm/`, `kornia/` | each library's translator: its containers and transforms |
 | `joint` | batches with boxes, keypoints or lists of images |
 | `moving_masks` | masks of any number and size |
 | `noise` | rectangles of normal noise, which two libraries have and `augment` does not |

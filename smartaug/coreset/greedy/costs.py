@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batch import Embedding
+from ...batch import Embedding
 
 
 class Points(NamedTuple):

@@ -22,7 +22,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from .._base.compiled import kept
+from ..._base.compiled import kept
 from .costs import Points
 
 OPTIONS = {"nogil": True, "error_model": "numpy"}
