@@ -73,7 +73,7 @@ from .warnings import NoEffectWarning
 
 if TYPE_CHECKING:
     from .cli import logs, plots
-    from .cli.bench import bench
+    from .cli.bench.command import bench
 
 renamed.install()
 

@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, default_collate
 
-from .._base.input_leaves import images_of
-from ..augment import Augmentation, Compose
-from ..lift import lift
-from ..loading.augmented_dataset import AugmentedDataset
-from ..loading.pictures.grid import image_grid, shown_as_picture
-from ..loading.pictures.show import denormalised
-from ..loading.pictures.words import makers, received
-from .folder import Flat, image_files
-from .named import named
-from .plots import batch
+from ..._base.input_leaves import images_of
+from ...augment import Augmentation, Compose
+from ...lift import lift
+from ...loading.augmented_dataset import AugmentedDataset
+from ...loading.pictures.grid import image_grid, shown_as_picture
+from ...loading.pictures.show import denormalised
+from ...loading.pictures.words import makers, received
+from ..folder import Flat, image_files
+from ..named import named
+from ..plots import batch
 
 Indexed = Any  # the user's dataset, with indices and a length
 Sample = Any  # a part of the user's sample, such as a PIL image

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils import _pytree as pytree
 
-from .._base.input_leaves import images_of
+from ..._base.input_leaves import images_of
 
 
 class Step:

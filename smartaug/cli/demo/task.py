@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
-from ..augment import Augmentation, Erase, Flip, Normalize, PadCrop
+from ...augment import Augmentation, Erase, Flip, Normalize, PadCrop
 
 Image = Any  # a PIL image; Pillow is optional
 Sample = Any  # the result of a transform

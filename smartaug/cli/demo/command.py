@@ -16,10 +16,10 @@ from torch import nn
 from torch.utils.data import DataLoader as TorchDataLoader
 from tqdm import tqdm
 
-from .._base.text_tables import figures_table
-from ..loading.dataloader import DataLoader
-from ..loss import Loss
-from .demo_picture import picture
+from ..._base.text_tables import figures_table
+from ...loading.dataloader import DataLoader
+from ...loss import Loss
+from .picture import picture
 from .task import Task, batched_stages, digits_task, folder_task, per_sample_transform, plain, small_cnn, unscaled
 
 _CHANGES = """in your own script, three lines (lift=True batches the random transforms that your dataset has already):

@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .bench_report import Report
-from .bench_run import Run
+from ..named import made, named
 from .machine import cores
-from .named import made, named
+from .measurement import Run
 from .rebuilt import as_loader
+from .report import Report
 
 
 def bench(
@@ -135,7 +135,7 @@ def run(
 def _loader(target: str | None, data: str | None, transform: str | None, batch_size: int) -> TorchDataLoader:
     """The loader that a command line names."""
     if target is None:
-        from .folder import images_in
+        from ..folder import images_in
 
         given = None if transform is None else named(transform, "--transform")
         return as_loader(images_in(str(data), given), batch_size)

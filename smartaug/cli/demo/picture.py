@@ -10,13 +10,13 @@ from torch.nn import functional
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from ..augment import Compose, Erase, Flip, Normalize, RandAugment, RandomResizedCrop
-from ..loading.dataloader import DataLoader
-from ..loading.pictures.grid import image_grid, shown_as_picture
-from ..loading.pictures.words import makers, received
-from ..loss import Loss
-from ..reweight import SAFLEX
-from .recorder import Recorder
+from ...augment import Compose, Erase, Flip, Normalize, RandAugment, RandomResizedCrop
+from ...loading.dataloader import DataLoader
+from ...loading.pictures.grid import image_grid, shown_as_picture
+from ...loading.pictures.words import makers, received
+from ...loss import Loss
+from ...reweight import SAFLEX
+from ..recorder import Recorder
 from .task import MEAN, STD, Task, batched_stages, plain, small_cnn, unscaled
 
 _SIDE = 224

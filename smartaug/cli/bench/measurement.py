@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader as TorchDataLoader
 
-from .._base import background, compiled
-from .._base.input_leaves import images_of
-from ..augment import Augmentation, Compose
-from ..augment.backends import NAMES
-from ..lift import lift
-from ..loading.lift_keyword import through_collate
-from .bench_report import Contestant, Report, name_of
-from .clock import Clock
+from ..._base import background, compiled
+from ..._base.input_leaves import images_of
+from ...augment import Augmentation, Compose
+from ...augment.backends import NAMES
+from ...lift import lift
+from ...loading.lift_keyword import through_collate
+from ..clock import Clock
 from .machine import machine, memory_of, versions
 from .parity import compared, described, figures
 from .rebuilt import Batches, index_lists, line, rebuilt
+from .report import Contestant, Report, name_of
 from .step import Step
 
 _ROUNDS = 5  # wanted; more where time allows

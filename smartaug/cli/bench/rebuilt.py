@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from ..loading.dataloader import DataLoader
+from ...loading.dataloader import DataLoader
 
 _BATCH = 64  # of a dataset that comes without a loader
 _KEPT = ("collate_fn", "pin_memory", "timeout", "worker_init_fn")

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader as TorchDataLoader
 from tqdm import tqdm
 
-from .. import augment as augmentations
-from .. import moments
-from .._base.names import did_you_mean
-from .._base.text_tables import figures_table
-from ..augment import Augmentation, Compose, Normalize
-from ..loading.dataloader import DataLoader
-from ..loading.pictures.grid import image_grid
-from ..loss import Loss
-from ..pipeline.stages import checked_device, flattened
-from .demo import train
-from .inspect_own import inspect_own
-from .task import MEAN, STD, Task, digits_task, folder_task
+from ... import augment as augmentations
+from ... import moments
+from ..._base.names import did_you_mean
+from ..._base.text_tables import figures_table
+from ...augment import Augmentation, Compose, Normalize
+from ...loading.dataloader import DataLoader
+from ...loading.pictures.grid import image_grid
+from ...loss import Loss
+from ...pipeline.stages import checked_device, flattened
+from ..demo.command import train
+from ..demo.task import MEAN, STD, Task, digits_task, folder_task
+from .own import inspect_own
 
 Indexed = Any  # a dataset with indices and a length
 _DEFAULT = "PadCrop(1), RandAugment(2, 9), Erase(0.25)"

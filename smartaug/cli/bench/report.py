@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._base.text_tables import figures_table
-from .clock import PARTS
+from ..._base.text_tables import figures_table
+from ..clock import PARTS
 from .parity import Parity
 
 Axis = Any  # a `matplotlib.axes.Axes`; matplotlib is optional
@@ -242,7 +242,7 @@ class Report:
 
     def plot(self, path: str | Path) -> Path:
         """Write speeds and shares of time as a picture; returns its path. Raises ImportError without matplotlib."""
-        from ..loading.pictures.grid import new_figure
+        from ...loading.pictures.grid import new_figure
 
         measured = [one for one in self.contestants if one.turns]
         height = 0.36 * len(measured) + 0.5 * max(1, len(self.shares))
