@@ -7,7 +7,6 @@
 | `labels` | which kind of labels a tensor holds: classes, distributions, values |
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
 | `selections` | the indices and weights that an epoch selects |
-| `nested` | the datasets inside a dataset |
 | `original` | the dataset of the user behind a copy that a loader reads |
 | `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed` |
 | `torch_fetch` | all use of the private parts of torch's loader: the indices of the batch being loaded, and its pass |

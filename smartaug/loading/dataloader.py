@@ -19,16 +19,16 @@ from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
 from ..pipeline.settings import KEYWORDS, Settings, Views
-from .augmented_dataset import set_epoch_of
+from .augmented.dataset import set_epoch_of
 from .collate import Collate
-from .coreset_keyword import coreset_sampler, coreset_selections
 from .iterator import BatchIterator
-from .lift_keyword import lifted_dataset
+from .keywords.coreset import coreset_sampler, coreset_selections
+from .keywords.lift import lifted_dataset
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
 from .pictures.show import Picture, show
 from .plain import plain_batches, plain_length
 from .resume import restore, saved
-from .sampler import CoresetSampler, Share
+from .samplers.coreset import CoresetSampler, Share
 
 T = TypeVar("T")
 P = ParamSpec("P")

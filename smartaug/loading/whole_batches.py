@@ -373,7 +373,7 @@ def _augmented(dataset: UserDataset, rows: list[int]) -> Columns | None:
 
 _IMAGES = WorkerTransform((), AsTensor())
 _READERS: Mapping[str, _Reader] = {
-    "smartaug.loading.augmented_dataset.AugmentedDataset": _Reader(_augmented_hinders, _augmented),
+    "smartaug.loading.augmented.dataset.AugmentedDataset": _Reader(_augmented_hinders, _augmented),
     "torch.utils.data.dataset.TensorDataset": _Reader(_tensors_hinder, _tensors),
     "torchvision.datasets.cifar.CIFAR10": _stored("targets", "HWC", cast=False),
     "torchvision.datasets.mnist.MNIST": _stored("targets", "HW", cast=True),

@@ -19,7 +19,7 @@ from ..._base.input_leaves import images_of
 from ...augment import Augmentation, Compose
 from ...augment.backends import NAMES
 from ...lift import lift
-from ...loading.lift_keyword import through_collate
+from ...loading.keywords.lift import through_collate
 from ..clock import Clock
 from .machine import machine, memory_of, versions
 from .parity import compared, described, figures

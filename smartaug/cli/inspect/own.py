@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, default_collate
 from ..._base.input_leaves import images_of
 from ...augment import Augmentation, Compose
 from ...lift import lift
-from ...loading.augmented_dataset import AugmentedDataset
+from ...loading.augmented.dataset import AugmentedDataset
 from ...loading.pictures.grid import image_grid, shown_as_picture
 from ...loading.pictures.show import denormalised
 from ...loading.pictures.words import makers, received

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler, Sampler
 
-from .. import draws
-from .._base import ranks
-from .._base.names import suggest_keywords
-from .._base.selections import Selection, checked_selection
-from ..pipeline.epochs import EpochCounter
-from ..pipeline.selection import CoresetLike, Selections
+from ... import draws
+from ..._base import ranks
+from ..._base.names import suggest_keywords
+from ..._base.selections import Selection, checked_selection
+from ...pipeline.epochs import EpochCounter
+from ...pipeline.selection import CoresetLike, Selections
 
 Whole = Any  # a sampler with a length, or a range; `epoch` and `set_epoch` are used only where it has them
 

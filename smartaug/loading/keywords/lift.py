@@ -8,16 +8,16 @@ from typing import Any
 
 from torch.utils.data import IterableDataset, default_collate
 
-from ..lift.datasets import deferring, taken_out
-from ..lift.datasets import lift as lift_dataset
-from ..lift.deferred.collecting import collecting
-from ..lift.lifted import Lifted
-from ..lift.probe import first, forked
-from ..lift.steps import UserDataset
-from ..pipeline.stages import listed
-from ..warnings import NoEffectWarning, warn
-from .collate import Collate
-from .whole_batches import batched, hinders, storages
+from ...lift.datasets import deferring, taken_out
+from ...lift.datasets import lift as lift_dataset
+from ...lift.deferred.collecting import collecting
+from ...lift.lifted import Lifted
+from ...lift.probe import first, forked
+from ...lift.steps import UserDataset
+from ...pipeline.stages import listed
+from ...warnings import NoEffectWarning, warn
+from ..collate import Collate
+from ..whole_batches import batched, hinders, storages
 
 
 def lifted_dataset(

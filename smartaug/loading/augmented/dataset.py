@@ -27,13 +27,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from .. import draws
-from .._base.names import suggest_keywords
-from .._base.nested import datasets_in
-from .._base.torch_fetch import batch_keys
-from ..lift.source import fingerprint_of
-from ..pipeline.augmenting.augmenting import streams_of
-from ..pipeline.stages import checked_seed
+from ... import draws
+from ..._base.names import suggest_keywords
+from ..._base.torch_fetch import batch_keys
+from ...lift.source import fingerprint_of
+from ...pipeline.augmenting.augmenting import streams_of
+from ...pipeline.stages import checked_seed
+from ..nested import datasets_in
 from .per_sample import bound
 from .repeats import repeats_of
 from .shared_epoch import SharedEpoch

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch.utils.data import DistributedSampler, IterableDataset
 
-from ..pipeline.pipeline import Pipeline
-from ..pipeline.selection import AugmentingCoreset, CoresetLike, Selections
-from ..pipeline.stages import listed
-from ..warnings import NoEffectWarning, warn
-from .sampler import CoresetSampler
+from ...pipeline.pipeline import Pipeline
+from ...pipeline.selection import AugmentingCoreset, CoresetLike, Selections
+from ...pipeline.stages import listed
+from ...warnings import NoEffectWarning, warn
+from ..samplers.coreset import CoresetSampler
 
 Indexed = Any  # the user's dataset; `_refuse_streams` checks that it has indices and a length
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sampler import CoresetSampler, Share
+from .coreset import CoresetSampler, Share
 
 # set by `set_epoch`, which a state carries; of the rank, whose state may be that of rank 0; in the state anyway
 _ELSEWHERE = ("epoch", "rank", "generator", "batch_size", "drop_last", "dataset")

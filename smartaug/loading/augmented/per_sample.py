@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import draws
-from .._base import leaves
-from ..augment.foreign import forked_rng
-from ..augment.generators import Generators
-from ..warnings import NoEffectWarning, warn
+from ... import draws
+from ..._base import leaves
+from ...augment.foreign import forked_rng
+from ...augment.generators import Generators
+from ...warnings import NoEffectWarning, warn
 
 ROOTS = ("albumentations", "albumentationsx")
 _CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
 
-from .._base.torch_fetch import Carrier, numbers
+from ..._base.torch_fetch import Carrier, numbers
 
 Indexed = Any  # the user's dataset: one with indices, whose other attributes depend on its class
 

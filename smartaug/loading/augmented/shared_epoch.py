@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
-from .._base.torch_fetch import Token, beginning, token
+from ..._base.torch_fetch import Token, beginning, token
 
 _ROWS = 256  # with two rows an epoch, enough for 128 ranks in one shared memory
 _NEXT = -1  # in the column of the iterator: a row written by `set_next`
