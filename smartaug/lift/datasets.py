@@ -13,9 +13,9 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from .._base.original import SOURCE
 from . import registry
-from .deferred.images import DeferredTransform
 from .deferred.places import why_no_image
 from .deferred.rest import Rest
+from .deferred.transform import DeferredTransform
 from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, looked_into, second_image
 from .roles import OTHER_SIZE

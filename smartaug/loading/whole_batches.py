@@ -30,7 +30,7 @@ from .._base.original import SOURCE
 from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
 from ..lift.deferred.collecting import Unfinished
-from ..lift.deferred.images import DeferredTransform
+from ..lift.deferred.transform import DeferredTransform
 from ..lift.source import Source
 from ..lift.steps import UserDataset
 from ..lift.worker_transform import AsTensor, WorkerTransform

@@ -20,7 +20,8 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 from ..._base import leaves
 from ..joint import Joint, JointSample
 from . import images as deferring
-from .images import Call, DeferredBatch, DeferredImage, final_kind_of, finish_all, number_of_finishes
+from .calls import Call, final_kind_of
+from .images import DeferredBatch, DeferredImage, finish_all, number_of_finishes
 from .values import DeferredValue, looking
 
 _HOLDER = [object()]
