@@ -121,3 +121,13 @@ def test_what_a_coreset_called_its_figures():
     again.__setstate__(state)
     assert again.stats() == made.stats()
     assert "told" in made.state_dict()  # the name in checkpoints stays
+
+
+def test_where_a_pipeline_kept_the_selections_of_its_coreset():
+    made = smartaug.DataLoader(DATA, batch_size=4, coreset=smartaug.Coreset(0.5), device="cpu", seed=0)
+    state = made._pipeline.__getstate__()
+    old = state.pop("selecting")
+    again = type(made._pipeline).__new__(type(made._pipeline))
+    again.__setstate__({**state, "weight_of": old.weight_of, "selections": old.selections})
+    assert again.selecting.weight_of == made.sampler.weight_of
+    assert again.selecting.coreset is made.coreset
