@@ -9,6 +9,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import smartaug
+from smartaug.lift.deferred.transform import DeferredTransform
+from smartaug.lift.kornia.translate import Planned
 from smartaug.lift.timm.translate import TimmErase
 from smartaug.loading.renamed import RENAMED
 
@@ -43,6 +45,12 @@ OLD = [  # what the pickles of earlier versions name, and what it is today
     ("reweight.figures", "Figures", smartaug.reweight.figures.Figures),
     ("reweight.saflex", "SAFLEX", smartaug.SAFLEX),
     ("lift.timm", "TimmErase", TimmErase),
+    ("batch", "_rebuild", smartaug.batch.target._rebuild),
+    ("lift.deferred", "DeferredTransform", DeferredTransform),
+    ("lift.kornia", "Planned", Planned),
+    ("loading.augmented_dataset", "AugmentedDataset", smartaug.AugmentedDataset),
+    ("loading.sampler", "CoresetSampler", smartaug.CoresetSampler),
+    ("pipeline.augmenting", "Augmenting", smartaug.pipeline.augmenting.Augmenting),
 ]
 
 
