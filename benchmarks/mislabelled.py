@@ -2,9 +2,9 @@
 
 Method: digits (scikit-learn, 8×8, pixels / 16), 20 trusted images (2 a class) and 900 others, of which half carry the
 label of the next class; 800 test images that choose nothing. MLP 64-128-128-10, SGD 0.03 with momentum 0.9, batch 64,
-30 epochs of trusted × 5 and the others, nothing tuned for the methods. ``--only`` picks one of three settings: that one
-("half"), "any" (wrong labels drawn from all other classes) and "image" (whether a label is wrong depends on the image:
-with probability sigmoid(5 z), where z is a random projection of the pixels, standardised in its class about its median).
+30 epochs of trusted × 5 and the others, nothing tuned for the methods. ``--only`` picks one of three settings: that
+one ("half"), "any" (wrong labels drawn from all other classes) and "image" (whether a label is wrong depends on the
+image: with probability sigmoid(5 z), z a random projection of the pixels, standardised in its class about its median).
 
 Rivals train in a plain loop: "trusted alone" for as many steps; "plain + trusted × k"; with label smoothing; for seven
 times the epochs, which costs what learned weights cost; with the generalised cross entropy (Zhang & Sabuncu, NeurIPS
@@ -118,7 +118,9 @@ def smoothed(amount: float) -> Criterion:
     return nn.CrossEntropyLoss(label_smoothing=amount)
 
 
-def plain(times: int, criterion: Criterion = smoothed(0), longer: int = 1) -> Callable[[Data], nn.Module]:
+def plain(
+    times: int, criterion: Criterion = nn.functional.cross_entropy, longer: int = 1
+) -> Callable[[Data], nn.Module]:
     return lambda data: fit(data.joined(times, data.given), data.seed, data.steps * longer, criterion)
 
 
