@@ -458,6 +458,27 @@ def few_clean() -> str:
     return table(rows) if len(rows) > 1 else NOT_MEASURED
 
 
+def mislabelled() -> str:
+    """What trusted labels are best used for beside wrong ones: accuracy in each setting, worst first, and cost."""
+    found = result("mislabelled").get("results", {})
+    if not {"half", "any", "image"} <= found.keys():
+        return NOT_MEASURED
+    half, others = found["half"]["rows"], [found[name]["rows"] for name in ("any", "image")]
+    rows = [("on the images", "half: accuracy", "paired, to the best rival", "any", "image", "cost")]
+    for name, row in half.items():
+        apart = row["paired"]
+        rows.append(
+            (
+                f"**{name}**" if "trusted × 5" in name and name.startswith(("SAFLEX", "Learning")) else name,
+                percent(row["accuracy"]),
+                f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})",
+                *(percent(other[name]["accuracy"]) for other in others),
+                f"×{row['cost']['median']:.1f}",
+            )
+        )
+    return table(rows)
+
+
 ADOPTED = [
     (
         "CIFAR-10 from torchvision, 32 px, RandAugment",
@@ -487,6 +508,7 @@ TABLES = {
     "draws": draws,
     "parts": parts,
     "few_clean": few_clean,
+    "mislabelled": mislabelled,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
