@@ -12,7 +12,19 @@ from typing import Any
 from torch import Tensor
 
 from .._base import leaves
-from ..augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
+from ..augment.targets.kinds import (
+    Boxes,
+    Disparity,
+    Flow,
+    Heatmap,
+    Image,
+    Keypoints,
+    Kind,
+    MapKind,
+    Mask,
+    Object,
+    kind_of,
+)
 from .addresses import Address, every, find
 from .following import Found, word_of
 from .object_leaves import labelled_one_by_one, object_sets
@@ -138,6 +150,7 @@ _WANTED: dict[type, tuple[str, str]] = {  # of a batch, of one sample
     Mask: ("(B, H, W) or (B, N, H, W)", "(H, W) or (N, H, W)"),
     Heatmap: ("(B, H, W) or (B, N, H, W)", "(H, W) or (N, H, W)"),
     Flow: ("floats (B, 2, H, W)", "floats (2, H, W)"),
+    Disparity: ("floats (B, H, W) or (B, 1, H, W)", "floats (H, W) or (1, H, W)"),
     Image: ("(B, C, H, W)", "(C, H, W)"),
 }
 
@@ -194,5 +207,8 @@ def _fits(part: Tensor, kind: Kind, address: Address, pictures: Pictures) -> boo
         return dimensions in ((1, 2, 3) if batched else (2, 3)) and columns_fit
     if isinstance(kind, (Mask, Heatmap)):
         return dimensions in (2, 3, 4 if batched else 3)
+    if isinstance(kind, Disparity):
+        planes = part.shape[-3] if dimensions > 2 else 1
+        return part.is_floating_point() and dimensions in (2, 3, 4 if batched else 3) and planes == 1
     right = part.ndim >= 3 and (not isinstance(kind, Flow) or (part.shape[-3] == 2 and part.is_floating_point()))
     return right and dimensions in (3, 4 if batched else 3)
