@@ -575,6 +575,36 @@ def test_workers_give_the_same():
         own.set_epoch(0)
 
 
+@pytest.mark.parametrize("library", ["torchvision", "albumentations", "kornia"])
+def test_a_plain_pass_moves_nothing(library):
+    """`loader.plain()`: pictures, boxes, points and masks as they came, through conversions and the end alone."""
+    still = {
+        "torchvision": lambda: Detection(v2.Compose([FLOATS, v2.ToPureTensor()]), (SIZE, (33, 47))),
+        "albumentations": lambda: Named(compose(A.InvertImg(p=0.0), A.HorizontalFlip(p=0.0), A.Normalize())),
+        "kornia": lambda: Keyed(keyed(K.RandomHorizontalFlip(p=0.0))),
+    }[library]
+    moves = {
+        "torchvision": lambda: Detection(
+            v2.Compose([v2.RandomAffine(30), v2.ColorJitter(0.5), FLOATS, v2.ToPureTensor()]), (SIZE, (33, 47))
+        ),
+        "albumentations": lambda: Named(compose(A.InvertImg(p=1.0), A.Affine(rotate=(9, 30), p=1.0), A.Normalize())),
+        "kornia": lambda: Keyed(keyed(K.RandomRotation((9.0, 30.0), p=1.0), K.RandomInvert(p=1.0))),
+    }[library]
+    loader = smartaug.DataLoader(moves(), 4, lift=True, seed=0, collate_fn=as_they_are)
+    with loader.plain():
+        found = list(loader)
+    for mine, theirs in zip(found, TorchDataLoader(still(), 4, collate_fn=as_they_are), strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            if library == "albumentations":
+                near(one, other, 1.0)
+            else:
+                same(one, other)
+    drawn = next(iter(loader))
+    assert loader.stats()["lifted"] == 4
+    images = [sample["image"] if library == "albumentations" else sample[0] for sample in (drawn[3], found[0][3])]
+    assert float((images[0] - images[1]).abs().mean()) > 0.05
+
+
 def test_augment_comes_behind_what_was_lifted():
     transforms = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToPureTensor()])
     loader = smartaug.DataLoader(
