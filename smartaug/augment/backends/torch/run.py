@@ -228,8 +228,10 @@ def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
 
 
 def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
+    if call.at_once and call.active is None and images.is_contiguous():
+        return call.function(images, *(_on(argument, images) for argument in call.arguments), *call.host)
     rows, out = _reached(images, call.active, owned)
-    for piece in _pieces(rows, images):
+    for piece in (rows,) if call.at_once and len(rows) else _pieces(rows, images):
         there = _on(piece, images)
         arguments = (_on(argument[piece], images) for argument in call.arguments)
         host = (argument[piece] for argument in call.host)
