@@ -9,7 +9,7 @@ import torch
 from smartaug._base.threads import over_rows
 from smartaug.augment.backends.torch.run import run
 
-tones = importlib.import_module("smartaug.lift.albumentations.tone_ops")  # `smartaug.lift` itself is a function
+tones = importlib.import_module("smartaug.lift.albumentations.ops.tone")  # `smartaug.lift` itself is a function
 
 
 @pytest.fixture(params=[1, 2, 3])
