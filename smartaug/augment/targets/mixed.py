@@ -70,6 +70,33 @@ def _(segment: PasteObjects, row: Tensor) -> Brought:
     raise needs_masks()
 
 
+@singledispatch
+def left_alone(segment: Segment, size: Size) -> Tensor:
+    """(B,) bool: the samples that a segment which mixes leaves as they are, of images of ``size``; by itself none."""
+    return torch.zeros(1, dtype=torch.bool, device="cpu")
+
+
+@left_alone.register
+def _(segment: Mixing, size: Size) -> Tensor:
+    taken, share = segment.parts()
+    return ((taken == torch.arange(len(taken), device="cpu")[:, None]) | (share <= 0)).all(1)
+
+
+@left_alone.register
+def _(segment: Tiles, size: Size) -> Tensor:
+    """All of a sample's own image, at its place."""
+    taken, share = segment.parts()
+    own = ((taken == torch.arange(len(taken), device="cpu")[:, None]) | (share <= 0)).all(1)
+    still = (segment.matrix[:, 0] == torch.eye(2, 3, dtype=torch.float64, device="cpu")).all(2).all(1)
+    shown = (segment.boxes[:, 0] == torch.tensor([0, 0, *size], device="cpu")).all(1)
+    return own & still & shown & (segment.size == size)
+
+
+@left_alone.register
+def _(segment: Paste, size: Size) -> Tensor:
+    return ~segment.pasted.flatten(1).any(1).cpu()
+
+
 # --- objects ---------------------------------------------------------------------------------------------------------
 
 
