@@ -515,6 +515,35 @@ def test_collate_functions_that_put_samples_together(collate):
     assert loader.stats()["lifted"] >= COUNT - 2
 
 
+class SomeTouched(Detection):
+    """The images of samples 2, 3 and 7 get their whole pipeline, or those of none."""
+
+    def __init__(self, touches):
+        flips = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.RandomVerticalFlip(1.0), v2.ToPureTensor()])
+        super().__init__(flips, (SIZE, (33, 47)), parts=("boxes", "labels"))
+        self.touches = touches
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return (image.clone() if self.touches and index in (2, 3, 7) else image), target
+
+
+@pytest.mark.parametrize("collate", [listed, in_other_order, without_empty, by_name])
+@pytest.mark.parametrize("batch", [4, 3])
+def test_samples_that_were_not_lifted_keep_their_rows_and_draws(collate, batch):
+    """Behind them, `augment=` draws for each sample as if all had been lifted, and moves its boxes."""
+    tone, boxes = smartaug.ColorJitter(0.3), "boxes" if collate is by_name else (1, "boxes")
+    settings = {"lift": True, "seed": 0, "collate_fn": collate, "augment": [smartaug.Affine(20), tone]}
+    settings["follow"] = {boxes: "xyxy"}
+    loaders = [smartaug.DataLoader(SomeTouched(touches), batch, **settings) for touches in (True, False)]
+    for mine, theirs in zip(*loaders, strict=True):
+        same(mine, theirs)
+        for a, b in zip(*(one["images"] if collate is by_name else one[0] for one in (mine, theirs)), strict=True):
+            assert torch.equal(a, b)
+    counts = [loader.stats()["lifted"] for loader in loaders]
+    assert counts[0] == counts[1] - 3
+
+
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
 def test_collate_functions_that_work_on_boxes():
     compared(lambda: Touched(None, every=99), one_tensor, lifted=False)

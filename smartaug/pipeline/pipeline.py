@@ -169,8 +169,9 @@ class Pipeline:
         lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
-            samples = self._samples(index, len(joint.samples), progress, before)
-            data, unfinished = self.joint.run(data, joint, samples, device), None
+            samples = self._samples(index, joint.length, progress, before)
+            own = samples.rows(torch.tensor(joint.rows, dtype=torch.int64, device="cpu"))
+            data, unfinished = self.joint.run(data, joint, own, device), None
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
@@ -194,7 +195,8 @@ class Pipeline:
             self._check_label_is_known(data, inputs, length, index)
         batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
         result = self._hand_over(data, paths, batch)
-        self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
+        was_lifted = 0 if not lifted else length if joint is None else len(joint.samples)
+        self._count(batch, length, length if rows is None else len(rows), was_lifted)
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
@@ -220,7 +222,7 @@ class Pipeline:
         if parent is not None:
             refuse_reweighted_lists(self.settings)
             inputs = Inputs((parent,), (), ())
-            length = len(leaves.get(data, parent)) if joint is None else len(joint.samples)
+            length = len(leaves.get(data, parent)) if joint is None else joint.length
         else:
             inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
             length = inputs.rows(data)

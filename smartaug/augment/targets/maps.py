@@ -96,10 +96,10 @@ def _as_kind(segment: W, kind: MapKind) -> W:
         raise NotImplementedError(
             f"how {type(kind).__name__} is interpolated is not said; write it in _as_kind of augment/targets/maps.py"
         )
-    made = dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),))
-    if isinstance(made, Warp) and made.padding in _MIRRORING and isinstance(kind, (Flow, Disparity)):
-        return dataclasses.replace(made, padding="constant")  # what is mirrored beyond the border moves the other way
-    return made
+    more: dict[str, Any] = {}
+    if getattr(segment, "padding", None) in _MIRRORING and isinstance(kind, (Flow, Disparity)):
+        more["padding"] = "constant"  # what is mirrored beyond the border moves the other way
+    return dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),), **more)
 
 
 def scaled(warp: Warp, size: Size, map_size: Size) -> Warp:
