@@ -544,6 +544,78 @@ def test_samples_that_were_not_lifted_keep_their_rows_and_draws(collate, batch):
     assert counts[0] == counts[1] - 3
 
 
+# --- follow= beside lift=True -----------------------------------------------------------------------------------------
+
+
+class Spot(Dataset):
+    """A bright rectangle and its box, which the dataset does not give to the transform; with a mask, which it does."""
+
+    def __init__(self, transform, mask, touched=()):
+        self.transform, self.mask, self.touched = transform, mask, touched
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, index):
+        image = torch.full((3, *SIZE), 20, dtype=torch.uint8)
+        image[:, 6:14, 8:24] = 220
+        target = {"boxes": torch.tensor([[8.0, 6, 24, 14]]), "labels": torch.tensor([index])}
+        if self.mask:
+            given = tv_tensors.Image(image), tv_tensors.Mask((image[:1] > 100).to(torch.uint8))
+            image, target["masks"] = self.transform(*given)
+        else:
+            image = self.transform(image)
+        return (image.clone() if index in self.touched else image), target
+
+
+def found_box(image):
+    rows, columns = (image.as_subclass(torch.Tensor)[0] > 120).nonzero().unbind(1)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+MIRRORS = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["image alone", "with a mask"])
+@pytest.mark.parametrize("collate", [listed, stacks_images])
+@pytest.mark.parametrize("augment", [None, smartaug.augment.Flip(1.0)])
+def test_what_follow_names_moves_under_lifted_stages_too(mask, collate, augment):
+    """Also where the transform was not given it; once, and what it was given as the library moves it."""
+    loader = smartaug.DataLoader(
+        Spot(MIRRORS, mask), 4, lift=True, seed=0, collate_fn=collate, augment=augment, follow={"boxes": "xyxy"}
+    )
+    seen = set()
+    for images, targets in loader:
+        for image, target in zip(images, targets, strict=True):
+            assert target["boxes"].tolist() == [found_box(image)]
+            seen.add(tuple(found_box(image)))
+            if mask:
+                assert torch.equal(target["masks"].as_subclass(torch.Tensor)[0] > 0, image[0] > 120)
+    assert len(seen) > 2
+    assert loader.stats()["lifted"] == COUNT
+
+
+@pytest.mark.parametrize("collate", [listed, stacks_images])
+@pytest.mark.parametrize("touched", [(2,), (2, 3, 4, 5, 6, 7)])
+def test_what_follow_names_does_not_stay_behind_where_samples_were_not_lifted(collate, touched):
+    loader = smartaug.DataLoader(
+        Spot(MIRRORS, False, touched), 2, lift=True, seed=0, collate_fn=collate, follow={"boxes": "xyxy"}
+    )
+    batches = iter(loader)
+    next(batches)
+    with pytest.raises(ValueError, match=r"it stayed behind: .* give the transform both"):
+        list(batches)
+    tones = Spot(v2.ColorJitter(0.2), False, touched)
+    loader = smartaug.DataLoader(tones, 2, lift=True, seed=0, collate_fn=collate, follow={"boxes": "xyxy"})
+    assert all(target["boxes"].tolist() == [[8, 6, 24, 14]] for _, targets in loader for target in targets)
+
+
+def test_follow_cannot_name_leaves_of_a_list_of_samples():
+    loader = smartaug.DataLoader(Spot(MIRRORS, True), 4, lift=True, collate_fn=as_they_are, follow={"boxes": "xyxy"})
+    with pytest.raises(ValueError, match=r"this one is a list of samples; .* tuple\(zip"):
+        next(iter(loader))
+
+
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
 def test_collate_functions_that_work_on_boxes():
     compared(lambda: Touched(None, every=99), one_tensor, lifted=False)

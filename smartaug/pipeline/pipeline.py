@@ -30,6 +30,7 @@ from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
+from .lifted.beside import check_none_left_behind
 from .lifted.joint import LiftedJoint
 from .lifted.share import LiftedShare
 from .readers import Readers
@@ -95,7 +96,7 @@ class Pipeline:
         self.share: LiftedShare | None = None
         self.joint: LiftedJoint | None = None
         if lifted is not None and self.lifts:
-            self.joint = LiftedJoint(lifted, self.seed)
+            self.joint = LiftedJoint(lifted, settings, self.seed)
             self.counts["lifted"] = 0  # samples whose lifted transforms ran here
             self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
@@ -176,6 +177,8 @@ class Pipeline:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
         inputs, length, paths = self._found(data, joint, index, augmenting)
+        if self.lifted is not None and self.lifts and not lifted:
+            check_none_left_behind(self.lifted, self.settings, leaves.get(data, inputs.parts[0]))
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:

@@ -73,12 +73,15 @@ def find_followers(
     still: Sequence[leaves.Path],
     lifted: Mapping[leaves.Path, Kind],
     seen: dict[object, bool],
+    *,
+    others: bool = True,
 ) -> Found:
     """All leaves of a batch that follow its images.
 
     follow: as given to the loader. still: paths of what stays. lifted: leaves of which a lifted transform says that
-    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. Raises
-    ValueError for leaves that are not there, that stay as well, or whose shapes do not fit their kind.
+    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. others: also
+    those that follow by their type or name. Raises ValueError for leaves that are not there, that stay as well, or
+    whose shapes do not fit their kind.
     """
     kinds: dict[Address, Kind] = {Address(path): kind for path, kind in lifted.items()}
     for spec, given in (follow or {}).items():
@@ -88,7 +91,7 @@ def find_followers(
         if leaves.starts_with(address.path, pictures.paths):
             raise ValueError(f"follow= names {address.shown}, which is the image that is augmented; leave it out")
         kinds[address] = kind_of(given)
-    for address in every(data, pictures.rows):
+    for address in every(data, pictures.rows) if others else ():
         if address in kinds or leaves.starts_with(next(iter(address.paths(pictures.rows))), (*pictures.paths, *still)):
             continue
         kind = _by_type(data, address, pictures) or _by_name(data, address, pictures)
