@@ -1,6 +1,7 @@
 """Joint pipelines, lifted: boxes, keypoints, masks and their labels are what the library's own pipeline gives."""
 
 import functools
+import json
 import operator
 
 import albumentations as A
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
+from PIL import Image
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, Subset, default_collate
-from torchvision import tv_tensors
+from torchvision import datasets, tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
@@ -208,6 +210,48 @@ SURE = {
     "chain": [A.Rotate((30, 30), p=1.0), A.HorizontalFlip(p=1.0), A.Rotate((-30, -30), p=1.0), A.VerticalFlip(p=1.0)],
     "OneOf": [A.OneOf([A.Rotate((30, 30), p=1.0)], p=1.0), A.HorizontalFlip(p=1.0)],
 }
+
+
+def inside(index, generator):
+    return generator.uniform(0, 39, (index % 4, 2)).tolist()
+
+
+def everywhere(index, generator):
+    return generator.uniform(-30, 90, (index % 4, 2)).tolist()
+
+
+HOSTILE = {  # keypoints, of which some samples have none and others are outside; with and without labels
+    "kept": ({"remove_invisible": False}, everywhere, list),
+    "kept, arrays": ({"remove_invisible": False}, everywhere, lambda points: np.array(points).reshape(-1, 2)),
+    "kept, float32": ({"remove_invisible": False}, everywhere, lambda p: np.array(p, np.float32).reshape(-1, 2)),
+    "kept, labels": ({"remove_invisible": False, "label_fields": ["names", "kinds"]}, everywhere, list),
+    "removed": ({"remove_invisible": True}, inside, list),
+    "removed, labels": ({"remove_invisible": True, "label_fields": ["names"]}, inside, list),
+    "none": ({"remove_invisible": True, "label_fields": ["names"]}, lambda *_: [], list),
+    "none, an array": ({"remove_invisible": False}, lambda *_: [], lambda points: np.zeros((0, 2))),
+    "tuples": ({"remove_invisible": True}, inside, lambda points: [tuple(point) for point in points]),
+    "more columns": ({"remove_invisible": False}, everywhere, lambda points: [[*point, 7] for point in points]),
+    "row, column": ({"remove_invisible": False, "format": "yx"}, everywhere, list),
+}
+
+
+class Hostile(Named):
+    def __init__(self, settings, points, form):
+        given = A.KeypointParams(**{"format": "xy", **settings})
+        chain = [A.HorizontalFlip(p=1.0), A.Affine(rotate=(20, 20), scale=(1.3, 1.3), p=1.0), ToTensorV2()]
+        super().__init__(A.Compose(chain, keypoint_params=given))
+        self.fields, self.points, self.form = settings.get("label_fields", ()), points, form
+
+    def given(self, index):
+        points = self.points(index, np.random.default_rng(index))
+        labels = {"names": [f"point {n}" for n in range(len(points))], "kinds": list(range(len(points)))}
+        image = np.full((*SIZE, 3), index, np.uint8)
+        return {"image": image, "keypoints": self.form(points), **{field: labels[field] for field in self.fields}}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_keypoints_that_are_missing_or_outside(kind):
+    alike_named(lambda: Hostile(*HOSTILE[kind]))
 
 
 def alike_named(make, share=0.995, **keywords):
@@ -542,6 +586,35 @@ def test_samples_that_were_not_lifted_keep_their_rows_and_draws(collate, batch):
             assert torch.equal(a, b)
     counts = [loader.stats()["lifted"] for loader in loaders]
     assert counts[0] == counts[1] - 3
+
+
+@pytest.mark.parametrize("library", ["torchvision", "albumentations"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_goes_on_where_it_was_left(library, workers):
+    def loader():
+        transforms = v2.Compose([v2.RandomAffine(30), v2.RandomHorizontalFlip(), *tail()])
+        made = {"torchvision": Detection(transforms), "albumentations": Named(compose(A.Affine(rotate=(-30, 30))))}
+        return smartaug.DataLoader(
+            made[library],
+            2,
+            shuffle=True,
+            generator=torch.Generator().manual_seed(3),
+            lift=True,
+            seed=0,
+            collate_fn=as_they_are,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+        )
+
+    first = loader()
+    batches = iter(first)
+    next(batches)
+    state = first.state_dict()
+    again = loader()
+    again.load_state_dict(state)
+    for mine, theirs in zip(again, batches, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            near(one, other, 1.0, 0.0) if library == "albumentations" else same(one, other, 0.0)
 
 
 # --- follow= beside lift=True -----------------------------------------------------------------------------------------
@@ -1001,3 +1074,44 @@ def test_augment_in_units_before_normalize_is_refused_behind_it():
     loader = smartaug.DataLoader(Detection(transforms), 4, lift=True, collate_fn=listed, augment=tone)
     with pytest.raises(ValueError, match="take Normalize out of the dataset"):
         next(iter(loader))
+
+
+# --- torchvision's own dataset ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coco(tmp_path, capsys):
+    """Makes `CocoDetection` of eight pictures in two sizes, wrapped as torchvision's v2 asks for."""
+    pytest.importorskip("pycocotools")
+    random, images, found = np.random.default_rng(0), [], []
+    for number in range(COUNT):
+        height, width = SIZE if number % 2 else (48, 64)
+        Image.fromarray(random.integers(0, 256, (height, width, 3)).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        for kind in range(1 + number % 3):
+            x, y, wide, tall = random.integers(4, 18, 4).tolist()
+            outline = [[x, y, x + wide, y, x + wide, y + tall, x, y + tall]]
+            box = {"bbox": [x, y, wide, tall], "area": wide * tall, "iscrowd": 0, "segmentation": outline}
+            found.append({"id": len(found) + 1, "image_id": number, "category_id": kind + 1, **box})
+    kinds = [{"id": kind, "name": str(kind)} for kind in (1, 2, 3)]
+    (tmp_path / "all.json").write_text(json.dumps({"images": images, "annotations": found, "categories": kinds}))
+
+    def make(transforms):
+        made = datasets.CocoDetection(tmp_path, tmp_path / "all.json", transforms=transforms)
+        capsys.readouterr()  # pycocotools prints
+        return datasets.wrap_dataset_for_transforms_v2(made, target_keys=("boxes", "labels", "masks", "image_id"))
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with NumPy 2
+def test_coco_of_torchvision(coco):
+    """Lifted as it is; and with nothing but `augment=`, since the types say what moves."""
+    flips = [v2.ToImage(), v2.RandomHorizontalFlip(1.0), v2.RandomRotation((10, 10)), *tail("XYXY")]
+    compared(lambda: coco(v2.Compose(flips)))
+    flip = smartaug.augment.Flip(1.0)
+    mine = smartaug.DataLoader(coco(v2.Compose([v2.ToImage()])), 4, augment=flip, collate_fn=listed)
+    theirs = TorchDataLoader(coco(v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(1.0)])), 4, collate_fn=listed)
+    for (images, targets), (others, expected) in zip(mine, theirs, strict=True):
+        assert all(map(torch.equal, images, others))
+        same(list(targets), list(expected))
