@@ -1062,10 +1062,51 @@ def test_kinds_that_are_lifted(kind):
     compared(LISTED[kind], as_they_are if kind == "dicts" else listed)
 
 
+class Turned(Detection):
+    """From sample ``first`` on the boxes are rotated ones."""
+
+    def __init__(self, first=0):
+        super().__init__(FLIP, parts=("boxes", "labels"))
+        self.first = first
+
+    def given(self, index):
+        image, target = super().given(index)
+        if index >= self.first:
+            boxes = torch.cat([target["boxes"].as_subclass(torch.Tensor), torch.full((index, 1), 20.0)], 1)
+            target["boxes"] = tv_tensors.BoundingBoxes(boxes, format="CXCYWHR", canvas_size=SIZE)
+        return image, target
+
+
+TURNED = "rotated boxes"
+WHOLE[TURNED] = Turned
+WHOLE["integers in xywh"] = lambda: Detection(FLIP, form="XYWH", dtype=torch.int64)
+WHY = {
+    "a video": "its samples have Video, which only the whole pipeline moves",
+    "a second image": "2 images at once, which get the same draws",
+    "rotated boxes": "its samples have rotated boxes (CXCYWHR)",
+    "integers in xywh": "integer boxes in the format XYWH",
+    "a function last": "Lambda stays in the worker",
+}
+
+
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
-@pytest.mark.parametrize("kind", WHOLE)
-def test_kinds_that_are_not_lifted(kind):
-    assert compared(WHOLE[kind], lifted=False).stats().get("lifted", 0) == 0
+@pytest.mark.parametrize(
+    ("kind", "augment"),
+    [*((kind, None) for kind in WHOLE), *((kind, smartaug.ColorJitter(0.0)) for kind in ("a function last", TURNED))],
+)
+def test_kinds_that_are_not_lifted(kind, augment):
+    """They are right, and `explain` says why, whether there are other stages or not."""
+    loader = compared(WHOLE[kind], lifted=False, augment=augment)
+    assert loader.stats().get("lifted", 0) == 0
+    assert "lifted nothing:" in loader.explain()
+    assert WHY.get(kind, "put ToTensor() or ToImage() at the transform's end") in loader.explain()
+
+
+def test_samples_of_another_kind_later_on_are_not_lifted():
+    loader = compared(lambda: Turned(4), lifted=False)
+    assert loader.stats()["lifted"] == 4
+    assert "4 of 8 samples so far" in loader.explain()
+    assert "rotated boxes, videos" in loader.explain()
 
 
 def test_augment_in_units_before_normalize_is_refused_behind_it():

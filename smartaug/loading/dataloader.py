@@ -194,7 +194,7 @@ class DataLoader(TorchDataLoader[T]):
         )
         for name, value in settings.given().items():
             setattr(self, name, value)
-        self._sources = None if lifted is None else SourceDatasets(dataset)
+        self._sources, self._fetching = None if lifted is None else SourceDatasets(dataset), fetching
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
 
@@ -322,7 +322,9 @@ class DataLoader(TorchDataLoader[T]):
 
     def explain(self) -> str:
         """A table of the stages: where each runs, and why."""
-        return "no stages: torch's own loader" if self._pipeline is None else self._pipeline.explain()
+        if self._pipeline is not None:
+            return self._pipeline.explain()
+        return "no stages: torch's own loader" + ("" if self._fetching is None else f"; {' '.join(self._fetching)}")
 
     def show(self, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Picture:
         """Write a picture of a batch: above as stored, below after the stages, with each sample's operations in words.

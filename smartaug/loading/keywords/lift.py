@@ -45,7 +45,7 @@ def lifted_dataset(
     if lifted.augment is None and hindrance is not None:
         why = f"{lifted.reason}; and fetches sample by sample: {hindrance}"
         warn(f"lift=True lifted nothing: {why}", NoEffectWarning)
-        lifted = None
+        lifted, fetching = None, ("lift=True", "lifted nothing:", why)
     return lifted, dataset, fetching
 
 
