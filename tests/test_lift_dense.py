@@ -976,6 +976,29 @@ def test_one_operation_of_kornia(modules):
     assert loader.stats()["lifted"] == COUNT
 
 
+class KeyedFew(Keyed):
+    """Boxes and points that are missing in some samples, or lie outside of the picture."""
+
+    def __getitem__(self, index):
+        boxes = torch.tensor([[-9.0, -9, 10, 10], [50, 30, 80, 70], [100, 100, 120, 120]])[: index % 4]
+        points = torch.tensor([[-5.0, 3], [20, 10], [90, 70]], dtype=torch.float64)[: (index + 2) % 4]
+        return self.transform(torch.full((3, *SIZE), index / 10), boxes, points)
+
+
+def test_boxes_and_points_of_kornia_that_are_missing_or_outside():
+    modules = [K.RandomRotation((25.0, 25.0), p=1.0), K.RandomVerticalFlip(p=1.0)]
+
+    def make():
+        return KeyedFew(keyed(*modules, keys=["image", "bbox_xyxy", "keypoints"]))
+
+    torch.manual_seed(0)
+    loader = smartaug.DataLoader(make(), 4, lift=True, seed=0, collate_fn=as_they_are)
+    for mine, theirs in zip(loader, TorchDataLoader(make(), 4, collate_fn=as_they_are), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            same(a[1:], b[1:], 2e-3)
+    assert loader.stats()["lifted"] == COUNT
+
+
 @pytest.mark.parametrize(
     ("transform", "says"),
     [

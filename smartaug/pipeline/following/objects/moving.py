@@ -108,6 +108,9 @@ class MovingObjects:
 
     def _look(self, plan: Plan) -> None:
         """Note which samples ``plan`` moves, seen at the corners of their images, and which it mixes."""
+        if not plan.from_others:
+            self._corners = move_objects(plan, self._corners)
+            return
         size = plan.shape[2], plan.shape[3]
         for segment in plan.segments:
             if segment.from_others:
