@@ -9,7 +9,8 @@
 | `selections` | the indices and weights that an epoch selects |
 | `nested` | the datasets inside a dataset |
 | `original` | the dataset of the user behind a copy that a loader reads |
-| `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed` |
+| `ranks` | sums, maxima, broadcasts and gathers over the ranks of `torch.distributed` |
+| `contrastive` | `ContrastiveLoss`, the loss over the pairs of a batch |
 | `torch_fetch` | all use of the private parts of torch's loader: the indices of the batch being loaded, and its pass |
 | `global_draws` | whether loading a batch in a worker used the global random generators |
 | `tensor_calls` | arguments of a torch call, as ``__torch_function__`` receives them |

@@ -1,0 +1,160 @@
+"""`ContrastiveLoss`: CLIP's symmetric loss over the pairs of a batch, with a value for each pair.
+
+What: z = s ⟨a_i, b_k⟩ of the features a, b (of images and texts, say) with the scale s, p = softmax of its rows, q =
+softmax of its columns. Pair i has the loss ℓ_i = −½ Σ_k y_ik (log p_ik + log q_ik) for a label y_i over the pairs k of
+the batch: its own pair, or a soft label where several fit. All pairs of all ranks are compared. A pair of weight 0 adds
+no ℓ_i, and stays what other pairs are told apart from.
+
+When: two towers trained on pairs, with `smartaug.Loss` around it; and as ``criterion=`` of a reweighter, which then
+learns weights and soft labels of pairs. Cost: that of open_clip's ClipLoss with local_loss and gather_with_grad.
+
+Reference: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021; values
+and gradients are those of open_clip's ``ClipLoss``, held by a test. Ding et al., "SAFLEX", ICLR 2024, for weights and
+soft labels over the captions of a batch; of the paper's contrastive section only the abstract and a summary were found,
+so that one label y_i for both directions is ours: ℓ_i is then linear in it, and the linear programme of each row exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import ranks
+
+Output = Any  # what the user's model returns
+
+
+class ContrastiveLoss(nn.Module):
+    """``criterion = smartaug.Loss(smartaug.ContrastiveLoss())``; then ``criterion(model(images, texts), texts)``.
+
+    temperature: the scale is 1 / temperature; None takes the scale that the model returns (CLIP's learned one).
+    normalise: whether features are brought to unit length, so that products are cosines; models that do so themselves
+    lose nothing. gather: whether the pairs of all ranks are compared, with gradients to each; every rank then needs as
+    many pairs (``drop_last=True``). Raises ValueError for a temperature that is not positive.
+    """
+
+    def __init__(self, *, temperature: float | None = None, normalise: bool = True, gather: bool = True) -> None:
+        super().__init__()
+        if temperature is not None and not temperature > 0:
+            raise ValueError(f"temperature must be a number > 0, got {temperature!r}; write temperature=0.07")
+        self.temperature, self.normalise, self.gather = temperature, bool(normalise), bool(gather)
+
+    def forward(self, output: Output, target: object = None, *, soft: Tensor | None = None) -> Tensor:
+        """The mean of `losses`, a scalar. target: not read; for `smartaug.Loss`, the part of the batch with the weights.
+
+        Other arguments are those of `losses`.
+        """
+        return self.losses(output, soft=soft).mean()
+
+    def losses(self, output: Output, *, soft: Tensor | None = None) -> Tensor:
+        """The loss (B,) of each pair, in float32 or wider.
+
+        output: ``(a, b)``, ``(a, b, scale)`` or ``(a, b, scale, bias)``, features (B, d) and numbers; a dict of them
+        named as open_clip's (``image_features``, ``text_features``, ``logit_scale``, ``logit_bias``) or Hugging Face's
+        (``image_embeds``, ``text_embeds``, ``logits_per_image``); or the scaled products (B, B) themselves. The scale
+        is the factor itself, ``logit_scale.exp()``. soft: (B, K) labels over the K pairs of all ranks, rows that sum to
+        1; None is each pair's own. Raises TypeError or ValueError for other outputs and labels.
+        """
+        rows, columns = self.products(output)
+        if soft is None:
+            own = own_pairs(*rows.shape, rows.device)
+            return (F.cross_entropy(rows, own, reduction="none") + F.cross_entropy(columns, own, reduction="none")) / 2
+        if soft.shape != rows.shape or not soft.is_floating_point():
+            raise ValueError(
+                f"soft must hold a label over all pairs for each pair, floats {tuple(rows.shape)}, got {soft.dtype} "
+                f"{tuple(soft.shape)}; write soft=same / same.sum(1, keepdim=True), with same[i, k] = 1.0 where i fits k"
+            )
+        soft = soft.to(rows.device, rows.dtype)
+        return -(soft * (rows.log_softmax(1) + columns.log_softmax(1))).sum(1) / 2
+
+    def logits(self, output: Output) -> Tensor:
+        """(B, 2, K): the scaled products of each a with all b, and of each b with all a, as `losses` takes them."""
+        return torch.stack(self.products(output), 1)
+
+    def products(self, output: Output) -> tuple[Tensor, Tensor]:
+        """The two halves of `logits`, (B, K) each."""
+        parts = _parts(output, self.temperature is not None)
+        if len(parts) == 1:
+            return self._given(parts[0])
+        a, b = self.features(output)
+        scale, bias = self._scale(parts[2:])
+        if self.normalise:
+            a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+        all_a, all_b = (ranks.gathered(a), ranks.gathered(b)) if self.gather else (a, b)
+        wide = torch.promote_types(a.dtype, torch.float32)
+        return (a @ all_b.T).to(wide) * scale + bias, (b @ all_a.T).to(wide) * scale + bias
+
+    def features(self, output: Output) -> tuple[Tensor, ...]:
+        """``(a, b)``, the features (B, d) of an output, or ``(products,)`` (B, B) where it has those in their place."""
+        parts = _parts(output, self.temperature is not None)
+        if len(parts) == 1:
+            return (parts[0],)
+        a, b = parts[0], parts[1]
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.ndim != 2 or a.shape != b.shape:
+            what = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in (a, b)]
+            raise ValueError(f"the features of the two towers must be (B, d) each, of the same pairs, got {what}")
+        return a, b
+
+    def _given(self, products: Tensor) -> tuple[Tensor, Tensor]:
+        """The halves of `logits` from the products (B, B) of one rank."""
+        if products.ndim != 2 or products.shape[0] != products.shape[1]:
+            raise ValueError(
+                f"ContrastiveLoss needs the features of both towers, or their products (B, B), got one tensor "
+                f"{tuple(products.shape)}; return (image_features, text_features, scale) from the model"
+            )
+        if self.gather and ranks.here()[1] > 1:
+            raise ValueError(
+                "products (B, B) are of the pairs of one rank, and all ranks' pairs are to be compared; give features, "
+                "(image_features, text_features, scale), or write ContrastiveLoss(gather=False)"
+            )
+        wide = products.to(torch.promote_types(products.dtype, torch.float32))
+        return wide, wide.T
+
+    def _scale(self, given: tuple[Any, ...]) -> tuple[Any, Any]:
+        """``(scale, bias)``, numbers or tensors of one element."""
+        given = tuple(part.reshape(()) if isinstance(part, Tensor) and part.numel() == 1 else part for part in given)
+        scale, bias = (*given, None, None)[:2]
+        if self.temperature is not None and scale is not None:
+            raise ValueError(
+                f"the model returns a scale, and temperature={self.temperature} is another; leave temperature out"
+            )
+        if self.temperature is None and scale is None:
+            raise ValueError(
+                "the model returns no scale of its products; return (image_features, text_features, scale), or write "
+                "ContrastiveLoss(temperature=0.07)"
+            )
+        return (1 / self.temperature if self.temperature is not None else scale), (0.0 if bias is None else bias)
+
+
+def own_pairs(rows: int, columns: int, device: torch.device) -> Tensor:
+    """(rows,) int64: which of all ``columns`` pairs each of this rank's is; they lie rank by rank."""
+    rank = ranks.here()[0] if columns > rows else 0
+    return torch.arange(rank * rows, (rank + 1) * rows, device=device)
+
+
+def own_labels(rows: int, columns: int, like: Tensor) -> Tensor:
+    """(rows, columns) one-hot labels of `own_pairs`, with the device and type of ``like``."""
+    return F.one_hot(own_pairs(rows, columns, like.device), columns).to(like.dtype)
+
+
+def _parts(output: Output, scaled: bool) -> tuple[Any, ...]:
+    """(products,), or (a, b[, scale[, bias]]). scaled: the scale is known without the output."""
+    if isinstance(output, Tensor):
+        return (output,)
+    if isinstance(output, Mapping):
+        for names in (("image_features", "text_features"), ("image_embeds", "text_embeds")):
+            if all(output.get(name) is not None for name in names):
+                if output.get("logit_scale") is None and not scaled and output.get("logits_per_image") is not None:
+                    return (output["logits_per_image"],)
+                return (*(output[name] for name in names), output.get("logit_scale"), output.get("logit_bias"))
+    elif isinstance(output, (tuple, list)) and 2 <= len(output) <= 4:
+        return tuple(output)
+    what = f"a dict of {list(output)}" if isinstance(output, Mapping) else type(output).__name__
+    raise TypeError(
+        f"ContrastiveLoss needs the features of both towers, got {what}; write criterion((image_features, "
+        "text_features, scale), texts), and return these from a model that a reweighter judges"
+    )
