@@ -44,9 +44,9 @@ class ContrastiveLoss(nn.Module):
         self.temperature, self.normalise, self.gather = temperature, bool(normalise), bool(gather)
 
     def forward(self, output: Output, target: object = None, *, soft: Tensor | None = None) -> Tensor:
-        """The mean of `losses`, a scalar. target: not read; for `smartaug.Loss`, the part of the batch with the weights.
+        """The mean of `losses`, a scalar; arguments are those of `losses`.
 
-        Other arguments are those of `losses`.
+        target: not read; `smartaug.Loss` takes the weights and labels from it.
         """
         return self.losses(output, soft=soft).mean()
 
@@ -61,12 +61,12 @@ class ContrastiveLoss(nn.Module):
         """
         rows, columns = self.products(output)
         if soft is None:
-            own = own_pairs(*rows.shape, rows.device)
+            own = own_pairs(rows)
             return (F.cross_entropy(rows, own, reduction="none") + F.cross_entropy(columns, own, reduction="none")) / 2
         if soft.shape != rows.shape or not soft.is_floating_point():
             raise ValueError(
                 f"soft must hold a label over all pairs for each pair, floats {tuple(rows.shape)}, got {soft.dtype} "
-                f"{tuple(soft.shape)}; write soft=same / same.sum(1, keepdim=True), with same[i, k] = 1.0 where i fits k"
+                f"{tuple(soft.shape)}; write soft=same / same.sum(1, keepdim=True), where same[i, k] is 1.0 if i fits k"
             )
         soft = soft.to(rows.device, rows.dtype)
         return -(soft * (rows.log_softmax(1) + columns.log_softmax(1))).sum(1) / 2
@@ -130,15 +130,16 @@ class ContrastiveLoss(nn.Module):
         return (1 / self.temperature if self.temperature is not None else scale), (0.0 if bias is None else bias)
 
 
-def own_pairs(rows: int, columns: int, device: torch.device) -> Tensor:
-    """(rows,) int64: which of all ``columns`` pairs each of this rank's is; they lie rank by rank."""
-    rank = ranks.here()[0] if columns > rows else 0
-    return torch.arange(rank * rows, (rank + 1) * rows, device=device)
+def own_pairs(like: Tensor) -> Tensor:
+    """(B,) int64: which of all K pairs each of this rank's B pairs is, for ``like`` (B, K); they lie rank by rank."""
+    count = len(like)
+    rank = ranks.here()[0] if like.shape[1] > count else 0
+    return torch.arange(rank * count, (rank + 1) * count, device=like.device)
 
 
-def own_labels(rows: int, columns: int, like: Tensor) -> Tensor:
-    """(rows, columns) one-hot labels of `own_pairs`, with the device and type of ``like``."""
-    return F.one_hot(own_pairs(rows, columns, like.device), columns).to(like.dtype)
+def own_labels(like: Tensor) -> Tensor:
+    """(B, K) one-hot labels of `own_pairs`, in the shape, on the device and in the type of ``like``."""
+    return F.one_hot(own_pairs(like), like.shape[1]).to(like.dtype)
 
 
 def _parts(output: Output, scaled: bool) -> tuple[Any, ...]:

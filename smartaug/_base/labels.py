@@ -16,8 +16,8 @@ number of samples, K of classes, D of values, L of positions.
 Where the values leave the kind open, the criterion decides (cross entropy: WHOLE are CLASSES; binary cross entropy:
 BINARY, or SEVERAL for K ≥ 2 columns; MSE and the like: VALUES), or a given number of classes (WHOLE are CLASSES; with 0
 classes everything, integers too, is VALUES). `Loss` goes by its criterion, and raises for a `Target` whose soft labels
-have other columns than that criterion compares. With `smartaug.ContrastiveLoss` the labels of a sample are the pairs of its
-batch, PAIRS, whatever the leaf holds that carries them.
+have other columns than that criterion compares. With `smartaug.ContrastiveLoss` the labels of a sample are the pairs
+of its batch, PAIRS, whatever the leaf holds that carries them.
 """
 
 from __future__ import annotations

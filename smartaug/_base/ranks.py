@@ -113,17 +113,17 @@ class _Gathered(torch.autograd.Function):
     """Rows of all ranks. Linear, so its forward-mode derivative is itself; its adjoint is `_OwnPart`, and back."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ARG004 - torch hands it over
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(here()[1])]
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:  # type: ignore[override]  # torch's signature takes any number
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
         return _OwnPart.apply(cotangent)
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor) -> Any:
         return _Gathered.apply(tangent)
 
 
@@ -131,14 +131,14 @@ class _OwnPart(torch.autograd.Function):
     """This rank's rows of the sum over all ranks."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
         rank, world = here()
         return total(rows.contiguous()).tensor_split(world)[rank].clone()
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
         return _Gathered.apply(cotangent)
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor) -> Any:
         return _OwnPart.apply(tangent)

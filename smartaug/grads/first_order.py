@@ -97,14 +97,14 @@ def benefit(
     direction: the result of `direction`; one of scope "head" makes the benefit closed-form, from one forward pass. A
     model with a single logit has K = 2: column 1 is the logit's class.
 
-    method: "jvp" is exact (where an operation has no forward-mode rule, two reverse passes stand in; that is logged
-    once, and a difference where these fail too, as for nn.EmbeddingBag). "difference" is (z(w + εg) − z(w − εg)) / 2ε, two forward passes without a graph, with ε‖g‖ = δ‖w‖ and δ =
-    √eps / 5 of the parameters' type (7e-5 in float32, 3e-9 in float64). Its error is of order δ² for smooth networks,
-    of order δ where ReLU or max-pooling switch inside the step, plus rounding of order eps / δ: kinks need a δ far
-    below the eps^(1/3) that is best for smooth functions (a δ of 5e-3 gave cosines to the exact benefit down to 0.15 on
-    a ResNet-18). Measured in float32: relative error in Frobenius norm up to 5e-2, cosine of Σ_k y_k B_k to the exact
-    one above 0.998; in float64 error below 1e-4 (tests/test_grads.py, benchmarks/reweight.py). Its passes run without
-    autocast, in the parameters' type.
+    method: "jvp" is exact (where an operation has no forward-mode rule, two reverse passes stand in, and where these
+    fail, as for nn.EmbeddingBag, a difference; that is logged once). "difference" is (z(w + εg) − z(w − εg)) / 2ε, two
+    forward passes without a graph, with ε‖g‖ = δ‖w‖ and δ = √eps / 5 of the parameters' type (7e-5 in float32, 3e-9 in
+    float64). Its error is of order δ² for smooth networks, of order δ where ReLU or max-pooling switch inside the step,
+    plus rounding of order eps / δ: kinks need a δ far below the eps^(1/3) that is best for smooth functions (a δ of
+    5e-3 gave cosines to the exact benefit down to 0.15 on a ResNet-18). Measured in float32: relative error in
+    Frobenius norm up to 5e-2, cosine of Σ_k y_k B_k to the exact one above 0.998; in float64 error below 1e-4
+    (tests/test_grads.py, benchmarks/reweight.py). Its passes run without autocast, in the parameters' type.
 
     logits: the model's output for these inputs with these parameters and in this mode, such as the training loop's own
     output. "difference" then is (z(w + εg) − z(w)) / ε, one forward pass; where that pass draws random numbers

@@ -30,7 +30,7 @@ def read_as_pairs(module: nn.Module, pairs: ContrastiveLoss | None) -> Iterator[
         yield
         return
 
-    def read(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:  # noqa: ARG001 - torch's hook
+    def read(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
         return pairs.logits(output)
 
     handle = module.register_forward_hook(read)  # the last of its hooks: those of the user see features
@@ -60,5 +60,5 @@ def pulled_pairs(raw: Tensor, cotangent: Tensor) -> Tensor:
 
 def pair_loss(raw: Tensor) -> Tensor:
     """The mean loss of logits (B, 2, K), each pair with its own label."""
-    own = own_pairs(len(raw), raw.shape[2], raw.device)
+    own = own_pairs(raw[:, 0])
     return (F.cross_entropy(raw[:, 0], own) + F.cross_entropy(raw[:, 1], own)) / 2

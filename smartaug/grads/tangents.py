@@ -140,7 +140,7 @@ def _agrees(
     reverse = sum(float((part * tangent).sum()) for part, tangent in pairs)
     forward = float((u * h).sum())
     scale = sum(float(part.norm() * tangent.norm()) for part, tangent in pairs)
-    reverse, forward, scale = total(torch.tensor([reverse, forward, scale], dtype=torch.float64, device=device)).tolist()
+    reverse, forward, scale = total(h.new_tensor([reverse, forward, scale], dtype=wide(h.dtype))).tolist()
     # the two sides are sums in another order: float32 agrees to 1e-3, narrower types to a tenth; where terms cancel,
     # rounding is relative to the terms (scale), not to their sum
     near = 1e-3 if h.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(device.type) else 0.1

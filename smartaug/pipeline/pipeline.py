@@ -377,8 +377,8 @@ class Pipeline:
             output = logits_of(output)
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
-                "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
-                "cross entropy, or select=smartaug.coreset.RandomSubset()"
+                "the coreset records p − y of classifiers, and this criterion has no classes (it compares element by "
+                "element, or pairs); use a cross entropy, or select=smartaug.coreset.RandomSubset()"
             )
         mixed = target._mixed
         if mixed is None:
