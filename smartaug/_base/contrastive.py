@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import ranks
+from .names import suggest_keywords
 
 Output = Any  # what the user's model returns
 
@@ -37,6 +38,7 @@ class ContrastiveLoss(nn.Module):
     many pairs (``drop_last=True``). Raises ValueError for a temperature that is not positive.
     """
 
+    @suggest_keywords
     def __init__(self, *, temperature: float | None = None, normalise: bool = True, gather: bool = True) -> None:
         super().__init__()
         if temperature is not None and not temperature > 0:
