@@ -45,13 +45,25 @@ def pair_benefits(model, losses, inputs, direction):
     return made
 
 
-def jest(scores, first, chunk, count, pick):
-    """The rows that chunked sampling picks from (n, n) scores, each chunk by ``pick(logits over rows, size)``."""
-    chosen = list(first)
-    while len(chosen) < count:
-        logits = []
-        for i in range(len(scores)):
-            terms = sum(float(scores[i, k]) + float(scores[k, i]) for k in chosen)
-            logits.append(-math.inf if i in chosen else float(scores[i, i]) + terms)
-        chosen += pick(torch.tensor(logits, dtype=torch.float64), min(chunk, count - len(chosen)))
+def jest(products, reference, sizes, noise, loss):
+    """The rows that chunks of the given sizes pick from the products (n, n) of two models, row by row and pair by pair.
+
+    sigmoid: the sum of s over all pairs of the row with itself and the rows drawn, s = nll − nll of the reference.
+    softmax: −z_ii and half of both log-sums over the rows drawn, each less that of the reference.
+    """
+
+    def nll(z, i, k):
+        return math.log1p(math.exp(-float(z[i, k]) if i == k else float(z[i, k])))
+
+    def of(z, i, chosen):
+        if loss == "sigmoid":
+            return nll(z, i, i) + sum(nll(z, i, k) + nll(z, k, i) for k in chosen)
+        sums = [sum(math.exp(float(v)) for v in (z[i, chosen], z[chosen, i])[side]) for side in (0, 1)]
+        return -float(z[i, i]) + sum(math.log(one) / 2 for one in sums if chosen)
+
+    chosen = []
+    for chunk, size in enumerate(sizes):
+        left = [i for i in range(len(products)) if i not in chosen]
+        worth = {i: of(products, i, chosen) - of(reference, i, chosen) + float(noise[i, chunk]) for i in left}
+        chosen += sorted(left, key=lambda i: -worth[i])[:size]
     return chosen

@@ -125,7 +125,7 @@ def test_half_precision_is_summed_in_float32():
         (lambda: ContrastiveLoss(temperature=1.0)(features(0)), ValueError, "leave temperature out"),
         (lambda: ContrastiveLoss()((torch.ones(2, 3), torch.ones(3, 3), 1.0)), ValueError, r"\[\(2, 3\), \(3, 3\)\]"),
         (lambda: ContrastiveLoss()(torch.ones(2, 3)), ValueError, r"products \(B, B\), got one tensor \(2, 3\)"),
-        (lambda: ContrastiveLoss()({"logits": 1}), TypeError, r"got a dict of \['logits'\]; write criterion\(\("),
+        (lambda: ContrastiveLoss()({"logits": 1}), TypeError, r"got a dict of \['logits'\]; write criterion\(\(image"),
         (lambda: ContrastiveLoss()(features(0), soft=torch.eye(2)), ValueError, r"floats \(6, 6\), got .* \(2, 2\)"),
         (lambda: Loss(ContrastiveLoss(), per_sample=True), ValueError, "leave per_sample out"),
         (lambda: Loss(ContrastiveLoss())(features(0), texts(4, torch.ones(4) / 2)), TypeError, "target's 4 rows"),

@@ -17,7 +17,7 @@ so that one label y_i for both directions is ours: ℓ_i is then linear in it, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,26 @@ from . import ranks
 from .names import suggest_keywords
 
 Output = Any  # what the user's model returns
+
+
+class Towers(NamedTuple):
+    """What two towers make of B pairs: features (B, d), and numbers or tensors of one element."""
+
+    a: Tensor
+    b: Tensor
+    scale: float | Tensor
+    bias: float | Tensor
+
+    def products(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(n, m) scale · ⟨row, column⟩ + bias of features (n, d) and (m, d), in float32 or wider."""
+        made = rows @ columns.T
+        return made.to(torch.promote_types(made.dtype, torch.float32)) * self.scale + self.bias
+
+
+_NO_FEATURES = (
+    "the features of both towers are needed, got {}; write criterion((image_features, text_features, scale), texts), "
+    "and return these from a model that a stage calls"
+)
 
 
 class ContrastiveLoss(nn.Module):
@@ -79,16 +99,22 @@ class ContrastiveLoss(nn.Module):
 
     def products(self, output: Output) -> tuple[Tensor, Tensor]:
         """The two halves of `logits`, (B, K) each."""
+        if len(given := self.features(output)) == 1:
+            return self._given(given[0])
+        towers = self.towers(output)
+        a, b = towers.a, towers.b
+        all_a, all_b = (ranks.gathered(a), ranks.gathered(b)) if self.gather else (a, b)
+        return towers.products(a, all_b), towers.products(b, all_a)
+
+    def towers(self, output: Output) -> Towers:
+        """The features of both towers, of unit length with ``normalise``, and their scale; not of products (B, B)."""
         parts = _parts(output, self.temperature is not None)
         if len(parts) == 1:
-            return self._given(parts[0])
+            raise TypeError(_NO_FEATURES.format("one tensor"))
         a, b = self.features(output)
-        scale, bias = self._scale(parts[2:])
         if self.normalise:
             a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
-        all_a, all_b = (ranks.gathered(a), ranks.gathered(b)) if self.gather else (a, b)
-        wide = torch.promote_types(a.dtype, torch.float32)
-        return (a @ all_b.T).to(wide) * scale + bias, (b @ all_a.T).to(wide) * scale + bias
+        return Towers(a, b, *self._scale(parts[2:]))
 
     def features(self, output: Output) -> tuple[Tensor, ...]:
         """``(a, b)``, the features (B, d) of an output, or ``(products,)`` (B, B) where it has those in their place."""
@@ -157,7 +183,4 @@ def _parts(output: Output, scaled: bool) -> tuple[Any, ...]:
     elif isinstance(output, (tuple, list)) and 2 <= len(output) <= 4:
         return tuple(output)
     what = f"a dict of {list(output)}" if isinstance(output, Mapping) else type(output).__name__
-    raise TypeError(
-        f"ContrastiveLoss needs the features of both towers, got {what}; write criterion((image_features, "
-        "text_features, scale), texts), and return these from a model that a reweighter judges"
-    )
+    raise TypeError(_NO_FEATURES.format(what))

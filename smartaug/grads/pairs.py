@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._base.contrastive import ContrastiveLoss, own_pairs
+from .._base.contrastive import ContrastiveLoss, Towers, own_pairs
+from .model_call import ModelInputs, call_model, device_of
+from .untouched import untouched, unwrapped
 
 
 def pairs_of(criterion: object) -> ContrastiveLoss | None:
@@ -38,6 +41,24 @@ def read_as_pairs(module: nn.Module, pairs: ContrastiveLoss | None) -> Iterator[
         yield
     finally:
         handle.remove()
+
+
+@torch.inference_mode(False)
+def towers_of(model: nn.Module, inputs: ModelInputs, pairs: ContrastiveLoss) -> Towers:
+    """The features of both towers for the pairs ``inputs``, detached, in evaluation mode."""
+    module, seen = unwrapped(model), []
+
+    def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+        seen.append(pairs.towers(output))
+        return seen[-1].a
+
+    handle = module.register_forward_hook(keep)
+    try:
+        with untouched(module, False, device_of(inputs)), torch.no_grad():
+            call_model(module, {}, inputs)
+    finally:
+        handle.remove()
+    return seen[-1]
 
 
 def pair_log_p(raw: Tensor) -> Tensor:
