@@ -34,8 +34,8 @@ from .. import draws
 from .._base import ranks
 from .._base.contrastive import ContrastiveLoss, Towers
 from .._base.names import suggest_keywords
-from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.pairs import towers_of
+from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from .checks import check_budget
 
 
