@@ -363,6 +363,14 @@ def test_real_pairs_keep_weight_1_and_their_own_label():
         assert not torch.equal(tokens.soft[~kept], torch.eye(12)[~kept])
 
 
+def test_methods_that_need_features_are_refused():
+    stage = smartaug.MetaAugment(
+        Towers(), DATA, operations=("Flip",), num_ops=1, validation_batch=8, criterion=ContrastiveLoss()
+    )
+    with pytest.raises(ValueError, match=r"two towers share no last layer.*LearningToReweight"):
+        stage(smartaug.Batch(DATA.tensors, DATA.tensors[1]), None)
+
+
 def test_a_validation_batch_holds_each_pair_once():
     stage = smartaug.LearningToReweight(Towers(), DATA, validation_batch=10, criterion=ContrastiveLoss())
     for step in range(6):

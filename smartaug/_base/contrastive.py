@@ -88,7 +88,8 @@ class ContrastiveLoss(nn.Module):
         if soft.shape != rows.shape or not soft.is_floating_point():
             raise ValueError(
                 f"soft must hold a label over all pairs for each pair, floats {tuple(rows.shape)}, got {soft.dtype} "
-                f"{tuple(soft.shape)}; write soft=same / same.sum(1, keepdim=True), where same[i, k] is 1.0 if i fits k"
+                f"{tuple(soft.shape)}; write soft=same / same.sum(1, keepdim=True), where same[i, k] is 1.0 if i fits "
+                "k; labels that a stage made are over the pairs of its batch, so give Loss that whole batch at once"
             )
         soft = soft.to(rows.device, rows.dtype)
         return -(soft * (rows.log_softmax(1) + columns.log_softmax(1))).sum(1) / 2

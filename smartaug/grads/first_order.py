@@ -192,6 +192,11 @@ class ForwardPass:
         self._against, self._pairs = against, pairs_of(None if against is None else against[0])
         if scope not in ("full", "head"):
             raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
+        if self._pairs is not None and (features or scope == "head"):
+            raise ValueError(
+                "two towers share no last layer whose input would be the feature of a pair; use a method that needs "
+                'none, such as SAFLEX, LearningToReweight or MetaWeightNet, with scope="full"'
+            )
         module = unwrapped(model)
         self.feature: Tensor | None = None
         self._scope = scope
