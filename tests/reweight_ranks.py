@@ -99,11 +99,23 @@ def pairs_weighed(name, wrap, rank, world):
     return {"weights": weights, "labels": labels, "losses": losses, "gradient": gradient}
 
 
+def refusals(rank):
+    """What ranks with unequal batches, and products of one rank's pairs, are told."""
+    told = []
+    for output in ((torch.ones(2 + rank, 4), torch.ones(2 + rank, 4), 1.0), torch.eye(2)):
+        try:
+            smartaug.ContrastiveLoss()(output)
+        except ValueError as error:
+            told.append(str(error))
+    return told
+
+
 def main(rank, folder):
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     made = {name: verdicts(name, nn.parallel.DistributedDataParallel, rank, 2) for name in METHODS}
     made |= {f"{name} of pairs": pairs_weighed(name, nn.parallel.DistributedDataParallel, rank, 2) for name in PAIRED}
+    made["refusals"] = refusals(rank)
     torch.save(made, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

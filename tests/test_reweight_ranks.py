@@ -34,6 +34,10 @@ def test_the_number_of_ranks_changes_no_weight(tmp_path):
         for a, b, whole in zip(first[name]["policy"], second[name]["policy"], alone["policy"], strict=True):
             assert torch.equal(a, b), name
             assert torch.allclose(a, whole, atol=1e-6), name
+    assert first["refusals"] == second["refusals"]
+    unequal, products = first["refusals"]
+    assert "as many rows, and they have [2, 3]; write drop_last=True" in unequal
+    assert "ContrastiveLoss(gather=False)" in products
     for name in reweight_ranks.PAIRED:
         of_pairs(name, first[f"{name} of pairs"], second[f"{name} of pairs"])
 

@@ -133,7 +133,7 @@ class JEST:
                 f"the model makes {first} pairs of the batch and the reference {second}; give both all of it"
             )
         budget = min(first, max(1, round(self.fraction * first)))
-        keys = draws.key(self.seed, self.step, torch.arange(first), view=ranks.here()[0])
+        keys = draws.key(self.seed, self.step, torch.arange(first, device="cpu"), view=ranks.here()[0])
         uniform = draws.uniform(keys, (self.chunks,), dtype=torch.float64).clamp_min(2.0**-54)
         rows = self.rule(towers[0], towers[1], budget, -(-uniform.log()).log(), self.loss, self.gain)
         self.step += 1
