@@ -12,8 +12,8 @@ Smoothing gives a share of each label to all pairs of the batch. "JEST" trains o
 of 320 that it chooses, for as many steps as plain; its reference is the network of "clean alone, stopped early".
 
 Found: the share of test halves, in percent, whose partner is among the ten nearest of all 500; mean and standard
-deviation over seeds, which draw pairs, wrong partners, order and network. Paired: the difference to the best row
-without judging, "plain + clean × 5, smoothing 0.5", on the same seed, and in how many seeds it is positive. Run:
+deviation over seeds, which draw pairs, wrong partners, order and network. Paired: the difference to "plain +
+clean × 5, smoothing 0.5" (chosen before looking) on the same seed, and in how many seeds it is positive. Run:
 ``python -m benchmarks.wrong_pairs`` (about 8 minutes on one core); ``--only JEST`` runs the rows so named.
 """
 
