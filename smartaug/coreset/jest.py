@@ -11,8 +11,8 @@ model less that of the reference. The first chunk goes by s_ii alone.
 
 When: pairs from the web, most of them of little use, and a reference model trained on few good ones, which may be
 small. Read batches of 5 times the size, and train on a fifth. On halves of digits with 40 % wrong pairs it found 44 %
-of the partners, plain training 33 %, its reference 35 % (benchmarks/results/wrong_pairs.json). Cost: a forward pass of the large
-batch through both models, and products of every chunk with all rows, which are never all held at once.
+of the partners, plain training 33 %, its reference 35 % (benchmarks/results/wrong_pairs.json). Cost: a forward pass of
+the large batch through both models, and products of every chunk with all rows, which are never all held at once.
 
 Reference: Evans et al., "Data curation via joint example selection further accelerates multimodal learning", 2024,
 arXiv 2406.17711. The paper's own listing was not found; the rule was checked against two public versions of it: that of
