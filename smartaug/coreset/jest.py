@@ -15,10 +15,11 @@ of the partners, plain training 33 %, its reference 35 % (benchmarks/results/wro
 the large batch through both models, and products of every chunk with all rows, which are never all held at once.
 
 Reference: Evans et al., "Data curation via joint example selection further accelerates multimodal learning", 2024,
-arXiv 2406.17711. The paper's own listing was not found; the rule was checked against two public versions of it: that of
-sigmoid losses in one for diffusion models, that of softmax losses in one for CLIP. They differ in the first chunk
-(uniform; in proportion to s_ii; here the softmax, as in the later chunks), and the latter draws from all ranks' rows,
-while here each rank chooses among its own.
+arXiv 2406.17711. The paper's own listing was not found; the rule was checked against two public versions of it: the
+sums over drawn rows and columns in one for diffusion models, which divides them by their number and draws the first
+chunk uniformly, and the log-sums of softmax losses in one for CLIP, which draws the first chunk in proportion to s_ii
+(here by its softmax, as the later chunks), and from all ranks' rows (here each rank chooses among its own). The losses
+of sigmoid pairs are those of SigLIP (Zhai et al., ICCV 2023).
 """
 
 from __future__ import annotations
