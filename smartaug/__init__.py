@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import augment, coreset, grads, moments, reweight
 from ._base.names import did_you_mean
 from .augment import (
+    SMOTE,
     Affine,
     Augmentation,
     AugMix,
@@ -28,6 +29,7 @@ from .augment import (
     Erase,
     Flip,
     GaussianBlur,
+    GaussianNoise,
     Grayscale,
     Invert,
     MixUp,
@@ -45,6 +47,7 @@ from .augment import (
     Sharpness,
     Solarize,
     SomeOf,
+    SwapFeatures,
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
@@ -103,6 +106,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "GaussianNoise",
     "Generated",
     "Grayscale",
     "InfoBatch",
@@ -129,10 +133,12 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "RandomResizedCrop",
     "Resize",
     "SAFLEX",
+    "SMOTE",
     "Sharpness",
     "SoftAugmentation",
     "Solarize",
     "SomeOf",
+    "SwapFeatures",
     "Target",
     "TrivialAugment",
     "Uniform",

@@ -21,7 +21,7 @@ from ..augment.foreign import Foreign
 from ..augment.partly import beside as beside_of
 from ..augment.partly import check_fit, plain, plain_foreign, together, widened
 from ..augment.plan import Plan, Trace
-from ..augment.steps import drawn, keyed, refuse_other_than_mixing, run_step
+from ..augment.steps import drawn, keyed, refuse_other_than_rows, run_step
 from .following import Moving
 from .places import Places
 from .stages import Seed, flattened, in_stage, name_of
@@ -211,7 +211,7 @@ class Augmenting:
             given = images
             try:
                 if images.ndim != 4 and isinstance(step, Augmentation):
-                    refuse_other_than_mixing(step)
+                    refuse_other_than_rows(step)
                 if isinstance(step, Foreign):
                     if step.moves_pixels:
                         places.refuse(step.name)
@@ -220,7 +220,7 @@ class Augmenting:
                         moving.refuse(step.name)
                 plan = None
                 if isinstance(step, Augmentation):
-                    plan = known.get(position) or drawn(step, images, own)
+                    plan = known.get(position) or drawn(step, [images], own)
                     plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
                     _follow(name_of(step), plan, places, moving)
                     known[position] = plan
