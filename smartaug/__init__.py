@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import augment, coreset, grads, moments, reweight
 from ._base.names import did_you_mean
+from ._base.table_dataset import TableDataset
 from .augment import (
     SMOTE,
     Affine,
@@ -139,6 +140,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Solarize",
     "SomeOf",
     "SwapFeatures",
+    "TableDataset",
     "Target",
     "TrivialAugment",
     "Uniform",

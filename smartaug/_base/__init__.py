@@ -5,6 +5,7 @@
 | `leaves` | reads and replaces parts of the user's batch, by path |
 | `input_leaves`, `target_leaves` | which parts of a batch are the inputs, and which the labels |
 | `labels` | which kind of labels a tensor holds: classes, distributions, values |
+| `table_dataset` | data frames, arrays and sparse matrices as a dataset |
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
 | `selections` | the indices and weights that an epoch selects |
 | `nested` | the datasets inside a dataset |

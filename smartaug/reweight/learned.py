@@ -46,8 +46,8 @@ class Reweighting(SuggestsKeywords, ABC):
 
     * `model`: the network that the loop trains, a callable returning it, or None until `bind`. Deepcopy keeps it by
       reference, pickle drops it.
-    * `val_set`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors. Several inputs of
-      a model are a tuple of tensors (its arguments) or a dict (its keywords).
+    * `val_set`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors or tables (pandas,
+      NumPy, scipy.sparse). Several inputs of a model are a tuple of them (its arguments) or a dict (its keywords).
     * `validation_batch`: number of validation samples in one direction, on each rank.
     * `balanced`: False draws every validation sample equally often, so that batches have the set's own proportions of
       classes; True draws every class equally often. The proportions decide which prior weights and labels lean to.

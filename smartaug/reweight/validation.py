@@ -15,6 +15,7 @@ from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
 from .._base.names import suggest_keywords
 from .._base.real_samples import real_samples
+from .._base.table_dataset import TableDataset, is_table_pair
 from ..grads.model_call import ModelInputs
 from ..warnings import warn
 from .protocols import MapStyle, ValidationSet
@@ -27,8 +28,8 @@ _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyon
 class ValidationBatches:
     """Batches of validation samples: every sample is drawn equally often, or, if balanced, every class is.
 
-    * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
-      model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments.
+    * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors or tables (pandas,
+      NumPy, scipy.sparse); several inputs of a model are a tuple, its arguments, or a dict, its keyword arguments.
     * `size`: number of samples in a batch, on each rank.
     * `transform`: a callable on a batch of inputs, such as `smartaug.Normalize`.
     * `criterion`: what the labels are compared by, None for cross entropy.
@@ -48,6 +49,8 @@ class ValidationBatches:
         criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
         balanced: bool = False,
     ) -> None:
+        if is_table_pair(data) and not all(isinstance(part, Tensor) for _, part in leaves.walk(data)):
+            data = TableDataset(*data)  # type: ignore[misc]
         self.pair = _is_pair(data)
         is_frame = hasattr(data, "iloc")  # of pandas: its [] takes a column, not a row
         if is_frame or (not self.pair and not (hasattr(data, "__getitem__") and hasattr(data, "__len__"))):
