@@ -71,6 +71,10 @@ def test_features_are_pasted_by_their_share_and_anywhere():
 STAGES = {
     "MixUp": lambda: smartaug.MixUp(),
     "CutMix": lambda: smartaug.CutMix(),
+    "swap": lambda: smartaug.SwapFeatures(0.5),
+    "in class": lambda: [smartaug.SwapFeatures(0.5, within="class"), smartaug.SMOTE()],
+    "gauss": lambda: smartaug.GaussianNoise(0.1),
+    "all": lambda: [smartaug.SMOTE(), smartaug.SwapFeatures(), smartaug.GaussianNoise(), smartaug.CutMix()],
     "both": lambda: [smartaug.MixUp(), smartaug.CutMix()],
     "noise": lambda: lambda rows: rows + 0.1 * torch.randn_like(rows),
     "noise between": lambda: [smartaug.MixUp(), lambda rows: rows + 0.1 * torch.randn_like(rows), smartaug.CutMix()],
@@ -88,7 +92,7 @@ def test_rows_and_sequences_are_augmented(name, data):
         assert torch.equal(rows, same)
         changed = (rows != plain).flatten(1).any(1)
         assert changed.sum() > BATCH // 2
-        if name == "noise":
+        if name in ("noise", "swap", "in class", "gauss"):
             assert target.soft is None
         else:
             assert target.soft.shape == (BATCH, 3)

@@ -104,7 +104,7 @@ class TableDataset(Dataset):
             bad = [column for column, fine in zip(numbers, np.isfinite(values).all(0), strict=True) if not fine]
             if bad:
                 raise ValueError(f"{name} has missing or infinite values in the columns {bad}; {_FILL}")
-            parts.append(torch.from_numpy(values).to(torch.get_default_dtype()))
+            parts.append(torch.from_numpy(values.astype(_float_type())))  # a copy: pandas' own memory is read-only
         if codes:
             parts.append(torch.stack(codes, 1))
         if not parts:
@@ -235,6 +235,11 @@ def _part(table: Table, name: str) -> Part:
     if array.dtype.kind == "b" and name != "labels":
         return torch.as_tensor(array).to(torch.get_default_dtype())
     return torch.as_tensor(array) if array.dtype == np.uint8 else torch.as_tensor(array.astype(np.int64))
+
+
+def _float_type() -> np.dtype:
+    """torch's default type of floats, where NumPy has it."""
+    return np.dtype(np.float64 if torch.get_default_dtype() == torch.float64 else np.float32)
 
 
 def _codes(series: Any, name: str) -> Tensor:

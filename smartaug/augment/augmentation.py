@@ -112,6 +112,7 @@ class Augmentation(Batched, SuggestsKeywords):
     backend: str | None = None
     mixes: bool = False  # whether it makes a sample of several, so that labels must follow
     takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
+    averages: bool = False  # whether it averages values of samples, which numbers of categories do not take
     takes_images: bool = True  # False: rows and sequences alone
     reads_labels: bool = False  # whether its plan depends on the labels, and so is drawn for each batch, see `plan_of`
 

@@ -148,12 +148,12 @@ def neighbours(rows: Sequence[Tensor], group: Tensor, most: int, drawn: Tensor) 
     """
     numbers = [table.flatten(1).double() for table in rows if table.is_floating_point()]
     apart = torch.zeros(len(group), len(group), dtype=torch.float64, device=rows[0].device)
-    differs = 1.0
+    differs = apart.new_ones(())
     if numbers and len(group):
         joined = torch.cat(numbers, 1)
         # by differences: the product form of cdist loses the digits that tell near rows apart
         apart += torch.cdist(joined, joined, compute_mode="donot_use_mm_for_euclid_dist").square()
-        differs = joined.var(0, unbiased=False).sqrt().median().square() if joined.shape[1] else 1.0
+        differs = joined.var(0, unbiased=False).sqrt().median().square() if joined.shape[1] else differs
     for table in rows:
         if not table.is_floating_point():
             wide = table.flatten(1)
