@@ -151,7 +151,7 @@ def test_a_transform_of_validation_batches_is_for_their_pictures():
 
     reweight = smartaug.SAFLEX(Fused(), DICTS, transform=bright, validation_batch=8)
     settings = {"inputs": ["image", "num"], "target": "label", "augment": smartaug.Flip(), "still": "num"}
-    with pytest.warns(UserWarning, match="are in the training set"):
+    with pytest.warns(UserWarning, match="so each is judged by itself"):
         loader = smartaug.DataLoader(DICTS, BATCH, reweight=reweight, **settings)
     next(iter(loader))
     assert seen == [(8, 3, 8, 8)]

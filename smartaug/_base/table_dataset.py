@@ -173,10 +173,9 @@ def is_table_pair(data: object) -> bool:
     if type(data) is not tuple or len(data) != 2:
         return False
     inputs, labels = data
-    parts = (
-        list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs) if type(inputs) is tuple else [inputs]
-    )
-    if not parts or not all(_is_table(part) for part in parts):
+    several = isinstance(inputs, Mapping) or type(inputs) is tuple
+    parts = (list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)) if several else [inputs]
+    if not parts or not all(_is_table(part, 1 if several else 2) for part in parts):
         return False
     if isinstance(labels, list):
         return len(labels) == parts[0].shape[0] and not any(hasattr(label, "shape") for label in labels)
@@ -200,8 +199,9 @@ def reading_of(dataset: Any) -> Reading:
 _FILL = "fill them in (sklearn.impute.SimpleImputer, frame.fillna(...)) or leave such rows out"
 
 
-def _is_table(part: object) -> bool:
-    return is_frame(part) or hasattr(part, "tocsr") or (isinstance(part, (np.ndarray, Tensor)) and part.ndim >= 2)
+def _is_table(part: object, least: int) -> bool:
+    """Whether an object is a frame, a sparse matrix, or an array of at least ``least`` dimensions."""
+    return is_frame(part) or hasattr(part, "tocsr") or (isinstance(part, (np.ndarray, Tensor)) and part.ndim >= least)
 
 
 def _part(table: Table, name: str) -> Part:

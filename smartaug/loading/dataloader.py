@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
-from .._base.table_dataset import as_dataset, reading_of
 from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
@@ -25,6 +24,7 @@ from .collate import Collate
 from .iterator import BatchIterator
 from .keywords.coreset import coreset_sampler, coreset_selections
 from .keywords.lift import lifted_dataset
+from .keywords.training_set import training_set
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
 from .pictures.show import Picture, show
 from .plain import plain_batches, plain_length
@@ -157,8 +157,7 @@ class DataLoader(TorchDataLoader[T]):
         returns: str = "same",
     ) -> None:
         given = Settings.of(locals())
-        dataset = as_dataset(dataset)
-        settings = given.reading_as(reading_of(dataset))
+        dataset, settings = training_set(dataset, given, sampler, batch_sampler)
         lifted, dataset, fetching = lifted_dataset(
             lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
         )
