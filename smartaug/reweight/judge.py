@@ -12,7 +12,8 @@ Measured on the task "generated" of benchmarks/few_clean.py (50 clean digits bes
 gradient of their loss to that of 800 unseen images falls with the ratio of their own loss to that of clean samples held
 out of training: 0.74 at a ratio of 0.9, 0.59 at 0.5, 0.37 at 0.3, 0.27 at 0.2, 0.13 at 0.1 (20 repeats, 80 epochs),
 where the benefits of the 600 had no positive correlation any more with those by unseen images. So the warning comes
-below a tenth, and says that weights change nothing from there on, not that the network is worse. Holding out a tenth cost 0.4 points on average, which is why all train where there are fewer than 100.
+below a tenth, and says that weights change nothing from there on, not that the network is worse. Holding out a tenth
+cost 0.4 points on average, which is why all train where there are fewer than 100.
 """
 
 from __future__ import annotations

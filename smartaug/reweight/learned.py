@@ -32,7 +32,7 @@ from .batch_gradients import BatchGradients
 from .figures import Figures
 from .judge import Judge
 from .memory import Memory
-from .protocols import Gradients, OperationTrace, Rule, ValidationSet, WeightsAndLabels
+from .protocols import Gradients, OperationTrace, ValidationSet, WeightsAndLabels
 from .validation import ValidationBatches
 from .waiting import Shown, Waiting
 from .weights import checked_results, normalised
@@ -376,20 +376,6 @@ class Reweighting(SuggestsKeywords, ABC):
         if state["memory"] is not None:
             self._memory.load_state_dict(state["memory"])
         self._record.load_state_dict(state["record"])
-
-
-class ByRule(Reweighting):
-    """Weights and labels by any `Rule`: ``ByRule(rule, model, val_set, ...)``; other arguments: see `Reweighting`."""
-
-    def __init__(self, rule: Rule, model: Model, val_set: ValidationSet, **settings: Any) -> None:
-        refuse_other("rule", rule)
-        super().__init__(model, val_set, **settings)
-        self.rule = rule
-
-    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
-        """The rule on this batch's benefits."""
-        log_p, benefits = grads.benefit()
-        return self.rule(benefits, log_p, batch._replace(soft=grads.labels))
 
 
 def _check_choices(scope: str, statistics: str, method: str, when: str) -> None:
