@@ -98,10 +98,11 @@ def test_a_loader_that_is_built_again_adds_them_once():
     assert pickle.loads(pickle.dumps(judged())).train_on_val == 5
 
 
-def test_a_tenth_of_a_hundred_judges_alone():
-    for count, left in ((99, 0), (100, 10), (128, 12)):
+def test_a_twentieth_of_many_judges_alone():
+    for count, left in ((499, 0), (500, 25), (2000, 64)):
         held = (torch.randn(count, 5), torch.arange(count) % 3)
         reweight = judged(held)
+        reweight.validation.size = 100
         judge = reweight.judge
         assert len(judge.held) == left
         assert sorted(judge.held + judge.trained) == list(range(count))
@@ -109,7 +110,7 @@ def test_a_tenth_of_a_hundred_judges_alone():
         assert int(real_samples(made.dataset).sum()) == 5 * (count - left)
         trained = {tuple(made.dataset[row][0].tolist()) for row in range(5 * (count - left))}
         assert trained == {tuple(held[0][row].tolist()) for row in judge.trained}
-        drawn = {tuple(row) for step in range(count // 6 + 1) for row in _drawn(reweight.validation, step)}
+        drawn = {tuple(row) for step in range(count // 100 + 1) for row in _drawn(reweight.validation, step)}
         assert len(drawn) == count  # all of them judge
 
 
@@ -165,10 +166,10 @@ class Lookup(nn.Module):
 
 
 def looked(known, repeats=5):
-    numbers = torch.arange(120)
+    numbers = torch.arange(600)
     batches = ValidationBatches((numbers[:, None].float(), numbers % 3), 16)
     judge = Judge(batches, repeats)
-    model = Lookup(torch.tensor(judge.trained if known == "trained" else range(120)))
+    model = Lookup(torch.tensor(judge.trained if known == "trained" else range(600)))
     for step in range(0, 151, 50):
         judge.look(model, step, torch.device("cpu"), False, "SAFLEX")
     return judge
@@ -197,10 +198,11 @@ def test_the_losses_are_measured_in_training(monkeypatch):
     """Labels drawn at random cannot be known but by heart."""
     monkeypatch.setattr(judge, "_EVERY", 10)
     torch.manual_seed(0)
+    monkeypatch.setattr(judge, "_LEAST", 100)
     rows, labels = torch.randn(150, 8), torch.randint(2, (150,))
     net = nn.Sequential(nn.Linear(8, 128), nn.ReLU(), nn.Linear(128, 2))
     reweight = smartaug.SAFLEX(net, (rows[:100], labels[:100]), train_on_val=20)
-    made = smartaug.DataLoader((rows[100:], labels[100:]), 370, shuffle=True, reweight=reweight, seed=0)
+    made = smartaug.DataLoader((rows[100:], labels[100:]), 390, shuffle=True, reweight=reweight, seed=0)
     criterion = smartaug.Loss(nn.CrossEntropyLoss())
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
 

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from ..batch import Embedding
 from .last_layer import find_head, found_head, head_names, pulled, pushed, watched
-from .logits import centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
+from .logits import centred, column_gains, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
 from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
 from .positions import Criterion
 from .tangents import Method, push
@@ -87,6 +87,7 @@ def benefit(
     logits: Tensor | None = None,
     feature: Tensor | None = None,
     against: Against | None = None,
+    by_column: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """``(log_p, B)``, both (B, K): log-probabilities and benefits of each label, from the same pass.
 
@@ -110,7 +111,8 @@ def benefit(
 
     against: ``(criterion, target)`` where labels are not classes (several a sample, values): a criterion of torch that
     compares element by element, and the labels that it compares the outputs with. Then both results are (B, 1), for the
-    given label: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩.
+    given label: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩. by_column: with a criterion of binary cross entropy, B is (B, 2K): the
+    benefits of 0 and of 1 for each of the K labels of a sample, one beside the other.
 
     Raises ValueError for directions with unknown names, for "difference" with parameters narrower than float32, where
     rounding errors are larger than it, and for logits with method "jvp", which does not use them.
@@ -138,7 +140,7 @@ def benefit(
         z, h = push(module, inputs, trainable, direction, method, training, logits)
     if against is not None:
         losses, gain = gains(against[0], z, against[1].to(z.device), h)
-        return -losses[:, None], gain[:, None]
+        return -losses[:, None], column_gains(against[0], z, h) if by_column else gain[:, None]
     return centred(columns(z), columns(h))
 
 

@@ -29,7 +29,7 @@ from ..grads.positions import Criterion, refuse_other_maps
 from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.untouched import Mode, unwrapped
 from .batch_gradients import BatchGradients
-from .figures import Figures
+from .figures import Figures, by_label
 from .judge import Judge
 from .memory import Memory
 from .protocols import Gradients, OperationTrace, ValidationSet, WeightsAndLabels
@@ -141,6 +141,8 @@ class Reweighting(SuggestsKeywords, ABC):
         self._listener = Listener()
         self._kind: Kind | None = None  # of the labels, at the last check
         self._dataset: Any = None  # the training set, where weights of its samples are kept
+
+    by_column = False  # whether each of several labels a sample is weighed by itself, see `SAFLEX`
 
     @abstractmethod
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
@@ -259,15 +261,16 @@ class Reweighting(SuggestsKeywords, ABC):
                 head=self.head,
                 method=self.method,
                 against=against,
+                by_column=against is not None and self.by_column and self._kind is Kind.SEVERAL,
             )
             weight, soft = checked_results(self.weigh(gradients, batch, trace), rows_of(batch.inputs))
-            soft = soft if against is None else None
+            soft = soft if against is None or self.by_column else None
             if weight is not None:
                 weight = normalised(weight)
             if self.weigh_every > 1 and batch.index is not None and weight is not None:
                 # a mixed sample's label belongs to this mix alone
                 self._memory.note(batch.index, weight, soft if batch.soft is None else None)
-            self._record.note(weight, soft, gradients.labels)
+            self._record.note(*by_label(weight, soft, gradients.labels))
         self.step += 1  # a batch that failed was not seen
         self._record.seconds += time.perf_counter() - started
         return weight, soft
