@@ -70,8 +70,8 @@ class SAFLEX(Reweighting):
     * `by_column`: of several labels a sample (multi-hot, with criterion=nn.BCEWithLogitsLoss()), whether each of them
       gets a soft value of its own, by the same rule on its two values; the weight then is 1 where the sum of what all
       of them gain is not negative. False leaves them as they are, and weighs the sample by its own. On digits with
-      five yes-or-no labels, 30 % of them flipped, 60 epochs, four seeds, both won (81.2 % right plain, 88.9 weights alone,
-      89.5 by column); with 15 epochs, or nothing flipped, both were 1 to 2 points below plain.
+      five yes-or-no labels, 30 % of them flipped, 60 epochs, four seeds, both won (81.2 % right plain, 88.9 by weights
+      alone, 89.5 by column); with 15 epochs, or nothing flipped, both were 1 to 2 points below plain.
     * The other arguments are those of `Reweighting`. Among them `every`, `weigh_every` and `warmup` are numbers of
       batches (not epochs): an epoch has ``len(loader)`` of them.
 
