@@ -23,7 +23,7 @@ from .augmented.dataset import set_epoch_of
 from .collate import Collate
 from .iterator import BatchIterator
 from .keywords.coreset import coreset_sampler, coreset_selections
-from .keywords.lift import lifted_dataset
+from .keywords.lift import lifted_dataset, no_stages
 from .keywords.training_set import training_set
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
 from .pictures.show import Picture, show
@@ -326,9 +326,7 @@ class DataLoader(TorchDataLoader[T]):
 
     def explain(self) -> str:
         """A table of the stages: where each runs, and why."""
-        if self._pipeline is not None:
-            return self._pipeline.explain()
-        return "no stages: torch's own loader" + ("" if self._fetching is None else f"; {' '.join(self._fetching)}")
+        return no_stages(self._fetching) if self._pipeline is None else self._pipeline.explain()
 
     def show(self, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Picture:
         """Write a picture of a batch: above as stored, below after the stages, with each sample's operations in words.

@@ -49,6 +49,11 @@ def lifted_dataset(
     return lifted, dataset, fetching
 
 
+def no_stages(fetching: tuple[str, str, str] | None) -> str:
+    """What a loader without stages says of itself; fetching: the row of `lifted_dataset`."""
+    return "no stages: torch's own loader" + ("" if fetching is None else f"; {' '.join(fetching)}")
+
+
 def _lifted(lift: object, dataset: UserDataset, augment: object) -> Lifted | None:
     """The `Lifted` of ``dataset``, which may lift nothing; None for lift=False."""
     if not isinstance(lift, bool):
