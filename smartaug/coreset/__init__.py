@@ -8,6 +8,8 @@
 | `MaxLoss` | the largest losses, or the smallest |
 | `OrderDP` | the largest losses within a random subset |
 | `InfoBatch` | not a criterion but a coreset: leaves out a random part of the samples below the mean loss |
+| `RePB` | as `InfoBatch`, with the mean of a sample's own batch, and weights by how often it was drawn |
+| `AlignPrune` | as `InfoBatch`, by whether a sample's loss falls as that of clean samples: for wrong labels |
 
 | file | holds |
 |---|---|
@@ -15,12 +17,14 @@
 | `schedule` | the number of samples of an epoch, and in which epochs a new selection is made |
 | `samples`, `record`, `embed` | labels and embeddings of the samples, from observed outputs or a pass of the model |
 | `pick`, `shares` | the selection within each class; the split of the budget over the classes |
+| `pruning` | what `InfoBatch`, `RePB` and `AlignPrune` share |
 | `remembered` | the last selections, for late batches and for workers |
 
 A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a
 dataset by one pass of the model.
 """
 
+from .align_prune import AlignPrune
 from .augmentation_variance import AugmentationVariance
 from .coreset import Coreset
 from .embed import embed_pass
@@ -29,8 +33,10 @@ from .info_batch import InfoBatch
 from .max_loss import MaxLoss
 from .order_dp import OrderDP
 from .random_subset import RandomSubset, Uniform
+from .repb import RePB
 
 __all__ = [
+    "AlignPrune",
     "AugmentationVariance",
     "Coreset",
     "FacilityLocation",
@@ -38,6 +44,7 @@ __all__ = [
     "MaxLoss",
     "OrderDP",
     "RandomSubset",
+    "RePB",
     "Uniform",
     "embed_pass",
 ]

@@ -103,6 +103,7 @@ class Coreset(SuggestsKeywords):
     """
 
     varies = False  # whether the number of samples differs between epochs
+    numbered = False  # whether the record has the batch in which each sample was seen
 
     def __init__(
         self,
@@ -143,7 +144,9 @@ class Coreset(SuggestsKeywords):
         self.select: Criterion = FacilityLocation() if select is None else select
         self.weights, self.explore = weights, float(explore)
         self.varies = self.schedule.varies
-        self._samples = KnownSamples(self.observes, model, passing, memory=memory, folder=folder)
+        self._samples = KnownSamples(
+            self.observes, model, passing, memory=memory, folder=folder, numbered=self.numbered
+        )
         self._epoch = 0  # the running one: what is observed is of this epoch
         self._since: int | None = None  # the first epoch of the warm-up
         self._block: Chosen | None = None
