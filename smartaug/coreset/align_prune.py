@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from .._base import ranks
-from ..grads.model_reference import Model, deepcopy_but
+from ..grads.reference import Model, deepcopy_but
 from .embed import Passing, passed
 from .info_batch import InfoBatch
 from .record import OutputRecord

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from .._base.ranks import here
 from ..pipeline.pipeline import Pipeline
 from ..warnings import NoEffectWarning, warn
-from .augmented_dataset import augmented_in
+from .augmented.dataset import augmented_in
 from .order import SamplerPosition, SamplerState, epoch_of, give_epoch
-from .sampler import CoresetSampler
-from .sampler_settings import sampler_settings
+from .samplers.coreset import CoresetSampler
+from .samplers.settings import sampler_settings
 from .state import VERSION, check_made_of, check_version, made_of
 
 _NOT_CARRIED = (

@@ -25,8 +25,8 @@ from .._base.protocols import refuse_other
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import distributions, logits_of
-from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.positions import Criterion, refuse_other_maps
+from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.untouched import Mode, unwrapped
 from .batch_gradients import BatchGradients
 from .figures import Figures
