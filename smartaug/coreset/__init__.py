@@ -15,10 +15,12 @@
 |---|---|
 | `coreset` | `Coreset`: a budget, a criterion, and what the selection is for |
 | `schedule` | the number of samples of an epoch, and in which epochs a new selection is made |
+| `use` | what is done with a selection |
 | `samples`, `record`, `embed` | labels and embeddings of the samples, from observed outputs or a pass of the model |
 | `greedy/` | the greedy algorithm of `FacilityLocation`, by numba and by torch |
 | `pick`, `shares` | the selection within each class; the split of the budget over the classes |
 | `pruning` | what `InfoBatch`, `RePB` and `AlignPrune` share |
+| `originals` | the random subset whose originals are trained on beside augmented copies of the selection |
 | `remembered` | the last selections, for late batches and for workers |
 
 A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a

@@ -15,7 +15,7 @@ from .._base.original import refuse_another
 from ..batch import Embedding, Target
 from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from .embed import Passing, passed
-from .pick import Classes, classes
+from .pick import Classes, Criterion, classes
 from .record import OutputRecord, pack
 
 Embed = Callable[[np.ndarray], Embedding]
@@ -235,6 +235,16 @@ class KnownSamples:
             "_original": None,
             "_reading": {},
         }  # a loader brings data
+
+
+def reads_of(select: Criterion) -> tuple[str, ...]:
+    """The fields of the embedding that a criterion reads; the residual where it does not say (``reads``)."""
+    return tuple(getattr(select, "reads", ("residual",)))
+
+
+def no_columns(rows: np.ndarray) -> Embedding:
+    """The embedding for a criterion that reads nothing of it but the number of rows (m,)."""
+    return Embedding(torch.empty(len(rows), 0, device="cpu"))
 
 
 Samples = KnownSamples  # its name in pickles of earlier versions
