@@ -73,13 +73,14 @@ class AlignPrune(InfoBatch):
         self._samples.bind(model)
         self._samples.passing = Passing(batch_size, device, dtype, transform, progress=progress)
         self.window = checked_count("window", window, _LEAST)
-        self.reference: Any = TensorDataset(*reference) if isinstance(reference, tuple) else reference
-        if not hasattr(self.reference, "__len__") or not hasattr(self.reference, "__getitem__"):
+        given: Any = TensorDataset(*reference) if isinstance(reference, tuple) else reference
+        if not hasattr(given, "__len__") or not hasattr(given, "__getitem__"):
             raise TypeError(
                 f"reference must be a dataset with a length or a tuple (inputs, labels), got {type(reference).__name__}"
             )
-        if len(self.reference) == 0:
+        if len(given) == 0:
             raise ValueError("reference has no samples; give it some whose labels are right")
+        self.reference: Any = given
         self._trajectories: Tensor | None = None  # (n, window): losses of the last epochs, NaN where not seen
         self._wanted = torch.full((window,), torch.nan, dtype=torch.float64, device="cpu")  # those of the reference set
         self._columns = 0  # epochs so far

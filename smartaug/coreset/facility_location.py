@@ -151,8 +151,8 @@ class FacilityLocation(SuggestsKeywords):
         sizes, budgets = sizes[small], budgets[small]
         points, exponents = points_by_class(embedding.residual.detach()[rows], sizes, self.similarity)
         code = np.repeat(np.arange(len(sizes)), sizes)
-        order = lexicographic(Points(points, None, 0.0)).numpy()
-        order = torch.from_numpy(order[np.argsort(code[order], kind="stable")])  # within each class
+        whole = lexicographic(Points(points, None, 0.0)).numpy()
+        order = torch.from_numpy(whole[np.argsort(code[whole], kind="stable")])  # within each class
         picks, owner = _compiled().exact_by_class(points[order], exponents, sizes, budgets)
         cut = np.repeat(np.cumsum(budgets) - budgets, sizes)
         counts = torch.bincount(owner + torch.from_numpy(cut), minlength=len(picks)).double()

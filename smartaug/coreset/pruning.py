@@ -26,7 +26,8 @@ class Pruning(Coreset):
         super().__init__(1.0, memory=memory, folder=folder)
         if not isinstance(prune, Real) or isinstance(prune, bool) or not 0.0 <= prune < 1.0:
             raise ValueError(f"prune must be a probability in [0, 1), got {prune!r}; write prune=0.5")
-        self.prune, self.varies = float(prune), True
+        self.prune: float = float(prune)
+        self.varies = True
         self._figures["pruned"] = 0
 
     def budget(self, size: int, epoch: int = 0) -> int:
