@@ -17,8 +17,9 @@ from torch import Tensor
 
 from .._base import leaves
 from .._base.protocols import refuse_other
+from .._base.row_extras.mixed import makers
 from ..augment.plan import Plan
-from ..batch import Batch, Target, makers
+from ..batch import Batch, Target
 from ..lift import Lifted
 from ..lift.deferred.collecting import Unfinished
 from ..lift.joint import Joint
@@ -82,19 +83,7 @@ class Pipeline:
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
         refuse_another_policy(reweight, self.steps)
-        if isinstance(settings.target, list) and settings.returns == "batch":
-            raise ValueError(
-                'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
-            )
-        self.labelling = Labelling(
-            settings.target,
-            "",
-            classes=classes,
-            stated=stated_classes(self.steps),
-            reweighs=reweight is not None,
-            recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
-            needed="coreset=" if getattr(coreset, "balanced", False) else "",
-        )
+        self.labelling = self._labels(classes)
         self.lifts = lifted is not None and lifted.augment is not None
         # for batches whose samples already went through the whole transform of the dataset
         self.augmenting_finished = Augmenting(as_steps(augment), [], self.seed) if self.lifts else self.augmenting
@@ -116,6 +105,22 @@ class Pipeline:
         if read_as is not None:
             read_as(**settings.reading())
         self._register()
+
+    def _labels(self, classes: int | None) -> Labelling:
+        """The labels of batches. classes: of the dataset."""
+        if isinstance(self.target, list) and self.returns == "batch":
+            raise ValueError(
+                'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
+            )
+        return Labelling(
+            self.target,
+            "",
+            classes=classes,
+            stated=stated_classes(self.steps),
+            reweighs=self.reweight is not None,
+            recorded=bool(getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))),
+            needed="coreset=" if getattr(self.coreset, "balanced", False) else "",
+        )
 
     def _register(self) -> None:
         self.key = self.labelling.key = uuid.uuid4().hex

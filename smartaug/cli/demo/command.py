@@ -152,6 +152,31 @@ def _median(values: list[float]) -> float:
     return float(torch.tensor(values).median()) if values else float("nan")
 
 
+def _loaders(task: Task, workers: int, device: torch.device, seed: int) -> tuple[TorchDataLoader, DataLoader]:
+    """torch's loader, which augments sample by sample, and smartaug's; both draw the same order."""
+    shared: dict[str, Any] = {
+        "batch_size": 64,
+        "shuffle": True,
+        "drop_last": True,
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+    }
+    by_sample = TorchDataLoader(
+        task.train(per_sample_transform(task)), generator=torch.Generator().manual_seed(seed), **shared
+    )
+    batched = DataLoader(
+        task.train(unscaled()),
+        generator=torch.Generator().manual_seed(seed),
+        augment=batched_stages(task),
+        device=device,
+        seed=seed,
+        **shared,
+    )
+    if len(by_sample) == 0:
+        raise ValueError(f"{task.name}: fewer than one batch of 64 to train on; raise --limit")
+    return by_sample, batched
+
+
 def run(
     data: str | None = None,
     *,
@@ -174,27 +199,7 @@ def run(
     print(f"{task.name}; {epochs} epochs, {workers} workers, {where}")
 
     test = TorchDataLoader(task.test(plain(task)), batch_size=256, num_workers=workers)
-    shared: dict[str, Any] = {
-        "batch_size": 64,
-        "shuffle": True,
-        "drop_last": True,
-        "num_workers": workers,
-        "persistent_workers": workers > 0,
-    }
-
-    by_sample = TorchDataLoader(
-        task.train(per_sample_transform(task)), generator=torch.Generator().manual_seed(seed), **shared
-    )
-    batched = DataLoader(
-        task.train(unscaled()),
-        generator=torch.Generator().manual_seed(seed),
-        augment=batched_stages(task),
-        device=where,
-        seed=seed,
-        **shared,
-    )
-    if len(by_sample) == 0:
-        raise ValueError(f"{task.name}: fewer than one batch of 64 to train on; raise --limit")
+    by_sample, batched = _loaders(task, workers, where, seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if data is None else threads)  # steps of a millisecond, where a second thread only waits
     try:
