@@ -448,14 +448,46 @@ def few_clean() -> str:
             row = found.get(regime, {}).get(name)
             if row is None:
                 return NOT_MEASURED
-            apart = row["paired"]
-            cells += [
-                percent(row["accuracy"]),
-                f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})",
-            ]
+            cells += [percent(row["accuracy"]), paired(row["paired"])]
             cost.append(row["cost"]["median"])
         rows.append((name, *cells, f"×{max(cost):.1f}"))
     return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+def pruning() -> str:
+    """What pruning saves beside a shorter schedule, with right and with wrong labels."""
+    found = result("pruning").get("results", {})
+    right, wrong = found.get("right labels"), found.get("40 % wrong labels")
+    if not right or not wrong:
+        return NOT_MEASURED
+    head = ("rows trained as the coreset says", "right labels: rows", "accuracy", "paired")
+    rows = [(*head, "40 % wrong labels: rows", "accuracy", "paired", "wrong of the rows (of the weight)")]
+    for name in wrong:
+        cells = []
+        for row in (right.get(name), wrong[name]):
+            if row is None:
+                cells += ["", "", ""]
+                continue
+            cells += [f"{row['rows']:.0%}", percent(row["accuracy"]), paired(row["paired"])]
+        rows.append((name, *cells, f"{wrong[name]['wrong']:.0%} ({wrong[name]['wrong, by weight']:.0%})"))
+    return table(rows)
+
+
+def data_efficient() -> str:
+    """Augmented copies of a subset beside their rivals at the same cost, the best first."""
+    found = result("data_efficient").get("results", {})
+    if not found:
+        return NOT_MEASURED
+    rows = [("at equal cost", "copies in an epoch", "epochs", "accuracy", "paired", "processor time")]
+    for name, row in found.items():
+        cells = (f"{row['augmented in an epoch']:,}", str(row["epochs"]), percent(row["accuracy"]))
+        rows.append((name, *cells, paired(row["paired"]), f"×{row['seconds']:.1f}"))
+    return table(rows)
+
+
+def paired(apart: dict[str, Any]) -> str:
+    """Mean and standard deviation of a difference, and in how many seeds it is positive."""
+    return f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
 
 
 ADOPTED = [
@@ -487,6 +519,8 @@ TABLES = {
     "draws": draws,
     "parts": parts,
     "few_clean": few_clean,
+    "pruning": pruning,
+    "data_efficient": data_efficient,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
