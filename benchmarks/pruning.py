@@ -5,10 +5,10 @@ chooses nothing; MLP 64-128-128-10, SGD 0.03 with momentum 0.9, cosine over the 
 nothing tuned. "all rows" trains on every image in every epoch. "InfoBatch" leaves out what its rule says; its own share
 of the rows, seed by seed, is what the others get: "shorter schedule" as many epochs of all rows, "random subset" that
 share of the rows, fresh in every epoch, "OrderDP" its samples of large loss. RePB and AlignPrune prune by their own
-rules; the rows that RePB trains are those of "shorter schedule, RePB's rows", once more with the learning rate times the
-mean of RePB's weights, which lies above 1. "wrong labels": 40 % of the training
-labels are drawn anew among the other classes; AlignPrune's reference set and "clean added" have {clean} images with
-right labels, which the others do not see.
+rules; the rows that RePB trains are those of "shorter schedule, RePB's rows", once more with the learning rate times
+the mean of RePB's weights, which lies above 1. "wrong labels": 40 % of the training labels are drawn anew among the
+other classes; AlignPrune's reference set and "clean added" have {clean} images with right labels, which the others do
+not see.
 
 Rows: rows trained over those of "all rows". Accuracy: mean and standard deviation over seeds, which draw images, wrong
 labels, order and network. Paired: the difference to "shorter schedule" on the same seed, and in how many seeds it is
