@@ -457,20 +457,18 @@ def few_clean() -> str:
 def pruning() -> str:
     """What pruning saves beside a shorter schedule, with right and with wrong labels."""
     found = result("pruning").get("results", {})
-    right, wrong = found.get("right labels"), found.get("40 % wrong labels")
-    if not right or not wrong:
-        return NOT_MEASURED
-    head = ("rows trained as the coreset says", "right labels: rows", "accuracy", "paired")
-    rows = [(*head, "40 % wrong labels: rows", "accuracy", "paired", "wrong of the rows (of the weight)")]
-    for name in wrong:
-        cells = []
-        for row in (right.get(name), wrong[name]):
-            if row is None:
-                cells += ["", "", ""]
-                continue
+    head, rows = ["rows trained as it says"], dict[str, list[str]]()
+    for regime, told in found.items():
+        noisy = any("wrong" in row for row in told.values())
+        width = len(head)
+        head += [f"{regime}: rows", "accuracy", "paired", *(["wrong, of the rows (of the weight)"] if noisy else [])]
+        for name, row in told.items():
+            cells = rows.setdefault(name, [name])
+            cells += [""] * (width - len(cells))
             cells += [f"{row['rows']:.0%}", percent(row["accuracy"]), paired(row["paired"])]
-        rows.append((name, *cells, f"{wrong[name]['wrong']:.0%} ({wrong[name]['wrong, by weight']:.0%})"))
-    return table(rows)
+            cells += [f"{row['wrong']:.0%} ({row['wrong, by weight']:.0%})"] if noisy else []
+    full = [tuple(cells + [""] * (len(head) - len(cells))) for cells in rows.values()]
+    return table([tuple(head), *full]) if full else NOT_MEASURED
 
 
 def data_efficient() -> str:
