@@ -5,7 +5,8 @@ that are kept weigh 1 / (1 − prune), so that the gradient summed over an epoch
 and the share ``final`` of all epochs at the end, are whole.
 
 When: to save up to the share ``prune`` of the steps without a selection pass; how much is saved follows from the
-losses.
+losses. Near interpolation it is lossless, and so is anything as cheap: on digits it trained 65 % of the rows and was as
+good as all rows, as a schedule of 65 % of the epochs and as a fresh random 65 % (benchmarks/results/pruning.json).
 
 Cost: one random number a sample and epoch.
 

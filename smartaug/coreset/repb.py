@@ -6,8 +6,10 @@ are compared only within a window, since the model changes from one to the next.
 the number of epochs so far and n_i in how many of them it was drawn, which corrects the gradient summed over the run.
 
 When: in place of `InfoBatch`, whose comparison of losses from different states of the model it avoids, and whose number
-of epochs need not be known. Measured beside it: benchmarks/results/pruning.json. How much is saved follows from the
-losses. Weights have no upper bound: a sample that was drawn once in T epochs weighs T.
+of epochs need not be known. How much is saved follows from the losses: on digits it trained 57 % of the rows, and was
+0.4 ± 0.4 to 0.6 ± 0.3 points above a schedule of that length (benchmarks/results/pruning.json). Weights lie above 1 on
+average, which acts as a larger learning rate, and have no upper bound: a sample that was drawn once in T epochs
+weighs T.
 
 Cost: one random number a sample and epoch; eight bytes a sample beside the record of losses.
 
