@@ -488,6 +488,15 @@ def paired(apart: dict[str, Any]) -> str:
     return f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
 
 
+def wrong_pairs() -> str:
+    """What clean pairs are best used for beside wrong ones: how many partners are found, and the paired difference."""
+    found = result("wrong_pairs").get("results", {})
+    rows = [("pairs, 40 % wrong", "partners found among ten, %", "paired")]
+    for name, row in found.items():
+        rows.append((name, percent(row["found"]), paired(row["paired"])))
+    return table(rows) if found else NOT_MEASURED
+
+
 ADOPTED = [
     (
         "CIFAR-10 from torchvision, 32 px, RandAugment",
@@ -519,6 +528,7 @@ TABLES = {
     "few_clean": few_clean,
     "pruning": pruning,
     "data_efficient": data_efficient,
+    "wrong_pairs": wrong_pairs,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

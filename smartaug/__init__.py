@@ -12,8 +12,11 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from . import augment, coreset, grads, moments, reweight
+from ._base.contrastive import ContrastiveLoss
 from ._base.names import did_you_mean
+from ._base.table_dataset import TableDataset
 from .augment import (
+    SMOTE,
     Affine,
     Augmentation,
     AugMix,
@@ -28,6 +31,7 @@ from .augment import (
     Erase,
     Flip,
     GaussianBlur,
+    GaussianNoise,
     Grayscale,
     Invert,
     MixUp,
@@ -45,6 +49,7 @@ from .augment import (
     Sharpness,
     Solarize,
     SomeOf,
+    SwapFeatures,
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
@@ -91,6 +96,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Collate",
     "ColorJitter",
     "Compose",
+    "ContrastiveLoss",
     "CopyPaste",
     "Coreset",
     "CoresetSampler",
@@ -103,6 +109,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "GaussianNoise",
     "Generated",
     "Grayscale",
     "InfoBatch",
@@ -129,10 +136,13 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "RandomResizedCrop",
     "Resize",
     "SAFLEX",
+    "SMOTE",
     "Sharpness",
     "SoftAugmentation",
     "Solarize",
     "SomeOf",
+    "SwapFeatures",
+    "TableDataset",
     "Target",
     "TrivialAugment",
     "Uniform",

@@ -7,6 +7,7 @@
 | `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they represent |
 | `MaxLoss` | the largest losses, or the smallest |
 | `OrderDP` | the largest losses within a random subset |
+| `JEST` | not a criterion: chooses within a large batch of pairs, which are worth what they are beside each other |
 | `InfoBatch` | not a criterion but a coreset: leaves out a random part of the samples below the mean loss |
 | `RePB` | as `InfoBatch`, with the mean of a sample's own batch, and weights by how often it was drawn |
 | `AlignPrune` | as `InfoBatch`, by whether a sample's loss falls as that of clean samples: for wrong labels |
@@ -33,12 +34,14 @@ from .coreset import Coreset
 from .embed import embed_pass
 from .facility_location import FacilityLocation
 from .info_batch import InfoBatch
+from .jest import JEST
 from .max_loss import MaxLoss
 from .order_dp import OrderDP
 from .random_subset import RandomSubset, Uniform
 from .repb import RePB
 
 __all__ = [
+    "JEST",
     "AlignPrune",
     "AugmentationVariance",
     "Coreset",

@@ -5,8 +5,9 @@ clean reference set. `InfoBatch`'s rule takes that score in place of the loss: o
 part is left out. Until there are ``window`` epochs the score is the loss.
 
 When: a part of the labels is wrong, where InfoBatch keeps the wrong ones for their large loss, and a small clean set is
-at hand. The rule stays unbiased: those samples below the mean that are kept weigh 1 / (1 − prune), so wrong labels are
-drawn less often and weigh as much over an epoch. Measured: benchmarks/results/pruning.json.
+at hand. The rule stays unbiased: those samples below the mean that are kept weigh 1 / (1 − prune). On digits with 40 %
+wrong labels, 40 % of its rows were wrong against 51 % of InfoBatch's, for 0.8 points more; a shorter schedule of all
+rows was 2.3 points better still, and training on the small losses 5.7 (benchmarks/results/pruning.json).
 
 Cost: a forward pass of the reference set in every epoch, and 4 ``window`` bytes a sample beside the record of losses.
 

@@ -112,6 +112,7 @@ class Pipeline:
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
+        reading = "augment= (partners of the same class)" if self.augmenting.reads_labels else ""
         return Labelling(
             self.target,
             "",
@@ -119,7 +120,7 @@ class Pipeline:
             stated=stated_classes(self.steps),
             reweighs=self.reweight is not None,
             recorded=bool(getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))),
-            needed="coreset=" if getattr(self.coreset, "balanced", False) else "",
+            needed="coreset=" if getattr(self.coreset, "balanced", False) else reading,
         )
 
     def _register(self) -> None:
@@ -224,7 +225,9 @@ class Pipeline:
             inputs = Inputs((parent,), (), ())
             length = len(leaves.get(data, parent)) if joint is None else len(joint.samples)
         else:
-            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            inputs = found_inputs(
+                data, self.settings, count, augmented=bool(augmenting.steps), averaged=augmenting.averages
+            )
             length = inputs.rows(data)
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if joint is not None and self.target is None:
