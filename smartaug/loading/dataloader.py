@@ -18,11 +18,12 @@ from ..lift.datasets import SourceDatasets
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
+from ..pipeline.selection import drawn_of
 from ..pipeline.settings import KEYWORDS, Settings, Views
 from .augmented.dataset import set_epoch_of
 from .collate import Collate
 from .iterator import BatchIterator
-from .keywords.coreset import coreset_sampler, coreset_selections
+from .keywords.coreset import coreset_sampler, select_augmented
 from .keywords.lift import lifted_dataset, no_stages
 from .keywords.training_set import training_set
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
@@ -171,11 +172,10 @@ class DataLoader(TorchDataLoader[T]):
             pipeline = Pipeline(settings, classes=classes_of(dataset, target), lifted=lifted, fetching=fetching)
         if pipeline is not None and coreset is not None:
             reading = {"collate_fn": collate_fn, **settings.reading()}
-            if getattr(coreset, "apply", "train") == "train":
+            if drawn_of(coreset) is not None:
                 sampler = coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
                 shuffle = None
-            elif pipeline.selecting.selections is None:
-                pipeline.selecting.selections = coreset_selections(coreset, pipeline, dataset, reading)
+            select_augmented(coreset, pipeline, dataset, reading)
 
         super().__init__(
             dataset,

@@ -331,7 +331,7 @@ def _shown(paths: Iterable[leaves.Path]) -> str:
 def repeated(
     data: leaves.Structure, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
 ) -> leaves.Structure:
-    """The batch of ``length`` samples with its ``rows`` (s,) appended, in all leaves but the augmented ones.
+    """The batch with the ``rows`` (M,) int64 of its ``length`` samples, in all leaves but the augmented ones.
 
     Raises TypeError when the target is no tensor.
     """
@@ -340,10 +340,9 @@ def repeated(
         if path in augmented or len(path) == 0:
             continue
         if is_per_sample(leaf, length):
-            data = leaves.put(data, path, type(leaf)([*leaf, *(leaf[row] for row in rows.tolist())]))
+            data = leaves.put(data, path, type(leaf)([leaf[row] for row in rows.tolist()]))
         elif isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
-            more = leaf.index_select(0, rows.to(leaf.device, non_blocking=True))
-            data = leaves.put(data, path, torch.cat([leaf, more]))
+            data = leaves.put(data, path, leaf.index_select(0, rows.to(leaf.device, non_blocking=True)))
     target = None if label_path is None else leaves.get(data, label_path)
     if label_path is not None and not isinstance(target, Tensor):
         raise TypeError(

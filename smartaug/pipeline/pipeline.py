@@ -194,13 +194,15 @@ class Pipeline:
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
         data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
-        batch = self.selecting.weighted(batch, known, length, epoch)
+        batch = self.selecting.weighted(batch, known, length, epoch, rows)
         if self.selecting.weight_of is not None and batch.weight is not None:
             self._check_label_is_known(data, inputs, length, index)
-        batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
+        plain = None if rows is None or not self.selecting.appends else ~rows.augmented
+        batch = self.weighing.weighed(batch, made.trace, plain)
         result = self._hand_over(data, paths, batch)
         was_lifted = 0 if not lifted else length if joint is None else len(joint.samples)
-        self._count(batch, length, length if rows is None else len(rows), was_lifted)
+        augmented = length if rows is None else int(rows.augmented.sum())
+        self._count(batch, length, augmented, was_lifted)
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started

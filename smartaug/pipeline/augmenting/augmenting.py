@@ -25,6 +25,7 @@ from ...augment.steps import keyed, refuse_other_than_rows, run_step
 from ..following.moving import Moving
 from ..following.places import Places
 from ..stages import Seed, flattened, in_stage, name_of
+from .result_rows import ResultRows
 from .tables import Tables
 
 _TIMES = 40  # low bits of a stream number: the dataset index; above them, how often the sample occurred before
@@ -125,35 +126,27 @@ class Augmenting:
         views: list[Tensor],
         samples: Samples,
         places: Places,
-        rows: Tensor,
+        rows: ResultRows,
         follows: Callable[[Tensor, Tensor], Moving],
         *,
-        appends: bool,
         shared: bool,
-    ) -> tuple[Augmented, Tensor]:
-        """Augment only ``rows`` (s,) int64: in place or, with ``appends``, as copies after all rows.
+    ) -> Augmented:
+        """Make the ``rows`` of a batch's views, of which some are augmented.
 
-        Also returns, for each row of the result, the row (int64) that it was made from. The draws of appended copies
-        are those of a further view of their samples. follows: what moves with the images of rows (R,) int64, which
-        become those rows (R,) int64 of the result.
+        follows: what moves with the images of rows (R,) int64, which become those rows (R,) int64 of the result.
         """
-        batch = len(samples.index)
-        others = torch.arange(batch, device="cpu")
-        taken = torch.cat([others, rows]) if appends else others
-        if not appends:
-            kept = torch.ones(batch, dtype=torch.bool, device="cpu")
-            kept[rows] = False
-            others = kept.nonzero()[:, 0]
-        place = torch.arange(batch, len(taken), device="cpu") if appends else rows
+        place, others = rows.augmented.nonzero()[:, 0], (~rows.augmented).nonzero()[:, 0]
+        chosen, passing = rows.source[place], rows.source[others]
         picked, left = (
-            [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views] for part in (rows, others)
+            [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views]
+            for part in (chosen, passing)
         )
-        rest = _Rest(left, samples.streams[others], follows(others, others))
-        first = (1 if shared else len(views)) if appends else 0
-        made, passed = self._run(picked, samples.rows(rows), places, follows(rows, place), rest, first, shared)
+        rest = _Rest(left, samples.streams[passing], follows(passing, others))
+        first = rows.view[place] * (1 if shared else len(views))
+        made, passed = self._run(picked, samples.rows(chosen), places, follows(chosen, place), rest, first, shared)
         views = [together(*pair, place, others) for pair in zip(made.views, passed, strict=True)]
-        wide = [widened(plan, place, len(taken)) for plan in made.plans]
-        return Augmented(views, wide, joint(wide, len(taken))), taken
+        wide = [widened(plan, place, len(rows.source)) for plan in made.plans]
+        return Augmented(views, wide, joint(wide, len(rows.source)))
 
     def _run(
         self,
@@ -162,12 +155,12 @@ class Augmenting:
         places: Places,
         moving: Moving,
         rest: _Rest | None,
-        first: int,
+        first: Tensor | int,
         shared: bool,
     ) -> tuple[Augmented, list[Tensor]]:
         """Run all steps on every view; on the ``rest`` only lifted stages, and the plain part of all others.
 
-        first: number of the first view, which is part of the key of its draws.
+        first: number of the first view, of all rows or of each (B,), which is part of the key of its draws.
         """
         if not self.steps:
             return Augmented(views, [], Trace.empty(len(samples.index))), [] if rest is None else rest.views
@@ -177,7 +170,7 @@ class Augmenting:
         self._turn = Turn()
         for number, images in enumerate(views):
             view = 0 if shared else number
-            key = draws.key(seed, samples.epoch, samples.streams, first + view)
+            key = _keys(seed, samples, first + view)
             beside, again = None, shared and number > 0
             if rest is not None:
                 own_key = draws.key(seed, samples.epoch, rest.streams, view)
@@ -302,6 +295,17 @@ class Augmenting:
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
         return rows
+
+
+def _keys(seed: int, samples: Samples, view: Tensor | int) -> Tensor:
+    """(B,) keys of the draws of samples in a view, or in the views (B,) int64."""
+    if isinstance(view, int):
+        return draws.key(seed, samples.epoch, samples.streams, view)
+    made = torch.empty_like(samples.streams)
+    for number in view.unique().tolist():
+        mine = view == number
+        made[mine] = draws.key(seed, samples.epoch, samples.streams[mine], number)
+    return made
 
 
 def _follow(stage: str, plan: Plan, places: Places, moving: Moving | None) -> None:

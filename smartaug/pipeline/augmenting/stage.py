@@ -33,6 +33,7 @@ from ..inputs import (
 from ..settings import Settings
 from . import image_lists
 from .augmenting import Augmented, Augmenting, Samples
+from .result_rows import ResultRows
 
 
 class AugmentedBatch(NamedTuple):
@@ -64,13 +65,13 @@ class AugmentStage:
         inputs: Inputs,
         labels: list[leaves.Path],
         samples: Samples,
-        rows: Tensor | None,
+        rows: ResultRows | None,
         device: torch.device | None,
         unfinished: Unfinished | None,
     ) -> AugmentedBatch:
         """The batch after ``augmenting``.
 
-        rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
+        rows: of the result; None: those of the batch, all augmented.
         """
         if self.lifted is not None and unfinished is not None:
             refuse_others(unfinished, inputs)
@@ -81,8 +82,7 @@ class AugmentStage:
         shared = not inputs.listed and self._share_draws(augmenting, data, inputs, views, unfinished)
         several = 1 if shared or inputs.listed else len(views)
         following, places = self._following(data, inputs, device, unfinished, several)
-        order = torch.arange(len(samples.index), device="cpu")
-        appends = rows is not None and getattr(self.settings.coreset, "apply", "train") == "append"
+        order = torch.arange(len(samples.index), device="cpu") if rows is None else rows.source
         parts: list[tuple[Moving, Tensor]] = []
 
         def follows(chosen: Tensor, becomes: Tensor, size: tuple[int, int] | None = None) -> Moving:
@@ -91,15 +91,13 @@ class AugmentStage:
             return parts[-1][0]
 
         if inputs.listed:
-            results, made, order = image_lists.augmented(
-                augmenting, views, samples, places, rows, follows, device=device, appends=appends
-            )
+            results, made = image_lists.augmented(augmenting, views, samples, places, rows, follows, device=device)
         elif rows is None:
             made = augmenting.all_rows(views, samples, places, follows(order, order), shared=shared)
         else:
-            made, order = augmenting.some_rows(views, samples, places, rows, follows, appends=appends, shared=shared)
-        if appends and rows is not None:
-            data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
+            made = augmenting.some_rows(views, samples, places, rows, follows, shared=shared)
+        if len(order) > len(samples.index):
+            data = repeated(data, inputs.augmented, labels[0] if labels else None, order, len(samples.index))
         data = following.put(data, parts, order)
         if any(plan.mixes for plan in made.plans):
             stays = staying(data, self.settings.still, len(order))
