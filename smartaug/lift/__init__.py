@@ -21,6 +21,7 @@ transforms.
 | `moving_masks`, `kornia_targets` | masks of any number and size; Kornia's masks, boxes and keypoints |
 | `deferred_value` | boxes and labels in lists or arrays, whose lifted transforms have not run yet |
 | `rest` | the lifted transforms, run on one image after all |
+| `decode` | JPEG files that a dataset opens with Pillow: decoded and cropped by faster code; `Lift` |
 | `noise` | rectangles of normal noise, which two libraries have and `augment` does not |
 
 The beginning of `steps.py` explains how to write a translator for another library; in Python:
@@ -28,6 +29,7 @@ The beginning of `steps.py` explains how to write a translator for another libra
 """
 
 from .datasets import lift
+from .decode.settings import Lift
 from .lifted import Lifted
 
-__all__ = ["Lifted", "lift"]
+__all__ = ["Lift", "Lifted", "lift"]

@@ -15,6 +15,7 @@ from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
 from ..lift.datasets import SourceDatasets
+from ..lift.decode.settings import Lift
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
@@ -102,7 +103,7 @@ class DataLoader(TorchDataLoader[T]):
     on whole batches. The epoch is the number of passes begun, or the one given to `set_epoch` last.
     """
 
-    lift: bool
+    lift: bool | Lift
     augment: Any
     reweight: Any
     coreset: Any
@@ -140,7 +141,7 @@ class DataLoader(TorchDataLoader[T]):
         persistent_workers: bool = False,
         pin_memory_device: str = "",
         in_order: bool = True,
-        lift: bool = False,
+        lift: bool | Lift = False,
         augment: Any = None,
         reweight: Any = None,
         coreset: Any = None,
@@ -154,9 +155,8 @@ class DataLoader(TorchDataLoader[T]):
         returns: str = "same",
     ) -> None:
         settings = Settings.of(locals())
-        lifted, dataset, fetching = lifted_dataset(
-            lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
-        )
+        taken = lifted_dataset(lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers)
+        lifted, dataset = taken.lifted, taken.dataset
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = lifted is not None or settings.active or weighted
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
@@ -164,7 +164,8 @@ class DataLoader(TorchDataLoader[T]):
             collate_fn = earlier.inner
         pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
-            pipeline = Pipeline(settings, classes=classes_of(dataset, target), lifted=lifted, fetching=fetching)
+            told: Any = {"lifted": lifted, "fetching": taken.fetching, "files": taken.files}
+            pipeline = Pipeline(settings, classes=classes_of(dataset, target), **told)
         if pipeline is not None and coreset is not None:
             reading = {"collate_fn": collate_fn, **settings.reading()}
             if getattr(coreset, "apply", "train") == "train":

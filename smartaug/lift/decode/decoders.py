@@ -115,7 +115,5 @@ def _samples() -> Iterator[bytes]:
     picture[10:30, 20:50] ^= np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     for quality, subsampling, progressive in ((90, 0, False), (75, 1, True), (75, 2, False), (40, 2, True)):
         file = io.BytesIO()
-        Image.fromarray(picture).save(
-            file, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive
-        )
+        Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive)
         yield file.getvalue()

@@ -10,14 +10,22 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from .decoders import Decoder
 
 _lock = threading.Lock()
 _inside = 0  # threads inside an `Opening`
 _before: Any = None  # what Pillow had registered for JPEG files
-_local = threading.local()  # .opening: the `Opening` that this thread is in
+_local = threading.local()  # .opening: the `Opening` that this thread is in; .files: see `take`
+_OTHER = "no JPEG files, or decoded before they were converted, cropped or made an array"
+
+
+class Files(NamedTuple):
+    """The files of one batch: how many were decoded here, and how many the dataset's own code decoded, by reason."""
+
+    decoded: int
+    by_dataset: dict[str, int]
 
 
 class Opening:
@@ -49,6 +57,20 @@ class Opening:
     ) -> None:
         _local.opening = self._outer
         _unregister()
+
+    def note(self, samples: int) -> None:
+        """Keep the counts of a batch of ``samples`` samples for `take`."""
+        others = samples - self.decoded - sum(self.by_dataset.values())
+        if others > 0:
+            self.by_dataset[_OTHER] += others
+        _local.files = Files(self.decoded, dict(self.by_dataset))
+
+
+def take() -> Files | None:
+    """The files of the batch that this thread read last, once; None: it was not read inside an `Opening`."""
+    files: Files | None = getattr(_local, "files", None)
+    _local.files = None
+    return files
 
 
 def _register() -> None:

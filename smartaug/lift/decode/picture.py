@@ -131,6 +131,6 @@ def _inside(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int,
     """A box of Pillow's, rounded as there; None where it is empty, or reaches beyond an image of ``size``."""
     if len(box) != 4:
         return None
-    left, top, right, bottom = (int(round(side)) for side in box)
+    left, top, right, bottom = map(round, box)
     inside = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
     return (left, top, right, bottom) if inside else None
