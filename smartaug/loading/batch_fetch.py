@@ -31,10 +31,15 @@ class BatchFetch:
 
     The dataset is inspected at each call, so that changes to it (another transform, other arrays) take effect. decoder:
     one of `decoders.NAMES`, which decodes the JPEG files of samples that are read one by one; None: the dataset does.
+    scales: whether it may decode them smaller.
     """
 
-    def __init__(self, dataset: UserDataset, decoder: str | None = None) -> None:
-        self.dataset, self.decoder = dataset, decoder
+    def __init__(self, dataset: UserDataset, decoder: str | None = None, scales: bool = False) -> None:
+        self.dataset, self.decoder, self.scales = dataset, decoder, scales
+
+    def is_of(self, dataset: UserDataset, decoder: str | None, scales: bool) -> bool:
+        """Whether it was made of these."""
+        return self.dataset is dataset and (self.decoder, self.scales) == (decoder, scales)
 
     def __call__(self, indices: Iterable[object]) -> Any:
         """A `Fetched` if the fetcher accepts one and all indices are in range, else the list of samples."""
@@ -48,7 +53,7 @@ class BatchFetch:
                 return Fetched(batch, Unfinished(((0,),)) if defers(dataset) else None)
         if self.decoder is None:
             return _one_by_one(dataset, indices)
-        with Opening(decoder_named(self.decoder)) as opening:
+        with Opening(decoder_named(self.decoder), self.scales) as opening:
             samples = _one_by_one(dataset, indices)
         opening.note(len(samples))
         return samples
@@ -59,12 +64,12 @@ def _one_by_one(dataset: UserDataset, indices: Iterable[object]) -> Any:
     return [dataset[index] for index in indices] if own is None else own(dataset, indices)
 
 
-def batched(dataset: UserDataset, decoder: str | None = None) -> UserDataset:
-    """A shallow copy of ``dataset`` with a `BatchFetch`; ``dataset`` itself if it has that. decoder: see there."""
+def batched(dataset: UserDataset, decoder: str | None = None, scales: bool = False) -> UserDataset:
+    """A shallow copy of ``dataset`` with such a `BatchFetch`; ``dataset`` itself if it has that."""
     present = vars(dataset).get(_AT)
-    if isinstance(present, BatchFetch) and present.dataset is dataset and present.decoder == decoder:
+    if isinstance(present, BatchFetch) and present.is_of(dataset, decoder, scales):
         return dataset
     copied = copy.copy(dataset)
-    setattr(copied, _AT, BatchFetch(copied, decoder))
+    setattr(copied, _AT, BatchFetch(copied, decoder, scales))
     copied.__dict__.setdefault(SOURCE, Source(dataset, (SOURCE, _AT)))
     return copied

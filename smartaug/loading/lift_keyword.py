@@ -80,9 +80,12 @@ def _decoded(
     if isinstance(lift, Lift) and lift.decode == "user":
         return dataset, DecodedFiles(where=where, why='Lift(decode="user")')
     name, told = best_decoder()
+    scales = isinstance(lift, Lift) and lift.decode == "scaled"
+    if scales and name != "simplejpeg":
+        raise ImportError('lift=Lift(decode="scaled") needs simplejpeg; pip install simplejpeg, or write lift=True')
     if name is None:
         return dataset, DecodedFiles(where=where, why=told if lifted.kind in (None, "pil") else "")
-    return batched(dataset, name), DecodedFiles(told, where)
+    return batched(dataset, name, scales), DecodedFiles(told, where, scales=scales)
 
 
 def _lifted(lift: object, dataset: UserDataset, augment: object) -> Lifted | None:

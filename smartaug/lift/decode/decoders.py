@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 Decoder = Callable[[bytes], "np.ndarray | None"]
+SCALES = (8, 4, 2)  # a file can be decoded to 1/8, 1/4 and 1/2 of its sides in less time than whole
 NAMES = ("simplejpeg", "torchvision")  # the fastest first
 _KEPT = 1 << 24  # bytes; memory of larger pictures is not kept
 _local = threading.local()  # .memory: that of the last picture
@@ -58,6 +59,23 @@ def _by_simplejpeg(data: bytes) -> np.ndarray | None:
         return simplejpeg.decode_jpeg(data, "RGB", buffer=_memory(height * width * 3))
     except ValueError:  # also for what Pillow puts up with, of which some warning of libjpeg's tells
         return None
+
+
+def decode_scaled(data: bytes, size: tuple[int, int], scale: int) -> np.ndarray | None:
+    """A JPEG file of ``size`` (width, height), decoded to 1/scale of its sides, rounded up, by simplejpeg.
+
+    (H, W, 3) uint8, one of `SCALES`; None: it cannot be, without a doubt.
+    """
+    import simplejpeg
+
+    width, height = (-(-side // scale) for side in size)
+    try:
+        made = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=height, min_width=width, min_factor=scale, buffer=_memory(height * width * 3)
+        )
+    except ValueError:
+        return None
+    return made if made.shape == (height, width, 3) else None
 
 
 def _memory(size: int) -> np.ndarray:

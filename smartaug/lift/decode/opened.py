@@ -9,16 +9,14 @@ faster library instead. Everything else, and every file that the decoder does no
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from .decoders import Decoder
+from .encoded import Counts, Encoded
 from .picture import Picture
-
-DAMAGED = "damaged, or of a rare kind"
 
 
 def why_not(image: JpegImagePlugin.JpegImageFile) -> str | None:
@@ -36,34 +34,33 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
     """A JPEG file of three channels, opened and not decoded yet."""
 
     _decode: Decoder
-    _tell: Callable[[str | None], None]
-    _pixels: np.ndarray | None
+    _scales: bool
+    _counts: Counts
+    _encoded: Encoded | None
 
     @classmethod
-    def of(
-        cls, image: JpegImagePlugin.JpegImageFile, decode: Decoder, tell: Callable[[str | None], None]
-    ) -> OpenedJpeg:
-        """``image``, turned into an `OpenedJpeg`. tell: called with None when it was decoded, or why Pillow does it."""
+    def of(cls, image: JpegImagePlugin.JpegImageFile, decode: Decoder, scales: bool, counts: Counts) -> OpenedJpeg:
+        """``image``, turned into an `OpenedJpeg`. scales: whether it may be decoded smaller. counts: to be kept."""
         made: Any = image
         made.__class__ = cls
-        made._decode, made._tell, made._pixels = decode, tell, None
+        made._decode, made._scales, made._counts, made._encoded = decode, scales, counts, None
         return made
 
     def decoded_pixels(self) -> np.ndarray | None:
         """The array (H, W, 3) uint8, not to be changed; None: Pillow decodes the file, and this is its own object."""
-        if self._pixels is not None:
-            return self._pixels
-        untouched = self._im is None and len(self.tile) == 1 and not self.decoderconfig and self.mode == "RGB"
-        data = self._bytes() if untouched else None
-        made = None if data is None else self._decode(data)
-        if made is None or made.shape != (self.height, self.width, 3):
-            if data is not None:
-                self._tell(DAMAGED)
+        encoded = self._read()
+        made = None if encoded is None else encoded.decoded()
+        if made is None:
             self._as_pillow_has_it()
-            return None
-        self._tell(None)
-        self._pixels = made
         return made
+
+    def _read(self) -> Encoded | None:
+        """The file in memory; None: Pillow has decoded it, or begun to."""
+        if self._encoded is None:
+            untouched = self._im is None and len(self.tile) == 1 and not self.decoderconfig and self.mode == "RGB"
+            data = self._bytes() if untouched else None
+            self._encoded = None if data is None else Encoded(data, self.size, self._decode, self._counts)
+        return self._encoded
 
     def _bytes(self) -> bytes | None:
         """The whole file, which is closed where Pillow would close it, and can be read again from memory."""
@@ -83,13 +80,17 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
     def _as_pillow_has_it(self) -> JpegImagePlugin.JpegImageFile:
         """This object, turned back into Pillow's own."""
         made: Any = self
-        for name in ("_decode", "_tell", "_pixels"):
+        for name in ("_decode", "_scales", "_counts", "_encoded"):
             del made.__dict__[name]
         made.__class__ = JpegImagePlugin.JpegImageFile
         return made
 
     def _loaded(self) -> Image.Image:
         """An image with the pixels of the file, whose methods do as this one's; or Pillow's own object."""
+        if self._scales:
+            encoded = self._read()
+            if encoded is not None and encoded.is_complete:
+                return Picture.waiting(encoded, self.info)
         pixels = self.decoded_pixels()
         return self if pixels is None else Picture.of(pixels, self.info)
 

@@ -8,11 +8,11 @@ path, bytes, torchvision's ``default_loader``). When: around the reading of the 
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from .decoders import Decoder
+from .encoded import Counts
 
 _lock = threading.Lock()
 _inside = 0  # threads inside an `Opening`
@@ -22,29 +22,26 @@ _OTHER = "no JPEG files, or decoded before they were converted, cropped or made 
 
 
 class Files(NamedTuple):
-    """The files of one batch: how many were decoded here, and how many the dataset's own code decoded, by reason."""
+    """The files of one batch.
+
+    decoded: how many were decoded here. scaled: how many of them at less than their size. by_dataset: how many the
+    dataset's own code decoded, by reason.
+    """
 
     decoded: int
+    scaled: int
     by_dataset: dict[str, int]
 
 
 class Opening:
     """The context in which JPEG files are decoded by ``decode``.
 
-    decoded: how many files were. by_dataset: how many were decoded by the dataset's own code, by reason.
+    scales: whether files may be decoded at less than their size. counts: of the files, see `Files`.
     """
 
-    def __init__(self, decode: Decoder) -> None:
-        self.decode = decode
-        self.decoded = 0
-        self.by_dataset: Counter[str] = Counter()
-
-    def tell(self, why_not: str | None) -> None:
-        """Count a file that was decoded (None), or that Pillow must decode, and why."""
-        if why_not is None:
-            self.decoded += 1
-        else:
-            self.by_dataset[why_not] += 1
+    def __init__(self, decode: Decoder, scales: bool = False) -> None:
+        self.decode, self.scales = decode, scales
+        self.counts = Counts()
 
     def __enter__(self) -> Opening:
         self._outer = getattr(_local, "opening", None)
@@ -60,10 +57,11 @@ class Opening:
 
     def note(self, samples: int) -> None:
         """Keep the counts of a batch of ``samples`` samples for `take`."""
-        others = samples - self.decoded - sum(self.by_dataset.values())
+        counts = self.counts
+        others = samples - counts.decoded - sum(counts.by_dataset.values())
         if others > 0:
-            self.by_dataset[_OTHER] += others
-        _local.files = Files(self.decoded, dict(self.by_dataset))
+            counts.by_dataset[_OTHER] += others
+        _local.files = Files(counts.decoded, counts.scaled, dict(counts.by_dataset))
 
 
 def take() -> Files | None:
@@ -106,6 +104,6 @@ def _open(file: Any, filename: Any = None) -> Any:
         return image
     reason = why_not(image)
     if reason is None:
-        return OpenedJpeg.of(image, opening.decode, opening.tell)
-    opening.tell(reason)
+        return OpenedJpeg.of(image, opening.decode, opening.scales, opening.counts)
+    opening.counts.by_dataset[reason] += 1
     return image

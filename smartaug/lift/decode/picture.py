@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .encoded import Encoded
 from .resampling import resized, resizing
 
 _TURNS = {
@@ -30,27 +31,53 @@ _TURNS = {
 
 
 class Picture(Image.Image):
-    """An RGB image whose pixels are an array (H, W, 3) uint8, which nothing changes."""
+    """An RGB image whose pixels are an array (H, W, 3) uint8, which nothing changes; or that array is still to be made.
 
-    _pixels: np.ndarray
+    In the second case it is the part ``_box`` (left, top, right, bottom) of the file ``_encoded``.
+    """
+
+    _array: np.ndarray | None
+    _encoded: Encoded | None
+    _box: tuple[int, int, int, int]
 
     @classmethod
     def of(cls, pixels: np.ndarray, info: Mapping[Any, Any]) -> Picture:
         """An image of ``pixels`` (H, W, 3) uint8; info: as Pillow keeps it beside an image, copied."""
+        made: Any = cls._empty((pixels.shape[1], pixels.shape[0]), info)
+        made._array, made._encoded = pixels, None
+        return made
+
+    @classmethod
+    def waiting(
+        cls, encoded: Encoded, info: Mapping[Any, Any], box: tuple[int, int, int, int] | None = None
+    ) -> Picture:
+        """An image of the part ``box`` of a file, of all of it without; info: as for `of`."""
+        left, top, right, bottom = box or (0, 0, *encoded.size)
+        made: Any = cls._empty((right - left, bottom - top), info)
+        made._array, made._encoded, made._box = None, encoded, (left, top, right, bottom)
+        return made
+
+    @classmethod
+    def _empty(cls, size: tuple[int, int], info: Mapping[Any, Any]) -> Picture:
         made: Any = Image.Image()
-        made._mode, made._size = "RGB", (pixels.shape[1], pixels.shape[0])
+        made._mode, made._size = "RGB", size
         made.info = {key: value.copy() if isinstance(value, list) else value for key, value in info.items()}
         made.__class__ = cls
-        made._pixels = pixels
         return made
 
     def decoded_pixels(self) -> np.ndarray:
         """The array (H, W, 3) uint8; not to be changed."""
-        return self._pixels
+        if self._array is None:
+            assert self._encoded is not None
+            left, top, right, bottom = self._box
+            self._array = self._encoded.pixels()[top:bottom, left:right]
+            self._encoded = None
+        return self._array
 
     def as_pillow_has_it(self) -> Image.Image:
         """This object, turned into an ordinary image."""
-        return _ordinary(self, Image.frombuffer("RGB", self.size, _contiguous(self._pixels), "raw", "RGB", 0, 1).im)
+        pixels = np.ascontiguousarray(self.decoded_pixels())
+        return _ordinary(self, Image.frombuffer("RGB", self.size, pixels, "raw", "RGB", 0, 1).im)
 
     @property
     def _im(self) -> Any:
@@ -62,12 +89,14 @@ class Picture(Image.Image):
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        data = memoryview(_contiguous(self._pixels)).toreadonly()
-        return {"version": 3, "shape": self._pixels.shape, "typestr": "|u1", "data": data}
+        pixels = np.ascontiguousarray(self.decoded_pixels())
+        return {"version": 3, "shape": pixels.shape, "typestr": "|u1", "data": pixels.data.toreadonly()}
 
     def copy(self) -> Image.Image:
         """A copy of the image."""
-        return Picture.of(self._pixels, self.info)
+        if self._encoded is not None:
+            return Picture.waiting(self._encoded, self.info, self._box)
+        return Picture.of(self.decoded_pixels(), self.info)
 
     def convert(self, mode: str | None = None, matrix: Any = None, *args: Any, **kwargs: Any) -> Image.Image:
         """As `PIL.Image.Image.convert`."""
@@ -83,14 +112,17 @@ class Picture(Image.Image):
         if inside is None:
             return self.as_pillow_has_it().crop(box)
         left, top, right, bottom = inside
-        return Picture.of(self._pixels[top:bottom, left:right], self.info)
+        if self._encoded is not None:
+            x, y = self._box[:2]
+            return Picture.waiting(self._encoded, self.info, (x + left, y + top, x + right, y + bottom))
+        return Picture.of(self.decoded_pixels()[top:bottom, left:right], self.info)
 
     def transpose(self, method: Any) -> Image.Image:
         """As `PIL.Image.Image.transpose`."""
         turned = _TURNS.get(method)
         if turned is None:
             return self.as_pillow_has_it().transpose(method)
-        return Picture.of(np.ascontiguousarray(turned(self._pixels)), self.info)
+        return Picture.of(np.ascontiguousarray(turned(self.decoded_pixels())), self.info)
 
     def resize(
         self, size: Any, resample: int | None = None, box: Any = None, reducing_gap: float | None = None
@@ -98,9 +130,14 @@ class Picture(Image.Image):
         """As `PIL.Image.Image.resize`; in transforms of `resampling`, bilinearly on the array."""
         plain = resample == Image.Resampling.BILINEAR and box is None and reducing_gap is None
         if plain and resizing() and len(size) == 2 and min(size) > 0:
-            same = tuple(size) == self.size
-            return self.copy() if same else Picture.of(resized(self._pixels, size[1], size[0]), self.info)
+            if tuple(size) == self.size:
+                return self.copy()
+            return Picture.of(self._resized(size[1], size[0]), self.info)
         return self.as_pillow_has_it().resize(size, resample, box, reducing_gap)
+
+    def _resized(self, height: int, width: int) -> np.ndarray:
+        shrunk = None if self._encoded is None else self._encoded.shrunk(self._box, height, width)
+        return resized(self.decoded_pixels(), height, width) if shrunk is None else shrunk
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Picture):
@@ -117,14 +154,11 @@ class Picture(Image.Image):
 
 
 def _ordinary(picture: Any, core: Any) -> Image.Image:
-    del picture.__dict__["_pixels"]
+    for name in ("_array", "_encoded", "_box"):
+        picture.__dict__.pop(name, None)
     picture.__class__ = Image.Image
     picture._im = core
     return picture
-
-
-def _contiguous(pixels: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(pixels)
 
 
 def _inside(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Decode = Literal["exact", "user"]
+Decode = Literal["exact", "scaled", "user"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,10 @@ class Lift:
 
     * `decode`: who decodes JPEG files that the dataset opens with Pillow. "exact": the fastest installed library whose
       pixels are Pillow's (simplejpeg, torchvision), else Pillow; bilinear crops and resizes of torchvision and timm
-      that stay in the workers are then done on uint8, within one grey level of Pillow's. "user": Pillow does all of it,
-      as in the dataset.
+      that stay in the workers are then done on uint8, within one grey level of Pillow's. "scaled": the same, but a file
+      that such a transform crops and shrinks to half or less is decoded at 1/2, 1/4 or 1/8 of its size, never below the
+      size wanted. The pixels are then others than the dataset's: smoothed differently, the edges of the crop moved by
+      up to half a pixel of the result. Needs simplejpeg. "user": Pillow does all of it, as in the dataset.
     """
 
     decode: Decode = "exact"
