@@ -54,8 +54,8 @@ def best_decoder() -> tuple[str | None, str]:
 def _by_simplejpeg(data: bytes) -> np.ndarray | None:
     import simplejpeg
 
-    height, width = simplejpeg.decode_jpeg_header(data)[:2]
     try:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
         return simplejpeg.decode_jpeg(data, "RGB", buffer=_memory(height * width * 3))
     except ValueError:  # also for what Pillow puts up with, of which some warning of libjpeg's tells
         return None

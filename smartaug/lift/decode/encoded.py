@@ -39,10 +39,13 @@ class Encoded:
         self._decode, self._counts = decode, counts
         self._whole: np.ndarray | None = None
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the file has its end, so that decoding it raises nothing."""
-        return self.data.rstrip(b"\0").endswith(_END)
+    def is_decodable(self, *, at_once: bool) -> bool:
+        """Whether the file can be decoded: by doing it, at_once; else by its end, without which Pillow raises."""
+        if at_once:
+            return self.decoded() is not None
+        complete = self.data.rstrip(b"\0").endswith(_END)
+        self._counts.by_dataset[DAMAGED] += not complete
+        return complete
 
     def decoded(self) -> np.ndarray | None:
         """The pixels (H, W, 3) uint8, not to be changed; None: Pillow must decode the file."""
@@ -60,9 +63,9 @@ class Encoded:
         made = self.decoded()
         if made is not None:
             return made
-        from PIL import Image
+        from PIL import JpegImagePlugin  # not Image.open, which is why this runs
 
-        self._whole = np.asarray(Image.open(io.BytesIO(self.data)).convert("RGB")).copy()
+        self._whole = np.array(JpegImagePlugin.JpegImageFile(io.BytesIO(self.data)))
         return self._whole
 
     def shrunk(self, box: tuple[int, int, int, int], height: int, width: int) -> np.ndarray | None:

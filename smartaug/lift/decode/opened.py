@@ -1,8 +1,8 @@
 """A JPEG file that Pillow has opened, whose pixels are decoded by another library.
 
 What: Pillow reads a file's header when it is opened, and decodes it when pixels are asked for. An `OpenedJpeg` is
-Pillow's own object after the first; if the first thing asked of it is a copy, a crop or an array, it is decoded by a
-faster library instead. Everything else, and every file that the decoder does not take, is left to Pillow. When:
+Pillow's own object after the first; if the first thing asked of it is `load`, a copy, a crop or an array, it is decoded
+by a faster library instead. Everything else, and every file that the decoder does not take, is left to Pillow. When:
 ``Image.open`` inside `opening`. Cost: none.
 """
 
@@ -16,7 +16,7 @@ from PIL import Image, JpegImagePlugin
 
 from .decoders import Decoder
 from .encoded import Counts, Encoded
-from .picture import Picture
+from .picture import Picture, PixelAccess, core_of
 
 
 def why_not(image: JpegImagePlugin.JpegImageFile) -> str | None:
@@ -49,21 +49,28 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
     def decoded_pixels(self) -> np.ndarray | None:
         """The array (H, W, 3) uint8, not to be changed; None: Pillow decodes the file, and this is its own object."""
         encoded = self._read()
-        made = None if encoded is None else encoded.decoded()
-        if made is None:
-            self._as_pillow_has_it()
-        return made
+        return None if encoded is None else encoded.pixels()
 
     def _read(self) -> Encoded | None:
-        """The file in memory; None: Pillow has decoded it, or begun to."""
-        if self._encoded is None:
-            untouched = self._im is None and len(self.tile) == 1 and not self.decoderconfig and self.mode == "RGB"
-            data = self._bytes() if untouched else None
-            self._encoded = None if data is None else Encoded(data, self.size, self._decode, self._counts)
-        return self._encoded
+        """The file in memory, which can be decoded; None: Pillow decodes it, and this is its own object now.
+
+        After that, as after Pillow's ``load``, a file that Pillow opened is closed.
+        """
+        if self._encoded is not None:
+            return self._encoded
+        untouched = self.__dict__.get("_im") is None and len(self.tile) == 1 and not self.decoderconfig
+        data = self._bytes() if untouched and self.mode == "RGB" else None
+        encoded = None if data is None else Encoded(data, self.size, self._decode, self._counts)
+        if encoded is None or not encoded.is_decodable(at_once=not self._scales):
+            self._as_pillow_has_it()
+            return None
+        if self._exclusive_fp:
+            self.fp = None
+        self.tile, self._encoded = [], encoded
+        return encoded
 
     def _bytes(self) -> bytes | None:
-        """The whole file, which is closed where Pillow would close it, and can be read again from memory."""
+        """The whole file, which Pillow can read again from memory."""
         file = self.fp
         if file is None:
             return None
@@ -78,21 +85,33 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
         return data
 
     def _as_pillow_has_it(self) -> JpegImagePlugin.JpegImageFile:
-        """This object, turned back into Pillow's own."""
+        """This object, turned back into Pillow's own; loaded if its pixels were asked for."""
         made: Any = self
+        encoded = self._encoded
         for name in ("_decode", "_scales", "_counts", "_encoded"):
             del made.__dict__[name]
         made.__class__ = JpegImagePlugin.JpegImageFile
+        if encoded is not None:
+            made.im, made.readonly = core_of(encoded.pixels()), 0
         return made
+
+    @property
+    def _im(self) -> Any:
+        return self.__dict__["_im"] if self._encoded is None else self._as_pillow_has_it()._im
+
+    @_im.setter
+    def _im(self, core: Any) -> None:
+        made: Any = self._as_pillow_has_it()
+        made._im = core
+
+    def load(self) -> Any:
+        """As `PIL.ImageFile.ImageFile.load`."""
+        return self.load() if self._read() is None else PixelAccess(self)
 
     def _loaded(self) -> Image.Image:
         """An image with the pixels of the file, whose methods do as this one's; or Pillow's own object."""
-        if self._scales:
-            encoded = self._read()
-            if encoded is not None and encoded.is_complete:
-                return Picture.waiting(encoded, self.info)
-        pixels = self.decoded_pixels()
-        return self if pixels is None else Picture.of(pixels, self.info)
+        encoded = self._read()
+        return self if encoded is None else Picture.waiting(encoded, self.info)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:

@@ -76,8 +76,7 @@ class Picture(Image.Image):
 
     def as_pillow_has_it(self) -> Image.Image:
         """This object, turned into an ordinary image."""
-        pixels = np.ascontiguousarray(self.decoded_pixels())
-        return _ordinary(self, Image.frombuffer("RGB", self.size, pixels, "raw", "RGB", 0, 1).im)
+        return _ordinary(self, core_of(self.decoded_pixels()))
 
     @property
     def _im(self) -> Any:
@@ -91,6 +90,11 @@ class Picture(Image.Image):
     def __array_interface__(self) -> dict[str, Any]:
         pixels = np.ascontiguousarray(self.decoded_pixels())
         return {"version": 3, "shape": pixels.shape, "typestr": "|u1", "data": pixels.data.toreadonly()}
+
+    def load(self) -> Any:
+        """As `PIL.Image.Image.load`."""
+        self.decoded_pixels()
+        return PixelAccess(self)
 
     def copy(self) -> Image.Image:
         """A copy of the image."""
@@ -122,7 +126,7 @@ class Picture(Image.Image):
         turned = _TURNS.get(method)
         if turned is None:
             return self.as_pillow_has_it().transpose(method)
-        return Picture.of(np.ascontiguousarray(turned(self.decoded_pixels())), self.info)
+        return Picture.of(turned(self.decoded_pixels()).copy(), self.info)
 
     def resize(
         self, size: Any, resample: int | None = None, box: Any = None, reducing_gap: float | None = None
@@ -151,6 +155,28 @@ class Picture(Image.Image):
 
     def __repr__(self) -> str:
         return f"<PIL.Image.Image image mode=RGB size={self.size[0]}x{self.size[1]} at 0x{id(self):X}>"
+
+
+class PixelAccess:
+    """What ``image.load()`` returns: pixels by place, of an image that becomes an ordinary one when this is used."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._access()[place]
+
+    def __setitem__(self, place: Any, value: Any) -> None:
+        self._access()[place] = value
+
+    def _access(self) -> Any:
+        return self._image.im.pixel_access(self._image.readonly)
+
+
+def core_of(pixels: np.ndarray) -> Any:
+    """Pillow's own memory with the values of ``pixels`` (H, W, 3) uint8."""
+    height, width = pixels.shape[:2]
+    return Image.frombuffer("RGB", (width, height), np.ascontiguousarray(pixels), "raw", "RGB", 0, 1).im
 
 
 def _ordinary(picture: Any, core: Any) -> Image.Image:
