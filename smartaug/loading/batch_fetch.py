@@ -16,9 +16,9 @@ from typing import Any
 
 from .._base.original import SOURCE
 from .._base.torch_fetch import asker
-from ..lift.collecting import Unfinished
 from ..lift.decode.decoders import decoder_named
 from ..lift.decode.opening import Opening
+from ..lift.deferred.collecting import Unfinished
 from ..lift.source import Source
 from ..lift.steps import UserDataset
 from .whole_batches import Fetched, defers, whole_batch

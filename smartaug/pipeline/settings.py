@@ -14,7 +14,7 @@ import torch
 
 from .._base.leaves import Specs, Targets
 from ..lift.decode.settings import Lift
-from .followers import check_follow
+from .following.followers import check_follow
 from .selection import CoresetLike
 from .stages import Stage
 from .weighing import Reweighter
