@@ -43,7 +43,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from benchmarks import harness, recipes, rivals
-from smartaug.loading.batch_fetch import batched
+from smartaug.loading.fetch import batched
 from smartaug.loading.whole_batches import whole_batch
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)

@@ -22,8 +22,8 @@ import smartaug
 from smartaug.lift.albumentations.worker_half import AlbumentationsWorkerTransform as AlbumentationsHead
 from smartaug.lift.worker_transform import AsTensor
 from smartaug.lift.worker_transform import WorkerTransform as Head
-from smartaug.loading import whole_batches as batch_fetch
-from smartaug.loading.batch_fetch import batched
+from smartaug.loading import fetch as batch_fetch
+from smartaug.loading.fetch import batched
 from smartaug.loading.whole_batches import hinders, whole_batch
 from tests.frameworks import SIZE as CODED
 from tests.frameworks import Coded, assert_epoch, net, read, read_pass, stages

@@ -9,7 +9,7 @@ torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. The
 bypassed. Without ``lift=True`` it is off, since ``loader.dataset`` is then the object that the user passed, which must
 not be changed. Cost: one gather per batch and array; worker processes cost more than they save.
 
-How: see `batch_fetch`, which asks for them.
+How: see `fetch`, which asks for them.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from ...lift.steps import UserDataset
 from ...pipeline.decoded_files import NO_FILES, DecodedFiles
 from ...pipeline.stages import listed
 from ...warnings import NoEffectWarning, warn
-from ..batch_fetch import batched
 from ..collate import Collate
+from ..fetch import batched
 from ..whole_batches import hinders, storages
 
 
