@@ -69,7 +69,7 @@ class DataLoader(TorchDataLoader[T]):
       them as stages, drawn per sample; see `lift`. ``loader.dataset`` is the copy; the given dataset is unchanged.
       Values assigned to its attributes reach the copy at the next pass; where its transform was replaced or changed,
       the next pass raises RuntimeError. Where the samples need no further work and are stored in an array, each batch
-      is fetched by one indexing operation; see `whole_batches`.
+      is fetched by one indexing operation; see `whole_batches`. JPEG files are decoded by faster code; see `Lift`.
     * `augment`: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     * `reweight`: an object that makes weights and soft labels for a batch. They are stored in the target (`Target`),
       and `smartaug.Loss` applies them.

@@ -119,11 +119,14 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
 
     def copy(self) -> Image.Image:
         """As `PIL.Image.Image.copy`."""
-        return self._loaded().copy()
+        made = self._loaded()
+        return made.copy() if made is self else made
 
-    def convert(self, *args: Any, **kwargs: Any) -> Image.Image:
+    def convert(self, mode: str | None = None, matrix: Any = None, *args: Any, **kwargs: Any) -> Image.Image:
         """As `PIL.Image.Image.convert`."""
-        return self._loaded().convert(*args, **kwargs)
+        if mode in (None, "RGB") and not matrix:
+            return self.copy()
+        return self._loaded().convert(mode, matrix, *args, **kwargs)
 
     def crop(self, box: Any = None) -> Image.Image:
         """As `PIL.Image.Image.crop`."""
