@@ -5,7 +5,8 @@ persistent workers, all contestants in turn, one epoch each per repeat, after on
 on PIL images (`ImageFolder`); "torchvision on tensors" decodes with torchvision and runs its transforms on uint8
 tensors; "lifted, decode user" lifts what comes after the crop only; "decode only" reads and decodes each file with
 simplejpeg and nothing else: the limit. Besides images per second: processor seconds of all processes per 1,000 images,
-and the memory of a worker that it shares with no other process, in MiB, after the last epoch.
+and the most memory of a worker that it shares with no other process, in MiB, looked at after each batch of one more
+epoch.
 
 Files: crops of scikit-learn's two photos with sides of 240 to 420 pixels; and larger ones of 480 to 840 pixels, from
 the photos enlarged to twice their size, with noise of 3 grey levels, as cameras have it.
@@ -122,13 +123,12 @@ def measured(loaders: dict[str, Any], images: int, repeats: int) -> dict[str, An
                 seconds[name].append((processor_seconds() - before) * 1000 / images)
     made: dict[str, Any] = {}
     for name, loader in loaders.items():
-        own = [private_memory(worker.pid) for worker in getattr(loader._iterator, "_workers", [])]
         made[name] = {
             "images_per_second": harness.summary(speeds[name], 4),
             "ratio": ratios(speeds["original"], speeds[name], inverse=True),
             "processor_seconds_per_1000": harness.summary(seconds[name], 4),
             "processor_ratio": ratios(seconds["original"], seconds[name]),
-            "worker_mib": round(max(own, default=0.0)),
+            "worker_mib": round(most_memory(loader)),
         }
         speed, ratio, processor, gain = (figure["median"] for figure in list(made[name].values())[:4])
         print(
@@ -155,6 +155,12 @@ def processor_seconds() -> float:
         if os.getpid() in (int(fields[1]), int(place.name)):
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def most_memory(loader: Any) -> float:
+    """MiB of the worker that has most, in an epoch."""
+    workers = getattr(loader._iterator, "_workers", [])
+    return max((private_memory(worker.pid) for _ in loader for worker in workers), default=0.0)
 
 
 def private_memory(pid: int) -> float:
