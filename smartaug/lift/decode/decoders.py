@@ -40,6 +40,8 @@ def best_decoder() -> tuple[str | None, str]:
 
     If there is none: None, and why.
     """
+    if importlib.util.find_spec("PIL") is None:
+        return None, "Pillow is not installed"
     reasons: list[str] = []
     for name in NAMES:
         if importlib.util.find_spec(name) is None:
@@ -107,8 +109,8 @@ def _why_not(name: str) -> str | None:
     """Why the decoder ``name`` cannot stand in for the installed Pillow; None: it can."""
     from PIL import Image, features
 
-    if not isinstance(vars(Image.Image).get("im"), property):  # before Pillow 11.1; see `picture`
-        return "would need Pillow 11.1"
+    if not isinstance(vars(Image.Image).get("im"), property):  # through which `picture` comes in
+        return "would need Pillow 11"
     decode = decoder_named(name)
     try:
         for data in _samples():
