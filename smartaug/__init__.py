@@ -56,7 +56,7 @@ from .augment.as_dict import from_dict, to_dict
 from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
-from .lift import Lifted, lift
+from .lift import Lift, Lifted, lift
 from .loading import renamed
 from .loading.augmented.dataset import AugmentedDataset
 from .loading.collate import Collate
@@ -116,6 +116,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Invert",
     "Keypoints",
     "LearningToReweight",
+    "Lift",
     "Lifted",
     "Loss",
     "Mask",

@@ -15,6 +15,7 @@ from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
 from ..lift.datasets import SourceDatasets
+from ..lift.decode.settings import Lift
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
@@ -72,7 +73,7 @@ class DataLoader(TorchDataLoader[T]):
       them as stages, drawn per sample; see `lift`. ``loader.dataset`` is the copy; the given dataset is unchanged.
       Values assigned to its attributes reach the copy at the next pass; where its transform was replaced or changed,
       the next pass raises RuntimeError. Where the samples need no further work and are stored in an array, each batch
-      is fetched by one indexing operation; see `whole_batches`.
+      is fetched by one indexing operation; see `whole_batches`. JPEG files are decoded by faster code; see `Lift`.
     * `augment`: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     * `reweight`: an object that makes weights and soft labels for a batch. They are stored in the target (`Target`),
       and `smartaug.Loss` applies them.
@@ -106,7 +107,7 @@ class DataLoader(TorchDataLoader[T]):
     on whole batches. The epoch is the number of passes begun, or the one given to `set_epoch` last.
     """
 
-    lift: bool
+    lift: bool | Lift
     augment: Any
     reweight: Any
     coreset: Any
@@ -144,7 +145,7 @@ class DataLoader(TorchDataLoader[T]):
         persistent_workers: bool = False,
         pin_memory_device: str = "",
         in_order: bool = True,
-        lift: bool = False,
+        lift: bool | Lift = False,
         augment: Any = None,
         reweight: Any = None,
         coreset: Any = None,
@@ -159,9 +160,8 @@ class DataLoader(TorchDataLoader[T]):
     ) -> None:
         given = Settings.of(locals())
         dataset, settings = training_set(dataset, given, sampler, batch_sampler)
-        lifted, dataset, fetching = lifted_dataset(
-            lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
-        )
+        taken = lifted_dataset(lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers)
+        lifted, dataset = taken.lifted, taken.dataset
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = lifted is not None or settings.active or weighted
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
@@ -169,7 +169,8 @@ class DataLoader(TorchDataLoader[T]):
             collate_fn = earlier.inner
         pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
-            pipeline = Pipeline(settings, classes=classes_of(dataset, target), lifted=lifted, fetching=fetching)
+            told: Any = {"lifted": lifted, "fetching": taken.fetching, "files": taken.files}
+            pipeline = Pipeline(settings, classes=classes_of(dataset, target), **told)
         if pipeline is not None and coreset is not None:
             reading = {"collate_fn": collate_fn, **settings.reading()}
             if drawn_of(coreset) is not None:
@@ -198,7 +199,7 @@ class DataLoader(TorchDataLoader[T]):
         )
         for name, value in given.given().items():
             setattr(self, name, value)
-        self._sources, self._fetching = None if lifted is None else SourceDatasets(dataset), fetching
+        self._sources, self._fetching = None if lifted is None else SourceDatasets(dataset), taken.fetching
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
 

@@ -26,6 +26,7 @@ from ..lift.joint import Joint
 from . import report
 from .augmenting.augmenting import Augmenting, Samples, streams_of
 from .augmenting.stage import AugmentStage
+from .decoded_files import NO_FILES, DecodedFiles
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
@@ -55,8 +56,8 @@ class Pipeline:
     """The stages and their counts. A loader, its collate function and its rebuilt copies share one object.
 
     settings: the loader's keywords. classes: number of classes of the dataset, or None when unknown. lifted: the
-    transforms taken out of the dataset. fetching: a row for `explain` on how samples are fetched. Raises TypeError or
-    ValueError for stages that cannot be used, saying what to write.
+    transforms taken out of the dataset. fetching: a row for `explain` on how samples are fetched. files: counts the
+    files that were decoded. Raises TypeError or ValueError for stages that cannot be used, saying what to write.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Pipeline:
         classes: int | None = None,
         lifted: Lifted | None = None,
         fetching: tuple[str, str, str] | None = None,
+        files: DecodedFiles = NO_FILES,
     ) -> None:
         self.settings = settings
         self._given = list(settings.augment) if isinstance(settings.augment, list) else None
@@ -73,7 +75,7 @@ class Pipeline:
         for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
             if stage is not None:
                 refuse_other(keyword, stage)
-        self.lifted, self.fetching = lifted, fetching
+        self.lifted, self.fetching, self.files = lifted, fetching, files
         steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
         self.device = None if settings.device is None else checked_device(settings.device)
@@ -360,6 +362,7 @@ class Pipeline:
         halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
         if by_torch := sum(half.by_torch for half in halves):
             counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
+        counted |= self.files.stats()
         return report.figures(counted, self.weighing, self.coreset)
 
     def explain(self) -> str:
@@ -371,7 +374,7 @@ class Pipeline:
             self.weighing,
             coreset=self.coreset,
             lifted=self.lifted,
-            fetching=self.fetching,
+            fetching=[] if self.fetching is None else [self.fetching, *self.files.explain()],
             more=more,
         )
 

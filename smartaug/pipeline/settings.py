@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from .._base.leaves import Specs, Targets
+from ..lift.decode.settings import Lift
 from .following.followers import check_follow
 from .selection import CoresetLike
 from .stages import Stage
@@ -28,7 +29,7 @@ class Settings:
     Raises ValueError for an unknown value of ``views``, ``returns`` or ``follow``, TypeError for one that is no dict.
     """
 
-    lift: bool = False
+    lift: bool | Lift = False
     augment: Stage | Sequence[Stage] | None = None
     reweight: Reweighter | None = None
     coreset: CoresetLike | None = None
