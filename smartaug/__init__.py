@@ -48,6 +48,7 @@ from .augment import (
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
+from .augment.magnitudes import SRA, EntAugment
 from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
@@ -98,6 +99,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "CutMix",
     "DataLoader",
     "Embedding",
+    "EntAugment",
     "Equalize",
     "Erase",
     "FacilityLocation",
@@ -129,6 +131,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "RandomResizedCrop",
     "Resize",
     "SAFLEX",
+    "SRA",
     "Sharpness",
     "SoftAugmentation",
     "Solarize",

@@ -9,7 +9,8 @@
 | `selections` | the indices and weights that an epoch selects |
 | `nested` | the datasets inside a dataset |
 | `original` | the dataset of the user behind a copy that a loader reads |
-| `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed` |
+| `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed`; of each row the rank's that saw it last |
+| `arriving` | tensors on their way from a device to the CPU, which nobody waits for |
 | `torch_fetch` | all use of the private parts of torch's loader: the indices of the batch being loaded, and its pass |
 | `global_draws` | whether loading a batch in a worker used the global random generators |
 | `tensor_calls` | arguments of a torch call, as ``__torch_function__`` receives them |

@@ -20,6 +20,7 @@ from .._base.names import SuggestsKeywords
 from . import backends, rows
 from .labels import mix_labels
 from .plan import Plan
+from .samples import drawing_for
 
 Cuts = dict[draws.Slot, Sequence[float]]
 
@@ -154,7 +155,7 @@ class Augmentation(Batched, SuggestsKeywords):
         if len(shape) != 4 and not (self.takes_rows and len(shape) == 2):
             raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
         key = self._keys(shape[0], index, epoch, seed, view)
-        with on_cpu():
+        with on_cpu(), drawing_for(None if index is None else index.cpu()):
             return self.sample(shape, key)
 
     def _takes(self, given: object) -> bool:
@@ -176,7 +177,7 @@ class Augmentation(Batched, SuggestsKeywords):
     def _keyed(
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        with on_cpu():
+        with on_cpu(), drawing_for(None if index is None else index.cpu()):
             plan = self.sample(tuple(images.shape), key)
         images = self.apply(images, plan)
         return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)

@@ -11,6 +11,7 @@ from .. import draws
 from .augmentation import Augmentation, on_cpu
 from .foreign import Foreign
 from .plan import Plan
+from .samples import drawing_for
 
 Step = Augmentation | Foreign
 S = TypeVar("S")
@@ -23,9 +24,9 @@ def keyed(steps: Sequence[S], key: Tensor) -> list[tuple[S, Tensor]]:
     return [(step, draws.fold(key, position)) for position, step in enumerate(steps)]
 
 
-def drawn(step: Augmentation, images: Tensor, key: Tensor) -> Plan:
-    """The plan of one step for ``images``, drawn from the stream keys (B,)."""
-    with on_cpu():
+def drawn(step: Augmentation, images: Tensor, key: Tensor, index: Tensor | None = None) -> Plan:
+    """The plan of one step for ``images``, drawn from the stream keys (B,) of the samples ``index`` (B,), if known."""
+    with on_cpu(), drawing_for(index):
         return step.sample(tuple(images.shape), key)
 
 

@@ -201,6 +201,7 @@ class DataLoader(TorchDataLoader[T]):
     def _activate(self, pipeline: Pipeline, batch_sampler: object) -> None:
         self._pipeline = pipeline
         pipeline.weighing.attach(self.dataset)
+        pipeline.magnitudes.attach(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
             pipeline.weight_of = self.sampler.weight_of

@@ -19,6 +19,7 @@
 | `augment_stage` | the augment stage on a batch of the user's structure |
 | `augmenting` | the augmenting half: steps on images |
 | `weighing` | the reweighting half |
+| `magnitudes` | the sources of magnitudes that the stages hold |
 | `lifted_joint` | lifted transforms on batches with boxes, keypoints or images in lists |
 | `lifted_share` | the share of samples that were lifted, and the warning where it is (nearly) 0 |
 | `readers` | the warning where no code reads the weights and soft labels |

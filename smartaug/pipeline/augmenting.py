@@ -220,7 +220,7 @@ class Augmenting:
                         moving.refuse(step.name)
                 plan = None
                 if isinstance(step, Augmentation):
-                    plan = known.get(position) or drawn(step, images, own)
+                    plan = known.get(position) or drawn(step, images, own, index)
                     plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
                     _follow(name_of(step), plan, places, moving)
                     known[position] = plan

@@ -29,9 +29,10 @@ from .augmenting import Augmenting, Samples, streams_of
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
-from .labelling import Labelling, no_tensor, stated_classes
+from .labelling import Labelling, no_tensor, recorder, stated_classes, without
 from .lifted_joint import LiftedJoint
 from .lifted_share import LiftedShare
+from .magnitudes import Magnitudes
 from .readers import Readers
 from .selection import Selections
 from .settings import Settings
@@ -82,6 +83,7 @@ class Pipeline:
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
+        self.magnitudes = Magnitudes(self.steps)
         refuse_another_policy(reweight, self.steps)
         if isinstance(settings.target, list) and settings.returns == "batch":
             raise ValueError(
@@ -93,7 +95,11 @@ class Pipeline:
             classes=classes,
             stated=stated_classes(self.steps),
             reweighs=reweight is not None,
-            recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
+            recorded=(
+                "coreset="
+                if getattr(coreset, "observes", hasattr(coreset, "observe"))
+                else "magnitude=" * self.magnitudes.any
+            ),
             needed="coreset=" if getattr(coreset, "balanced", False) else "",
         )
         self.lifts = lifted is not None and lifted.augment is not None
@@ -175,6 +181,7 @@ class Pipeline:
         if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
+        self.magnitudes.begin(epoch, index)
         rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
         data, made, keyed, followed = self.augment_stage.run(
@@ -353,7 +360,12 @@ class Pipeline:
     @property
     def watches(self) -> bool:
         """Whether a stage needs the model's outputs, which `Loss` passes to `observe` and `settle`."""
-        return self.weighing.late or bool(getattr(self.coreset, "observes", False))
+        return self.weighing.late or self._records
+
+    @property
+    def _records(self) -> bool:
+        """Whether a stage records what the model gives for each sample."""
+        return self.magnitudes.any or bool(getattr(self.coreset, "observes", False))
 
     def pass_ended(self) -> None:
         """Called at the end of a pass: warn of stages that had no effect in it."""
@@ -362,31 +374,34 @@ class Pipeline:
             self.share.look(self.counts, ended=True)
 
     def observe(self, index: Tensor | None, output: object, target: Target, classifies: bool = True) -> None:
-        """Called by `Loss` for a target of this pipeline: passes the detached outputs to the coreset.
+        """Called by `Loss` for a target of this pipeline: passes the detached outputs to the stages that record them.
 
         index: (B,) int64, or None. classifies: the outputs are logits of one class per sample; TypeError where they are
-        not and the coreset records residuals p − y.
+        not and a stage records probabilities.
         """
         self.readers.met = True
-        look = getattr(self.coreset, "observe", None)
-        if look is None or index is None:
+        own = getattr(self.coreset, "observe", None)
+        looks = [*self.magnitudes.looks, *([] if own is None else [own])]
+        if not looks or index is None:
             return
         if not isinstance(output, Tensor):  # a dict or tuple of several predictions
-            if not getattr(self.coreset, "observes", False):
+            if not self._records:
                 return
             output = logits_of(output)
-        if not classifies and getattr(self.coreset, "observes", False):
+        if not classifies and self._records:
             raise TypeError(
-                "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
-                "cross entropy, or select=smartaug.coreset.RandomSubset()"
+                f"{recorder(self.labelling.recorded)} of classifiers, and this criterion compares element by element; "
+                f"use a cross entropy, or {without(self.labelling.recorded)}"
             )
         mixed = target._mixed
         if mixed is None:
             soft_map = target._soft is not None and target._soft.ndim > 2  # mixed, and of what is not known
-            own = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
-            look(index, output.detach(), target.plain, own)
+            unmixed = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
+            shown = target.plain
         else:  # with what its rows are made of
-            look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
+            shown, unmixed = target, mixed.soft.amax(1) > 1 - 1e-6
+        for look in looks:
+            look(index, output.detach(), shown, unmixed)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
@@ -394,7 +409,7 @@ class Pipeline:
         halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
         if by_torch := sum(half.by_torch for half in halves):
             counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
-        return report.figures(counted, self.weighing, self.coreset)
+        return {**report.figures(counted, self.weighing, self.coreset), **self.magnitudes.stats()}
 
     def explain(self) -> str:
         """A table of the stages, see `report.table`."""
@@ -416,6 +431,8 @@ class Pipeline:
             own = getattr(getattr(self, name), "state_dict", None)
             if own is not None:
                 state[name] = own(record=record) if name == "coreset" else own()
+        if record and self.magnitudes.any:
+            state["magnitudes"] = self.magnitudes.state()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -425,5 +442,6 @@ class Pipeline:
             own = getattr(getattr(self, name), "load_state_dict", None)
             if name in state and own is not None:
                 own(state[name])
+        self.magnitudes.load(state.get("magnitudes", []))
         if self.selections is not None:
             self.selections.forget()
