@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from smartaug import coreset, reweight
+from smartaug.augment import magnitudes
 from smartaug.lift import registry
 from smartaug.reweight import Learner
 from tests import conformance
@@ -50,6 +51,10 @@ REWEIGHTERS = {
     "Uniform": [lambda model, held: reweight.Uniform()],
     "UniformWeights": [lambda model, held: reweight.UniformWeights()],
 }
+MAGNITUDES = {
+    "EntAugment": [lambda: magnitudes.EntAugment(warmup=0), magnitudes.EntAugment],
+    "SRA": [magnitudes.SRA, lambda: magnitudes.SRA(explore=0.0, warmup=2)],
+}
 PROTOCOLS_AND_SHELLS = {"Gradients", "Learner", "MetaLearner", "Reweighting", "Rule", "split_validation"}
 CRITERIA = {
     "AugmentationVariance": [lambda size: coreset.AugmentationVariance(torch.linspace(0, 1, size))],
@@ -71,6 +76,7 @@ def cases(rows):
 def test_every_method_has_a_row():
     for table, rows, package, others in (
         ("REWEIGHTERS", REWEIGHTERS, reweight, PROTOCOLS_AND_SHELLS),
+        ("MAGNITUDES", MAGNITUDES, magnitudes, {"SampleMagnitudes"}),
         ("CRITERIA", CRITERIA, coreset, {"Coreset", "InfoBatch", "embed_pass"}),
     ):
         lacking = set(package.__all__) - others - set(rows)
@@ -90,6 +96,7 @@ def selects(kind):
 
 FAMILIES = {
     "smartaug/augment/ops": lambda kind: issubclass(kind, smartaug.Augmentation),
+    "smartaug/augment/magnitudes": lambda kind: issubclass(kind, magnitudes.SampleMagnitudes),
     "smartaug/reweight": lambda kind: issubclass(kind, reweight.Reweighting),
     "smartaug/coreset": selects,
 }
@@ -110,6 +117,11 @@ def test_every_method_is_named(folder):
 @pytest.mark.parametrize("make", cases(REWEIGHTERS))
 def test_reweighters(make):
     conformance.reweighter(make)
+
+
+@pytest.mark.parametrize("make", cases(MAGNITUDES))
+def test_magnitudes(make):
+    conformance.magnitudes(make)
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 33])

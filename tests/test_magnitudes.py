@@ -355,7 +355,7 @@ def test_what_cannot_be_known_is_refused():
         next(iter(loader))
     loader = loader_of(smartaug.SRA(), TensorDataset(pictures().tensors[0], (torch.arange(SIZE) % 2).float()[:, None]))
     images, target = next(iter(loader))
-    with pytest.raises(TypeError, match=r"magnitude= reads p of classifiers, and this criterion compares"):
+    with pytest.raises(TypeError, match=r"SRA reads the probabilities of classifiers, and this criterion"):
         smartaug.Loss(nn.MSELoss())(torch.rand(len(images), 1), target)
     for make in (lambda: smartaug.EntAugment(warmup=-1), lambda: smartaug.SRA(warmup=True)):
         with pytest.raises(ValueError, match="warmup must be a number of epochs ≥ 0"):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from ..augment.magnitudes import SampleMagnitudes
+from ..batch import Target
+from ..grads.logits import logits_of
 from .stages import Stage, all_parts, name_of
 
 
@@ -16,16 +20,6 @@ class Magnitudes:
         found = (getattr(part, "magnitude", None) for part in all_parts(steps))
         sources = {id(source): source for source in found if isinstance(source, SampleMagnitudes)}
         self.sources = list(sources.values())
-
-    @property
-    def any(self) -> bool:
-        """Whether there are any."""
-        return bool(self.sources)
-
-    @property
-    def looks(self) -> list[Callable[..., None]]:
-        """What is called with (index, output, target, unmixed) of each batch that `smartaug.Loss` sees."""
-        return [source.observe for source in self.sources]
 
     def attach(self, dataset: object) -> None:
         """Tell the sources whose samples they are asked for."""
@@ -41,6 +35,19 @@ class Magnitudes:
             )
         for source in self.sources:
             source.begin(epoch)
+
+    def observe(self, index: Tensor | None, output: object, target: Target, classifies: bool) -> None:
+        """Pass the outputs to the sources, see `Pipeline.observe`."""
+        if not self.sources or index is None:
+            return
+        if not classifies:
+            raise TypeError(
+                f"{name_of(self.sources[0])} reads the probabilities of classifiers, and this criterion compares "
+                "element by element; use a cross entropy, or magnitude=(0, 30)"
+            )
+        logits = logits_of(output).detach()
+        for source in self.sources:
+            source.observe(index, logits, target)
 
     def stats(self) -> dict[str, Any]:
         """``{"magnitudes": ...}`` with the statistics of each source by its name; {} where there are none."""

@@ -126,14 +126,14 @@ class SampleMagnitudes(SuggestsKeywords, ABC):
     def _note(self, epoch: int, index: Tensor, level: Tensor, usable: Tensor) -> None:
         rows = usable.nonzero()[:, 0].flip(0)  # of a sample's rows the first is written last, and stays
         index = index[rows]
-        self._grow(int(index.max()) + 1 if len(index) else 0)
+        if len(index) and int(index.max()) >= len(self._next):
+            self._grow(max(int(index.max()) + 1, 2 * len(self._next)))
         self._next[index], self._seen[index] = level[rows], epoch
 
     def _grow(self, size: int) -> None:
-        if size > len(self._next):
-            more = max(size, 2 * len(self._next)) - len(self._next)
-            self._next = torch.cat([self._next, torch.full((more,), torch.nan, device="cpu")])
-            self._seen = torch.cat([self._seen, torch.full((more,), _NEVER, dtype=torch.int32, device="cpu")])
+        more = size - len(self._next)
+        self._next = torch.cat([self._next, torch.full((more,), torch.nan, device="cpu")])
+        self._seen = torch.cat([self._seen, torch.full((more,), _NEVER, dtype=torch.int32, device="cpu")])
 
     def _exchange(self) -> None:
         """Every rank gets, for each sample, the level of the rank that saw it last."""
