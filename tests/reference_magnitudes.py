@@ -30,8 +30,8 @@ def entropy_step(level, bins):
 
 
 def band(level, bands):
-    """Which of ``bands`` equal parts of [0, 1] a level lies in."""
-    return next(part for part in range(bands) if level < (part + 1) / bands)
+    """Which of ``bands`` equal parts of [0, 1] a level lies in; one just below a border counts as on it."""
+    return next(part for part in range(bands) if bands * level + 1e-5 < part + 1 or part == bands - 1)
 
 
 def table(seen, operations, bands, epsilon, without):

@@ -13,6 +13,7 @@
 | file | holds |
 |---|---|
 | `protocols` | what a method is: a `Rule` or a `Learner` |
+| `pair_table` | how often MetaAugment draws each sequence of operations |
 | `learned`, `meta` | base class of methods that learn from validation data, and of those that train a network |
 | `batch_gradients`, `waiting` | gradients of one batch, on demand; batches between the loader and the loss |
 | `validation` | batches of validation data; the split into training and validation data |

@@ -119,7 +119,8 @@ class Leveled(Policy):
         if table.ndim == self.num_ops:
             return drawn, steps
         operations, ranges, parts = drawn[:, ::2], drawn[:, 1::2], table.shape[1]
-        low, high = -(-ranges * count // parts), -(-(ranges + 1) * count // parts)  # the steps s with ⌊s R / count⌋ = r
+        # of range r of R are the steps s whose levels are in it, ⌊R (s + ½) / count⌋ = r
+        low, high = (-((parts - 2 * place * count) // (2 * parts)) for place in (ranges, ranges + 1))
         inside = draws.uniform(key, (self.num_ops,), start=2 * self.num_ops + 1, dtype=torch.float64)
         return operations, low + (inside * (high - low)).long()
 
