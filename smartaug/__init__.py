@@ -64,6 +64,7 @@ from .loss import Loss
 from .reweight import (
     SAFLEX,
     LearningToReweight,
+    LiLAW,
     MetaAugment,
     MetaWeightNet,
     SoftAugmentation,
@@ -111,6 +112,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Invert",
     "Keypoints",
     "LearningToReweight",
+    "LiLAW",
     "Lifted",
     "Loss",
     "Mask",

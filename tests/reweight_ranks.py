@@ -11,7 +11,7 @@ from torch import nn
 import smartaug
 from smartaug.augment.plan import Trace
 
-METHODS = ("SAFLEX", "SAFLEX at loss", "LearningToReweight", "MetaAugment", "MetaWeightNet")
+METHODS = ("SAFLEX", "SAFLEX at loss", "LearningToReweight", "LiLAW", "MetaAugment", "MetaWeightNet")
 STEPS, SIZE, HELD = 3, 8, 6
 
 

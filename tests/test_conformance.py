@@ -43,6 +43,10 @@ REWEIGHTERS = {
     ],
     "ByRule": [lambda model, held: reweight.ByRule(half, model, held, **SHORT)],
     "LearningToReweight": [lambda model, held: reweight.LearningToReweight(model, held, **SHORT)],
+    "LiLAW": [
+        lambda model, held: reweight.LiLAW(model, held, lr=0.5, **SHORT),
+        lambda model, held: reweight.LiLAW(model, held, every=2, statistics="batch", warmup=1, **SHORT),
+    ],
     "MetaAugment": [
         lambda model, held: reweight.MetaAugment(model, held, operations=("Identity", "Erase"), num_ops=1, **SHORT)
     ],

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 import smartaug
 from smartaug.augment.ops.leveled import OPERATIONS
-from tests import reference_magnitudes as reference
+from tests import reference_policies as reference
 from tests.data import Stream
 
 SHAPE = (400, 3, 32, 32)

@@ -15,7 +15,7 @@ import smartaug
 from smartaug.augment.plan import Trace
 from smartaug.reweight.pair_table import PairTable
 from smartaug.reweight.validation import ValidationBatches
-from tests import reference, reference_magnitudes
+from tests import reference, reference_policies
 from tests.models import images, make
 from tests.test_reweight import data, net, shell, train
 
@@ -126,7 +126,7 @@ def test_the_table_of_ranges_is_the_twins(seen, bands):
     table.note(ops, P, levels)
     table.close()
     drawn = [
-        (tuple((op, reference_magnitudes.band(level, bands)) for op, level in zip(*row, strict=True)), weight)
+        (tuple((op, reference_policies.band(level, bands)) for op, level in zip(*row, strict=True)), weight)
         for row, (_, weight) in zip(
             (pair for pair in zip(ops.tolist(), levels.tolist(), strict=True)), seen, strict=True
         )
@@ -135,7 +135,7 @@ def test_the_table_of_ranges_is_the_twins(seen, bands):
     assert made.shape == ((4, 4) if bands == 1 else (4, bands, 4, bands))
     assert float(made.sum()) == pytest.approx(1.0)
     wide = made.reshape(4, bands, 4, bands)
-    for ((one, r), (two, q)), p in reference_magnitudes.table(drawn, 4, bands, 0.2, (0, 2)).items():
+    for ((one, r), (two, q)), p in reference_policies.table(drawn, 4, bands, 0.2, (0, 2)).items():
         assert float(wide[one, r, two, q]) == pytest.approx(p, abs=1e-12)
 
 

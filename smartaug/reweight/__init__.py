@@ -4,6 +4,7 @@
 |---|---|
 | `ByRule` | weights and labels by your own `Rule`, a function of the benefits |
 | `LearningToReweight` | weights by agreement with the validation gradient |
+| `LiLAW` | weights by three learned numbers, for easy, moderate and hard samples |
 | `MetaAugment` | weights by features and operations; learns how often each pair of operations is drawn |
 | `MetaWeightNet` | weights by a learned function of the loss |
 | `SAFLEX` | weights and soft labels that lower the validation loss most |
@@ -23,6 +24,7 @@
 
 from .learned import ByRule, Reweighting
 from .learning_to_reweight import LearningToReweight
+from .lilaw import LiLAW
 from .meta import MetaLearner
 from .meta_augment import MetaAugment
 from .meta_weight_net import MetaWeightNet
@@ -38,6 +40,7 @@ __all__ = [
     "Gradients",
     "Learner",
     "LearningToReweight",
+    "LiLAW",
     "MetaAugment",
     "MetaLearner",
     "MetaWeightNet",

@@ -112,6 +112,10 @@ class Reweighting(SuggestsKeywords, ABC):
         seed: int = 0,
     ) -> None:
         _check_choices(scope, statistics, method, when)
+        if when == "loss" and scope == "full" and method == "jvp" and self.needs_direction:
+            raise ValueError(
+                'when="loss" saves a pass of method="difference" or scope="head"; write one of them as well'
+            )
         for name, value, least in (("every", every, 1), ("weigh_every", weigh_every, 1), ("warmup", warmup, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be a number of batches ≥ {least}, got {value!r}; write {name}={least}")
@@ -134,6 +138,8 @@ class Reweighting(SuggestsKeywords, ABC):
         self._listener = Listener()
         self._kind: Kind | None = None  # of the labels, at the last check
         self._dataset: Any = None  # the training set, where weights of its samples are kept
+
+    needs_direction = True  # whether the method computes benefits, along the gradient of the validation loss
 
     @abstractmethod
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
@@ -378,7 +384,7 @@ class ByRule(Reweighting):
 
 
 def _check_choices(scope: str, statistics: str, method: str, when: str) -> None:
-    """Raise a ValueError for a word that an argument does not take, or two that do not go together."""
+    """Raise a ValueError for a word that an argument does not take."""
     if scope not in ("full", "head"):
         raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
     if statistics not in ("running", "batch"):
@@ -387,5 +393,3 @@ def _check_choices(scope: str, statistics: str, method: str, when: str) -> None:
         raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
     if when not in ("batch", "loss"):
         raise ValueError(f'when must be "batch" or "loss", got {when!r}; write when="batch"')
-    if when == "loss" and scope == "full" and method == "jvp":
-        raise ValueError('when="loss" saves a pass of method="difference" or scope="head"; write one of them as well')

@@ -1,4 +1,4 @@
-"""Slow, obvious twins of magnitudes that depend on the sample, and of MetaAugment's table, in Python's own numbers."""
+"""Slow, obvious twins of sample-aware magnitudes, MetaAugment's table and LiLAW, in Python's own numbers."""
 
 import itertools
 import math
@@ -51,3 +51,33 @@ def table(seen, operations, bands, epsilon, without):
         v[sequence] = sum(weights) / len(weights) if weights else 1.0
     total = sum(v.values())
     return {sequence: (1 - epsilon) * v[sequence] / total + epsilon / len(v) for sequence in sequences}
+
+
+# --- LiLAW -----------------------------------------------------------------------------------------------------------
+
+
+def lilaw_weight(given, largest, alpha, beta, delta):
+    """σ(α s − m) + σ(m − β s) + exp(−(δ s − m)² / 2)."""
+
+    def sigmoid(value):
+        return 1 / (1 + math.exp(-value))
+
+    easy, hard = sigmoid(alpha * given - largest), sigmoid(-(beta * given - largest))
+    return easy + hard + math.exp(-((delta * given - largest) ** 2) / 2)
+
+
+def lilaw_step(logits, labels, scalars, lr, decay):
+    """The three numbers one step later, by differences of the weighted validation loss."""
+
+    def loss(values):
+        total = 0.0
+        for row, label in zip(logits, labels, strict=True):
+            p = softmax(row)
+            total += lilaw_weight(p[label], max(p), *values) * -math.log(p[label])
+        return total / len(labels)
+
+    moved = []
+    for place, value in enumerate(scalars):
+        up, down = ([*scalars[:place], value + by, *scalars[place + 1 :]] for by in (1e-5, -1e-5))
+        moved.append(value - lr * ((loss(up) - loss(down)) / 2e-5 + decay * value))
+    return max(moved[0], 1.0), moved[1], max(moved[2], moved[1])
