@@ -84,8 +84,17 @@ def soft_gain() -> str:
 
 def policy() -> str:
     """How often the label-changing operation is still drawn."""
-    swap = result("policy").get("results", {}).get("Swap", {})
+    swap = result("policy").get("results", {}).get("shares", {}).get("Swap", {})
     return f"an operation that swaps images is drawn {swap['mean']:.2f} × as often as uniform" if swap else NOT_MEASURED
+
+
+def policy_accuracy() -> str:
+    """The magnitudes of samples beside drawn ones, on drawn characters."""
+    rows = result("policy").get("results", {}).get("glyphs", {})
+    named = [(name, rows.get(name)) for name in ("EntAugment", "SRA", "RandAugment, drawn magnitudes")]
+    if any(row is None for _, row in named):
+        return NOT_MEASURED
+    return "drawn characters, 5 each: " + ", ".join(f"{name} {percent(row['accuracy'])}" for name, row in named if row)
 
 
 def subsets(setting: str, contender: str) -> str:
@@ -269,11 +278,25 @@ def methods() -> str:
                 f"{learned('LearningToReweight')}; MetaWeightNet {accuracy('MetaWeightNet')}",
             ),
             (
+                "`LiLAW`",
+                "weights by three learned numbers, for easy, moderate and hard samples",
+                "validation data too few or too noisy for more parameters; wrong labels are not left out",
+                "a forward pass of the batch and of a validation batch",
+                f"digits, 40 % flipped labels: {accuracy('LiLAW')} % (plain {accuracy('plain')})",
+            ),
+            (
                 "`MetaAugment`",
                 "a policy network weighs samples; pairs of operations it distrusts are drawn less often",
                 "operations that may change the class; it sees label conflict, not lost information",
                 step("MetaAugment, jvp"),
                 policy(),
+            ),
+            (
+                "`EntAugment`, `SRA`",
+                "a magnitude of its own for each sample, from what the loss saw of it",
+                "no time to tune RandAugment's magnitude",
+                "a softmax; 12 bytes a sample",
+                policy_accuracy(),
             ),
             (
                 "`SoftAugmentation`",
@@ -458,6 +481,19 @@ def few_clean() -> str:
     return table(rows) if len(rows) > 1 else NOT_MEASURED
 
 
+def policies() -> str:
+    """Sample-aware and learned policies: accuracy, paired difference and cost of each row, by data."""
+    found = result("policy").get("results", {})
+    rows = [("data", "policy", "accuracy", "paired", "cost")]
+    for name in ("digits", "glyphs", "harmful digits"):
+        for way, row in found.get(name, {}).items():
+            apart = row["paired"]
+            paired = f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
+            shown = (percent(row["accuracy"]), "base" if row["base"] else paired, f"×{row['cost']['median']:.1f}")
+            rows.append((name, way, *shown))
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
 ADOPTED = [
     (
         "CIFAR-10 from torchvision, 32 px, RandAugment",
@@ -487,6 +523,7 @@ TABLES = {
     "draws": draws,
     "parts": parts,
     "few_clean": few_clean,
+    "policies": policies,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -14,9 +14,10 @@ Cost: a forward pass of the batch and one of a validation batch, no backward pas
 
 Reference: Moturu, Muzammil, Goldenberg and Taati, "LiLAW: Lightweight Learnable Adaptive Weighting to Learn Sample
 Difficulty & Improve Noisy Training", arXiv 2509.20786. The weights, the start (10, 2, 6), the step 5e-3, the decay 1e-4
-and the bounds are those of the authors' code for Clothing-1M; of the paper itself only the abstract was found. How this
-differs: weights have mean 1 over the batch (there their sum acts on the learning rate, too); the validation pass takes
-running statistics, or by ``statistics="batch"`` those of its batch, and changes none.
+and the bounds are those of a script of an author's for Clothing-1M; an independent implementation has the same weights
+and start. Of the paper itself only the abstract was found. How this differs: weights have mean 1 over the batch (there
+their sum acts on the learning rate, too); the validation pass takes running statistics, or by ``statistics="batch"``
+those of its batch, and changes none.
 """
 
 from __future__ import annotations
