@@ -84,6 +84,24 @@ def test_ranges_stand_in_files():
         smartaug.to_dict(smartaug.RandAugment(1, smartaug.SRA()))
 
 
+def learned(parts):
+    policy = smartaug.RandAugment(1, (0, 8), 9)
+    policy.probabilities = torch.rand(14, parts, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    policy.probabilities /= policy.probabilities.sum()
+    return policy
+
+
+@pytest.mark.parametrize(
+    "policy", [smartaug.RandAugment(1, (0, 8), 9), smartaug.RandAugment(1, smartaug.SRA(), 9), learned(2)], ids=repr
+)
+def test_moments_enumerate_drawn_magnitudes(policy):
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = smartaug.moments.of(policy, images, nodes=4096)
+    assert found.exact
+    drawn = policy(images.expand(4000, -1, -1, -1), index=None, seed=0)
+    assert float((drawn.mean(0) - found.mean[0]).abs().max()) < 0.03
+
+
 # --- the levels of samples -------------------------------------------------------------------------------------------
 
 rows = st.integers(2, 6).flatmap(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ... import draws
-from ..augmentation import Cuts
+from ..augmentation import Cuts, equal_cuts
 from ..magnitudes import SampleMagnitudes
 from ..plan import Plan
 from ..samples import drawn_for
@@ -103,11 +103,17 @@ class Leveled(Policy):
         return dataclasses.replace(plan, trace=dataclasses.replace(plan.trace, levels=torch.from_numpy(levels)))
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Every sequence of operations, where their probabilities are given."""
+        """Every sequence of operations, where their probabilities are given, and every position in their ranges."""
         if self.probabilities is None:
             return {}
-        steps = torch.as_tensor(self.probabilities).detach().to("cpu", torch.float64).flatten().cumsum(0)
-        return {((), self.num_ops): (steps[:-1] / steps[-1]).tolist()}
+        table = self._checked_probabilities()
+        steps = table.flatten().cumsum(0)
+        found: Cuts = {((), self.num_ops): (steps[:-1] / steps[-1]).tolist()}
+        if table.ndim > self.num_ops:
+            low, high = _steps_of(torch.arange(table.shape[1]), table.shape[1], self.span[1])
+            points = sorted({point for width in set((high - low).tolist()) for point in equal_cuts(width)})
+            found |= {((), 2 * self.num_ops + 1 + place): points for place in range(self.num_ops)}
+        return found
 
     def _drawn_jointly(self, key: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Operations (B, N) by ``probabilities``, and positions: ``steps`` (B, N), or drawn in the ranges drawn."""
@@ -118,11 +124,9 @@ class Leveled(Policy):
         drawn = torch.stack(torch.unravel_index(sequence, table.shape), 1)
         if table.ndim == self.num_ops:
             return drawn, steps
-        operations, ranges, parts = drawn[:, ::2], drawn[:, 1::2], table.shape[1]
-        # of range r of R are the steps s whose levels are in it, ⌊R (s + ½) / count⌋ = r
-        low, high = (-((parts - 2 * place * count) // (2 * parts)) for place in (ranges, ranges + 1))
+        low, high = _steps_of(drawn[:, 1::2], table.shape[1], count)
         inside = draws.uniform(key, (self.num_ops,), start=2 * self.num_ops + 1, dtype=torch.float64)
-        return operations, low + (inside * (high - low)).long()
+        return drawn[:, ::2], low + (inside * (high - low)).long()
 
     def _checked_probabilities(self) -> Tensor:
         """The table of probabilities; ValueError unless it has one of the two shapes and sums to one."""
@@ -145,3 +149,12 @@ class Leveled(Policy):
                 "probabilities must be non-negative and sum to 1; write policy.probabilities = p / p.sum()"
             )
         return table
+
+
+def _steps_of(ranges: Tensor, parts: int, count: int) -> tuple[Tensor, Tensor]:
+    """The first of ``count`` steps whose level is in each of the ranges, of ``parts`` equal ones, and the first beyond.
+
+    The level of step s is (s + ½) / count, so its range is ⌊parts (s + ½) / count⌋.
+    """
+    low, high = (-((parts - 2 * place * count) // (2 * parts)) for place in (ranges, ranges + 1))
+    return low, high
