@@ -280,7 +280,7 @@ def methods() -> str:
             (
                 "`LiLAW`",
                 "weights by three learned numbers, for easy, moderate and hard samples",
-                "validation data too few or too noisy for more parameters; wrong labels are not left out",
+                "as a rival; wrong labels weigh more than right ones",
                 "a forward pass of the batch and of a validation batch",
                 f"digits, 40 % flipped labels: {accuracy('LiLAW')} % (plain {accuracy('plain')})",
             ),

@@ -128,7 +128,8 @@ class SampleMagnitudes(SuggestsKeywords, ABC):
         index = index[rows]
         if len(index) and int(index.max()) >= len(self._next):
             self._grow(max(int(index.max()) + 1, 2 * len(self._next)))
-        self._next[index], self._seen[index] = level[rows], epoch
+        places = index.numpy()  # NumPy writes in order, which torch does not promise
+        self._next.numpy()[places], self._seen.numpy()[places] = level[rows].numpy(), epoch
 
     def _grow(self, size: int) -> None:
         more = size - len(self._next)
