@@ -44,8 +44,8 @@ class PairTable:
         """Add weights P (B,) of the sequences ``operations`` (B, N) int64, with levels (B, N) in [0, 1] for R > 1."""
         cells, each = operations.cpu(), self.shape[0] * self.bands
         if self.bands > 1 and levels is not None:
-            # the level of a policy may lie on a border, where rounding to float32 must not decide
-            band = (levels.cpu().double() * self.bands + 1e-5).floor().long().clamp(0, self.bands - 1)
+            # the level of a policy may lie on a border, where rounding to float32 must not decide; NaN: of Identity
+            band = (levels.cpu().double().nan_to_num(0.0) * self.bands + 1e-5).floor().long().clamp(0, self.bands - 1)
             cells = cells * self.bands + band
         flat = cells @ torch.tensor([each**place for place in reversed(range(cells.shape[1]))])
         weights = torch.stack([P.detach().cpu().double(), torch.ones(len(P), dtype=torch.float64)])
