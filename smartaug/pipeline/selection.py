@@ -177,8 +177,8 @@ class Selecting:
             output = logits_of(output)
         if not classifies and self.observes:
             raise TypeError(
-                "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
-                "cross entropy, or select=smartaug.coreset.RandomSubset()"
+                "the coreset records p − y of classifiers, and this criterion has no classes (it compares element by "
+                "element, or pairs); use a cross entropy, or select=smartaug.coreset.RandomSubset()"
             )
         mixed = target._mixed
         if mixed is None:

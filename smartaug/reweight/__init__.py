@@ -19,6 +19,7 @@
 | `batch_gradients`, `waiting` | gradients of one batch, on demand; batches between the loader and the loss |
 | `validation` | batches of validation data; the split into training and validation data |
 | `memory`, `figures`, `weights` | the last weight of each sample; statistics; checks and scaling to mean 1 |
+| `checks` | checks of arguments |
 | `shared_samples` | how many samples two datasets have in common |
 """
 
