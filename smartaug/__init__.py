@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from . import augment, coreset, grads, moments, reweight
 from ._base.contrastive import ContrastiveLoss
 from ._base.names import did_you_mean
+from ._base.table_dataset import TableDataset
 from .augment import (
+    SMOTE,
     Affine,
     Augmentation,
     AugMix,
@@ -29,6 +31,7 @@ from .augment import (
     Erase,
     Flip,
     GaussianBlur,
+    GaussianNoise,
     Grayscale,
     Invert,
     MixUp,
@@ -46,6 +49,7 @@ from .augment import (
     Sharpness,
     Solarize,
     SomeOf,
+    SwapFeatures,
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
@@ -108,6 +112,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "GaussianNoise",
     "Generated",
     "Grayscale",
     "InfoBatch",
@@ -135,11 +140,14 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "RandomResizedCrop",
     "Resize",
     "SAFLEX",
+    "SMOTE",
     "SRA",
     "Sharpness",
     "SoftAugmentation",
     "Solarize",
     "SomeOf",
+    "SwapFeatures",
+    "TableDataset",
     "Target",
     "TrivialAugment",
     "Uniform",

@@ -26,6 +26,7 @@ from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views
 from . import small_tensors
+from .keywords.training_set import refuse_without_dataset
 from .row_samples import rows_of
 from .whole_batches import Fetched
 
@@ -151,6 +152,7 @@ class Collate:
         pipeline: Pipeline | None = None,
     ) -> None:
         if pipeline is None:
+            refuse_without_dataset(reweight, "Collate")
             pipeline = Pipeline(Settings.of(locals()))
         self.inner = default_collate if collate_fn is None else collate_fn
         self.pipeline: Pipeline | None = None

@@ -24,6 +24,7 @@ from .collate import Collate
 from .iterator import BatchIterator
 from .keywords.coreset import coreset_sampler, coreset_selections
 from .keywords.lift import lifted_dataset
+from .keywords.training_set import training_set
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
 from .pictures.show import Picture, show
 from .plain import plain_batches, plain_length
@@ -64,6 +65,8 @@ class DataLoader(TorchDataLoader[T]):
     All of torch's arguments keep their meaning. Without any of the keywords below it is torch's loader: same iterator,
     values, draws and errors. With them, torch still draws the order, and the global generators are used as by torch.
 
+    * `dataset`: as torch's; or a pair (X, y) of a table and labels, of pandas, NumPy, scipy.sparse or torch, which
+      becomes a `TableDataset`.
     * `lift`: take the dataset's random transforms, as far as they can be batched, out of a shallow copy of it, and run
       them as stages, drawn per sample; see `lift`. ``loader.dataset`` is the copy; the given dataset is unchanged.
       Values assigned to its attributes reach the copy at the next pass; where its transform was replaced or changed,
@@ -153,7 +156,8 @@ class DataLoader(TorchDataLoader[T]):
         still: Specs = None,
         returns: str = "same",
     ) -> None:
-        settings = Settings.of(locals())
+        given = Settings.of(locals())
+        dataset, settings = training_set(dataset, given, sampler, batch_sampler)
         lifted, dataset, fetching = lifted_dataset(
             lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
         )
@@ -192,7 +196,7 @@ class DataLoader(TorchDataLoader[T]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
-        for name, value in settings.given().items():
+        for name, value in given.given().items():
             setattr(self, name, value)
         self._sources = None if lifted is None else SourceDatasets(dataset)
         if pipeline is not None:

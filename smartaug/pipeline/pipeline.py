@@ -115,6 +115,7 @@ class Pipeline:
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
         observes = getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))
+        reading = "augment= (partners of the same class)" if self.augmenting.reads_labels else ""
         return Labelling(
             self.target,
             "",
@@ -122,7 +123,7 @@ class Pipeline:
             stated=stated_classes(self.steps),
             reweighs=self.reweight is not None,
             recorded="coreset=" if observes else "magnitude=" if self.magnitudes.sources else "",
-            needed="coreset=" if getattr(self.coreset, "balanced", False) else "",
+            needed="coreset=" if getattr(self.coreset, "balanced", False) else reading,
         )
 
     def _register(self) -> None:
@@ -228,7 +229,9 @@ class Pipeline:
             inputs = Inputs((parent,), (), ())
             length = len(leaves.get(data, parent)) if joint is None else len(joint.samples)
         else:
-            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            inputs = found_inputs(
+                data, self.settings, count, augmented=bool(augmenting.steps), averaged=augmenting.averages
+            )
             length = inputs.rows(data)
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if joint is not None and self.target is None:

@@ -71,6 +71,11 @@ class Settings:
         """Whether every keyword holds the same object, as in a loader that is built again from its attributes."""
         return all(getattr(self, name) is getattr(other, name) for name in KEYWORDS)
 
+    def reading_as(self, known: Mapping[str, Any]) -> Settings:
+        """The same, with ``inputs`` and ``target`` as the dataset states them where the user gave none."""
+        missing = {name: value for name, value in known.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing) if missing else self
+
     def reading(self) -> dict[str, Any]:
         """The keywords that say where inputs and target are, for reweighters that read samples of that kind."""
         return {"inputs": self.inputs, "target": self.target}

@@ -21,10 +21,11 @@ from ...augment.foreign import Foreign
 from ...augment.partly import beside as beside_of
 from ...augment.partly import check_fit, plain, plain_foreign, together, widened
 from ...augment.plan import Plan, Trace
-from ...augment.steps import drawn, keyed, refuse_other_than_mixing, run_step
+from ...augment.steps import keyed, refuse_other_than_rows, run_step
 from ..following.moving import Moving
 from ..following.places import Places
 from ..stages import Seed, flattened, in_stage, name_of
+from .tables import Tables
 
 _TIMES = 40  # low bits of a stream number: the dataset index; above them, how often the sample occurred before
 
@@ -39,15 +40,20 @@ class Augmented(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of a batch's rows: dataset index (B,) int64; streams (B,) int64 and epoch determine the draws."""
+    """The samples of a batch's rows: dataset index (B,) int64; streams (B,) int64 and epoch determine the draws.
+
+    labels: (B, ...), for steps that read them; None where they are unknown.
+    """
 
     index: Tensor
     streams: Tensor
     epoch: int
+    labels: Tensor | None = None
 
     def rows(self, chosen: Tensor) -> Samples:
         """The samples of the rows ``chosen`` (R,) int64."""
-        return Samples(self.index[chosen], self.streams[chosen], self.epoch)
+        labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
+        return Samples(self.index[chosen], self.streams[chosen], self.epoch, labels)
 
 
 class _Rest(NamedTuple):
@@ -77,9 +83,9 @@ def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
     return index + (torch.tensor(before, dtype=torch.int64, device="cpu") << _TIMES)
 
 
-def _mixes(step: object) -> bool:
-    """Whether a stage, or one inside it, mixes samples."""
-    return getattr(step, "mixes", False) or any(map(_mixes, getattr(step, "augmentations", ())))
+def _any(step: object, name: str) -> bool:
+    """Whether a stage, or one inside it, has the attribute ``name``, and it is True."""
+    return getattr(step, name, False) or any(_any(part, name) for part in getattr(step, "augmentations", ()))
 
 
 class Augmenting:
@@ -95,7 +101,9 @@ class Augmenting:
         self.steps, self.seed, self.names = list(steps), seed, tuple(names)
         # for samples that a coreset does not select, the stage in place of each step; None: see `_bring`
         self._beside = [beside_of(step, lifted) if lifted else None for step in self.steps]
-        self.mixes = any(map(_mixes, self.steps))
+        self.mixes, self.reads_labels, self.averages = (
+            any(_any(step, name) for step in self.steps) for name in ("mixes", "reads_labels", "averages")
+        )
         self.draws = any(not isinstance(part, Normalize) for part in flattened(self.steps))  # anything at random
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
         self._turn = Turn()  # of the batch that runs now
@@ -165,6 +173,7 @@ class Augmenting:
             return Augmented(views, [], Trace.empty(len(samples.index))), [] if rest is None else rest.views
         seed, plans, known = self.seed(), list[Plan](), dict[int, Plan]()
         done, passed = [], []
+        tables = Tables(views, samples.labels, shared=shared)
         self._turn = Turn()
         for number, images in enumerate(views):
             view = 0 if shared else number
@@ -173,10 +182,11 @@ class Augmenting:
             if rest is not None:
                 own_key = draws.key(seed, samples.epoch, rest.streams, view)
                 beside = _Beside(rest.views[number], own_key, None if again else rest.moving)
-            drawn_before = known if not number or (again and images.shape == views[0].shape) else {}
+            alike = tables.joined or images.shape == views[0].shape
+            drawn_before = known if not number or (again and alike) else {}
             moved = None if again else moving
             with allowed(self._turn):
-                made, own = self._view(images, key, samples.index, places, moved, beside, drawn_before)
+                made, own = self._view(images, key, samples.index, places, moved, beside, drawn_before, tables, number)
             if again:
                 _check_same_labels(plans, own)
             else:
@@ -200,8 +210,10 @@ class Augmenting:
         moving: Moving | None,
         beside: _Beside | None,
         known: dict[int, Plan],
+        tables: Tables,
+        number: int,
     ) -> tuple[Tensor, list[Plan]]:
-        """One view after all steps, and their plans; updates ``beside`` and ``moving``.
+        """View ``number`` after all steps, and their plans; updates ``beside`` and ``moving``.
 
         known: step -> its plan, where another view has drawn it already; the others are added.
         """
@@ -211,8 +223,10 @@ class Augmenting:
             given = images
             try:
                 if images.ndim != 4 and isinstance(step, Augmentation):
-                    refuse_other_than_mixing(step)
+                    refuse_other_than_rows(step)
                 if isinstance(step, Foreign):
+                    if tables.holds_categories(number):
+                        continue  # a callable computes with numbers
                     if step.moves_pixels:
                         places.refuse(step.name)
                     images = images.clone() if images.data_ptr() == start else images  # it may work in place
@@ -220,10 +234,10 @@ class Augmenting:
                         moving.refuse(step.name)
                 plan = None
                 if isinstance(step, Augmentation):
-                    plan = known.get(position) or drawn(step, images, own, index)
+                    whole = known.get(position) or tables.drawn(step, images, own, index)
+                    known[position], plan = whole, tables.part(whole, number)
                     plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
                     _follow(name_of(step), plan, places, moving)
-                    known[position] = plan
                     images = step.apply(images, plan)
                     self._note(position, plan, given)
                     plans.append(plan)

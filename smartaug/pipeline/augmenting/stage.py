@@ -5,6 +5,7 @@ The steps themselves are run by `augmenting.Augmenting`, which knows nothing of 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -75,6 +76,8 @@ class AugmentStage:
             refuse_others(unfinished, inputs)
             self.lifted.check([leaves.get(data, path) for path in inputs.augmented])
         views, frames = _views(data, inputs, device)
+        label = leaves.get(data, labels[0]) if labels and augmenting.reads_labels else None
+        samples = dataclasses.replace(samples, labels=label) if isinstance(label, Tensor) else samples
         shared = not inputs.listed and self._share_draws(augmenting, data, inputs, views, unfinished)
         several = 1 if shared or inputs.listed else len(views)
         following, places = self._following(data, inputs, device, unfinished, several)
@@ -195,6 +198,7 @@ def _views(data: leaves.Structure, inputs: Inputs, device: torch.device | None) 
         return list(found[0]), []
     # the values alone: what types of other libraries say of a picture, such as its affine, is not true of the new one
     found = [leaf.as_subclass(Tensor).to(device, non_blocking=True) for leaf in found]
+    found = [leaf[:, None] if leaf.ndim == 1 else leaf for leaf in found]  # a table of one column
     frames = [leaf.shape[1] if leaf.ndim == 5 else 0 for leaf in found]
     views = [view for leaf in found for view in (leaf.unbind(1) if leaf.ndim == 5 else [leaf])]
     return views, frames
@@ -204,7 +208,8 @@ def _put(data: leaves.Structure, inputs: Inputs, views: list[Tensor], frames: li
     """The batch with the augmented ``views`` in it, the frames of clips together again."""
     rest = iter(views)
     for path, count in zip(inputs.augmented, frames, strict=True):
-        data = leaves.put(data, path, torch.stack([next(rest) for _ in range(count)], 1) if count else next(rest))
+        made = torch.stack([next(rest) for _ in range(count)], 1) if count else next(rest)
+        data = leaves.put(data, path, made[:, 0] if leaves.get(data, path).ndim == 1 else made)
     return data
 
 
