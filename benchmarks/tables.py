@@ -84,8 +84,17 @@ def soft_gain() -> str:
 
 def policy() -> str:
     """How often the label-changing operation is still drawn."""
-    swap = result("policy").get("results", {}).get("Swap", {})
+    swap = result("policy").get("results", {}).get("shares", {}).get("Swap", {})
     return f"an operation that swaps images is drawn {swap['mean']:.2f} × as often as uniform" if swap else NOT_MEASURED
+
+
+def policy_accuracy() -> str:
+    """The magnitudes of samples beside drawn ones, on drawn characters."""
+    rows = result("policy").get("results", {}).get("glyphs", {})
+    named = [(name, rows.get(name)) for name in ("EntAugment", "SRA", "RandAugment, drawn magnitudes")]
+    if any(row is None for _, row in named):
+        return NOT_MEASURED
+    return "drawn characters, 5 each: " + ", ".join(f"{name} {percent(row['accuracy'])}" for name, row in named if row)
 
 
 def subsets(setting: str, contender: str) -> str:
@@ -269,11 +278,25 @@ def methods() -> str:
                 f"{learned('LearningToReweight')}; MetaWeightNet {accuracy('MetaWeightNet')}",
             ),
             (
+                "`LiLAW`",
+                "weights by three learned numbers, for easy, moderate and hard samples",
+                "as a rival; wrong labels weigh more than right ones",
+                "a forward pass of the batch and of a validation batch",
+                f"digits, 40 % flipped labels: {accuracy('LiLAW')} % (plain {accuracy('plain')})",
+            ),
+            (
                 "`MetaAugment`",
                 "a policy network weighs samples; pairs of operations it distrusts are drawn less often",
                 "operations that may change the class; it sees label conflict, not lost information",
                 step("MetaAugment, jvp"),
                 policy(),
+            ),
+            (
+                "`EntAugment`, `SRA`",
+                "a magnitude of its own for each sample, from what the loss saw of it",
+                "no time to tune RandAugment's magnitude",
+                "a softmax; 12 bytes a sample",
+                policy_accuracy(),
             ),
             (
                 "`SoftAugmentation`",
@@ -488,6 +511,18 @@ def paired(apart: dict[str, Any]) -> str:
     return f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
 
 
+def policies() -> str:
+    """Sample-aware and learned policies: accuracy, paired difference and cost of each row, by data."""
+    found = result("policy").get("results", {})
+    rows = [("data", "policy", "accuracy", "paired", "cost")]
+    for name in ("digits", "glyphs", "harmful digits"):
+        for way, row in found.get(name, {}).items():
+            apart = "base" if row["base"] else paired(row["paired"])
+            shown = (percent(row["accuracy"]), apart, f"×{row['cost']['median']:.1f}")
+            rows.append((name, way, *shown))
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
 def wrong_pairs() -> str:
     """What clean pairs are best used for beside wrong ones: how many partners are found, and the paired difference."""
     found = result("wrong_pairs").get("results", {})
@@ -528,6 +563,7 @@ TABLES = {
     "few_clean": few_clean,
     "pruning": pruning,
     "data_efficient": data_efficient,
+    "policies": policies,
     "wrong_pairs": wrong_pairs,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))

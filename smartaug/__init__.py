@@ -53,6 +53,7 @@ from .augment import (
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
+from .augment.magnitudes import SRA, EntAugment
 from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
@@ -68,6 +69,7 @@ from .loss import Loss
 from .reweight import (
     SAFLEX,
     LearningToReweight,
+    LiLAW,
     MetaAugment,
     MetaWeightNet,
     SoftAugmentation,
@@ -104,6 +106,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "CutMix",
     "DataLoader",
     "Embedding",
+    "EntAugment",
     "Equalize",
     "Erase",
     "FacilityLocation",
@@ -116,6 +119,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Invert",
     "Keypoints",
     "LearningToReweight",
+    "LiLAW",
     "Lift",
     "Lifted",
     "Loss",
@@ -138,6 +142,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Resize",
     "SAFLEX",
     "SMOTE",
+    "SRA",
     "Sharpness",
     "SoftAugmentation",
     "Solarize",

@@ -24,10 +24,10 @@ from ._base.names import suggest_keywords
 from .batch import Target
 from .grads.pairs import pairs_of
 from .grads.positions import Settings, position_losses
+from .pipeline.existing import pipeline_of
 from .pipeline.losses.arguments import Call, by_place, call_without, places_of
 from .pipeline.losses.rows import Rows, as_wide, joined, per_sample, sizes, spread, wide, without_ignored
 from .pipeline.losses.unknown import UnknownCriterion, title
-from .pipeline.pipeline import pipeline_of
 
 
 class Loss(nn.Module):

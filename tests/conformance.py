@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import smartaug
+from smartaug import draws
 from smartaug.augment import backends
 from smartaug.reweight import ByRule
 from tests import test_augment, test_backends
@@ -182,6 +183,43 @@ def rule(given):
                 assert bool((one >= 0).all())
                 assert torch.equal(one, other)
     reweighter(lambda model, held: ByRule(given, model, held))
+
+
+# --- magnitudes ------------------------------------------------------------------------------------------------------
+
+
+def magnitudes(make):
+    """make: () -> `SampleMagnitudes`. Levels in [0, 1] of what was seen, positions in range, nothing global, copies."""
+    log_p = torch.randn(50, 5, generator=torch.Generator().manual_seed(7)).mul(9).log_softmax(1)
+    labels, random = torch.eye(5)[torch.arange(50) % 5], torch.get_rng_state()
+    level = make().level(log_p, labels)
+    assert level.shape == (50,)
+    assert bool(((level >= -1e-6) & (level <= 1 + 1e-6)).all())
+    for bins in (2, 10, 31):
+        made = make().steps(level.clamp(0, 1), bins)
+        assert made.dtype == torch.int64
+        assert set(made.tolist()) <= set(range(bins))
+        assert bool((make().steps(torch.linspace(0, 1, 99), bins).diff() >= 0).all())  # a higher level is no weaker
+    source, index = make(), torch.arange(60)
+    key, drawn = draws.key(0, 1, index), torch.zeros(60, 2, dtype=torch.int64)
+    for epoch in range(source.warmup + 1):
+        assert torch.equal(source.chosen(key, index, drawn, 31), drawn)  # nobody was seen
+        source.observe(index[:50], log_p, torch.arange(50) % 5)
+        source.begin(epoch)
+    source.begin(source.warmup + 1)
+    assert torch.allclose(source.levels(index[:50]), level.clamp(0, 1), atol=1e-6)
+    assert bool(source.levels(index[50:]).isnan().all())
+    chosen = source.chosen(key, index, drawn, 31)
+    assert torch.equal(chosen[50:], drawn[50:])
+    assert torch.equal(source.chosen(key[7:9], index[7:9], drawn[7:9], 31), chosen[7:9])
+    assert torch.equal(source.chosen(key, None, drawn, 31), drawn)
+    file, fresh = io.BytesIO(), make()
+    torch.save(source.state_dict(), file)
+    file.seek(0)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    for twin in (copy.deepcopy(source), pickle.loads(pickle.dumps(source)), fresh):
+        assert torch.equal(twin.chosen(key, index, drawn, 31), chosen)
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 # --- selections ------------------------------------------------------------------------------------------------------

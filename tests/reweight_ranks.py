@@ -11,7 +11,7 @@ from torch import nn
 import smartaug
 from smartaug.augment.plan import Trace
 
-METHODS = ("SAFLEX", "SAFLEX at loss", "LearningToReweight", "MetaAugment", "MetaWeightNet")
+METHODS = ("SAFLEX", "SAFLEX at loss", "LearningToReweight", "LiLAW", "MetaAugment", "MetaWeightNet")
 PAIRED = {
     "SAFLEX": {},
     "SAFLEX of layers without derivatives": {},
@@ -58,6 +58,17 @@ def verdicts(name, wrap, rank, world):
     if name == "MetaAugment":
         policy.append(stage.probabilities)
     return {"weights": weights, "labels": labels, "policy": policy}
+
+
+def levels(rank, world):
+    """The levels of 12 samples after two epochs, in each of which the ranks see other ones."""
+    source, logits = smartaug.SRA(), torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(8))
+    for epoch in range(2):
+        source.begin(epoch)
+        seen = torch.arange(10 - epoch).roll(epoch)[rank::world]  # samples 10 and 11 are never seen
+        source.observe(seen, logits[epoch, seen], seen % 3)
+    source.begin(2)
+    return source.levels(torch.arange(12))
 
 
 class Towers(nn.Module):
@@ -114,6 +125,7 @@ def main(rank, folder):
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     made = {name: verdicts(name, nn.parallel.DistributedDataParallel, rank, 2) for name in METHODS}
+    made["levels"] = levels(rank, 2)
     made |= {f"{name} of pairs": pairs_weighed(name, nn.parallel.DistributedDataParallel, rank, 2) for name in PAIRED}
     made["refusals"] = refusals(rank)
     torch.save(made, f"{folder}/{rank}.pt")

@@ -23,6 +23,7 @@ from smartaug._base import compiled
 from smartaug.augment import backends
 from smartaug.augment.backends.tables.filters import FILTERS
 from smartaug.augment.backends.tables.tones import TONES
+from smartaug.augment.magnitudes import SRA
 from smartaug.augment.mixing import Tiles
 from smartaug.augment.plan import (
     Branches,
@@ -84,6 +85,8 @@ ROWS = {
         lambda: A.RandAugment(3, 30, interpolation="bilinear", fill=77),
         lambda: A.RandAugment(3, 5, 10, exact=False),
         lambda: A.RandAugment(0),
+        lambda: A.RandAugment(2, (4, 12)),
+        lambda: A.RandAugment(1, SRA()),
     ],
     "RandomApply": [lambda: A.RandomApply([A.Affine(30), A.CutMix(), A.Equalize(1.0)], 0.6)],
     "RandomOrder": [lambda: A.RandomOrder([A.Affine(30), A.ColorJitter(0.4), A.Solarize(99)])],
@@ -95,7 +98,11 @@ ROWS = {
     "Sharpness": [lambda: A.Sharpness(0.3), lambda: A.Sharpness(4.0)],
     "Solarize": [lambda: A.Solarize(100.5), lambda: A.Solarize(0), lambda: A.Solarize(255)],
     "SomeOf": [lambda: A.SomeOf([A.Flip(1.0), A.Posterize(2), A.AutoContrast(1.0)], (0, 4), replace=True)],
-    "TrivialAugment": [A.TrivialAugment, lambda: A.TrivialAugment(interpolation="bilinear", exact=False)],
+    "TrivialAugment": [
+        A.TrivialAugment,
+        lambda: A.TrivialAugment(magnitude=SRA()),
+        lambda: A.TrivialAugment(interpolation="bilinear", exact=False),
+    ],
 }
 NEED_MASKS = {"CopyPaste"}  # what no plan does without instance masks has tests of its own: test_mixing_dense.py
 NEED_ROWS = {"SMOTE", "SwapFeatures"}  # what takes rows of features alone: test_row_operations.py

@@ -34,6 +34,10 @@ def test_the_number_of_ranks_changes_no_weight(tmp_path):
         for a, b, whole in zip(first[name]["policy"], second[name]["policy"], alone["policy"], strict=True):
             assert torch.equal(a, b), name
             assert torch.allclose(a, whole, atol=1e-6), name
+    whole = reweight_ranks.levels(0, 1)
+    assert whole.isfinite().tolist() == [True] * 10 + [False] * 2
+    assert torch.equal(first["levels"].nan_to_num(-1), whole.nan_to_num(-1))
+    assert torch.equal(second["levels"].nan_to_num(-1), whole.nan_to_num(-1))
     assert first["refusals"] == second["refusals"]
     unequal, products = first["refusals"]
     assert "as many rows, and they have [2, 3]; write drop_last=True" in unequal

@@ -57,6 +57,27 @@ def largest(values: Tensor) -> Tensor:
     return given.cpu()
 
 
+_PIECE = 1 << 18  # rows exchanged at a time
+
+
+def keep_latest(rows: Tensor, seen: Tensor) -> None:
+    """Give every rank, in place, for each of the rows (n, w) that of the rank where ``seen`` (n,) is largest.
+
+    Both on the CPU, rows of integers, seen −1 where a rank has none; of equal ones the lowest rank's. Rows that no rank
+    has stay as they are. Every rank must call it with as many rows.
+    """
+    rank, world = here()
+    if world == 1:
+        return
+    score = torch.where(seen < 0, -1, seen.long() * world + (world - 1 - rank))
+    best = largest(score)
+    for start in range(0, len(rows), _PIECE):
+        piece = slice(start, start + _PIECE)
+        mine = ((score == best) & (best >= 0))[piece, None]
+        whole = summed(torch.where(mine, rows[piece], 0))
+        rows[piece] = torch.where(best[piece, None] >= 0, whole, rows[piece])
+
+
 def from_first(make: Callable[[], list[Tensor]]) -> list[Tensor]:
     """The list of CPU tensors that ``make()`` returns on rank 0, on every rank; ``make`` runs on rank 0 alone.
 

@@ -2,8 +2,8 @@
 
 | augmentation | what a sample receives | reference |
 |---|---|---|
-| `RandAugment` | N operations at one magnitude | Cubuk et al. 2020, torchvision's table |
-| `TrivialAugment` | one operation at a random magnitude | Müller & Hutter 2021, torchvision's Wide table |
+| `RandAugment` | N operations at one magnitude, or drawn, or its own | Cubuk et al. 2020, torchvision's table |
+| `TrivialAugment` | one operation at a random magnitude, or its own | Müller & Hutter 2021, torchvision's Wide table |
 | `AutoAugment` | one of 25 learned pairs of operations | Cubuk et al. 2019, torchvision's three policies |
 | `AugMix` | a mixture of chains of operations | Hendrycks et al. 2020 |
 | `PadCrop`, `RandomResizedCrop`, `Resize`, `Flip`, `Affine` | another place, size or pose | torchvision |
@@ -42,6 +42,8 @@ Arguments mean the same everywhere:
 | `backends` | one folder per way to execute a plan |
 | `labels` | labels after mixing |
 | `targets` | masks, boxes, keypoints and all else that moves with the images |
+| `magnitudes` | magnitudes that each sample has of its own: EntAugment, SRA |
+| `samples` | which samples a plan is being drawn for |
 | `steps` | running stages one after the other |
 | `rows` | what plans do to rows of features and sequences |
 | `foreign` | Kornia modules and callables as stages of their own |

@@ -20,6 +20,7 @@ from .._base.names import SuggestsKeywords
 from . import backends, rows
 from .labels import mix_labels
 from .plan import Plan
+from .samples import drawing_for
 
 Cuts = dict[draws.Slot, Sequence[float]]
 
@@ -164,7 +165,7 @@ class Augmentation(Batched, SuggestsKeywords):
         if not self._plans(len(shape)):
             raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
         key = self._keys(shape[0], index, epoch, seed, view)
-        with on_cpu():
+        with on_cpu(), drawing_for(None if index is None else index.cpu()):
             return self.sample(shape, key)
 
     def _plans(self, dimensions: int) -> bool:
@@ -195,7 +196,7 @@ class Augmentation(Batched, SuggestsKeywords):
     def _keyed(
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        with on_cpu():
+        with on_cpu(), drawing_for(None if index is None else index.cpu()):
             plan = self.plan_of([images], target, key)
         images = self.apply(images, plan)
         return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)

@@ -128,4 +128,8 @@ def widened(plan: Plan, rows: Tensor, batch: int) -> Plan:
     ops = torch.full((batch, plan.trace.ops.shape[1]), names.index("Identity"), device="cpu")
     magnitudes = torch.zeros(batch, plan.trace.ops.shape[1], device="cpu")
     ops[rows], magnitudes[rows] = plan.trace.ops, plan.trace.magnitudes
-    return Plan((batch, *plan.shape[1:]), tuple(mixes), Trace(ops, magnitudes, names))
+    levels = None
+    if plan.trace.levels is not None:
+        levels = torch.full_like(magnitudes, torch.nan)
+        levels[rows] = plan.trace.levels
+    return Plan((batch, *plan.shape[1:]), tuple(mixes), Trace(ops, magnitudes, names, levels))

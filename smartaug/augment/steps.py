@@ -11,6 +11,7 @@ from .. import draws
 from .augmentation import Augmentation, on_cpu
 from .foreign import Foreign
 from .plan import Plan
+from .samples import drawing_for
 
 Step = Augmentation | Foreign
 S = TypeVar("S")
@@ -23,12 +24,19 @@ def keyed(steps: Sequence[S], key: Tensor) -> list[tuple[S, Tensor]]:
     return [(step, draws.fold(key, position)) for position, step in enumerate(steps)]
 
 
-def drawn(step: Augmentation, images: Sequence[Tensor], key: Tensor, labels: Tensor | None = None) -> Plan:
+def drawn(
+    step: Augmentation,
+    images: Sequence[Tensor],
+    key: Tensor,
+    labels: Tensor | None = None,
+    index: Tensor | None = None,
+) -> Plan:
     """The plan of one step for ``images``, drawn from the stream keys (B,).
 
-    images: one tensor, or the several tables (B, F) of rows. labels: (B,), for steps that read them.
+    images: one tensor, or the several tables (B, F) of rows. labels: (B,), for steps that read them. index: (B,) the
+    samples, for steps that draw differently for each, None where they are not known.
     """
-    with on_cpu():
+    with on_cpu(), drawing_for(index):
         return step.plan_of(images, labels, key)
 
 

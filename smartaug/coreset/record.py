@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import deque
 from collections.abc import Mapping
 from typing import IO, Any, NamedTuple
 
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from .._base import ranks
+from .._base.arriving import Arriving
 from .._base.row_extras.mixed import Mixed
 from ..batch import Embedding
 from ..grads.logits import columns, distributions
@@ -201,7 +201,7 @@ class OutputRecord:
         self._table["seen"], self._table["label"] = -1, -1
         self.skipped = {"mixed": 0, "unusable": 0, "nonfinite": 0}
         self._added = 0  # batches so far
-        self._arriving: deque[tuple[Any, Tensor, Packed, int, int]] = deque()
+        self._arriving = Arriving()
 
     @property
     def seen(self) -> np.ndarray:
@@ -225,25 +225,17 @@ class OutputRecord:
 
     def add(self, index: Tensor, packed: Packed, epoch: int) -> None:
         """Keep B rows of the samples index (B,), seen in ``epoch``; those on a device are written once they arrive."""
-        device, number = packed.values.device, self._added
+        number = self._added
         self._added += 1
-        if device.type not in ("cuda", "xpu"):
-            moved = [None if part is None else part.cpu() for part in (index, *packed)]
-            self._write(moved[0], Packed(*moved[1:]), epoch, number)  # type: ignore[arg-type]
-            return
-        # a copy to the CPU that is not waited for lands in pinned memory
-        parts = [None if part is None else part.to("cpu", non_blocking=True) for part in (index, *packed)]
-        arrived = torch.get_device_module(device).Event()
-        arrived.record()
-        self._arriving.append((arrived, parts[0], Packed(*parts[1:]), epoch, number))  # type: ignore[arg-type]
-        while self._arriving and self._arriving[0][0].query():
-            self._write(*self._arriving.popleft()[1:])
+        self._arriving.add(
+            packed.values.device,
+            (index, *packed),
+            lambda rows, *parts: self._write(rows, Packed(*parts), epoch, number),
+        )
 
     def flush(self) -> None:
         """Wait for the rows that are still on their way."""
-        while self._arriving:
-            self._arriving[0][0].synchronize()
-            self._write(*self._arriving.popleft()[1:])
+        self._arriving.flush()
 
     def _write(self, index: Tensor, packed: Packed, epoch: int, number: int) -> None:
         rows, status = index.numpy(), packed.status.numpy()
@@ -271,18 +263,7 @@ class OutputRecord:
 
     def merge(self) -> None:
         """Give every rank, for each sample, the row of the rank that saw it last (of equal ones the lowest rank's)."""
-        rank, world = ranks.here()
-        if world == 1:
-            return
-        seen = torch.from_numpy(self.seen).long()
-        score = torch.where(seen < 0, -1, seen * world + (world - 1 - rank))
-        best = ranks.largest(score)
-        raw = self._raw()
-        for start in range(0, self.size, 1 << 18):
-            piece = slice(start, start + (1 << 18))
-            mine = ((score == best) & (best >= 0))[piece, None]
-            whole = ranks.summed(torch.where(mine, raw[piece], 0))
-            raw[piece] = torch.where(best[piece, None] >= 0, whole, raw[piece])
+        ranks.keep_latest(self._raw(), torch.from_numpy(self.seen))
 
     def _raw(self) -> Tensor:
         """The table as bytes (n, bytes per sample), sharing its memory."""
@@ -306,6 +287,9 @@ class OutputRecord:
     def __getstate__(self) -> dict[str, object]:
         self.flush()
         return {**self.__dict__, "_table": np.array(self._table), "mapped": False}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update({**state, "_arriving": Arriving()})  # pickles of earlier versions hold a deque
 
 
 def _allocate(file: IO[bytes], size: int, each: int) -> None:

@@ -24,7 +24,8 @@ from .._base.torch_fetch import Origin, origin, streams
 from ..lift.decode.opening import Files, take
 from ..lift.deferred.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
-from ..pipeline.pipeline import Pipeline, live
+from ..pipeline.existing import live
+from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
 from . import small_tensors
 from .keywords.training_set import refuse_without_dataset

@@ -16,7 +16,7 @@ from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
 from ..lift.datasets import SourceDatasets
 from ..lift.decode.settings import Lift
-from ..lift.lifted import Lifted
+from ..pipeline.existing import shared
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
 from ..pipeline.selection import drawn_of
@@ -167,7 +167,7 @@ class DataLoader(TorchDataLoader[T]):
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
         if earlier is not None:  # a framework builds the loader again from its attributes
             collate_fn = earlier.inner
-        pipeline = _shared(earlier, settings, lifted) if active else None
+        pipeline = shared(None if earlier is None else earlier.pipeline, settings, lifted) if active else None
         if active and pipeline is None:
             told: Any = {"lifted": lifted, "fetching": taken.fetching, "files": taken.files}
             pipeline = Pipeline(settings, classes=classes_of(dataset, target), **told)
@@ -206,6 +206,7 @@ class DataLoader(TorchDataLoader[T]):
     def _activate(self, pipeline: Pipeline, batch_sampler: object) -> None:
         self._pipeline = pipeline
         pipeline.weighing.attach(self.dataset)
+        pipeline.magnitudes.attach(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
             pipeline.selecting.weight_of = self.sampler.weight_of
@@ -385,16 +386,3 @@ class DataLoader(TorchDataLoader[T]):
 def _no_seed() -> int:
     """The seed where no transform in the workers draws."""
     return 0
-
-
-def _shared(earlier: Collate | None, settings: Settings, lifted: Lifted | None) -> Pipeline | None:
-    """The pipeline of the loader from which a framework rebuilds this one with the same settings, to keep its counts.
-
-    None where there is no such loader, or a setting differs.
-    """
-    pipeline = None if earlier is None else earlier.pipeline
-    if pipeline is None or not settings.is_like(pipeline.settings):
-        return None
-    if (None if pipeline.lifted is None else pipeline.lifted.augment) is not (lifted and lifted.augment):
-        return None
-    return pipeline

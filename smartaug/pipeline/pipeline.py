@@ -34,22 +34,12 @@ from .labelling import Labelling, no_tensor, stated_classes
 from .lifted.beside import check_none_left_behind
 from .lifted.joint import LiftedJoint
 from .lifted.share import LiftedShare
+from .magnitudes import Magnitudes
 from .readers import Readers
 from .selection import Selecting
 from .settings import Settings
 from .stages import Seed, as_steps, behind, checked_device, flattened, listed, refuse_another_policy
 from .weighing import Weighing
-
-
-def live(key: str) -> Pipeline | None:
-    """The pipeline of this process with that key; None when it no longer exists."""
-    found = makers.get(key)
-    return found if isinstance(found, Pipeline) else None
-
-
-def pipeline_of(target: object) -> Pipeline | None:
-    """The pipeline that made a `Target`; None for anything else, or when that pipeline no longer exists."""
-    return live(target._key) if isinstance(target, Target) and target._key is not None else None
 
 
 class Pipeline:
@@ -85,6 +75,7 @@ class Pipeline:
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
+        self.magnitudes = Magnitudes(self.steps)
         refuse_another_policy(reweight, self.steps)
         self.labelling = self._labels(classes)
         self.lifts = lifted is not None and lifted.augment is not None
@@ -115,6 +106,7 @@ class Pipeline:
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
+        observes = getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))
         reading = "augment= (partners of the same class)" if self.augmenting.reads_labels else ""
         return Labelling(
             self.target,
@@ -122,7 +114,7 @@ class Pipeline:
             classes=classes,
             stated=stated_classes(self.steps),
             reweighs=self.reweight is not None,
-            recorded=bool(getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))),
+            recorded="coreset=" if observes else "magnitude=" if self.magnitudes.sources else "",
             needed="coreset=" if getattr(self.coreset, "balanced", False) else reading,
         )
 
@@ -138,6 +130,8 @@ class Pipeline:
         if "selecting" not in state:  # as pickles of earlier versions have it
             self.selecting = Selecting(self.coreset)
             self.selecting.weight_of, self.selecting.selections = state["weight_of"], state["selections"]
+        if "magnitudes" not in state:
+            self.magnitudes = Magnitudes(self.steps)
         self.readers = Readers()
         self._register()  # a copy is a pipeline of its own
 
@@ -187,6 +181,7 @@ class Pipeline:
         if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
+        self.magnitudes.begin(epoch, index)
         rows = self.selecting.rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
         data, made, keyed, followed = self.augment_stage.run(
@@ -339,7 +334,7 @@ class Pipeline:
     @property
     def watches(self) -> bool:
         """Whether a stage needs the model's outputs, which `Loss` passes to `observe` and `settle`."""
-        return self.weighing.late or self.selecting.observes
+        return self.weighing.late or self.selecting.observes or bool(self.magnitudes.sources)
 
     def pass_ended(self) -> None:
         """Called at the end of a pass: warn of stages that had no effect in it."""
@@ -348,12 +343,13 @@ class Pipeline:
             self.share.look(self.counts, ended=True)
 
     def observe(self, index: Tensor | None, output: object, target: Target, classifies: bool = True) -> None:
-        """Called by `Loss` for a target of this pipeline: passes the detached outputs to the coreset.
+        """Called by `Loss` for a target of this pipeline: passes the detached outputs to the stages that record.
 
         index: (B,) int64, or None. classifies: the outputs are logits of one class per sample; TypeError where they are
-        not and the coreset records residuals p − y.
+        not and a stage records probabilities.
         """
         self.readers.met = True
+        self.magnitudes.observe(index, output, target, classifies)
         self.selecting.observe(index, output, target, classifies)
 
     def stats(self) -> dict[str, Any]:
@@ -363,7 +359,7 @@ class Pipeline:
         if by_torch := sum(half.by_torch for half in halves):
             counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
         counted |= self.files.stats()
-        return report.figures(counted, self.weighing, self.coreset)
+        return {**report.figures(counted, self.weighing, self.coreset), **self.magnitudes.stats()}
 
     def explain(self) -> str:
         """A table of the stages, see `report.table`."""
@@ -385,6 +381,8 @@ class Pipeline:
             own = getattr(getattr(self, name), "state_dict", None)
             if own is not None:
                 state[name] = own(record=record) if name == "coreset" else own()
+        if record and self.magnitudes.sources:
+            state["magnitudes"] = self.magnitudes.state()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -394,4 +392,5 @@ class Pipeline:
             own = getattr(getattr(self, name), "load_state_dict", None)
             if name in state and own is not None:
                 own(state[name])
+        self.magnitudes.load(state.get("magnitudes", []))
         self.selecting.forget()

@@ -11,7 +11,7 @@ from .. import grads
 from .._base import ranks
 from .._base.contrastive import own_labels
 from ..batch import Batch
-from ..grads.logits import distributions
+from ..grads.logits import columns, distributions
 from ..grads.model_call import device_of
 from ..grads.pairs import pairs_of
 from .waiting import Shown
@@ -65,6 +65,14 @@ class BatchGradients:
             )
             self._note(self._pass.log_p)
         return self._pass
+
+    def log_p(self) -> Tensor:
+        """(B, K) of the loop's own forward pass where it was shown, else of `rows` without a graph."""
+        if self._pass is None and self._shown is not None and self._against is None:
+            made = columns(self._shown.logits).log_softmax(1)
+            self._note(made)
+            return made
+        return self.rows(graph=False).log_p
 
     def pseudo_step(self, weight: Tensor, lr: float) -> grads.Direction:
         """Σ weight_i ∇ℓ_i over all ranks from the graph of `rows`, and the parameters one step down it."""

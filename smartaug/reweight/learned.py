@@ -30,6 +30,7 @@ from ..grads.positions import Criterion, refuse_other_maps
 from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.untouched import Mode, unwrapped
 from .batch_gradients import BatchGradients
+from .checks import check_batches, check_choices
 from .figures import Figures, by_label
 from .judge import Judge
 from .memory import Memory
@@ -116,10 +117,12 @@ class Reweighting(SuggestsKeywords, ABC):
         warmup: int = 0,
         seed: int = 0,
     ) -> None:
-        _check_choices(scope, statistics, method, when)
-        for name, value, least in (("every", every, 1), ("weigh_every", weigh_every, 1), ("warmup", warmup, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be a number of batches ≥ {least}, got {value!r}; write {name}={least}")
+        check_choices(scope, statistics, method, when)
+        if when == "loss" and scope == "full" and method == "jvp" and self.needs_direction:
+            raise ValueError(
+                'when="loss" saves a pass of method="difference" or scope="head"; write one of them as well'
+            )
+        check_batches(every, weigh_every, warmup)
         if not 0.0 <= ema < 1.0:
             raise ValueError(f"ema must be in [0, 1), got {ema!r}; ema=0.0 turns it off")
         if criterion is not None:
@@ -143,6 +146,7 @@ class Reweighting(SuggestsKeywords, ABC):
         self._kind: Kind | None = None  # of the labels, at the last check
         self._dataset: Any = None  # the training set, where weights of its samples are kept
 
+    needs_direction = True  # whether the method computes benefits, along the gradient of the validation loss
     by_column = False  # whether each of several labels a sample is weighed by itself, see `SAFLEX`
 
     @abstractmethod
@@ -384,17 +388,3 @@ class Reweighting(SuggestsKeywords, ABC):
         if state["memory"] is not None:
             self._memory.load_state_dict(state["memory"])
         self._record.load_state_dict(state["record"])
-
-
-def _check_choices(scope: str, statistics: str, method: str, when: str) -> None:
-    """Raise a ValueError for a word that an argument does not take, or two that do not go together."""
-    if scope not in ("full", "head"):
-        raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
-    if statistics not in ("running", "batch"):
-        raise ValueError(f'statistics must be "running" or "batch", got {statistics!r}; write statistics="running"')
-    if method not in ("jvp", "difference"):
-        raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
-    if when not in ("batch", "loss"):
-        raise ValueError(f'when must be "batch" or "loss", got {when!r}; write when="batch"')
-    if when == "loss" and scope == "full" and method == "jvp":
-        raise ValueError('when="loss" saves a pass of method="difference" or scope="head"; write one of them as well')

@@ -12,6 +12,7 @@
 | `normalize` | the last step: (x − mean) / std |
 | `compose`, `combinators` | several as one; some of several |
 | `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
+| `policy`, `leveled` | what policies share; those whose magnitudes are positions in a range |
 | `space` | the operations that policies draw from, as a table |
 """
 

@@ -227,7 +227,7 @@ class Augmenting:
                         moving.refuse(step.name)
                 plan = None
                 if isinstance(step, Augmentation):
-                    whole = known.get(position) or tables.drawn(step, images, own)
+                    whole = known.get(position) or tables.drawn(step, images, own, index)
                     known[position], plan = whole, tables.part(whole, number)
                     plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
                     _follow(name_of(step), plan, places, moving)

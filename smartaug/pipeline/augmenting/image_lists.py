@@ -162,9 +162,12 @@ def _traced(parts: Sequence[tuple[Trace, Tensor]], length: int) -> Trace:
     width = max(trace.ops.shape[1] for trace, _ in parts)
     ops = torch.zeros(length, width, dtype=torch.int64, device="cpu")
     magnitudes = torch.zeros(length, width, device="cpu")
+    levels = torch.full((length, width), torch.nan, device="cpu")
     for trace, places in parts:
         if trace.ops.numel():
             new = torch.tensor([names.index(name) for name in trace.names], device="cpu")
             columns = trace.ops.shape[1]
             ops[places, :columns], magnitudes[places, :columns] = new[trace.ops], trace.magnitudes
-    return Trace(ops, magnitudes, names)
+            if trace.levels is not None:
+                levels[places, :columns] = trace.levels
+    return Trace(ops, magnitudes, names, levels if bool(levels.isfinite().any()) else None)

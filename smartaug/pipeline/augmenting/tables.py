@@ -26,9 +26,9 @@ class Tables:
         self.joined = shared and len(views) > 1 and all(view.ndim == 2 for view in views)
         self._views = list(views)  # as they were before all steps: neighbours are looked for among these
 
-    def drawn(self, step: Augmentation, view: Tensor, key: Tensor) -> Plan:
-        """The plan of one step, from the stream keys (B,): for all tables, or for this one view."""
-        return drawn(step, self._views if self.joined else [view], key, self.labels)
+    def drawn(self, step: Augmentation, view: Tensor, key: Tensor, index: Tensor) -> Plan:
+        """The plan of one step, from the stream keys (B,) of the samples (B,): for all tables, or for this one view."""
+        return drawn(step, self._views if self.joined else [view], key, self.labels, index)
 
     def part(self, plan: Plan, number: int) -> Plan:
         """The part of a plan that belongs to view ``number``."""
