@@ -164,6 +164,7 @@ WAYS = {
     "SAFLEX, head": Way(saflex(scope="head")),
     "SAFLEX, penalty 4, temperature 0.5": Way(saflex(penalty=4.0, temperature=0.5)),
     "MetaWeightNet": Way(lambda model, data: smartaug.MetaWeightNet(model, data.validation, lr=0.03)),
+    "LiLAW": Way(lambda model, data: smartaug.LiLAW(model, data.validation)),
     "LearningToReweight": Way(lambda model, data: smartaug.LearningToReweight(model, data.validation)),
     "LearningToReweight, batch statistics": Way(
         lambda model, data: smartaug.LearningToReweight(model, data.validation, statistics="batch")

@@ -84,8 +84,17 @@ def soft_gain() -> str:
 
 def policy() -> str:
     """How often the label-changing operation is still drawn."""
-    swap = result("policy").get("results", {}).get("Swap", {})
+    swap = result("policy").get("results", {}).get("shares", {}).get("Swap", {})
     return f"an operation that swaps images is drawn {swap['mean']:.2f} × as often as uniform" if swap else NOT_MEASURED
+
+
+def policy_accuracy() -> str:
+    """The magnitudes of samples beside drawn ones, on drawn characters."""
+    rows = result("policy").get("results", {}).get("glyphs", {})
+    named = [(name, rows.get(name)) for name in ("EntAugment", "SRA", "RandAugment, drawn magnitudes")]
+    if any(row is None for _, row in named):
+        return NOT_MEASURED
+    return "drawn characters, 5 each: " + ", ".join(f"{name} {percent(row['accuracy'])}" for name, row in named if row)
 
 
 def subsets(setting: str, contender: str) -> str:
@@ -269,11 +278,25 @@ def methods() -> str:
                 f"{learned('LearningToReweight')}; MetaWeightNet {accuracy('MetaWeightNet')}",
             ),
             (
+                "`LiLAW`",
+                "weights by three learned numbers, for easy, moderate and hard samples",
+                "as a rival; wrong labels weigh more than right ones",
+                "a forward pass of the batch and of a validation batch",
+                f"digits, 40 % flipped labels: {accuracy('LiLAW')} % (plain {accuracy('plain')})",
+            ),
+            (
                 "`MetaAugment`",
                 "a policy network weighs samples; pairs of operations it distrusts are drawn less often",
                 "operations that may change the class; it sees label conflict, not lost information",
                 step("MetaAugment, jvp"),
                 policy(),
+            ),
+            (
+                "`EntAugment`, `SRA`",
+                "a magnitude of its own for each sample, from what the loss saw of it",
+                "no time to tune RandAugment's magnitude",
+                "a softmax; 12 bytes a sample",
+                policy_accuracy(),
             ),
             (
                 "`SoftAugmentation`",
@@ -448,11 +471,7 @@ def few_clean() -> str:
             row = found.get(regime, {}).get(name)
             if row is None:
                 return NOT_MEASURED
-            apart = row["paired"]
-            cells += [
-                percent(row["accuracy"]),
-                f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})",
-            ]
+            cells += [percent(row["accuracy"]), paired(row["paired"])]
             cost.append(row["cost"]["median"])
         rows.append((name, *cells, f"×{max(cost):.1f}"))
     return table(rows) if len(rows) > 1 else NOT_MEASURED
@@ -466,17 +485,66 @@ def mislabelled() -> str:
     half, others = found["half"]["rows"], [found[name]["rows"] for name in ("any", "image")]
     rows = [("on the images", "half: accuracy", "paired, to the best rival", "any", "image", "cost")]
     for name, row in half.items():
-        apart = row["paired"]
-        rows.append(
-            (
-                f"**{name}**" if "trusted × 5" in name and name.startswith(("SAFLEX", "Learning")) else name,
-                percent(row["accuracy"]),
-                f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})",
-                *(percent(other[name]["accuracy"]) for other in others),
-                f"×{row['cost']['median']:.1f}",
-            )
-        )
+        shown = f"**{name}**" if name.startswith(("SAFLEX", "LearningToReweight")) else name
+        elsewhere = (percent(other[name]["accuracy"]) for other in others)
+        cost = f"×{row['cost']['median']:.1f}"
+        rows.append((shown, percent(row["accuracy"]), paired(row["paired"]), *elsewhere, cost))
     return table(rows)
+
+
+def pruning() -> str:
+    """What pruning saves beside a shorter schedule, with right and with wrong labels."""
+    found = result("pruning").get("results", {})
+    head, rows = ["rows trained as it says"], dict[str, list[str]]()
+    for regime, told in found.items():
+        noisy = any("wrong" in row for row in told.values())
+        width = len(head)
+        head += [f"{regime}: rows", "accuracy", "paired", *(["wrong, of the rows (of the weight)"] if noisy else [])]
+        for name, row in told.items():
+            cells = rows.setdefault(name, [name])
+            cells += [""] * (width - len(cells))
+            cells += [f"{row['rows']:.0%}", percent(row["accuracy"]), paired(row["paired"])]
+            cells += [f"{row['wrong']:.0%} ({row['wrong, by weight']:.0%})"] if noisy else []
+    full = [tuple(cells + [""] * (len(head) - len(cells))) for cells in rows.values()]
+    return table([tuple(head), *full]) if full else NOT_MEASURED
+
+
+def data_efficient() -> str:
+    """Augmented copies of a subset beside their rivals at the same cost, the best first."""
+    found = result("data_efficient").get("results", {})
+    if not found:
+        return NOT_MEASURED
+    rows = [("at equal cost", "copies in an epoch", "epochs", "accuracy", "paired", "processor time")]
+    for name, row in found.items():
+        cells = (f"{row['augmented in an epoch']:,}", str(row["epochs"]), percent(row["accuracy"]))
+        rows.append((name, *cells, paired(row["paired"]), f"×{row['seconds']:.1f}"))
+    return table(rows)
+
+
+def paired(apart: dict[str, Any]) -> str:
+    """Mean and standard deviation of a difference, and in how many seeds it is positive."""
+    return f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
+
+
+def policies() -> str:
+    """Sample-aware and learned policies: accuracy, paired difference and cost of each row, by data."""
+    found = result("policy").get("results", {})
+    rows = [("data", "policy", "accuracy", "paired", "cost")]
+    for name in ("digits", "glyphs", "harmful digits"):
+        for way, row in found.get(name, {}).items():
+            apart = "base" if row["base"] else paired(row["paired"])
+            shown = (percent(row["accuracy"]), apart, f"×{row['cost']['median']:.1f}")
+            rows.append((name, way, *shown))
+    return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+def wrong_pairs() -> str:
+    """What clean pairs are best used for beside wrong ones: how many partners are found, and the paired difference."""
+    found = result("wrong_pairs").get("results", {})
+    rows = [("pairs, 40 % wrong", "partners found among ten, %", "paired")]
+    for name, row in found.items():
+        rows.append((name, percent(row["found"]), paired(row["paired"])))
+    return table(rows) if found else NOT_MEASURED
 
 
 ADOPTED = [
@@ -509,6 +577,10 @@ TABLES = {
     "parts": parts,
     "few_clean": few_clean,
     "mislabelled": mislabelled,
+    "pruning": pruning,
+    "data_efficient": data_efficient,
+    "policies": policies,
+    "wrong_pairs": wrong_pairs,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -12,8 +12,11 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from . import augment, coreset, grads, moments, reweight
+from ._base.contrastive import ContrastiveLoss
 from ._base.names import did_you_mean
+from ._base.table_dataset import TableDataset
 from .augment import (
+    SMOTE,
     Affine,
     Augmentation,
     AugMix,
@@ -28,6 +31,7 @@ from .augment import (
     Erase,
     Flip,
     GaussianBlur,
+    GaussianNoise,
     Grayscale,
     Invert,
     MixUp,
@@ -45,13 +49,15 @@ from .augment import (
     Sharpness,
     Solarize,
     SomeOf,
+    SwapFeatures,
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
+from .augment.magnitudes import SRA, EntAugment
 from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
-from .lift import Lifted, lift
+from .lift import Lift, Lifted, lift
 from .loading import renamed
 from .loading.augmented.dataset import AugmentedDataset
 from .loading.collate import Collate
@@ -63,6 +69,7 @@ from .loss import Loss
 from .reweight import (
     SAFLEX,
     LearningToReweight,
+    LiLAW,
     MetaAugment,
     MetaWeightNet,
     SoftAugmentation,
@@ -91,6 +98,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Collate",
     "ColorJitter",
     "Compose",
+    "ContrastiveLoss",
     "CopyPaste",
     "Coreset",
     "CoresetSampler",
@@ -98,17 +106,21 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "CutMix",
     "DataLoader",
     "Embedding",
+    "EntAugment",
     "Equalize",
     "Erase",
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "GaussianNoise",
     "Generated",
     "Grayscale",
     "InfoBatch",
     "Invert",
     "Keypoints",
     "LearningToReweight",
+    "LiLAW",
+    "Lift",
     "Lifted",
     "Loss",
     "Mask",
@@ -129,10 +141,14 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "RandomResizedCrop",
     "Resize",
     "SAFLEX",
+    "SMOTE",
+    "SRA",
     "Sharpness",
     "SoftAugmentation",
     "Solarize",
     "SomeOf",
+    "SwapFeatures",
+    "TableDataset",
     "Target",
     "TrivialAugment",
     "Uniform",

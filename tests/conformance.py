@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import smartaug
+from smartaug import draws
 from smartaug.augment import backends
 from smartaug.reweight import ByRule
 from tests import test_augment, test_backends
@@ -33,6 +34,34 @@ def augmentation(make):
     test_backends.test_augmentations_pickle_copy_and_print(make)
     test_augment.test_every_augmentation(make)
     test_augment.test_calls_without_an_index_differ_and_draw_nothing_global(make)
+
+
+def row_operation(make):
+    """make: () -> Augmentation that takes rows. Rows and sequences of any size and type, replay, nothing global."""
+    for shape in ((8, 5), (6, 4, 3), (1, 3), (0, 4), (5, 1)):
+        step, draw = make(), torch.Generator().manual_seed(0)
+        if len(shape) == 3 and step.takes_images:  # which a direct call takes for a picture without a batch dimension
+            continue
+        rows, labels = torch.randn(shape, generator=draw, dtype=torch.float64), torch.arange(shape[0]) % 2
+        how = {"index": torch.arange(shape[0]) + 3, "epoch": 1, "seed": 2}
+        before, state = rows.clone(), torch.get_rng_state()
+        made, target = step(rows, labels, **how)
+        assert torch.equal(rows, before)
+        assert made.shape == rows.shape
+        assert len(target) == shape[0]
+        assert torch.equal(make()(rows, labels, **how)[0], made)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            close = step(rows.to(dtype), labels, **how)[0]
+            assert close.dtype == dtype
+            if not step.reads_labels:  # whose neighbours may be others
+                assert torch.allclose(close.double(), made, atol=1e-5 if dtype == torch.float32 else 0.1)
+        assert torch.equal(torch.get_rng_state(), state)
+        if rows.numel() > 20:
+            others = [step(rows, labels, **how | change)[0] for change in ({"epoch": 2}, {"seed": 3})]
+            assert not any(torch.equal(other, made) for other in others)
+            order = torch.randperm(shape[0], generator=draw)
+            moved = step(rows[order], labels[order], **how | {"index": how["index"][order]})[0]
+            assert torch.allclose(moved, made[order])
 
 
 # --- weights and labels ----------------------------------------------------------------------------------------------
@@ -154,6 +183,43 @@ def rule(given):
                 assert bool((one >= 0).all())
                 assert torch.equal(one, other)
     reweighter(lambda model, held: ByRule(given, model, held))
+
+
+# --- magnitudes ------------------------------------------------------------------------------------------------------
+
+
+def magnitudes(make):
+    """make: () -> `SampleMagnitudes`. Levels in [0, 1] of what was seen, positions in range, nothing global, copies."""
+    log_p = torch.randn(50, 5, generator=torch.Generator().manual_seed(7)).mul(9).log_softmax(1)
+    labels, random = torch.eye(5)[torch.arange(50) % 5], torch.get_rng_state()
+    level = make().level(log_p, labels)
+    assert level.shape == (50,)
+    assert bool(((level >= -1e-6) & (level <= 1 + 1e-6)).all())
+    for bins in (2, 10, 31):
+        made = make().steps(level.clamp(0, 1), bins)
+        assert made.dtype == torch.int64
+        assert set(made.tolist()) <= set(range(bins))
+        assert bool((make().steps(torch.linspace(0, 1, 99), bins).diff() >= 0).all())  # a higher level is no weaker
+    source, index = make(), torch.arange(60)
+    key, drawn = draws.key(0, 1, index), torch.zeros(60, 2, dtype=torch.int64)
+    for epoch in range(source.warmup + 1):
+        assert torch.equal(source.chosen(key, index, drawn, 31), drawn)  # nobody was seen
+        source.observe(index[:50], log_p, torch.arange(50) % 5)
+        source.begin(epoch)
+    source.begin(source.warmup + 1)
+    assert torch.allclose(source.levels(index[:50]), level.clamp(0, 1), atol=1e-6)
+    assert bool(source.levels(index[50:]).isnan().all())
+    chosen = source.chosen(key, index, drawn, 31)
+    assert torch.equal(chosen[50:], drawn[50:])
+    assert torch.equal(source.chosen(key[7:9], index[7:9], drawn[7:9], 31), chosen[7:9])
+    assert torch.equal(source.chosen(key, None, drawn, 31), drawn)
+    file, fresh = io.BytesIO(), make()
+    torch.save(source.state_dict(), file)
+    file.seek(0)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    for twin in (copy.deepcopy(source), pickle.loads(pickle.dumps(source)), fresh):
+        assert torch.equal(twin.chosen(key, index, drawn, 31), chosen)
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 # --- selections ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 
 import smartaug
 from smartaug import coreset, reweight
+from smartaug.augment import magnitudes
 from smartaug.lift import registry
 from smartaug.reweight import Learner
 from tests import conformance
@@ -42,6 +43,10 @@ REWEIGHTERS = {
     ],
     "ByRule": [lambda model, held: reweight.ByRule(half, model, held, **SHORT)],
     "LearningToReweight": [lambda model, held: reweight.LearningToReweight(model, held, **SHORT)],
+    "LiLAW": [
+        lambda model, held: reweight.LiLAW(model, held, lr=0.5, **SHORT),
+        lambda model, held: reweight.LiLAW(model, held, every=2, statistics="batch", warmup=1, **SHORT),
+    ],
     "MetaAugment": [
         lambda model, held: reweight.MetaAugment(model, held, operations=("Identity", "Erase"), num_ops=1, **SHORT)
     ],
@@ -49,6 +54,10 @@ REWEIGHTERS = {
     "SoftAugmentation": [lambda model, held: reweight.SoftAugmentation(3)],
     "Uniform": [lambda model, held: reweight.Uniform()],
     "UniformWeights": [lambda model, held: reweight.UniformWeights()],
+}
+MAGNITUDES = {
+    "EntAugment": [lambda: magnitudes.EntAugment(warmup=0), magnitudes.EntAugment],
+    "SRA": [magnitudes.SRA, lambda: magnitudes.SRA(explore=0.0, warmup=2)],
 }
 PROTOCOLS_AND_SHELLS = {"Gradients", "Learner", "MetaLearner", "Reweighting", "Rule", "split_validation"}
 CRITERIA = {
@@ -71,7 +80,8 @@ def cases(rows):
 def test_every_method_has_a_row():
     for table, rows, package, others in (
         ("REWEIGHTERS", REWEIGHTERS, reweight, PROTOCOLS_AND_SHELLS),
-        ("CRITERIA", CRITERIA, coreset, {"Coreset", "InfoBatch", "embed_pass"}),
+        ("MAGNITUDES", MAGNITUDES, magnitudes, {"SampleMagnitudes"}),
+        ("CRITERIA", CRITERIA, coreset, {"Coreset", "InfoBatch", "RePB", "AlignPrune", "JEST", "embed_pass"}),
     ):
         lacking = set(package.__all__) - others - set(rows)
         assert not lacking, f"write a row in {table} of tests/test_conformance.py for {', '.join(sorted(lacking))}"
@@ -90,6 +100,7 @@ def selects(kind):
 
 FAMILIES = {
     "smartaug/augment/ops": lambda kind: issubclass(kind, smartaug.Augmentation),
+    "smartaug/augment/magnitudes": lambda kind: issubclass(kind, magnitudes.SampleMagnitudes),
     "smartaug/reweight": lambda kind: issubclass(kind, reweight.Reweighting),
     "smartaug/coreset": selects,
 }
@@ -110,6 +121,11 @@ def test_every_method_is_named(folder):
 @pytest.mark.parametrize("make", cases(REWEIGHTERS))
 def test_reweighters(make):
     conformance.reweighter(make)
+
+
+@pytest.mark.parametrize("make", cases(MAGNITUDES))
+def test_magnitudes(make):
+    conformance.magnitudes(make)
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 33])

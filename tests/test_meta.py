@@ -5,15 +5,17 @@ import io
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 from torch.utils.data import TensorDataset
 
 import smartaug
 from smartaug.augment.plan import Trace
-from smartaug.reweight.meta_augment import PairTable
+from smartaug.reweight.pair_table import PairTable
 from smartaug.reweight.validation import ValidationBatches
-from tests import reference
+from tests import reference, reference_policies
 from tests.models import images, make
 from tests.test_reweight import data, net, shell, train
 
@@ -93,7 +95,7 @@ def test_alpha_from_the_users_optimizer():
 
 
 def test_the_table_follows_the_papers_formula():
-    table = PairTable((3, 3), history=2, epsilon=0.1)
+    table = PairTable(3, 2, history=2, epsilon=0.1)
     assert torch.allclose(table.probabilities(), torch.full((3, 3), 1 / 9, dtype=torch.float64))
     table.note(torch.tensor([[0, 1], [0, 1], [2, 2]]), torch.tensor([0.2, 0.4, 0.9]))
     table.close()
@@ -105,6 +107,38 @@ def test_the_table_follows_the_papers_formula():
     assert torch.allclose(table.probabilities(), torch.full((3, 3), 1 / 9, dtype=torch.float64))
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1, width=32)), min_size=2, max_size=2),
+            st.floats(0.01, 0.99),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.integers(1, 3),
+)
+def test_the_table_of_ranges_is_the_twins(seen, bands):
+    table = PairTable(4, 2, history=3, epsilon=0.2, bands=bands, without=(0, 2))
+    ops = torch.tensor([[op for op, _ in pair] for pair, _ in seen])
+    levels = torch.tensor([[level for _, level in pair] for pair, _ in seen]).clamp(max=1 - 1e-6)
+    P = torch.tensor([weight for _, weight in seen], dtype=torch.float64)
+    table.note(ops, P, levels)
+    table.close()
+    drawn = [
+        (tuple((op, reference_policies.band(level, bands)) for op, level in zip(*row, strict=True)), weight)
+        for row, (_, weight) in zip(
+            (pair for pair in zip(ops.tolist(), levels.tolist(), strict=True)), seen, strict=True
+        )
+    ]
+    made = table.probabilities()
+    assert made.shape == ((4, 4) if bands == 1 else (4, bands, 4, bands))
+    assert float(made.sum()) == pytest.approx(1.0)
+    wide = made.reshape(4, bands, 4, bands)
+    for ((one, r), (two, q)), p in reference_policies.table(drawn, 4, bands, 0.2, (0, 2)).items():
+        assert float(wide[one, r, two, q]) == pytest.approx(p, abs=1e-12)
+
+
 def colour(n=32):
     return TensorDataset(torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8), torch.arange(n) % 3)
 
@@ -113,11 +147,9 @@ def image_net():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Tanh(), nn.Linear(8, 3))
 
 
-def with_policy(dataset, model, held, history=20):
-    policy = smartaug.RandAugment(num_ops=2)
-    stage = smartaug.MetaAugment(
-        model, held, policy=policy, transform=smartaug.Normalize(), policy_lr=0.05, history=history
-    )
+def with_policy(dataset, model, held, policy=None, **settings):
+    policy = policy or smartaug.RandAugment(num_ops=2)
+    stage = smartaug.MetaAugment(model, held, policy=policy, transform=smartaug.Normalize(), policy_lr=0.05, **settings)
     loader = smartaug.DataLoader(
         dataset, batch_size=8, shuffle=True, reweight=stage, seed=3, device="cpu",
         augment=[smartaug.PadCrop(1), policy, smartaug.Erase(0.5), smartaug.Normalize()],
@@ -142,17 +174,26 @@ def test_probabilities_reach_randaugment_at_the_next_epoch():
     assert told["operations"][0] == "Identity"
 
 
-def test_a_resumed_run_draws_and_weighs_the_same():
+POLICIES = {
+    "one magnitude": (lambda: smartaug.RandAugment(2), {}),
+    "ranges": (lambda: smartaug.RandAugment(2, (0, 30)), {"bands": 3}),
+    "TrivialAugment": (smartaug.TrivialAugment, {"bands": 2}),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_resumed_run_draws_and_weighs_the_same(name):
     torch.manual_seed(1)
     dataset, held, model = colour(), colour(), image_net()
-    loader, _, _ = with_policy(dataset, model, held)
+    make, settings = POLICIES[name]
+    loader, _, _ = with_policy(dataset, model, held, make(), **settings)
     assert all(target.weight.shape == (len(target),) for _, target in loader)
     batches = iter(loader)
     next(batches)
     file = io.BytesIO()
     torch.save(loader.state_dict(), file)
     file.seek(0)
-    other, _, _ = with_policy(dataset, model, held)
+    other, _, _ = with_policy(dataset, model, held, make(), **settings)
     other.load_state_dict(torch.load(file, weights_only=True))
     rest = [*batches, *loader]
     again = [*other, *other]
@@ -178,6 +219,92 @@ def test_the_embedding_is_the_papers():
     wanted[1, 2 * where["Solarize"] + 1] = (8 + 1) / 11  # threshold 255 .. 0
     wanted[2, 2 * where["TranslateX"]] = (10 * 7 / (150 / 331 * 64) + 1) / 11
     assert torch.allclose(made, wanted, atol=1e-6)
+
+
+def test_drawn_magnitudes_are_seen_and_ranges_of_them_are_drawn_more_often():
+    policy = smartaug.RandAugment(2, (0, 30))
+    loader, stage, _ = with_policy(colour(64), image_net(), colour(), policy, bands=3)
+    seen = []
+    handed = stage.embedding
+
+    def embedding(operations, magnitudes, size):
+        seen.append(handed(operations, magnitudes, size))
+        return seen[-1]
+
+    stage.embedding = embedding
+    assert all(target.weight.shape == (len(target),) for _, target in loader)
+    assert stage.probabilities.shape == (14, 3, 14, 3)
+    entries = torch.cat(seen).unique()
+    assert len(entries) > 20  # levels of the magnitudes, in elevenths
+    assert int(stage.table.now[1].sum()) == 64
+    stage.begin(1)
+    made = stage.probabilities
+    for plain in (0, 12, 13):  # Identity, AutoContrast, Equalize
+        assert bool((made[plain] == made[plain, :1]).all())
+        assert bool((made[:, :, plain] == made[:, :, plain, :1]).all())
+    table = torch.zeros(14, 3, 14, 3, dtype=torch.float64)
+    table[5, 2, 1, 0] = 0.75  # strong rotations, then weak shears
+    table[0, 1, 5, 1] = 0.25
+    policy.probabilities = table
+    trace = policy.plan((4000, 3, 32, 32), index=torch.arange(4000), seed=0).trace
+    first = trace.ops[:, 0] == 5
+    assert float(first.float().mean()) == pytest.approx(0.75, abs=0.03)
+    steps, parts = (trace.levels * 31).floor().long(), (trace.levels * 3).floor()
+    assert bool((parts[first] == torch.tensor([2.0, 0.0])).all())
+    assert bool((parts[~first, 1] == 1).all())
+    assert [len(set(drawn.tolist())) for drawn in (steps[first, 0], steps[first, 1], steps[~first, 1])] == [10, 10, 11]
+    assert bool((trace.magnitudes[first, 0].abs() >= 21 - 1e-4).all())  # degrees
+
+
+@pytest.mark.parametrize("span", [(0, 30), (3, 11), (0, 8), (5, 9)])
+@pytest.mark.parametrize("bands", [2, 3, 4, 5])
+def test_the_policy_draws_in_the_range_that_the_table_notes(span, bands):
+    policy = smartaug.RandAugment(1, span)
+    for part in range(bands):
+        policy.probabilities = torch.zeros(14, bands, dtype=torch.float64)
+        policy.probabilities[5, part] = 1.0
+        levels = policy.plan((300, 3, 32, 32), index=torch.arange(300), seed=0).trace.levels
+        table = PairTable(14, 1, history=1, epsilon=0.0, bands=bands)
+        table.note(torch.full((300, 1), 5), torch.full((300,), 0.5), levels)
+        assert table.now[1].nonzero().tolist() == [[5, part]]
+
+
+def test_trivial_augment_learns_which_operations_to_draw():
+    policy = smartaug.TrivialAugment()
+    loader, stage, _ = with_policy(colour(), image_net(), colour(), policy)
+    assert all(target.weight.shape == (len(target),) for _ in range(2) for _, target in loader)
+    assert policy.probabilities.shape == (14,)
+    assert torch.equal(policy.probabilities, stage.probabilities)
+    policy.probabilities = torch.eye(14, dtype=torch.float64)[5]
+    trace = policy.plan((300, 3, 32, 32), index=torch.arange(300), seed=0).trace
+    assert trace.ops.unique().tolist() == [5]
+    assert len(trace.magnitudes.abs().unique()) == 31
+
+
+def test_ranges_that_cannot_be_learned_are_named():
+    for policy, has in (
+        (smartaug.RandAugment(2), "has 1"),
+        (smartaug.RandAugment(2, smartaug.SRA()), "has a source of them"),
+        (smartaug.RandAugment(2, (4, 5)), "has 2"),
+    ):
+        with pytest.raises(ValueError, match=rf"bands=3 divides the magnitudes.*{has}; write policy ="):
+            smartaug.MetaAugment(image_net(), colour(), policy=policy, bands=3)
+    with pytest.raises(ValueError, match="bands must be a number of ranges ≥ 1, got 0"):
+        shell("MetaAugment", operations=NAMES, bands=0)
+    stage = shell("MetaAugment", operations=NAMES, bands=2)
+    with pytest.raises(ValueError, match=r"bands=2 needs to know where in its range"):
+        stage(smartaug.Batch(torch.randn(6, 5), torch.arange(6) % 3), trace(6))
+    policy = smartaug.RandAugment(1)
+    for shape, message in (((14, 2), r"divides magnitudes into 2 ranges.* draws from 1"), ((7, 2), "must have shape")):
+        policy.probabilities = torch.full(shape, 1 / 28, dtype=torch.float64)
+        with pytest.raises(ValueError, match=message):
+            policy.plan((2, 3, 8, 8), index=torch.arange(2), seed=0)
+    whole, other = (
+        smartaug.MetaAugment(image_net(), colour(), policy=smartaug.RandAugment(2, (0, 30)), bands=bands)
+        for bands in (2, 3)
+    )
+    with pytest.raises(ValueError, match=r"has a table of shape \(14, 2, 14, 2\), and this MetaAugment one of"):
+        other.load_state_dict(whole.state_dict())
 
 
 def test_magnitudes_reach_the_policy_network():

@@ -4,11 +4,15 @@
 |---|---|
 | `leaves` | reads and replaces parts of the user's batch, by path |
 | `input_leaves`, `target_leaves` | which parts of a batch are the inputs, and which the labels |
+| `row_extras` | weights, soft labels and indices that a target carries for its rows |
 | `labels` | which kind of labels a tensor holds: classes, distributions, values |
+| `table_dataset` | data frames, arrays and sparse matrices as a dataset |
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
 | `selections` | the indices and weights that an epoch selects |
 | `original` | the dataset of the user behind a copy that a loader reads |
-| `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed` |
+| `arriving` | tensors on their way from a device to the CPU, which nobody waits for |
+| `ranks` | sums, maxima, broadcasts and gathers over the ranks of `torch.distributed`; rows that ranks saw last |
+| `contrastive` | `ContrastiveLoss`, the loss over the pairs of a batch |
 | `torch_fetch` | all use of the private parts of torch's loader: the indices of the batch being loaded, and its pass |
 | `global_draws` | whether loading a batch in a worker used the global random generators |
 | `protocols` | what each keyword of a loader accepts, and the errors for anything else |

@@ -2,13 +2,15 @@
 
 | augmentation | what a sample receives | reference |
 |---|---|---|
-| `RandAugment` | N operations at one magnitude | Cubuk et al. 2020, torchvision's table |
-| `TrivialAugment` | one operation at a random magnitude | Müller & Hutter 2021, torchvision's Wide table |
+| `RandAugment` | N operations at one magnitude, or drawn, or its own | Cubuk et al. 2020, torchvision's table |
+| `TrivialAugment` | one operation at a random magnitude, or its own | Müller & Hutter 2021, torchvision's Wide table |
 | `AutoAugment` | one of 25 learned pairs of operations | Cubuk et al. 2019, torchvision's three policies |
 | `AugMix` | a mixture of chains of operations | Hendrycks et al. 2020 |
 | `PadCrop`, `RandomResizedCrop`, `Resize`, `Flip`, `Affine` | another place, size or pose | torchvision |
 | `Erase` | rectangles filled with one value | Zhong et al. 2020; DeVries & Taylor 2017 |
 | `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample (or row) | Zhang et al. 2018; Yun et al. 2019 |
+| `SwapFeatures`, `SMOTE` | features of other rows; a step to a neighbour of its class | SCARF 2022; SMOTE 2002 |
+| `GaussianNoise` | noise on every value of a picture or row | torchvision |
 | `Mosaic` | parts of four samples around a point | Bochkovskiy et al. 2020, the YOLO trainers |
 | `CopyPaste` | objects of another sample, by their instance masks | Ghiasi et al. 2021 |
 | `ColorJitter`, `Grayscale` | other colours | torchvision |
@@ -40,8 +42,10 @@ Arguments mean the same everywhere:
 | `backends` | one folder per way to execute a plan |
 | `labels` | labels after mixing |
 | `targets` | masks, boxes, keypoints and all else that moves with the images |
+| `magnitudes` | magnitudes that each sample has of its own: EntAugment, SRA |
+| `samples` | which samples a plan is being drawn for |
 | `steps` | running stages one after the other |
-| `rows` | mixing rows of features and sequences |
+| `rows` | what plans do to rows of features and sequences |
 | `foreign` | Kornia modules and callables as stages of their own |
 | `partly` | augmenting some samples of a batch beside the others |
 | `checks` | argument checks |

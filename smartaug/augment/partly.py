@@ -50,6 +50,8 @@ class Plain(Augmentation):
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """A plan that resizes, normalises and casts as the step's own plan, and nothing else."""
+        if self.step.reads_labels:  # which rows alone have, and keeps their size
+            return Plan(tuple(shape), (), Trace.empty(shape[0]))
         return plain(self.step.sample(shape, key), shape[0])
 
 
@@ -126,4 +128,8 @@ def widened(plan: Plan, rows: Tensor, batch: int) -> Plan:
     ops = torch.full((batch, plan.trace.ops.shape[1]), names.index("Identity"), device="cpu")
     magnitudes = torch.zeros(batch, plan.trace.ops.shape[1], device="cpu")
     ops[rows], magnitudes[rows] = plan.trace.ops, plan.trace.magnitudes
-    return Plan((batch, *plan.shape[1:]), tuple(mixes), Trace(ops, magnitudes, names))
+    levels = None
+    if plan.trace.levels is not None:
+        levels = torch.full_like(magnitudes, torch.nan)
+        levels[rows] = plan.trace.levels
+    return Plan((batch, *plan.shape[1:]), tuple(mixes), Trace(ops, magnitudes, names, levels))

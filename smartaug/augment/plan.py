@@ -260,6 +260,7 @@ class Call(Segment):
     The function returns images (n, C, H, W) of the type it gets, depends on its arguments alone and moves no pixels.
     arguments: tensors of B rows, of which it gets the n rows of its images, on the images' device. host: the same on
     the CPU, for values that it branches on in Python. active: (B,) bool, None: all. name: what tables call it.
+    at_once: whether the function returns new images, and shares rows among threads on the CPU, so that it gets all.
     """
 
     function: Callable[..., Tensor]
@@ -267,6 +268,7 @@ class Call(Segment):
     name: str
     active: Tensor | None = None
     host: tuple[Tensor, ...] = ()
+    at_once: bool = False
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Call:
         """The same with its tensors, the arguments too, on ``device``."""
@@ -347,7 +349,8 @@ class Plan:
         """The plan of the samples ``index`` (R,) int64, which may repeat."""
         trace = self.trace
         if len(trace.ops):  # a plan may be made without one
-            trace = Trace(_rows(trace.ops, index), _rows(trace.magnitudes, index), trace.names)
+            levels = None if trace.levels is None else _rows(trace.levels, index)
+            trace = Trace(_rows(trace.ops, index), _rows(trace.magnitudes, index), trace.names, levels)
         segments = tuple(segment.rows(index) for segment in self.segments)
         separate = None if self.separate is None else tuple(segment.rows(index) for segment in self.separate)
         return Plan((len(index), *self.shape[1:]), segments, trace, separate)

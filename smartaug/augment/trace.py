@@ -15,11 +15,14 @@ class Trace:
     """Which operation each sample received, readable and in order.
 
     ops: (B, N) int64 into ``names``; magnitudes: (B, N) float32 in the operation's own unit, 0 where it has none.
+    levels: (B, N) float32 in (0, 1), where each magnitude lies among those that it was chosen from (the middle of its
+    own share), NaN where that is not known; None: it is known of none.
     """
 
     ops: Tensor
     magnitudes: Tensor
     names: tuple[str, ...] = ()
+    levels: Tensor | None = None
 
     @classmethod
     def empty(cls, batch: int) -> Trace:
@@ -35,13 +38,21 @@ class Trace:
         ops = [new.take(trace.ops.numpy()) for new, trace in zip(to_new, traces, strict=True)]
         magnitudes = [trace.magnitudes.numpy() for trace in traces]
         joined = np.concatenate(ops, 1), np.concatenate(magnitudes, 1)
-        return Trace(torch.from_numpy(joined[0]), torch.from_numpy(joined[1]), names)
+        levels = None
+        if any(trace.levels is not None for trace in traces):
+            levels = torch.cat([_levels_of(trace) for trace in traces], 1)
+        return Trace(torch.from_numpy(joined[0]), torch.from_numpy(joined[1]), names, levels)
 
     def describe(self, row: int) -> str:
         """One sample's operations in words, for reports: ``"Rotate 12.0, Flip"``."""
         pairs = zip(self.ops[row].tolist(), self.magnitudes[row].tolist(), strict=True)
         shown = [self.names[op] + (f" {magnitude:.3g}" if magnitude else "") for op, magnitude in pairs]
         return ", ".join(name for name in shown if not name.startswith("Identity")) or "Identity"
+
+
+def _levels_of(trace: Trace) -> Tensor:
+    """The levels of a trace (B, N), NaN where they are not known."""
+    return torch.full_like(trace.magnitudes, torch.nan) if trace.levels is None else trace.levels
 
 
 @lru_cache(maxsize=256)

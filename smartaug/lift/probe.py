@@ -143,8 +143,8 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
     images = [image for image, _ in found if image._kind == "image"]
     if any(call.finished for call in calls) or {id(call) for call in calls} != {id(image._call) for image in images}:
         return FirstSample(
-            f"{name} works on the image after it, or on a mask (mask.long(), which the loss line can do), or does not "
-            "return it"
+            f"{name} works on the image after it, on a mask (mask.long(), which the loss line can do) or on boxes and "
+            "labels (torch.as_tensor(boxes), which the loop can do), or does not return it"
         )
     with looking():
         walked = list(leaves.walk(sample))

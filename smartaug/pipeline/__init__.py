@@ -3,6 +3,7 @@
 | file | holds |
 |---|---|
 | `pipeline` | the order of the stages; targets, counts, state |
+| `existing` | a pipeline found by its key, by a target it made, or of the loader that is built again |
 | `settings` | the loader's keywords |
 | `stages` | validates what users pass as stages, and groups it |
 | `inputs` | the inputs of a batch, and which of them are augmented |
@@ -11,6 +12,7 @@
 | `lifted/` | lifted transforms on whole structures, and the share of samples that they reach |
 | `labelling` | the labels of a batch, also after samples were mixed |
 | `weighing` | the reweighting half |
+| `magnitudes` | the sources of magnitudes that the stages hold |
 | `losses/` | the user's criterion: its losses by sample, and their weighted mean |
 | `readers` | the warning where no code reads the weights and soft labels |
 | `hand_over` | puts the targets back into the user's structure |

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .._base import leaves, target_leaves
 from .._base.labels import Kind, kind_of
+from .._base.row_extras.mixed import Mixed
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
-from ..batch import Mixed, Target
+from ..batch import Target
 from .stages import Stage, flattened, in_stage
 
 Path = leaves.Path
@@ -24,8 +25,9 @@ class Labelling:
     spec: `DataLoader`'s ``target=``; None: the labels are searched for. classes: how many classes the dataset has;
     stated: ``num_classes=`` of MixUp and CutMix, 0 for ``regression=True``; None where unknown. Where there are several
     labels ``classes`` is not used, and ``stated=0`` holds for those that are floats. reweighs: a reweighter reads the
-    label. recorded: a coreset records outputs with the label. needed: the keyword of another stage that needs to know
-    which leaf is the label, "" for none. Raises ValueError for several labels where a stage takes one.
+    label. recorded: the keyword of a stage that records outputs with the label, "" for none. needed: the keyword of
+    another stage that needs to know which leaf is the label, "" for none. Raises ValueError for several labels where a
+    stage takes one.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Labelling:
         classes: int | None,
         stated: int | None,
         reweighs: bool,
-        recorded: bool,
+        recorded: str,
         needed: str,
     ) -> None:
         if isinstance(spec, list):
@@ -44,7 +46,7 @@ class Labelling:
         self.spec, self.key = spec, key
         self.classes, self._stated = classes if stated is None else stated, stated
         self.reweighs, self.recorded = reweighs, recorded
-        self.needed = "reweight=" if reweighs else "coreset=" if recorded else needed
+        self.needed = "reweight=" if reweighs else recorded or needed
         self._several = isinstance(spec, list)
         self._widths: dict[Path, int] = {}  # the largest label so far + 1
         self._kinds: dict[Path, tuple[Kind, int]] = {}  # the last kind, and the number of batches so far
@@ -88,7 +90,7 @@ class Labelling:
         if isinstance(target, Target):
             target = target.plain
         if self.recorded:
-            _refuse_unrecorded(target)
+            _refuse_unrecorded(target, self.recorded)
         given = target
         if device is not None and (mixing or self.reweighs):
             target = target.to(device, non_blocking=True)
@@ -173,24 +175,34 @@ def no_tensor(target: object) -> str:
     return f"{what}; name it with target='key', target=1 or target=lambda batch: ..."
 
 
-def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: bool) -> None:
+def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: str) -> None:
     if not named:
         raise ValueError("target=[] names no leaf; write target=1, or leave target= out")
     if len(named) > 1 and (reweighs or recorded):
-        stage, does = ("reweight=", "learns from") if reweighs else ("coreset=", "records the outputs for")
-        instead = "" if reweighs else ", or select=smartaug.coreset.RandomSubset()"
+        stage, does = ("reweight=", "learns from") if reweighs else (recorded, "records the outputs for")
+        instead = "" if reweighs else f", or {without(recorded)}"
         raise ValueError(
             f"{stage} {does} one label, and target= names {len(named)}; name the one it goes by: target=1 or "
             f"target='key'{instead}"
         )
 
 
-def _refuse_unrecorded(target: Tensor) -> None:
+def recorder(keyword: str) -> str:
+    """What the stage that records outputs does, for errors. keyword: its own, "coreset=" or "magnitude="."""
+    return "the coreset records p − y" if keyword == "coreset=" else "magnitude= reads p"
+
+
+def without(keyword: str) -> str:
+    """What to write in place of a stage that records outputs, for errors."""
+    return "select=smartaug.coreset.RandomSubset()" if keyword == "coreset=" else "magnitude=(0, 30)"
+
+
+def _refuse_unrecorded(target: Tensor, recorded: str) -> None:
     """Raise a TypeError for labels that are no classes: values of a regression."""
     column = target.numel() == len(target)
     looked = column and target.is_floating_point() and target.device.type == "cpu"
     if looked and kind_of(target) is Kind.VALUES:
         raise TypeError(
-            f"the coreset records p − y of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
-            f'{Kind.VALUES.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
+            f"{recorder(recorded)} of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
+            f'{Kind.VALUES.value}; use {without(recorded)}, or name the class label: target="key"'
         )

@@ -17,20 +17,24 @@ from torch import Tensor
 
 from .._base import leaves
 from .._base.protocols import refuse_other
+from .._base.row_extras.mixed import makers
 from ..augment.plan import Plan
-from ..batch import Batch, Target, makers
+from ..batch import Batch, Target
 from ..lift import Lifted
 from ..lift.deferred.collecting import Unfinished
 from ..lift.joint import Joint
 from . import report
 from .augmenting.augmenting import Augmenting, Samples, streams_of
 from .augmenting.stage import AugmentStage
+from .decoded_files import NO_FILES, DecodedFiles
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
+from .lifted.beside import check_none_left_behind
 from .lifted.joint import LiftedJoint
 from .lifted.share import LiftedShare
+from .magnitudes import Magnitudes
 from .readers import Readers
 from .selection import Selecting
 from .settings import Settings
@@ -38,23 +42,12 @@ from .stages import Seed, as_steps, behind, checked_device, flattened, listed, r
 from .weighing import Weighing
 
 
-def live(key: str) -> Pipeline | None:
-    """The pipeline of this process with that key; None when it no longer exists."""
-    found = makers.get(key)
-    return found if isinstance(found, Pipeline) else None
-
-
-def pipeline_of(target: object) -> Pipeline | None:
-    """The pipeline that made a `Target`; None for anything else, or when that pipeline no longer exists."""
-    return live(target._key) if isinstance(target, Target) and target._key is not None else None
-
-
 class Pipeline:
     """The stages and their counts. A loader, its collate function and its rebuilt copies share one object.
 
     settings: the loader's keywords. classes: number of classes of the dataset, or None when unknown. lifted: the
-    transforms taken out of the dataset. fetching: a row for `explain` on how samples are fetched. Raises TypeError or
-    ValueError for stages that cannot be used, saying what to write.
+    transforms taken out of the dataset. fetching: a row for `explain` on how samples are fetched. files: counts the
+    files that were decoded. Raises TypeError or ValueError for stages that cannot be used, saying what to write.
     """
 
     def __init__(
@@ -64,6 +57,7 @@ class Pipeline:
         classes: int | None = None,
         lifted: Lifted | None = None,
         fetching: tuple[str, str, str] | None = None,
+        files: DecodedFiles = NO_FILES,
     ) -> None:
         self.settings = settings
         self._given = list(settings.augment) if isinstance(settings.augment, list) else None
@@ -71,7 +65,7 @@ class Pipeline:
         for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
             if stage is not None:
                 refuse_other(keyword, stage)
-        self.lifted, self.fetching = lifted, fetching
+        self.lifted, self.fetching, self.files = lifted, fetching, files
         steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
         self.device = None if settings.device is None else checked_device(settings.device)
@@ -81,6 +75,7 @@ class Pipeline:
         names = [] if lifted is None else [step.name for step in lifted.steps if step.where == "device"]
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
+        self.magnitudes = Magnitudes(self.steps)
         refuse_another_policy(reweight, self.steps)
         self.labelling = self._labels(classes)
         self.lifts = lifted is not None and lifted.augment is not None
@@ -94,7 +89,7 @@ class Pipeline:
         self.share: LiftedShare | None = None
         self.joint: LiftedJoint | None = None
         if lifted is not None and self.lifts:
-            self.joint = LiftedJoint(lifted, self.seed)
+            self.joint = LiftedJoint(lifted, settings, self.seed)
             self.counts["lifted"] = 0  # samples whose lifted transforms ran here
             self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
@@ -111,14 +106,16 @@ class Pipeline:
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
+        observes = getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))
+        reading = "augment= (partners of the same class)" if self.augmenting.reads_labels else ""
         return Labelling(
             self.target,
             "",
             classes=classes,
             stated=stated_classes(self.steps),
             reweighs=self.reweight is not None,
-            recorded=bool(getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))),
-            needed="coreset=" if getattr(self.coreset, "balanced", False) else "",
+            recorded="coreset=" if observes else "magnitude=" if self.magnitudes.sources else "",
+            needed="coreset=" if getattr(self.coreset, "balanced", False) else reading,
         )
 
     def _register(self) -> None:
@@ -133,6 +130,8 @@ class Pipeline:
         if "selecting" not in state:  # as pickles of earlier versions have it
             self.selecting = Selecting(self.coreset)
             self.selecting.weight_of, self.selecting.selections = state["weight_of"], state["selections"]
+        if "magnitudes" not in state:
+            self.magnitudes = Magnitudes(self.steps)
         self.readers = Readers()
         self._register()  # a copy is a pipeline of its own
 
@@ -168,17 +167,21 @@ class Pipeline:
         lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
-            samples = self._samples(index, len(joint.samples), progress, before)
-            data, unfinished = self.joint.run(data, joint, samples, device), None
+            samples = self._samples(index, joint.length, progress, before)
+            own = samples.rows(torch.tensor(joint.rows, dtype=torch.int64, device="cpu"))
+            data, unfinished = self.joint.run(data, joint, own, device), None
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
         inputs, length, paths = self._found(data, joint, index, augmenting)
+        if self.lifted is not None and self.lifts and not lifted:
+            check_none_left_behind(self.lifted, self.settings, leaves.get(data, inputs.parts[0]))
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
+        self.magnitudes.begin(epoch, index)
         rows = self.selecting.rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
         data, made, keyed, followed = self.augment_stage.run(
@@ -188,12 +191,15 @@ class Pipeline:
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
         data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
-        batch = self.selecting.weighted(batch, known, length, epoch)
+        batch = self.selecting.weighted(batch, known, length, epoch, rows)
         if self.selecting.weight_of is not None and batch.weight is not None:
             self._check_label_is_known(data, inputs, length, index)
-        batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
+        plain = None if rows is None or not self.selecting.appends else ~rows.augmented
+        batch = self.weighing.weighed(batch, made.trace, plain)
         result = self._hand_over(data, paths, batch)
-        self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
+        was_lifted = 0 if not lifted else length if joint is None else len(joint.samples)
+        augmented = length if rows is None else int(rows.augmented.sum())
+        self._count(batch, length, augmented, was_lifted)
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
@@ -219,9 +225,11 @@ class Pipeline:
         if parent is not None:
             refuse_reweighted_lists(self.settings)
             inputs = Inputs((parent,), (), ())
-            length = len(leaves.get(data, parent)) if joint is None else len(joint.samples)
+            length = len(leaves.get(data, parent)) if joint is None else joint.length
         else:
-            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            inputs = found_inputs(
+                data, self.settings, count, augmented=bool(augmenting.steps), averaged=augmenting.averages
+            )
             length = inputs.rows(data)
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if joint is not None and self.target is None:
@@ -326,7 +334,7 @@ class Pipeline:
     @property
     def watches(self) -> bool:
         """Whether a stage needs the model's outputs, which `Loss` passes to `observe` and `settle`."""
-        return self.weighing.late or self.selecting.observes
+        return self.weighing.late or self.selecting.observes or bool(self.magnitudes.sources)
 
     def pass_ended(self) -> None:
         """Called at the end of a pass: warn of stages that had no effect in it."""
@@ -335,12 +343,13 @@ class Pipeline:
             self.share.look(self.counts, ended=True)
 
     def observe(self, index: Tensor | None, output: object, target: Target, classifies: bool = True) -> None:
-        """Called by `Loss` for a target of this pipeline: passes the detached outputs to the coreset.
+        """Called by `Loss` for a target of this pipeline: passes the detached outputs to the stages that record.
 
         index: (B,) int64, or None. classifies: the outputs are logits of one class per sample; TypeError where they are
-        not and the coreset records residuals p − y.
+        not and a stage records probabilities.
         """
         self.readers.met = True
+        self.magnitudes.observe(index, output, target, classifies)
         self.selecting.observe(index, output, target, classifies)
 
     def stats(self) -> dict[str, Any]:
@@ -349,7 +358,8 @@ class Pipeline:
         halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
         if by_torch := sum(half.by_torch for half in halves):
             counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
-        return report.figures(counted, self.weighing, self.coreset)
+        counted |= self.files.stats()
+        return {**report.figures(counted, self.weighing, self.coreset), **self.magnitudes.stats()}
 
     def explain(self) -> str:
         """A table of the stages, see `report.table`."""
@@ -360,7 +370,7 @@ class Pipeline:
             self.weighing,
             coreset=self.coreset,
             lifted=self.lifted,
-            fetching=self.fetching,
+            fetching=[] if self.fetching is None else [self.fetching, *self.files.explain()],
             more=more,
         )
 
@@ -371,6 +381,8 @@ class Pipeline:
             own = getattr(getattr(self, name), "state_dict", None)
             if own is not None:
                 state[name] = own(record=record) if name == "coreset" else own()
+        if record and self.magnitudes.sources:
+            state["magnitudes"] = self.magnitudes.state()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -380,4 +392,5 @@ class Pipeline:
             own = getattr(getattr(self, name), "load_state_dict", None)
             if name in state and own is not None:
                 own(state[name])
+        self.magnitudes.load(state.get("magnitudes", []))
         self.selecting.forget()

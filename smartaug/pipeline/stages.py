@@ -87,13 +87,26 @@ def as_steps(augment: Stage | Sequence[Stage] | None) -> list[Augmentation | For
     for stage in stages:
         if not isinstance(stage, (Augmentation, Foreign)):
             refuse_other("augment", stage)
-        if isinstance(stage, Augmentation):
+        if isinstance(stage, Augmentation) and not stage.reads_labels:
             group.append(stage)
             continue
         steps += _grouped(group)
         group = []
-        steps.append(stage if isinstance(stage, Foreign) else Foreign(stage))
+        steps.append(stage if isinstance(stage, (Augmentation, Foreign)) else Foreign(stage))
+    _refuse_mixed_before(stages)
     return steps + _grouped(group)
+
+
+def _refuse_mixed_before(stages: Sequence[Stage]) -> None:
+    """Raise a ValueError where a stage that reads labels comes after one that mixes them."""
+    mixing: Stage = None
+    for stage in flattened(stages):
+        if mixing is not None and getattr(stage, "reads_labels", False):
+            raise ValueError(
+                f"{name_of(stage)} takes partners of the same class, and {name_of(mixing)} before it mixes the "
+                f"classes; write it first: augment=[{name_of(stage)}(...), {name_of(mixing)}(...)]"
+            )
+        mixing = stage if getattr(stage, "mixes", False) else mixing
 
 
 def _grouped(group: list[Augmentation]) -> list[Augmentation]:
@@ -109,7 +122,7 @@ def _grouped(group: list[Augmentation]) -> list[Augmentation]:
 def refuse_another_policy(reweight: object, steps: Iterable[Stage]) -> None:
     """Raise a ValueError where a reweighter sets the probabilities of an augmentation that is not among the steps."""
     policy = getattr(reweight, "policy", None)
-    if policy is not None and not any(part is policy for part in _all_parts(steps)):
+    if policy is not None and not any(part is policy for part in all_parts(steps)):
         raise ValueError(
             f"{type(reweight).__name__} has the policy {policy!r}, which is not among the augmentations of this "
             "loader, so what it learns would change nothing; give both the same object: "
@@ -118,13 +131,13 @@ def refuse_another_policy(reweight: object, steps: Iterable[Stage]) -> None:
         )
 
 
-def _all_parts(steps: Iterable[Stage]) -> Iterator[Stage]:
+def all_parts(steps: Iterable[Stage]) -> Iterator[Stage]:
     """Every stage, and the augmentations in its attributes (as of `Compose`), at any depth."""
     for step in steps:
         yield step
         held = vars(step).values() if isinstance(step, Augmentation) else ()
         inside = [part for value in held for part in (value if isinstance(value, (list, tuple)) else [value])]
-        yield from _all_parts(part for part in inside if isinstance(part, Augmentation))
+        yield from all_parts(part for part in inside if isinstance(part, Augmentation))
 
 
 def checked_device(device: torch.device | str) -> torch.device:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from .._base import leaves, ranks
+from .._base.contrastive import own_labels
 from .._base.labels import Kind, kind_of, one_hot_map
 from .._base.real_samples import real_samples
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from ..grads.logits import distributions
+from ..grads.pairs import pairs_of
 from ..reweight.weights import checked_results
 from ..warnings import warn
 from .stages import in_stage, name_of
@@ -48,6 +50,7 @@ class Weighing:
         self._results = 0
         self._fallbacks = 0
         self._uncounted: Tensor | None = None  # fallbacks on an accelerator, read when asked for
+        self._of_pairs = pairs_of(getattr(reweight, "criterion", None)) is not None  # its labels are pairs of the batch
 
     @property
     def late(self) -> bool:
@@ -68,10 +71,10 @@ class Weighing:
             begin(epoch)
             self._begun = epoch
 
-    def weighed(self, batch: Batch, trace: Trace, copies: int = 0) -> Batch:
+    def weighed(self, batch: Batch, trace: Trace, plain: Tensor | None = None) -> Batch:
         """The batch with the reweighter's weights and labels; unchanged without a reweighter.
 
-        copies: how many rows at the end are augmented copies of others, which then are not weighed.
+        plain: (B,) bool rows beside which a coreset put augmented copies, which alone are weighed; None: all are.
         """
         reweight = self.reweight
         if reweight is None:
@@ -79,7 +82,7 @@ class Weighing:
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = leaves.rows_of(batch.inputs)
         result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
-        return self._with(result, batch, self._unweighed(batch, length, copies))
+        return self._with(result, batch, self._unweighed(batch, length, plain))
 
     def settled(self, output: object, target: Target) -> Batch | None:
         """A `Batch` with the weights and labels that the reweighter's ``settle`` makes; None where it makes none."""
@@ -89,26 +92,22 @@ class Weighing:
             return None
         result = self._called(lambda: checked_results(made, len(target)), target.index, output)
         batch = Batch(None, target.plain, target._weight, target._soft, target.index)
-        return self._with(result, batch, self._unweighed(batch, len(target), 0))
+        return self._with(result, batch, self._unweighed(batch, len(target), None))
 
-    def _unweighed(self, batch: Batch, length: int, copies: int) -> Tensor | None:
+    def _unweighed(self, batch: Batch, length: int, plain: Tensor | None) -> Tensor | None:
         """(B,) bool: the rows that keep weight 1 and their own label; None where the method weighs all.
 
         They are real samples (`Generated`), and rows that a coreset's augmented copies stand beside.
         """
-        if self._real is None and not copies:
-            return None
-        rows = torch.ones(length, dtype=torch.bool, device="cpu")
-        if copies:
-            rows[length - copies :] = False
         if self._real is None:
-            return rows
+            return plain
         if batch.index is None:
             raise ValueError(
                 f"reweight= tells real from generated samples by index, and the collate function made {length} rows "
                 "that are not its samples; let it keep one row a sample"
             )
-        return rows & self._real[batch.index.cpu()]
+        real = self._real[batch.index.cpu()]
+        return real if plain is None else real & plain
 
     def _called(self, ask: Callable[[], T], index: Tensor | None, shown: object) -> T:
         """``ask()``; its errors are raised again with the reweighter's name, samples and ``shown``."""
@@ -129,7 +128,7 @@ class Weighing:
         except ValueError as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", batch.index, batch.target) from error
         if unweighed is not None:
-            weight, soft = _but(unweighed, weight, soft, batch)
+            weight, soft = self._but(unweighed, weight, soft, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
         weight = batch.weight if weight is None else weight.detach()
@@ -153,7 +152,7 @@ class Weighing:
         if weight is not None:
             weight = torch.where(bad, torch.ones_like(weight), weight)
         if soft is not None:
-            soft = torch.where(bad, _own_labels(batch, soft), soft)
+            soft = torch.where(bad, self._own_labels(batch, soft), soft)
         return weight, soft
 
     def _check(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> None:
@@ -175,7 +174,37 @@ class Weighing:
                     "that change nothing"
                 )
         if soft is not None and len(soft) and looks(soft):
-            _check_labels(soft, batch)
+            _check_labels(soft, batch._replace(target=None) if self._of_pairs else batch)
+
+    def _but(
+        self, unweighed: Tensor, weight: Tensor | None, soft: Tensor | None, batch: Batch
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Weight 1 and their own labels for the rows ``unweighed`` (B,); the weights of the others get mean 1.
+
+        The mean is over the batches of all ranks. Weights that are 0 for all the others stay 0.
+        """
+        if weight is not None:
+            kept = unweighed.to(weight.device)
+            others = torch.where(kept, 0.0, weight)
+            total, count = ranks.total(torch.stack([others.sum(), (~kept).sum().to(weight.dtype)]))
+            mean = total / count.clamp_min(1)
+            scaled = others / torch.where(mean > 0, mean, torch.ones_like(mean))
+            weight = torch.where(kept, torch.ones_like(weight), scaled)
+        if soft is not None:
+            kept = unweighed.to(soft.device).reshape(-1, *[1] * (soft.ndim - 1))
+            soft = torch.where(kept, self._own_labels(batch, soft), soft)
+        return weight, soft
+
+    def _own_labels(self, batch: Batch, soft: Tensor) -> Tensor:
+        """The labels that the batch came with, in the form of its soft labels (B, K, ...)."""
+        upstream = batch.soft
+        if upstream is None and self._of_pairs:
+            upstream = own_labels(soft)
+        elif upstream is None and soft.ndim > 2:
+            upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
+        elif upstream is None:
+            upstream = distributions(batch.target, soft.shape[1])
+        return upstream.to(soft.device, soft.dtype)
 
     def fallbacks(self) -> int:
         """How many batches fell back to weight 1 and their own labels."""
@@ -199,36 +228,6 @@ class Weighing:
             return []
         why = "in smartaug.Loss, with the loop's logits" if self.late else "at hand-over, with the model as it is then"
         return [(f"reweight: {name_of(self.reweight)}", device, why)]
-
-
-def _but(
-    unweighed: Tensor, weight: Tensor | None, soft: Tensor | None, batch: Batch
-) -> tuple[Tensor | None, Tensor | None]:
-    """Weight 1 and their own labels for the rows ``unweighed`` (B,); the weights of the others get mean 1.
-
-    The mean is over the batches of all ranks. Weights that are 0 for all the others stay 0.
-    """
-    if weight is not None:
-        kept = unweighed.to(weight.device)
-        others = torch.where(kept, 0.0, weight)
-        total, count = ranks.total(torch.stack([others.sum(), (~kept).sum().to(weight.dtype)]))
-        mean = total / count.clamp_min(1)
-        scaled = others / torch.where(mean > 0, mean, torch.ones_like(mean))
-        weight = torch.where(kept, torch.ones_like(weight), scaled)
-    if soft is not None:
-        kept = unweighed.to(soft.device).reshape(-1, *[1] * (soft.ndim - 1))
-        soft = torch.where(kept, _own_labels(batch, soft), soft)
-    return weight, soft
-
-
-def _own_labels(batch: Batch, soft: Tensor) -> Tensor:
-    """The labels that the batch came with, in the form of its soft labels (B, K, ...)."""
-    upstream = batch.soft
-    if upstream is None and soft.ndim > 2:
-        upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
-    elif upstream is None:
-        upstream = distributions(batch.target, soft.shape[1])
-    return upstream.to(soft.device, soft.dtype)
 
 
 def _check_labels(soft: Tensor, batch: Batch) -> None:

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from .. import grads
 from .._base import ranks
+from .._base.contrastive import own_labels
 from ..batch import Batch
-from ..grads.logits import distributions
+from ..grads.logits import columns, distributions
 from ..grads.model_call import device_of
+from ..grads.pairs import pairs_of
 from .waiting import Shown
 
 
@@ -21,7 +23,8 @@ class BatchGradients:
     shown: logits and features of the loop's own forward pass, None where there are none. model: a function that returns
     the network. current: a function ``(device, at) -> direction``, the validation gradient at the model's parameters
     (at=None) or at others. against: (criterion, labels) for labels that are not classes (see `grads.benefit`); then
-    results have a single column. scope, head, method: as for `Reweighting`.
+    results have a single column, or one for each pair; by_column: one for each value of each of several labels. scope,
+    head, method: as for `Reweighting`.
     """
 
     def __init__(
@@ -35,8 +38,9 @@ class BatchGradients:
         head: str | None,
         method: grads.Method,
         against: grads.Against | None = None,
+        by_column: bool = False,
     ) -> None:
-        self._against = against
+        self._against, self._by_column = against, by_column
         self._batch, self._shown, self._model, self._current = batch, shown, model, current
         self._scope, self._head, self._method = scope, head, method
         self._pass: grads.ForwardPass | None = None
@@ -44,7 +48,7 @@ class BatchGradients:
 
     @property
     def labels(self) -> Tensor:
-        """(B, K) labels that the batch came with; ones (B, 1) where labels are not classes.
+        """(B, K) labels that the batch came with, over pairs each its own; ones (B, 1) where labels are not classes.
 
         Raises RuntimeError before `rows` or `benefit` has run the model, which tells K.
         """
@@ -61,6 +65,14 @@ class BatchGradients:
             )
             self._note(self._pass.log_p)
         return self._pass
+
+    def log_p(self) -> Tensor:
+        """(B, K) of the loop's own forward pass where it was shown, else of `rows` without a graph."""
+        if self._pass is None and self._shown is not None and self._against is None:
+            made = columns(self._shown.logits).log_softmax(1)
+            self._note(made)
+            return made
+        return self.rows(graph=False).log_p
 
     def pseudo_step(self, weight: Tensor, lr: float) -> grads.Direction:
         """Σ weight_i ∇ℓ_i over all ranks from the graph of `rows`, and the parameters one step down it."""
@@ -87,13 +99,20 @@ class BatchGradients:
             logits=logits,
             feature=feature,
             against=self._against,
+            by_column=self._by_column,
         )
-        self._note(log_p)
+        self._note(made)
         return log_p, made
 
     def _note(self, log_p: Tensor) -> None:
-        if self._against is not None:
+        if self._against is not None and pairs_of(self._against[0]) is None:
             self._labels = torch.ones_like(log_p)
+            if log_p.shape[1] > 1:  # of each of several labels its two values
+                own = self._against[1].to(log_p.device, log_p.dtype)
+                self._labels = torch.stack([1.0 - own, own], 2).flatten(1)
+            return
+        if self._against is not None and self._batch.soft is None:
+            self._labels = own_labels(log_p)
             return
         upstream = self._batch.target if self._batch.soft is None else self._batch.soft
         if upstream is None:

@@ -1,8 +1,9 @@
 """MetaAugment: a policy network weighs augmented samples; pairs of operations with large weights are drawn more often.
 
-What: the network P(φ, e; θ) in (0, 1) sees a sample's last-layer features φ and its pair of operations e. Weights are
-P / ΣP; θ learns by the exact gradient of the validation loss after a pseudo step (see `meta`). A table of pairs keeps
-the mean P that each pair received, v: the next epochs draw it with probability (1 − ε) v / Σv + ε / (number of pairs).
+What: the network P(φ, e; θ) in (0, 1) sees a sample's last-layer features φ, and its operations and magnitudes e.
+Weights are P / ΣP; θ learns by the exact gradient of the validation loss after a pseudo step (see `meta`). A table of
+pairs keeps the mean P that each pair received, v: the next epochs draw it with probability (1 − ε) v / Σv + ε / (number
+of pairs).
 
 When: some operations contradict labels. Reweighting to first order sees conflicts with labels, not lost information: on
 digits, an operation that pastes another image in fell to a quarter of its share for 5 of 5 seeds
@@ -15,9 +16,10 @@ Cost: benchmarks/results/reweight.json.
 
 Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Learning", AAAI 2021, Alg. 1, eq. 4–9. How
 this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11, 1
-for operations without a magnitude); magnitudes are the policy's, so with `RandAugment` one level for all, where the
-paper draws them; θ is trained by Adam; in segmentation φ is the input of the last convolution, averaged over its
-positions. As in the paper the table starts uniform, and pairs that were never drawn have v = 1.
+for operations without a magnitude); magnitudes are the policy's: ``RandAugment(2, (0, 30))`` draws them for every
+operation of every sample, as the paper does, on 31 positions; tables of magnitude ranges (``bands``) are ours; θ is
+trained by Adam; in segmentation φ is the input of the last convolution, averaged over its positions. As in the paper
+the table starts uniform, and pairs that were never drawn have v = 1.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from ..batch import Batch
 from ..grads import ForwardPass
 from ..grads.reference import Model
 from .meta import MetaLearner
+from .pair_table import PairTable
 from .protocols import Gradients, OperationTrace, PolicyLike, ValidationSet
 
 
@@ -51,39 +54,8 @@ class PolicyNet(nn.Module):
         return torch.sigmoid(self.out(hidden))[:, 0]
 
 
-class PairTable:
-    """Mean weight of every sequence of operations over the last epochs, and the probabilities that follow from it.
-
-    shape: (O,) * N. history: epochs kept. epsilon: share of uniform exploration.
-    """
-
-    def __init__(self, shape: tuple[int, ...], history: int, epsilon: float) -> None:
-        self.shape, self.history, self.epsilon = shape, history, epsilon
-        self.past: list[Tensor] = []  # per epoch (2, *shape): sums of P, counts
-        self.now = torch.zeros(2, *shape, dtype=torch.float64)
-
-    def note(self, operations: Tensor, P: Tensor) -> None:
-        """Add weights P (B,) of the sequences ``operations`` (B, N) int64."""
-        flat = operations.cpu() @ torch.tensor(
-            [self.shape[0] ** (len(self.shape) - 1 - n) for n in range(len(self.shape))]
-        )
-        weights = torch.stack([P.detach().cpu().double(), torch.ones(len(P), dtype=torch.float64)])
-        self.now.view(2, -1).index_add_(1, flat, torch.where(torch.isfinite(weights[0]), weights, 0.0))
-
-    def close(self) -> None:
-        """An epoch ended: sums over all ranks join the history."""
-        self.past = [*self.past, ranks.total(self.now)][-self.history :]
-        self.now = torch.zeros_like(self.now)
-
-    def probabilities(self) -> Tensor:
-        """p = (1 − ε) v / Σv + ε / O^N, v the mean weight over the history, 1 where never seen; float64, ``shape``."""
-        sums = sum(self.past, torch.zeros_like(self.now))
-        v = torch.where(sums[1] > 0, sums[0] / sums[1].clamp_min(1), 1.0)
-        return (1 - self.epsilon) * v / v.sum() + self.epsilon / v.numel()
-
-
 class MetaAugment(MetaLearner):
-    """``reweight=smartaug.MetaAugment(model, val_set, policy=augment)`` with ``augment = RandAugment(num_ops=2)``.
+    """``reweight=smartaug.MetaAugment(model, val_set, policy=augment)`` with ``augment = RandAugment(2, (0, 30))``.
 
     * `model`: the network that the loop trains, a callable returning it, or None until `bind`.
     * `val_set`: clean validation samples, a map-style dataset or a pair (inputs, labels) of tensors.
@@ -94,6 +66,9 @@ class MetaAugment(MetaLearner):
     * `ranges`: operation name -> (low, high), for operations with a magnitude: the absolute magnitudes, in the trace's
       unit, that the network sees as levels 0 and 10. None takes the policy's for the batch's image size, and no
       magnitudes without a policy.
+    * `bands`: into how many equal ranges the table divides each operation's magnitudes, so that it learns how strongly
+      an operation is drawn, too; 1 is the paper's. More need magnitudes that the policy draws, as
+      ``RandAugment(2, (0, 30))`` and TrivialAugment do.
     * `epsilon`: in [0, 1], the share of the probability that is spread evenly over all sequences of operations.
     * `history`: number of epochs (not batches) over which the table averages weights.
     * The other arguments are those of `MetaLearner` and `Reweighting`. Among them `every`, `weigh_every` and `warmup`
@@ -111,6 +86,7 @@ class MetaAugment(MetaLearner):
         operations: Sequence[str] | None = None,
         num_ops: int | None = None,
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        bands: int = 1,
         epsilon: float = 0.1,
         history: int = 20,
         **settings: Any,
@@ -126,13 +102,21 @@ class MetaAugment(MetaLearner):
             operations = tuple(dict.fromkeys(name for name, _ in policy.entries(32, 32)))
         self.policy, self.operations = policy, tuple(operations or ())
         self.num_ops = num_ops if num_ops is not None else (2 if policy is None else policy.num_ops)
-        self.table = PairTable((len(self.operations),) * self.num_ops, history, epsilon) if self.operations else None
         self.epoch: int | None = None
         self.ranges = self._checked_ranges(ranges)
+        self.bands = self._checked_bands(bands)
+        self.table: PairTable | None = None
+        if self.operations:
+            self.table = PairTable(
+                len(self.operations), self.num_ops, history, epsilon, bands=bands, without=self._without_magnitude()
+            )
 
     @property
     def probabilities(self) -> Tensor | None:
-        """(O,) * N float64, the next epoch's probability of each sequence of operations; None if there are none."""
+        """The next epoch's probability of each sequence of operations, None if there are none.
+
+        float64 (O,) * N, or (O, R) * N with R = ``bands`` above 1, see `smartaug.reweight.pair_table`.
+        """
         return None if self.table is None else self.table.probabilities()
 
     def begin(self, epoch: int) -> None:
@@ -161,7 +145,7 @@ class MetaAugment(MetaLearner):
         # zeros of the same width where nothing of this batch was augmented, so that the network stays the same
         seen = feature.new_zeros(len(feature), max(1, len(self.operations) * self.num_ops))
         if columns is not None:
-            seen = self.embedding(*columns, _size_of(batch.inputs)).to(feature)
+            seen = self.embedding(*columns[:2], _size_of(batch.inputs)).to(feature)
         return done, (feature, seen)
 
     def embedding(self, operations: Tensor, magnitudes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -194,6 +178,26 @@ class MetaAugment(MetaLearner):
                 raise ValueError(f"ranges[{name!r}] must be two different magnitudes (low, high), got {pair!r}")
         return ranges
 
+    def _checked_bands(self, bands: int) -> int:
+        """``bands``; a ValueError unless it is a number ≥ 1 that the policy's magnitudes can be divided into."""
+        if not isinstance(bands, int) or isinstance(bands, bool) or bands < 1:
+            raise ValueError(f"bands must be a number of ranges ≥ 1, got {bands!r}; write bands=1")
+        count = getattr(self.policy, "span", (0, bands))[1]  # of magnitudes that it draws from
+        drawn = isinstance(getattr(self.policy, "magnitude", None), (int, tuple, type(None)))
+        if bands > 1 and (count < bands or not drawn):
+            raise ValueError(
+                f"bands={bands} divides the magnitudes that a policy draws, and {self.policy!r} "
+                + (f"has {count}" if drawn else "has a source of them")
+                + "; write policy = smartaug.RandAugment(2, (0, 30)), or bands=1"
+            )
+        return bands
+
+    def _without_magnitude(self) -> list[int]:
+        """The positions of the operations that have no magnitude."""
+        ranges = self.ranges if self.ranges is not None or self.policy is None else self._policy_ranges(32, 32)
+        limits = [(ranges or {}).get(name, (0.0, 0.0)) for name in self.operations]
+        return [place for place, (low, high) in enumerate(limits) if low == high]
+
     @staticmethod
     def shares(P: Tensor) -> Tensor:
         """P / ΣP over all ranks."""
@@ -203,12 +207,13 @@ class MetaAugment(MetaLearner):
         """Add the weights P (B,) to the table, each to its sample's sequence of operations."""
         columns = self._columns(trace)
         if self.table is not None and columns is not None:
-            operations = columns[0]
+            operations, _, levels = columns
             whole = (operations >= 0).all(1)
-            self.table.note(operations[whole], P.cpu()[whole])
+            self.table.note(operations[whole], P.cpu()[whole], None if levels is None else levels[whole])
 
-    def _columns(self, trace: OperationTrace | None) -> tuple[Tensor, Tensor] | None:
-        """Operations (B, N) int64 into ``operations``, −1 for others, and their magnitudes (B, N) in the trace's unit.
+    def _columns(self, trace: OperationTrace | None) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Operations (B, N) int64 into ``operations``, −1 for others, their magnitudes (B, N) in the trace's unit, and,
+        with more than one band, their levels (B, N).
 
         The N columns of the trace that hold most of the operations.
         """
@@ -222,7 +227,13 @@ class MetaAugment(MetaLearner):
         idle = known.get("Identity", -2)
         score = ((ops >= 0) & (ops != idle)).sum(0) - len(ops) * (ops < 0).any(0)
         columns = score.argsort(descending=True, stable=True)[: self.num_ops].sort().values
-        return ops[:, columns], trace.magnitudes[:, columns]
+        levels: Tensor | None = getattr(trace, "levels", None) if self.bands > 1 else None
+        if self.bands > 1 and levels is None:
+            raise ValueError(
+                f"bands={self.bands} needs to know where in its range each magnitude lies, and the trace has no "
+                "levels: its stages draw no magnitudes; write policy = smartaug.RandAugment(2, (0, 30)), or bands=1"
+            )
+        return ops[:, columns], trace.magnitudes[:, columns], None if levels is None else levels[:, columns]
 
     def _refuse_other_stages(self, trace: OperationTrace) -> None:
         """ValueError where what the stages draw is not what the operations are drawn from."""
@@ -242,7 +253,7 @@ class MetaAugment(MetaLearner):
     # --- figures and state -------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
-        """The statistics of `Reweighting`, with ``operations``, the names, and ``probabilities``, an array (O,) * N."""
+        """The statistics of `Reweighting`, with ``operations``, the names, and ``probabilities``, an array."""
         table = self.probabilities
         own = {} if table is None else {"operations": self.operations, "probabilities": table.numpy()}
         return {**super().stats(), **own}
@@ -257,6 +268,11 @@ class MetaAugment(MetaLearner):
         super().load_state_dict(state)
         self.epoch = state["epoch"]
         if self.table is not None and state["table"] is not None:
+            if state["table"]["now"].shape != self.table.now.shape:
+                raise ValueError(
+                    f"the state that was loaded has a table of shape {tuple(state['table']['now'].shape[1:])}, and "
+                    f"this {type(self).__name__} one of {self.table.shape}; make it with that bands="
+                )
             self.table.past, self.table.now = list(state["table"]["past"]), state["table"]["now"].clone()
         if self.policy is not None:
             self.policy.probabilities = self.probabilities

@@ -76,6 +76,10 @@ class Gradients(Protocol):
         """One forward pass of the batch, made once. features: also features (B, d). graph: so that it can be pulled."""
         ...
 
+    def log_p(self) -> Tensor:
+        """(B, K) log-probabilities of the batch, from the loop's own pass where there was one (``when="loss"``)."""
+        ...
+
     def pseudo_step(self, weight: Tensor, lr: float) -> Direction:
         """w − lr ∇_w Σ_i weight_i ℓ_i(w) over all ranks, from the graph of `rows`: parameter values for ``at``."""
         ...

@@ -150,7 +150,8 @@ def gated_plan(plan: Plan, rows: Tensor) -> Plan:
     names = plan.trace.names if "Identity" in plan.trace.names else (*plan.trace.names, "Identity")
     reached, trace = rows.numpy()[:, None], plan.trace
     ops = np.where(reached, trace.ops.numpy(), names.index("Identity"))
-    trace = Trace(torch.from_numpy(ops), torch.from_numpy(trace.magnitudes.numpy() * reached), names)
+    magnitudes = torch.from_numpy(trace.magnitudes.numpy() * reached)
+    trace = Trace(torch.from_numpy(ops), magnitudes, names, trace.levels)
     height, width = plan.shape[2:]
     segments = tuple(gated(part, rows, height, width) for part in plan.segments)
     separate = None if plan.separate is None else tuple(gated(part, rows, height, width) for part in plan.separate)

@@ -2,121 +2,43 @@
 
 What: each sample receives its own operations from torchvision's tables, run batched. When: image classification; put
 them after crops and flips and before `Normalize`, on uint8 or floats in [0, 1]. RandAugment has two numbers to tune,
-TrivialAugment none, AutoAugment was tuned on the dataset it is named after. Cost: about one pass over the batch per
-operation; see benchmarks/results. Reference: Cubuk et al., "RandAugment", NeurIPS 2020; Müller & Hutter,
-"TrivialAugment", ICCV 2021; Cubuk et al., "AutoAugment", CVPR 2019. Operations, ranges and defaults are torchvision's
-(there are other tables: Kornia's and timm's differ); what differs is that the draw is per sample on a batch.
+TrivialAugment none, AutoAugment was tuned on the dataset it is named after. Their magnitudes may be each sample's own
+(`smartaug.augment.magnitudes`). Cost: about one pass over the batch per operation; see benchmarks/results. Reference:
+Cubuk et al., "RandAugment", NeurIPS 2020; Müller & Hutter, "TrivialAugment", ICCV 2021; Cubuk et al., "AutoAugment",
+CVPR 2019. Operations, ranges and defaults are torchvision's (there are other tables: Kornia's and timm's differ); what
+differs is that the draw is per sample on a batch, and that RandAugment may draw its magnitudes.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ... import draws
-from ..augmentation import Augmentation, Cuts, equal_cuts
-from ..checks import (
-    Fill,
-    Interpolation,
-    Named,
-    check_colours,
-    check_count,
-    check_fill,
-    check_magnitude,
-    interpolation_name,
-)
-from ..plan import Plan, per_channel
+from ..augmentation import Cuts, equal_cuts
+from ..checks import Fill, Interpolation, Named, check_count, check_magnitude
+from ..magnitudes import SampleMagnitudes
 from .autoaugment import POLICIES
-from .space import SIGNED, Entry, Space, space
-
-OPERATIONS = (
-    "Identity",
-    "ShearX",
-    "ShearY",
-    "TranslateX",
-    "TranslateY",
-    "Rotate",
-    "Brightness",
-    "Color",
-    "Contrast",
-    "Sharpness",
-    "Posterize",
-    "Solarize",
-    "AutoContrast",
-    "Equalize",
-)
+from .leveled import OPERATIONS, Leveled, Magnitude
+from .policy import Policy
+from .space import SIGNED, Entry
 
 
-class Policy(Augmentation):
-    """What policies share: a table of entries, which of them each sample draws, and how warps are done.
+class RandAugment(Leveled):
+    """``num_ops`` operations a sample, drawn uniformly with replacement, at ``magnitude``; signs are drawn.
 
-    interpolation: "nearest" or "bilinear", or torchvision's InterpolationMode. fill: value outside the image in its own
-    units (0–255 for uint8), one or one per channel; None is 0. mask_fill: that of a mask. exact: keep operations in the
-    order drawn; False composes a sample's geometric operations into one warp behind its other operations, which changes
-    about every fifth sample at N = 2, M = 9, by 3 to 4 grey levels in the mean (0.6 to 0.8 over all samples, on
-    photographs), and saves up to a tenth of the time. backend: "torch", "numba", "triton" or None for the fastest.
-    """
-
-    mask_fill: float = 0.0  # also where a pickle of a former version has none
-
-    def __init__(
-        self, interpolation: Interpolation, fill: Fill | None, exact: bool, backend: str | None, mask_fill: float
-    ) -> None:
-        super().__init__(backend=backend)
-        self.interpolation = interpolation_name(interpolation)
-        self.fill = per_channel(0 if fill is None else fill, "fill")
-        self.exact = bool(exact)
-        self.mask_fill = float(mask_fill)
-        self._tables: dict[tuple[Any, ...], Space] = {}
-
-    _SETTINGS = ("magnitude", "num_magnitude_bins", "policy")  # what entries depend on
-
-    @abstractmethod
-    def entries(self, height: int, width: int) -> tuple[Entry, ...]:
-        """The (operation, signed magnitude) pairs to draw from, for images of that size."""
-
-    @abstractmethod
-    def draw(self, key: Tensor) -> Tensor:
-        """Which entries the samples with stream keys (B,) receive, in order: (B, N) int64."""
-
-    def table(self, height: int, width: int) -> Space:
-        """The entries worked out for images of that size; kept, since it takes longer than a draw."""
-        settings = (*(value for name, value in vars(self).items() if name in self._SETTINGS), height, width)
-        if settings not in self._tables:
-            self._tables[settings] = space(self.entries(height, width), height, width)
-        return self._tables[settings]
-
-    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
-        """Draw the operations of images (B, C, H, W); raises ValueError unless C is 1 or 3."""
-        check_colours(shape[1], type(self).__name__)
-        check_fill(self.fill, shape[1])
-        table = self.table(shape[2], shape[3])
-        return table.plan(
-            shape,
-            self.draw(key),
-            interpolation=self.interpolation,
-            fill=self.fill,
-            mask_fill=self.mask_fill,
-            exact=self.exact,
-        )
-
-
-class RandAugment(Policy):
-    """``num_ops`` operations a sample, drawn uniformly with replacement, all at ``magnitude``.
-
-    magnitude: position 0 to num_magnitude_bins − 1 in each operation's range; signs are drawn. The other arguments:
-    see `Policy`. ``probabilities``: None (uniform), or a tensor of shape (14,) * num_ops that sums to one, the chance
-    of every sequence of operations in the order of ``OPERATIONS``; learned policies set it.
+    magnitude: a position 0 to num_magnitude_bins − 1 in each operation's range, the same for all; or (low, high), both
+    included, for positions drawn uniformly for every operation of every sample; or a source of magnitudes that each
+    sample has of its own, `smartaug.EntAugment()` or `smartaug.SRA()`. The other arguments: see `Policy`.
+    ``probabilities``, which learned policies set: see `Leveled`. Raises ValueError for a magnitude out of range.
     """
 
     def __init__(
         self,
         num_ops: int = 2,
-        magnitude: int = 9,
+        magnitude: Magnitude = 9,
         num_magnitude_bins: int = 31,
         interpolation: Interpolation = "nearest",
         fill: Fill | None = 0,
@@ -128,60 +50,31 @@ class RandAugment(Policy):
         super().__init__(interpolation, fill, exact, backend, mask_fill)
         self.num_ops = check_count(num_ops, "num_ops", 0)
         self.num_magnitude_bins = check_count(num_magnitude_bins, "num_magnitude_bins", 2)
-        self.magnitude = check_magnitude(magnitude, num_magnitude_bins)
+        self.magnitude: Magnitude = _checked(magnitude, num_magnitude_bins)
         self.probabilities: Tensor | None = None
 
-    def entries(self, height: int, width: int) -> tuple[Entry, ...]:
-        """Each operation at its magnitude, positive then negative."""
-        return tuple(
-            (name, sign * magnitude)
-            for name in OPERATIONS
-            for magnitude in [magnitude_at(name, self.magnitude, self.num_magnitude_bins, height, width)]
-            for sign in (1, -1 if name in SIGNED else 1)
-        )
+    def magnitude_of(self, name: str, step: int, height: int, width: int) -> float:
+        """Torchvision's magnitude of RandAugment."""
+        return magnitude_at(name, step, self.num_magnitude_bins, height, width)
 
-    def ranges(self, height: int, width: int) -> dict[str, tuple[float, float]]:
-        """Each operation's unsigned magnitude at the first and at the last bin; equal where it has none."""
-        bins = self.num_magnitude_bins
-
-        def at(name: str, step: int) -> float:
-            return magnitude_at(name, step, bins, height, width)
-
-        return {name: (at(name, 0), at(name, bins - 1)) for name in OPERATIONS}
-
-    def draw(self, key: Tensor) -> Tensor:
-        """Operation and sign in one uniform draw, or operations by ``probabilities`` and signs by a coin."""
-        entries = draws.integers(key, 2 * len(OPERATIONS), (self.num_ops,))
-        if self.probabilities is None:
-            return entries
-        operations = self._drawn_jointly(draws.uniform(key, start=self.num_ops, dtype=torch.float64))
-        return operations * 2 + entries % 2
-
-    def cuts(self, shape: Sequence[int]) -> Cuts:
-        """Every sequence of operations, where their probabilities are given."""
-        if self.probabilities is None:
-            return {}
-        steps = torch.as_tensor(self.probabilities).detach().to("cpu", torch.float64).flatten().cumsum(0)
-        return {((), self.num_ops): (steps[:-1] / steps[-1]).tolist()}
-
-    def _drawn_jointly(self, drawn: Tensor) -> Tensor:
-        table = torch.as_tensor(self.probabilities).detach().to("cpu", torch.float64)
-        if table.shape != (len(OPERATIONS),) * self.num_ops:
-            raise ValueError(
-                f"probabilities must have shape {(len(OPERATIONS),) * self.num_ops}, got {tuple(table.shape)}; "
-                f"one axis of {len(OPERATIONS)} operations for each of num_ops={self.num_ops}"
-            )
-        if not (bool((table >= 0).all()) and abs(float(table.sum()) - 1.0) < 1e-3):
-            raise ValueError(
-                "probabilities must be non-negative and sum to 1; write policy.probabilities = p / p.sum()"
-            )
-        steps = table.flatten().cumsum(0)
-        sequence = torch.searchsorted(steps, drawn * steps[-1], right=True).clamp_(max=steps.numel() - 1)
-        return torch.stack(torch.unravel_index(sequence, table.shape), 1)
+    def draw_uniformly(self, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Operation and sign in one draw, and a draw of the position where there are several."""
+        drawn, count = draws.integers(key, 2 * len(OPERATIONS), (self.num_ops,)), self.span[1]
+        steps = torch.zeros_like(drawn)
+        if count > 1:
+            steps = draws.integers(key, count, (self.num_ops,), start=self.num_ops + 1)
+        return drawn // 2, steps, drawn % 2
 
 
-class TrivialAugment(Policy):
-    """One operation a sample at a magnitude drawn uniformly from the wide ranges. Arguments: see `Policy`."""
+class TrivialAugment(Leveled):
+    """One operation a sample at a magnitude drawn uniformly from the wide ranges.
+
+    magnitude: None, or a source of magnitudes that each sample has of its own, `smartaug.EntAugment()` or
+    `smartaug.SRA()`. The other arguments: see `Policy`. ``probabilities``, which learned policies set: see `Leveled`.
+    Raises TypeError for another magnitude.
+    """
+
+    num_ops = 1
 
     def __init__(
         self,
@@ -192,23 +85,27 @@ class TrivialAugment(Policy):
         backend: str | None = None,
         *,
         mask_fill: float = 0,
+        magnitude: SampleMagnitudes | None = None,
     ) -> None:
         super().__init__(interpolation, fill, exact, backend, mask_fill)
         self.num_magnitude_bins = check_count(num_magnitude_bins, "num_magnitude_bins", 2)
+        if magnitude is not None and not isinstance(magnitude, SampleMagnitudes):
+            raise TypeError(
+                f"TrivialAugment draws its magnitudes, or takes a source of them, got magnitude={magnitude!r}; write "
+                f"TrivialAugment(), magnitude=smartaug.EntAugment(), or RandAugment(1, {magnitude!r})"
+            )
+        self.magnitude: SampleMagnitudes | None = magnitude
+        self.probabilities: Tensor | None = None
 
-    def entries(self, height: int, width: int) -> tuple[Entry, ...]:
-        """Each operation at each magnitude, positive then negative."""
-        return tuple(
-            (name, sign * wide_magnitude_at(name, step, self.num_magnitude_bins))
-            for name in OPERATIONS
-            for step in range(self.num_magnitude_bins)
-            for sign in (1, -1 if name in SIGNED else 1)
-        )
+    def magnitude_of(self, name: str, step: int, height: int, width: int) -> float:
+        """Torchvision's magnitude of TrivialAugmentWide, in pixels of its own on images of any size."""
+        return wide_magnitude_at(name, step, self.num_magnitude_bins)
 
-    def draw(self, key: Tensor) -> Tensor:
-        """Operation, magnitude and sign in one draw: every entry is as likely as any other of its operation."""
-        count = len(OPERATIONS) * self.num_magnitude_bins * 2
-        return draws.integers(key, count, (1,))
+    def draw_uniformly(self, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Operation, position and sign in one draw: every entry is as likely as any other of its operation."""
+        bins = self.num_magnitude_bins
+        drawn = draws.integers(key, len(OPERATIONS) * bins * 2, (1,))
+        return drawn // (2 * bins), drawn // 2 % bins, drawn % 2
 
 
 class AutoAugment(Policy):
@@ -299,3 +196,14 @@ def _scaled(
     if name == "Solarize":
         return 255.0 * (1.0 - share)
     return 0.0
+
+
+def _checked(magnitude: object, bins: int) -> Magnitude:
+    """RandAugment's ``magnitude``; a ValueError unless it is a position, a pair of them in order, or a source."""
+    if isinstance(magnitude, SampleMagnitudes):
+        return magnitude
+    if not isinstance(magnitude, (tuple, list)):
+        return check_magnitude(magnitude, bins)
+    if len(magnitude) != 2 or not check_magnitude(magnitude[0], bins) <= check_magnitude(magnitude[1], bins):
+        raise ValueError(f"magnitude must be (low, high) with low ≤ high, got {magnitude!r}; write (0, {bins - 1})")
+    return magnitude[0], magnitude[1]

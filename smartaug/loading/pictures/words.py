@@ -9,7 +9,7 @@ import torch
 from ...augment import Augmentation, AugMix, ColorJitter, Sharpness
 from ...augment.mixing import Paste, PasteObjects, Tiles
 from ...augment.ops.compose import Several
-from ...augment.ops.policies import Policy
+from ...augment.ops.policy import Policy
 from ...augment.ops.space import FACTORS
 from ...augment.plan import Mix, Plan
 from ...pipeline.stages import flattened
