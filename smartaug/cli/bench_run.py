@@ -18,7 +18,7 @@ from .._base import background, compiled
 from .._base.input_leaves import images_of
 from ..augment import Augmentation, Compose
 from ..augment.backends import NAMES
-from ..lift import lift
+from ..lift.datasets import lift_dataset
 from ..loading.lift_keyword import through_collate
 from .bench_report import Contestant, Report, name_of
 from .clock import Clock
@@ -103,7 +103,7 @@ class Run:
     def _lifts(self) -> bool:
         """Whether smartaug's loader can be made and lifts a transform. Fills in the report."""
         try:
-            found = lift(self.given.dataset)
+            found = lift_dataset(self.given.dataset)
             loader: Any = rebuilt(self.given, self.batches, 0, lift=True, seed=self.seed, device=self.device)
         except (TypeError, ValueError, RuntimeError) as error:
             self.report.refused = str(error)
@@ -223,7 +223,7 @@ class Run:
         """Measure the augmentation of a batch by each CPU backend in ms, where the lifted stages form a single plan."""
         if self.report.refused or self.device.type != "cpu":
             return
-        lifted = lift(self.given.dataset)
+        lifted = lift_dataset(self.given.dataset)
         if not isinstance(lifted.augment, Augmentation):
             return
         self._tick("backends")
