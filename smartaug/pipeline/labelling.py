@@ -186,11 +186,12 @@ def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: bool) 
 
 
 def _refuse_unrecorded(target: Tensor) -> None:
-    """Raise a TypeError for labels that are no classes: values of a regression."""
-    column = target.numel() == len(target)
-    looked = column and target.is_floating_point() and target.device.type == "cpu"
-    if looked and kind_of(target) is Kind.VALUES:
+    """Raise a TypeError for labels that are no classes: values of a regression, several labels a sample."""
+    looked = target.ndim < 3 and target.is_floating_point() and target.device.type == "cpu"
+    kind = kind_of(target) if looked else Kind.CLASSES
+    if kind is Kind.SEVERAL or (kind is Kind.VALUES and target.numel() == len(target)):
         raise TypeError(
-            f"the coreset records p − y of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
-            f'{Kind.VALUES.value}; use select=smartaug.coreset.RandomSubset(), or name the class label: target="key"'
+            f"the coreset selects by p − y of one class a sample, and the target {str(target.dtype)[6:]} "
+            f"{tuple(target.shape)} is {kind.value}; write Coreset(..., select=smartaug.coreset.RandomSubset()), or "
+            'name the class label: target="key"'
         )

@@ -87,6 +87,7 @@ class Pipeline:
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
+        uses = (("coreset=", getattr(coreset, "balanced", False)), ('returns="batch"', settings.returns == "batch"))
         self.labelling = Labelling(
             settings.target,
             "",
@@ -94,7 +95,7 @@ class Pipeline:
             stated=stated_classes(self.steps),
             reweighs=reweight is not None,
             recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
-            needed="coreset=" if getattr(coreset, "balanced", False) else "",
+            needed=next((use for use, is_used in uses if is_used), ""),
         )
         self.lifts = lifted is not None and lifted.augment is not None
         # for batches whose samples already went through the whole transform of the dataset
@@ -377,8 +378,9 @@ class Pipeline:
             output = logits_of(output)
         if not classifies and getattr(self.coreset, "observes", False):
             raise TypeError(
-                "the coreset records p − y of classifiers, and this criterion compares element by element; use a "
-                "cross entropy, or select=smartaug.coreset.RandomSubset()"
+                "the coreset selects by p − y of one class a sample, and this criterion compares element by element, "
+                "as for several labels a sample; for those write select=smartaug.coreset.RandomSubset(), and for one "
+                "class a sample use a cross entropy"
             )
         mixed = target._mixed
         if mixed is None:
