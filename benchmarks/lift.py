@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 
 import smartaug
 from benchmarks import harness, recipes
-from smartaug.cli import demo
+from smartaug.cli.demo import command as demo
 
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # Student's t, two-sided, n − 1
 

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 import smartaug
 from smartaug import augment, moments
-from smartaug.cli.demo import digits_task, folder_task, small_cnn
+from smartaug.cli.demo.command import digits_task, folder_task, small_cnn
 from smartaug.moments.image import summed
 from smartaug.moments.source import MEMORY, PlannedSource
 

@@ -53,11 +53,11 @@ from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
 from .lift import Lifted, lift
 from .loading import renamed
-from .loading.augmented_dataset import AugmentedDataset
+from .loading.augmented.dataset import AugmentedDataset
 from .loading.collate import Collate
 from .loading.dataloader import DataLoader
 from .loading.generated import Generated
-from .loading.sampler import CoresetSampler
+from .loading.samplers.coreset import CoresetSampler
 from .loading.wrap import wrap
 from .loss import Loss
 from .reweight import (
@@ -73,7 +73,7 @@ from .warnings import NoEffectWarning
 
 if TYPE_CHECKING:
     from .cli import logs, plots
-    from .cli.bench import bench
+    from .cli.bench.command import bench
 
 renamed.install()
 

@@ -23,10 +23,10 @@ from ._base.labels import Family, family_of
 from ._base.names import suggest_keywords
 from .batch import Target
 from .grads.positions import Settings, position_losses
-from .pipeline.criterion_arguments import Call, by_place, call_without, places_of
+from .pipeline.losses.arguments import Call, by_place, call_without, places_of
+from .pipeline.losses.rows import Rows, as_wide, joined, per_sample, sizes, spread, wide, without_ignored
+from .pipeline.losses.unknown import UnknownCriterion, title
 from .pipeline.pipeline import pipeline_of
-from .pipeline.row_losses import Rows, as_wide, joined, per_sample, sizes, spread, wide, without_ignored
-from .pipeline.unknown_criteria import UnknownCriterion, title
 
 
 class Loss(nn.Module):

@@ -22,8 +22,8 @@ import smartaug
 from smartaug._base import leaves as _leaves
 from smartaug._base.dataset_labels import classes_of
 from smartaug.augment.generators import Generators
-from smartaug.loading.per_sample import Albumentations, is_albumentations
-from smartaug.loading.shared_epoch import SharedEpoch
+from smartaug.loading.augmented.per_sample import Albumentations, is_albumentations
+from smartaug.loading.augmented.shared_epoch import SharedEpoch
 from tests.data import SamePicture, blank, shifted
 
 SIZE = 11

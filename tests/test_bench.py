@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchvision.transforms import v2
 
 import smartaug
-from smartaug.cli import bench_report, clock, main, named, parity, rebuilt
+from smartaug.cli import clock, main, named
+from smartaug.cli.bench import parity, rebuilt
+from smartaug.cli.bench import report as bench_report
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)
 

@@ -351,3 +351,48 @@ def test_a_lifted_pipeline_alone_is_nothing_to_select_for(apply):
     chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply=apply)
     with pytest.raises(ValueError, match="augment=RandAugment"):
         smartaug.DataLoader(Transformed(v2.RandomInvert()), lift=True, coreset=chosen)
+
+
+class Fixed(smartaug.Coreset):
+    """Selects the first ``count`` samples, and remembers no selection."""
+
+    count = SIZE // 2
+
+    def selection(self, epoch, size, seed):
+        return torch.arange(self.count), None
+
+    def budget(self, size, epoch=0):
+        return self.count
+
+
+@pytest.mark.parametrize("apply", ["train", "augment"])
+def test_a_state_loaded_into_the_coreset_alone_reaches_the_loader(apply):
+    def rows(loader):
+        chosen = loader._pipeline.selecting.selections
+        return set((loader.sampler.selection(0) if chosen is None else chosen.of(0)).indices.tolist())
+
+    loader, other = load(apply, smartaug.RandAugment()), load(apply, smartaug.RandAugment(), seed=6)
+    for one in (loader, other):
+        next(iter(one))
+    before = rows(loader)
+    members = loader.coreset.membership(SIZE)
+    state = {**other.coreset.state_dict(), "made": []}  # nothing is remembered: it is selected anew
+    loader.coreset.load_state_dict(state)
+    assert bool(members.all())
+    assert rows(loader) == before == selected(loader, 0)
+    state["made"] = [[0, SIZE, 5, torch.arange(SIZE // 2), None]]
+    loader.coreset.load_state_dict(state)
+    assert rows(loader) == set(range(SIZE // 2)) == selected(loader, 0) == set(members.nonzero().flatten().tolist())
+
+
+@pytest.mark.parametrize("apply", ["train", "augment"])
+def test_selections_of_a_subclass_are_those_of_its_own_method(apply):
+    data = TensorDataset(images_of(), torch.arange(SIZE) % 3)
+    chosen = Fixed(0.5, select=coreset.Uniform(), apply=apply)
+    made = smartaug.DataLoader(data, coreset=chosen, augment=smartaug.RandAugment(), batch_size=BATCH, seed=5)
+    seen = [index for _, target in made for index in target.index.tolist()]
+    assert sorted(seen) == list(range(SIZE // 2 if apply == "train" else SIZE))
+    state = {**chosen.state_dict(), "made": [[0, SIZE, 5, torch.arange(3), None]]}
+    chosen.load_state_dict(state)  # what the base class remembers is not asked
+    own = made._pipeline.selecting.selections
+    assert (made.sampler.selection(0) if own is None else own.of(0)).indices.tolist() == list(range(SIZE // 2))

@@ -258,7 +258,7 @@ def test_samples_that_a_coreset_leaves_alone_keep_their_targets_at_the_size_of_t
     coreset = smartaug.Coreset(0.5, select=smartaug.coreset.RandomSubset(), apply=apply, warmup=0)
     loader = smartaug.DataLoader(SAMPLES, N, collate_fn=collate, augment=MOVES, follow=follow, seed=0, coreset=coreset)
     batch = next(iter(loader))
-    selected = loader._pipeline.selections.of(0).holds(torch.arange(N)).nonzero()[:, 0].tolist()
+    selected = loader._pipeline.selecting.selections.of(0).holds(torch.arange(N)).nonzero()[:, 0].tolist()
     assert len(selected) == N // 2
     resized = smartaug.Compose([smartaug.RandomResizedCrop(14, scale=(1.0, 1.0), ratio=(WIDTH / HEIGHT,) * 2)])
     for row, given in enumerate(SAMPLES):

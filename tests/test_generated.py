@@ -13,7 +13,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 import smartaug
 from smartaug._base.real_samples import real_samples
-from smartaug.loading.share_sampler import ShareSampler
+from smartaug.loading.samplers.share import ShareSampler
 
 
 def part(count, label, start=0.0):
@@ -204,7 +204,7 @@ def test_a_share_resumes_in_mid_epoch():
 )
 def test_a_mask_of_numbers_is_refused(wrong):
     """The complement of 0 and 1 in whole numbers is nowhere 0, so that every sample counted as one of the others."""
-    from smartaug.loading.share_sampler import ShareSampler
+    from smartaug.loading.samplers.share import ShareSampler
 
     with pytest.raises(TypeError, match=r"marked must be a mask .* write marked.bool\(\)"):
         ShareSampler(wrong(torch.arange(8) > 3), 0.5)

@@ -13,6 +13,7 @@ ROOT = Path(smartaug.__file__).parent
 # lowest first; rooms of one row do not import each other
 LAYERS = [
     ["warnings", "draws"],
+    # what several rooms use and none of them could own: without this folder, 16 more modules in the root
     ["_base"],
     ["batch"],
     ["grads"],
@@ -75,6 +76,46 @@ def test_no_module_imports_itself_over_others():
 def test_the_root_stays_small():
     entries = [entry for entry in ROOT.iterdir() if entry.name != "__pycache__"]
     assert len(entries) <= 20, "a new concept belongs into one of the rooms"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path):
+    count = len(path.read_text().splitlines())
+    assert count <= 400, f"{path} has {count} lines, and 400 are allowed: move one of its concepts to a file of its own"
+
+
+FIRST_WORDS = {"meta"}  # the names of methods in papers: MetaAugment, Meta-Weight-Net
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda path: str(path.name))
+def test_what_a_prefix_would_say_a_folder_says(folder):
+    names = [entry.stem for entry in folder.iterdir() if entry.suffix == ".py" or (entry / "__init__.py").exists()]
+    words = [name.strip("_").partition("_")[0] for name in names]
+    families = {word for word in words if words.count(word) > 1} - FIRST_WORDS
+    assert not families, f"several modules of {folder} begin with {sorted(families)}: make a folder of that name"
+
+
+LONG = {  # longer than 50 lines, and why
+    ("loading/dataloader.py", "__init__"): "torch's keywords and smartaug's, each on a line, and passed on",
+    (
+        "augment/backends/numba/program.py",
+        "compiled",
+    ): "one function, which numba compiles into one loop",
+    ("augment/backends/numba/program.py", "run"): "that loop, over the steps of a sample",
+    ("augment/backends/triton/warp.py", "warp"): "Triton passes each pointer and size of a kernel by itself",
+}
+
+
+def test_functions_are_short():
+    long = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                text = node.body[0] if ast.get_docstring(node) else None  # which is no code
+                lines = node.end_lineno - node.lineno + 1 - (text.end_lineno - text.lineno + 1 if text else 0)
+                if lines > 50:
+                    long[path.relative_to(ROOT).as_posix(), node.name] = lines
+    assert long.keys() == LONG.keys(), f"split what is not in LONG, and take out what is short by now: {long}"
 
 
 def test_importing_smartaug_imports_nothing_optional():

@@ -6,7 +6,7 @@ from PIL import Image
 
 from smartaug import augment
 from smartaug.cli import main as cli
-from smartaug.cli.inspect import pipeline
+from smartaug.cli.inspect.command import pipeline
 
 
 @pytest.fixture(scope="module")

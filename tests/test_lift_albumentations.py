@@ -22,9 +22,9 @@ import smartaug
 from smartaug import draws
 from smartaug.augment.backends.opencv import rows as opencv_rows
 from smartaug.augment.plan import Erase, Warp
-from smartaug.lift.albumentations import geometry_ops as opencv_geometry
-from smartaug.lift.albumentations import tone_ops as opencv_tone
-from smartaug.lift.albumentations.geometry_ops import nearest_map
+from smartaug.lift.albumentations.ops import geometry as opencv_geometry
+from smartaug.lift.albumentations.ops import tone as opencv_tone
+from smartaug.lift.albumentations.ops.geometry import nearest_map
 from smartaug.lift.registry import translate
 from smartaug.lift.steps import State
 from tests.lifting import DRAWS, alike, alike_boxes, alike_kinds, as_often, reached

@@ -10,7 +10,7 @@ from smartaug import draws
 from smartaug.augment.backends.tables.tones import TONES
 from smartaug.augment.foreign import Foreign
 from smartaug.augment.plan import Plan, Warp
-from smartaug.lift.kornia import Planned, keyed_parameters
+from smartaug.lift.kornia.translate import Planned, keyed_parameters
 from smartaug.lift.registry import translate
 from smartaug.lift.steps import State
 from tests.lifting import DRAWS, alike, alike_kinds, as_batch, as_often, pictures, reached

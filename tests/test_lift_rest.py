@@ -13,10 +13,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
-from smartaug.lift.collecting import collecting
 from smartaug.lift.datasets import deferring
-from smartaug.lift.deferred import DeferredImage
-from smartaug.lift.rest import form_of, restored
+from smartaug.lift.deferred.collecting import collecting
+from smartaug.lift.deferred.images import DeferredImage
+from smartaug.lift.deferred.rest import form_of, restored
 from smartaug.lift.worker_transform import AsTensor
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import smartaug
 from smartaug import Loss, Target
-from smartaug.pipeline.row_losses import joined
+from smartaug.pipeline.losses.rows import joined
 from tests import reference
 
 timm_loss = pytest.importorskip("timm.loss")

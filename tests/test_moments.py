@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import smartaug
 from smartaug import augment, moments
-from smartaug.lift.albumentations.geometry_ops import RandomFrame
+from smartaug.lift.albumentations.ops.geometry import RandomFrame
 from smartaug.lift.timm.translate import TimmErase
 from smartaug.moments.analytic import marginals
 from smartaug.moments.nodes import _Sampler, fingerprint

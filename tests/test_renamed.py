@@ -9,6 +9,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import smartaug
+from smartaug.lift.deferred.transform import DeferredTransform
+from smartaug.lift.kornia.translate import Planned
 from smartaug.lift.timm.translate import TimmErase
 from smartaug.loading.renamed import RENAMED
 
@@ -43,6 +45,12 @@ OLD = [  # what the pickles of earlier versions name, and what it is today
     ("reweight.figures", "Figures", smartaug.reweight.figures.Figures),
     ("reweight.saflex", "SAFLEX", smartaug.SAFLEX),
     ("lift.timm", "TimmErase", TimmErase),
+    ("batch", "_rebuild", smartaug.batch.target._rebuild),
+    ("lift.deferred", "DeferredTransform", DeferredTransform),
+    ("lift.kornia", "Planned", Planned),
+    ("loading.augmented_dataset", "AugmentedDataset", smartaug.AugmentedDataset),
+    ("loading.sampler", "CoresetSampler", smartaug.CoresetSampler),
+    ("pipeline.augmenting", "Augmenting", smartaug.pipeline.augmenting.Augmenting),
 ]
 
 
@@ -121,3 +129,13 @@ def test_what_a_coreset_called_its_figures():
     again.__setstate__(state)
     assert again.stats() == made.stats()
     assert "told" in made.state_dict()  # the name in checkpoints stays
+
+
+def test_where_a_pipeline_kept_the_selections_of_its_coreset():
+    made = smartaug.DataLoader(DATA, batch_size=4, coreset=smartaug.Coreset(0.5), device="cpu", seed=0)
+    state = made._pipeline.__getstate__()
+    old = state.pop("selecting")
+    again = type(made._pipeline).__new__(type(made._pipeline))
+    again.__setstate__({**state, "weight_of": old.weight_of, "selections": old.selections})
+    assert again.selecting.weight_of == made.sampler.weight_of
+    assert again.selecting.coreset is made.coreset

@@ -20,7 +20,7 @@ from smartaug.augment.targets.maps import move_map
 from smartaug.augment.targets.objects import Objects, clipped, joined, polygon_area, within
 from smartaug.augment.targets.through import move_objects
 from smartaug.lift.torchvision.perspective import Perspective
-from smartaug.pipeline import followers
+from smartaug.pipeline.following import followers
 
 SIZE = (21, 30)
 MOVING = {
@@ -412,7 +412,7 @@ def test_every_kind_is_known_where_kinds_are_told_apart(kind):
     name = kind.__name__
     assert name in targets.__all__, f"name {name} in smartaug/augment/targets/__init__.py (import, __all__)"
     assert kind in map(type, WORDS.values()), f"give {name} a word in WORDS of smartaug/augment/targets/kinds.py"
-    where = "smartaug/pipeline/followers.py"
+    where = "smartaug/pipeline/following/followers.py"
     assert kind in followers._WANTED or kind is Object, f"say in _WANTED of {where} which shapes {name} has"
     if kind in get_args(MapKind):  # NotImplementedError says where it lacks
         maps = torch.zeros(2, 2, *SIZE)

@@ -11,7 +11,7 @@ import smartaug
 from smartaug.augment.targets import Boxes, Keypoints, boxes, keypoints
 from smartaug.augment.targets.maps import move_map
 from smartaug.augment.targets.through import move_objects
-from smartaug.lift.albumentations.geometry_ops import SYMMETRIES, Symmetry
+from smartaug.lift.albumentations.ops.geometry import SYMMETRIES, Symmetry
 
 SIZE = (48, 64)
 IMAGE = np.zeros((*SIZE, 3), np.uint8)

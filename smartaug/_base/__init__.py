@@ -7,12 +7,10 @@
 | `labels` | which kind of labels a tensor holds: classes, distributions, values |
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
 | `selections` | the indices and weights that an epoch selects |
-| `nested` | the datasets inside a dataset |
 | `original` | the dataset of the user behind a copy that a loader reads |
 | `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed` |
 | `torch_fetch` | all use of the private parts of torch's loader: the indices of the batch being loaded, and its pass |
 | `global_draws` | whether loading a batch in a worker used the global random generators |
-| `tensor_calls` | arguments of a torch call, as ``__torch_function__`` receives them |
 | `protocols` | what each keyword of a loader accepts, and the errors for anything else |
 | `names` | the nearest name for a mistyped one, keywords included |
 | `compiled` | the disk cache of code that numba compiles, and the fallback where numba cannot run |

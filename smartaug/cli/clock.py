@@ -51,7 +51,7 @@ def _part(path: str, function: str) -> str | None:
     """The part of the work to which a function belongs, by its file; None: not known, its caller decides."""
     if path.startswith(_ROOT):
         below = path[len(_ROOT) :]
-        if (below, function) == ("cli/bench_run.py", "to_device"):
+        if (below, function) == ("cli/bench/measurement.py", "to_device"):
             return "transfer"
         return next((part for start, part in _OWN if below.startswith(start)), None)
     if any(place in path for place in _DECODERS) or function in ("pil_loader", "default_loader", "accimage_loader"):

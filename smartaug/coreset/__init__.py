@@ -14,6 +14,7 @@
 | `coreset` | `Coreset`: a budget, a criterion, and what the selection is for |
 | `schedule` | the number of samples of an epoch, and in which epochs a new selection is made |
 | `samples`, `record`, `embed` | labels and embeddings of the samples, from observed outputs or a pass of the model |
+| `greedy/` | the greedy algorithm of `FacilityLocation`, by numba and by torch |
 | `pick`, `shares` | the selection within each class; the split of the budget over the classes |
 | `remembered` | the last selections, for late batches and for workers |
 

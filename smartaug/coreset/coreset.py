@@ -23,7 +23,7 @@ from .._base import ranks
 from .._base.names import SuggestsKeywords
 from .._base.protocols import refuse_other
 from ..batch import Embedding
-from ..grads.model_reference import Model
+from ..grads.reference import Model
 from .embed import Passing
 from .facility_location import FacilityLocation
 from .pick import Classes, Criterion, chosen, clipped, explored, explorers_of, random_subset, split
@@ -103,6 +103,7 @@ class Coreset(SuggestsKeywords):
     """
 
     varies = False  # whether the number of samples differs between epochs
+    version = 0  # increases where the selections made so far no longer hold
 
     def __init__(
         self,
@@ -342,7 +343,8 @@ class Coreset(SuggestsKeywords):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Put back what `state_dict` gave; a loader's next batches have the weights and rows of these selections."""
+        self.version += 1
         self._epoch, self._since = state["epoch"], state["since"]
         self._figures = dict(state["told"])
         block = state.get("block")

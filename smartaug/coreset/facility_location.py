@@ -9,7 +9,7 @@ augmented, and better at equal cost where the selection needs an evaluation pass
 (benchmarks/results/coreset_training.json). It does not find wrong labels: those have unusual gradients, and with 18.7 %
 wrong labels its selections had 20 to 22 %.
 
-Cost: see `greedy_numba` and `greedy_torch`; benchmarks/results/coreset.json.
+Cost: see `greedy.numba` and `greedy.torch`; benchmarks/results/coreset.json.
 
 Reference: Liu & Mirzasoleiman, "Data-Efficient Augmentation for Training Neural Networks", NeurIPS 2022, §4; greedy
 keeps 1 − 1/e of the optimum (Nemhauser et al., 1978), lazily by Minoux (1978); sampled, Mirzasoleiman et al., "Lazier
@@ -32,9 +32,9 @@ from torch import Tensor
 from .._base import compiled
 from .._base.names import SuggestsKeywords
 from ..batch import Embedding
-from . import greedy_torch
 from .checks import check_budget, check_embedding
-from .costs import Points, lexicographic, paired_costs, points_of
+from .greedy import torch as greedy_torch
+from .greedy.costs import Points, lexicographic, paired_costs, points_of
 
 Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
@@ -201,7 +201,7 @@ class _Work:
 def _compiled() -> ModuleType:
     """The compiled backend; the first call imports numba."""
     with compiled.compiling("selection", 10):
-        from . import greedy_numba
+        from .greedy import numba as greedy_numba
 
         points, _ = points_of(Embedding(torch.zeros(2, 1)), "distance")
         greedy_numba.assigned(points, greedy_numba.exact(points, torch.ones(2), 1)[0])

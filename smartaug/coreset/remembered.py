@@ -58,6 +58,8 @@ class Remembered:
     def load(self, state: Iterable[Iterable[Any]]) -> None:
         """Replace all selections by those of a `state`."""
         self._made = LastFew()
+        for members in self._members.values():
+            members.fill_(1)
         for epoch, size, seed, indices, weights in state:
             self.add((epoch, size, seed), (indices, weights))
 

@@ -13,7 +13,7 @@ from .._base import ranks
 from .._base.dataset_labels import labels_of
 from .._base.original import refuse_another
 from ..batch import Embedding, Target
-from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
+from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from .embed import Passing, passed
 from .pick import Classes, classes
 from .record import OutputRecord, pack

@@ -7,7 +7,7 @@
 | `tangents` | the derivative of its logits along a direction |
 | `untouched` | restores attributes, modes and random generators after a call, bit for bit |
 | `last_layer` | the model's last linear layer, of maps its last convolution, and its features |
-| `model_reference` | the user's model, held by reference and left out of copies and pickles |
+| `reference` | the user's model, held by reference and left out of copies and pickles |
 | `logits` | logits from what a model returns; losses and labels as distributions |
 | `positions` | losses and residuals of samples whose labels are maps of classes |
 """

@@ -14,11 +14,11 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from .._base.original import SOURCE
 from ..warnings import NoEffectWarning, warn
 from . import registry
-from .deferred import DeferredTransform
+from .deferred.places import why_no_image
+from .deferred.rest import Rest
+from .deferred.transform import DeferredTransform
 from .lifted import Lifted, compiled
-from .made_places import why_no_image
 from .probe import FirstSample, can_be_read, looked_into, second_image
-from .rest import Rest
 from .roles import OTHER_SIZE
 from .slots import NAMED, no_slot, slot
 from .source import Source, check_transforms, transforms_of

@@ -23,9 +23,11 @@ from torch.utils.data import IterableDataset, default_collate
 
 from .._base import input_leaves, leaves
 from ..augment.foreign import forked_rng
-from .collecting import found_in, put_values
-from .deferred import Call, DeferredImage, DeferredTransform, Noted, finish_all
-from .deferred_value import DeferredValue, looking
+from .deferred.calls import Call
+from .deferred.collecting import found_in, put_values
+from .deferred.images import DeferredImage, finish_all
+from .deferred.transform import DeferredTransform, Noted
+from .deferred.values import DeferredValue, looking
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
 from .steps import State, Transform, UserDataset

@@ -9,14 +9,13 @@
 | `order`, `resume` | the order of the samples; saving a position in it and resuming from it |
 | `state` | what a saved state depends on, and whether it fits another loader |
 | `plain` | passes for evaluation, which are not augmented and do not count as epochs |
-| `lift_keyword`, `coreset_keyword` | how ``lift=`` and ``coreset=`` replace the dataset and the sampler |
+| `keywords/` | how ``lift=`` and ``coreset=`` replace the dataset and the sampler |
 | `whole_batches` | datasets whose batches can be fetched by one indexing operation |
 | `row_samples` | which sample each row of a batch was made from, where the user's own function collated it |
 | `small_tensors` | boxes and labels of samples between processes, by value |
-| `sampler` | `CoresetSampler` |
-| `generated`, `share_sampler` | real and generated samples in one dataset; a given share of them in every batch |
-| `augmented_dataset`, `per_sample` | `AugmentedDataset`; how a transform is called on one sample |
+| `samplers/` | `CoresetSampler`; a given share of generated samples in every batch |
+| `generated` | real and generated samples in one dataset |
+| `augmented/` | `AugmentedDataset`, whose transform runs sample by sample |
+| `nested` | the datasets inside a dataset |
 | `pictures/` | pictures of batches, `loader.show()` |
-| `repeats` | counting the repetitions of a sample within a pass |
-| `shared_epoch` | the epoch under torch's loader, agreed on by all worker processes |
 """

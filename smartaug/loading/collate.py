@@ -21,7 +21,7 @@ from .._base import leaves
 from .._base.global_draws import changed
 from .._base.names import suggest_keywords
 from .._base.torch_fetch import Origin, origin, streams
-from ..lift.collecting import Unfinished, collecting
+from ..lift.deferred.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views

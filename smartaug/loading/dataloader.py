@@ -19,16 +19,16 @@ from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
 from ..pipeline.settings import KEYWORDS, Settings, Views
-from .augmented_dataset import set_epoch_of
+from .augmented.dataset import set_epoch_of
 from .collate import Collate
-from .coreset_keyword import coreset_sampler, coreset_selections
 from .iterator import BatchIterator
-from .lift_keyword import lifted_dataset
+from .keywords.coreset import coreset_sampler, coreset_selections
+from .keywords.lift import lifted_dataset
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
 from .pictures.show import Picture, show
 from .plain import plain_batches, plain_length
 from .resume import restore, saved
-from .sampler import CoresetSampler, Share
+from .samplers.coreset import CoresetSampler, Share
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -170,8 +170,8 @@ class DataLoader(TorchDataLoader[T]):
             if getattr(coreset, "apply", "train") == "train":
                 sampler = coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
                 shuffle = None
-            elif pipeline.selections is None:
-                pipeline.selections = coreset_selections(coreset, pipeline, dataset, reading)
+            elif pipeline.selecting.selections is None:
+                pipeline.selecting.selections = coreset_selections(coreset, pipeline, dataset, reading)
 
         super().__init__(
             dataset,
@@ -203,10 +203,10 @@ class DataLoader(TorchDataLoader[T]):
         pipeline.weighing.attach(self.dataset)
         self.collate_fn: Any = Collate(self.collate_fn, pipeline=pipeline)
         if isinstance(self.sampler, CoresetSampler) and self.sampler.weighted:
-            pipeline.weight_of = self.sampler.weight_of
+            pipeline.selecting.weight_of = self.sampler.weight_of
         own_batches: Any = self.batch_sampler
         if batch_sampler is None and own_batches is not None:  # torch's own BatchSampler, made for this loader
-            own_batches.sampler = SamplerProxy(own_batches.sampler, pipeline.epochs, pipeline.selections)
+            own_batches.sampler = SamplerProxy(own_batches.sampler, pipeline.epochs, pipeline.selecting.selections)
             own_batches.set_epoch = pipeline.epochs.set_next  # Accelerate's seedable sampler replaces the one just set
         sources = (self, self.sampler, self.batch_sampler, getattr(self.batch_sampler, "sampler", None))
         generators = (getattr(source, "generator", None) for source in sources)
@@ -249,8 +249,8 @@ class DataLoader(TorchDataLoader[T]):
             return plain_batches(self, self._preparing, max(self._pipeline.epochs.epoch, 0))
         self._order.begin_iterator(self._plain_index_sampler())
         upcoming = self._pipeline.epochs.upcoming
-        if self._pipeline.selections is not None:  # before a worker reads the selection
-            self._pipeline.selections.of(upcoming)
+        if (selections := self._pipeline.selecting.selections) is not None:  # before a worker reads the selection
+            selections.of(upcoming)
         set_epoch_of(self.dataset, upcoming)
         batches = super().__iter__()
         self._order.iterator_made()

@@ -26,7 +26,7 @@ from torch.utils.data import ConcatDataset, Dataset
 
 from .._base.dataset_labels import labels_of
 from .._base.names import suggest_keywords
-from .share_sampler import ShareSampler
+from .samplers.share import ShareSampler
 
 
 class Generated(ConcatDataset):

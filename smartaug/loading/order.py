@@ -20,7 +20,7 @@ from .._base.ranks import here
 from .._base.torch_fetch import DrawnAt, carrying, numbers
 from ..pipeline.epochs import EpochCounter, EpochProgress, Repeats
 from ..pipeline.selection import Selections
-from .sampler_settings import sampler_settings
+from .samplers.settings import sampler_settings
 
 _END = object()  # returned by `next` when a sampler is exhausted
 Keys = Any  # what a sampler yields: a dataset index, or the list of indices of a batch

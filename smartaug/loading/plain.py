@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Itera
 from .._base.torch_fetch import DrawnAt, carrying
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
-from .sampler import CoresetSampler, Share
+from .samplers.coreset import CoresetSampler, Share
 
 Structure = Any  # the user's own batch
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from .._base.ranks import here
 from ..pipeline.pipeline import Pipeline
 from ..warnings import NoEffectWarning, warn
-from .augmented_dataset import augmented_in
+from .augmented.dataset import augmented_in
 from .order import SamplerPosition, SamplerState, epoch_of, give_epoch
-from .sampler import CoresetSampler
-from .sampler_settings import sampler_settings
+from .samplers.coreset import CoresetSampler
+from .samplers.settings import sampler_settings
 from .state import VERSION, check_made_of, check_version, made_of
 
 _NOT_CARRIED = (
@@ -64,21 +64,9 @@ def saved(
     current = order.latest
     if current is None or order.waiting or _over(loader, current):
         return state
-    if isinstance(loader.dataset, IterableDataset):
-        if current.handed == 0:
-            return {**state, "epoch": current.progress.epoch, "has_worker_seed": True}  # it begins anew
-        raise RuntimeError(
-            "an IterableDataset cannot be resumed in mid-epoch: its position is its own; call state_dict() at the "
-            "end of an epoch, or use a map-style dataset"
-        )
-    if not loader.in_order and current.handed:
-        raise RuntimeError(
-            "with in_order=False it is unknown which batches were handed out; use in_order=True to resume in "
-            "mid-epoch, or call state_dict() at the end of an epoch"
-        )
-    if current.drew and not order.said_drew:
-        order.said_drew = True
-        warn(_NOT_CARRIED, NoEffectWarning)
+    if isinstance(loader.dataset, IterableDataset) and current.handed == 0:
+        return {**state, "epoch": current.progress.epoch, "has_worker_seed": True}  # it begins anew
+    _check_position(loader, current, order)
     return {
         **state,
         "made_of": {**state["made_of"], "sampler": current.sampler_settings},
@@ -92,6 +80,23 @@ def saved(
         "sampler_epoch": current.sampler_epoch,
         "sampler_next_epoch": state["sampler_epoch"],
     }
+
+
+def _check_position(loader: DataLoader, current: SamplerPosition, order: SamplerState) -> None:
+    """Raise a RuntimeError where the position in a pass cannot be known; warn where it is not all that is needed."""
+    if isinstance(loader.dataset, IterableDataset):
+        raise RuntimeError(
+            "an IterableDataset cannot be resumed in mid-epoch: its position is its own; call state_dict() at the "
+            "end of an epoch, or use a map-style dataset"
+        )
+    if not loader.in_order and current.handed:
+        raise RuntimeError(
+            "with in_order=False it is unknown which batches were handed out; use in_order=True to resume in "
+            "mid-epoch, or call state_dict() at the end of an epoch"
+        )
+    if current.drew and not order.said_drew:
+        order.said_drew = True
+        warn(_NOT_CARRIED, NoEffectWarning)
 
 
 def restore(

@@ -14,12 +14,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Subset
 
-from .._base.nested import datasets_in
 from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign
 from ..augment.targets.kinds import kind_of
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.stages import flattened
+from .nested import datasets_in
 
 # Version of the states; 0: states without a version. It is increased when an earlier release could no longer read a
 # state or would compare it wrongly.

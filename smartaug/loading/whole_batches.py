@@ -29,8 +29,8 @@ from torch.utils.data import ConcatDataset, Subset, default_collate
 from .._base.original import SOURCE
 from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
-from ..lift.collecting import Unfinished
-from ..lift.deferred import DeferredTransform
+from ..lift.deferred.collecting import Unfinished
+from ..lift.deferred.transform import DeferredTransform
 from ..lift.source import Source
 from ..lift.steps import UserDataset
 from ..lift.worker_transform import AsTensor, WorkerTransform
@@ -377,7 +377,7 @@ def _augmented(dataset: UserDataset, rows: list[int]) -> Columns | None:
 
 _IMAGES = WorkerTransform((), AsTensor())
 _READERS: Mapping[str, _Reader] = {
-    "smartaug.loading.augmented_dataset.AugmentedDataset": _Reader(_augmented_hinders, _augmented),
+    "smartaug.loading.augmented.dataset.AugmentedDataset": _Reader(_augmented_hinders, _augmented),
     "torch.utils.data.dataset.TensorDataset": _Reader(_tensors_hinder, _tensors),
     "torchvision.datasets.cifar.CIFAR10": _stored("targets", "HWC", cast=False),
     "torchvision.datasets.mnist.MNIST": _stored("targets", "HW", cast=True),

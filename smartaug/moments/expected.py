@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .. import grads
 from ..batch import Target
 from ..loss import Loss
-from ..pipeline.row_losses import Rows, joined, spread
+from ..pipeline.losses.rows import Rows, joined, spread
 from .image import Moments, of
 from .loss import Criterion, checked_target, cross_entropy, plain_target, refuse_bytes
 from .source import MEMORY, NODES, AugmentLike

@@ -6,25 +6,13 @@
 | `settings` | the loader's keywords |
 | `stages` | validates what users pass as stages, and groups it |
 | `inputs` | the inputs of a batch, and which of them are augmented |
-| `pictures` | where the images are, and how large |
-| `image_lists` | images in lists, one a sample, of several sizes |
-| `addresses` | where leaves lie, those of each sample in a list included |
-| `followers` | which leaves follow the images: `follow=`, types, names |
-| `object_leaves`, `object_rows` | leaves with a row for each object, such as boxes and their labels |
-| `object_values` | boxes and points that are none, or of another format |
-| `following` | what follows the images of a batch: read, moved by plans, put back |
-| `moving_maps`, `moving_objects` | masks and other maps; boxes, keypoints and what goes with them |
-| `places` | what may lie in the images and is not known to follow: an error where a stage moves pixels |
+| `following/` | what moves with the images: `follow=`, types, names |
+| `augmenting/` | the augmenting half: steps on images |
+| `lifted/` | lifted transforms on whole structures, and the share of samples that they reach |
 | `labelling` | the labels of a batch, also after samples were mixed |
-| `augment_stage` | the augment stage on a batch of the user's structure |
-| `augmenting` | the augmenting half: steps on images |
 | `weighing` | the reweighting half |
-| `lifted_joint` | lifted transforms on batches with boxes, keypoints or images in lists |
-| `lifted_share` | the share of samples that were lifted, and the warning where it is (nearly) 0 |
+| `losses/` | the user's criterion: its losses by sample, and their weighted mean |
 | `readers` | the warning where no code reads the weights and soft labels |
-| `criterion_arguments` | which of a criterion's arguments are the output and the target |
-| `unknown_criteria` | the losses by sample of a criterion that is not torch's |
-| `row_losses` | a criterion's losses by sample, and their weighted sum or mean |
 | `hand_over` | puts the targets back into the user's structure |
 | `report` | `stats()` and `explain()` |
 | `selection` | which samples a coreset selects in an epoch |

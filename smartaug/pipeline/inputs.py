@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from .._base import input_leaves, leaves
-from ..lift.collecting import Unfinished
-from .addresses import Address, every, find, is_per_sample
-from .followers import MASKS, Follow, staying
-from .image_lists import are_images, check_images
+from ..lift.deferred.collecting import Unfinished
+from .augmenting.image_lists import are_images, check_images
+from .following.addresses import Address, every, find, is_per_sample
+from .following.followers import MASKS, Follow, staying
 from .settings import Settings
 from .stages import rows_not_finite
 

@@ -19,21 +19,20 @@ from .._base import leaves
 from .._base.protocols import refuse_other
 from ..augment.plan import Plan
 from ..batch import Batch, Target, makers
-from ..grads.logits import logits_of
 from ..lift import Lifted
-from ..lift.collecting import Unfinished
+from ..lift.deferred.collecting import Unfinished
 from ..lift.joint import Joint
 from . import report
-from .augment_stage import AugmentStage
-from .augmenting import Augmenting, Samples, streams_of
+from .augmenting.augmenting import Augmenting, Samples, streams_of
+from .augmenting.stage import AugmentStage
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
-from .lifted_joint import LiftedJoint
-from .lifted_share import LiftedShare
+from .lifted.joint import LiftedJoint
+from .lifted.share import LiftedShare
 from .readers import Readers
-from .selection import Selections
+from .selection import Selecting
 from .settings import Settings
 from .stages import Seed, as_steps, behind, checked_device, flattened, listed, refuse_another_policy
 from .weighing import Weighing
@@ -83,26 +82,11 @@ class Pipeline:
         self.augmenting, self.weighing = Augmenting(steps, own, self.seed, names), Weighing(reweight)
         self.steps = self.augmenting.steps
         refuse_another_policy(reweight, self.steps)
-        if isinstance(settings.target, list) and settings.returns == "batch":
-            raise ValueError(
-                'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
-            )
-        uses = (("coreset=", getattr(coreset, "balanced", False)), ('returns="batch"', settings.returns == "batch"))
-        self.labelling = Labelling(
-            settings.target,
-            "",
-            classes=classes,
-            stated=stated_classes(self.steps),
-            reweighs=reweight is not None,
-            recorded=bool(getattr(coreset, "observes", hasattr(coreset, "observe"))),
-            needed=next((use for use, is_used in uses if is_used), ""),
-        )
+        self.labelling = self._labels(classes)
         self.lifts = lifted is not None and lifted.augment is not None
         # for batches whose samples already went through the whole transform of the dataset
         self.augmenting_finished = Augmenting(as_steps(augment), [], self.seed) if self.lifts else self.augmenting
-        # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
-        self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
-        self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
+        self.selecting = Selecting(coreset)
         # called as watch(batch, plans, epoch) after the stages; again with no plans when `Loss` settled weights
         self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.epochs = EpochCounter()
@@ -121,6 +105,23 @@ class Pipeline:
             read_as(**settings.reading())
         self._register()
 
+    def _labels(self, classes: int | None) -> Labelling:
+        """The labels of batches. classes: of the dataset."""
+        if isinstance(self.target, list) and self.returns == "batch":
+            raise ValueError(
+                'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
+            )
+        balanced, batch = getattr(self.coreset, "balanced", False), self.returns == "batch"
+        return Labelling(
+            self.target,
+            "",
+            classes=classes,
+            stated=stated_classes(self.steps),
+            reweighs=self.reweight is not None,
+            recorded=bool(getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))),
+            needed="coreset=" if balanced else 'returns="batch"' if batch else "",
+        )
+
     def _register(self) -> None:
         self.key = self.labelling.key = uuid.uuid4().hex
         makers[self.key] = self
@@ -130,6 +131,9 @@ class Pipeline:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        if "selecting" not in state:  # as pickles of earlier versions have it
+            self.selecting = Selecting(self.coreset)
+            self.selecting.weight_of, self.selecting.selections = state["weight_of"], state["selections"]
         self.readers = Readers()
         self._register()  # a copy is a pipeline of its own
 
@@ -176,7 +180,7 @@ class Pipeline:
         if augmenting.steps or self.reweight is not None:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
-        rows = self._selected_rows(index, length, epoch) if augmenting.steps else None
+        rows = self.selecting.rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
         data, made, keyed, followed = self.augment_stage.run(
             augmenting, data, inputs, paths, samples, rows, device, unfinished
@@ -185,10 +189,9 @@ class Pipeline:
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
         data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
-        if self.weight_of is not None:
-            batch = batch._replace(weight=self._selected_weight(known, length, epoch))
-            if batch.weight is not None:
-                self._check_label_is_known(data, inputs, length, index)
+        batch = self.selecting.weighted(batch, known, length, epoch)
+        if self.selecting.weight_of is not None and batch.weight is not None:
+            self._check_label_is_known(data, inputs, length, index)
         batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
         result = self._hand_over(data, paths, batch)
         self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
@@ -245,7 +248,7 @@ class Pipeline:
             for path in inputs.beside:
                 data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
         target = leaves.get(data, paths[0]) if paths else None
-        self._check_labels(index, target)
+        self.selecting.check_labels(index, target)
         if self.reweight is not None and self.returns != "batch" and not (isinstance(target, Tensor) and target.ndim):
             instead = 'or take weights from a Batch: returns="batch"'
             raise TypeError(f"reweighting needs a target tensor, but {no_tensor(target)}, {instead}")
@@ -283,36 +286,6 @@ class Pipeline:
         progress.samples += length
         streams = keyed if index is None else streams_of(keyed, before)
         return Samples(keyed, streams, progress.epoch)
-
-    def _selected_weight(self, index: Tensor | None, length: int, epoch: int) -> Tensor | None:
-        """The coreset's weights (B,) of the rows, or None; ValueError where rows and samples do not correspond."""
-        if self.weight_of is None:
-            return None
-        weight = self.weight_of(torch.empty(0, dtype=torch.int64) if index is None else index, epoch)
-        if weight is not None and len(weight) != length:
-            raise ValueError(
-                f"the sampler has weights, but the collate function made {length} rows that are not its samples; "
-                "let it keep one row a sample, or leave the weights out"
-            )
-        return weight
-
-    def _selected_rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
-        """(s,) int64 rows of the batch that the coreset selects for augmentation; None: all."""
-        if self.selections is None:
-            return None
-        if index is None:
-            raise ValueError(
-                f"coreset= selects by index, and the collate function made {length} rows that are not its samples; let "
-                "it keep one row a sample"
-            )
-        index_of = torch.tensor(index, dtype=torch.int64, device="cpu")
-        return self.selections.of(epoch).holds(index_of).nonzero()[:, 0]
-
-    def _check_labels(self, index: Tensor | None, target: object) -> None:
-        """Pass the labels (B, ...) on the CPU to a coreset that checks them."""
-        check = getattr(self.coreset, "check_labels", None)
-        if check is not None and index is not None and isinstance(target, Tensor) and target.device.type == "cpu":
-            check(index, target)
 
     def settle(self, output: object, target: Target) -> Target:
         """``target`` with the weights and labels of a reweighter that computes them from the loop's own ``output``."""
@@ -354,7 +327,7 @@ class Pipeline:
     @property
     def watches(self) -> bool:
         """Whether a stage needs the model's outputs, which `Loss` passes to `observe` and `settle`."""
-        return self.weighing.late or bool(getattr(self.coreset, "observes", False))
+        return self.weighing.late or self.selecting.observes
 
     def pass_ended(self) -> None:
         """Called at the end of a pass: warn of stages that had no effect in it."""
@@ -369,26 +342,7 @@ class Pipeline:
         not and the coreset records residuals p − y.
         """
         self.readers.met = True
-        look = getattr(self.coreset, "observe", None)
-        if look is None or index is None:
-            return
-        if not isinstance(output, Tensor):  # a dict or tuple of several predictions
-            if not getattr(self.coreset, "observes", False):
-                return
-            output = logits_of(output)
-        if not classifies and getattr(self.coreset, "observes", False):
-            raise TypeError(
-                "the coreset selects by p − y of one class a sample, and this criterion compares element by element, "
-                "as for several labels a sample; for those write select=smartaug.coreset.RandomSubset(), and for one "
-                "class a sample use a cross entropy"
-            )
-        mixed = target._mixed
-        if mixed is None:
-            soft_map = target._soft is not None and target._soft.ndim > 2  # mixed, and of what is not known
-            own = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
-            look(index, output.detach(), target.plain, own)
-        else:  # with what its rows are made of
-            look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
+        self.selecting.observe(index, output, target, classifies)
 
     def stats(self) -> dict[str, Any]:
         """Counts since the loader was made, seconds spent in the stages, and what the stages themselves report."""
@@ -427,5 +381,4 @@ class Pipeline:
             own = getattr(getattr(self, name), "load_state_dict", None)
             if name in state and own is not None:
                 own(state[name])
-        if self.selections is not None:
-            self.selections.forget()
+        self.selecting.forget()

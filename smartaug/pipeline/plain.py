@@ -15,9 +15,10 @@ from torch import Tensor
 from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign, Keyed
 from ..augment.partly import Plain, plain_foreign
-from .augmenting import Augmenting
+from .augmenting.augmenting import Augmenting
 from .epochs import EpochCounter
 from .pipeline import Pipeline
+from .selection import Selecting
 from .weighing import Weighing
 
 
@@ -27,7 +28,8 @@ def preparing(pipeline: Pipeline) -> Pipeline:
     twin.augmenting = Augmenting(_plain(pipeline.steps), [], pipeline.seed, pipeline.augmenting.names)
     twin.steps = twin.augmenting.steps
     twin.augmenting_finished = Augmenting(_plain(pipeline.augmenting_finished.steps), [], pipeline.seed)
-    twin.reweight = twin.coreset = twin.weight_of = twin.selections = twin.share = None
+    twin.reweight = twin.coreset = twin.share = None
+    twin.selecting = Selecting(None)
     twin.weighing, twin.epochs, twin.counts = Weighing(None), EpochCounter(), dict.fromkeys(pipeline.counts, 0)
     return twin
 

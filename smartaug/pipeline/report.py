@@ -7,7 +7,7 @@ from typing import Any
 
 from .._base.text_tables import words_table
 from ..lift import Lifted
-from .augmenting import Augmenting
+from .augmenting.augmenting import Augmenting
 from .stages import name_of
 from .weighing import Weighing
 

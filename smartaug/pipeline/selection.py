@@ -1,4 +1,8 @@
-"""The interface of ``coreset=``, and its selection for each epoch, computed once and cached for prefetched batches."""
+"""The interface of ``coreset=``; its selections, computed once and cached for prefetched batches; their use on a batch.
+
+The cache is of checked selections, and serves coresets that remember none themselves. A `Coreset` has its own memory
+of them, which belongs to its state; its ``version`` says when the two would differ.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from torch import Tensor
 
 from .._base import ranks
 from .._base.selections import LastFew, Selection, checked_selection
+from ..batch import Batch, Target
+from ..grads.logits import logits_of
 
 
 @runtime_checkable
@@ -22,7 +28,8 @@ class CoresetLike(Protocol):
     target=)`` is called once; ``check_labels(index, target)`` sees the labels of each batch before they are mixed;
     ``observe(index, output, target, unmixed)`` receives detached outputs from `smartaug.Loss`, unmixed (B,) bool being
     the rows with their own labels, or None for all; a target whose rows were mixed is a `Target` that says of what;
-    ``state_dict(record=)``/``load_state_dict(state)`` are kept in the loader's state, ``stats()`` is shown in its
+    ``state_dict(record=)``/``load_state_dict(state)`` are kept in the loader's state; ``version`` takes another value
+    where the selections made so far no longer hold, as after ``load_state_dict``; ``stats()`` is shown in the loader's
     stats, ``explain()`` gives rows of its table.
     """
 
@@ -50,6 +57,7 @@ class Selections:
     def __init__(self, coreset: CoresetLike, size: int, seed: int | Callable[[], int]) -> None:
         self.coreset, self.size, self._seed = coreset, size, seed
         self._known: LastFew[int, Selection] = LastFew()
+        self._version: object = None  # of the coreset, when what is known was computed
         self._agreed: int | None = None
 
     @property
@@ -71,13 +79,14 @@ class Selections:
         """Number of samples that ``epoch`` selects; once the selection is computed, its length."""
         if not self.varies:
             return int(self.coreset.budget(self.size))
-        known = self._known.get(epoch)
+        known = self._current().get(epoch)
         of_epoch: Callable[..., int] = self.coreset.budget  # takes the epoch, too, where the number varies
         return int(of_epoch(self.size, epoch)) if known is None else len(known.indices)
 
     def of(self, epoch: int) -> Selection:
         """The selection of ``epoch``; TypeError or ValueError where the coreset returns no valid one."""
-        if epoch not in self._known:
+        known = self._current()
+        if epoch not in known:
             made: Any = self.coreset.selection(epoch, self.size, self.seed())
             if not isinstance(made, tuple) or len(made) != 2:
                 raise TypeError(f"{self.coreset!r} must select (indices, weights), it returned {type(made).__name__}")
@@ -87,13 +96,100 @@ class Selections:
                     f"{self.coreset!r} selected {len(selection.indices)} samples of a budget of {self.budget(epoch)}; "
                     "every epoch must have the same number"
                 )
-            self._known[epoch] = selection
-        return self._known[epoch]
+            known[epoch] = selection
+        return known[epoch]
+
+    def _current(self) -> LastFew[int, Selection]:
+        """The known selections, none where the coreset's ``version`` says that earlier ones no longer hold."""
+        version = getattr(self.coreset, "version", None)
+        if version != self._version:
+            self._version = version
+            self.forget()
+        return self._known
 
     def forget(self) -> None:
-        """Drop the cached selections, after the coreset's state was loaded."""
+        """Drop the known selections, after the state of a coreset without ``version`` was loaded."""
         self._known.clear()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({"_version": None, **state})
         self._known = LastFew(self._known)  # pickles of earlier versions hold a dict
+
+
+class Selecting:
+    """A coreset's part in the pipeline: the weights of drawn samples, the rows to augment, and what it is told.
+
+    coreset: that of the loader, or None, which selects nothing.
+    """
+
+    def __init__(self, coreset: CoresetLike | None) -> None:
+        self.coreset = coreset
+        # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
+        self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
+        self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
+
+    @property
+    def observes(self) -> bool:
+        """Whether the coreset needs the model's outputs."""
+        return bool(getattr(self.coreset, "observes", False))
+
+    def rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
+        """(s,) int64 rows of the batch that the coreset selects for augmentation; None: all."""
+        if self.selections is None:
+            return None
+        if index is None:
+            raise ValueError(
+                f"coreset= selects by index, and the collate function made {length} rows that are not its samples; let "
+                "it keep one row a sample"
+            )
+        index_of = torch.tensor(index, dtype=torch.int64, device="cpu")
+        return self.selections.of(epoch).holds(index_of).nonzero()[:, 0]
+
+    def weighted(self, batch: Batch, index: Tensor | None, length: int, epoch: int) -> Batch:
+        """``batch`` with the coreset's weights (B,) of its ``length`` rows, None where it gives none.
+
+        Raises ValueError where rows and samples do not correspond.
+        """
+        if self.weight_of is None:
+            return batch
+        weight = self.weight_of(torch.empty(0, dtype=torch.int64) if index is None else index, epoch)
+        if weight is not None and len(weight) != length:
+            raise ValueError(
+                f"the sampler has weights, but the collate function made {length} rows that are not its samples; "
+                "let it keep one row a sample, or leave the weights out"
+            )
+        return batch._replace(weight=weight)
+
+    def check_labels(self, index: Tensor | None, target: object) -> None:
+        """Pass the labels (B, ...) on the CPU to a coreset that checks them."""
+        check = getattr(self.coreset, "check_labels", None)
+        if check is not None and index is not None and isinstance(target, Tensor) and target.device.type == "cpu":
+            check(index, target)
+
+    def observe(self, index: Tensor | None, output: object, target: Target, classifies: bool) -> None:
+        """Pass the detached outputs to the coreset, see `Pipeline.observe`."""
+        look = getattr(self.coreset, "observe", None)
+        if look is None or index is None:
+            return
+        if not isinstance(output, Tensor):  # a dict or tuple of several predictions
+            if not self.observes:
+                return
+            output = logits_of(output)
+        if not classifies and self.observes:
+            raise TypeError(
+                "the coreset selects by p − y of one class a sample, and this criterion compares element by element, "
+                "as for several labels a sample; for those write select=smartaug.coreset.RandomSubset(), and for one "
+                "class a sample use a cross entropy"
+            )
+        mixed = target._mixed
+        if mixed is None:
+            soft_map = target._soft is not None and target._soft.ndim > 2  # mixed, and of what is not known
+            own = torch.zeros(len(target), dtype=torch.bool, device=output.device) if soft_map else None
+            look(index, output.detach(), target.plain, own)
+        else:  # with what its rows are made of
+            look(index, output.detach(), target, mixed.soft.amax(1) > 1 - 1e-6)
+
+    def forget(self) -> None:
+        """Drop the known selections, after the state of a coreset without ``version`` was loaded."""
+        if self.selections is not None:
+            self.selections.forget()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from .._base.leaves import Specs, Targets
-from .followers import check_follow
+from .following.followers import check_follow
 from .selection import CoresetLike
 from .stages import Stage
 from .weighing import Reweighter

@@ -25,8 +25,8 @@ from .._base.protocols import refuse_other
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import distributions, logits_of
-from ..grads.model_reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.positions import Criterion, refuse_other_maps
+from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.untouched import Mode, unwrapped
 from .batch_gradients import BatchGradients
 from .figures import Figures
@@ -111,18 +111,7 @@ class Reweighting(SuggestsKeywords, ABC):
         warmup: int = 0,
         seed: int = 0,
     ) -> None:
-        if scope not in ("full", "head"):
-            raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
-        if statistics not in ("running", "batch"):
-            raise ValueError(f'statistics must be "running" or "batch", got {statistics!r}; write statistics="running"')
-        if method not in ("jvp", "difference"):
-            raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
-        if when not in ("batch", "loss"):
-            raise ValueError(f'when must be "batch" or "loss", got {when!r}; write when="batch"')
-        if when == "loss" and scope == "full" and method == "jvp":
-            raise ValueError(
-                'when="loss" saves a pass of method="difference" or scope="head"; write one of them as well'
-            )
+        _check_choices(scope, statistics, method, when)
         for name, value, least in (("every", every, 1), ("weigh_every", weigh_every, 1), ("warmup", warmup, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be a number of batches ≥ {least}, got {value!r}; write {name}={least}")
@@ -386,3 +375,17 @@ class ByRule(Reweighting):
         """The rule on this batch's benefits."""
         log_p, benefits = grads.benefit()
         return self.rule(benefits, log_p, batch._replace(soft=grads.labels))
+
+
+def _check_choices(scope: str, statistics: str, method: str, when: str) -> None:
+    """Raise a ValueError for a word that an argument does not take, or two that do not go together."""
+    if scope not in ("full", "head"):
+        raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
+    if statistics not in ("running", "batch"):
+        raise ValueError(f'statistics must be "running" or "batch", got {statistics!r}; write statistics="running"')
+    if method not in ("jvp", "difference"):
+        raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
+    if when not in ("batch", "loss"):
+        raise ValueError(f'when must be "batch" or "loss", got {when!r}; write when="batch"')
+    if when == "loss" and scope == "full" and method == "jvp":
+        raise ValueError('when="loss" saves a pass of method="difference" or scope="head"; write one of them as well')

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .._base import ranks
 from ..batch import Batch
 from ..grads import ForwardPass
-from ..grads.model_reference import Model
+from ..grads.reference import Model
 from .learned import Reweighting
 from .protocols import Gradients, OperationTrace, ValidationSet
 

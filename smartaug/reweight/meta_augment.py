@@ -32,7 +32,7 @@ from .._base import leaves, ranks
 from .._base.protocols import refuse_other
 from ..batch import Batch
 from ..grads import ForwardPass
-from ..grads.model_reference import Model
+from ..grads.reference import Model
 from .meta import MetaLearner
 from .protocols import Gradients, OperationTrace, PolicyLike, ValidationSet
 

@@ -43,7 +43,7 @@ from torch import Tensor
 from .. import draws
 from .._base import ranks
 from ..batch import Batch
-from ..grads.model_reference import Model
+from ..grads.reference import Model
 from .learned import Reweighting
 from .protocols import Gradients, OperationTrace, ValidationSet
 from .weights import with_mean_one

@@ -4,7 +4,7 @@
 |---|---|
 | `translate` | containers, conversions, and the table of all transforms |
 | `geometry`, `values` | translators of transforms that move pixels, and of those that change values |
-| `geometry_ops`, `tone_ops` | operations of albumentations that `augment` does not have |
+| `ops/` | operations of albumentations that `augment` does not have |
 | `targets` | boxes, keypoints and masks that move with their images |
 | `worker_half` | the part of a pipeline that stays in the workers |
 """

@@ -14,7 +14,7 @@ import numpy as np
 
 from ... import augment as A
 from ..steps import UNKNOWN_SIZE, State, Step, Transform, device, worker
-from . import geometry_ops as geometry
+from .ops import geometry
 
 _INTERPOLATIONS = {0: "nearest", 1: "bilinear"}  # OpenCV's numbers
 _BORDERS = {0: "constant", 1: "edge", 2: "symmetric", 4: "reflect"}

@@ -14,7 +14,7 @@ from torch import Tensor
 from ... import augment as A
 from ...augment.plan import Segment
 from ..steps import State, Step, Transform, device, worker
-from . import tone_ops as tone
+from .ops import tone
 
 
 def _grey(t: Transform, state: State, stage: A.Augmentation) -> Step:

@@ -20,7 +20,7 @@ from ..._base.input_leaves import images_of
 from ...augment import Augmentation
 from ...augment.plan import Plan, Store
 from ...batch import Batch, Target
-from ...lift.collecting import Unfinished
+from ...lift.deferred.collecting import Unfinished
 from ...pipeline.epochs import EpochProgress
 from ...pipeline.pipeline import Pipeline
 from ...pipeline.readers import Readers

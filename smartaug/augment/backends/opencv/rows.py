@@ -1,6 +1,6 @@
 """Colour operations and blur by OpenCV, image by image on the CPU, hence with the bytes of albumentations.
 
-When: images are on the CPU and OpenCV is installed; elsewhere `lift.albumentations.tone_ops` computes the same with
+When: images are on the CPU and OpenCV is installed; elsewhere `lift.albumentations.ops.tone` computes the same with
 torch. Results differ from torch's by one grey level at most, and almost only in hues: OpenCV's HSV2RGB cuts fractions
 off where it works on whole vectors, as torch does everywhere, and rounds in the rest of a line. Cost: less than a sixth
 of torch's time.
@@ -98,7 +98,7 @@ def jittered(
     order: Tensor,
     turns: Tensor,
 ) -> Tensor:
-    """`lift.albumentations.tone_ops.jitter`, a image going through its four operations at once."""
+    """`lift.albumentations.ops.tone.jitter`, a image going through its four operations at once."""
     import cv2
 
     def one(

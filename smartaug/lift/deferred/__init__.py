@@ -1,0 +1,18 @@
+"""Images and values whose lifted transforms have not run yet: carried from the dataset to the collated batch.
+
+| file | holds |
+|---|---|
+| `transform` | what stands in place of the dataset's transform, and defers what it returns |
+| `images` | deferred images, alone or stacked |
+| `calls` | the calls of the transform, and the whole pipeline's results |
+| `values` | boxes and labels in lists or arrays, whose lifted transforms have not run yet |
+| `typed` | deferred images of a tv_tensor's type |
+| `places` | what the worker made of a sample with boxes, keypoints or several images |
+| `rest` | the lifted transforms, run on one image after all, from what the worker made of it |
+| `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
+"""
+
+from .images import DeferredBatch, DeferredImage
+from .transform import DeferredAlbumentations, DeferredTransform
+
+__all__ = ["DeferredAlbumentations", "DeferredBatch", "DeferredImage", "DeferredTransform"]

@@ -1,0 +1,1 @@
+"""The keywords that replace parts of a loader: `lift` the dataset by a copy, `coreset` the sampler."""

@@ -1,0 +1,12 @@
+"""The augmenting half of the pipeline: lifted and batched stages, run on the images of a batch.
+
+| file | holds |
+|---|---|
+| `stage` | the augment stage on a batch of the user's structure |
+| `augmenting` | the steps on images |
+| `image_lists` | images in lists, one a sample, of several sizes |
+"""
+
+from .augmenting import Augmented, Augmenting
+
+__all__ = ["Augmented", "Augmenting"]

@@ -1,0 +1,181 @@
+"""Images in a list, one (C, H, W) a sample, as torchvision's detectors take them: their sizes may differ.
+
+Images of one size are augmented together, with a plan for each size. Draws are of the sample, so the result is that of
+each image alone; only what mixes samples needs all images in one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..._base import leaves
+from ...augment.plan import Plan, Store, Trace
+from ..following.addresses import every, is_per_sample
+from ..following.moving import Moving
+from ..following.places import Places
+from ..stages import rows_not_finite
+from .augmenting import Augmented, Augmenting, Samples, joint
+
+Follows = Callable[[Tensor, Tensor, tuple[int, int]], Moving]  # rows, what they become, height and width -> what moves
+
+
+def are_images(part: object, data: leaves.Structure, rows: int | None) -> bool:
+    """Whether ``part`` of a batch is a list of one image (C, H, W) a sample, and not of views or sequences (B, T, F).
+
+    rows: the number of samples, None when unknown. Raises ValueError where it may be both.
+    """
+    if not isinstance(part, (list, tuple)) or not part or hasattr(part, "_fields"):
+        return False
+    if not all(leaves.is_plain(one) and one.ndim == 3 and leaves.is_numeric(one) for one in part):
+        return False
+    if rows is not None and len(part) != rows:
+        return False
+    channels = {one.shape[0] for one in part}
+    if part[0].dtype == torch.uint8:
+        return True
+    if channels != {len(part)}:
+        known = rows is not None or _has_rows(data, part, len(part)) or not _has_rows(data, part, max(channels))
+        return known and (rows is not None or channels <= {1, 3, 4})
+    if any(leaves.is_samples(leaves.get(data, address.path)) for address in every(data, len(part)) if address.each):
+        return True
+    raise ValueError(
+        f"the inputs are {len(part)} tensors {tuple(part[0].shape)} in a batch of as many samples, which may be images "
+        "(C, H, W), one a sample, or sequences (B, T, F); let the dataset give images as uint8, or the collate "
+        "function stack them: torch.stack(images)"
+    )
+
+
+def _has_rows(data: leaves.Structure, part: object, rows: int) -> bool:
+    """Whether a leaf of the batch, or a list of one entry a sample, has ``rows`` rows, outside of ``part``."""
+    for path in dict.fromkeys(address.path for address in every(data, rows)):
+        value, around = leaves.get(data, path), leaves.get(data, path[:-1])
+        rowed = is_per_sample(value, rows) or (leaves.is_plain(value) and value.ndim > 0 and len(value) == rows)
+        if rowed and value is not part and around is not part:
+            return True
+    return False
+
+
+def check_images(images: Sequence[Tensor], where: leaves.Path) -> None:
+    """Raise a ValueError unless images (C, H, W) have one dtype and number of channels, and finite values."""
+    kinds = {(str(image.dtype)[6:], image.shape[0]) for image in images}
+    if len(kinds) > 1:
+        shown = " and ".join(f"{dtype} with {channels} channels" for dtype, channels in sorted(kinds))
+        raise ValueError(
+            f"the images at {where!r} are {shown}; make them alike in the dataset: image.convert('RGB') before it "
+            "becomes a tensor"
+        )
+    last = images[0].shape
+    if last[2] in (3, 4) and last[0] > 4:
+        raise ValueError(
+            f"the images at {where!r} look like (H, W, C), they have shape {tuple(last)}; write image.permute(2, 0, 1) "
+            "in the dataset"
+        )
+    bad = [
+        row
+        for row, image in enumerate(images)
+        if image.device.type == "cpu" and image.is_floating_point() and rows_not_finite(image[None])
+    ]
+    if bad:
+        raise ValueError(
+            f"the images at {where!r} hold NaN or Inf in rows {bad[:8]} of the batch; look at those samples "
+            "(loader.dataset[i]) or replace the values: torch.nan_to_num(image)"
+        )
+
+
+def augmented(
+    augmenting: Augmenting,
+    images: Sequence[Tensor],
+    samples: Samples,
+    places: Places,
+    rows: Tensor | None,
+    follows: Follows,
+    *,
+    device: torch.device | None,
+    appends: bool,
+) -> tuple[list[Tensor], Augmented, Tensor]:
+    """The images after ``augmenting``, its plans and trace, and for each the row that it was made from.
+
+    rows: those to augment, None for all; with ``appends`` their copies follow all images. Raises ValueError where
+    images of several sizes would be mixed.
+    """
+    length = len(images)
+    order = torch.arange(length, device="cpu")
+    order = torch.cat([order, rows]) if appends and rows is not None else order
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for row, image in enumerate(images):
+        sizes.setdefault(tuple(image.shape), []).append(row)
+    made: list[Tensor] = [images[0]] * len(order)
+    parts = []
+    for listed in sizes.values():
+        own = torch.tensor(listed, dtype=torch.int64, device="cpu")
+        whole = torch.stack([images[row] for row in listed]).to(device, non_blocking=True)
+        chosen = None if rows is None else torch.isin(own, rows).nonzero()[:, 0]
+        become = own
+        if appends and rows is not None:
+            become = torch.cat([own, torch.isin(rows, own).nonzero()[:, 0] + length])
+        result = _of_one_size(augmenting, whole, samples, places, chosen, follows, (own, become), appends)
+        for place, image in zip(become.tolist(), result.views[0].unbind(0), strict=True):
+            made[place] = image
+        parts.append((result, become))
+    if len(parts) == 1:
+        return made, parts[0][0], order
+    return made, _joined(parts, len(order)), order
+
+
+def _of_one_size(
+    augmenting: Augmenting,
+    images: Tensor,
+    samples: Samples,
+    places: Places,
+    chosen: Tensor | None,
+    follows: Follows,
+    where: tuple[Tensor, Tensor],
+    appends: bool,
+) -> Augmented:
+    """`augmented` for images of one size. chosen: which of them to augment, None for all.
+
+    where: their rows in the batch, and the rows that the results become.
+    """
+    own, become = where
+    size = images.shape[-2], images.shape[-1]
+    if chosen is None:
+        return augmenting.all_rows([images], samples.rows(own), places, follows(own, own, size), shared=False)
+
+    def moving(of: Tensor, to: Tensor) -> Moving:
+        return follows(own[of], become[to], size)
+
+    made, _ = augmenting.some_rows([images], samples.rows(own), places, chosen, moving, appends=appends, shared=False)
+    return made
+
+
+def _joined(parts: Sequence[tuple[Augmented, Tensor]], length: int) -> Augmented:
+    """The plans of all sizes as plans of ``length`` rows, of which only trace and normalisation are left."""
+    if any(plan.from_others for result, _ in parts for plan in result.plans):
+        raise ValueError(
+            "mixing samples needs images of one size in a batch, and these are of several; make them equal in the "
+            "dataset (a resize, a crop), or leave mixing out"
+        )
+    plans = []
+    for several in zip(*(result.plans for result, _ in parts), strict=True):
+        first: Plan = several[0]
+        trace = _traced([(plan.trace, places) for plan, (_, places) in zip(several, parts, strict=True)], length)
+        stores = tuple(segment for segment in first.segments if isinstance(segment, Store))
+        plans.append(Plan((length, *first.shape[1:]), stores, trace))
+    return Augmented([], plans, joint(plans, length))
+
+
+def _traced(parts: Sequence[tuple[Trace, Tensor]], length: int) -> Trace:
+    """One trace of ``length`` rows; each part has its own at its places."""
+    names = tuple(dict.fromkeys(["Identity", *(name for trace, _ in parts for name in trace.names)]))
+    width = max(trace.ops.shape[1] for trace, _ in parts)
+    ops = torch.zeros(length, width, dtype=torch.int64, device="cpu")
+    magnitudes = torch.zeros(length, width, device="cpu")
+    for trace, places in parts:
+        if trace.ops.numel():
+            new = torch.tensor([names.index(name) for name in trace.names], device="cpu")
+            columns = trace.ops.shape[1]
+            ops[places, :columns], magnitudes[places, :columns] = new[trace.ops], trace.magnitudes
+    return Trace(ops, magnitudes, names)

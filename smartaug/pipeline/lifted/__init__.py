@@ -1,0 +1,7 @@
+"""Lifted transforms in the pipeline.
+
+| file | holds |
+|---|---|
+| `joint` | lifted transforms on batches with boxes, keypoints or images in lists |
+| `share` | the share of samples that were lifted, and the warning where it is (nearly) 0 |
+"""

@@ -1,0 +1,115 @@
+"""Lifted transforms on batches whose samples have boxes, keypoints or images in lists.
+
+What: images of one size are stacked, the lifted stages run on them, their plans move the targets, and every sample is
+put back into the user's batch as the user's pipeline would have returned it. It runs before all other stages, which see
+such a batch as if nothing had been lifted. When: ``lift=True`` on pipelines for (image, boxes). Cost: the plans; images
+of unequal size run in groups of one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data._utils.collate import collate_tensor_fn
+
+from ... import draws
+from ..._base import leaves
+from ..._base.background import Turn, allowed
+from ...augment.foreign import Foreign
+from ...augment.steps import keyed, run_step
+from ...lift import Lifted
+from ...lift.joint import Joint
+from ..augmenting.augmenting import Samples
+from ..stages import Seed, as_steps, in_stage, name_of
+
+_LIFTED = 0x11F7  # any constant: separates these streams from those of the stages that follow
+
+
+class LiftedJoint:
+    """Runs the lifted stages of ``lifted`` on batches with a `Joint`. seed: of all draws."""
+
+    def __init__(self, lifted: Lifted, seed: Seed) -> None:
+        self.lifted, self.seed = lifted, seed
+        self.steps = as_steps(lifted.augment)
+
+    def run(
+        self, data: leaves.Structure, joint: Joint, samples: Samples, device: torch.device | None
+    ) -> leaves.Structure:
+        """The batch ``data``, its images on ``device`` and finished, and their targets moved with them."""
+        images: Sequence[Tensor]
+        images = leaves.get(data, joint.images[0]) if joint.stacked else [leaves.get(data, p) for p in joint.images]
+        self.lifted.check([images] if isinstance(images, Tensor) else images)
+        key = draws.fold(draws.key(self.seed(), samples.epoch, samples.streams, 0), _LIFTED)
+        finished: list[leaves.Structure] = [None] * len(joint.samples)
+        made: list[Tensor] = []
+        for rows in _of_one_size(images):
+            stack = images if len(rows) == len(images) and isinstance(images, Tensor) else _stacked(images, rows)
+            with allowed(Turn()):
+                made.append(self._group(stack.to(device, non_blocking=True), rows, joint, samples, key, finished))
+        if joint.stacked:
+            data = leaves.put(data, joint.images[0], made[0])
+        return _put_back(data, joint, finished)
+
+    def _group(
+        self,
+        images: Tensor,
+        rows: list[int],
+        joint: Joint,
+        samples: Samples,
+        key: Tensor,
+        finished: list[leaves.Structure],
+    ) -> Tensor:
+        """The finished images (R, C, H, W) of the samples ``rows``; their samples are put into ``finished``."""
+        index = torch.tensor(rows, dtype=torch.int64, device="cpu")
+        size = (images.shape[2], images.shape[3])
+        following = self.lifted.following([joint.samples[row] for row in rows], size, images.device)
+        for step, own in keyed(self.steps, key[index]):
+            try:
+                given = images
+                images, plan = run_step(step, images, own)
+                if plan is not None:
+                    following.follow(plan)
+                elif isinstance(step, Foreign) and step.moves_pixels and any(joint.samples[row].places for row in rows):
+                    raise ValueError(
+                        f"{step.name} may move pixels, and without a plan it is not known where it moves boxes and "
+                        "masks; write lift=False"
+                    )
+            except Exception as error:
+                raise in_stage(error, f"lifted transform {name_of(step)}", samples.index[index], given) from error
+        typed = [joint.samples[row].typed(image) for row, image in zip(rows, images, strict=True)]
+        for row, whole in zip(rows, following.finished(typed), strict=True):
+            finished[row] = whole
+        return images
+
+
+def _of_one_size(images: Tensor | Sequence[Tensor]) -> list[list[int]]:
+    """The rows of the images, those of one shape and type together."""
+    if isinstance(images, Tensor):
+        return [list(range(len(images)))]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for row, image in enumerate(images):
+        groups.setdefault((image.shape, image.dtype), []).append(row)
+    return list(groups.values())
+
+
+def _stacked(images: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
+    return torch.stack([images[row].as_subclass(Tensor) for row in rows])
+
+
+def _put_back(data: leaves.Structure, joint: Joint, finished: Sequence[leaves.Structure]) -> leaves.Structure:
+    """``data`` with the parts of the ``finished`` samples in the places of the user's batch."""
+    stacks: dict[leaves.Path, list[Tensor]] = {path: [] for path in joint.stacks}
+    for row, (sample, whole) in enumerate(zip(joint.samples, finished, strict=True)):
+        if not joint.stacked:
+            data = leaves.put(data, joint.images[row], leaves.get(whole, sample.image))
+        for inside, path in sample.places:
+            value = leaves.get(whole, inside)
+            if path in stacks:
+                stacks[path].append(value)
+            else:
+                data = leaves.put(data, path, value)
+    for path, values in stacks.items():
+        data = leaves.put(data, path, collate_tensor_fn(values))
+    return data
