@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import smartaug
-from smartaug.batch import Mixed, Target
+from smartaug._base.row_extras.mixed import Mixed
+from smartaug.batch import Target
 from smartaug.coreset.record import _NOT_FINITE, _SEEN, pack, unpack
 from tests import reference_coreset as reference
 

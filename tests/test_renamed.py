@@ -45,7 +45,7 @@ OLD = [  # what the pickles of earlier versions name, and what it is today
     ("reweight.figures", "Figures", smartaug.reweight.figures.Figures),
     ("reweight.saflex", "SAFLEX", smartaug.SAFLEX),
     ("lift.timm", "TimmErase", TimmErase),
-    ("batch", "_rebuild", smartaug.batch.target._rebuild),
+    ("batch", "_rebuild", smartaug.batch._rebuild),
     ("lift.deferred", "DeferredTransform", DeferredTransform),
     ("lift.kornia", "Planned", Planned),
     ("loading.augmented_dataset", "AugmentedDataset", smartaug.AugmentedDataset),

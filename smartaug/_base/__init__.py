@@ -4,6 +4,7 @@
 |---|---|
 | `leaves` | reads and replaces parts of the user's batch, by path |
 | `input_leaves`, `target_leaves` | which parts of a batch are the inputs, and which the labels |
+| `row_extras` | weights, soft labels and indices that a target carries for its rows |
 | `labels` | which kind of labels a tensor holds: classes, distributions, values |
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
 | `selections` | the indices and weights that an epoch selects |

@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from .._base import ranks
-from ..batch import Embedding, Mixed
+from .._base.row_extras.mixed import Mixed
+from ..batch import Embedding
 from ..grads.logits import columns, distributions
 from ..grads.positions import map_residuals
 

@@ -16,7 +16,7 @@ from types import ModuleType
 _PACKAGE = __name__.partition(".")[0]
 RENAMED = {  # old module name -> the modules, separated by spaces, that hold its contents now
     "_base.nested": "loading.nested",
-    "_base.tensor_calls": "batch.calls",
+    "_base.tensor_calls": "_base.row_extras.calls",
     "augment.augmix": "augment.ops.augmix",
     "augment.autoaugment": "augment.ops.autoaugment",
     "augment.backends.numba_clahe": "augment.backends.numba.clahe",

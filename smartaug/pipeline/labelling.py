@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .._base import leaves, target_leaves
 from .._base.labels import Kind, kind_of
+from .._base.row_extras.mixed import Mixed
 from ..augment.labels import composition, mix_labels
 from ..augment.plan import Plan
-from ..batch import Mixed, Target
+from ..batch import Target
 from .stages import Stage, flattened, in_stage
 
 Path = leaves.Path

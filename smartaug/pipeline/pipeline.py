@@ -17,8 +17,9 @@ from torch import Tensor
 
 from .._base import leaves
 from .._base.protocols import refuse_other
+from .._base.row_extras.mixed import makers
 from ..augment.plan import Plan
-from ..batch import Batch, Target, makers
+from ..batch import Batch, Target
 from ..lift import Lifted
 from ..lift.deferred.collecting import Unfinished
 from ..lift.joint import Joint

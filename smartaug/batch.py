@@ -1,17 +1,45 @@
-"""`Target`: the user's own labels, with weights, soft labels and dataset indices of their rows."""
+"""What travels between stages, and what a loader hands to the training loop: `Batch`, `Target`, `Embedding`."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
-from .carried import CARRIERS
-from .extras import WithExtras, changes, plain
-from .records import Mixed, makers
+from ._base.leaves import Structure
+from ._base.row_extras.carried import CARRIERS
+from ._base.row_extras.mixed import Mixed, makers
+from ._base.row_extras.tensor import WithExtras, changes, plain
+
+
+class Batch(NamedTuple):
+    """One batch as the stages see it, and what a loader with ``returns="batch"`` yields.
+
+    inputs: (B, C, H, W) or the user's own inputs; target: the user's own target leaf or None; weight: (B,) float with
+    mean 1, or None; soft: (B, K) label distributions, of maps (B, K, ...), or None; index: (B,) int64 positions in the
+    dataset, or None.
+    """
+
+    inputs: Structure
+    target: Structure = None
+    weight: Tensor | None = None
+    soft: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # tuple.index gives way to the field
+
+
+class Embedding(NamedTuple):
+    """Per-sample gradient embedding, factored: residual (n, K) = p − y, and optionally feature (n, d) and loss (n,).
+
+    The gradient of a linear head is residual ⊗ (feature, 1); its Gram matrix is (r rᵀ) ∘ (φ φᵀ + 1), so the n × K·d
+    product is never formed (Liu & Mirzasoleiman, NeurIPS 2022, §4).
+    """
+
+    residual: Tensor
+    feature: Tensor | None = None
+    loss: Tensor | None = None
 
 
 class Target(WithExtras):
@@ -95,6 +123,5 @@ def _rebuild(
     return Target(value, weight, soft, index, key, None if mixed is None else Mixed(*mixed))
 
 
-_rebuild.__module__ = __name__.rpartition(".")[0]  # files name the folder, whichever module holds it
 # torch.load reads a saved Target with weights_only=True, its default, as it reads the plain target
 torch.serialization.add_safe_globals([_rebuild])

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base.labels import one_hot_map
+from ..labels import one_hot_map
 from .calls import argument
-from .extras import WithExtras, plain
-from .records import Mixed
+from .mixed import Mixed
+from .tensor import WithExtras, plain
 
 
 def joined(result: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

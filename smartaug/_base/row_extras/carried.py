@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from .calls import argument, integers, parts_of_split, rows_picked, source_of
-from .extras import WithExtras
 from .joined import joined
-from .records import Mixed
+from .mixed import Mixed
+from .tensor import WithExtras
 
 Result = Any  # what a call of torch returns: a tensor, a tuple of them, or anything else
 Carrier = Callable[[Result, tuple, dict[str, Any]], Result]

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from .records import Mixed
+from .mixed import Mixed
 
 
 class WithExtras(Tensor):
