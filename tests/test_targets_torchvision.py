@@ -21,6 +21,11 @@ from smartaug.augment.targets.objects import polygon_area
 from smartaug.augment.targets.through import move_objects
 from smartaug.lift.torchvision.perspective import Perspective
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(tv_tensors, "KeyPoints"),
+    reason="compares with keypoints and rotated boxes of torchvision 0.23 and later",
+)
+
 HEIGHT, WIDTH = 37, 54
 SIZE = (HEIGHT, WIDTH)
 EXACT = InterpolationMode.NEAREST_EXACT  # the pixel under the centre, as every warp here

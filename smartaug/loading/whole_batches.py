@@ -95,11 +95,8 @@ def hinders(dataset: UserDataset) -> str | None:
     for storage in storages(dataset):
         reader = _reader(storage)
         if reader is None:
-            return (
-                f"{type(storage).__name__} has a __getitem__ or __getitems__ of its own; where its samples lie in "
-                "arrays write TensorDataset(images, labels), with a pipeline "
-                "smartaug.AugmentedDataset(TensorDataset(...), pipeline)"
-            )
+            kind = type(storage).__name__
+            return f"{kind} has a __getitem__ or __getitems__ of its own (arrays come whole from a TensorDataset)"
         if (reason := reader.hinders(storage)) is not None:
             return reason
     return None

@@ -114,8 +114,8 @@ def _fetched_whole(
 def _fetching(dataset: UserDataset, hindrance: str | None, workers: int) -> tuple[str, str, str]:
     """A row of the table of `explain`: (what is fetched, where, how and why)."""
     where = f"{workers} worker{'s' * (workers > 1)}" if workers else "main process"
-    faster = "" if workers else "; num_workers=4 reads several at once"
-    why = f"sample by sample{faster}: {hindrance}"
+    faster = "" if workers else "; num_workers=4 reads several files at once"
+    why = f"sample by sample: {hindrance}{faster}"
     if hindrance is None:
         slower = "; num_workers=0 is faster, since nothing is left for workers to do" if workers else ""
         arrays = len(storages(dataset))
