@@ -23,7 +23,7 @@ from smartaug.lift.torchvision.perspective import Perspective
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tv_tensors, "KeyPoints"),
-    reason="compares with keypoints and rotated boxes of torchvision 0.23 and later",
+    reason="keypoints and rotated boxes come with torchvision 0.23",
 )
 
 HEIGHT, WIDTH = 37, 54
