@@ -458,6 +458,17 @@ def few_clean() -> str:
     return table(rows) if len(rows) > 1 else NOT_MEASURED
 
 
+def wrong_pairs() -> str:
+    """What clean pairs are best used for beside wrong ones: how many partners are found, and the paired difference."""
+    found = result("wrong_pairs").get("results", {})
+    rows = [("pairs, 40 % wrong", "partners found among ten, %", "paired")]
+    for name, row in found.items():
+        apart = row["paired"]
+        paired = f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
+        rows.append((name, percent(row["found"]), paired))
+    return table(rows) if found else NOT_MEASURED
+
+
 ADOPTED = [
     (
         "CIFAR-10 from torchvision, 32 px, RandAugment",
@@ -487,6 +498,7 @@ TABLES = {
     "draws": draws,
     "parts": parts,
     "few_clean": few_clean,
+    "wrong_pairs": wrong_pairs,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

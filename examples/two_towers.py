@@ -1,7 +1,7 @@
 """Photographs and captions in one space (CLIP's loss), with a tower for each.
 
-The photographs are augmented in batches. There are no weights: the loss compares samples with each other, so that it is
-no mean over samples, and `smartaug.Loss` refuses it.
+The photographs are augmented in batches, and SAFLEX learns a weight and a soft label over the batch for each pair from
+pairs that were held out. `nn.EmbeddingBag` has no forward-mode derivative, which the log says: a difference stands in.
 """
 
 import argparse
@@ -11,10 +11,9 @@ from pathlib import Path
 import pandas as pd
 import tiny
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 from torchvision import models
 from torchvision.transforms import v2
 
@@ -44,6 +43,16 @@ class Captioned(Dataset):
         return {"image": self.transform(Image.open(self.folder / row.file).convert("RGB")), "tokens": tokens}
 
 
+class Towers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.photos = models.resnet18(num_classes=128)
+        self.words = nn.EmbeddingBag(WORDS, 128, padding_idx=0)
+
+    def forward(self, image, tokens):
+        return self.photos(image), self.words(tokens)
+
+
 transform = v2.Compose(
     [
         v2.RandomResizedCrop(48 if args.tiny else 224, scale=(0.5, 1.0)),
@@ -54,24 +63,32 @@ transform = v2.Compose(
         v2.Normalize((0.481, 0.458, 0.408), (0.269, 0.261, 0.276)),
     ]
 )
-train_set = Captioned(tiny.captioned(tempfile.mkdtemp()) if args.tiny else args.data, transform)
+folder = tiny.captioned(tempfile.mkdtemp()) if args.tiny else args.data
+evaluation = v2.Compose([v2.Resize((48, 48) if args.tiny else (224, 224)), *transform.transforms[3:]])
+train_set, held_out = Captioned(folder, transform), Captioned(folder, evaluation)
+rows = torch.randperm(len(train_set), generator=torch.Generator().manual_seed(0)).tolist()
+held = 4 if args.tiny else 1024
+model = Towers().to(device)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+criterion = smartaug.ContrastiveLoss(temperature=0.07)
 loader = smartaug.DataLoader(
-    train_set,
+    Subset(train_set, rows[held:]),
     batch_size=8 if args.tiny else 256,
     shuffle=True,
     num_workers=0 if args.tiny else 8,
     lift=True,
+    reweight=smartaug.SAFLEX(
+        model, Subset(held_out, rows[:held]), validation_batch=4 if args.tiny else 256, criterion=criterion
+    ),
+    inputs=["image", "tokens"],
+    target="tokens",  # carries the weights
 )
-photos = models.resnet18(num_classes=128).to(device)
-words = nn.EmbeddingBag(WORDS, 128, padding_idx=0).to(device)
-optimizer = torch.optim.AdamW([*photos.parameters(), *words.parameters()], lr=1e-3)
 
+weighted = smartaug.Loss(criterion)
 for epoch in range(1 if args.tiny else args.epochs):
     for batch in loader:
         images, tokens = batch["image"].to(device), batch["tokens"].to(device)
-        similar = F.normalize(photos(images), dim=1) @ F.normalize(words(tokens), dim=1).T / 0.07
-        partner = torch.arange(len(images), device=device)
-        loss = (F.cross_entropy(similar, partner) + F.cross_entropy(similar.T, partner)) / 2
+        loss = weighted(model(images, tokens), tokens)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

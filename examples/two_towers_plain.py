@@ -38,6 +38,16 @@ class Captioned(Dataset):
         return {"image": self.transform(Image.open(self.folder / row.file).convert("RGB")), "tokens": tokens}
 
 
+class Towers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.photos = models.resnet18(num_classes=128)
+        self.words = nn.EmbeddingBag(WORDS, 128, padding_idx=0)
+
+    def forward(self, image, tokens):
+        return self.photos(image), self.words(tokens)
+
+
 transform = v2.Compose(
     [
         v2.RandomResizedCrop(48 if args.tiny else 224, scale=(0.5, 1.0)),
@@ -55,14 +65,14 @@ loader = DataLoader(
     shuffle=True,
     num_workers=0 if args.tiny else 8,
 )
-photos = models.resnet18(num_classes=128).to(device)
-words = nn.EmbeddingBag(WORDS, 128, padding_idx=0).to(device)
-optimizer = torch.optim.AdamW([*photos.parameters(), *words.parameters()], lr=1e-3)
+model = Towers().to(device)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
 for epoch in range(1 if args.tiny else args.epochs):
     for batch in loader:
         images, tokens = batch["image"].to(device), batch["tokens"].to(device)
-        similar = F.normalize(photos(images), dim=1) @ F.normalize(words(tokens), dim=1).T / 0.07
+        photos, words = model(images, tokens)
+        similar = F.normalize(photos, dim=1) @ F.normalize(words, dim=1).T / 0.07
         partner = torch.arange(len(images), device=device)
         loss = (F.cross_entropy(similar, partner) + F.cross_entropy(similar.T, partner)) / 2
         optimizer.zero_grad()

@@ -12,6 +12,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from . import augment, coreset, grads, moments, reweight
+from ._base.contrastive import ContrastiveLoss
 from ._base.names import did_you_mean
 from .augment import (
     Affine,
@@ -91,6 +92,7 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "Collate",
     "ColorJitter",
     "Compose",
+    "ContrastiveLoss",
     "CopyPaste",
     "Coreset",
     "CoresetSampler",

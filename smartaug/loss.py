@@ -22,6 +22,7 @@ from ._base import leaves
 from ._base.labels import Family, family_of
 from ._base.names import suggest_keywords
 from .batch import Target
+from .grads.pairs import pairs_of
 from .grads.positions import Settings, position_losses
 from .pipeline.losses.arguments import Call, by_place, call_without, places_of
 from .pipeline.losses.rows import Rows, as_wide, joined, per_sample, sizes, spread, wide, without_ignored
@@ -41,7 +42,8 @@ class Loss(nn.Module):
 
     A criterion of unknown make is checked: the mean (or sum) of its row-by-row values must be its value for the batch.
     Its output may be a dict, tuple or list of tensors (B, ...). Raises TypeError when the rows are not its value for
-    the batch (contrastive losses, Dice over the batch), and when soft labels come to a criterion that cannot take them.
+    the batch (other contrastive losses than `smartaug.ContrastiveLoss`, Dice over the batch), and when soft labels come
+    to a criterion that cannot take them.
 
     per_sample: where there are weights or soft labels, ℓ_i is the criterion's value for sample i alone, a batch of one,
     and the loss their weighted mean, whatever the criterion makes of a whole batch: Dice of each picture, cross entropy
@@ -61,6 +63,10 @@ class Loss(nn.Module):
             raise TypeError(f"Loss needs a criterion to call, got {type(criterion).__name__}")
         if not isinstance(per_sample, bool):
             raise TypeError(f"per_sample must be True or False, got {per_sample!r}; write Loss(criterion)")
+        if per_sample and pairs_of(criterion) is not None:
+            raise ValueError(
+                "ContrastiveLoss compares pairs with each other: alone they have no loss; leave per_sample out"
+            )
         self.criterion, self.per_sample = criterion, per_sample
         self._unknown = UnknownCriterion(per_sample)
 
@@ -89,17 +95,21 @@ class Loss(nn.Module):
             weight = torch.ones(len(label), device=main.device)
         else:
             weight = weight.to(main.device)
-            output = _without_gradient(output, weight == 0)
+            # a pair of weight 0 stays what other pairs are told apart from
+            output = output if self._family() == "pairs" else _without_gradient(output, weight == 0)
         if not len(main) and self._family() is None:
             return call.of(self.criterion, output, label if soft is None else soft)
         return joined(self._apart(output, label, soft, call), weight)
 
     def _main(self, output: Any, rows: int) -> Tensor:
         """The first tensor of the model's output; TypeError unless its tensors have ``rows`` rows each."""
+        pairs = pairs_of(self.criterion)
+        output = output if pairs is None else list(pairs.features(output))
         parts = [output] if isinstance(output, Tensor) else [leaf for _, leaf in leaves.walk(output)]
         tensors = [part for part in parts if isinstance(part, Tensor)]
         several = not isinstance(output, Tensor)
-        if tensors and all(part.ndim and len(part) == rows for part in tensors) and (not several or not self._family()):
+        takes_several = self._family() in (None, "pairs")
+        if tensors and all(part.ndim and len(part) == rows for part in tensors) and (not several or takes_several):
             return tensors[0]
         what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         remedy = "pass the logits: criterion(model(images).logits, target)"
@@ -147,12 +157,24 @@ class Loss(nn.Module):
         family = self._family()
         if family is None:
             return self._other(output, label, soft, call)
+        if family == "pairs":
+            return self._of_pairs(output, soft, call)
         rows = (self._classified if family == "classify" else self._compared)(output, label, soft, call)
         if not self.per_sample or rows.reduction != "mean":
             return rows
         losses, counts, _ = rows.by_sample()
         counted = counts > 0
         return Rows(losses / torch.where(counted, counts, 1.0), counted.to(counts.dtype), "mean")
+
+    def _of_pairs(self, output: Any, soft: Tensor | None, call: Call) -> Rows:
+        """The losses of pairs; soft: labels over pairs that a stage made, in place of those of the call."""
+        pairs = pairs_of(self.criterion)
+        assert pairs is not None
+        given = call.kwargs.get("soft")
+        if soft is not None and given is not None:
+            raise ValueError("a stage made soft labels for this batch, and soft= gives others; leave one of them out")
+        losses = pairs.losses(output, soft=given if soft is None else soft)
+        return Rows(losses, torch.ones_like(losses), "mean")
 
     def _other(self, output: Any, label: Tensor, soft: Tensor | None, call: Call) -> Rows:
         """A criterion that is not torch's."""
@@ -174,14 +196,16 @@ class Loss(nn.Module):
     # --- criteria of torch -------------------------------------------------------------------------------------------
 
     def _family(self) -> str | None:
-        """ "classify", "compare", or None for a criterion that is not torch's."""
+        """ "classify", "compare" or "pairs"; None for a criterion that is neither torch's nor ours."""
+        if pairs_of(self.criterion) is not None:
+            return "pairs"
         family = family_of(self.criterion)
         return None if family is None else "classify" if family is Family.CLASSIFY else "compare"
 
     def _classifies(self, output: object) -> bool:
         """Whether the outputs are logits of one class a sample: not so for regression and several labels at once."""
         if self._family() != "compare":
-            return True
+            return self._family() != "pairs"
         binary = (nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits)  # BCELoss sees no logits
         single = isinstance(output, Tensor) and (
             output.ndim == 1 or output.shape[1:].numel() == 1 or (output.ndim > 2 and output.shape[1] == 1)

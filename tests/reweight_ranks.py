@@ -12,6 +12,12 @@ import smartaug
 from smartaug.augment.plan import Trace
 
 METHODS = ("SAFLEX", "SAFLEX at loss", "LearningToReweight", "MetaAugment", "MetaWeightNet")
+PAIRED = {
+    "SAFLEX": {},
+    "SAFLEX of layers without derivatives": {},
+    "SAFLEX at loss": {"when": "loss", "method": "difference"},
+    "MetaWeightNet": {},
+}
 STEPS, SIZE, HELD = 3, 8, 6
 
 
@@ -54,10 +60,62 @@ def verdicts(name, wrap, rank, world):
     return {"weights": weights, "labels": labels, "policy": policy}
 
 
+class Towers(nn.Module):
+    """Numbers beside words, which an EmbeddingBag takes."""
+
+    def __init__(self, bag):
+        super().__init__()
+        self.numbers = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4))
+        self.words = nn.EmbeddingBag(9, 4) if bag else nn.Sequential(nn.Embedding(9, 2), nn.Flatten())
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, image, tokens):
+        return self.numbers(image), self.words(tokens), self.scale.exp()
+
+
+def pairs_weighed(name, wrap, rank, world):
+    """What a method made of this rank's pairs over the steps, the loss with it, and the gradient of the model."""
+    torch.manual_seed(9)
+    model = Towers("without" in name).double()
+    image, tokens = torch.randn(20 + SIZE * STEPS, 5).double(), torch.randint(0, 9, (20 + SIZE * STEPS, 2))
+    settings = {"validation_batch": HELD // world, "criterion": smartaug.ContrastiveLoss(), **PAIRED[name]}
+    held = ((image[:20], tokens[:20]), tokens[:20])
+    wrapped = wrap(model)
+    stage = getattr(smartaug, name.partition(" ")[0])(wrapped, held, **settings)
+    criterion, weights, labels, losses = smartaug.Loss(smartaug.ContrastiveLoss()), [], [], []
+    for step in range(STEPS):
+        first = 20 + SIZE * step + rank * SIZE // world
+        rows = torch.arange(first, first + SIZE // world)
+        weight, soft = stage(smartaug.Batch((image[rows], tokens[rows]), tokens[rows], None, None, rows), None)
+        output = wrapped(image[rows], tokens[rows])
+        if "at loss" in name:
+            weight, soft = stage.settle(output, smartaug.Target(tokens[rows], index=rows))
+        weights.append(weight)
+        labels += [] if soft is None else [soft]
+        loss = criterion(output, smartaug.Target(tokens[rows], weight, soft))
+        loss.backward()
+        losses.append(loss.detach())
+    gradient = torch.cat([part.grad.flatten() for part in model.parameters()])
+    return {"weights": weights, "labels": labels, "losses": losses, "gradient": gradient}
+
+
+def refusals(rank):
+    """What ranks with unequal batches, and products of one rank's pairs, are told."""
+    told = []
+    for output in ((torch.ones(2 + rank, 4), torch.ones(2 + rank, 4), 1.0), torch.eye(2)):
+        try:
+            smartaug.ContrastiveLoss()(output)
+        except ValueError as error:
+            told.append(str(error))
+    return told
+
+
 def main(rank, folder):
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     made = {name: verdicts(name, nn.parallel.DistributedDataParallel, rank, 2) for name in METHODS}
+    made |= {f"{name} of pairs": pairs_weighed(name, nn.parallel.DistributedDataParallel, rank, 2) for name in PAIRED}
+    made["refusals"] = refusals(rank)
     torch.save(made, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

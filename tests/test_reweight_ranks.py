@@ -34,3 +34,23 @@ def test_the_number_of_ranks_changes_no_weight(tmp_path):
         for a, b, whole in zip(first[name]["policy"], second[name]["policy"], alone["policy"], strict=True):
             assert torch.equal(a, b), name
             assert torch.allclose(a, whole, atol=1e-6), name
+    assert first["refusals"] == second["refusals"]
+    unequal, products = first["refusals"]
+    assert "as many rows, and they have [2, 3]; write drop_last=True" in unequal
+    assert "ContrastiveLoss(gather=False)" in products
+    for name in reweight_ranks.PAIRED:
+        of_pairs(name, first[f"{name} of pairs"], second[f"{name} of pairs"])
+
+
+def of_pairs(name, first, second):
+    """The pairs of both ranks are compared, as one process compares them."""
+    alone = reweight_ranks.pairs_weighed(name, lambda model: model, 0, 1)
+    near = 1e-5 if "at loss" in name or "without" in name else 1e-9
+    for part in ("weights", "labels"):
+        assert len(first[part]) == len(alone[part])
+        for a, b, whole in zip(first[part], second[part], alone[part], strict=True):
+            assert torch.allclose(torch.cat([a, b]), whole, atol=near), (name, part)
+    for a, b, whole in zip(first["losses"], second["losses"], alone["losses"], strict=True):
+        assert torch.allclose((a + b) / 2, whole, atol=near), name
+    for rank in (first, second):
+        assert torch.allclose(rank["gradient"], alone["gradient"], atol=near), name

@@ -9,7 +9,8 @@
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
 | `selections` | the indices and weights that an epoch selects |
 | `original` | the dataset of the user behind a copy that a loader reads |
-| `ranks` | sums, maxima and broadcasts over the ranks of `torch.distributed` |
+| `ranks` | sums, maxima, broadcasts and gathers over the ranks of `torch.distributed` |
+| `contrastive` | `ContrastiveLoss`, the loss over the pairs of a batch |
 | `torch_fetch` | all use of the private parts of torch's loader: the indices of the batch being loaded, and its pass |
 | `global_draws` | whether loading a batch in a worker used the global random generators |
 | `protocols` | what each keyword of a loader accepts, and the errors for anything else |

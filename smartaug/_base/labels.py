@@ -16,7 +16,8 @@ number of samples, K of classes, D of values, L of positions.
 Where the values leave the kind open, the criterion decides (cross entropy: WHOLE are CLASSES; binary cross entropy:
 BINARY, or SEVERAL for K ≥ 2 columns; MSE and the like: VALUES), or a given number of classes (WHOLE are CLASSES; with 0
 classes everything, integers too, is VALUES). `Loss` goes by its criterion, and raises for a `Target` whose soft labels
-have other columns than that criterion compares.
+have other columns than that criterion compares. With `smartaug.ContrastiveLoss` the labels of a sample are the pairs
+of its batch, PAIRS, whatever the leaf holds that carries them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .contrastive import ContrastiveLoss
+
 
 class Kind(Enum):
     """What a batch of labels means; the value is what errors call it."""
@@ -40,14 +43,16 @@ class Kind(Enum):
     VALUES = "values of a regression"
     WHOLE = "whole numbers stored as floats"
     MAP = "a label for every position"
+    PAIRS = "pairs of the batch"
 
 
 class Family(Enum):
-    """What a criterion of torch compares with its outputs."""
+    """What a criterion of torch, or `ContrastiveLoss`, compares with its outputs."""
 
     CLASSIFY = "classes"
     BINARY = "probabilities, column by column"
     VALUES = "values, element by element"
+    PAIRS = "all pairs of the batch"
 
 
 _FAMILIES: dict[Family, tuple[object, ...]] = {
@@ -72,11 +77,12 @@ _FAMILIES: dict[Family, tuple[object, ...]] = {
         F.smooth_l1_loss,
         F.soft_margin_loss,
     ),
+    Family.PAIRS: (ContrastiveLoss,),
 }
 
 
 def family_of(criterion: object) -> Family | None:
-    """The family of a criterion of torch, also inside `functools.partial`; None for any other criterion."""
+    """The family of a criterion of torch, also in `functools.partial`, or of `ContrastiveLoss`; None for any other."""
     if isinstance(criterion, nn.Module):  # a subclass that keeps the forward is still torch's
         forward = type(criterion).forward
         parts: list[object] = [base for base in type(criterion).__mro__ if getattr(base, "forward", None) is forward]
@@ -95,6 +101,8 @@ def kind_of(target: Tensor, *, criterion: Callable[..., object] | None = None, c
     classes, 0 for a regression, None when unknown. The values of floats are read, which synchronises an accelerator.
     """
     family = None if criterion is None else family_of(criterion)
+    if family is Family.PAIRS:
+        return Kind.PAIRS
     column = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
     if family is Family.VALUES:
         return Kind.VALUES

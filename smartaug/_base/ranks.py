@@ -1,8 +1,9 @@
-"""Sums, means, maxima and broadcasts over the ranks of `torch.distributed`; with one process, the identity."""
+"""Sums, means, maxima, broadcasts and gathers over the ranks of `torch.distributed`; with one process, the identity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -85,3 +86,59 @@ def from_first(make: Callable[[], list[Tensor]]) -> list[Tensor]:
         dist.broadcast(part, src=0)
         result.append(part.cpu())
     return result
+
+
+def gathered(rows: Tensor) -> Tensor:
+    """The rows (B, ...) of all ranks, (ranks · B, ...) in their order, with gradients of any order and forward mode.
+
+    A backward pass through it sums over ranks, so that every rank gets its rows' gradient of all ranks' losses, added
+    up; `DistributedDataParallel` then makes it a mean. Every rank must call it, with as many rows: ValueError on the
+    CPU (on an accelerator a look would wait for it).
+    """
+    world = here()[1]
+    if world == 1:
+        return rows
+    if rows.device.type == "cpu":
+        sizes = [torch.zeros((), dtype=torch.int64, device="cpu") for _ in range(world)]
+        dist.all_gather(sizes, torch.tensor(len(rows), device="cpu"))
+        if len({int(size) for size in sizes}) > 1:
+            raise ValueError(
+                f"all ranks must have as many rows, and they have {[int(size) for size in sizes]}; write drop_last=True"
+            )
+    made: Tensor = _Gathered.apply(rows)
+    return made
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all ranks. Linear, so its forward-mode derivative is itself; its adjoint is `_OwnPart`, and back."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(here()[1])]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        return _OwnPart.apply(cotangent)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Any:
+        return _Gathered.apply(tangent)
+
+
+class _OwnPart(torch.autograd.Function):
+    """This rank's rows of the sum over all ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        rank, world = here()
+        return total(rows.contiguous()).tensor_split(world)[rank].clone()
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        return _Gathered.apply(cotangent)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Any:
+        return _OwnPart.apply(tangent)

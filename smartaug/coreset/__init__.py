@@ -7,6 +7,7 @@
 | `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they represent |
 | `MaxLoss` | the largest losses, or the smallest |
 | `OrderDP` | the largest losses within a random subset |
+| `JEST` | not a criterion: chooses within a large batch of pairs, which are worth what they are beside each other |
 | `InfoBatch` | not a criterion but a coreset: leaves out a random part of the samples below the mean loss |
 
 | file | holds |
@@ -27,11 +28,13 @@ from .coreset import Coreset
 from .embed import embed_pass
 from .facility_location import FacilityLocation
 from .info_batch import InfoBatch
+from .jest import JEST
 from .max_loss import MaxLoss
 from .order_dp import OrderDP
 from .random_subset import RandomSubset, Uniform
 
 __all__ = [
+    "JEST",
     "AugmentationVariance",
     "Coreset",
     "FacilityLocation",

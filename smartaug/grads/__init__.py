@@ -9,6 +9,7 @@
 | `last_layer` | the model's last linear layer, of maps its last convolution, and its features |
 | `reference` | the user's model, held by reference and left out of copies and pickles |
 | `logits` | logits from what a model returns; losses and labels as distributions |
+| `pairs` | logits and benefits of pairs, for contrastive losses |
 | `positions` | losses and residuals of samples whose labels are maps of classes |
 """
 

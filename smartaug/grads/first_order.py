@@ -34,6 +34,7 @@ from ..batch import Embedding
 from .last_layer import find_head, found_head, head_names, pulled, pushed, watched
 from .logits import centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
 from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
+from .pairs import pair_benefits, pair_log_p, pair_loss, pairs_of, pulled_pairs, read_as_pairs
 from .positions import Criterion
 from .tangents import Method, push
 from .untouched import Mode, untouched, unwrapped
@@ -58,7 +59,8 @@ def direction(
 
     inputs: a tensor, a tuple of arguments or a dict of keywords. target: (B,) class indices or (B, K) distributions;
     whatever ``criterion`` takes when one is given. criterion: ``(logits, target) -> loss``, a mean or (B,) values whose
-    mean is taken; it sees what the model returns; None is cross entropy, and binary cross entropy for a single logit.
+    mean is taken; it sees what the model returns; None is cross entropy, and binary cross entropy for a single logit;
+    `smartaug.ContrastiveLoss` compares the pairs of the batch, and reads no target, only its number of rows.
     scope: "head" is the gradient of the last linear layer alone, in closed form from one forward pass. training: the
     mode of the pass; None is the model's own, "statistics" is evaluation but for layers that normalise by the
     statistics of their batch (BatchNorm in training mode), which go on doing so. at: values to use in place of the
@@ -67,10 +69,12 @@ def direction(
     """
     if len(target) == 0:
         raise ValueError("direction needs at least one validation sample, got 0; pass validation data")
-    done = ForwardPass(model, inputs, training=training, at=at, scope=scope, head=head)
+    pairs = pairs_of(criterion)
+    against = None if pairs is None else (pairs, target)
+    done = ForwardPass(model, inputs, training=training, at=at, scope=scope, head=head, against=against)
     raw = done.raw.detach().requires_grad_()
     with torch.enable_grad():
-        loss = mean_loss(raw, target.to(raw.device), criterion)
+        loss = mean_loss(raw, target.to(raw.device), criterion) if pairs is None else pair_loss(raw)
         (cotangent,) = torch.autograd.grad(loss, raw)
     return done.pull_raw(cotangent)
 
@@ -93,14 +97,14 @@ def benefit(
     direction: the result of `direction`; one of scope "head" makes the benefit closed-form, from one forward pass. A
     model with a single logit has K = 2: column 1 is the logit's class.
 
-    method: "jvp" is exact (where an operation has no forward-mode rule, two reverse passes stand in; that is logged
-    once). "difference" is (z(w + εg) − z(w − εg)) / 2ε, two forward passes without a graph, with ε‖g‖ = δ‖w‖ and δ =
-    √eps / 5 of the parameters' type (7e-5 in float32, 3e-9 in float64). Its error is of order δ² for smooth networks,
-    of order δ where ReLU or max-pooling switch inside the step, plus rounding of order eps / δ: kinks need a δ far
-    below the eps^(1/3) that is best for smooth functions (a δ of 5e-3 gave cosines to the exact benefit down to 0.15 on
-    a ResNet-18). Measured in float32: relative error in Frobenius norm up to 5e-2, cosine of Σ_k y_k B_k to the exact
-    one above 0.998; in float64 error below 1e-4 (tests/test_grads.py, benchmarks/reweight.py). Its passes run without
-    autocast, in the parameters' type.
+    method: "jvp" is exact (where an operation has no forward-mode rule, two reverse passes stand in, and where these
+    fail, as for nn.EmbeddingBag, a difference; that is logged once). "difference" is (z(w + εg) − z(w − εg)) / 2ε, two
+    forward passes without a graph, with ε‖g‖ = δ‖w‖ and δ = √eps / 5 of the parameters' type (7e-5 in float32, 3e-9 in
+    float64). Its error is of order δ² for smooth networks, of order δ where ReLU or max-pooling switch inside the step,
+    plus rounding of order eps / δ: kinks need a δ far below the eps^(1/3) that is best for smooth functions (a δ of
+    5e-3 gave cosines to the exact benefit down to 0.15 on a ResNet-18). Measured in float32: relative error in
+    Frobenius norm up to 5e-2, cosine of Σ_k y_k B_k to the exact one above 0.998; in float64 error below 1e-4
+    (tests/test_grads.py, benchmarks/reweight.py). Its passes run without autocast, in the parameters' type.
 
     logits: the model's output for these inputs with these parameters and in this mode, such as the training loop's own
     output. "difference" then is (z(w + εg) − z(w)) / ε, one forward pass; where that pass draws random numbers
@@ -110,15 +114,16 @@ def benefit(
 
     against: ``(criterion, target)`` where labels are not classes (several a sample, values): a criterion of torch that
     compares element by element, and the labels that it compares the outputs with. Then both results are (B, 1), for the
-    given label: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩.
+    given label: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩. With `smartaug.ContrastiveLoss` they are (B, K), for each pair of the
+    batch (of all ranks) as the label; its target is not read.
 
     Raises ValueError for directions with unknown names, for "difference" with parameters narrower than float32, where
     rounding errors are larger than it, and for logits with method "jvp", which does not use them.
     """
     if method not in ("jvp", "difference"):
         raise ValueError(f'method must be "jvp" or "difference", got {method!r}; write method="jvp"')
-    module = unwrapped(model)
-    head = found_head(module)
+    module, pairs = unwrapped(model), pairs_of(None if against is None else against[0])
+    head = found_head(module) if pairs is None else None
     of_head = head is not None and set(direction) == set(head_names(module, head))
     if logits is not None and method == "jvp" and not of_head:
         raise ValueError('logits= saves a pass of method="difference"; write that, or leave logits= out')
@@ -135,7 +140,9 @@ def benefit(
                 f"the direction names {unknown[:4]}, which the model has no trainable parameter for; make it from this "
                 "model: smartaug.grads.direction(model, inputs, target)"
             )
-        z, h = push(module, inputs, trainable, direction, method, training, logits)
+        z, h = push(module, inputs, trainable, direction, method, training, logits, pairs)
+    if pairs is not None:
+        return pair_benefits(z, h)
     if against is not None:
         losses, gain = gains(against[0], z, against[1].to(z.device), h)
         return -losses[:, None], gain[:, None]
@@ -166,7 +173,7 @@ class ForwardPass:
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
     feature: (B, d) input of the last linear layer, of maps (B, d, ...) that of the last convolution, or None without
     ``features`` and scope "head". scope "full" keeps the graph until `pull` or the end of the object. against: as for
-    `benefit`; then log_p is −ℓ (B, 1).
+    `benefit`; then log_p is −ℓ (B, 1), or of all pairs (B, K), whose raw logits are (B, 2, K).
     """
 
     def __init__(
@@ -182,9 +189,14 @@ class ForwardPass:
         graph: bool = True,
         against: Against | None = None,
     ) -> None:
-        self._against = against
+        self._against, self._pairs = against, pairs_of(None if against is None else against[0])
         if scope not in ("full", "head"):
             raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
+        if self._pairs is not None and (features or scope == "head"):
+            raise ValueError(
+                "two towers share no last layer whose input would be the feature of a pair; use a method that needs "
+                'none, such as SAFLEX, LearningToReweight or MetaWeightNet, with scope="full"'
+            )
         module = unwrapped(model)
         self.feature: Tensor | None = None
         self._scope = scope
@@ -196,6 +208,7 @@ class ForwardPass:
         with (
             untouched(module, training, device_of(inputs)),
             torch.set_grad_enabled(graph),
+            read_as_pairs(module, self._pairs),
             watched(module, seen, watch, found_head(module) if head is None else head),
         ):
             logits = call_model(module, self._leaves, inputs)
@@ -209,12 +222,16 @@ class ForwardPass:
     @property
     def log_p(self) -> Tensor:
         """(B, K) log-probabilities."""
+        if self._pairs is not None:
+            return pair_log_p(self.raw)
         if self._against is not None:
             return -row_losses(self._against[0], self.raw, self._against[1].to(self.raw.device))[:, None]
         return columns(self.raw).log_softmax(1)
 
     def pull(self, cotangent: Tensor) -> Direction:
         """Σ_ik cotangent[i, k] ∇_w log p_k(x_i), for cotangent (B, K); frees the graph."""
+        if self._pairs is not None:
+            return self.pull_raw(pulled_pairs(self.raw, cotangent.to(self.raw.dtype)))
         if self._against is not None:
             raw = self.raw.detach().requires_grad_()
             with torch.enable_grad():

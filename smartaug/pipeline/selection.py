@@ -177,9 +177,9 @@ class Selecting:
             output = logits_of(output)
         if not classifies and self.observes:
             raise TypeError(
-                "the coreset selects by p − y of one class a sample, and this criterion compares element by element, "
-                "as for several labels a sample; for those write select=smartaug.coreset.RandomSubset(), and for one "
-                "class a sample use a cross entropy"
+                "the coreset selects by p − y of one class a sample, and this criterion has no classes (it compares "
+                "element by element, as for several labels a sample, or pairs); write "
+                "select=smartaug.coreset.RandomSubset(), or where each sample has one class use a cross entropy"
             )
         mixed = target._mixed
         if mixed is None:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from .._base import leaves, ranks
+from .._base.contrastive import own_labels
 from .._base.labels import Kind, kind_of, one_hot_map
 from .._base.real_samples import real_samples
 from ..augment.plan import Trace
 from ..batch import Batch, Target
 from ..grads.logits import distributions
+from ..grads.pairs import pairs_of
 from ..reweight.weights import checked_results
 from ..warnings import warn
 from .stages import in_stage, name_of
@@ -48,6 +50,7 @@ class Weighing:
         self._results = 0
         self._fallbacks = 0
         self._uncounted: Tensor | None = None  # fallbacks on an accelerator, read when asked for
+        self._of_pairs = pairs_of(getattr(reweight, "criterion", None)) is not None  # its labels are pairs of the batch
 
     @property
     def late(self) -> bool:
@@ -129,7 +132,7 @@ class Weighing:
         except ValueError as error:
             raise in_stage(error, f"reweight stage {name_of(self.reweight)}", batch.index, batch.target) from error
         if unweighed is not None:
-            weight, soft = _but(unweighed, weight, soft, batch)
+            weight, soft = self._but(unweighed, weight, soft, batch)
         if weight is not None and batch.weight is not None:
             weight = weight * batch.weight.to(weight.device)  # coreset weights stay in force
         weight = batch.weight if weight is None else weight.detach()
@@ -153,7 +156,7 @@ class Weighing:
         if weight is not None:
             weight = torch.where(bad, torch.ones_like(weight), weight)
         if soft is not None:
-            soft = torch.where(bad, _own_labels(batch, soft), soft)
+            soft = torch.where(bad, self._own_labels(batch, soft), soft)
         return weight, soft
 
     def _check(self, weight: Tensor | None, soft: Tensor | None, batch: Batch) -> None:
@@ -175,7 +178,37 @@ class Weighing:
                     "that change nothing"
                 )
         if soft is not None and len(soft) and looks(soft):
-            _check_labels(soft, batch)
+            _check_labels(soft, batch._replace(target=None) if self._of_pairs else batch)
+
+    def _but(
+        self, unweighed: Tensor, weight: Tensor | None, soft: Tensor | None, batch: Batch
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Weight 1 and their own labels for the rows ``unweighed`` (B,); the weights of the others get mean 1.
+
+        The mean is over the batches of all ranks. Weights that are 0 for all the others stay 0.
+        """
+        if weight is not None:
+            kept = unweighed.to(weight.device)
+            others = torch.where(kept, 0.0, weight)
+            total, count = ranks.total(torch.stack([others.sum(), (~kept).sum().to(weight.dtype)]))
+            mean = total / count.clamp_min(1)
+            scaled = others / torch.where(mean > 0, mean, torch.ones_like(mean))
+            weight = torch.where(kept, torch.ones_like(weight), scaled)
+        if soft is not None:
+            kept = unweighed.to(soft.device).reshape(-1, *[1] * (soft.ndim - 1))
+            soft = torch.where(kept, self._own_labels(batch, soft), soft)
+        return weight, soft
+
+    def _own_labels(self, batch: Batch, soft: Tensor) -> Tensor:
+        """The labels that the batch came with, in the form of its soft labels (B, K, ...)."""
+        upstream = batch.soft
+        if upstream is None and self._of_pairs:
+            upstream = own_labels(soft)
+        elif upstream is None and soft.ndim > 2:
+            upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
+        elif upstream is None:
+            upstream = distributions(batch.target, soft.shape[1])
+        return upstream.to(soft.device, soft.dtype)
 
     def fallbacks(self) -> int:
         """How many batches fell back to weight 1 and their own labels."""
@@ -199,36 +232,6 @@ class Weighing:
             return []
         why = "in smartaug.Loss, with the loop's logits" if self.late else "at hand-over, with the model as it is then"
         return [(f"reweight: {name_of(self.reweight)}", device, why)]
-
-
-def _but(
-    unweighed: Tensor, weight: Tensor | None, soft: Tensor | None, batch: Batch
-) -> tuple[Tensor | None, Tensor | None]:
-    """Weight 1 and their own labels for the rows ``unweighed`` (B,); the weights of the others get mean 1.
-
-    The mean is over the batches of all ranks. Weights that are 0 for all the others stay 0.
-    """
-    if weight is not None:
-        kept = unweighed.to(weight.device)
-        others = torch.where(kept, 0.0, weight)
-        total, count = ranks.total(torch.stack([others.sum(), (~kept).sum().to(weight.dtype)]))
-        mean = total / count.clamp_min(1)
-        scaled = others / torch.where(mean > 0, mean, torch.ones_like(mean))
-        weight = torch.where(kept, torch.ones_like(weight), scaled)
-    if soft is not None:
-        kept = unweighed.to(soft.device).reshape(-1, *[1] * (soft.ndim - 1))
-        soft = torch.where(kept, _own_labels(batch, soft), soft)
-    return weight, soft
-
-
-def _own_labels(batch: Batch, soft: Tensor) -> Tensor:
-    """The labels that the batch came with, in the form of its soft labels (B, K, ...)."""
-    upstream = batch.soft
-    if upstream is None and soft.ndim > 2:
-        upstream = one_hot_map(batch.target.reshape(len(soft), *soft.shape[2:]), soft.shape[1], soft.dtype)
-    elif upstream is None:
-        upstream = distributions(batch.target, soft.shape[1])
-    return upstream.to(soft.device, soft.dtype)
 
 
 def _check_labels(soft: Tensor, batch: Batch) -> None:

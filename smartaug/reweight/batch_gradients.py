@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from .. import grads
 from .._base import ranks
+from .._base.contrastive import own_labels
 from ..batch import Batch
 from ..grads.logits import distributions
 from ..grads.model_call import device_of
+from ..grads.pairs import pairs_of
 from .waiting import Shown
 
 
@@ -21,7 +23,7 @@ class BatchGradients:
     shown: logits and features of the loop's own forward pass, None where there are none. model: a function that returns
     the network. current: a function ``(device, at) -> direction``, the validation gradient at the model's parameters
     (at=None) or at others. against: (criterion, labels) for labels that are not classes (see `grads.benefit`); then
-    results have a single column. scope, head, method: as for `Reweighting`.
+    results have a single column, or one for each pair. scope, head, method: as for `Reweighting`.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class BatchGradients:
 
     @property
     def labels(self) -> Tensor:
-        """(B, K) labels that the batch came with; ones (B, 1) where labels are not classes.
+        """(B, K) labels that the batch came with, over pairs each its own; ones (B, 1) where labels are not classes.
 
         Raises RuntimeError before `rows` or `benefit` has run the model, which tells K.
         """
@@ -92,8 +94,11 @@ class BatchGradients:
         return log_p, made
 
     def _note(self, log_p: Tensor) -> None:
-        if self._against is not None:
+        if self._against is not None and pairs_of(self._against[0]) is None:
             self._labels = torch.ones_like(log_p)
+            return
+        if self._against is not None and self._batch.soft is None:
+            self._labels = own_labels(log_p)
             return
         upstream = self._batch.target if self._batch.soft is None else self._batch.soft
         if upstream is None:

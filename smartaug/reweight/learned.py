@@ -25,6 +25,7 @@ from .._base.protocols import refuse_other
 from ..batch import Batch, Target
 from ..grads.last_layer import Listener
 from ..grads.logits import distributions, logits_of
+from ..grads.pairs import pairs_of
 from ..grads.positions import Criterion, refuse_other_maps
 from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.untouched import Mode, unwrapped
@@ -60,7 +61,8 @@ class Reweighting(SuggestsKeywords, ABC):
       such as nn.MSELoss, a sample's weight comes from ⟨∇ℓ_i, g⟩ of its own loss ℓ_i and the validation gradient g, its
       label stays as it is, and validation samples are drawn with equal probability. So it is where labels are maps of
       classes (segmentation); ℓ_i then is the value of any criterion, such as a Dice loss, for the sample alone, with
-      cross entropy the mean over its positions that are not ignored.
+      cross entropy the mean over its positions that are not ignored. With `smartaug.ContrastiveLoss` samples are pairs,
+      whose labels are the pairs of the batch (of all ranks); the target is whatever leaf carries the weights.
     * `statistics`: what BatchNorm normalises by in the validation pass, which has no dropout. "running" is the model as
       it is deployed; but running statistics lag behind the weights, and at high learning rates the direction mostly
       reflects that lag. "batch" takes the statistics of the validation batch, as in the released code of Learning to
@@ -119,6 +121,8 @@ class Reweighting(SuggestsKeywords, ABC):
             raise ValueError(f"ema must be in [0, 1), got {ema!r}; ema=0.0 turns it off")
         if criterion is not None:
             refuse_other("criterion", criterion)
+        if scope == "head" and pairs_of(criterion) is not None:
+            raise ValueError('ContrastiveLoss compares two towers, which share no last layer; write scope="full"')
         self._model = checked_model(model)
         self.validation = ValidationBatches(val_set, validation_batch, seed, transform, criterion, bool(balanced))
         self.val_set, self.criterion, self.scope, self.head, self.method = val_set, criterion, scope, head, method
@@ -208,7 +212,8 @@ class Reweighting(SuggestsKeywords, ABC):
                 'when="batch"'
             )
         if found.result is None and found.batch is not None:
-            logits = logits_of(output).detach()
+            pairs = pairs_of(self.criterion)
+            logits = (logits_of(output) if pairs is None else pairs.logits(output)).detach()
             shown = Shown(logits, self._listener.feature(logits))  # before a pass of our own replaces it
             found.result = self._weigh_now(found.batch, found.trace, shown)
             found.batch = None
@@ -247,12 +252,13 @@ class Reweighting(SuggestsKeywords, ABC):
                 against=against,
             )
             weight, soft = checked_results(self.weigh(gradients, batch, trace), rows_of(batch.inputs))
-            soft = soft if against is None else None
+            soft = soft if against is None or self._kind is Kind.PAIRS else None
             if weight is not None:
                 weight = normalised(weight)
             if self.weigh_every > 1 and batch.index is not None and weight is not None:
-                # a mixed sample's label belongs to this mix alone
-                self._memory.note(batch.index, weight, soft if batch.soft is None else None)
+                # a mixed sample's label belongs to this mix alone, and one over pairs to this batch
+                kept = batch.soft is None and self._kind is not Kind.PAIRS
+                self._memory.note(batch.index, weight, soft if kept else None)
             self._record.note(weight, soft, gradients.labels)
         self.step += 1  # a batch that failed was not seen
         self._record.seconds += time.perf_counter() - started
@@ -272,6 +278,8 @@ class Reweighting(SuggestsKeywords, ABC):
             self._kind = kind_of(target, criterion=self.criterion)
         if self._kind in (Kind.CLASSES, Kind.BINARY, Kind.DISTRIBUTIONS):
             return None
+        if self._kind is Kind.PAIRS and self.criterion is not None:
+            return self.criterion, target
         apart = family_of(self.criterion) in (Family.BINARY, Family.VALUES)
         if self._kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None and apart:
             return self.criterion, target if batch.soft is None else batch.soft

@@ -16,6 +16,7 @@ from .._base.labels import Kind, kind_of
 from .._base.names import suggest_keywords
 from .._base.real_samples import real_samples
 from ..grads.model_call import ModelInputs
+from ..grads.pairs import pairs_of
 from ..warnings import warn
 from .other_transform import through
 from .protocols import MapStyle, ValidationSet
@@ -38,7 +39,8 @@ class ValidationBatches:
       labels are not one class each (several labels, values, maps) are drawn equally often in any case.
 
     Batch ``step`` is a pure function of (seed, step, rank): there is no state to save, and each rank draws other
-    samples. Raises ValueError for an empty set, TypeError for one without indices or labels.
+    samples. A batch of pairs holds each once. Raises ValueError for an empty set, TypeError for one without indices or
+    labels.
     """
 
     def __init__(
@@ -105,13 +107,25 @@ class ValidationBatches:
         """The sample at position ``slot`` of all batches: groups take turns, each in a new order at every pass."""
         number, group = divmod(slot, len(self._classes))
         members = self._classes[group]
-        turn, place = divmod(number, len(members))
+        turn, place = divmod(number, self._pass_of(len(members)))
         if (turn, group) not in self._orders:
             if len(self._orders) > 4 * len(self._classes):
                 self._orders.clear()
             keys = draws.key(self.seed, turn, members, group)
             self._orders[turn, group] = members[draws.permutation(keys)].tolist()
         return self._orders[turn, group][place]
+
+    def _pass_of(self, count: int) -> int:
+        """How many of ``count`` samples one pass draws: of pairs whole batches, in which no pair occurs twice."""
+        if pairs_of(self.criterion) is None:
+            return count
+        together = self.size * ranks.here()[1]
+        if count < together:
+            raise ValueError(
+                f"a batch holds each pair once, and validation_batch={self.size} asks for {together} on all ranks, of "
+                f"{count}; write validation_batch={max(2, count // ranks.here()[1])}"
+            )
+        return count - count % together
 
     def _read(self) -> None:
         if self.pair:
@@ -128,7 +142,7 @@ class ValidationBatches:
                 )
             self._kept = None if inputs is None else (inputs, labels)
         kind = kind_of(labels, criterion=self.criterion)
-        alike = kind is Kind.MAP or (kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None)
+        alike = kind in (Kind.MAP, Kind.PAIRS) or (kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None)
         labels = torch.zeros(self.count) if alike else class_of(labels, kind)
         labels = labels if self.balanced else torch.zeros_like(labels)  # one group of all samples
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
@@ -151,7 +165,7 @@ class ValidationBatches:
         bytes_each = sum(part.numel() * part.element_size() for part in tensors)
         if bytes_each * self.count <= _KEPT_BYTES:
             return self._collated(range(self.count))
-        if kind_of(first[1], criterion=self.criterion) is Kind.MAP:  # which have no classes to balance
+        if kind_of(first[1], criterion=self.criterion) in (Kind.MAP, Kind.PAIRS):  # which have no classes to balance
             return None, first[1]
         return None, torch.cat([self._collated([row])[1] for row in range(self.count)])
 
