@@ -10,10 +10,10 @@ main process with one operation for all (Kornia, flagged: not equivalent). "torc
 uint8 images. "lifted" is torchvision's own `CIFAR10` with torchvision's transforms, through ``lift=True``. "recipes":
 the pipelines of `benchmarks/recipes.py`, original and lifted, on a `CIFAR10` at 32 pixels and on JPEG files at 224,
 decoding included, in batches of 64; albumentations' at 32 pixels also as ``AugmentedDataset(CIFAR10(root), pipeline)``,
-which needs no ``__getitem__`` of the user's and is fetched whole. "fetch": uint8 images of a `CIFAR10` and nothing
-else, sample by sample and whole. "lift, checks": what it costs to know, for each sample, that lifted transforms may
-run on its image, as a share of a lifted epoch. "machinery": what the stages add to a batch of 128 tiny images in one
-process, in milliseconds.
+which needs no ``__getitem__`` of the user's and is fetched whole. "JPEG files": see `benchmarks/jpeg.py`. "fetch":
+uint8 images of a `CIFAR10` and nothing else, sample by sample and whole. "lift, checks": what it costs to know, for
+each sample, that lifted transforms may run on its image, as a share of a lifted epoch. "machinery": what the stages add
+to a batch of 128 tiny images in one process, in milliseconds.
 
 Run: ``python -m benchmarks.loader``; ``--only TABLE`` runs one table and keeps the others, each with the day of its own
 run. Images: CIFAR-10 with ``--data FOLDER`` (folders train/CLASS/*.jpg), else 32×32 crops of scikit-learn's two photos;
@@ -42,8 +42,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms import v2
 
 import smartaug
-from benchmarks import harness, recipes, rivals
-from smartaug.loading.whole_batches import batched, whole_batch
+from benchmarks import harness, jpeg, recipes, rivals
+from smartaug.loading.fetch import batched
+from smartaug.loading.whole_batches import whole_batch
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
@@ -373,6 +374,7 @@ def main() -> None:
         tables: dict[str, Callable[[], Any]] = {
             "cifar recipe, 2 workers": lambda: cifar(options, folder / "cifar"),
             "recipes": lambda: original_and_lifted(options, folder / "recipes"),
+            "JPEG files": lambda: jpeg.table(options, folder / "files"),
             "lift, checks": lambda: checks(options, folder / "checks"),
             "fetch": lambda: fetch(options, folder / "fetch"),
             "machinery": lambda: machinery(options.repeats),
@@ -386,7 +388,16 @@ def main() -> None:
                 print(title)
                 results[title], dates[title] = run(), time.strftime("%Y-%m-%d")
     print(results.get("machinery", {}).get("milliseconds_added", ""))
-    packages = ("kornia", "torchvision", "albumentations", "timm", "numba", "opencv-python-headless")
+    packages = (
+        "kornia",
+        "torchvision",
+        "pillow",
+        "simplejpeg",
+        "albumentations",
+        "timm",
+        "numba",
+        "opencv-python-headless",
+    )
     facts = {"threads": options.threads, "seed": 0, "dates": dates}
     print(harness.write("loader", __doc__ or "", results, packages=packages, **facts).name)
 

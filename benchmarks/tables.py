@@ -448,14 +448,44 @@ def few_clean() -> str:
             row = found.get(regime, {}).get(name)
             if row is None:
                 return NOT_MEASURED
-            apart = row["paired"]
-            cells += [
-                percent(row["accuracy"]),
-                f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})",
-            ]
+            cells += [percent(row["accuracy"]), paired(row["paired"])]
             cost.append(row["cost"]["median"])
         rows.append((name, *cells, f"×{max(cost):.1f}"))
     return table(rows) if len(rows) > 1 else NOT_MEASURED
+
+
+def pruning() -> str:
+    """What pruning saves beside a shorter schedule, with right and with wrong labels."""
+    found = result("pruning").get("results", {})
+    head, rows = ["rows trained as it says"], dict[str, list[str]]()
+    for regime, told in found.items():
+        noisy = any("wrong" in row for row in told.values())
+        width = len(head)
+        head += [f"{regime}: rows", "accuracy", "paired", *(["wrong, of the rows (of the weight)"] if noisy else [])]
+        for name, row in told.items():
+            cells = rows.setdefault(name, [name])
+            cells += [""] * (width - len(cells))
+            cells += [f"{row['rows']:.0%}", percent(row["accuracy"]), paired(row["paired"])]
+            cells += [f"{row['wrong']:.0%} ({row['wrong, by weight']:.0%})"] if noisy else []
+    full = [tuple(cells + [""] * (len(head) - len(cells))) for cells in rows.values()]
+    return table([tuple(head), *full]) if full else NOT_MEASURED
+
+
+def data_efficient() -> str:
+    """Augmented copies of a subset beside their rivals at the same cost, the best first."""
+    found = result("data_efficient").get("results", {})
+    if not found:
+        return NOT_MEASURED
+    rows = [("at equal cost", "copies in an epoch", "epochs", "accuracy", "paired", "processor time")]
+    for name, row in found.items():
+        cells = (f"{row['augmented in an epoch']:,}", str(row["epochs"]), percent(row["accuracy"]))
+        rows.append((name, *cells, paired(row["paired"]), f"×{row['seconds']:.1f}"))
+    return table(rows)
+
+
+def paired(apart: dict[str, Any]) -> str:
+    """Mean and standard deviation of a difference, and in how many seeds it is positive."""
+    return f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
 
 
 def wrong_pairs() -> str:
@@ -463,9 +493,7 @@ def wrong_pairs() -> str:
     found = result("wrong_pairs").get("results", {})
     rows = [("pairs, 40 % wrong", "partners found among ten, %", "paired")]
     for name, row in found.items():
-        apart = row["paired"]
-        paired = f"{apart['mean']:+.1f} ± {apart['sd']:.1f} ({apart['better']}/{apart['n']})"
-        rows.append((name, percent(row["found"]), paired))
+        rows.append((name, percent(row["found"]), paired(row["paired"])))
     return table(rows) if found else NOT_MEASURED
 
 
@@ -498,6 +526,8 @@ TABLES = {
     "draws": draws,
     "parts": parts,
     "few_clean": few_clean,
+    "pruning": pruning,
+    "data_efficient": data_efficient,
     "wrong_pairs": wrong_pairs,
 }
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md")))

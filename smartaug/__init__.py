@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from . import augment, coreset, grads, moments, reweight
 from ._base.contrastive import ContrastiveLoss
 from ._base.names import did_you_mean
+from ._base.table_dataset import TableDataset
 from .augment import (
+    SMOTE,
     Affine,
     Augmentation,
     AugMix,
@@ -29,6 +31,7 @@ from .augment import (
     Erase,
     Flip,
     GaussianBlur,
+    GaussianNoise,
     Grayscale,
     Invert,
     MixUp,
@@ -46,13 +49,14 @@ from .augment import (
     Sharpness,
     Solarize,
     SomeOf,
+    SwapFeatures,
     TrivialAugment,
 )
 from .augment.as_dict import from_dict, to_dict
 from .augment.targets import Boxes, Keypoints, Mask
 from .batch import Batch, Embedding, Target
 from .coreset import Coreset, FacilityLocation, InfoBatch, MaxLoss
-from .lift import Lifted, lift
+from .lift import Lift, Lifted, lift
 from .loading import renamed
 from .loading.augmented.dataset import AugmentedDataset
 from .loading.collate import Collate
@@ -105,12 +109,14 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "FacilityLocation",
     "Flip",
     "GaussianBlur",
+    "GaussianNoise",
     "Generated",
     "Grayscale",
     "InfoBatch",
     "Invert",
     "Keypoints",
     "LearningToReweight",
+    "Lift",
     "Lifted",
     "Loss",
     "Mask",
@@ -131,10 +137,13 @@ __all__ = [  # noqa: RUF022 - one order for all names, held by a test
     "RandomResizedCrop",
     "Resize",
     "SAFLEX",
+    "SMOTE",
     "Sharpness",
     "SoftAugmentation",
     "Solarize",
     "SomeOf",
+    "SwapFeatures",
+    "TableDataset",
     "Target",
     "TrivialAugment",
     "Uniform",

@@ -35,6 +35,34 @@ def augmentation(make):
     test_augment.test_calls_without_an_index_differ_and_draw_nothing_global(make)
 
 
+def row_operation(make):
+    """make: () -> Augmentation that takes rows. Rows and sequences of any size and type, replay, nothing global."""
+    for shape in ((8, 5), (6, 4, 3), (1, 3), (0, 4), (5, 1)):
+        step, draw = make(), torch.Generator().manual_seed(0)
+        if len(shape) == 3 and step.takes_images:  # which a direct call takes for a picture without a batch dimension
+            continue
+        rows, labels = torch.randn(shape, generator=draw, dtype=torch.float64), torch.arange(shape[0]) % 2
+        how = {"index": torch.arange(shape[0]) + 3, "epoch": 1, "seed": 2}
+        before, state = rows.clone(), torch.get_rng_state()
+        made, target = step(rows, labels, **how)
+        assert torch.equal(rows, before)
+        assert made.shape == rows.shape
+        assert len(target) == shape[0]
+        assert torch.equal(make()(rows, labels, **how)[0], made)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            close = step(rows.to(dtype), labels, **how)[0]
+            assert close.dtype == dtype
+            if not step.reads_labels:  # whose neighbours may be others
+                assert torch.allclose(close.double(), made, atol=1e-5 if dtype == torch.float32 else 0.1)
+        assert torch.equal(torch.get_rng_state(), state)
+        if rows.numel() > 20:
+            others = [step(rows, labels, **how | change)[0] for change in ({"epoch": 2}, {"seed": 3})]
+            assert not any(torch.equal(other, made) for other in others)
+            order = torch.randperm(shape[0], generator=draw)
+            moved = step(rows[order], labels[order], **how | {"index": how["index"][order]})[0]
+            assert torch.allclose(moved, made[order])
+
+
 # --- weights and labels ----------------------------------------------------------------------------------------------
 
 

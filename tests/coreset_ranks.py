@@ -107,8 +107,23 @@ PLAIN = {
     "schedule": {"amount": lambda epoch: 8 + 4 * epoch},
     "uniform": {"select": smartaug.coreset.Uniform(), "every": 2},
 }
+APPENDED = {
+    "augment": {"apply": "augment"},
+    "append": {"apply": "append"},
+    "selected": {"apply": "append", "originals": "selected", "copies": 2},
+    "random": {"apply": "append", "originals": "random", "copies": 2},
+}
 # of 24 samples each rank gets three batches; Accelerate repeats a batch where they do not divide
 ACCELERATE = {"observed": {"amount": 24}, "pass": {"amount": 24, "embed": "pass"}}
+
+
+def pruning():
+    """Coresets without a budget."""
+    clean = tuple(torch.utils.data.default_collate([Points()[index] for index in range(8)]))
+    return {
+        "RePB": smartaug.coreset.RePB(),
+        "AlignPrune": smartaug.coreset.AlignPrune(9, clean, model=frozen(), window=3),
+    }
 
 
 def plain():
@@ -131,9 +146,13 @@ def plain():
     results["alone"] = {"drawn": [[batch.tolist() for batch in loader] for _ in range(EPOCHS)]}
     results["alone"]["selected"] = selections(whole.coreset)
 
-    for apply in ("augment", "append"):
-        chosen = coreset(apply=apply)
-        loader = make(chosen, shuffle=None, sampler=DistributedSampler(Points()), augment=negative)
+    for name, chosen in pruning().items():
+        results[name] = {"drawn": passes(make(chosen)), "selected": selections(chosen)}
+
+    for apply, form in APPENDED.items():
+        chosen = coreset(**form)
+        own = {} if chosen.drawn else {"shuffle": None, "sampler": DistributedSampler(Points())}
+        loader = make(chosen, augment=negative, **own)
         model, criterion = frozen(), smartaug.Loss(nn.CrossEntropyLoss())
         augmented, drawn = [], []
         for _ in range(EPOCHS):

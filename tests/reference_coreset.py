@@ -1,6 +1,7 @@
 """Facility location, slow and obvious: gradients, all distances and all gains are written out, in float64."""
 
 import itertools
+import statistics
 
 import torch
 
@@ -79,3 +80,24 @@ def mixed_record(logits, parts, shares, soft, index, own, least=0.25):
         if total >= least:
             made[sample] = (residual / total, torch.tensor(loss / total, dtype=torch.float64))
     return made
+
+
+def windows_kept(losses, windows, before, drawn, back, prune):
+    """RePB's rule sample by sample: {sample: whether it is in the next epoch}. losses: None where unknown."""
+    kept = {}
+    for i, loss in enumerate(losses):
+        if not before[i]:
+            kept[i] = back[i] < 1 - prune
+            continue
+        mine = [other for other, w in zip(losses, windows, strict=True) if w == windows[i] and other is not None]
+        easy = loss is not None and loss < sum(mine) / len(mine)
+        kept[i] = not (easy and drawn[i] < prune)
+    return kept
+
+
+def alignment(losses, reference):
+    """Pearson's correlation of the known losses (None: unknown) with the reference at the same epochs, or None."""
+    pairs = [(a, b) for a, b in zip(losses, reference, strict=True) if a is not None]
+    if len(pairs) < 3 or len({a for a, _ in pairs}) == 1 or len({b for _, b in pairs}) == 1:
+        return None
+    return statistics.correlation(*zip(*pairs, strict=True))

@@ -9,7 +9,7 @@ import yaml
 import smartaug
 from smartaug import augment as a
 from smartaug._base.names import did_you_mean
-from tests.test_backends import NEED_MASKS, ROWS
+from tests.test_backends import NEED_MASKS, NEED_ROWS, ROWS
 
 EXAMPLES = [
     a.Affine((-5, 10), translate=(0.1, 0.2), scale=(0.8, 1.2), shear=(1, 2, 3, 4), fill=(1, 2, 3), center=(3, 4)),
@@ -25,6 +25,7 @@ EXAMPLES = [
     a.Erase(0.4, scale=(0.1, 0.2), ratio=(0.5, 2), value=(1, 2, 3), count=2),
     a.Flip(0.1, vertical=True),
     a.GaussianBlur((3, 5), (0.2, 0.4), 0.6),
+    a.GaussianNoise((0.1, 0.2), mean=0.5, p=0.6),
     a.Grayscale(0.2),
     a.Invert(),
     a.MixUp(0.2),
@@ -41,6 +42,8 @@ EXAMPLES = [
     a.Resize((5, 6), "nearest"),
     a.Sharpness(1.5),
     a.Solarize(99),
+    a.SMOTE(3, p=0.5),
+    a.SwapFeatures(0.3, within="class"),
     a.SomeOf([a.Flip(), a.Invert(), a.Equalize()], (1, 2), weights=[1, 2, 3], ordered=True),
     a.TrivialAugment(11, fill=None),
 ]
@@ -57,6 +60,11 @@ def test_it_comes_back_the_same_through_yaml_and_json(one):
     index = torch.arange(4)
     if type(one).__name__ in NEED_MASKS:
         assert repr(made.plan(images.shape, index=index, seed=1)) == repr(one.plan(images.shape, index=index, seed=1))
+        return
+    if type(one).__name__ in NEED_ROWS:
+        rows, labels = images.flatten(1).float(), torch.tensor([0, 1, 0, 1])
+        both = [augmentation(rows, labels, index=index, seed=1)[0] for augmentation in (made, one)]
+        assert torch.equal(*both)
         return
     assert torch.equal(made(images, index=index, seed=1), one(images, index=index, seed=1))
 

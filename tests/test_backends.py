@@ -60,6 +60,7 @@ ROWS = {
     "Erase": [A.Erase, lambda: A.Erase(1.0, scale=(0.2, 0.9), fill=200, count=3)],
     "Flip": [A.Flip, lambda: A.Flip(vertical=True)],
     "GaussianBlur": [lambda: A.GaussianBlur(3), lambda: A.GaussianBlur((5, 9), (0.3, 4.0), p=0.5)],
+    "GaussianNoise": [A.GaussianNoise, lambda: A.GaussianNoise((0.02, 0.2), mean=-0.1, p=0.6)],
     "Grayscale": [lambda: A.Grayscale(0.5)],
     "Invert": [A.Invert],
     "MixUp": [A.MixUp, lambda: A.MixUp(0.2, p=0.5)],
@@ -97,6 +98,7 @@ ROWS = {
     "TrivialAugment": [A.TrivialAugment, lambda: A.TrivialAugment(interpolation="bilinear", exact=False)],
 }
 NEED_MASKS = {"CopyPaste"}  # what no plan does without instance masks has tests of its own: test_mixing_dense.py
+NEED_ROWS = {"SMOTE", "SwapFeatures"}  # what takes rows of features alone: test_row_operations.py
 CASES = [pytest.param(make, id=f"{name}{n}") for name, rows in ROWS.items() for n, make in enumerate(rows)]
 SHAPES = [(5, 3, 13, 17), (4, 1, 8, 8), (3, 3, 1, 1), (2, 3, 2, 31), (0, 3, 6, 5), (1, 1, 3, 4)]
 
@@ -123,7 +125,7 @@ def same(found, expected):
 
 
 def test_every_augmentation_has_a_row():
-    lacking = set(A.__all__) - {"Augmentation", *NEED_MASKS} - set(ROWS)
+    lacking = set(A.__all__) - {"Augmentation", *NEED_MASKS, *NEED_ROWS} - set(ROWS)
     assert not lacking, f"write a row in ROWS of tests/test_backends.py for {', '.join(sorted(lacking))}"
     assert set(ROWS) <= set(A.__all__)
     for name, rows in ROWS.items():

@@ -22,8 +22,9 @@ import smartaug
 from smartaug.lift.albumentations.worker_half import AlbumentationsWorkerTransform as AlbumentationsHead
 from smartaug.lift.worker_transform import AsTensor
 from smartaug.lift.worker_transform import WorkerTransform as Head
-from smartaug.loading import whole_batches as batch_fetch
-from smartaug.loading.whole_batches import batched, hinders, whole_batch
+from smartaug.loading import fetch as batch_fetch
+from smartaug.loading.fetch import batched
+from smartaug.loading.whole_batches import hinders, whole_batch
 from tests.frameworks import SIZE as CODED
 from tests.frameworks import Coded, assert_epoch, net, read, read_pass, stages
 
@@ -253,6 +254,7 @@ def test_concatenations_equal_the_samples_collated(stored, names, nested, rows, 
     for part, transform in zip(parts, (doubled, None, doubled), strict=False):
         part.target_transform = transform
     dataset = ConcatDataset([parts[0], ConcatDataset(parts)] if nested else parts)
+    inside = dataset
     dataset = dataset if layer is None else Subset(dataset, layer)
     plain, whole = (
         outcome(lambda d=d, c=c: list(TorchDataLoader(d, batch_sampler=[rows], collate_fn=c)))
@@ -263,7 +265,10 @@ def test_concatenations_equal_the_samples_collated(stored, names, nested, rows, 
     else:
         same(plain, [pending.data for pending in whole])
     if set(names) <= {"CIFAR10", "CIFAR100", "SVHN"} or set(names) == {"tensors"}:
-        assert (whole_batch(dataset, rows) is None) == (min(rows) < 0 or max(rows) >= len(dataset))
+        beyond = min(rows) < 0 or max(rows) >= len(dataset)
+        if layer is not None and not beyond:
+            beyond = max(layer[row] for row in rows) >= len(inside)
+        assert (whole_batch(dataset, rows) is None) == beyond
 
 
 def test_label_transforms_of_a_concatenation_run_in_the_order_of_the_batch(stored):

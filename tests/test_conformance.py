@@ -71,7 +71,7 @@ def cases(rows):
 def test_every_method_has_a_row():
     for table, rows, package, others in (
         ("REWEIGHTERS", REWEIGHTERS, reweight, PROTOCOLS_AND_SHELLS),
-        ("CRITERIA", CRITERIA, coreset, {"Coreset", "InfoBatch", "JEST", "embed_pass"}),
+        ("CRITERIA", CRITERIA, coreset, {"Coreset", "InfoBatch", "RePB", "AlignPrune", "JEST", "embed_pass"}),
     ):
         lacking = set(package.__all__) - others - set(rows)
         assert not lacking, f"write a row in {table} of tests/test_conformance.py for {', '.join(sorted(lacking))}"

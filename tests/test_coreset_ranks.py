@@ -3,11 +3,13 @@
 import collections
 
 import pytest
+import torch
 from torch.utils.data import DistributedSampler
 
 import smartaug
+from smartaug.coreset.originals import random_originals
 from tests import coreset_ranks, frameworks_ranks
-from tests.coreset_ranks import ACCELERATE, BATCH, EPOCHS, PLAIN, SIZE
+from tests.coreset_ranks import ACCELERATE, APPENDED, BATCH, EPOCHS, PLAIN, SIZE
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +85,32 @@ def test_a_run_is_resumed_in_mid_epoch_on_all_ranks(ranks):
             assert len(selected) == 20
 
 
-@pytest.mark.parametrize("apply", ["augment", "append"])
+@pytest.mark.parametrize("apply", APPENDED)
 def test_ranks_augment_exactly_the_selected(ranks, apply):
     first, second = (rank["plain"][apply] for rank in ranks)
     assert first["selected"] == second["selected"]
     for epoch, selected in enumerate(first["selected"]):
         assert len(selected) == 20
-        assert sorted(first["augmented"][epoch] + second["augmented"][epoch]) == selected
-        plain = set(range(SIZE)) - set(selected) if apply == "augment" else range(SIZE)
+        copies = APPENDED[apply].get("copies", 1)
+        assert sorted(first["augmented"][epoch] + second["augmented"][epoch]) == sorted(copies * selected)
+        plain = {
+            "augment": set(range(SIZE)) - set(selected),
+            "append": range(SIZE),
+            "selected": selected,
+            "random": random_originals(torch.tensor(selected), SIZE, 3, epoch).tolist(),
+        }[apply]
         assert sorted(first["plain"][epoch] + second["plain"][epoch]) == sorted(plain)
+
+
+@pytest.mark.filterwarnings("ignore:.*epochs of different lengths")
+@pytest.mark.parametrize("name", coreset_ranks.pruning())
+def test_ranks_prune_as_one_process_with_the_batches_of_both(ranks, name):
+    first, second = (rank["plain"][name] for rank in ranks)
+    chosen = coreset_ranks.pruning()[name]
+    coreset_ranks.passes(coreset_ranks.make(chosen, batch_size=2 * BATCH))
+    assert first["selected"] == second["selected"] == coreset_ranks.selections(chosen)
+    assert len(first["selected"][0]) == SIZE > len(first["selected"][1])
+    check([first["drawn"], second["drawn"]], first["selected"])
 
 
 def test_what_fails_on_rank_0_fails_everywhere(ranks):

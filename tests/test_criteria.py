@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
 import smartaug
-from smartaug.coreset import OrderDP, embed_pass
+from smartaug.coreset import OrderDP, embed_pass, pick
 
 # --- MaxLoss ---------------------------------------------------------------------------------------------------------
 
@@ -50,6 +50,38 @@ def test_max_loss_names_what_is_wrong():
         smartaug.MaxLoss()(smartaug.Embedding(torch.zeros(2, 2), None, torch.tensor([1.0, float("nan")])), 1)
     with pytest.raises(ValueError, match=r"budget must lie in 0\.\.2"):
         smartaug.MaxLoss()(smartaug.Embedding(torch.zeros(2, 2)), 3)
+
+
+@pytest.mark.parametrize("smallest", [False, True])
+@pytest.mark.parametrize("given_loss", [False, True])
+def test_the_losses_of_many_classes_at_once(smallest, given_loss):
+    sizes, budgets = np.array([5, 0, 9, 1, 30]), np.array([2, 0, 9, 0, 7])
+    generator = torch.Generator().manual_seed(2)
+    residual = torch.rand(45, 3, generator=generator).mul(4).round() - 4
+    embedding = smartaug.Embedding(residual, None, residual[:, 1].abs() if given_loss else None)
+    select = smartaug.MaxLoss(smallest=smallest)
+    wanted, start = [], 0
+    for size, budget in zip(sizes.tolist(), budgets.tolist(), strict=True):
+        part = smartaug.Embedding(*(None if field is None else field[start : start + size] for field in embedding))
+        wanted += (select(part, budget)[0] + start).tolist()
+        start += size
+    indices, weights = select.by_class(embedding, sizes, budgets, range(5))
+    assert weights is None
+    assert sorted(indices.tolist()) == sorted(wanted)
+
+
+def test_what_selects_several_classes_must_select_as_many_of_each():
+    class Wrong(smartaug.MaxLoss):
+        def by_class(self, embedding, sizes, budgets, seeds):
+            return torch.arange(int(budgets.sum())), None
+
+    groups = pick.classes(np.repeat(np.arange(2), 4))
+
+    def embedding(rows):
+        return smartaug.Embedding(torch.zeros(len(rows), 2))
+
+    with pytest.raises(ValueError, match=r"selected \[4, 0\] samples of the classes, not \[2, 2\]"):
+        pick.chosen(Wrong(), groups, np.array([2, 2]), np.ones(8, bool), embedding, 0, 0)
 
 
 # --- OrderDP ---------------------------------------------------------------------------------------------------------

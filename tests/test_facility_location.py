@@ -381,3 +381,49 @@ def test_a_backend_is_never_changed_silently(monkeypatch):
 def test_the_cost_of_nothing():
     with pytest.raises(ValueError, match="indices is empty"):
         smartaug.FacilityLocation().cost(residuals(3), torch.empty(0, dtype=torch.int64))
+
+
+# --- many classes at once --------------------------------------------------------------------------------------------
+
+
+def one_by_one(select, embedding, sizes, budgets):
+    """What calls of their own select of each class, [] of those without a budget."""
+    made, start = [], 0
+    for number, (size, budget) in enumerate(zip(sizes, budgets, strict=True)):
+        part = smartaug.Embedding(*(None if field is None else field[start : start + size] for field in embedding))
+        index, weight = select(part, budget, torch.Generator().manual_seed(number))
+        if budget:
+            made += zip((index + start).tolist(), weight.tolist(), strict=True)
+        start += size
+    return dict(made)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 10**6))
+def test_many_classes_at_once_are_selected_as_one_by_one(similarity, data, seed):
+    sizes = data.draw(st.lists(st.sampled_from([0, 1, 2, 3, 5, 8, 13, 64, 65, 90]), min_size=1, max_size=9))
+    budgets = [data.draw(st.integers(0, size)) for size in sizes]
+    rows = residuals(sum(sizes), 4, seed).residual
+    kind = data.draw(st.sampled_from(["apart", "tied", "tiny"]))
+    rows = {"apart": rows, "tied": (3 * rows).round(), "tiny": rows.double() * 2.0**-110}[kind]
+    embedding, select = smartaug.Embedding(rows), smartaug.FacilityLocation(similarity)
+    indices, weights = select.by_class(embedding, np.array(sizes), np.array(budgets), list(range(len(sizes))))
+    made = dict(zip(indices.tolist(), weights.tolist(), strict=True))
+    assert len(made) == len(indices) == sum(budgets)
+    assert made == one_by_one(select, embedding, sizes, budgets)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"backend": "torch"}, {"method": "stochastic"}, {"memory": 1 << 20}],
+    ids=["torch", "stochastic", "parts"],
+)
+@pytest.mark.parametrize("features", [False, True])
+def test_what_the_loop_does_not_do_is_selected_class_by_class(settings, features):
+    sizes, budgets = [6, 0, 400, 9], [2, 0, 40, 9]
+    embedding, select = residuals(415), smartaug.FacilityLocation(**settings)
+    embedding = with_features(embedding) if features else embedding
+    indices, weights = select.by_class(embedding, np.array(sizes), np.array(budgets), [0, 1, 2, 3])
+    made = dict(zip(indices.tolist(), weights.tolist(), strict=True))
+    assert made == one_by_one(select, embedding, sizes, budgets)

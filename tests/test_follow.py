@@ -453,6 +453,41 @@ def test_maps_of_every_kind_and_size_follow():
     torch.testing.assert_close(made["flow"], flow.flip(3) * torch.tensor([-1.0, 1.0])[:, None, None])
 
 
+@pytest.mark.parametrize("form", ["stack", "plane", "list"])
+def test_disparity_goes_with_both_pictures_of_a_pair(form):
+    """Constant motion along x: d pixels before, d times the stretch along x behind, each sample by its own draw."""
+    pairs = [
+        {"left": one.image, "right": one.image.roll(-2, 2), "disparity": torch.full((HEIGHT, WIDTH), 2.0)}
+        for one in SAMPLES
+    ]
+    for number, pair in enumerate(pairs):
+        pair["disparity"][0, 0] = 0.0  # no measurement
+        if form == "plane" or (form == "list" and number):
+            pair["disparity"] = pair["disparity"][None]
+
+    def lists(samples):
+        return {name: [one[name] for one in samples] for name in samples[0]}
+
+    stage = smartaug.augment.Affine(0, (0.1, 0.1), (0.7, 1.4), (-9, 9), interpolation="bilinear")
+    settings = {"inputs": "left", "follow": {"right": "image", "disparity": "disparity"}, "seed": 0}
+    if form != "list":
+        settings |= {"inputs": ["left", "right"], "views": "same", "follow": {"disparity": "disparity"}}
+    collate = lists if form == "list" else None
+    batch = next(iter(smartaug.DataLoader(pairs, N, augment=stage, collate_fn=collate, **settings)))
+    plan = stage.plan((N, 3, HEIGHT, WIDTH), index=torch.arange(N), epoch=0, seed=0)
+    assert torch.equal(torch.stack(list(batch["right"])), stage.apply(torch.stack([p["right"] for p in pairs]), plan))
+    for row, pair in enumerate(pairs):
+        made = batch["disparity"][row]
+        assert made.shape == pair["disparity"].shape
+        stretch = 1.0 / float(plan.segments[0].matrix[row, 0, 0])
+        values = made[made > 0]
+        torch.testing.assert_close(values, torch.full_like(values, 2.0 * stretch))
+        kept = reference_targets.mask(plan, row, pair["disparity"].view(HEIGHT, WIDTH).tolist(), 0.0)
+        assert torch.equal(made.view(HEIGHT, WIDTH) > 0, torch.tensor(kept) > 0)
+    with pytest.raises(ValueError, match=r"mirrors left and right.*Flip\(vertical=True\)"):
+        next(iter(smartaug.DataLoader(pairs, N, augment=smartaug.Flip(1.0), collate_fn=collate, **settings)))
+
+
 def test_frames_of_a_clip_share_one_draw_and_what_lies_in_them_follows():
     clips = torch.randint(0, 256, (N, 4, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=GENERATOR)
     masks = torch.randint(0, 5, (N, 4, HEIGHT, WIDTH), generator=GENERATOR)

@@ -112,6 +112,49 @@ def test_a_detector_trains_on_lists_of_images_and_boxes():
     assert losses[-1] < losses[0]
 
 
+def ssdlite():
+    """torchvision's ssdlite320 from scratch, for pictures of 64 pixels."""
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+
+    model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+    model.transform.fixed_size, model.transform.max_size = (64, 64), 64
+    return model
+
+
+def lraspp():
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    return lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+
+
+@pytest.mark.parametrize("kind", ["ssdlite", "lraspp"])
+def test_the_small_models_of_torchvision_train_to_the_end(kind):
+    """Plain PyTorch, with another loader line and another criterion line."""
+    detection = kind == "ssdlite"
+    model, criterion = (ssdlite(), None) if detection else (lraspp(), smartaug.Loss(nn.CrossEntropyLoss()))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    before = [value.detach().clone() for value in model.parameters()]
+    settings = DETECTION | {"collate_fn": lists} if detection else SEGMENTATION
+    loader = smartaug.DataLoader(Shapes(detection, 5), 2, shuffle=True, drop_last=True, **settings)
+    model.train()
+    losses = []
+    for _ in range(2):
+        for images, targets in loader:
+            if detection:
+                loss = sum(model(list(images), list(targets)).values())
+            else:
+                loss = criterion(model(images)["out"], targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    assert len(losses) == 4
+    assert all(0 < value < 1000 for value in losses), losses
+    changed = [not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
+    assert all(changed) if kind == "lraspp" else any(changed)  # ssdlite's first weights are too small for 4 steps
+    assert all(bool(value.isfinite().all()) for value in model.parameters())
+
+
 class Lit(lightning.LightningModule):
     def __init__(self, model, loss):
         super().__init__()

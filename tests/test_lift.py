@@ -399,7 +399,7 @@ def test_iterable_datasets():
 
 @pytest.mark.parametrize("given", ["yes", 1, recipe()])
 def test_lift_is_true_or_false(given):
-    with pytest.raises(TypeError, match="lift must be True or False"):
+    with pytest.raises(TypeError, match="lift must be True, False or a smartaug"):
         smartaug.DataLoader(Cifar(recipe()), lift=given)
 
 

@@ -1,6 +1,7 @@
 """Joint pipelines, lifted: boxes, keypoints, masks and their labels are what the library's own pipeline gives."""
 
 import functools
+import json
 import operator
 
 import albumentations as A
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from albumentations.pytorch import ToTensorV2
+from PIL import Image
 from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import Dataset, Subset, default_collate
-from torchvision import tv_tensors
+from torchvision import datasets, tv_tensors
 from torchvision.transforms import v2
 
 import smartaug
@@ -210,6 +212,48 @@ SURE = {
     "chain": [A.Rotate((30, 30), p=1.0), A.HorizontalFlip(p=1.0), A.Rotate((-30, -30), p=1.0), A.VerticalFlip(p=1.0)],
     "OneOf": [A.OneOf([A.Rotate((30, 30), p=1.0)], p=1.0), A.HorizontalFlip(p=1.0)],
 }
+
+
+def inside(index, generator):
+    return generator.uniform(0, 39, (index % 4, 2)).tolist()
+
+
+def everywhere(index, generator):
+    return generator.uniform(-30, 90, (index % 4, 2)).tolist()
+
+
+HOSTILE = {  # keypoints, of which some samples have none and others are outside; with and without labels
+    "kept": ({"remove_invisible": False}, everywhere, list),
+    "kept, arrays": ({"remove_invisible": False}, everywhere, lambda points: np.array(points).reshape(-1, 2)),
+    "kept, float32": ({"remove_invisible": False}, everywhere, lambda p: np.array(p, np.float32).reshape(-1, 2)),
+    "kept, labels": ({"remove_invisible": False, "label_fields": ["names", "kinds"]}, everywhere, list),
+    "removed": ({"remove_invisible": True}, inside, list),
+    "removed, labels": ({"remove_invisible": True, "label_fields": ["names"]}, inside, list),
+    "none": ({"remove_invisible": True, "label_fields": ["names"]}, lambda *_: [], list),
+    "none, an array": ({"remove_invisible": False}, lambda *_: [], lambda points: np.zeros((0, 2))),
+    "tuples": ({"remove_invisible": True}, inside, lambda points: [tuple(point) for point in points]),
+    "more columns": ({"remove_invisible": False}, everywhere, lambda points: [[*point, 7] for point in points]),
+    "row, column": ({"remove_invisible": False, "format": "yx"}, everywhere, list),
+}
+
+
+class Hostile(Named):
+    def __init__(self, settings, points, form):
+        given = A.KeypointParams(**{"format": "xy", **settings})
+        chain = [A.HorizontalFlip(p=1.0), A.Affine(rotate=(20, 20), scale=(1.3, 1.3), p=1.0), ToTensorV2()]
+        super().__init__(A.Compose(chain, keypoint_params=given))
+        self.fields, self.points, self.form = settings.get("label_fields", ()), points, form
+
+    def given(self, index):
+        points = self.points(index, np.random.default_rng(index))
+        labels = {"names": [f"point {n}" for n in range(len(points))], "kinds": list(range(len(points)))}
+        image = np.full((*SIZE, 3), index, np.uint8)
+        return {"image": image, "keypoints": self.form(points), **{field: labels[field] for field in self.fields}}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_keypoints_that_are_missing_or_outside(kind):
+    alike_named(lambda: Hostile(*HOSTILE[kind]))
 
 
 def alike_named(make, share=0.995, **keywords):
@@ -521,6 +565,136 @@ def test_collate_functions_that_put_samples_together(collate):
     assert loader.stats()["lifted"] >= COUNT - 2
 
 
+class SomeTouched(Detection):
+    """The images of samples 2, 3 and 7 get their whole pipeline, or those of none."""
+
+    def __init__(self, touches):
+        flips = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.RandomVerticalFlip(1.0), v2.ToPureTensor()])
+        super().__init__(flips, (SIZE, (33, 47)), parts=("boxes", "labels"))
+        self.touches = touches
+
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return (image.clone() if self.touches and index in (2, 3, 7) else image), target
+
+
+@pytest.mark.parametrize("collate", [listed, in_other_order, without_empty, by_name])
+@pytest.mark.parametrize("batch", [4, 3])
+def test_samples_that_were_not_lifted_keep_their_rows_and_draws(collate, batch):
+    """Behind them, `augment=` draws for each sample as if all had been lifted, and moves its boxes."""
+    tone, boxes = smartaug.ColorJitter(0.3), "boxes" if collate is by_name else (1, "boxes")
+    settings = {"lift": True, "seed": 0, "collate_fn": collate, "augment": [smartaug.Affine(20), tone]}
+    settings["follow"] = {boxes: "xyxy"}
+    loaders = [smartaug.DataLoader(SomeTouched(touches), batch, **settings) for touches in (True, False)]
+    for mine, theirs in zip(*loaders, strict=True):
+        same(mine, theirs)
+        for a, b in zip(*(one["images"] if collate is by_name else one[0] for one in (mine, theirs)), strict=True):
+            assert torch.equal(a, b)
+    counts = [loader.stats()["lifted"] for loader in loaders]
+    assert counts[0] == counts[1] - 3
+
+
+@pytest.mark.parametrize("library", ["torchvision", "albumentations"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_goes_on_where_it_was_left(library, workers):
+    def loader():
+        transforms = v2.Compose([v2.RandomAffine(30), v2.RandomHorizontalFlip(), *tail()])
+        made = {"torchvision": Detection(transforms), "albumentations": Named(compose(A.Affine(rotate=(-30, 30))))}
+        return smartaug.DataLoader(
+            made[library],
+            2,
+            shuffle=True,
+            generator=torch.Generator().manual_seed(3),
+            lift=True,
+            seed=0,
+            collate_fn=as_they_are,
+            num_workers=workers,
+            multiprocessing_context="fork" if workers else None,
+        )
+
+    first = loader()
+    batches = iter(first)
+    next(batches)
+    state = first.state_dict()
+    again = loader()
+    again.load_state_dict(state)
+    for mine, theirs in zip(again, batches, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            near(one, other, 1.0, 0.0) if library == "albumentations" else same(one, other, 0.0)
+
+
+# --- follow= beside lift=True -----------------------------------------------------------------------------------------
+
+
+class Spot(Dataset):
+    """A bright rectangle and its box, which the dataset does not give to the transform; with a mask, which it does."""
+
+    def __init__(self, transform, mask, touched=()):
+        self.transform, self.mask, self.touched = transform, mask, touched
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, index):
+        image = torch.full((3, *SIZE), 20, dtype=torch.uint8)
+        image[:, 6:14, 8:24] = 220
+        target = {"boxes": torch.tensor([[8.0, 6, 24, 14]]), "labels": torch.tensor([index])}
+        if self.mask:
+            given = tv_tensors.Image(image), tv_tensors.Mask((image[:1] > 100).to(torch.uint8))
+            image, target["masks"] = self.transform(*given)
+        else:
+            image = self.transform(image)
+        return (image.clone() if index in self.touched else image), target
+
+
+def found_box(image):
+    rows, columns = (image.as_subclass(torch.Tensor)[0] > 120).nonzero().unbind(1)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+MIRRORS = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()])
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["image alone", "with a mask"])
+@pytest.mark.parametrize("collate", [listed, stacks_images])
+@pytest.mark.parametrize("augment", [None, smartaug.augment.Flip(1.0)])
+def test_what_follow_names_moves_under_lifted_stages_too(mask, collate, augment):
+    """Also where the transform was not given it; once, and what it was given as the library moves it."""
+    loader = smartaug.DataLoader(
+        Spot(MIRRORS, mask), 4, lift=True, seed=0, collate_fn=collate, augment=augment, follow={"boxes": "xyxy"}
+    )
+    seen = set()
+    for images, targets in loader:
+        for image, target in zip(images, targets, strict=True):
+            assert target["boxes"].tolist() == [found_box(image)]
+            seen.add(tuple(found_box(image)))
+            if mask:
+                assert torch.equal(target["masks"].as_subclass(torch.Tensor)[0] > 0, image[0] > 120)
+    assert len(seen) > 2
+    assert loader.stats()["lifted"] == COUNT
+
+
+@pytest.mark.parametrize("collate", [listed, stacks_images])
+@pytest.mark.parametrize("touched", [(2,), (2, 3, 4, 5, 6, 7)])
+def test_what_follow_names_does_not_stay_behind_where_samples_were_not_lifted(collate, touched):
+    loader = smartaug.DataLoader(
+        Spot(MIRRORS, False, touched), 2, lift=True, seed=0, collate_fn=collate, follow={"boxes": "xyxy"}
+    )
+    batches = iter(loader)
+    next(batches)
+    with pytest.raises(ValueError, match=r"it stayed behind: .* give the transform both"):
+        list(batches)
+    tones = Spot(v2.ColorJitter(0.2), False, touched)
+    loader = smartaug.DataLoader(tones, 2, lift=True, seed=0, collate_fn=collate, follow={"boxes": "xyxy"})
+    assert all(target["boxes"].tolist() == [[8, 6, 24, 14]] for _, targets in loader for target in targets)
+
+
+def test_follow_cannot_name_leaves_of_a_list_of_samples():
+    loader = smartaug.DataLoader(Spot(MIRRORS, True), 4, lift=True, collate_fn=as_they_are, follow={"boxes": "xyxy"})
+    with pytest.raises(ValueError, match=r"this one is a list of samples; .* tuple\(zip"):
+        next(iter(loader))
+
+
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
 def test_collate_functions_that_work_on_boxes():
     compared(lambda: Touched(None, every=99), one_tensor, lifted=False)
@@ -579,6 +753,36 @@ def test_workers_give_the_same():
         for mine, theirs in zip(loader, own, strict=True):
             same(mine, theirs)
         own.set_epoch(0)
+
+
+@pytest.mark.parametrize("library", ["torchvision", "albumentations", "kornia"])
+def test_a_plain_pass_moves_nothing(library):
+    """`loader.plain()`: pictures, boxes, points and masks as they came, through conversions and the end alone."""
+    still = {
+        "torchvision": lambda: Detection(v2.Compose([FLOATS, v2.ToPureTensor()]), (SIZE, (33, 47))),
+        "albumentations": lambda: Named(compose(A.InvertImg(p=0.0), A.HorizontalFlip(p=0.0), A.Normalize())),
+        "kornia": lambda: Keyed(keyed(K.RandomHorizontalFlip(p=0.0))),
+    }[library]
+    moves = {
+        "torchvision": lambda: Detection(
+            v2.Compose([v2.RandomAffine(30), v2.ColorJitter(0.5), FLOATS, v2.ToPureTensor()]), (SIZE, (33, 47))
+        ),
+        "albumentations": lambda: Named(compose(A.InvertImg(p=1.0), A.Affine(rotate=(9, 30), p=1.0), A.Normalize())),
+        "kornia": lambda: Keyed(keyed(K.RandomRotation((9.0, 30.0), p=1.0), K.RandomInvert(p=1.0))),
+    }[library]
+    loader = smartaug.DataLoader(moves(), 4, lift=True, seed=0, collate_fn=as_they_are)
+    with loader.plain():
+        found = list(loader)
+    for mine, theirs in zip(found, TorchDataLoader(still(), 4, collate_fn=as_they_are), strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            if library == "albumentations":
+                near(one, other, 1.0)
+            else:
+                same(one, other)
+    drawn = next(iter(loader))
+    assert loader.stats()["lifted"] == 4
+    images = [sample["image"] if library == "albumentations" else sample[0] for sample in (drawn[3], found[0][3])]
+    assert float((images[0] - images[1]).abs().mean()) > 0.05
 
 
 def test_augment_comes_behind_what_was_lifted():
@@ -778,6 +982,29 @@ def test_one_operation_of_kornia(modules):
     assert loader.stats()["lifted"] == COUNT
 
 
+class KeyedFew(Keyed):
+    """Boxes and points that are missing in some samples, or lie outside of the picture."""
+
+    def __getitem__(self, index):
+        boxes = torch.tensor([[-9.0, -9, 10, 10], [50, 30, 80, 70], [100, 100, 120, 120]])[: index % 4]
+        points = torch.tensor([[-5.0, 3], [20, 10], [90, 70]], dtype=torch.float64)[: (index + 2) % 4]
+        return self.transform(torch.full((3, *SIZE), index / 10), boxes, points)
+
+
+def test_boxes_and_points_of_kornia_that_are_missing_or_outside():
+    modules = [K.RandomRotation((25.0, 25.0), p=1.0), K.RandomVerticalFlip(p=1.0)]
+
+    def make():
+        return KeyedFew(keyed(*modules, keys=["image", "bbox_xyxy", "keypoints"]))
+
+    torch.manual_seed(0)
+    loader = smartaug.DataLoader(make(), 4, lift=True, seed=0, collate_fn=as_they_are)
+    for mine, theirs in zip(loader, TorchDataLoader(make(), 4, collate_fn=as_they_are), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            same(a[1:], b[1:], 2e-3)
+    assert loader.stats()["lifted"] == COUNT
+
+
 @pytest.mark.parametrize(
     ("transform", "says"),
     [
@@ -864,10 +1091,51 @@ def test_kinds_that_are_lifted(kind):
     compared(LISTED[kind], as_they_are if kind == "dicts" else listed)
 
 
+class Turned(Detection):
+    """From sample ``first`` on the boxes are rotated ones."""
+
+    def __init__(self, first=0):
+        super().__init__(FLIP, parts=("boxes", "labels"))
+        self.first = first
+
+    def given(self, index):
+        image, target = super().given(index)
+        if index >= self.first:
+            boxes = torch.cat([target["boxes"].as_subclass(torch.Tensor), torch.full((index, 1), 20.0)], 1)
+            target["boxes"] = tv_tensors.BoundingBoxes(boxes, format="CXCYWHR", canvas_size=SIZE)
+        return image, target
+
+
+TURNED = "rotated boxes"
+WHOLE[TURNED] = Turned
+WHOLE["integers in xywh"] = lambda: Detection(FLIP, form="XYWH", dtype=torch.int64)
+WHY = {
+    "a video": "its samples have Video, which only the whole pipeline moves",
+    "a second image": "2 images at once, which get the same draws",
+    "rotated boxes": "its samples have rotated boxes (CXCYWHR)",
+    "integers in xywh": "integer boxes in the format XYWH",
+    "a function last": "Lambda stays in the worker",
+}
+
+
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")
-@pytest.mark.parametrize("kind", WHOLE)
-def test_kinds_that_are_not_lifted(kind):
-    assert compared(WHOLE[kind], lifted=False).stats().get("lifted", 0) == 0
+@pytest.mark.parametrize(
+    ("kind", "augment"),
+    [*((kind, None) for kind in WHOLE), *((kind, smartaug.ColorJitter(0.0)) for kind in ("a function last", TURNED))],
+)
+def test_kinds_that_are_not_lifted(kind, augment):
+    """They are right, and `explain` says why, whether there are other stages or not."""
+    loader = compared(WHOLE[kind], lifted=False, augment=augment)
+    assert loader.stats().get("lifted", 0) == 0
+    assert "lifted nothing:" in loader.explain()
+    assert WHY.get(kind, "put ToTensor() or ToImage() at the transform's end") in loader.explain()
+
+
+def test_samples_of_another_kind_later_on_are_not_lifted():
+    loader = compared(lambda: Turned(4), lifted=False)
+    assert loader.stats()["lifted"] == 4
+    assert "4 of 8 samples so far" in loader.explain()
+    assert "rotated boxes, videos" in loader.explain()
 
 
 def test_augment_in_units_before_normalize_is_refused_behind_it():
@@ -876,3 +1144,44 @@ def test_augment_in_units_before_normalize_is_refused_behind_it():
     loader = smartaug.DataLoader(Detection(transforms), 4, lift=True, collate_fn=listed, augment=tone)
     with pytest.raises(ValueError, match="take Normalize out of the dataset"):
         next(iter(loader))
+
+
+# --- torchvision's own dataset ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def coco(tmp_path, capsys):
+    """Makes `CocoDetection` of eight pictures in two sizes, wrapped as torchvision's v2 asks for."""
+    pytest.importorskip("pycocotools")
+    random, images, found = np.random.default_rng(0), [], []
+    for number in range(COUNT):
+        height, width = SIZE if number % 2 else (48, 64)
+        Image.fromarray(random.integers(0, 256, (height, width, 3)).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": width, "height": height})
+        for kind in range(1 + number % 3):
+            x, y, wide, tall = random.integers(4, 18, 4).tolist()
+            outline = [[x, y, x + wide, y, x + wide, y + tall, x, y + tall]]
+            box = {"bbox": [x, y, wide, tall], "area": wide * tall, "iscrowd": 0, "segmentation": outline}
+            found.append({"id": len(found) + 1, "image_id": number, "category_id": kind + 1, **box})
+    kinds = [{"id": kind, "name": str(kind)} for kind in (1, 2, 3)]
+    (tmp_path / "all.json").write_text(json.dumps({"images": images, "annotations": found, "categories": kinds}))
+
+    def make(transforms):
+        made = datasets.CocoDetection(tmp_path, tmp_path / "all.json", transforms=transforms)
+        capsys.readouterr()  # pycocotools prints
+        return datasets.wrap_dataset_for_transforms_v2(made, target_keys=("boxes", "labels", "masks", "image_id"))
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with NumPy 2
+def test_coco_of_torchvision(coco):
+    """Lifted as it is; and with nothing but `augment=`, since the types say what moves."""
+    flips = [v2.ToImage(), v2.RandomHorizontalFlip(1.0), v2.RandomRotation((10, 10)), *tail("XYXY")]
+    compared(lambda: coco(v2.Compose(flips)))
+    flip = smartaug.augment.Flip(1.0)
+    mine = smartaug.DataLoader(coco(v2.Compose([v2.ToImage()])), 4, augment=flip, collate_fn=listed)
+    theirs = TorchDataLoader(coco(v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(1.0)])), 4, collate_fn=listed)
+    for (images, targets), (others, expected) in zip(mine, theirs, strict=True):
+        assert all(map(torch.equal, images, others))
+        same(list(targets), list(expected))

@@ -504,3 +504,63 @@ def test_copy_paste_without_masks_says_what_to_write():
 def test_there_are_no_moments_of_one_image(make):
     with pytest.raises(TypeError, match=f"{make.__name__} mixes each image with others"):
         of(make(), noise((2, 3, 8, 8)))
+
+
+# --- samples that a stage leaves alone -------------------------------------------------------------------------------
+
+
+def scene_of(number, height=20, width=24):
+    """A picture whose boxes lie partly outside, are tiny or without an area, and whose masks may be empty."""
+    generator = torch.Generator().manual_seed(number)
+    boxes = torch.tensor([[-3.0, 4, 6, 9], [2, 2, 2.3, 2.4], [30, 30, 40, 40], [5, 6, 15, 16]])[: 1 + number % 4]
+    masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
+    masks[-1:, 6:16, 5:15] = 1
+    points = torch.rand(len(boxes), 2, 3, generator=generator) * 30 - 4
+    heat = torch.rand(2, height, width, generator=generator)
+    heat[0, number % height] = float("nan")
+    return {
+        "image": torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator),
+        "heat": heat,
+        "target": {"boxes": boxes, "labels": torch.arange(len(boxes)) + 10 * number, "masks": masks, "points": points},
+    }
+
+
+def gathered(samples):
+    return {
+        "image": torch.stack([one["image"] for one in samples]),
+        "heat": torch.stack([one["heat"] for one in samples]),
+        "target": [one["target"] for one in samples],
+    }
+
+
+@pytest.mark.parametrize("before", [[], [smartaug.Flip(0.0), smartaug.Affine(0)], [smartaug.Flip(0.5)]], ids=len)
+@pytest.mark.parametrize("name", ["CutMix", "MixUp", "Mosaic", "CopyPaste", "RandomApply"])
+def test_what_is_not_mixed_stays_bit_for_bit(name, before):
+    step = {
+        "CutMix": lambda: smartaug.CutMix(p=0.5),
+        "MixUp": lambda: smartaug.MixUp(p=0.5),
+        "Mosaic": lambda: smartaug.Mosaic(p=0.5),
+        "CopyPaste": lambda: smartaug.CopyPaste(1.0, p=0.5),
+        "RandomApply": lambda: smartaug.augment.RandomApply([smartaug.Mosaic(), smartaug.Flip(1.0)], 0.5),
+    }[name]()
+    scenes = [scene_of(number) for number in range(16)]
+    if name in ("Mosaic", "RandomApply") or len(before) == 2:  # interpolation, where 0 · NaN is NaN
+        for scene in scenes:
+            scene["heat"].nan_to_num_(0.5)
+    follow = {"boxes": smartaug.Boxes(min_size=1, min_visibility=0.2), "points": "keypoints", "masks": "mask"}
+    follow["heat"] = "heatmap"
+    loader = smartaug.DataLoader(
+        scenes, 16, augment=[*before, step, smartaug.ColorJitter(0.0)], follow=follow, seed=1, collate_fn=gathered
+    )
+    batch = next(iter(loader))
+    alone = [row for row, scene in enumerate(scenes) if torch.equal(batch["image"][row], scene["image"])]
+    assert 2 <= len(alone) <= 13
+    for row in alone:
+        assert torch.equal(batch["heat"][row].view(torch.int32), scenes[row]["heat"].view(torch.int32))
+        for key, value in scenes[row]["target"].items():
+            assert torch.equal(batch["target"][row][key], value), (row, key)
+    others = [row for row in range(16) if row not in alone]
+    assert any(len(batch["target"][row]["boxes"]) != len(scenes[row]["target"]["boxes"]) for row in others)
+    for row in others:
+        assert bool((batch["target"][row]["boxes"] >= 0).all())
+        assert len({len(value) for value in batch["target"][row].values()}) == 1

@@ -1,5 +1,7 @@
 """What may lie in the picture is refused under stages that move pixels, under any name, in any position and shape."""
 
+import ast
+import re
 from typing import Any, NamedTuple
 
 import kornia.augmentation
@@ -156,7 +158,7 @@ def test_a_map_that_target_names_is_no_label():
 def test_boxes_that_target_names_are_no_label(target):
     if target == 1:
         sample = (IMAGE, {"boxes": BOX[None], "labels": torch.tensor([1])})
-        with pytest.raises(ValueError, match=r"batch\[1\]\[0\]\['boxes'\] is boxes or keypoints"):
+        with pytest.raises(ValueError, match=r"batch\[1\]\[i\]\['boxes'\] is boxes or keypoints"):
             batch_of(sample, collate_fn=listed, target=1)
         return
     with pytest.raises(
@@ -262,9 +264,11 @@ def test_lists_of_one_entry_a_sample_are_looked_into(rest):
     if isinstance(rest, dict) and "area" in rest:  # named: not a box
         batch_of((IMAGE, rest), collate_fn=listed)
         return
-    with pytest.raises(ValueError, match=r"batch\[1\].* would not follow; write .*still=1"):
+    with pytest.raises(ValueError, match=r"batch\[1\].* would not follow; write .*still=") as error:
         batch_of((IMAGE, rest), collate_fn=listed)
-    images, kept = batch_of((IMAGE, rest), collate_fn=listed, still=1)
+    said = ast.literal_eval(re.search(r"still=(\S+) if", str(error.value))[1])
+    assert said == 1 or said in rest
+    images, kept = batch_of((IMAGE, rest), collate_fn=listed, still=said)
     assert torch.equal(images[0], MIRRORED)
     assert kept[0] is rest
 
@@ -366,3 +370,37 @@ def test_what_lies_beside_a_lifted_image_is_refused_as_well(kind):
         next(iter(loader))
     images, _ = next(iter(smartaug.DataLoader(Joint(PLACES[kind]), ROWS, lift=True, still=1)))
     assert torch.equal(images[0], MIRRORED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("boxes", torch.tensor([[2.0, 3, 4, 9]]), 'follow={(1, \'boxes\'): "xyxy"} (or "xywh", "cxcywh", "yolo")'),
+        ("boxes", torch.tensor([[9.0, 3, 4, 9]]), '"xywh"} (or "xyxy", "cxcywh", "yolo")'),
+        ("boxes", torch.tensor([[0.5, 0.5, 0.25, 0.125]]), '"yolo"} (or "xyxy", "xywh", "cxcywh")'),
+        ("bbox", torch.tensor([[2.0, 3, 4, 9]]), "follow={(1, 'bbox'): \"xyxy\"}"),
+        ("keypoints", torch.rand(2, 5, 2) * SIDE, "{(1, 'keypoints'): smartaug.Keypoints(swap=...)} if mirroring"),
+        ("landmarks", torch.rand(2, 5, 3) * SIDE, "follow={(1, 'landmarks'): \"keypoints\"}"),
+        ("flow", torch.rand(2, SIDE, SIDE), "follow={(1, 'flow'): \"flow\"}"),
+        ("disparity", torch.rand(SIDE, SIDE), "follow={(1, 'disparity'): \"disparity\"}"),
+        ("depth", torch.rand(1, SIDE, SIDE), "follow={(1, 'depth'): \"heatmap\"}"),
+        ("heatmaps", torch.rand(5, SIDE // 4, SIDE // 4), "follow={(1, 'heatmaps'): \"heatmap\"}"),
+        ("homography", torch.rand(3, 3), "would not follow; write still='homography' if"),
+        (
+            "annotations",
+            [{"bbox": [1.0, 2.0, 3.0, 4.0]}],
+            'give a tensor and write follow={...: "xyxy"}',
+        ),
+    ],
+)
+def test_the_error_has_the_line_to_paste(name, value, said):
+    """Names say what a leaf is, and not in which format, or whether left and right change places: they are refused."""
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        batch_of((IMAGE, {name: value, "labels": torch.arange(len(value))}), collate_fn=listed)
+    line = re.search(r"(follow=\{\(1, .*?\})( \(or|$| if)", str(error.value))
+    if line is not None:
+        call = eval(f"dict({line[1]})")
+        stage = smartaug.Flip(1.0, vertical=True) if name == "disparity" else smartaug.Flip(1.0)
+        loader = smartaug.DataLoader([(IMAGE, {name: value})] * 4, 4, collate_fn=listed, augment=stage, **call)
+        _, targets = next(iter(loader))
+        assert targets[0][name].shape == value.shape

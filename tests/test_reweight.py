@@ -374,20 +374,24 @@ def test_validation_batches_are_class_balanced_if_asked_and_repeatable():
     assert torch.equal(other.batch(5, torch.device("cpu"))[0], held.batch(5, torch.device("cpu"))[0])
 
 
-def test_only_samples_that_are_in_both_sets_are_warned_about():
-    """Views of one tensor share its memory, and not all of its rows."""
+def test_a_set_that_judges_itself_is_warned_about():
+    """Views of one tensor share its memory, and not all of its rows; a part of the set that judges is no fault."""
     inputs, labels = torch.randn(64, 5), torch.arange(64) % 3
     whole = TensorDataset(inputs, labels)
     for held, training, shared in (
-        ((inputs[:10], labels[:10]), whole, "10 of the 10"),
-        ((inputs[54:], labels[54:]), TensorDataset(inputs[:60], labels[:60]), "6 of the 10"),
-        ((inputs[54:], labels[54:]), torch.utils.data.Subset(whole, range(50, 56)), "2 of the 10"),
-        (torch.utils.data.Subset(whole, range(5)), whole, "5 of the 5"),
+        ((inputs, labels), whole, 64),
+        ((inputs[54:], labels[54:]), torch.utils.data.Subset(whole, range(55, 60)), 5),
+        (whole, torch.utils.data.Subset(whole, range(50, 56)), 6),
     ):
-        with pytest.warns(UserWarning, match=f"{shared} samples of SAFLEX's val_set are in the training set"):
+        told = f"all {shared} samples that SAFLEX weighs .* train_on_val=True"
+        with pytest.warns(smartaug.NoEffectWarning, match=told):
             shell(val_set=held).attach(training)
-    shell(val_set=(inputs[54:], labels[54:])).attach(TensorDataset(inputs[:54], labels[:54]))  # warnings are errors
-    shell(val_set=torch.utils.data.Subset(whole, range(5))).attach(torch.utils.data.Subset(whole, range(5, 64)))
+    for held, training in (
+        ((inputs[:10], labels[:10]), whole),  # warnings are errors
+        ((inputs[54:], labels[54:]), TensorDataset(inputs[:54], labels[:54])),
+        (torch.utils.data.Subset(whole, range(5)), torch.utils.data.Subset(whole, range(64))),
+    ):
+        shell(val_set=held).attach(training)
 
 
 def test_a_split_of_samples_with_several_parts_is_told_which_is_the_label():
@@ -587,12 +591,11 @@ def test_logits_that_are_not_finite_fall_back_and_do_not_stay(name):
     assert fourth._weight is not None
 
 
-def test_validation_data_out_of_the_training_set_are_warned_about():
+def test_a_loader_whose_samples_all_judge_warns():
     whole = data()
-    for held in (whole, Subset(whole, [0, 1, 2]), whole.tensors):
-        with pytest.warns(UserWarning, match=r"of SAFLEX's val_set are in the training set.*split_validation"):
+    for held in (whole, whole.tensors):
+        with pytest.warns(smartaug.NoEffectWarning, match=r"samples that SAFLEX weighs are in its val_set"):
             smartaug.DataLoader(whole, batch_size=6, reweight=shell(val_set=held))
     training, validation = smartaug.split_validation(whole, 0.25)
     smartaug.DataLoader(training, batch_size=6, reweight=shell(val_set=validation))
-    with pytest.warns(UserWarning, match="6 of the 6 samples"):
-        smartaug.DataLoader(whole, batch_size=6, reweight=shell(val_set=validation))
+    smartaug.DataLoader(whole, batch_size=6, reweight=shell(val_set=validation))

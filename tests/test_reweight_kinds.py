@@ -87,6 +87,65 @@ def test_weights_are_the_rule_on_slow_gains(name, n, seed, form):
         assert torch.allclose(weight, kept / kept.mean() if kept.sum() > 0 else torch.ones_like(kept))
 
 
+@pytest.mark.parametrize("name", ["BCE", "BCE with pos_weight", "BCE, functional"])
+@settings(max_examples=6, deadline=None)
+@given(n=st.integers(1, 5), seed=st.integers(0, 2**31))
+def test_each_of_several_labels_is_moved_by_its_own_slow_gains(name, n, seed):
+    torch.manual_seed(seed)
+    model, criterion = net(), CRITERIA[name]
+    inputs, target = torch.randn(n, 4, dtype=torch.float64), labels(name, n)
+    held = (torch.randn(5, 4, dtype=torch.float64), labels(name, 5))
+    made = smartaug.SAFLEX(model, held, validation_batch=5, criterion=criterion, by_column=True)
+    drawn = made.validation.batch(0, torch.device("cpu"))
+    g = torch.autograd.grad(criterion(model(drawn[0]), drawn[1]), list(model.parameters()))
+    gains = torch.zeros(n, 3, 2, dtype=torch.float64)
+    for row in range(n):
+        for column in range(3):
+            for value in (0.0, 1.0):  # the part of the sample's loss that this label has, were it so
+                both = target[row : row + 1].clone()
+                both[0, column] = value
+                element = _elements(criterion)(model(inputs[row : row + 1]), both)[0, column] / 3
+                own = torch.autograd.grad(element, list(model.parameters()))
+                gains[row, column, int(value)] = sum((a * b).sum() for a, b in zip(own, g, strict=True))
+    direction = grads.direction(model, *drawn, criterion, training=False)
+    _, found = grads.benefit(model, inputs, direction, against=(criterion, target), by_column=True)
+    assert torch.allclose(found, gains.flatten(1), atol=1e-10)
+    weight, soft = made(smartaug.Batch(inputs, target), None)
+    scaled = gains / gains.std(correction=0)
+    wanted = (scaled + 3.0 * torch.stack([1 - target, target], 2)).softmax(2)
+    assert torch.allclose(soft, wanted[..., 1], atol=1e-6)
+    total = (wanted * scaled).sum((1, 2))
+    kept = (total >= 0).double()
+    if float(total.abs().min()) > 1e-9:
+        assert torch.allclose(weight, kept / kept.mean() if kept.sum() > 0 else torch.ones_like(kept))
+
+
+def _elements(criterion):
+    if isinstance(criterion, nn.BCEWithLogitsLoss):
+        return nn.BCEWithLogitsLoss(pos_weight=criterion.pos_weight, reduction="none")
+    return functools.partial(F.binary_cross_entropy_with_logits, reduction="none")
+
+
+def test_columns_through_the_loader():
+    torch.manual_seed(0)
+    inputs, target = torch.randn(32, 4, dtype=torch.float64), labels("BCE", 32)
+    held = (torch.randn(16, 4, dtype=torch.float64), labels("BCE", 16))
+    made = smartaug.SAFLEX(net(), held, criterion=CRITERIA["BCE"], by_column=True, weigh_every=2)
+    settings = {"augment": smartaug.MixUp(), "inputs": 0, "target": 1, "seed": 0}
+    loader = smartaug.DataLoader(TensorDataset(inputs, target), 16, reweight=made, **settings)
+    criterion = smartaug.Loss(CRITERIA["BCE"])
+    for rows, its in loader:
+        assert its.soft.shape == (16, 3)
+        assert its.soft.min() > -1e-6
+        assert its.soft.max() < 1 + 1e-6
+        output = made.model(rows)
+        wanted = (its.weight[:, None] * F.binary_cross_entropy_with_logits(output, its.soft, reduction="none")).mean()
+        assert torch.allclose(criterion(output, its), wanted)
+    assert loader.stats()["fallbacks"] == 0
+    assert 0 <= made.stats()["labels_moved"] <= 1
+    assert made.stats()["label_entropy"] > 0
+
+
 @pytest.mark.parametrize("kind", ["MSE", "BCE"])
 @pytest.mark.parametrize("method", LEARNED)
 def test_through_the_loader_labels_stay(method, kind):

@@ -71,6 +71,10 @@ def test_features_are_pasted_by_their_share_and_anywhere():
 STAGES = {
     "MixUp": lambda: smartaug.MixUp(),
     "CutMix": lambda: smartaug.CutMix(),
+    "swap": lambda: smartaug.SwapFeatures(0.5),
+    "in class": lambda: [smartaug.SwapFeatures(0.5, within="class"), smartaug.SMOTE()],
+    "gauss": lambda: smartaug.GaussianNoise(0.1),
+    "all": lambda: [smartaug.SMOTE(), smartaug.SwapFeatures(), smartaug.GaussianNoise(), smartaug.CutMix()],
     "both": lambda: [smartaug.MixUp(), smartaug.CutMix()],
     "noise": lambda: lambda rows: rows + 0.1 * torch.randn_like(rows),
     "noise between": lambda: [smartaug.MixUp(), lambda rows: rows + 0.1 * torch.randn_like(rows), smartaug.CutMix()],
@@ -88,7 +92,7 @@ def test_rows_and_sequences_are_augmented(name, data):
         assert torch.equal(rows, same)
         changed = (rows != plain).flatten(1).any(1)
         assert changed.sum() > BATCH // 2
-        if name == "noise":
+        if name in ("noise", "swap", "in class", "gauss"):
             assert target.soft is None
         else:
             assert target.soft.shape == (BATCH, 3)
@@ -123,7 +127,10 @@ def test_several_rows_have_to_be_named():
 @pytest.mark.parametrize("beside", [[], [smartaug.MixUp()]])
 def test_what_needs_pictures_says_so(stage, beside):
     name = type(stage).__name__
-    with pytest.raises(TypeError, match=rf"{name} needs pictures .* MixUp and CutMix take rows.*image\[None\]"):
+    with pytest.raises(
+        TypeError,
+        match=rf"{name} needs pictures .* MixUp, .* and SMOTE take rows.*image\[None\]",
+    ):
         batches(ROWS, [*beside, stage])
 
 
@@ -136,7 +143,9 @@ def test_callables_may_change_the_width_and_nothing_else():
 
 
 def test_whole_numbers_are_not_mixed():
-    with pytest.raises(TypeError, match=r"mixing needs rows of floats, got int64 \(16, 12\); write features.float\(\)"):
+    with pytest.raises(
+        TypeError, match=r"MixUp needs rows of floats, got int64 \(16, 12\), .*; write features.float\(\)"
+    ):
         batches((ROWS * 10).long(), smartaug.MixUp())
     assert batches((ROWS * 10).long(), lambda rows: rows + 1)[0][0].dtype == torch.int64
 

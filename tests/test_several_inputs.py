@@ -151,7 +151,7 @@ def test_a_transform_of_validation_batches_is_for_their_pictures():
 
     reweight = smartaug.SAFLEX(Fused(), DICTS, transform=bright, validation_batch=8)
     settings = {"inputs": ["image", "num"], "target": "label", "augment": smartaug.Flip(), "still": "num"}
-    with pytest.warns(UserWarning, match="are in the training set"):
+    with pytest.warns(UserWarning, match="so each is judged by itself"):
         loader = smartaug.DataLoader(DICTS, BATCH, reweight=reweight, **settings)
     next(iter(loader))
     assert seen == [(8, 3, 8, 8)]
@@ -167,6 +167,59 @@ def test_rows_among_several_inputs_are_mixed_and_numbers_of_categories_refuse():
     assert not torch.equal(batch["num"], NUM[:BATCH])
     assert torch.equal(batch["cat"], CAT[:BATCH])
     assert batch["label"].soft.shape == (BATCH, 2)
+
+
+@pytest.mark.parametrize("stage", [smartaug.CutMix(), smartaug.SwapFeatures(0.5), smartaug.SMOTE()])
+def test_categories_are_taken_from_other_rows_with_the_numbers(stage):
+    rows = torch.arange(SIZE)
+    wide = rows[:, None].float().expand(-1, 6) + torch.arange(6) / 10  # each value says whose it is
+    marks = torch.stack([rows, rows], 1)
+    data = [{"num": wide[i], "cat": marks[i], "one": rows[i], "label": i % 2} for i in range(SIZE)]
+    settings = {"inputs": ["num", "cat", "one"], "target": "label", "seed": 0}
+    batch = next(iter(smartaug.DataLoader(data, BATCH, augment=stage, **settings)))
+    assert batch["cat"].dtype == batch["one"].dtype == torch.int64
+    assert batch["one"].shape == (BATCH,)
+    owner = torch.cat([batch["num"].floor(), batch["cat"].float(), batch["one"][:, None].float()], 1).long()
+    moved = owner != rows[:BATCH, None]
+    assert moved[:, 6:].any()
+    label = batch["label"].as_subclass(torch.Tensor)
+    if isinstance(stage, smartaug.CutMix):
+        assert moved[:, :6].any()
+        partner = owner.gather(1, moved.long().argmax(1, keepdim=True))  # the only other owner of the row's values
+        assert torch.equal(owner, torch.where(moved, partner, rows[:BATCH, None]))
+        wanted = nn.functional.one_hot(owner % 2, 2).float().mean(1)  # the share of all nine columns
+        assert torch.allclose(batch["label"].soft, wanted, atol=1e-6)
+    elif isinstance(stage, smartaug.SMOTE):
+        assert torch.equal(owner[:, 6:] % 2, label[:, None].expand(-1, 3))
+    settings["still"] = "cat"
+    batch = next(iter(smartaug.DataLoader(data, BATCH, augment=stage, **settings)))
+    assert torch.equal(batch["cat"], marks[:BATCH])
+
+
+def test_callables_between_swaps_see_the_numbers_alone():
+    seen = []
+
+    def double(rows):
+        seen.append(rows.dtype)
+        return rows * 2
+
+    settings = {"inputs": ["num", "cat"], "target": "label", "seed": 0}
+    stages = [smartaug.SwapFeatures(1.0), double, smartaug.GaussianNoise(0.1)]
+    batch = next(iter(smartaug.DataLoader(DICTS, BATCH, augment=stages, **settings)))
+    assert seen == [torch.float32]
+    assert not torch.equal(batch["cat"], CAT[:BATCH])
+
+
+def test_selected_rows_keep_their_tables_together():
+    chosen = smartaug.Coreset(0.5, select=smartaug.coreset.Uniform(), apply="append")
+    settings = {"inputs": ["num", "cat"], "target": "label", "seed": 1}
+    loader = smartaug.DataLoader(DICTS, BATCH, coreset=chosen, augment=smartaug.SwapFeatures(1.0), **settings)
+    for batch in loader:
+        index = batch["label"].index
+        assert len(batch["num"]) == len(batch["cat"]) == len(index) > BATCH
+        assert torch.equal(batch["num"][:BATCH], NUM[index[:BATCH]])
+        assert torch.equal(batch["cat"][:BATCH], CAT[index[:BATCH]])
+        assert not torch.equal(batch["cat"][BATCH:], CAT[index[BATCH:]])
 
 
 def test_pictures_mixed_beside_numbers_that_are_not_refuse():

@@ -14,7 +14,19 @@ import smartaug.augment as A
 from smartaug.augment import targets
 from smartaug.augment.plan import Branches, Call, Plan, Trace, Warp
 from smartaug.augment.projection import Projection
-from smartaug.augment.targets import Boxes, Flow, Heatmap, Image, Keypoints, Mask, Object, boxes, keypoints, kind_of
+from smartaug.augment.targets import (
+    Boxes,
+    Disparity,
+    Flow,
+    Heatmap,
+    Image,
+    Keypoints,
+    Mask,
+    Object,
+    boxes,
+    keypoints,
+    kind_of,
+)
 from smartaug.augment.targets.kinds import FORMATS, ROTATED, UPRIGHT, WORDS, Kind, MapKind
 from smartaug.augment.targets.maps import move_map
 from smartaug.augment.targets.objects import Objects, clipped, joined, polygon_area, within
@@ -212,6 +224,84 @@ def test_flow_points_to_where_its_end_goes(name):
         torch.testing.assert_close(found[0, :, y, x] * scale, end - start, rtol=0, atol=apart)
 
 
+LEVEL = {  # a pair of pictures stays one under these
+    "Affine": lambda: A.Affine(0, (0.2, 0.2), (0.6, 1.5), (-20, 20), interpolation="bilinear"),
+    "Flip, vertical": lambda: A.Flip(vertical=True),
+    "Crop": lambda: A.Crop((6, 7)),
+    "Pad": lambda: A.Pad((1, 2, 3, 4)),
+    "RandomResizedCrop": lambda: A.RandomResizedCrop((10, 12)),
+    "Resize": lambda: A.Resize((12, 20)),
+    "nothing": lambda: A.RandomApply([A.Affine(30)], p=0.0),
+}
+
+
+@given(st.lists(st.sampled_from([*LEVEL, "Equalize"]), min_size=1, max_size=3), st.integers(0, 1 << 30))
+@settings(max_examples=20, deadline=None)
+def test_disparity_is_the_flow_along_x(names, seed):
+    """Also of half the resolution. What is missing stays missing, also where a later step would scale it."""
+    stage = A.Compose([{**LEVEL, **STILL}[name]() for name in names])
+    plan = stage.plan((3, 3, *SIZE), index=torch.arange(3), seed=seed)
+    for size in (SIZE, (10, 15)):
+        given = torch.rand(3, 1, *size, generator=generator(seed), dtype=torch.float64) * 9
+        flow = move_map(plan, torch.cat([given, torch.zeros_like(given)], 1), Flow())
+        assert float(flow[:, 1].abs().max()) < 1e-9
+        torch.testing.assert_close(move_map(plan, given, Disparity("bilinear")), flow[:, :1])
+        for missing in (-1.0, float("nan")):
+            marked = torch.where(given < 3, missing, given)
+            copied = move_map(plan, marked, Mask(missing))
+            found = move_map(plan, marked[:, 0], Disparity(missing=missing))[:, None]
+            gone = copied.isnan() if missing != missing else copied == missing
+            assert torch.equal(gone, found.isnan() if missing != missing else found == missing)
+            for row in range(3):  # the others: copies, all scaled alike
+                ratio = (found[row] / copied[row])[~gone[row]]
+                assert not len(ratio) or float(ratio.max() - ratio.min()) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["Affine", "RandomResizedCrop", "Resize", "Crop", "Flip, vertical"])
+def test_a_stereo_pair_stays_one(name):
+    """What the left picture shows at x the right one shows at x − d, before and after."""
+    ramp = 10 * torch.arange(60.0) + torch.arange(40.0)[:, None]
+    pair = ramp.expand(3, 1, 40, 60), ramp.expand(3, 1, 40, 60) + 50  # the right one shows 5 pixels further on
+    plan = LEVEL[name]().plan(pair[0].shape, index=torch.arange(3), seed=2)
+    left, right, inside = (move_map(plan, view, Heatmap())[:, 0] for view in (*pair, torch.ones(3, 1, 40, 60)))
+    found = move_map(plan, torch.full((3, 40, 60), 5.0), Disparity("bilinear"))
+    step = left[:, :, 1:] - left[:, :, :-1]
+    apart = (right - found * torch.nn.functional.pad(step, (0, 1)) - left)[:, :, :-1]
+    whole = (inside[:, :, 1:] == 1) & (inside[:, :, :-1] == 1)
+    assert int(whole.sum()) > 60
+    assert float(apart[whole].abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (lambda: A.Affine(20), "turns the lines"),
+        (lambda: A.Affine((180, 180)), "mirrors left and right"),
+        (lambda: A.Affine(0, shear=(0, 0, 5, 5)), "shears them upwards"),
+        (lambda: A.Flip(1.0), "mirrors left and right"),
+        (lambda: Perspective(0.4, 1.0, "bilinear", (0.0,), 0.0), "perspective"),
+        (A.MixUp, "disparity has no blend"),
+        (A.Mosaic, "disparity would end in another image"),
+    ],
+)
+def test_stages_behind_which_there_is_no_disparity(stage, message):
+    plan = stage().plan((4, 3, *SIZE), index=torch.arange(4), seed=0)
+    with pytest.raises(ValueError, match=message):
+        move_map(plan, torch.ones(4, *SIZE), Disparity())
+    lines = A.Flip(0.0).plan((4, 3, *SIZE), index=torch.arange(4), seed=0)
+    assert torch.equal(move_map(lines, torch.ones(4, *SIZE), Disparity()), torch.ones(4, *SIZE))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "symmetric"])
+def test_what_is_mirrored_beyond_the_border_has_no_motion(mode):
+    """There things move the other way: nothing is said of them, as outside of any image."""
+    plan = A.Pad((4, 3, 2, 1), mode=mode).plan((1, 3, *SIZE), index=torch.arange(1), seed=0)
+    for kind, channels in ((Flow(), 2), (Disparity(), 1)):
+        found = move_map(plan, torch.ones(1, channels, *SIZE), kind)
+        expected = torch.nn.functional.pad(torch.ones(1, channels, *SIZE), (4, 2, 3, 1))
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_there_and_back(format):
     """Flipped twice, turned and turned back: boxes, corners and angles are the old ones."""
@@ -390,6 +480,9 @@ def test_objects_are_taken_joined_and_sorted():
         (lambda: boxes.to_objects(torch.zeros(2, 4), [1, 2], "xyxy", SIZE), "add up"),
         (lambda: move_map(planned(["Flip"], 2), torch.zeros(3, *SIZE), Mask()), "one row for each of the 2"),
         (lambda: move_map(planned(["Flip"], 2), torch.zeros(2, 3, *SIZE), Flow()), "x and y"),
+        (lambda: move_map(planned(["Flip"], 2), torch.zeros(2, 2, *SIZE), Disparity()), "in pixels"),
+        (lambda: move_map(planned(["Flip"], 2), torch.zeros(2, *SIZE, dtype=torch.int32), Disparity()), "be floats"),
+        (lambda: Disparity("bicubic"), "nearest"),
         (lambda: move_map(planned(["Flip"], 2), torch.zeros(2, *SIZE, dtype=torch.int32), Heatmap()), "smartaug.Mask"),
         (lambda: move_map(planned(["Flip"], 2), torch.zeros(2, *SIZE, dtype=torch.uint8), Mask(-1)), "no value of a"),
     ],
@@ -415,8 +508,8 @@ def test_every_kind_is_known_where_kinds_are_told_apart(kind):
     where = "smartaug/pipeline/following/followers.py"
     assert kind in followers._WANTED or kind is Object, f"say in _WANTED of {where} which shapes {name} has"
     if kind in get_args(MapKind):  # NotImplementedError says where it lacks
-        maps = torch.zeros(2, 2, *SIZE)
-        plan = A.Affine(30).plan((2, 3, *SIZE), index=torch.arange(2), epoch=0, seed=0)
+        maps = torch.zeros(2, 1 if kind is Disparity else 2, *SIZE)
+        plan = A.Affine(0, scale=(0.8, 1.2)).plan((2, 3, *SIZE), index=torch.arange(2), epoch=0, seed=0)
         assert move_map(plan, maps, kind()).shape == maps.shape
 
 

@@ -1,6 +1,9 @@
-"""Boxes, points and masks beside images, against torchvision's functional with the same parameters."""
+"""What lies in images and beside them, against torchvision's functional with the same parameters."""
 
+import dataclasses
+import functools
 import math
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -14,7 +17,7 @@ from smartaug import draws
 from smartaug.augment.ops.space import space
 from smartaug.augment.plan import Plan, Trace, Warp
 from smartaug.augment.projection import mapped
-from smartaug.augment.targets import Boxes, Keypoints, Mask, boxes, keypoints
+from smartaug.augment.targets import Boxes, Heatmap, Image, Keypoints, Mask, boxes, keypoints
 from smartaug.augment.targets.kinds import FORMATS, ROTATED, UPRIGHT
 from smartaug.augment.targets.maps import move_map
 from smartaug.augment.targets.objects import polygon_area
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 HEIGHT, WIDTH = 37, 54
 SIZE = (HEIGHT, WIDTH)
+BY_DEFAULT = InterpolationMode.NEAREST  # of affine and rotate
 EXACT = InterpolationMode.NEAREST_EXACT  # the pixel under the centre, as every warp here
 
 
@@ -100,9 +104,7 @@ CASES = {
     "ShearY": Case(policy("ShearY", -0.21), lambda x: sheared(x, down=-0.21)),
     "TranslateX": Case(policy("TranslateX", 9.0), lambda x: F.affine(x, 0.0, [9, 0], 1.0, [0.0, 0.0])),
     "TranslateY": Case(policy("TranslateY", -8.0), lambda x: F.affine(x, 0.0, [0, -8], 1.0, [0.0, 0.0])),
-    "Perspective": Case(
-        stage(PERSPECTIVE), lambda x: F.perspective(x, STARTS, ENDS, interpolation=InterpolationMode.NEAREST)
-    ),
+    "Perspective": Case(stage(PERSPECTIVE), lambda x: F.perspective(x, STARTS, ENDS, interpolation=BY_DEFAULT)),
     "Rotate": Case(policy("Rotate", 33.0), lambda x: F.rotate(x, 33.0)),
 }
 PART = A.RandomResizedCrop(1, (0.4, 0.4), (1.3, 1.3))._parts(KEY, *SIZE)[0].tolist()
@@ -228,6 +230,57 @@ def check_masks(plan, theirs, name, dtype):
         assert len(index) < 6
     else:
         assert bool(same.all())
+
+
+@pytest.fixture
+def bilinear(monkeypatch):
+    """torchvision's functionals of `CASES` interpolate."""
+    for name in ("affine", "rotate"):
+        monkeypatch.setattr(F, name, functools.partial(getattr(F, name), interpolation=InterpolationMode.BILINEAR))
+    for name in ("EXACT", "BY_DEFAULT"):
+        monkeypatch.setattr(sys.modules[__name__], name, InterpolationMode.BILINEAR)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_heatmaps(name, bilinear):
+    """Interpolated whatever the plan's own interpolation is, as torchvision does it; bytes to one level."""
+    plan, theirs = CASES[name]
+    for dtype, atol in ((torch.float64, 1e-4), (torch.float32, 1e-3), (torch.uint8, 1)):
+        given = drawn(1, 5, *SIZE)
+        given = (given * 255).to(dtype) if dtype == torch.uint8 else given.to(dtype)
+        expected = theirs(tv_tensors.Image(given[0])).as_subclass(torch.Tensor)
+        found = move_map(plan(), given, Heatmap())[0]
+        assert found.dtype == dtype
+        apart = (found.double() - expected.double()).abs()
+        assert float(apart.max()) <= atol, (dtype, float(apart.max()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_further_images(name):
+    """By the plan's own interpolation, the nearest pixel here."""
+    plan, theirs = CASES[name]
+    for dtype in (torch.uint8, torch.float32):
+        given = (drawn(1, 3, *SIZE) * 255).to(dtype)
+        expected = theirs(tv_tensors.Image(given)).as_subclass(torch.Tensor)
+        nearest = tuple(
+            dataclasses.replace(s, interpolation="nearest") if hasattr(s, "interpolation") else s
+            for s in plan().segments
+        )
+        found = move_map(Plan((1, 3, *SIZE), nearest, Trace.empty(1)), given, Image())
+        assert found.dtype == dtype
+        same = (found == expected).all(1)
+        assert float(same.double().mean()) > (0.99 if name == "Perspective" else 1 - 1e-9)  # ties, see `check_masks`
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_further_images_that_are_interpolated(name, bilinear):
+    plan, theirs = CASES[name]
+    given = drawn(1, 3, *SIZE)
+    segments = tuple(
+        dataclasses.replace(s, interpolation="bilinear") if hasattr(s, "interpolation") else s for s in plan().segments
+    )
+    found = move_map(Plan((1, 3, *SIZE), segments, Trace.empty(1)), given, Image())
+    torch.testing.assert_close(found, theirs(tv_tensors.Image(given)).as_subclass(torch.Tensor), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CASES)

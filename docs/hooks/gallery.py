@@ -64,7 +64,7 @@ KORNIA = {  # the long tail: what smartaug has no operation for runs as a stage 
     "RandomSaltAndPepperNoise": "RandomSaltAndPepperNoise(p=1.0)",
     "RandomThinPlateSpline": "RandomThinPlateSpline(0.15, p=1.0)",
 }
-HIDDEN = {"Augmentation", "Normalize"}  # the base class; values that no screen can show
+HIDDEN = {"Augmentation", "Normalize", "SMOTE", "SwapFeatures"}  # the base class; what no screen can show; rows alone
 
 
 def photographs() -> torch.Tensor:

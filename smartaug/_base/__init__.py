@@ -6,6 +6,7 @@
 | `input_leaves`, `target_leaves` | which parts of a batch are the inputs, and which the labels |
 | `row_extras` | weights, soft labels and indices that a target carries for its rows |
 | `labels` | which kind of labels a tensor holds: classes, distributions, values |
+| `table_dataset` | data frames, arrays and sparse matrices as a dataset |
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
 | `selections` | the indices and weights that an epoch selects |
 | `original` | the dataset of the user behind a copy that a loader reads |

@@ -9,6 +9,8 @@
 | `PadCrop`, `RandomResizedCrop`, `Resize`, `Flip`, `Affine` | another place, size or pose | torchvision |
 | `Erase` | rectangles filled with one value | Zhong et al. 2020; DeVries & Taylor 2017 |
 | `MixUp`, `CutMix` | a blend with, or a rectangle of, another sample (or row) | Zhang et al. 2018; Yun et al. 2019 |
+| `SwapFeatures`, `SMOTE` | features of other rows; a step to a neighbour of its class | SCARF 2022; SMOTE 2002 |
+| `GaussianNoise` | noise on every value of a picture or row | torchvision |
 | `Mosaic` | parts of four samples around a point | Bochkovskiy et al. 2020, the YOLO trainers |
 | `CopyPaste` | objects of another sample, by their instance masks | Ghiasi et al. 2021 |
 | `ColorJitter`, `Grayscale` | other colours | torchvision |
@@ -41,7 +43,7 @@ Arguments mean the same everywhere:
 | `labels` | labels after mixing |
 | `targets` | masks, boxes, keypoints and all else that moves with the images |
 | `steps` | running stages one after the other |
-| `rows` | mixing rows of features and sequences |
+| `rows` | what plans do to rows of features and sequences |
 | `foreign` | Kornia modules and callables as stages of their own |
 | `partly` | augmenting some samples of a batch beside the others |
 | `checks` | argument checks |

@@ -112,6 +112,9 @@ class Augmentation(Batched, SuggestsKeywords):
     backend: str | None = None
     mixes: bool = False  # whether it makes a sample of several, so that labels must follow
     takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
+    averages: bool = False  # whether it averages values of samples, which numbers of categories do not take
+    takes_images: bool = True  # False: rows and sequences alone
+    reads_labels: bool = False  # whether its plan depends on the labels, and so is drawn for each batch, see `plan_of`
 
     def __init__(self, *, backend: str | None = None) -> None:
         """backend: "torch", "numba" or "triton" to execute plans with, or None for the fastest there is.
@@ -125,6 +128,13 @@ class Augmentation(Batched, SuggestsKeywords):
     @abstractmethod
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw a plan for images of ``shape`` (B, C, H, W) from the stream keys (B,) of their rows (see `draws`)."""
+
+    def plan_of(self, rows: Sequence[Tensor], labels: Tensor | None, key: Tensor) -> Plan:
+        """The plan of one batch of ``rows``, several where a sample consists of several tables (see `rows`).
+
+        It is a function of shape and keys alone, but where `reads_labels`: then also of the rows and their labels (B,).
+        """
+        return self.sample(rows_shape(rows), key)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
         """The uniform draws of `sample` that choose among finitely many outcomes, for `moments`.
@@ -151,14 +161,23 @@ class Augmentation(Batched, SuggestsKeywords):
         Raises ValueError when shape is not four numbers or index does not have B entries.
         """
         shape = tuple(int(length) for length in shape)
-        if len(shape) != 4 and not (self.takes_rows and len(shape) == 2):
+        if not self._plans(len(shape)):
             raise ValueError(f"plan: shape must be (B, C, H, W), got {shape}; add a batch dimension: images[None]")
         key = self._keys(shape[0], index, epoch, seed, view)
         with on_cpu():
             return self.sample(shape, key)
 
+    def _plans(self, dimensions: int) -> bool:
+        """Whether it augments batches of so many dimensions: a picture without a batch dimension has three, too."""
+        if not self.takes_images:
+            return dimensions in (2, 3)
+        return dimensions == 4 or (self.takes_rows and dimensions == 2)
+
     def _takes(self, given: object) -> bool:
-        return self.takes_rows and isinstance(given, Tensor) and given.ndim == 2
+        if not self.takes_images and not (isinstance(given, Tensor) and self._plans(given.ndim)):
+            what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+            raise TypeError(f"{type(self).__name__} needs rows (B, F) or sequences (B, T, F), got {what}")
+        return isinstance(given, Tensor) and given.ndim != 4 and self._plans(given.ndim)
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
         """Images (B, C, H, W) after ``plan``; same device, memory format and, but for `Normalize`, dtype."""
@@ -177,13 +196,19 @@ class Augmentation(Batched, SuggestsKeywords):
         self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         with on_cpu():
-            plan = self.sample(tuple(images.shape), key)
+            plan = self.plan_of([images], target, key)
         images = self.apply(images, plan)
         return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
 
     def __repr__(self) -> str:
         settings = (f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({', '.join(settings)})"
+
+
+def rows_shape(rows: Sequence[Tensor]) -> tuple[int, ...]:
+    """The shape that a plan is drawn for: of one tensor its own; of several tables (B, F) that of all columns."""
+    first = rows[0]
+    return tuple(first.shape) if len(rows) == 1 else (len(first), sum(table.shape[1] for table in rows))
 
 
 def on_cpu() -> AbstractContextManager[object]:

@@ -110,11 +110,31 @@ def forked() -> bool:
     return _depth > 0
 
 
+def _seed_of(key: Tensor | int) -> int:
+    """A seed from the stream keys (B,), or from one as an int."""
+    word = key if isinstance(key, int) else int(key.sum(dtype=torch.int64))
+    return draws.mix(word) >> 1  # 63 bits: what torch's generators take
+
+
 @contextmanager
-def forked_rng(key: Tensor, device: torch.device) -> Iterator[None]:
+def forked_torch(key: Tensor | int) -> Iterator[None]:
+    """As `forked_rng` on the CPU, for code that draws from torch's global generator only: an eighth of the time."""
+    global _depth
+    cpu = torch.get_rng_state()
+    _depth += 1
+    try:
+        torch.default_generator.manual_seed(_seed_of(key))
+        yield
+    finally:
+        _depth -= 1
+        torch.set_rng_state(cpu)
+
+
+@contextmanager
+def forked_rng(key: Tensor | int, device: torch.device) -> Iterator[None]:
     """Seed torch (CPU and ``device``), `random` and NumPy from the stream keys (B,); restore all states afterwards."""
     global _depth
-    seed = draws.mix(int(key.sum(dtype=torch.int64))) >> 1  # 63 bits: what torch's generators take
+    seed = _seed_of(key)
     python, cpu = random.getstate(), torch.get_rng_state()
     legacy, bits = np.random.get_state(legacy=False), mtrand.get_bit_generator()
     module = None if device.type == "cpu" else torch.get_device_module(device)

@@ -50,6 +50,8 @@ class Plain(Augmentation):
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """A plan that resizes, normalises and casts as the step's own plan, and nothing else."""
+        if self.step.reads_labels:  # which rows alone have, and keeps their size
+            return Plan(tuple(shape), (), Trace.empty(shape[0]))
         return plain(self.step.sample(shape, key), shape[0])
 
 

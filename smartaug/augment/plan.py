@@ -260,6 +260,7 @@ class Call(Segment):
     The function returns images (n, C, H, W) of the type it gets, depends on its arguments alone and moves no pixels.
     arguments: tensors of B rows, of which it gets the n rows of its images, on the images' device. host: the same on
     the CPU, for values that it branches on in Python. active: (B,) bool, None: all. name: what tables call it.
+    at_once: whether the function returns new images, and shares rows among threads on the CPU, so that it gets all.
     """
 
     function: Callable[..., Tensor]
@@ -267,6 +268,7 @@ class Call(Segment):
     name: str
     active: Tensor | None = None
     host: tuple[Tensor, ...] = ()
+    at_once: bool = False
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Call:
         """The same with its tensors, the arguments too, on ``device``."""

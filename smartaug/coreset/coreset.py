@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from .._base import ranks
 from .._base.names import SuggestsKeywords
 from .._base.protocols import refuse_other
-from ..batch import Embedding
 from ..grads.reference import Model
 from .embed import Passing
 from .facility_location import FacilityLocation
+from .originals import RandomOriginals, WithOriginals
 from .pick import Classes, Criterion, chosen, clipped, explored, explorers_of, random_subset, split
 from .remembered import Remembered
-from .samples import Embed, KnownSamples
+from .samples import Embed, KnownSamples, no_columns, reads_of
 from .schedule import Fraction, Schedule
+from .use import Use, checked_word
 
-_APPLY = ("train", "augment", "append")
 _CLIP = 4.0  # largest weight under weights=True, in multiples of the mean
 
 
@@ -65,16 +65,22 @@ class Coreset(SuggestsKeywords):
       (``targets``, ``labels``, ``tensors``), else those seen in training; without any there is one class. With True,
       samples whose label is not known yet (or below 0) get a share in proportion, rounded up; where labels can never
       become known (``select`` reads no embedding) a ValueError is raised.
-    * `explore`: in [0, 1], for apply="train": the smallest share of each epoch's budget that goes to the samples that
-      were not seen for longest. While a part of a class was never seen, at least that part of the class's budget.
+    * `explore`: in [0, 1], where only selected samples are trained on: the smallest share of each epoch's budget that
+      goes to the samples that were not seen for longest. While a part of a class was never seen, at least that part of
+      the class's budget.
 
     What is done with the selection:
 
     * `apply`: "train" draws the selected samples alone. "augment" draws all samples and augments the selected ones; the
-      others are only normalised, and resized where a crop resizes. "append" draws all samples without augmentation, and
-      appends augmented copies of the selected rows (drawn as view 1) to each batch.
-    * `weights`: for apply="train", whether the criterion's weights reach ``Target.weight``: False, True (none above 4
-      times the mean), or a float ≥ 1, the largest weight in multiples of the mean.
+      others are only normalised, and resized where a crop resizes. "append" draws samples without augmentation, and
+      appends augmented copies of the selected rows (drawn as views 1, 2, ...) to each batch.
+    * `originals`: for apply="append", of which samples the originals are trained on: "all"; "selected", those of the
+      selection alone; or "random", as many as are selected, a fresh random subset in each epoch (see
+      `coreset.originals`).
+    * `copies`: for apply="append", the number of augmented copies of each selected sample.
+    * `weights`: where only selected samples are trained on, whether the criterion's weights reach ``Target.weight``:
+      False, True (none above 4 times the mean), or a float ≥ 1, the largest weight in multiples of the mean. Augmented
+      copies weigh 1.
 
     What the criterion sees:
 
@@ -103,6 +109,7 @@ class Coreset(SuggestsKeywords):
     """
 
     varies = False  # whether the number of samples differs between epochs
+    numbered = False  # whether the record has the batch in which each sample was seen
     version = 0  # increases where the selections made so far no longer hold
 
     def __init__(
@@ -114,6 +121,8 @@ class Coreset(SuggestsKeywords):
         embed: str = "observed",
         model: Model = None,
         apply: str = "train",
+        originals: str = "all",
+        copies: int = 1,
         warmup: int = 1,
         balanced: bool = False,
         weights: bool | float = False,
@@ -129,22 +138,19 @@ class Coreset(SuggestsKeywords):
     ) -> None:
         self.schedule = Schedule(fraction, every, warmup)
         passing = Passing(batch_size, device, dtype, transform, features, progress)
-        for name, given, known in (("embed", embed, ("observed", "pass")), ("apply", apply, _APPLY)):
-            if given not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {given!r}; write {name}={known[0]!r}")
+        self.embed = checked_word("embed", embed, ("observed", "pass"))
+        self.use = Use(apply, originals, copies, weights)
         if select is not None:
             refuse_other("select", select)
         if not isinstance(explore, (int, float)) or not 0.0 <= explore <= 1.0:
             raise ValueError(f"explore must be a share of the budget in [0, 1], got {explore!r}; write explore=0.2")
-        if not isinstance(weights, (bool, int, float)) or not weights >= 0 or (weights and weights < 1):
-            raise ValueError(f"weights must be False, True or a multiple of the mean ≥ 1, got {weights!r}")
-        if weights and apply != "train":
-            raise ValueError(f'weights are for apply="train", got apply={apply!r}; leave weights out')
-        self.embed, self.apply, self.balanced = embed, apply, bool(balanced)
+        self.balanced = bool(balanced)
         self.select: Criterion = FacilityLocation() if select is None else select
-        self.weights, self.explore = weights, float(explore)
+        self.explore = float(explore)
         self.varies = self.schedule.varies
-        self._samples = KnownSamples(self.observes, model, passing, memory=memory, folder=folder)
+        self._samples = KnownSamples(
+            self.observes, model, passing, memory=memory, folder=folder, numbered=self.numbered
+        )
         self._epoch = 0  # the running one: what is observed is of this epoch
         self._since: int | None = None  # the first epoch of the warm-up
         self._block: Chosen | None = None
@@ -164,6 +170,16 @@ class Coreset(SuggestsKeywords):
         """
         self._samples.attach(dataset, reading)
         self._refuse_unknown()
+
+    @property
+    def apply(self) -> str:
+        """What is done with the selection."""
+        return self.use.apply
+
+    @property
+    def copies(self) -> int:
+        """The number of augmented copies of each selected sample."""
+        return self.use.copies
 
     def bind(self, model: Model) -> Coreset:
         """Embed with this model from now on; returns self."""
@@ -195,6 +211,16 @@ class Coreset(SuggestsKeywords):
             self._samples.observe(index, output, target, unmixed, self._epoch)
 
     # --- selections --------------------------------------------------------------------------------------------------
+
+    @property
+    def drawn(self) -> Coreset | WithOriginals | None:
+        """What the sampler draws; None: all samples."""
+        return self if self.use.restricts else WithOriginals(self) if self.use.originals == "random" else None
+
+    @property
+    def plain(self) -> RandomOriginals | None:
+        """Which of the drawn samples are trained on as they are, for apply="append"; None: all."""
+        return RandomOriginals(self) if self.use.originals == "random" else None
 
     def selection(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor | None]:
         """``(indices, weights)`` for ``epoch``: (k,) int64 in 0..size-1, increasing, and (k,) float or None.
@@ -257,7 +283,7 @@ class Coreset(SuggestsKeywords):
     def _choose(self, number: int, budget: int, size: int, seed: int, seen: np.ndarray | None) -> list[Tensor]:
         """The criterion's part of a selection, and how many samples of each class are added to explore (`Chosen`)."""
         if not reads_of(self.select):
-            embedding: Embed = _no_columns
+            embedding: Embed = no_columns
         elif self._samples.record is not None and seen is not None:
             embedding = self._samples.record.embedding
         else:
@@ -267,14 +293,14 @@ class Coreset(SuggestsKeywords):
         pool, explorers = np.ones(size, bool), np.zeros_like(quota)
         if seen is not None:
             pool = seen >= 0
-            explorers = explorers_of(groups, quota, pool, self.explore, draw_unseen=self.apply == "train")
+            explorers = explorers_of(groups, quota, pool, self.explore, draw_unseen=self.use.restricts)
         indices, weights = chosen(self.select, groups, quota - explorers, pool, embedding, seed, number)
         exploring = explorers > 0
         pairs = torch.from_numpy(np.stack([groups.names[exploring], explorers[exploring]], 1))
-        if not self.weights or weights is None:
+        if not self.use.weights or weights is None:
             return [indices.sort().values, torch.empty(0, dtype=torch.float64), pairs]
         order = indices.argsort()
-        limit = _CLIP if self.weights is True else float(self.weights)
+        limit = _CLIP if self.use.weights is True else float(self.use.weights)
         return [indices[order], clipped(weights, limit)[order], pairs]
 
     def _explored(self, block: Chosen, seed: int, epoch: int, seen: np.ndarray) -> list[Tensor]:
@@ -306,12 +332,7 @@ class Coreset(SuggestsKeywords):
     def explain(self) -> list[tuple[str, str, str]]:
         """Rows for the loader's table: what is selected, and from what."""
         name = getattr(self.select, "__name__", type(self.select).__name__)
-        what = {
-            "train": ("sampler", "only selected samples are drawn"),
-            "augment": ("before augment", "only selected samples are augmented"),
-            "append": ("after augment", "augmented copies of the selected rows are appended"),
-        }[self.apply]
-        rows = [(f"coreset: {name}", *what)]
+        rows = self.use.explain(name)
         if reads_of(self.select):
             free = "from the outputs that smartaug.Loss sees, no pass of its own"
             why = free if self.embed == "observed" else "an eval pass over all samples at each selection"
@@ -357,18 +378,12 @@ class Coreset(SuggestsKeywords):
     def __setstate__(self, state: dict[str, object]) -> None:
         if "_told" in state:  # as pickles of earlier versions name it
             state = {**state, "_figures": state["_told"]}
+        if "use" not in state:
+            state = {**state, "use": Use(state["apply"], "all", 1, state["weights"])}  # type: ignore[arg-type]
+            state = {name: part for name, part in state.items() if name not in ("apply", "weights")}
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
         schedule = self.schedule
-        settings = f"every={schedule.every}, select={self.select!r}, embed={self.embed!r}, apply={self.apply!r}"
+        settings = f"every={schedule.every}, select={self.select!r}, embed={self.embed!r}, {self.use!r}"
         return f"{type(self).__name__}({schedule.fraction!r}, {settings}, warmup={schedule.warmup})"
-
-
-def reads_of(select: Criterion) -> tuple[str, ...]:
-    """The fields of the embedding that a criterion reads; the residual where it does not say (``reads``)."""
-    return tuple(getattr(select, "reads", ("residual",)))
-
-
-def _no_columns(rows: np.ndarray) -> Embedding:
-    return Embedding(torch.empty(len(rows), 0, device="cpu"))

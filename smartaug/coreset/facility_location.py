@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from types import ModuleType
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,12 +36,13 @@ from .._base.names import SuggestsKeywords
 from ..batch import Embedding
 from .checks import check_budget, check_embedding
 from .greedy import torch as greedy_torch
-from .greedy.costs import Points, lexicographic, paired_costs, points_of
+from .greedy.costs import Points, lexicographic, paired_costs, points_by_class, points_of
 
 Similarity = Literal["distance", "exp"]
 Method = Literal["exact", "stochastic"]
 
 _PER_POINT = 4096  # bytes: a list of at most 448 members, or one of 256 and a working set of 64 rows
+_FEW = 64  # samples of a class that is not worth a call of its own
 _PROPOSED = 2  # in parts, each part proposes this many times its share of the budget,
 _LEAST = 128  # and at least so many of a smaller budget
 _WORTH = 0.75  # a second round needs the proposals to be at most this part of the points
@@ -113,6 +116,50 @@ class FacilityLocation(SuggestsKeywords):
         counts = torch.bincount(owner.cpu(), minlength=budget).double()
         return order[picks.cpu()], (counts * (budget / size)).float()
 
+    def by_class(
+        self, embedding: Embedding, sizes: np.ndarray, budgets: np.ndarray, seeds: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Indices (Σ budgets,) and weights of the medoids of C classes, each selected as by a call of its own.
+
+        embedding: the rows of one class after the other; sizes, budgets: (C,) int64; seeds: of each class's generator.
+        Classes of a few samples are selected by one compiled loop over them, where the backend is numba.
+        """
+        check_embedding(embedding)
+        width = embedding.residual.shape[1] + (0 if embedding.feature is None else embedding.feature.shape[1])
+        small = (sizes > 0) & (budgets > 0) & (sizes <= min(_FEW, self._room(width)))
+        if self.method != "exact" or not small.any() or not self._compiles(embedding):
+            small = np.zeros_like(small)
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        indices, weights = self._of_few(embedding, sizes, budgets, small)
+        for c in np.flatnonzero((budgets > 0) & ~small).tolist():
+            rows = slice(int(starts[c]), int(starts[c + 1]))
+            part = Embedding(*(None if field is None else field[rows] for field in embedding))  # type: ignore[arg-type]
+            index, weight = self(part, int(budgets[c]), torch.Generator().manual_seed(seeds[c]))
+            assert weight is not None
+            indices.append(index + int(starts[c]))
+            weights.append(weight)
+        return torch.cat([torch.empty(0, dtype=torch.int64), *indices]), torch.cat([torch.empty(0), *weights])
+
+    def _of_few(
+        self, embedding: Embedding, sizes: np.ndarray, budgets: np.ndarray, small: np.ndarray
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The part of `by_class` for the classes ``small`` (C,) bool: [indices], [weights], or empty lists."""
+        if not small.any():
+            return [], []
+        code = np.repeat(np.arange(len(sizes)), sizes)
+        rows = torch.from_numpy(np.flatnonzero(small[code]))
+        sizes, budgets = sizes[small], budgets[small]
+        points, exponents = points_by_class(embedding.residual.detach()[rows], sizes, self.similarity)
+        code = np.repeat(np.arange(len(sizes)), sizes)
+        whole = lexicographic(Points(points, None, 0.0)).numpy()
+        order = torch.from_numpy(whole[np.argsort(code[whole], kind="stable")])  # within each class
+        picks, owner = _compiled().exact_by_class(points[order], exponents, sizes, budgets)
+        cut = np.repeat(np.cumsum(budgets) - budgets, sizes)
+        counts = torch.bincount(owner + torch.from_numpy(cut), minlength=len(picks)).double()
+        place = np.repeat(np.cumsum(sizes) - sizes, budgets)
+        share = torch.from_numpy(np.repeat(budgets / sizes, budgets))
+        return [rows[order[picks + torch.from_numpy(place)]]], [(counts * share).float()]
+
     def cost(self, embedding: Embedding, indices: Tensor) -> float:
         """Σ_i min_{j ∈ indices} (sim(i, i) − sim(i, j)): what selection lowers; the objective is a constant minus this.
 
@@ -125,6 +172,22 @@ class FacilityLocation(SuggestsKeywords):
         picks = indices.to(points.residual.device)
         owner = self._backend_for(points).assigned(points, picks)
         return scale * float(paired_costs(points, picks[owner]).double().sum())
+
+    def _compiles(self, embedding: Embedding) -> bool:
+        """Whether the compiled backend takes embeddings like this one, and many classes of them at once."""
+        feature = None if embedding.feature is None else embedding.feature[:1]
+        if self._backend_for(Points(embedding.residual[:1], feature, 0.0)) is greedy_torch:
+            return False
+        try:
+            _compiled_by_class()
+        except compiled.CannotCompile as error:
+            compiled.give_up(error)
+            return False
+        return True
+
+    def _room(self, width: int) -> int:
+        """How many points of ``width`` columns are selected from at a time."""
+        return max(2, self.memory // (_PER_POINT + 8 * width))
 
     def _backend_for(self, points: Points) -> ModuleType:
         device, fits = points.residual.device, points.residual.device.type == "cpu" and points.feature is None
@@ -156,7 +219,7 @@ class _Work:
     def select(self, points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor | None]:
         """(picks (budget,), owner (n,): the pick that represents each point; None where parts were selected from)."""
         width = points.residual.shape[1] + (0 if points.feature is None else points.feature.shape[1])
-        room = max(2, self.settings.memory // (_PER_POINT + 8 * width))
+        room = self.settings._room(width)
         if points.size <= room:
             return self._greedy(points, mass, budget, self.generator)
         parts = -(-points.size // (room // 2))  # two at a time
@@ -206,3 +269,11 @@ def _compiled() -> ModuleType:
         points, _ = points_of(Embedding(torch.zeros(2, 1)), "distance")
         greedy_numba.assigned(points, greedy_numba.exact(points, torch.ones(2), 1)[0])
     return greedy_numba
+
+
+@lru_cache(maxsize=1)
+def _compiled_by_class() -> None:
+    """Compile the loop over many classes, if that was not done before."""
+    backend, one = _compiled(), np.ones(1, np.int64)
+    with compiled.compiling("selection of many classes", 10):
+        backend.exact_by_class(torch.zeros(2, 1), np.zeros(1), 2 * one, one)

@@ -15,12 +15,16 @@ et al., "Co-teaching", NeurIPS 2018.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from .._base.names import SuggestsKeywords
 from ..batch import Embedding
 from .checks import check_budget, check_embedding
+from .shares import lowest
 
 
 class MaxLoss(SuggestsKeywords):
@@ -44,10 +48,22 @@ class MaxLoss(SuggestsKeywords):
         check_budget(budget, size)
         if size == 0:
             return torch.empty(0, dtype=torch.int64), None
-        # ordered as the loss is, without a logarithm that could be infinite
-        loss = -embedding.residual.amin(1) if embedding.loss is None else embedding.loss
-        order = loss.detach().argsort(descending=not self.smallest, stable=True)
+        order = self._ranked(embedding).argsort(descending=not self.smallest, stable=True)
         return order[:budget].cpu(), None
+
+    def by_class(
+        self, embedding: Embedding, sizes: np.ndarray, budgets: np.ndarray, seeds: Sequence[int]
+    ) -> tuple[Tensor, None]:
+        """What calls of their own select of C classes; see `FacilityLocation.by_class`."""
+        check_embedding(embedding)
+        loss = self._ranked(embedding).cpu().double().numpy()
+        code = np.repeat(np.arange(len(sizes)), sizes)
+        return torch.from_numpy(lowest(code, budgets, loss if self.smallest else -loss)), None
+
+    @staticmethod
+    def _ranked(embedding: Embedding) -> Tensor:
+        """(n,) numbers ordered as the loss is, without a logarithm that could be infinite."""
+        return (-embedding.residual.amin(1) if embedding.loss is None else embedding.loss).detach()
 
     def __repr__(self) -> str:
         return f"MaxLoss(smallest={self.smallest})"

@@ -80,8 +80,10 @@ def chosen(
 ) -> tuple[Tensor, Tensor | None]:
     """What ``select`` picks of each class: quota (C,) samples out of the pool (n,) bool; weights where all have some.
 
-    embedding: rows (m,) to their `Embedding`. number: of this selection, for the criterion's generator. Raises
-    TypeError or ValueError when the criterion returns something else than it should.
+    embedding: rows (m,) to their `Embedding`. number: of this selection, for the criterion's generator. A criterion may
+    have ``by_class(embedding, sizes, budgets, seeds)``, which selects of several classes at once; see
+    `FacilityLocation.by_class`. Raises TypeError or ValueError when the criterion returns something else than it
+    should.
     """
     size = getattr(select, "size", len(groups.code)) if hasattr(select, "on") else len(groups.code)
     if size != len(groups.code):
@@ -95,35 +97,76 @@ def chosen(
     # one call for the keys of all classes, and one gathering of rows for many: of 100,000 classes each is a small one
     keys = draws.key(seed, number, torch.from_numpy(groups.names[wanted]), _RANDOM) & ((1 << 63) - 1)
     seeds = dict(zip(wanted.tolist(), keys.tolist(), strict=True))
+    members = {c: parts[c][pool[parts[c]]] for c in seeds}
     indices, weights = [torch.empty(0, dtype=torch.int64)], []
-    for c, members, part in _embedded({c: parts[c][pool[parts[c]]] for c in seeds}, embedding):
-        name, generator = int(groups.names[c]), torch.Generator().manual_seed(seeds[c])
-        on = getattr(select, "on", None)  # a criterion that knows the dataset by itself
-        own = select if on is None else on(torch.from_numpy(members))
-        made = own(part, int(quota[c]), generator)
-        index, weight = checked(select, made, int(quota[c]), len(members), name)
-        indices.append(torch.from_numpy(members)[index])
-        weights.append(weight)
+    for block in _blocks(list(seeds), members):
+        rows = [members[c] for c in block]
+        together = np.concatenate(rows)
+        asked = _Asked(block, np.array([len(part) for part in rows]), quota[block], [seeds[c] for c in block])
+        for index, weight in _answers(select, asked, embedding(together), torch.from_numpy(together), groups.names):
+            indices.append(index)
+            weights.append(weight)
     given = [weight for weight in weights if weight is not None]
     return torch.cat(indices), torch.cat(given) if given and len(given) == len(weights) else None
 
 
-def _embedded(
-    members: dict[int, np.ndarray], embedding: Callable[[np.ndarray], Embedding]
-) -> Iterator[tuple[int, np.ndarray, Embedding]]:
-    """Each class with its samples and their part of the embedding, which is made for `_GATHERED` rows or more."""
+class _Asked(NamedTuple):
+    """What is asked of a criterion: classes, numbers (C,) of their samples and of those to select, seeds of draws."""
+
+    classes: list[int]
+    sizes: np.ndarray
+    budgets: np.ndarray
+    seeds: list[int]
+
+
+def _blocks(classes: list[int], members: dict[int, np.ndarray]) -> Iterator[list[int]]:
+    """The classes in blocks of `_GATHERED` samples or more."""
     block: list[int] = []
     held = 0
-    for number, (c, rows) in enumerate(members.items(), 1):
+    for number, c in enumerate(classes, 1):
         block.append(c)
-        held += len(rows)
-        if held < _GATHERED and number < len(members):
-            continue
-        whole, start = embedding(np.concatenate([members[one] for one in block])), 0
-        for one in block:
-            part = slice(start, start := start + len(members[one]))
-            yield one, members[one], Embedding(*(None if p is None else p[part] for p in whole))  # type: ignore[arg-type]
-        block, held = [], 0
+        held += len(members[c])
+        if held >= _GATHERED or number == len(classes):
+            yield block
+            block, held = [], 0
+
+
+def _answers(
+    select: Criterion, asked: _Asked, embedding: Embedding, samples: Tensor, names: np.ndarray
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """``(samples, weights)`` that ``select`` picks of a block: of each class or, where it has ``by_class``, of all.
+
+    embedding: of the block's samples, one class after the other. names: of all classes.
+    """
+    by_class = getattr(select, "by_class", None)
+    if by_class is not None:
+        made = by_class(embedding, asked.sizes, asked.budgets, asked.seeds)
+        index, weight = _checked_by_class(select, made, asked)
+        yield samples[index], weight
+        return
+    on, start = getattr(select, "on", None), 0  # of a criterion that knows the dataset by itself
+    for c, size, budget, seed in zip(*asked, strict=True):
+        rows = slice(start, start := start + int(size))
+        own = select if on is None else on(samples[rows])
+        part = Embedding(*(None if field is None else field[rows] for field in embedding))  # type: ignore[arg-type]
+        index, weight = checked(
+            select, own(part, int(budget), torch.Generator().manual_seed(seed)), int(budget), int(size), int(names[c])
+        )
+        yield samples[rows][index], weight
+
+
+def _checked_by_class(select: Criterion, made: object, asked: _Asked) -> tuple[Tensor, Tensor | None]:
+    """`checked` for several classes at once: as many rows of each as were asked for, weights of mean 1 in each."""
+    code = np.repeat(np.arange(len(asked.sizes)), asked.sizes)
+    index, weight = checked(select, made, int(asked.budgets.sum()), len(code), -1)
+    of = torch.from_numpy(code)[index]
+    found = torch.bincount(of, minlength=len(asked.sizes))
+    if not np.array_equal(found.numpy(), asked.budgets):
+        raise ValueError(f"{select!r} selected {found.tolist()} samples of the classes, not {asked.budgets.tolist()}")
+    if weight is None:
+        return index, None
+    mean = torch.bincount(of, weight, minlength=len(asked.sizes)) / found.clamp_min(1)
+    return index, weight / mean[of]
 
 
 def checked(select: Criterion, made: object, budget: int, size: int, name: int) -> tuple[Tensor, Tensor | None]:

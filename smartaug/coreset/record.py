@@ -174,17 +174,23 @@ class OutputRecord:
     """The table of ``size`` samples and ``classes`` classes; rows never seen have the epoch −1.
 
     memory: bytes above which the table lies in an unnamed temporary file in ``folder`` (None: the system's own) and is
-    mapped into memory.
+    mapped into memory. numbered: whether it also has the number of the batch in which each sample was last seen.
     """
 
-    def __init__(self, size: int, classes: int, *, memory: int = 1 << 28, folder: str | None = None) -> None:
-        self.size, self.classes = size, classes
+    numbered = False  # of pickles of earlier versions, as is the next
+    _added = 0
+
+    def __init__(
+        self, size: int, classes: int, *, memory: int = 1 << 28, folder: str | None = None, numbered: bool = False
+    ) -> None:
+        self.size, self.classes, self.numbered = size, classes, numbered
         dense = classes <= ENTRIES
         keep, kind = entries(classes)
         fields: list[tuple[Any, ...]] = [("values", np.float32, (classes,))] if dense else [
             ("values", np.float16, (keep,)), ("classes", {torch.int16: np.int16, torch.int32: np.int32}[kind], (keep,))
         ]  # fmt: skip
-        layout = np.dtype([*fields, ("loss", np.float32), ("label", np.int32), ("seen", np.int32)])
+        fields += [("loss", np.float32), ("label", np.int32), ("seen", np.int32)]
+        layout = np.dtype([*fields, ("batch", np.int32)] if numbered else fields)
         self.bytes, self.mapped = layout.itemsize, size * layout.itemsize > memory
         if self.mapped:
             with tempfile.TemporaryFile(dir=folder) as file:
@@ -194,7 +200,8 @@ class OutputRecord:
             self._table = np.zeros(size, layout)
         self._table["seen"], self._table["label"] = -1, -1
         self.skipped = {"mixed": 0, "unusable": 0, "nonfinite": 0}
-        self._arriving: deque[tuple[Any, Tensor, Packed, int]] = deque()
+        self._added = 0  # batches so far
+        self._arriving: deque[tuple[Any, Tensor, Packed, int, int]] = deque()
 
     @property
     def seen(self) -> np.ndarray:
@@ -211,18 +218,24 @@ class OutputRecord:
         """(n,) float32: the loss that each sample was last seen with, 0 where it was not."""
         return torch.from_numpy(np.array(self._table["loss"]))
 
+    @property
+    def batches(self) -> np.ndarray:
+        """(n,) int32: the number of the batch in which each sample was last seen, of a numbered record."""
+        return np.array(self._table["batch"])
+
     def add(self, index: Tensor, packed: Packed, epoch: int) -> None:
         """Keep B rows of the samples index (B,), seen in ``epoch``; those on a device are written once they arrive."""
-        device = packed.values.device
+        device, number = packed.values.device, self._added
+        self._added += 1
         if device.type not in ("cuda", "xpu"):
             moved = [None if part is None else part.cpu() for part in (index, *packed)]
-            self._write(moved[0], Packed(*moved[1:]), epoch)  # type: ignore[arg-type]
+            self._write(moved[0], Packed(*moved[1:]), epoch, number)  # type: ignore[arg-type]
             return
         # a copy to the CPU that is not waited for lands in pinned memory
         parts = [None if part is None else part.to("cpu", non_blocking=True) for part in (index, *packed)]
         arrived = torch.get_device_module(device).Event()
         arrived.record()
-        self._arriving.append((arrived, parts[0], Packed(*parts[1:]), epoch))  # type: ignore[arg-type]
+        self._arriving.append((arrived, parts[0], Packed(*parts[1:]), epoch, number))  # type: ignore[arg-type]
         while self._arriving and self._arriving[0][0].query():
             self._write(*self._arriving.popleft()[1:])
 
@@ -232,7 +245,7 @@ class OutputRecord:
             self._arriving[0][0].synchronize()
             self._write(*self._arriving.popleft()[1:])
 
-    def _write(self, index: Tensor, packed: Packed, epoch: int) -> None:
+    def _write(self, index: Tensor, packed: Packed, epoch: int, number: int) -> None:
         rows, status = index.numpy(), packed.status.numpy()
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.size:
             raise ValueError(f"sample {rows.max()} was observed, but the coreset selects from {self.size} samples")
@@ -246,6 +259,8 @@ class OutputRecord:
         self._table["loss"][rows] = packed.loss.numpy()[kept]
         self._table["label"][rows] = packed.label.numpy()[kept]
         self._table["seen"][rows] = epoch
+        if self.numbered:
+            self._table["batch"][rows] = number
 
     def embedding(self, rows: np.ndarray) -> Embedding:
         """Residuals (m, K) float32 and losses (m,) of the samples ``rows``; zeros for those never seen."""
@@ -275,12 +290,15 @@ class OutputRecord:
 
     def state_dict(self) -> dict[str, Any]:
         """The table as a tensor of bytes, and the counts."""
-        return {"classes": self.classes, "table": self._raw().clone(), **self.skipped}
+        numbers = {"batches": self._added} if self.numbered else {}
+        return {"classes": self.classes, "table": self._raw().clone(), **numbers, **self.skipped}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], *, memory: int = 1 << 28, folder: str | None = None) -> OutputRecord:
         """The record whose `state_dict` was ``state``; memory, folder: as for a new one."""
-        made = cls(len(state["table"]), state["classes"], memory=memory, folder=folder)
+        numbered = "batches" in state
+        made = cls(len(state["table"]), state["classes"], memory=memory, folder=folder, numbered=numbered)
+        made._added = state.get("batches", 0)
         made._raw().copy_(state["table"])
         made.skipped = {name: state[name] for name in made.skipped}
         return made

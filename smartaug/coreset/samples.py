@@ -15,7 +15,7 @@ from .._base.original import refuse_another
 from ..batch import Embedding, Target
 from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from .embed import Passing, passed
-from .pick import Classes, classes
+from .pick import Classes, Criterion, classes
 from .record import OutputRecord, pack
 
 Embed = Callable[[np.ndarray], Embedding]
@@ -27,12 +27,24 @@ class KnownSamples:
     """Labels and embeddings of a dataset's samples.
 
     observes: outputs are recorded, in a table that is mapped from a file in ``folder`` beyond ``memory`` bytes; else
-    ``model`` is run over the dataset as ``passing`` says. Copies keep the model and the dataset by reference, pickles
-    drop them.
+    ``model`` is run over the dataset as ``passing`` says. numbered: the record also has the batch of each sample.
+    Copies keep the model and the dataset by reference, pickles drop them.
     """
 
-    def __init__(self, observes: bool, model: Model, passing: Passing, *, memory: int, folder: str | None) -> None:
+    _numbered = False  # of pickles of earlier versions
+
+    def __init__(
+        self,
+        observes: bool,
+        model: Model,
+        passing: Passing,
+        *,
+        memory: int,
+        folder: str | None,
+        numbered: bool = False,
+    ) -> None:
         self.observes, self.passing, self._memory, self._folder = observes, passing, memory, folder
+        self._numbered = numbered
         self._model = checked_model(model)
         self._dataset: Any = None
         self._original: Any = None  # the user's own; ``_dataset`` may be a loader's copy of it
@@ -64,6 +76,11 @@ class KnownSamples:
             'embed="pass" has no model (pickling drops it); write Coreset(..., embed="pass", model=model), or '
             "loader.coreset.bind(model)",
         )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the loader reads its dataset: collate_fn, inputs and target, as `embed_pass` takes them."""
+        return self._reading
 
     def resize(self, size: int) -> None:
         """Set the number of samples; ValueError where another was recorded, or the dataset's length has changed."""
@@ -139,7 +156,9 @@ class KnownSamples:
                     "the coreset saw an output before any selection, so it does not know how many samples there are; "
                     "hand it to a loader: smartaug.DataLoader(..., coreset=coreset)"
                 )
-            self._record = OutputRecord(self.size, classes, memory=self._memory, folder=self._folder)
+            self._record = OutputRecord(
+                self.size, classes, memory=self._memory, folder=self._folder, numbered=self._numbered
+            )
         if self._record.classes != classes:
             raise ValueError(
                 f"the coreset recorded outputs of {self._record.classes} classes and now sees {classes}; use one "
@@ -216,6 +235,16 @@ class KnownSamples:
             "_original": None,
             "_reading": {},
         }  # a loader brings data
+
+
+def reads_of(select: Criterion) -> tuple[str, ...]:
+    """The fields of the embedding that a criterion reads; the residual where it does not say (``reads``)."""
+    return tuple(getattr(select, "reads", ("residual",)))
+
+
+def no_columns(rows: np.ndarray) -> Embedding:
+    """The embedding for a criterion that reads nothing of it but the number of rows (m,)."""
+    return Embedding(torch.empty(len(rows), 0, device="cpu"))
 
 
 Samples = KnownSamples  # its name in pickles of earlier versions

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from ..batch import Embedding
 from .last_layer import find_head, found_head, head_names, pulled, pushed, watched
-from .logits import centred, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
+from .logits import centred, column_gains, columns, distributions, gains, logits_of, mean_loss, row_losses, wide
 from .model_call import Direction, ModelInputs, call_model, device_of, trainable_values
 from .pairs import pair_benefits, pair_log_p, pair_loss, pairs_of, pulled_pairs, read_as_pairs
 from .positions import Criterion
@@ -91,6 +91,7 @@ def benefit(
     logits: Tensor | None = None,
     feature: Tensor | None = None,
     against: Against | None = None,
+    by_column: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """``(log_p, B)``, both (B, K): log-probabilities and benefits of each label, from the same pass.
 
@@ -114,8 +115,9 @@ def benefit(
 
     against: ``(criterion, target)`` where labels are not classes (several a sample, values): a criterion of torch that
     compares element by element, and the labels that it compares the outputs with. Then both results are (B, 1), for the
-    given label: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩. With `smartaug.ContrastiveLoss` they are (B, K), for each pair of the
-    batch (of all ranks) as the label; its target is not read.
+    given label: −ℓ_i, and its benefit ⟨∇ℓ_i, g⟩. by_column: with a criterion of binary cross entropy, B is (B, 2K): the
+    benefits of 0 and of 1 for each of the K labels of a sample, one beside the other. With `smartaug.ContrastiveLoss`
+    both are (B, K), for each pair of the batch (of all ranks) as the label; its target is not read.
 
     Raises ValueError for directions with unknown names, for "difference" with parameters narrower than float32, where
     rounding errors are larger than it, and for logits with method "jvp", which does not use them.
@@ -145,7 +147,7 @@ def benefit(
         return pair_benefits(z, h)
     if against is not None:
         losses, gain = gains(against[0], z, against[1].to(z.device), h)
-        return -losses[:, None], gain[:, None]
+        return -losses[:, None], column_gains(against[0], z, h) if by_column else gain[:, None]
     return centred(columns(z), columns(h))
 
 

@@ -174,6 +174,21 @@ def row_losses(criterion: Criterion, raw: Tensor, target: Tensor) -> Tensor:
     return losses.sum(1) if reduction == "sum" else losses.mean(1)
 
 
+def column_gains(criterion: Criterion, raw: Tensor, tangent: Tensor) -> Tensor:
+    """(B, 2K): for each of the K labels of a sample ⟨∇ℓ_ik, g⟩ were it 0, and were it 1, one beside the other.
+
+    criterion: of binary cross entropy, a sum over labels. raw, tangent: (B, K) outputs and their derivative along g.
+    """
+    made = []
+    for value in (0.0, 1.0):
+        leaf = raw.detach().requires_grad_()
+        with torch.enable_grad():
+            losses = row_losses(criterion, leaf, torch.full_like(leaf, value))
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        made.append(gradient * tangent.to(gradient.dtype))
+    return torch.stack(made, 2).flatten(1)
+
+
 def gains(criterion: Criterion, raw: Tensor, target: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
     """``(ℓ, s)``, both (B,): losses, and s_i = ⟨∂ℓ_i/∂z_i, h_i⟩ for the derivative ``tangent`` h of the outputs z."""
     leaf = raw.detach().requires_grad_()

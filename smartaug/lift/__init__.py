@@ -18,6 +18,7 @@ transforms.
 | `torchvision/`, `albumentations/`, `timm/`, `kornia/` | each library's translator: its containers and transforms |
 | `joint` | batches with boxes, keypoints or lists of images |
 | `moving_masks` | masks of any number and size |
+| `decode/` | JPEG files that a dataset opens with Pillow: decoded and cropped by faster code; `Lift` |
 | `noise` | rectangles of normal noise, which two libraries have and `augment` does not |
 
 The beginning of `steps.py` explains how to write a translator for another library; in Python:
@@ -25,6 +26,7 @@ The beginning of `steps.py` explains how to write a translator for another libra
 """
 
 from .datasets import lift
+from .decode.settings import Lift
 from .lifted import Lifted
 
-__all__ = ["Lifted", "lift"]
+__all__ = ["Lift", "Lifted", "lift"]

@@ -41,16 +41,19 @@ class JointSample(NamedTuple):
 
 
 class Joint(NamedTuple):
-    """Where a batch's images and targets are. samples: the B rows in order.
+    """Where a batch's images and targets are. samples: in the order of their rows.
 
     images: the path of the stack (B, C, H, W), or the paths of the B images, if they are not stacked. stacked: whether
-    they are. stacks: paths of targets of which the batch has a stack, one row a sample.
+    they are. stacks: paths of targets of which the batch has a stack, one row a sample. rows: of the batch's ``length``
+    rows those of the samples; the others are of samples that got their whole pipeline.
     """
 
     samples: tuple[JointSample, ...]
     images: tuple[leaves.Path, ...]
     stacked: bool
-    stacks: frozenset[leaves.Path] = frozenset()
+    stacks: frozenset[leaves.Path]
+    rows: tuple[int, ...]
+    length: int
 
     def in_samples(self, path: leaves.Path) -> bool:
         """Whether a leaf of the batch belongs to one sample, so that its length is not that of the batch."""
@@ -63,7 +66,7 @@ class Joint(NamedTuple):
     def parent(self) -> leaves.Path:
         """The path of the list of the images; () if they do not have one of their own."""
         parent = self.images[0][:-1]
-        listed = all(path == (*parent, row) for row, path in enumerate(self.images))
+        listed = all(path == (*parent, row) for row, path in zip(self.rows, self.images, strict=True))
         return parent if listed else ()
 
 

@@ -150,8 +150,8 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
                 f"{name} calls it {len(calls)} times, and works on the images after it, such as torch.stack; {_AS_LIST}"
             )
         return FirstSample(
-            f"{name} works on the image after it, or on a mask (mask.long(), which the loss line can do), or does not "
-            "return it"
+            f"{name} works on the image after it, on a mask (mask.long(), which the loss line can do) or on boxes and "
+            "labels (torch.as_tensor(boxes), which the loop can do), or does not return it"
         )
     with looking():
         walked = list(leaves.walk(sample))

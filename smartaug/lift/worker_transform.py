@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .decode.resampling import applied, pixels_of, resizes
 from .keyed_draws import KeyedDraws
 from .steps import Transform
 
@@ -43,6 +44,9 @@ class AsTensor:
                         'the image in the dataset: image.convert("RGB")'
                     )
                 image = image.convert("L") if mode == "1" else image
+            pixels = pixels_of(image)
+            if pixels is not None:
+                return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
             image = np.array(image)
         elif not isinstance(image, np.ndarray):
             raise TypeError(f"lift needs an image (PIL, array or tensor) here, got {type(image).__name__}")
@@ -67,6 +71,7 @@ class WorkerTransform:
     def __init__(self, transforms: Sequence[Transform], last: AsTensor | None = None) -> None:
         self.transforms, self.last = tuple(transforms), last
         self._keyed = KeyedDraws(self.transforms)
+        self._resize = tuple(map(resizes, self.transforms))
 
     @property
     def only_to_tensor(self) -> bool:
@@ -77,8 +82,8 @@ class WorkerTransform:
         """The sample after the transforms that stay."""
         several = len(inputs) > 1
         with self._keyed():
-            for transform in self.transforms:
-                outputs = transform(*inputs)
+            for transform, resize in zip(self.transforms, self._resize, strict=True):
+                outputs = applied(transform, inputs) if resize else transform(*inputs)
                 inputs = outputs if several else (outputs,)
         if self.last is not None:
             inputs = tuple(_tensors(part, self.last) for part in inputs) if several else (self.to_tensor(inputs[0]),)
@@ -88,8 +93,8 @@ class WorkerTransform:
         """One image after the transforms that stay, before ``last``."""
         if self.transforms:
             with self._keyed():
-                for transform in self.transforms:
-                    image = transform(image)
+                for transform, resize in zip(self.transforms, self._resize, strict=True):
+                    image = applied(transform, (image,)) if resize else transform(image)
         return image
 
     def to_tensor(self, sample: Any) -> Any:

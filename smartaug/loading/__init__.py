@@ -10,6 +10,7 @@
 | `state` | what a saved state depends on, and whether it fits another loader |
 | `plain` | passes for evaluation, which are not augmented and do not count as epochs |
 | `keywords/` | how ``lift=`` and ``coreset=`` replace the dataset and the sampler |
+| `fetch` | how the samples of a lifted dataset are asked for: whole batches, or one by one |
 | `whole_batches` | datasets whose batches can be fetched by one indexing operation |
 | `row_samples` | which sample each row of a batch was made from, where the user's own function collated it |
 | `small_tensors` | boxes and labels of samples between processes, by value |

@@ -21,11 +21,13 @@ from .._base import leaves
 from .._base.global_draws import changed
 from .._base.names import suggest_keywords
 from .._base.torch_fetch import Origin, origin, streams
+from ..lift.decode.opening import Files, take
 from ..lift.deferred.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline, live
 from ..pipeline.settings import Settings, Views
 from . import small_tensors
+from .keywords.training_set import refuse_without_dataset
 from .row_samples import rows_of
 from .whole_batches import Fetched
 
@@ -52,11 +54,18 @@ class Pending(metaclass=_SaysWhatToDo):
 
     After that it behaves as the user's batch: unpack it, index it, read ``items()`` or an attribute. source: where the
     batch comes from; its ``index`` has the dataset index of each row. key: of the `Pipeline` that runs the stages.
-    unfinished: where lifted transforms must still run; None: nowhere.
+    unfinished: where lifted transforms must still run; None: nowhere. files: see `opening.take`.
     """
 
-    def __init__(self, data: Any, source: Origin, key: str, unfinished: Unfinished | None = None) -> None:
-        self.data, self.source, self._key, self.unfinished = data, source, key, unfinished
+    def __init__(
+        self,
+        data: Any,
+        source: Origin,
+        key: str,
+        unfinished: Unfinished | None = None,
+        files: Files | None = None,
+    ) -> None:
+        self.data, self.source, self._key, self.unfinished, self._files = data, source, key, unfinished, files
         self._opened: Any = None
         self._is_open = False
 
@@ -77,6 +86,8 @@ class Pending(metaclass=_SaysWhatToDo):
             progress = pipeline.epochs.of(self.source) if progress is None else progress
             where = None if device is None or pipeline.device is not None else torch.device(device)
             before = progress.before(self.source) if pipeline.steps else None
+            if self._files is not None:
+                pipeline.files.add(self._files)
             self._opened = pipeline.run(self.data, self.source.index, progress, where, before, self.unfinished)
             self._is_open = True
             self.data = None
@@ -151,6 +162,7 @@ class Collate:
         pipeline: Pipeline | None = None,
     ) -> None:
         if pipeline is None:
+            refuse_without_dataset(reweight, "Collate")
             pipeline = Pipeline(Settings.of(locals()))
         self.inner = default_collate if collate_fn is None else collate_fn
         self.pipeline: Pipeline | None = None
@@ -180,7 +192,7 @@ class Collate:
         if source is None:
             return data
         source = source._replace(drew=changed())
-        return Pending(data, self._by_row(source, samples, data, rows), self._key, unfinished)
+        return Pending(data, self._by_row(source, samples, data, rows), self._key, unfinished, take())
 
     def _collated(self, samples: Any) -> Any:
         try:

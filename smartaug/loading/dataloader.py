@@ -15,15 +15,18 @@ from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
 from ..lift.datasets import SourceDatasets
+from ..lift.decode.settings import Lift
 from ..lift.lifted import Lifted
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.plain import preparing
+from ..pipeline.selection import drawn_of
 from ..pipeline.settings import KEYWORDS, Settings, Views
 from .augmented.dataset import set_epoch_of
 from .collate import Collate
 from .iterator import BatchIterator
-from .keywords.coreset import coreset_sampler, coreset_selections
-from .keywords.lift import lifted_dataset
+from .keywords.coreset import coreset_sampler, select_augmented
+from .keywords.lift import lifted_dataset, no_stages
+from .keywords.training_set import training_set
 from .order import ResumableSampler, SamplerProxy, SamplerState, give_epoch
 from .pictures.show import Picture, show
 from .plain import plain_batches, plain_length
@@ -64,11 +67,13 @@ class DataLoader(TorchDataLoader[T]):
     All of torch's arguments keep their meaning. Without any of the keywords below it is torch's loader: same iterator,
     values, draws and errors. With them, torch still draws the order, and the global generators are used as by torch.
 
+    * `dataset`: as torch's; or a pair (X, y) of a table and labels, of pandas, NumPy, scipy.sparse or torch, which
+      becomes a `TableDataset`.
     * `lift`: take the dataset's random transforms, as far as they can be batched, out of a shallow copy of it, and run
       them as stages, drawn per sample; see `lift`. ``loader.dataset`` is the copy; the given dataset is unchanged.
       Values assigned to its attributes reach the copy at the next pass; where its transform was replaced or changed,
       the next pass raises RuntimeError. Where the samples need no further work and are stored in an array, each batch
-      is fetched by one indexing operation; see `whole_batches`.
+      is fetched by one indexing operation; see `whole_batches`. JPEG files are decoded by faster code; see `Lift`.
     * `augment`: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     * `reweight`: an object that makes weights and soft labels for a batch. They are stored in the target (`Target`),
       and `smartaug.Loss` applies them.
@@ -102,7 +107,7 @@ class DataLoader(TorchDataLoader[T]):
     on whole batches. The epoch is the number of passes begun, or the one given to `set_epoch` last.
     """
 
-    lift: bool
+    lift: bool | Lift
     augment: Any
     reweight: Any
     coreset: Any
@@ -140,7 +145,7 @@ class DataLoader(TorchDataLoader[T]):
         persistent_workers: bool = False,
         pin_memory_device: str = "",
         in_order: bool = True,
-        lift: bool = False,
+        lift: bool | Lift = False,
         augment: Any = None,
         reweight: Any = None,
         coreset: Any = None,
@@ -153,10 +158,10 @@ class DataLoader(TorchDataLoader[T]):
         still: Specs = None,
         returns: str = "same",
     ) -> None:
-        settings = Settings.of(locals())
-        lifted, dataset, fetching = lifted_dataset(
-            lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers
-        )
+        given = Settings.of(locals())
+        dataset, settings = training_set(dataset, given, sampler, batch_sampler)
+        taken = lifted_dataset(lift, dataset, augment, batch_size, batch_sampler, collate_fn, num_workers)
+        lifted, dataset = taken.lifted, taken.dataset
         weighted = isinstance(sampler, CoresetSampler) and sampler.weighted
         active = lifted is not None or settings.active or weighted
         earlier = collate_fn if isinstance(collate_fn, Collate) else None
@@ -164,14 +169,14 @@ class DataLoader(TorchDataLoader[T]):
             collate_fn = earlier.inner
         pipeline = _shared(earlier, settings, lifted) if active else None
         if active and pipeline is None:
-            pipeline = Pipeline(settings, classes=classes_of(dataset, target), lifted=lifted, fetching=fetching)
+            told: Any = {"lifted": lifted, "fetching": taken.fetching, "files": taken.files}
+            pipeline = Pipeline(settings, classes=classes_of(dataset, target), **told)
         if pipeline is not None and coreset is not None:
             reading = {"collate_fn": collate_fn, **settings.reading()}
-            if getattr(coreset, "apply", "train") == "train":
+            if drawn_of(coreset) is not None:
                 sampler = coreset_sampler(coreset, pipeline, dataset, sampler, batch_sampler, shuffle, reading)
                 shuffle = None
-            elif pipeline.selecting.selections is None:
-                pipeline.selecting.selections = coreset_selections(coreset, pipeline, dataset, reading)
+            select_augmented(coreset, pipeline, dataset, reading)
 
         super().__init__(
             dataset,
@@ -192,9 +197,9 @@ class DataLoader(TorchDataLoader[T]):
             pin_memory_device=pin_memory_device,
             in_order=in_order,
         )
-        for name, value in settings.given().items():
+        for name, value in given.given().items():
             setattr(self, name, value)
-        self._sources = None if lifted is None else SourceDatasets(dataset)
+        self._sources, self._fetching = None if lifted is None else SourceDatasets(dataset), taken.fetching
         if pipeline is not None:
             self._activate(pipeline, batch_sampler)
 
@@ -322,7 +327,7 @@ class DataLoader(TorchDataLoader[T]):
 
     def explain(self) -> str:
         """A table of the stages: where each runs, and why."""
-        return "no stages: torch's own loader" if self._pipeline is None else self._pipeline.explain()
+        return no_stages(self._fetching) if self._pipeline is None else self._pipeline.explain()
 
     def show(self, path: str | Path = "smartaug-batch.png", *, images: int = 8) -> Picture:
         """Write a picture of a batch: above as stored, below after the stages, with each sample's operations in words.

@@ -9,16 +9,13 @@ torch format, and `Subset`, `ConcatDataset` and `AugmentedDataset` of these. The
 bypassed. Without ``lift=True`` it is off, since ``loader.dataset`` is then the object that the user passed, which must
 not be changed. Cost: one gather per batch and array; worker processes cost more than they save.
 
-How: torch's fetcher calls a dataset's ``__getitems__`` where there is one. A `BatchFetch` is stored under that name on
-the loader's own shallow copy of the dataset, so it survives copies, pickling, and frameworks that rebuild the loader
-with the same dataset and collate function (Accelerate, Lightning, Fabric). It returns a `Fetched` only to a fetcher
-whose collate function accepts one; all other callers get a list of samples, as torch specifies.
+How: see `fetch`, which asks for them.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,12 +23,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, default_collate
 
-from .._base.original import SOURCE
-from .._base.torch_fetch import asker
 from ..lift.albumentations.worker_half import AlbumentationsWorkerTransform
 from ..lift.deferred.collecting import Unfinished
 from ..lift.deferred.transform import DeferredTransform
-from ..lift.source import Source
 from ..lift.steps import UserDataset
 from ..lift.worker_transform import AsTensor, WorkerTransform
 
@@ -54,40 +48,6 @@ class _Each(NamedTuple):
 
 Column = Tensor | _Each
 Columns = dict[Any, Column]  # by name, or by position from 0 where the batch is a list
-
-
-class BatchFetch:
-    """The ``__getitems__`` of the loader's copy of a dataset.
-
-    The dataset is inspected at each call, so that changes to it (another transform, other arrays) take effect.
-    """
-
-    def __init__(self, dataset: UserDataset) -> None:
-        self.dataset = dataset
-
-    def __call__(self, indices: Iterable[object]) -> Any:
-        """A `Fetched` if the fetcher accepts one and all indices are in range, else the list of samples."""
-        asking = asker()
-        dataset: Any = getattr(asking, "dataset", None)
-        if getattr(dataset, _AT, None) is not self:  # called by other code than a fetcher, or through a wrapper
-            dataset = self.dataset
-        if getattr(getattr(asking, "collate_fn", None), "takes_fetched", False):
-            batch = whole_batch(dataset, indices)
-            if batch is not None:
-                return Fetched(batch, Unfinished(((0,),)) if _defers(dataset) else None)
-        own = getattr(type(dataset), _AT, None)
-        return [dataset[index] for index in indices] if own is None else own(dataset, indices)
-
-
-def batched(dataset: UserDataset) -> UserDataset:
-    """A shallow copy of ``dataset`` that fetches whole batches; ``dataset`` itself if it already does."""
-    present = vars(dataset).get(_AT)
-    if isinstance(present, BatchFetch) and present.dataset is dataset:
-        return dataset
-    copied = copy.copy(dataset)
-    setattr(copied, _AT, BatchFetch(copied))
-    copied.__dict__.setdefault(SOURCE, Source(dataset, (SOURCE, _AT)))
-    return copied
 
 
 def hinders(dataset: UserDataset) -> str | None:
@@ -139,7 +99,7 @@ def _columns(dataset: UserDataset, rows: list[int] | None) -> Columns | None:
     return reader.read(dataset, rows)
 
 
-def _defers(dataset: UserDataset) -> bool:
+def defers(dataset: UserDataset) -> bool:
     """Whether lifted transforms must still run on the images of whole batches, which are their first entry."""
     return any(isinstance(getattr(storage, "transform", None), DeferredTransform) for storage in storages(dataset))
 

@@ -16,6 +16,7 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
 from .collate import Collate, Pending
 from .dataloader import DataLoader
+from .keywords.training_set import refuse_without_dataset
 from .order import give_epoch
 from .pictures.show import Picture, show
 from .state import VERSION, check_made_of, check_version, made_of
@@ -142,4 +143,5 @@ def wrap(
         raise TypeError(f"wrap needs an iterable of batches, got {type(loader).__name__}")
     if isinstance(loader, DataLoader) and isinstance(loader.collate_fn, Collate):
         raise TypeError("wrap got a smartaug.DataLoader that has stages; give it all of them and leave wrap out")
+    refuse_without_dataset(reweight, "wrap(loader)")
     return Wrapped(loader, Pipeline(settings, classes=classes_of(getattr(loader, "dataset", None), target)))

@@ -52,11 +52,13 @@ class Inputs:
         return input_leaves.model_inputs(data, names, self.parts)
 
 
-def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *, augmented: bool) -> Inputs:
+def found_inputs(
+    data: leaves.Structure, settings: Settings, rows: int | None, *, augmented: bool, averaged: bool = False
+) -> Inputs:
     """Where the inputs are; raises TypeError or ValueError unless they are tensors that the stages can take.
 
     rows: the number of samples B, None when unknown. augmented: whether stages augment the inputs; otherwise they may
-    be any tensors.
+    be any tensors. averaged: whether stages average values of samples, so that whole numbers are left out.
     """
     specs = settings.inputs
     if augmented or specs is not None:
@@ -81,6 +83,8 @@ def found_inputs(data: leaves.Structure, settings: Settings, rows: int | None, *
             "name them one by one, of which the pictures are augmented: inputs=['key', 'other']"
         )
     chosen = tuple(path for path, _ in work) if augmented else ()
+    if augmented and not averaged and isinstance(specs, (list, tuple)):
+        chosen += _categories(found, chosen, staying(data, settings.still, rows or leaves.rows_of(first)))
     beside = tuple(path for path, leaf in found if isinstance(leaf, Tensor) and path not in chosen)
     return Inputs(parts, chosen, beside, specs)
 
@@ -114,6 +118,21 @@ def _to_augment(
             f"floats (B, F); they are {shown or 'no tensors'}"
         )
     return taken
+
+
+def _categories(
+    found: Sequence[tuple[leaves.Path, leaves.Structure]], chosen: Sequence[leaves.Path], still: Sequence[leaves.Path]
+) -> tuple[leaves.Path, ...]:
+    """Paths of whole numbers (B,) or (B, G) beside rows of floats, which are swapped with them; none beside images."""
+    known = dict(found)
+    if any(known[path].ndim != 2 for path in chosen):
+        return ()
+    return tuple(
+        path
+        for path, leaf in found
+        if isinstance(leaf, Tensor) and not leaf.is_nested and leaf.ndim in (1, 2)
+        if not (leaf.is_floating_point() or leaves.starts_with(path, still))
+    )
 
 
 def _beside_each_other(data: leaves.Structure, found: leaves.Path, settings: Settings) -> tuple[leaves.Path, ...]:
@@ -314,7 +333,7 @@ def _shown(paths: Iterable[leaves.Path]) -> str:
 def repeated(
     data: leaves.Structure, augmented: Sequence[leaves.Path], label_path: leaves.Path | None, rows: Tensor, length: int
 ) -> leaves.Structure:
-    """The batch of ``length`` samples with its ``rows`` (s,) appended, in all leaves but the augmented ones.
+    """The batch with the ``rows`` (M,) int64 of its ``length`` samples, in all leaves but the augmented ones.
 
     Raises TypeError when the target is no tensor.
     """
@@ -323,10 +342,9 @@ def repeated(
         if path in augmented or len(path) == 0:
             continue
         if is_per_sample(leaf, length):
-            data = leaves.put(data, path, type(leaf)([*leaf, *(leaf[row] for row in rows.tolist())]))
+            data = leaves.put(data, path, type(leaf)([leaf[row] for row in rows.tolist()]))
         elif isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
-            more = leaf.index_select(0, rows.to(leaf.device, non_blocking=True))
-            data = leaves.put(data, path, torch.cat([leaf, more]))
+            data = leaves.put(data, path, leaf.index_select(0, rows.to(leaf.device, non_blocking=True)))
     target = None if label_path is None else leaves.get(data, label_path)
     if label_path is not None and not isinstance(target, Tensor):
         raise TypeError(

@@ -26,10 +26,12 @@ from ..lift.joint import Joint
 from . import report
 from .augmenting.augmenting import Augmenting, Samples, streams_of
 from .augmenting.stage import AugmentStage
+from .decoded_files import NO_FILES, DecodedFiles
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
+from .lifted.beside import check_none_left_behind
 from .lifted.joint import LiftedJoint
 from .lifted.share import LiftedShare
 from .readers import Readers
@@ -54,8 +56,8 @@ class Pipeline:
     """The stages and their counts. A loader, its collate function and its rebuilt copies share one object.
 
     settings: the loader's keywords. classes: number of classes of the dataset, or None when unknown. lifted: the
-    transforms taken out of the dataset. fetching: a row for `explain` on how samples are fetched. Raises TypeError or
-    ValueError for stages that cannot be used, saying what to write.
+    transforms taken out of the dataset. fetching: a row for `explain` on how samples are fetched. files: counts the
+    files that were decoded. Raises TypeError or ValueError for stages that cannot be used, saying what to write.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Pipeline:
         classes: int | None = None,
         lifted: Lifted | None = None,
         fetching: tuple[str, str, str] | None = None,
+        files: DecodedFiles = NO_FILES,
     ) -> None:
         self.settings = settings
         self._given = list(settings.augment) if isinstance(settings.augment, list) else None
@@ -72,7 +75,7 @@ class Pipeline:
         for keyword, stage in (("reweight", reweight), ("coreset", coreset)):
             if stage is not None:
                 refuse_other(keyword, stage)
-        self.lifted, self.fetching = lifted, fetching
+        self.lifted, self.fetching, self.files = lifted, fetching, files
         steps = as_steps(augment if lifted is None else behind(lifted.augment, augment))
         self.reweight, self.coreset = reweight, coreset
         self.device = None if settings.device is None else checked_device(settings.device)
@@ -95,7 +98,7 @@ class Pipeline:
         self.share: LiftedShare | None = None
         self.joint: LiftedJoint | None = None
         if lifted is not None and self.lifts:
-            self.joint = LiftedJoint(lifted, self.seed)
+            self.joint = LiftedJoint(lifted, settings, self.seed)
             self.counts["lifted"] = 0  # samples whose lifted transforms ran here
             self.share = LiftedShare(lifted, augment)
         self.seconds = 0.0
@@ -112,7 +115,8 @@ class Pipeline:
             raise ValueError(
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
-        balanced, batch = getattr(self.coreset, "balanced", False), self.returns == "batch"
+        reads = "augment= (partners of the same class)" if self.augmenting.reads_labels else ""
+        needed = reads or ('returns="batch"' if self.returns == "batch" else "")
         return Labelling(
             self.target,
             "",
@@ -120,7 +124,7 @@ class Pipeline:
             stated=stated_classes(self.steps),
             reweighs=self.reweight is not None,
             recorded=bool(getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))),
-            needed="coreset=" if balanced else 'returns="batch"' if batch else "",
+            needed="coreset=" if getattr(self.coreset, "balanced", False) else needed,
         )
 
     def _register(self) -> None:
@@ -170,12 +174,15 @@ class Pipeline:
         lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
-            samples = self._samples(index, len(joint.samples), progress, before)
-            data, unfinished = self.joint.run(data, joint, samples, device), None
+            samples = self._samples(index, joint.length, progress, before)
+            own = samples.rows(torch.tensor(joint.rows, dtype=torch.int64, device="cpu"))
+            data, unfinished = self.joint.run(data, joint, own, device), None
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
         inputs, length, paths = self._found(data, joint, index, augmenting)
+        if self.lifted is not None and self.lifts and not lifted:
+            check_none_left_behind(self.lifted, self.settings, leaves.get(data, inputs.parts[0]))
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.reweight is not None:
@@ -190,12 +197,15 @@ class Pipeline:
             paths = self.labelling.find(data, inputs.parts, length, index, True)
         known = None if index is None else keyed
         data, batch = self._labelled(data, inputs, paths, made.plans, followed, known, device)
-        batch = self.selecting.weighted(batch, known, length, epoch)
+        batch = self.selecting.weighted(batch, known, length, epoch, rows)
         if self.selecting.weight_of is not None and batch.weight is not None:
             self._check_label_is_known(data, inputs, length, index)
-        batch = self.weighing.weighed(batch, made.trace, len(keyed) - length)
+        plain = None if rows is None or not self.selecting.appends else ~rows.augmented
+        batch = self.weighing.weighed(batch, made.trace, plain)
         result = self._hand_over(data, paths, batch)
-        self._count(batch, length, length if rows is None else len(rows), length if lifted else 0)
+        was_lifted = 0 if not lifted else length if joint is None else len(joint.samples)
+        augmented = length if rows is None else int(rows.augmented.sum())
+        self._count(batch, length, augmented, was_lifted)
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
@@ -221,9 +231,11 @@ class Pipeline:
         if parent is not None:
             refuse_reweighted_lists(self.settings)
             inputs = Inputs((parent,), (), ())
-            length = len(leaves.get(data, parent)) if joint is None else len(joint.samples)
+            length = len(leaves.get(data, parent)) if joint is None else joint.length
         else:
-            inputs = found_inputs(data, self.settings, count, augmented=bool(augmenting.steps))
+            inputs = found_inputs(
+                data, self.settings, count, augmented=bool(augmenting.steps), averaged=augmenting.averages
+            )
             length = inputs.rows(data)
         paths = self.labelling.find(data, inputs.parts, length, index, augmenting.mixes)
         if joint is not None and self.target is None:
@@ -351,6 +363,7 @@ class Pipeline:
         halves = {id(half): half for half in (self.augmenting, self.augmenting_finished)}.values()
         if by_torch := sum(half.by_torch for half in halves):
             counted["batches_while_compiling"] = by_torch  # run by torch in numba's place
+        counted |= self.files.stats()
         return report.figures(counted, self.weighing, self.coreset)
 
     def explain(self) -> str:
@@ -362,7 +375,7 @@ class Pipeline:
             self.weighing,
             coreset=self.coreset,
             lifted=self.lifted,
-            fetching=self.fetching,
+            fetching=[] if self.fetching is None else [self.fetching, *self.files.explain()],
             more=more,
         )
 

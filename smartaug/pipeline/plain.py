@@ -30,6 +30,9 @@ def preparing(pipeline: Pipeline) -> Pipeline:
     twin.augmenting_finished = Augmenting(_plain(pipeline.augmenting_finished.steps), [], pipeline.seed)
     twin.reweight = twin.coreset = twin.share = None
     twin.selecting = Selecting(None)
+    if pipeline.joint is not None:
+        twin.joint = copy.copy(pipeline.joint)
+        twin.joint.steps = _plain(pipeline.joint.steps)
     twin.weighing, twin.epochs, twin.counts = Weighing(None), EpochCounter(), dict.fromkeys(pipeline.counts, 0)
     return twin
 

@@ -29,16 +29,14 @@ def table(
     *,
     coreset: object = None,
     lifted: Lifted | None = None,
-    fetching: tuple[str, str, str] | None = None,
+    fetching: Sequence[tuple[str, str, str]] = (),
     more: Sequence[tuple[str, str, str]] = (),
 ) -> str:
     """A table of the stages in order: name, where it runs, why; augmentations also list their segments and backends.
 
-    fetching: the row on how samples are fetched. more: rows to append.
+    fetching: the rows on how samples are fetched and decoded. more: rows to append.
     """
-    rows = [("stage", "runs", "why")]
-    if fetching is not None:
-        rows.append(fetching)
+    rows = [("stage", "runs", "why"), *fetching]
     if coreset is not None:
         own = getattr(coreset, "explain", None)
         drawn = (f"coreset: {name_of(coreset)}", "sampler", "only selected samples are drawn")

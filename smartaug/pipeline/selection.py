@@ -16,13 +16,16 @@ from .._base import ranks
 from .._base.selections import LastFew, Selection, checked_selection
 from ..batch import Batch, Target
 from ..grads.logits import logits_of
+from .augmenting.result_rows import ResultRows, in_place, with_copies
 
 
 @runtime_checkable
 class CoresetLike(Protocol):
     """What ``coreset=`` takes: which samples an epoch trains on.
 
-    Optional: ``apply`` ("train", "augment" or "append", see `Coreset`; without it "train"); ``varies``, whether the
+    Optional: ``apply`` ("train", "augment" or "append", see `Coreset`; without it "train"), and with "append"
+    ``copies``, how many of each selected sample; ``drawn`` and ``plain``, what the sampler draws and which of these
+    pass plain: another of this kind, or None for all (without them, ``apply`` says it); ``varies``, whether the
     number of samples differs between epochs, then ``budget(size, epoch)`` is called; ``rescales``, whether weights are
     used as they are and not scaled to mean 1; ``attach(dataset, collate_fn=, inputs=,
     target=)`` is called once; ``check_labels(index, target)`` sees the labels of each batch before they are mixed;
@@ -116,6 +119,12 @@ class Selections:
         self._known = LastFew(self._known)  # pickles of earlier versions hold a dict
 
 
+def drawn_of(coreset: CoresetLike) -> CoresetLike | None:
+    """What the sampler draws; None: all samples, in the order of the user's own sampler."""
+    trains = getattr(coreset, "apply", "train") == "train"
+    return getattr(coreset, "drawn", coreset if trains else None)
+
+
 class Selecting:
     """A coreset's part in the pipeline: the weights of drawn samples, the rows to augment, and what it is told.
 
@@ -127,14 +136,20 @@ class Selecting:
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
+        self.plain: Selections | None = None  # of those that pass plain beside augmented copies; None: all
 
     @property
     def observes(self) -> bool:
         """Whether the coreset needs the model's outputs."""
         return bool(getattr(self.coreset, "observes", False))
 
-    def rows(self, index: list[int] | None, length: int, epoch: int) -> Tensor | None:
-        """(s,) int64 rows of the batch that the coreset selects for augmentation; None: all."""
+    @property
+    def appends(self) -> bool:
+        """Whether augmented copies are appended, so that the others are originals."""
+        return getattr(self.coreset, "apply", "train") == "append"
+
+    def rows(self, index: list[int] | None, length: int, epoch: int) -> ResultRows | None:
+        """The rows that become of the batch, of which the coreset's are augmented; None: all rows are augmented."""
         if self.selections is None:
             return None
         if index is None:
@@ -142,22 +157,31 @@ class Selecting:
                 f"coreset= selects by index, and the collate function made {length} rows that are not its samples; let "
                 "it keep one row a sample"
             )
-        index_of = torch.tensor(index, dtype=torch.int64, device="cpu")
-        return self.selections.of(epoch).holds(index_of).nonzero()[:, 0]
+        samples = torch.tensor(index, dtype=torch.int64, device="cpu")
+        selected = self.selections.of(epoch).holds(samples)
+        if not self.appends:
+            return in_place(selected)
+        plain = torch.ones_like(selected) if self.plain is None else self.plain.of(epoch).holds(samples)
+        return with_copies(selected, plain, getattr(self.coreset, "copies", 1))
 
-    def weighted(self, batch: Batch, index: Tensor | None, length: int, epoch: int) -> Batch:
-        """``batch`` with the coreset's weights (B,) of its ``length`` rows, None where it gives none.
+    def weighted(
+        self, batch: Batch, index: Tensor | None, length: int, epoch: int, rows: ResultRows | None = None
+    ) -> Batch:
+        """``batch`` with the coreset's weights (B,) of its rows, None where it gives none; of augmented copies they
+        are 1.
 
-        Raises ValueError where rows and samples do not correspond.
+        length: of the batch before copies were appended. Raises ValueError where rows and samples do not correspond.
         """
         if self.weight_of is None:
             return batch
         weight = self.weight_of(torch.empty(0, dtype=torch.int64) if index is None else index, epoch)
-        if weight is not None and len(weight) != length:
+        if weight is not None and len(weight) != (length if rows is None else len(rows.source)):
             raise ValueError(
                 f"the sampler has weights, but the collate function made {length} rows that are not its samples; "
                 "let it keep one row a sample, or leave the weights out"
             )
+        if weight is not None and rows is not None:
+            weight = torch.where(rows.augmented, 1.0, weight)
         return batch._replace(weight=weight)
 
     def check_labels(self, index: Tensor | None, target: object) -> None:
@@ -191,5 +215,6 @@ class Selecting:
 
     def forget(self) -> None:
         """Drop the known selections, after the state of a coreset without ``version`` was loaded."""
-        if self.selections is not None:
-            self.selections.forget()
+        for selections in (self.selections, self.plain):
+            if selections is not None:
+                selections.forget()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from .._base.leaves import Specs, Targets
+from ..lift.decode.settings import Lift
 from .following.followers import check_follow
 from .selection import CoresetLike
 from .stages import Stage
@@ -28,7 +29,7 @@ class Settings:
     Raises ValueError for an unknown value of ``views``, ``returns`` or ``follow``, TypeError for one that is no dict.
     """
 
-    lift: bool = False
+    lift: bool | Lift = False
     augment: Stage | Sequence[Stage] | None = None
     reweight: Reweighter | None = None
     coreset: CoresetLike | None = None
@@ -70,6 +71,11 @@ class Settings:
     def is_like(self, other: Settings) -> bool:
         """Whether every keyword holds the same object, as in a loader that is built again from its attributes."""
         return all(getattr(self, name) is getattr(other, name) for name in KEYWORDS)
+
+    def reading_as(self, known: Mapping[str, Any]) -> Settings:
+        """The same, with ``inputs`` and ``target`` as the dataset states them where the user gave none."""
+        missing = {name: value for name, value in known.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing) if missing else self
 
     def reading(self) -> dict[str, Any]:
         """The keywords that say where inputs and target are, for reweighters that read samples of that kind."""

@@ -87,13 +87,26 @@ def as_steps(augment: Stage | Sequence[Stage] | None) -> list[Augmentation | For
     for stage in stages:
         if not isinstance(stage, (Augmentation, Foreign)):
             refuse_other("augment", stage)
-        if isinstance(stage, Augmentation):
+        if isinstance(stage, Augmentation) and not stage.reads_labels:
             group.append(stage)
             continue
         steps += _grouped(group)
         group = []
-        steps.append(stage if isinstance(stage, Foreign) else Foreign(stage))
+        steps.append(stage if isinstance(stage, (Augmentation, Foreign)) else Foreign(stage))
+    _refuse_mixed_before(stages)
     return steps + _grouped(group)
+
+
+def _refuse_mixed_before(stages: Sequence[Stage]) -> None:
+    """Raise a ValueError where a stage that reads labels comes after one that mixes them."""
+    mixing: Stage = None
+    for stage in flattened(stages):
+        if mixing is not None and getattr(stage, "reads_labels", False):
+            raise ValueError(
+                f"{name_of(stage)} takes partners of the same class, and {name_of(mixing)} before it mixes the "
+                f"classes; write it first: augment=[{name_of(stage)}(...), {name_of(mixing)}(...)]"
+            )
+        mixing = stage if getattr(stage, "mixes", False) else mixing
 
 
 def _grouped(group: list[Augmentation]) -> list[Augmentation]:

@@ -71,10 +71,10 @@ class Weighing:
             begin(epoch)
             self._begun = epoch
 
-    def weighed(self, batch: Batch, trace: Trace, copies: int = 0) -> Batch:
+    def weighed(self, batch: Batch, trace: Trace, plain: Tensor | None = None) -> Batch:
         """The batch with the reweighter's weights and labels; unchanged without a reweighter.
 
-        copies: how many rows at the end are augmented copies of others, which then are not weighed.
+        plain: (B,) bool rows beside which a coreset put augmented copies, which alone are weighed; None: all are.
         """
         reweight = self.reweight
         if reweight is None:
@@ -82,7 +82,7 @@ class Weighing:
         given = batch._replace(target=batch.target.plain) if isinstance(batch.target, Target) else batch
         length = leaves.rows_of(batch.inputs)
         result = self._called(lambda: checked_results(reweight(given, trace), length), batch.index, batch.inputs)
-        return self._with(result, batch, self._unweighed(batch, length, copies))
+        return self._with(result, batch, self._unweighed(batch, length, plain))
 
     def settled(self, output: object, target: Target) -> Batch | None:
         """A `Batch` with the weights and labels that the reweighter's ``settle`` makes; None where it makes none."""
@@ -92,26 +92,22 @@ class Weighing:
             return None
         result = self._called(lambda: checked_results(made, len(target)), target.index, output)
         batch = Batch(None, target.plain, target._weight, target._soft, target.index)
-        return self._with(result, batch, self._unweighed(batch, len(target), 0))
+        return self._with(result, batch, self._unweighed(batch, len(target), None))
 
-    def _unweighed(self, batch: Batch, length: int, copies: int) -> Tensor | None:
+    def _unweighed(self, batch: Batch, length: int, plain: Tensor | None) -> Tensor | None:
         """(B,) bool: the rows that keep weight 1 and their own label; None where the method weighs all.
 
         They are real samples (`Generated`), and rows that a coreset's augmented copies stand beside.
         """
-        if self._real is None and not copies:
-            return None
-        rows = torch.ones(length, dtype=torch.bool, device="cpu")
-        if copies:
-            rows[length - copies :] = False
         if self._real is None:
-            return rows
+            return plain
         if batch.index is None:
             raise ValueError(
                 f"reweight= tells real from generated samples by index, and the collate function made {length} rows "
                 "that are not its samples; let it keep one row a sample"
             )
-        return rows & self._real[batch.index.cpu()]
+        real = self._real[batch.index.cpu()]
+        return real if plain is None else real & plain
 
     def _called(self, ask: Callable[[], T], index: Tensor | None, shown: object) -> T:
         """``ask()``; its errors are raised again with the reweighter's name, samples and ``shown``."""

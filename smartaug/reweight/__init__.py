@@ -17,11 +17,13 @@
 | `batch_gradients`, `waiting` | gradients of one batch, on demand; batches between the loader and the loss |
 | `validation` | batches of validation data; the split into training and validation data |
 | `other_transform` | a dataset whose samples go through another transform |
+| `judge` | validation samples that are trained on, too, and whether they are learned by heart |
 | `memory`, `figures`, `weights` | the last weight of each sample; statistics; checks and scaling to mean 1 |
 | `shared_samples` | how many samples two datasets have in common |
 """
 
-from .learned import ByRule, Reweighting
+from .by_rule import ByRule
+from .learned import Reweighting
 from .learning_to_reweight import LearningToReweight
 from .meta import MetaLearner
 from .meta_augment import MetaAugment

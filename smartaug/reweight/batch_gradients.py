@@ -23,7 +23,8 @@ class BatchGradients:
     shown: logits and features of the loop's own forward pass, None where there are none. model: a function that returns
     the network. current: a function ``(device, at) -> direction``, the validation gradient at the model's parameters
     (at=None) or at others. against: (criterion, labels) for labels that are not classes (see `grads.benefit`); then
-    results have a single column, or one for each pair. scope, head, method: as for `Reweighting`.
+    results have a single column, or one for each pair; by_column: one for each value of each of several labels. scope,
+    head, method: as for `Reweighting`.
     """
 
     def __init__(
@@ -37,8 +38,9 @@ class BatchGradients:
         head: str | None,
         method: grads.Method,
         against: grads.Against | None = None,
+        by_column: bool = False,
     ) -> None:
-        self._against = against
+        self._against, self._by_column = against, by_column
         self._batch, self._shown, self._model, self._current = batch, shown, model, current
         self._scope, self._head, self._method = scope, head, method
         self._pass: grads.ForwardPass | None = None
@@ -89,13 +91,17 @@ class BatchGradients:
             logits=logits,
             feature=feature,
             against=self._against,
+            by_column=self._by_column,
         )
-        self._note(log_p)
+        self._note(made)
         return log_p, made
 
     def _note(self, log_p: Tensor) -> None:
         if self._against is not None and pairs_of(self._against[0]) is None:
             self._labels = torch.ones_like(log_p)
+            if log_p.shape[1] > 1:  # of each of several labels its two values
+                own = self._against[1].to(log_p.device, log_p.dtype)
+                self._labels = torch.stack([1.0 - own, own], 2).flatten(1)
             return
         if self._against is not None and self._batch.soft is None:
             self._labels = own_labels(log_p)

@@ -49,3 +49,12 @@ class Figures:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.sums, self.seconds = state["sums"], state["seconds"]
+
+
+def by_label(weight: Tensor | None, soft: Tensor | None, labels: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """What `Figures.note` takes; of several labels a sample, labels (B, 2K), each label as a row of its two values."""
+    if soft is None or labels.shape[1] == soft.shape[1]:
+        return weight, soft, labels
+    count = soft.shape[1]
+    each = None if weight is None else weight.repeat_interleave(count)
+    return each, torch.stack([1.0 - soft, soft], 2).reshape(-1, 2), labels.reshape(-1, 2)

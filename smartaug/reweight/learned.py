@@ -30,9 +30,10 @@ from ..grads.positions import Criterion, refuse_other_maps
 from ..grads.reference import Model, checked_model, deepcopy_but, known_model
 from ..grads.untouched import Mode, unwrapped
 from .batch_gradients import BatchGradients
-from .figures import Figures
+from .figures import Figures, by_label
+from .judge import Judge
 from .memory import Memory
-from .protocols import Gradients, OperationTrace, Rule, ValidationSet, WeightsAndLabels
+from .protocols import Gradients, OperationTrace, ValidationSet, WeightsAndLabels
 from .validation import ValidationBatches
 from .waiting import Shown, Waiting
 from .weights import checked_results, normalised
@@ -47,13 +48,15 @@ class Reweighting(SuggestsKeywords, ABC):
 
     * `model`: the network that the loop trains, a callable returning it, or None until `bind`. Deepcopy keeps it by
       reference, pickle drops it.
-    * `val_set`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors. Several inputs of
-      a model are a tuple of tensors (its arguments) or a dict (its keywords).
+    * `val_set`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors or tables (pandas,
+      NumPy, scipy.sparse). Several inputs of a model are a tuple of them (its arguments) or a dict (its keywords).
     * `validation_batch`: number of validation samples in one direction, on each rank.
     * `balanced`: False draws every validation sample equally often, so that batches have the set's own proportions of
       classes; True draws every class equally often. The proportions decide which prior weights and labels lean to.
       False was 1 to 4 points better on three tables, True 5 on PneumoniaMNIST, whose test set has other proportions
       (benchmarks/results/learning.json).
+    * `train_on_val`: how often the loader puts each validation sample into an epoch as well, at weight 1; True is 5.
+      For `DataLoader` alone; see `smartaug.reweight.judge`. The samples must have the form of the training set's.
     * `transform`: a callable on the validation inputs, for what ``augment=`` does to training images besides augmenting
       them (`smartaug.Normalize`).
     * `criterion`: the validation loss ``(logits, labels) -> loss``; None is cross entropy. It also decides what labels
@@ -65,10 +68,9 @@ class Reweighting(SuggestsKeywords, ABC):
       whose labels are the pairs of the batch (of all ranks); the target is whatever leaf carries the weights.
     * `statistics`: what BatchNorm normalises by in the validation pass, which has no dropout. "running" is the model as
       it is deployed; but running statistics lag behind the weights, and at high learning rates the direction mostly
-      reflects that lag. "batch" takes the statistics of the validation batch, as in the released code of Learning to
-      Reweight. With "batch" and ``balanced=True``, SAFLEX gained 2 points
-      and Learning to Reweight 5 on CIFAR-10N in 12 epochs; on PneumoniaMNIST SAFLEX lost 7 (three seeds that vary by
-      3) and Learning to Reweight nothing (benchmarks/results/learning.json). Models without BatchNorm do not differ.
+      reflects that lag. "batch" takes those of the validation batch, as in the released code of Learning to Reweight:
+      with ``balanced=True``, SAFLEX gained 2 points and Learning to Reweight 5 on CIFAR-10N in 12 epochs; on
+      PneumoniaMNIST SAFLEX lost 7 (three seeds that vary by 3), the other nothing. Without BatchNorm they are the same.
     * `seed`: of the validation batches and of noise.
 
     How gradients are computed:
@@ -100,6 +102,7 @@ class Reweighting(SuggestsKeywords, ABC):
         *,
         validation_batch: int = 64,
         balanced: bool = False,
+        train_on_val: bool | int = False,
         transform: Callable[[Tensor], Tensor] | None = None,
         criterion: Criterion | None = None,
         statistics: Literal["running", "batch"] = "running",
@@ -125,9 +128,10 @@ class Reweighting(SuggestsKeywords, ABC):
             raise ValueError('ContrastiveLoss compares two towers, which share no last layer; write scope="full"')
         self._model = checked_model(model)
         self.validation = ValidationBatches(val_set, validation_batch, seed, transform, criterion, bool(balanced))
+        self.judge = Judge(self.validation, train_on_val)
         self.val_set, self.criterion, self.scope, self.head, self.method = val_set, criterion, scope, head, method
         self.every, self.weigh_every, self.ema, self.warmup, self.seed = every, weigh_every, ema, warmup, seed
-        self.when, self.statistics = when, statistics
+        self.when, self.statistics, self.train_on_val = when, statistics, self.judge.repeats
         self.step = 0  # batches seen
         self._direction: grads.Direction | None = None
         self._age = 0
@@ -138,6 +142,8 @@ class Reweighting(SuggestsKeywords, ABC):
         self._listener = Listener()
         self._kind: Kind | None = None  # of the labels, at the last check
         self._dataset: Any = None  # the training set, where weights of its samples are kept
+
+    by_column = False  # whether each of several labels a sample is weighed by itself, see `SAFLEX`
 
     @abstractmethod
     def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
@@ -164,7 +170,14 @@ class Reweighting(SuggestsKeywords, ABC):
 
     def __deepcopy__(self, memo: dict[int, object]) -> Reweighting:
         state = {**self.__getstate__(), "_model": self._model}
-        shared = ("_model", "val_set", "validation", "criterion", "optimizer")  # the policy is copied with its loader
+        shared = (
+            "_model",
+            "val_set",
+            "validation",
+            "judge",
+            "criterion",
+            "optimizer",
+        )  # the policy is copied with its loader
         return deepcopy_but(self, memo, state, shared)
 
     def __getstate__(self) -> dict[str, object]:
@@ -250,16 +263,17 @@ class Reweighting(SuggestsKeywords, ABC):
                 head=self.head,
                 method=self.method,
                 against=against,
+                by_column=against is not None and self.by_column and self._kind is Kind.SEVERAL,
             )
             weight, soft = checked_results(self.weigh(gradients, batch, trace), rows_of(batch.inputs))
-            soft = soft if against is None or self._kind is Kind.PAIRS else None
+            soft = soft if against is None or self.by_column or self._kind is Kind.PAIRS else None
             if weight is not None:
                 weight = normalised(weight)
             if self.weigh_every > 1 and batch.index is not None and weight is not None:
                 # a mixed sample's label belongs to this mix alone, and one over pairs to this batch
                 kept = batch.soft is None and self._kind is not Kind.PAIRS
                 self._memory.note(batch.index, weight, soft if kept else None)
-            self._record.note(weight, soft, gradients.labels)
+            self._record.note(*by_label(weight, soft, gradients.labels))
         self.step += 1  # a batch that failed was not seen
         self._record.seconds += time.perf_counter() - started
         return weight, soft
@@ -315,6 +329,7 @@ class Reweighting(SuggestsKeywords, ABC):
         made = grads.direction(
             model, inputs, target, self.criterion, scope=self.scope, head=self.head, training=mode, at=at
         )
+        self.judge.look(model, self._drawn, device, mode, type(self).__name__)
         self._drawn += 1
         made = ranks.averaged(made)
         if at is not None:  # at the parameters of a pseudo step: of no use for the next batch
@@ -346,9 +361,9 @@ class Reweighting(SuggestsKeywords, ABC):
 
         batches: number of batches seen. mean_weight. share_zero: share of weights that are 0. label_entropy: in nats.
         labels_moved: share of samples whose likeliest class changed. not_finite: samples whose weight or label was not
-        finite. seconds_per_batch.
+        finite. seconds_per_batch. With train_on_val=, loss_trained and loss_held_out of validation samples.
         """
-        return {"batches": self.step, **self._record.summary(max(1, self.step - self.warmup))}
+        return {"batches": self.step, **self._record.summary(max(1, self.step - self.warmup)), **self.judge.stats()}
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, the direction in use, remembered weights and figures: tensors and plain values."""
@@ -369,20 +384,6 @@ class Reweighting(SuggestsKeywords, ABC):
         if state["memory"] is not None:
             self._memory.load_state_dict(state["memory"])
         self._record.load_state_dict(state["record"])
-
-
-class ByRule(Reweighting):
-    """Weights and labels by any `Rule`: ``ByRule(rule, model, val_set, ...)``; other arguments: see `Reweighting`."""
-
-    def __init__(self, rule: Rule, model: Model, val_set: ValidationSet, **settings: Any) -> None:
-        refuse_other("rule", rule)
-        super().__init__(model, val_set, **settings)
-        self.rule = rule
-
-    def weigh(self, grads: Gradients, batch: Batch, trace: OperationTrace | None) -> WeightsAndLabels:
-        """The rule on this batch's benefits."""
-        log_p, benefits = grads.benefit()
-        return self.rule(benefits, log_p, batch._replace(soft=grads.labels))
 
 
 def _check_choices(scope: str, statistics: str, method: str, when: str) -> None:

@@ -15,9 +15,10 @@ from .._base import dataset_labels, input_leaves, leaves, ranks, target_leaves
 from .._base.labels import Kind, kind_of
 from .._base.names import suggest_keywords
 from .._base.real_samples import real_samples
+from .._base.table_dataset import TableDataset, is_table_pair
 from ..grads.model_call import ModelInputs
 from ..grads.pairs import pairs_of
-from ..warnings import warn
+from ..warnings import NoEffectWarning, warn
 from .other_transform import through
 from .protocols import MapStyle, ValidationSet
 from .shared_samples import shared_samples
@@ -30,8 +31,8 @@ _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyon
 class ValidationBatches:
     """Batches of validation samples: every sample is drawn equally often, or, if balanced, every class is.
 
-    * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors; several inputs of a
-      model are a tuple of tensors, its arguments, or a dict of them, its keyword arguments.
+    * `data`: a map-style dataset of (input, label) samples, or a pair (inputs, labels) of tensors or tables (pandas,
+      NumPy, scipy.sparse); several inputs of a model are a tuple, its arguments, or a dict, its keyword arguments.
     * `size`: number of samples in a batch, on each rank.
     * `transform`: a callable on a batch of inputs, such as `smartaug.Normalize`.
     * `criterion`: what the labels are compared by, None for cross entropy.
@@ -52,6 +53,8 @@ class ValidationBatches:
         criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
         balanced: bool = False,
     ) -> None:
+        if is_table_pair(data) and not all(isinstance(part, Tensor) for _, part in leaves.walk(data)):
+            data = TableDataset(*data)  # type: ignore[misc]
         self.pair = _is_pair(data)
         is_frame = hasattr(data, "iloc")  # of pandas: its [] takes a column, not a row
         if is_frame or (not self.pair and not (hasattr(data, "__getitem__") and hasattr(data, "__len__"))):
@@ -85,11 +88,24 @@ class ValidationBatches:
         if not self._classes:
             self._read()
         if self._kept is not None:
-            rows = torch.tensor(self._rows(step))
-            inputs, target = leaves.each(self._kept[0], lambda part: part[rows]), self._kept[1][rows]
-        else:
-            self._stream = self._stream or Stream(_batch_of(weakref.ref(self)), self.data)
-            inputs, target = self._stream(step)
+            return self._on(device, *self._of(self._kept, self._rows(step)))
+        self._stream = self._stream or Stream(_batch_of(weakref.ref(self)), self.data)
+        return self._on(device, *self._stream(step))
+
+    def samples(self, rows: Sequence[int], device: torch.device) -> tuple[ModelInputs, Tensor]:
+        """(inputs, labels) of these samples on ``device``, as in `batch`."""
+        if not self._classes:
+            self._read()
+        if self._kept is not None:
+            return self._on(device, *self._of(self._kept, rows))
+        return self._on(device, *in_worker(lambda: self._collated(rows), self.data))
+
+    @staticmethod
+    def _of(kept: tuple[ModelInputs, Tensor], rows: Sequence[int]) -> tuple[ModelInputs, Tensor]:
+        chosen = torch.tensor(rows, dtype=torch.int64)
+        return leaves.each(kept[0], lambda part: part[chosen]), kept[1][chosen]
+
+    def _on(self, device: torch.device, inputs: ModelInputs, target: Tensor) -> tuple[ModelInputs, Tensor]:
         inputs = leaves.move(inputs, device, non_blocking=True)
         return input_leaves.transformed(inputs, self.transform), target.to(device, non_blocking=True)
 
@@ -170,18 +186,19 @@ class ValidationBatches:
         return None, torch.cat([self._collated([row])[1] for row in range(self.count)])
 
     def warn_if_shared(self, training: object, method: str) -> None:
-        """Warn where samples of this set are weighed, too: benefits of memorised samples say nothing.
+        """Warn where every sample that is weighed judges, too: each is then judged by itself.
 
         Samples that count as real (`smartaug.Generated`) are trained on at weight 1, so they may judge the others.
         """
         real = real_samples(training)
-        weighed = training if real is None else Subset(training, (~real).nonzero()[:, 0].tolist())  # type: ignore[arg-type]
-        shared = shared_samples(self.data, weighed)
-        if shared:
+        weighed: Any = training if real is None else Subset(training, (~real).nonzero()[:, 0].tolist())  # type: ignore[arg-type]
+        shared = shared_samples(weighed, self.data)
+        if shared and shared >= len(weighed):
             warn(
-                f"{shared} of the {self.count} samples of {method}'s val_set are in the training set, where the model "
-                "remembers them; hold data out: training, validation = smartaug.split_validation(dataset, 0.1); to "
-                "train on them as well, at weight 1, write smartaug.Generated(validation, training, repeat=5)",
+                f"all {shared} samples that {method} weighs are in its val_set, so each is judged by itself; hold data "
+                "out: training, validation = smartaug.split_validation(dataset, 0.1), and, to train on them at weight "
+                f"1 as well, {method}(model, validation, train_on_val=True)",
+                NoEffectWarning,
             )
 
     def __getstate__(self) -> dict[str, object]:

@@ -7,6 +7,8 @@
 | `erase`, `rectangles` | erasing; where random rectangles lie |
 | `tone` | operations on values |
 | `mix`, `mosaic`, `copy_paste` | what takes pixels from other samples of the batch |
+| `features` | what takes features from other rows of the batch |
+| `noise` | noise on every value |
 | `normalize` | the last step: (x − mean) / std |
 | `compose`, `combinators` | several as one; some of several |
 | `policies`, `autoaugment`, `augmix` | RandAugment, TrivialAugment, AutoAugment, AugMix |
@@ -18,15 +20,18 @@ from .combinators import OneOf, RandomApply, RandomOrder, SomeOf
 from .compose import Compose
 from .copy_paste import CopyPaste
 from .erase import Erase
+from .features import SMOTE, SwapFeatures
 from .flips_crops import Crop, Flip, Pad, PadCrop
 from .geometry import Affine, GaussianBlur, RandomResizedCrop, Resize
 from .mix import CutMix, MixUp
 from .mosaic import Mosaic
+from .noise import GaussianNoise
 from .normalize import Normalize
 from .policies import AutoAugment, RandAugment, TrivialAugment
 from .tone import AutoContrast, ColorJitter, Equalize, Grayscale, Invert, Posterize, Sharpness, Solarize
 
 __all__ = [
+    "SMOTE",
     "Affine",
     "AugMix",
     "AutoAugment",
@@ -40,6 +45,7 @@ __all__ = [
     "Erase",
     "Flip",
     "GaussianBlur",
+    "GaussianNoise",
     "Grayscale",
     "Invert",
     "MixUp",
@@ -57,5 +63,6 @@ __all__ = [
     "Sharpness",
     "Solarize",
     "SomeOf",
+    "SwapFeatures",
     "TrivialAugment",
 ]

@@ -27,6 +27,12 @@ class Several(Augmentation):
                     f"{owner} takes smartaug augmentations, got {step!r}; "
                     f"pass Kornia modules and callables to the loader beside them: augment=[{owner}([...]), module]"
                 )
+            if step.reads_labels:
+                raise TypeError(
+                    f"{owner} plans its augmentations from shapes alone, and {type(step).__name__} reads the labels; "
+                    f"pass it to the loader beside the others, augment=[{type(step).__name__}(...), {owner}([...])], "
+                    "with p= for a part of the samples"
+                )
         asked = sorted({step.backend for step in self.augmentations if step.backend is not None})
         if backend is None and len(asked) > 1:
             raise ValueError(

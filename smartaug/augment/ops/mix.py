@@ -75,6 +75,8 @@ class MixUp(_Pairs):
     regression: the labels are values, whole numbers too, and are mixed as they are.
     """
 
+    averages = True
+
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw partners and shares of the B samples."""
         partner, share, mixed = self._shares(key)

@@ -8,6 +8,7 @@
 | "mask" | `Mask` | classes of pixels (B, H, W) or one mask a channel (B, N, H, W) |
 | "heatmap" | `Heatmap` | maps of values that are interpolated (B, N, H, W) |
 | "flow" | `Flow` | x and y of motion in pixels (B, 2, H, W) |
+| "disparity" | `Disparity` | disparity of a stereo pair in pixels (B, H, W) or (B, 1, H, W) |
 | "image" | `Image` | a further image (B, C, H, W) that moves, and keeps its values |
 | "object" | `Object` | one row an object, such as its class: repeated and dropped as the boxes are |
 """
@@ -23,6 +24,7 @@ UPRIGHT = ("xyxy", "xywh", "cxcywh", "yolo")
 ROTATED = ("xywhr", "cxcywhr", "xyxyxyxy")
 FORMATS = (*UPRIGHT, *ROTATED)
 COORDINATES = ("index", "continuous")
+OF_DISPARITY = ("nearest", "bilinear")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,24 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Disparity:
+    """Disparity of a rectified stereo pair (B, H, W) or (B, 1, H, W), in pixels of the map, in floats.
+
+    It moves with its pictures, both of which must move alike, and its values are scaled as these are along x. Stages
+    that turn the lines of the pair, shear them upwards or mirror left and right are refused. interpolation: "nearest",
+    which keeps edges and missing values, or "bilinear", for maps with a value everywhere. missing: the value that says
+    there is none, which is not scaled; outside the image there is none either.
+    """
+
+    interpolation: str = "nearest"
+    missing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in OF_DISPARITY:
+            raise ValueError(f'interpolation must be "nearest" or "bilinear", got {self.interpolation!r}')
+
+
+@dataclass(frozen=True)
 class Image:
     """A further image (B, C, H, W) that moves as the augmented one, by its interpolation, and keeps its values.
 
@@ -119,8 +139,8 @@ class Object:
     of: Any = None
 
 
-Kind = Boxes | Keypoints | Mask | Heatmap | Flow | Image | Object
-MapKind = Mask | Heatmap | Flow | Image
+Kind = Boxes | Keypoints | Mask | Heatmap | Flow | Disparity | Image | Object
+MapKind = Mask | Heatmap | Flow | Disparity | Image
 
 WORDS: dict[str, Kind] = {
     **{name: Boxes(name) for name in FORMATS},
@@ -128,6 +148,7 @@ WORDS: dict[str, Kind] = {
     "mask": Mask(),
     "heatmap": Heatmap(),
     "flow": Flow(),
+    "disparity": Disparity(),
     "image": Image(),
     "object": Object(),
 }

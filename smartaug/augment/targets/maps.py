@@ -1,4 +1,4 @@
-"""Maps that move with their images: masks, heatmaps, optical flow, further images, at any resolution.
+"""Maps that move with their images: masks, heatmaps, flow, disparity, further images, at any resolution.
 
 What: a plan's warps, with the matrices of the map's own resolution, run on the map by the fastest backend that takes
 its type; colours stay as they are. When: dense labels beside augmented images. Cost: one warp of the map for each warp
@@ -19,8 +19,8 @@ from torch import Tensor
 from .. import backends
 from ..plan import Branches, Mix, Plan, Segment, Warp
 from ..projection import Projection, in_continuous, in_indices
-from .flow import turned
-from .kinds import Flow, Heatmap, Image, MapKind, Mask
+from .flow import stretched, turned
+from .kinds import Disparity, Flow, Heatmap, Image, MapKind, Mask
 from .mask_values import carried
 
 Size = tuple[int, int]
@@ -79,6 +79,7 @@ def _(segment: Projection, kind: MapKind, size: Size, map_size: Size) -> tuple[S
 
 
 W = TypeVar("W", Warp, Projection)
+_MIRRORING = ("reflect", "symmetric")
 
 
 def _as_kind(segment: W, kind: MapKind) -> W:
@@ -89,11 +90,16 @@ def _as_kind(segment: W, kind: MapKind) -> W:
         interpolation, fill = segment.interpolation, kind.fill
     elif isinstance(kind, (Heatmap, Flow)):
         interpolation, fill = "bilinear", kind.fill if isinstance(kind, Heatmap) else 0.0
+    elif isinstance(kind, Disparity):
+        interpolation, fill = kind.interpolation, kind.missing
     else:
         raise NotImplementedError(
             f"how {type(kind).__name__} is interpolated is not said; write it in _as_kind of augment/targets/maps.py"
         )
-    return dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),))
+    more: dict[str, Any] = {}
+    if getattr(segment, "padding", None) in _MIRRORING and isinstance(kind, (Flow, Disparity)):
+        more["padding"] = "constant"  # what is mirrored beyond the border moves the other way
+    return dataclasses.replace(segment, interpolation=interpolation, fill=(float(fill),), **more)
 
 
 def scaled(warp: Warp, size: Size, map_size: Size) -> Warp:
@@ -178,7 +184,18 @@ def _flowed(steps: tuple[Segment, ...], flow: Tensor, backend: str | None) -> Te
     return flow
 
 
-_RUN: dict[type[MapKind], Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {Mask: copied, Flow: _flowed}
+def _stretched(steps: tuple[Segment, ...], disparity: Tensor, backend: str | None) -> Tensor:
+    """Disparity after ``steps``, its values scaled by each."""
+    for step in steps:
+        disparity = _interpolated((step,), stretched(step, disparity), backend)
+    return disparity
+
+
+_RUN: dict[type[MapKind], Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]] = {
+    Mask: copied,
+    Flow: _flowed,
+    Disparity: _stretched,
+}
 
 
 def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:
@@ -191,6 +208,11 @@ def _check(plan: Plan, maps: Tensor, kind: MapKind) -> None:
     if isinstance(kind, Flow) and (maps.ndim != 4 or maps.shape[1] != 2 or not maps.is_floating_point()):
         raise ValueError(
             f'a map of kind "flow" must be floats (B, 2, H, W), x and y, got {maps.dtype} {tuple(maps.shape)}'
+        )
+    if isinstance(kind, Disparity) and (maps.shape[1:-2].numel() != 1 or not maps.is_floating_point()):
+        raise ValueError(
+            f'a map of kind "disparity" must be floats (B, H, W) or (B, 1, H, W), in pixels, got {maps.dtype} '
+            f"{tuple(maps.shape)}"
         )
     if isinstance(kind, Mask) and not maps.is_floating_point() and any(map(_blends, plan.segments)):
         raise ValueError(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..mixing import Paste, PasteObjects, Tiles, needs_masks
 from ..plan import Mix, Mixing, Segment
-from .kinds import Flow, Heatmap, MapKind, Mask
+from .kinds import Disparity, Flow, Heatmap, MapKind, Mask
 from .maps import Size, map_segments, scaled
 from .objects import Objects, area, corners, hull, polygon_area, within
 from .objects import clipped as clipped_polygon
@@ -68,6 +68,33 @@ def _(segment: Paste, row: Tensor) -> Brought:
 @brought.register
 def _(segment: PasteObjects, row: Tensor) -> Brought:
     raise needs_masks()
+
+
+@singledispatch
+def left_alone(segment: Segment, size: Size) -> Tensor:
+    """(B,) bool: the samples that a segment which mixes leaves as they are, of images of ``size``; by itself none."""
+    return torch.zeros(1, dtype=torch.bool, device="cpu")
+
+
+@left_alone.register
+def _(segment: Mixing, size: Size) -> Tensor:
+    taken, share = segment.parts()
+    return ((taken == torch.arange(len(taken), device="cpu")[:, None]) | (share <= 0)).all(1)
+
+
+@left_alone.register
+def _(segment: Tiles, size: Size) -> Tensor:
+    """All of a sample's own image, at its place."""
+    taken, share = segment.parts()
+    own = ((taken == torch.arange(len(taken), device="cpu")[:, None]) | (share <= 0)).all(1)
+    still = (segment.matrix[:, 0] == torch.eye(2, 3, dtype=torch.float64, device="cpu")).all(2).all(1)
+    shown = (segment.boxes[:, 0] == torch.tensor([0, 0, *size], device="cpu")).all(1)
+    return own & still & shown & (segment.size == size)
+
+
+@left_alone.register
+def _(segment: Paste, size: Size) -> Tensor:
+    return ~segment.pasted.flatten(1).any(1).cpu()
 
 
 # --- objects ---------------------------------------------------------------------------------------------------------
@@ -172,16 +199,23 @@ def _at(masks: Tensor, row: Tensor, points: Tensor) -> Tensor:
 @map_segments.register
 def _(segment: Mix, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment, ...]:
     """Pasted and blended as the images are."""
-    if segment.boxes is None and isinstance(kind, Flow):
-        raise ValueError("MixUp blends images, and motion has no blend; write CutMix, or leave MixUp out")
+    if segment.boxes is None and isinstance(kind, (Flow, Disparity)):
+        raise ValueError(f"MixUp blends images, and {_what(kind)} has no blend; write CutMix, or leave MixUp out")
     return (scaled_mix(segment, size, map_size),)
+
+
+def _what(kind: Flow | Disparity) -> str:
+    return "motion" if isinstance(kind, Flow) else "disparity"
 
 
 @map_segments.register
 def _(segment: Tiles, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment, ...]:
     """The same parts at the map's resolution, interpolated and filled as its kind wants."""
-    if isinstance(kind, Flow):
-        raise ValueError("Mosaic cuts images off, and motion would end in another image; leave Mosaic out with flow")
+    if isinstance(kind, (Flow, Disparity)):
+        raise ValueError(
+            f"Mosaic cuts images off, and {_what(kind)} would end in another image; leave Mosaic out with "
+            f"{type(kind).__name__.lower()}"
+        )
     if isinstance(kind, Mask):
         interpolation, fill = "nearest", segment.mask_fill if kind.fill is None else kind.fill
     else:

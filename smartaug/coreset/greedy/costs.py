@@ -46,6 +46,17 @@ def points_of(embedding: Embedding, similarity: str) -> tuple[Points, float]:
     return Points(scaled, feature, scale / max(dim, 1)), 1.0
 
 
+def points_by_class(residual: Tensor, sizes: np.ndarray, similarity: str) -> tuple[Tensor, np.ndarray]:
+    """(n, K) float32 points and (C,) float64 exponents of C classes, each scaled as `points_of` scales it.
+
+    residual: (n, K), one class after the other; sizes: (C,) int64 ≥ 1.
+    """
+    largest = np.maximum.reduceat(residual.abs().amax(1).double().numpy(), np.cumsum(sizes) - sizes)
+    scale = np.where(largest > 0, np.ldexp(0.5, np.frexp(largest)[1]), 1.0)  # the power of two at or below it
+    points = (residual.double() / torch.from_numpy(np.repeat(scale, sizes))[:, None]).float()
+    return points, np.zeros_like(scale) if similarity == "distance" else scale / max(residual.shape[1], 1)
+
+
 def lexicographic(points: Points) -> Tensor:
     """(n,) int64 on the CPU: the order of the points by their first column, then their second and so on; stable."""
     rows = points.residual if points.feature is None else torch.cat([points.residual, points.feature.float()], 1)

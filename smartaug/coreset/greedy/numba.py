@@ -230,6 +230,36 @@ def lazy(points, exponent, mass, nearest, owner, bound, where, kept, length, pic
         _sink(heap, count, bound, 0)
 
 
+@njit(**OPTIONS)
+def _one(rows, exponent, picks, owner):
+    """`exact` of one class whose points, (K, n) float32, count once each: fills picks and owner."""
+    size = rows.shape[1]
+    mass, total = np.ones(size, np.float32), np.empty(size)
+    costs, nearest = np.empty(size, np.float32), np.full(size, np.inf, np.float32)
+    for j in range(size):
+        total[j] = _total(rows, exponent, mass, j, costs)
+    first, bound = np.argmin(total), np.empty(size)
+    where, kept = np.empty((size, size), np.int32), np.empty((size, size), np.float32)
+    length = np.empty(size, np.int32)
+    _serve(rows, exponent, first, costs, nearest, owner, where[first], kept[first], -1, 0)
+    for j in range(size):
+        bound[j], length[j] = _dense(rows, exponent, mass, nearest, j, costs, where[j], kept[j])
+    bound[first] = -1.0
+    picks[0] = first
+    lazy(rows, exponent, mass, nearest, owner, bound, where, kept, length, picks, 1)
+
+
+@kept(**OPTIONS)
+def several(points, exponents, starts, cuts, picks, owner):
+    """`_one` of class after class. points: (n, K) float32; class c is [starts[c], starts[c + 1]) of them, and
+    [cuts[c], cuts[c + 1]) of picks, which are rows within the class."""
+    for c in range(exponents.size):
+        first, last, cut, end = starts[c], starts[c + 1], cuts[c], cuts[c + 1]
+        if end > cut:
+            rows = np.ascontiguousarray(points[first:last].T)
+            _one(rows, exponents[c], picks[cut:end], owner[first:last])
+
+
 @kept(**OPTIONS)
 def sampled(points, exponent, mass, places, nearest, owner, where, kept, length, picks):
     """Stochastic greedy: pick t is the best of the candidates at the positions ⌊places[t] · left⌋ of those left."""
@@ -298,6 +328,19 @@ def exact(points: Points, mass: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     bound[first] = -1.0
     picks = np.full(budget, first, np.int64)
     lazy(rows, points.exponent, weights, nearest, owner, bound, *lists, picks, 1)
+    return torch.from_numpy(picks), torch.from_numpy(owner)
+
+
+def exact_by_class(
+    residual: Tensor, exponents: np.ndarray, sizes: np.ndarray, budgets: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """(picks (Σ budgets,), owner (n,)) int64 of C classes at once, each as `exact` has them, with rows of its own.
+
+    residual: (n, K) float32, the points of one class after the other, of a few each; exponents (C,) float64.
+    """
+    starts, cuts = (np.concatenate([[0], np.cumsum(counts)]) for counts in (sizes, budgets))
+    picks, owner = np.empty(cuts[-1], np.int64), np.zeros(starts[-1], np.int64)
+    several(np.ascontiguousarray(residual.numpy()), exponents, starts, cuts, picks, owner)
     return torch.from_numpy(picks), torch.from_numpy(owner)
 
 

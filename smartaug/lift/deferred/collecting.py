@@ -22,6 +22,7 @@ from ..joint import Joint, JointSample
 from . import images as deferring
 from .calls import Call, final_kind_of
 from .images import DeferredBatch, DeferredImage, finish_all, number_of_finishes
+from .rows import rows_of_list
 from .values import DeferredValue, looking
 
 _HOLDER = [object()]
@@ -55,7 +56,7 @@ class Collecting:
     def __init__(self, samples: Any, may_hold: bool) -> None:
         self._streams, self._listed = may_hold, isinstance(samples, list)
         self.batches: list[DeferredBatch] = []
-        listed = samples if isinstance(samples, list) else [samples]
+        self._samples = listed = samples if isinstance(samples, list) else [samples]
         images = _in_order(listed, may_hold)  # kept here, so that ids stay unique
         numbers: Sequence[int]
         self._images: list[Any]
@@ -124,11 +125,17 @@ class Collecting:
         if found is None:
             return self._all_finished(batch, left), None, None
         joint, images = found
+        numbers = [self.sample_of[id(image)] for image in images]
+        if not joint.stacked and len(set(self.sample_of.values())) < len(self._samples):
+            with looking():
+                rows = rows_of_list(batch, self._samples, joint.images)
+            if rows is not None:
+                joint, numbers = joint._replace(rows=tuple(rows[0]), length=len(rows[1])), rows[1]
         for row in every:
             row._used = True
         for path, leaf in left:
             batch = leaves.put(batch, path, leaf._made)
-        return batch, Unfinished((), (), joint), [self.sample_of[id(image)] for image in images]
+        return batch, Unfinished((), (), joint), numbers
 
     def _repeats(self) -> bool:
         """Whether an image is in two stacks, or twice in one stack of a stream: its copies would get different draws.
@@ -233,7 +240,8 @@ def joint_of(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[Joint, list[
             places[row_of[_call_of(row)]].append((row._path, path))
     samples = tuple(_joint_sample(image, tuple(own)) for image, own in zip(images, places, strict=True))
     stacks = frozenset(path for path, leaf in targets if _is_stack(leaf))
-    return Joint(samples, tuple(path for path, _ in pictures), stacked, stacks), images
+    paths = tuple(path for path, _ in pictures)
+    return Joint(samples, paths, stacked, stacks, tuple(range(len(images))), len(images)), images
 
 
 def _call_of(row: Any) -> int:

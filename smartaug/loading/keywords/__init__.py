@@ -1,1 +1,1 @@
-"""The keywords that replace parts of a loader: `lift` the dataset by a copy, `coreset` the sampler."""
+"""What replaces parts of a loader: `lift` the dataset by a copy, `coreset` the sampler; `training_set` adds to it."""

@@ -1,4 +1,4 @@
-"""The keyword `coreset=` of a loader: a sampler that draws a coreset, or the selections of the samples to augment."""
+"""The keyword `coreset=` of a loader: a sampler that draws a coreset, and the selections of the samples to augment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import DistributedSampler, IterableDataset
 
 from ...pipeline.pipeline import Pipeline
-from ...pipeline.selection import AugmentingCoreset, CoresetLike, Selections
+from ...pipeline.selection import CoresetLike, Selections
 from ...pipeline.stages import listed
 from ...warnings import NoEffectWarning, warn
 from ..samplers.coreset import CoresetSampler
@@ -42,7 +42,7 @@ def coreset_sampler(
             f"{coreset!r} gives epochs of different lengths: size learning-rate schedules by loader.steps(epochs), and "
             "mind that Lightning reads len(loader) once"
         )
-    elif len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
+    elif not _augments(coreset) and len(dataset) and coreset.budget(len(dataset)) >= len(dataset):
         warn("the coreset holds the whole dataset, so it selects nothing", NoEffectWarning)
     return CoresetSampler(
         coreset,
@@ -55,27 +55,35 @@ def coreset_sampler(
     )
 
 
-def coreset_selections(
-    coreset: AugmentingCoreset, pipeline: Pipeline, dataset: Indexed, reading: dict[str, Any]
-) -> Selections:
-    """The selections of a coreset that chooses the samples to augment. The user's own sampler draws all samples.
+def select_augmented(coreset: CoresetLike, pipeline: Pipeline, dataset: Indexed, reading: dict[str, Any]) -> None:
+    """Let ``pipeline`` augment what ``coreset`` selects, where that is what its ``apply`` says; at the first call.
 
     Raises ValueError where there is no ``augment=`` that it applies to and for an IterableDataset, TypeError for a
     dataset without a length.
     """
+    if not _augments(coreset) or pipeline.selecting.selections is not None:
+        return
     _refuse_streams(dataset)
-    if coreset.apply == "append" and not pipeline.steps:
+    apply = getattr(coreset, "apply", "train")
+    if apply == "append" and not pipeline.steps:
         raise ValueError(
             'apply="append" appends augmented copies, and there is no augment=; write augment=RandAugment()'
         )
     if pipeline.lifted is not None and not listed(pipeline.settings.augment):
         raise ValueError(
-            f"apply={coreset.apply!r} concerns augment= alone, and augment= is missing: what lift=True takes out of "
+            f"apply={apply!r} concerns augment= alone, and augment= is missing: what lift=True takes out of "
             "the dataset runs on all samples; write augment=RandAugment() and leave such transforms out of the dataset"
         )
     if hasattr(coreset, "attach"):
         coreset.attach(dataset, **reading)
-    return Selections(coreset, len(dataset), pipeline.seed)
+    pipeline.selecting.selections = Selections(coreset, len(dataset), pipeline.seed)
+    plain = getattr(coreset, "plain", None)
+    pipeline.selecting.plain = None if plain is None else Selections(plain, len(dataset), pipeline.seed)
+
+
+def _augments(coreset: CoresetLike) -> bool:
+    """Whether what it selects is augmented, and not, or not only, drawn."""
+    return getattr(coreset, "apply", "train") != "train"
 
 
 def _refuse_streams(dataset: object) -> None:

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch.utils.data import IterableDataset, default_collate
 
 from ...lift.datasets import deferring, lift_dataset, taken_out
+from ...lift.decode.decoders import best_decoder
+from ...lift.decode.settings import Lift
 from ...lift.deferred.collecting import collecting
 from ...lift.lifted import Lifted
 from ...lift.probe import first, forked
 from ...lift.steps import UserDataset
+from ...pipeline.decoded_files import NO_FILES, DecodedFiles
 from ...pipeline.stages import listed
 from ...warnings import NoEffectWarning, warn
 from ..collate import Collate
-from ..whole_batches import batched, hinders, storages
+from ..fetch import batched
+from ..whole_batches import hinders, storages
+
+
+class Taken(NamedTuple):
+    """What ``lift=`` made of a dataset.
+
+    lifted: None for lift=False, and where nothing could be lifted. dataset: to load from. fetching: a row for `explain`
+    on how its samples are fetched. files: counts of the files that are decoded for it.
+    """
+
+    lifted: Lifted | None
+    dataset: UserDataset
+    fetching: tuple[str, str, str] | None = None
+    files: DecodedFiles = NO_FILES
 
 
 def lifted_dataset(
@@ -27,34 +45,61 @@ def lifted_dataset(
     batch_sampler: object,
     collate_fn: Callable[[Any], Any] | None,
     workers: int,
-) -> tuple[Lifted | None, UserDataset, tuple[str, str, str] | None]:
-    """The `Lifted` of ``dataset``, the dataset to load from, and a row for `explain` on how its samples are fetched.
+) -> Taken:
+    """What ``lift=`` makes of ``dataset``. If nothing can be lifted, a `NoEffectWarning` gives the reason.
 
-    With lift=False: None, ``dataset``, None. If nothing can be lifted, a `NoEffectWarning` gives the reason. Raises
-    TypeError if lift is not a bool, ValueError if the lifted part would run twice or not at all.
+    Raises TypeError if lift is neither a bool nor a `Lift`, ValueError if the lifted part would run twice or not at
+    all.
     """
     lifted = _lifted(lift, dataset, augment)
     if lifted is not None and lifted.augment is not None:
         lifted = dataclasses.replace(lifted, dataset=deferring(lifted.dataset))
         lifted = through_collate(lifted, dataset, collate_fn)
     if lifted is None:
-        return None, dataset, None
+        return Taken(None, dataset)
     dataset, hindrance = _fetched_whole(lifted.dataset, batch_size, batch_sampler, collate_fn)
     fetching = _fetching(dataset, hindrance, workers)
+    files = NO_FILES
+    if lifted.augment is not None and hindrance is not None:
+        dataset, files = _decoded(lift, lifted, dataset, batch_size is not None or batch_sampler is not None, fetching)
     if lifted.augment is None and hindrance is not None:
         why = f"{lifted.reason}; and fetches sample by sample: {hindrance}"
         warn(f"lift=True lifted nothing: {why}", NoEffectWarning)
-        lifted = None
-    return lifted, dataset, fetching
+        lifted, fetching = None, ("lift=True", "lifted nothing:", why)
+    return Taken(lifted, dataset, fetching, files)
+
+
+def _decoded(
+    lift: object, lifted: Lifted, dataset: UserDataset, batches: bool, fetching: tuple[str, str, str]
+) -> tuple[UserDataset, DecodedFiles]:
+    """A copy of ``dataset`` whose JPEG files are decoded by another library, and their counts; or ``dataset``."""
+    _, where, _ = fetching
+    if "PIL.Image" not in sys.modules or isinstance(dataset, IterableDataset) or not batches:
+        return dataset, NO_FILES  # it opens no files with Pillow, or its samples are not asked for in batches
+    if isinstance(lift, Lift) and lift.decode == "user":
+        return dataset, DecodedFiles(where=where, why='Lift(decode="user")')
+    name, told = best_decoder()
+    scales = isinstance(lift, Lift) and lift.decode == "scaled"
+    if scales and name != "simplejpeg":
+        raise ImportError('lift=Lift(decode="scaled") needs simplejpeg; pip install simplejpeg, or write lift=True')
+    if name is None:
+        return dataset, DecodedFiles(where=where, why=told if lifted.kind in (None, "pil") else "")
+    return batched(dataset, name, scales), DecodedFiles(told, where, scales=scales)
+
+
+def no_stages(fetching: tuple[str, str, str] | None) -> str:
+    """What a loader without stages says of itself; fetching: the row of `lifted_dataset`."""
+    return "no stages: torch's own loader" + ("" if fetching is None else f"; {' '.join(fetching)}")
 
 
 def _lifted(lift: object, dataset: UserDataset, augment: object) -> Lifted | None:
     """The `Lifted` of ``dataset``, which may lift nothing; None for lift=False."""
-    if not isinstance(lift, bool):
+    if not isinstance(lift, (bool, Lift)):
         got = "what smartaug.lift made" if isinstance(lift, Lifted) else repr(lift)
         raise TypeError(
-            f"lift must be True or False, got {got}; for what is lifted by itself, lifted = smartaug.lift(dataset, "
-            "size=(height, width)), write DataLoader(lifted.dataset, augment=lifted.augment, ...) without lift="
+            f"lift must be True, False or a smartaug.Lift, got {got}; for what is lifted by itself, "
+            "lifted = smartaug.lift(dataset, size=(height, width)), write DataLoader(lifted.dataset, "
+            "augment=lifted.augment, ...) without lift="
         )
     before = taken_out(dataset)
     given = before is not None and any(stage is before.augment for stage in listed(augment))

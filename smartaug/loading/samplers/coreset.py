@@ -20,7 +20,7 @@ from ..._base import ranks
 from ..._base.names import suggest_keywords
 from ..._base.selections import Selection, checked_selection
 from ...pipeline.epochs import EpochCounter
-from ...pipeline.selection import CoresetLike, Selections
+from ...pipeline.selection import CoresetLike, Selections, drawn_of
 
 Whole = Any  # a sampler with a length, or a range; `epoch` and `set_epoch` are used only where it has them
 
@@ -82,7 +82,7 @@ class CoresetSampler(DistributedSampler):
                 "a coreset chooses its own weights and needs the dataset's length: "
                 "CoresetSampler(coreset, size=len(dataset))"
             )
-        self.coreset, self._source = selected, Selections(selected, size, seed)
+        self.coreset, self._source = selected, Selections(drawn_of(selected) or selected, size, seed)
         if dataset is not None and hasattr(selected, "attach"):
             selected.attach(dataset, **(reading or {}))
 
@@ -116,7 +116,7 @@ class CoresetSampler(DistributedSampler):
 
     @property
     def _restricts(self) -> bool:
-        return self.coreset is None or getattr(self.coreset, "apply", "train") == "train"
+        return self.coreset is None or drawn_of(self.coreset) is not None
 
     def length(self, epoch: int) -> int:
         """Number of samples that ``epoch`` draws; an upper bound where it depends on the selection."""

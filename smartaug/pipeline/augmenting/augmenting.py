@@ -22,10 +22,12 @@ from ...augment.ops.compose import Several
 from ...augment.partly import beside as beside_of
 from ...augment.partly import check_fit, plain, plain_foreign, together, widened
 from ...augment.plan import Plan, Trace
-from ...augment.steps import drawn, keyed, refuse_other_than_mixing, run_step
+from ...augment.steps import keyed, refuse_other_than_rows, run_step
 from ..following.moving import Moving
 from ..following.places import Places
 from ..stages import Seed, Stage, flattened, in_stage, name_of
+from .result_rows import ResultRows
+from .tables import Tables
 
 _TIMES = 40  # low bits of a stream number: the dataset index; above them, how often the sample occurred before
 
@@ -40,15 +42,20 @@ class Augmented(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of a batch's rows: dataset index (B,) int64; streams (B,) int64 and epoch determine the draws."""
+    """The samples of a batch's rows: dataset index (B,) int64; streams (B,) int64 and epoch determine the draws.
+
+    labels: (B, ...), for steps that read them; None where they are unknown.
+    """
 
     index: Tensor
     streams: Tensor
     epoch: int
+    labels: Tensor | None = None
 
     def rows(self, chosen: Tensor) -> Samples:
         """The samples of the rows ``chosen`` (R,) int64."""
-        return Samples(self.index[chosen], self.streams[chosen], self.epoch)
+        labels = None if self.labels is None else self.labels[chosen.to(self.labels.device)]
+        return Samples(self.index[chosen], self.streams[chosen], self.epoch, labels)
 
 
 class _Rest(NamedTuple):
@@ -78,9 +85,9 @@ def streams_of(index: Tensor, before: list[int] | None) -> Tensor:
     return index + (torch.tensor(before, dtype=torch.int64, device="cpu") << _TIMES)
 
 
-def _mixes(step: object) -> bool:
-    """Whether a stage, or one inside it, mixes samples."""
-    return getattr(step, "mixes", False) or any(map(_mixes, getattr(step, "augmentations", ())))
+def _any(step: object, name: str) -> bool:
+    """Whether a stage, or one inside it, has the attribute ``name``, and it is True."""
+    return getattr(step, name, False) or any(_any(part, name) for part in getattr(step, "augmentations", ()))
 
 
 class Augmenting:
@@ -96,7 +103,9 @@ class Augmenting:
         self.steps, self.seed, self.names = list(steps), seed, tuple(names)
         # for samples that a coreset does not select, the stage in place of each step; None: see `_bring`
         self._beside = [beside_of(step, lifted) if lifted else None for step in self.steps]
-        self.mixes = any(map(_mixes, self.steps))
+        self.mixes, self.reads_labels, self.averages = (
+            any(_any(step, name) for step in self.steps) for name in ("mixes", "reads_labels", "averages")
+        )
         self.draws = any(not isinstance(part, Normalize) for part in flattened(self.steps))  # anything at random
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
         self._turn = Turn()  # of the batch that runs now
@@ -118,35 +127,27 @@ class Augmenting:
         views: list[Tensor],
         samples: Samples,
         places: Places,
-        rows: Tensor,
+        rows: ResultRows,
         follows: Callable[[Tensor, Tensor], Moving],
         *,
-        appends: bool,
         shared: bool,
-    ) -> tuple[Augmented, Tensor]:
-        """Augment only ``rows`` (s,) int64: in place or, with ``appends``, as copies after all rows.
+    ) -> Augmented:
+        """Make the ``rows`` of a batch's views, of which some are augmented.
 
-        Also returns, for each row of the result, the row (int64) that it was made from. The draws of appended copies
-        are those of a further view of their samples. follows: what moves with the images of rows (R,) int64, which
-        become those rows (R,) int64 of the result.
+        follows: what moves with the images of rows (R,) int64, which become those rows (R,) int64 of the result.
         """
-        batch = len(samples.index)
-        others = torch.arange(batch, device="cpu")
-        taken = torch.cat([others, rows]) if appends else others
-        if not appends:
-            kept = torch.ones(batch, dtype=torch.bool, device="cpu")
-            kept[rows] = False
-            others = kept.nonzero()[:, 0]
-        place = torch.arange(batch, len(taken), device="cpu") if appends else rows
+        place, others = rows.augmented.nonzero()[:, 0], (~rows.augmented).nonzero()[:, 0]
+        chosen, passing = rows.source[place], rows.source[others]
         picked, left = (
-            [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views] for part in (rows, others)
+            [view.index_select(0, part.to(view.device, non_blocking=True)) for view in views]
+            for part in (chosen, passing)
         )
-        rest = _Rest(left, samples.streams[others], follows(others, others))
-        first = (1 if shared else len(views)) if appends else 0
-        made, passed = self._run(picked, samples.rows(rows), places, follows(rows, place), rest, first, shared)
+        rest = _Rest(left, samples.streams[passing], follows(passing, others))
+        first = rows.view[place] * (1 if shared else len(views))
+        made, passed = self._run(picked, samples.rows(chosen), places, follows(chosen, place), rest, first, shared)
         views = [together(*pair, place, others) for pair in zip(made.views, passed, strict=True)]
-        wide = [widened(plan, place, len(taken)) for plan in made.plans]
-        return Augmented(views, wide, joint(wide, len(taken))), taken
+        wide = [widened(plan, place, len(rows.source)) for plan in made.plans]
+        return Augmented(views, wide, joint(wide, len(rows.source)))
 
     def _run(
         self,
@@ -155,29 +156,31 @@ class Augmenting:
         places: Places,
         moving: Moving,
         rest: _Rest | None,
-        first: int,
+        first: Tensor | int,
         shared: bool,
     ) -> tuple[Augmented, list[Tensor]]:
         """Run all steps on every view; on the ``rest`` only lifted stages, and the plain part of all others.
 
-        first: number of the first view, which is part of the key of its draws.
+        first: number of the first view, of all rows or of each (B,), which is part of the key of its draws.
         """
         if not self.steps:
             return Augmented(views, [], Trace.empty(len(samples.index))), [] if rest is None else rest.views
         seed, plans, known = self.seed(), list[Plan](), dict[int, Plan]()
         done, passed = [], []
+        tables = Tables(views, samples.labels, shared=shared)
         self._turn = Turn()
         for number, images in enumerate(views):
             view = 0 if shared else number
-            key = draws.key(seed, samples.epoch, samples.streams, first + view)
+            key = _keys(seed, samples, first + view)
             beside, again = None, shared and number > 0
             if rest is not None:
                 own_key = draws.key(seed, samples.epoch, rest.streams, view)
                 beside = _Beside(rest.views[number], own_key, None if again else rest.moving)
-            drawn_before = known if not number or (again and images.shape == views[0].shape) else {}
+            alike = tables.joined or images.shape == views[0].shape
+            drawn_before = known if not number or (again and alike) else {}
             moved = None if again else moving
             with allowed(self._turn):
-                made, own = self._view(images, key, samples.index, places, moved, beside, drawn_before)
+                made, own = self._view(images, key, samples.index, places, moved, beside, drawn_before, tables, number)
             if again:
                 _check_same_labels(plans, own)
             else:
@@ -201,8 +204,10 @@ class Augmenting:
         moving: Moving | None,
         beside: _Beside | None,
         known: dict[int, Plan],
+        tables: Tables,
+        number: int,
     ) -> tuple[Tensor, list[Plan]]:
-        """One view after all steps, and their plans; updates ``beside`` and ``moving``.
+        """View ``number`` after all steps, and their plans; updates ``beside`` and ``moving``.
 
         known: step -> its plan, where another view has drawn it already; the others are added.
         """
@@ -212,8 +217,10 @@ class Augmenting:
             given = images
             try:
                 if images.ndim != 4 and isinstance(step, Augmentation):
-                    refuse_other_than_mixing(step)
+                    refuse_other_than_rows(step)
                 if isinstance(step, Foreign):
+                    if tables.holds_categories(number):
+                        continue  # a callable computes with numbers
                     if step.moves_pixels:
                         places.refuse(step.name)
                     images = images.clone() if images.data_ptr() == start else images  # it may work in place
@@ -221,10 +228,10 @@ class Augmenting:
                         moving.refuse(step.name)
                 plan = None
                 if isinstance(step, Augmentation):
-                    plan = known.get(position) or drawn(step, images, own)
+                    whole = known.get(position) or tables.drawn(step, images, own)
+                    known[position], plan = whole, tables.part(whole, number)
                     plan = plan if moving is None or images.ndim != 4 else moving.whole(plan)
                     _follow(name_of(step), plan, places, moving)
-                    known[position] = plan
                     images = step.apply(images, plan)
                     self._note(position, plan, given)
                     plans.append(plan)
@@ -295,6 +302,17 @@ def _shown(stage: Stage) -> str:
     """The name of a stage, and of those in a combinator: ``RandomApply(ColorJitter)``."""
     inside = f"({', '.join(map(_shown, flattened(stage)))})" if isinstance(stage, Several) and len(stage) else ""
     return f"{name_of(stage)}{inside}"
+
+
+def _keys(seed: int, samples: Samples, view: Tensor | int) -> Tensor:
+    """(B,) keys of the draws of samples in a view, or in the views (B,) int64."""
+    if isinstance(view, int):
+        return draws.key(seed, samples.epoch, samples.streams, view)
+    made = torch.empty_like(samples.streams)
+    for number in view.unique().tolist():
+        mine = view == number
+        made[mine] = draws.key(seed, samples.epoch, samples.streams[mine], number)
+    return made
 
 
 def _follow(stage: str, plan: Plan, places: Places, moving: Moving | None) -> None:

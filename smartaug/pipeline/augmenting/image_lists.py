@@ -18,6 +18,7 @@ from ..following.moving import Moving
 from ..following.places import Places
 from ..stages import rows_not_finite
 from .augmenting import Augmented, Augmenting, Samples, joint
+from .result_rows import ResultRows
 
 Follows = Callable[[Tensor, Tensor, tuple[int, int]], Moving]  # rows, what they become, height and width -> what moves
 
@@ -90,39 +91,32 @@ def augmented(
     images: Sequence[Tensor],
     samples: Samples,
     places: Places,
-    rows: Tensor | None,
+    rows: ResultRows | None,
     follows: Follows,
     *,
     device: torch.device | None,
-    appends: bool,
-) -> tuple[list[Tensor], Augmented, Tensor]:
-    """The images after ``augmenting``, its plans and trace, and for each the row that it was made from.
+) -> tuple[list[Tensor], Augmented]:
+    """The images after ``augmenting``, its plans and trace.
 
-    rows: those to augment, None for all; with ``appends`` their copies follow all images. Raises ValueError where
-    images of several sizes would be mixed.
+    rows: of the result; None: those of the batch, all augmented. Raises ValueError where images of several sizes would
+    be mixed.
     """
-    length = len(images)
-    order = torch.arange(length, device="cpu")
-    order = torch.cat([order, rows]) if appends and rows is not None else order
+    length = len(images) if rows is None else len(rows.source)
     sizes: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):
         sizes.setdefault(tuple(image.shape), []).append(row)
-    made: list[Tensor] = [images[0]] * len(order)
+    made: list[Tensor] = [images[0]] * length
     parts = []
     for listed in sizes.values():
         own = torch.tensor(listed, dtype=torch.int64, device="cpu")
         whole = torch.stack([images[row] for row in listed]).to(device, non_blocking=True)
-        chosen = None if rows is None else torch.isin(own, rows).nonzero()[:, 0]
-        become = own
-        if appends and rows is not None:
-            become = torch.cat([own, torch.isin(rows, own).nonzero()[:, 0] + length])
-        result = _of_one_size(augmenting, whole, samples, places, chosen, follows, (own, become), appends)
+        result, become = _of_one_size(augmenting, whole, samples, places, rows, follows, own)
         for place, image in zip(become.tolist(), result.views[0].unbind(0), strict=True):
             made[place] = image
         parts.append((result, become))
     if len(parts) == 1:
-        return made, parts[0][0], order
-    return made, _joined(parts, len(order)), order
+        return made, parts[0][0]
+    return made, _joined(parts, length)
 
 
 def _of_one_size(
@@ -130,25 +124,20 @@ def _of_one_size(
     images: Tensor,
     samples: Samples,
     places: Places,
-    chosen: Tensor | None,
+    rows: ResultRows | None,
     follows: Follows,
-    where: tuple[Tensor, Tensor],
-    appends: bool,
-) -> Augmented:
-    """`augmented` for images of one size. chosen: which of them to augment, None for all.
-
-    where: their rows in the batch, and the rows that the results become.
-    """
-    own, become = where
+    own: Tensor,
+) -> tuple[Augmented, Tensor]:
+    """`augmented` for images of one size, the rows ``own`` of the batch; and which rows of the result they become."""
     size = images.shape[-2], images.shape[-1]
-    if chosen is None:
-        return augmenting.all_rows([images], samples.rows(own), places, follows(own, own, size), shared=False)
+    if rows is None:
+        return augmenting.all_rows([images], samples.rows(own), places, follows(own, own, size), shared=False), own
+    part, become = rows.of(own)
 
     def moving(of: Tensor, to: Tensor) -> Moving:
         return follows(own[of], become[to], size)
 
-    made, _ = augmenting.some_rows([images], samples.rows(own), places, chosen, moving, appends=appends, shared=False)
-    return made
+    return augmenting.some_rows([images], samples.rows(own), places, part, moving, shared=False), become
 
 
 def _joined(parts: Sequence[tuple[Augmented, Tensor]], length: int) -> Augmented:

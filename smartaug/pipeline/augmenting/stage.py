@@ -5,6 +5,7 @@ The steps themselves are run by `augmenting.Augmenting`, which knows nothing of 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,7 @@ from ..inputs import (
 from ..settings import Settings
 from . import image_lists
 from .augmenting import Augmented, Augmenting, Samples
+from .result_rows import ResultRows
 
 
 class AugmentedBatch(NamedTuple):
@@ -63,23 +65,24 @@ class AugmentStage:
         inputs: Inputs,
         labels: list[leaves.Path],
         samples: Samples,
-        rows: Tensor | None,
+        rows: ResultRows | None,
         device: torch.device | None,
         unfinished: Unfinished | None,
     ) -> AugmentedBatch:
         """The batch after ``augmenting``.
 
-        rows: the rows to augment, None for all. Copies that a coreset appends follow the batch's own rows.
+        rows: of the result; None: those of the batch, all augmented.
         """
         if self.lifted is not None and unfinished is not None:
             refuse_others(unfinished, inputs)
             self.lifted.check([leaves.get(data, path) for path in inputs.augmented])
         views, frames = _views(data, inputs, device)
+        label = leaves.get(data, labels[0]) if labels and augmenting.reads_labels else None
+        samples = dataclasses.replace(samples, labels=label) if isinstance(label, Tensor) else samples
         shared = not inputs.listed and self._share_draws(augmenting, data, inputs, views, unfinished)
         several = 1 if shared or inputs.listed else len(views)
         following, places = self._following(data, inputs, device, unfinished, several)
-        order = torch.arange(len(samples.index), device="cpu")
-        appends = rows is not None and getattr(self.settings.coreset, "apply", "train") == "append"
+        order = torch.arange(len(samples.index), device="cpu") if rows is None else rows.source
         parts: list[tuple[Moving, Tensor]] = []
 
         def follows(chosen: Tensor, becomes: Tensor, size: tuple[int, int] | None = None) -> Moving:
@@ -88,15 +91,13 @@ class AugmentStage:
             return parts[-1][0]
 
         if inputs.listed:
-            results, made, order = image_lists.augmented(
-                augmenting, views, samples, places, rows, follows, device=device, appends=appends
-            )
+            results, made = image_lists.augmented(augmenting, views, samples, places, rows, follows, device=device)
         elif rows is None:
             made = augmenting.all_rows(views, samples, places, follows(order, order), shared=shared)
         else:
-            made, order = augmenting.some_rows(views, samples, places, rows, follows, appends=appends, shared=shared)
-        if appends and rows is not None:
-            data = repeated(data, inputs.augmented, labels[0] if labels else None, rows, len(samples.index))
+            made = augmenting.some_rows(views, samples, places, rows, follows, shared=shared)
+        if len(order) > len(samples.index):
+            data = repeated(data, inputs.augmented, labels[0] if labels else None, order, len(samples.index))
         data = following.put(data, parts, order)
         if any(plan.mixes for plan in made.plans):
             stays = staying(data, self.settings.still, len(order))
@@ -195,6 +196,7 @@ def _views(data: leaves.Structure, inputs: Inputs, device: torch.device | None) 
         return list(found[0]), []
     # the values alone: what types of other libraries say of a picture, such as its affine, is not true of the new one
     found = [leaf.as_subclass(Tensor).to(device, non_blocking=True) for leaf in found]
+    found = [leaf[:, None] if leaf.ndim == 1 else leaf for leaf in found]  # a table of one column
     frames = [leaf.shape[1] if leaf.ndim == 5 else 0 for leaf in found]
     views = [view for leaf in found for view in (leaf.unbind(1) if leaf.ndim == 5 else [leaf])]
     return views, frames
@@ -204,7 +206,8 @@ def _put(data: leaves.Structure, inputs: Inputs, views: list[Tensor], frames: li
     """The batch with the augmented ``views`` in it, the frames of clips together again."""
     rest = iter(views)
     for path, count in zip(inputs.augmented, frames, strict=True):
-        data = leaves.put(data, path, torch.stack([next(rest) for _ in range(count)], 1) if count else next(rest))
+        made = torch.stack([next(rest) for _ in range(count)], 1) if count else next(rest)
+        data = leaves.put(data, path, made[:, 0] if leaves.get(data, path).ndim == 1 else made)
     return data
 
 

@@ -12,7 +12,19 @@ from typing import Any
 from torch import Tensor
 
 from ..._base import leaves
-from ...augment.targets.kinds import Boxes, Flow, Heatmap, Image, Keypoints, Kind, MapKind, Mask, Object, kind_of
+from ...augment.targets.kinds import (
+    Boxes,
+    Disparity,
+    Flow,
+    Heatmap,
+    Image,
+    Keypoints,
+    Kind,
+    MapKind,
+    Mask,
+    Object,
+    kind_of,
+)
 from .addresses import Address, every, find
 from .moving import Found, word_of
 from .objects.leaves import labelled_one_by_one, object_sets
@@ -61,12 +73,15 @@ def find_followers(
     still: Sequence[leaves.Path],
     lifted: Mapping[leaves.Path, Kind],
     seen: dict[object, bool],
+    *,
+    others: bool = True,
 ) -> Found:
     """All leaves of a batch that follow its images.
 
     follow: as given to the loader. still: paths of what stays. lifted: leaves of which a lifted transform says that
-    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. Raises
-    ValueError for leaves that are not there, that stay as well, or whose shapes do not fit their kind.
+    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. others: also
+    those that follow by their type or name. Raises ValueError for leaves that are not there, that stay as well, or
+    whose shapes do not fit their kind.
     """
     kinds: dict[Address, Kind] = {Address(path): kind for path, kind in lifted.items()}
     for spec, given in (follow or {}).items():
@@ -76,7 +91,7 @@ def find_followers(
         if leaves.starts_with(address.path, pictures.paths):
             raise ValueError(f"follow= names {address.shown}, which is the image that is augmented; leave it out")
         kinds[address] = kind_of(given)
-    for address in every(data, pictures.rows):
+    for address in every(data, pictures.rows) if others else ():
         if address in kinds or leaves.starts_with(next(iter(address.paths(pictures.rows))), (*pictures.paths, *still)):
             continue
         kind = _by_type(data, address, pictures) or _by_name(data, address, pictures)
@@ -138,6 +153,7 @@ _WANTED: dict[type, tuple[str, str]] = {  # of a batch, of one sample
     Mask: ("(B, H, W) or (B, N, H, W)", "(H, W) or (N, H, W)"),
     Heatmap: ("(B, H, W) or (B, N, H, W)", "(H, W) or (N, H, W)"),
     Flow: ("floats (B, 2, H, W)", "floats (2, H, W)"),
+    Disparity: ("floats (B, H, W) or (B, 1, H, W)", "floats (H, W) or (1, H, W)"),
     Image: ("(B, C, H, W)", "(C, H, W)"),
 }
 
@@ -194,5 +210,8 @@ def _fits(part: Tensor, kind: Kind, address: Address, pictures: Pictures) -> boo
         return dimensions in ((1, 2, 3) if batched else (2, 3)) and columns_fit
     if isinstance(kind, (Mask, Heatmap)):
         return dimensions in (2, 3, 4 if batched else 3)
+    if isinstance(kind, Disparity):
+        planes = part.shape[-3] if dimensions > 2 else 1
+        return part.is_floating_point() and dimensions in (2, 3, 4 if batched else 3) and planes == 1
     right = part.ndim >= 3 and (not isinstance(kind, Flow) or (part.shape[-3] == 2 and part.is_floating_point()))
     return right and dimensions in (3, 4 if batched else 3)

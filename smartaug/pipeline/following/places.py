@@ -46,6 +46,13 @@ _WITHOUT_BOUNDS = (torch.uint16, torch.uint32, torch.uint64)  # types of which t
 _PAIRS = (2, 4)  # numbers of a point and of a box
 _BOXES = ("xyxy", "xywh", "cxcywh", "yolo")
 _MAPS = ("mask", "heatmap", "image")
+_NAMED = {  # word of a key -> what a map of that name is
+    **dict.fromkeys(("flow", "motion"), "flow"),
+    **dict.fromkeys(("disparity", "disparities", "disp"), "disparity"),
+    **dict.fromkeys(("heatmap", "heatmaps", "heat", "depth", "depths"), "heatmap"),
+    **dict.fromkeys(("mask", "masks", "segmentation", "segmentations", "seg"), "mask"),
+    **dict.fromkeys(("image", "images", "img", "right", "second"), "image"),
+}
 _OF_WIDTH = {2: ("keypoints",), 3: ("keypoints",), 4: _BOXES, 5: ("xywhr", "cxcywhr"), 8: ("xyxyxyxy",)}
 
 
@@ -53,12 +60,16 @@ _OF_WIDTH = {2: ("keypoints",), 3: ("keypoints",), 4: _BOXES, 5: ("xywhr", "cxcy
 class Place:
     """A leaf that may refer to pixels.
 
-    what: description for errors. kinds: those of ``follow=`` that it may be; spec: the code that names it there.
+    what: description for errors. kinds: those of ``follow=`` that it may be, the likeliest first; spec: the code that
+    names it there; shown, still: it, and the code that names it in ``still=``, for errors. listed: it is no tensor.
     """
 
     what: str
     kinds: tuple[str, ...] = ()
     spec: str = ""
+    shown: str = ""
+    still: str = ""
+    listed: bool = False
 
 
 class Places:
@@ -74,8 +85,8 @@ class Places:
 
     def refuse(self, stage: str) -> None:
         """Raise a ValueError if there are places, since ``stage`` may move the pixels."""
-        for path, place in self.found.items():
-            raise ValueError(_refusal(stage, path, place))
+        for place in self.found.values():
+            raise ValueError(_refusal(stage, place))
 
 
 def is_label(data: leaves.Structure, path: leaves.Path) -> bool:
@@ -107,22 +118,37 @@ def find_places(
             continue
         place = _place(data, path, leaf, pictures, seen, _in_samples(data, path, lists))
         if place is not None:
-            found[path] = replace(place, spec=address_of(data, path, pictures.rows).spec)
+            found[path] = _at(data, path, place, pictures.rows)
     return found
 
 
-def _refusal(stage: str, path: leaves.Path, place: Place) -> str:
-    shown = "".join(f"[{step!r}]" for step in path) or " itself"
-    name = repr(path[0]) if path else "..."
-    moves = ""
-    if place.kinds:
+def _at(data: leaves.Structure, path: leaves.Path, place: Place, rows: int) -> Place:
+    """``place`` with what errors say of its address."""
+    address = address_of(data, path, rows)
+    listed = not isinstance(leaves.get(data, path), Tensor)
+    key = len(address.each or ()) == 1 and isinstance(address.step, str) and not listed
+    still = repr(address.step) if key else repr(path[0]) if path else "..."
+    return replace(place, spec=address.spec, shown=address.shown, still=still, listed=listed)
+
+
+def _refusal(stage: str, place: Place) -> str:
+    stays = f"still={place.still} if it must stay as it is"
+    what = f"write {stays}"
+    if place.kinds and place.listed:
+        what += (
+            f', let the dataset give a tensor and write follow={{...: "{place.kinds[0]}"}} if it moves with the images'
+        )
+    elif place.kinds:
         first, others = place.kinds[0], ", ".join(f'"{kind}"' for kind in place.kinds[1:])
         instead = f" (or {others})" if others else ""
-        moves = f'follow={{{place.spec}: "{first}"}}{instead} if it moves with the images, '
+        what = f'write follow={{{place.spec}: "{first}"}}{instead} if it moves with the images, '
+        if first == "keypoints":
+            what += f"or {{{place.spec}: smartaug.Keypoints(swap=...)}} if mirroring exchanges left and right, "
+        what += stays
     return (
-        f"{stage} may move pixels, but batch{shown} is {place.what} that would not follow; write {moves}still={name} "
-        f"if it must stay as it is, {_other_words(place, name)}use only stages that leave pixels in place (Erase, "
-        "Normalize), or augment both in the dataset"
+        f"{stage} may move pixels, but {place.shown} is {place.what} that would not follow; {what}, "
+        f"{_other_words(place, place.still)}use only stages that leave pixels in place (Erase, Normalize), or augment "
+        "both in the dataset"
     )
 
 
@@ -218,15 +244,18 @@ def _numbers(
         inside = not _PLACES.isdisjoint(above) or (not own and not _PLACES.isdisjoint(set().union(*words)))
         return Place("boxes or keypoints") if inside or not _COORDINATES.isdisjoint(own) else None
     objects = _OF_WIDTH.get(leaf.shape[-1], ())
-    if not _PLACES.isdisjoint(own | above) or not _COORDINATES.isdisjoint(own):
-        return Place("boxes or keypoints", objects)
+    objects = _likely_formats(leaf, pictures) if objects == _BOXES else objects
+    of_size = len(each) >= 2 and tuple(leaf.shape[-2:]) in pictures.sizes
+    named = not _PLACES.isdisjoint(own | above) or not _COORDINATES.isdisjoint(own)
+    if named and not of_size:
+        return Place("boxes or keypoints", () if "homography" in own else objects)
     if len(each) >= 2:
-        if tuple(leaf.shape[-2:]) in pictures.sizes:
-            return Place(f"a mask or a second image {tuple(leaf.shape)}", _MAPS)
+        if of_size:
+            return Place(f"a mask or a second image {tuple(leaf.shape)}", _likely_maps(own, leaf))
         if len(each) == 2 and each[-1] <= 8:  # x, y; with a depth or visibility; boxes, with class, score or angle
             kinds = (*objects, "mask") if each[-1] <= 4 else ("mask", *objects)
             return Place(f"{shown}, which may be boxes or keypoints,", kinds)
-        return Place(f"{shown}, which may be a map or a picture of another size,", _MAPS)
+        return Place(f"{shown}, which may be a map or a picture of another size,", _likely_maps(own, leaf))
     if leaf.dtype == torch.bool or not _LABELS.isdisjoint(own):
         return None
     if of_sample and each[0] not in _PAIRS:
@@ -238,6 +267,29 @@ def _numbers(
         if may_be is None:
             may_be = seen[path, leaf.shape[1:]] = _may_be_coordinates(leaf, each[0], pictures)
     return Place(f"{each[0]} numbers a sample, {shown}, which may be boxes or keypoints,", objects) if may_be else None
+
+
+def _likely_maps(words: set[str], leaf: Tensor) -> tuple[str, ...]:
+    """The kinds that a map may be, those that the words of its name say first."""
+    said = [_NAMED[word] for word in _NAMED if word in words]
+    return tuple(dict.fromkeys([*said, *(["flow"] if leaf.shape[-3:-2] == (2,) else []), *_MAPS]))
+
+
+def _likely_formats(boxes: Tensor, pictures: Pictures) -> tuple[str, ...]:
+    """The formats of boxes (..., 4); first those whose boxes would lie in the images, which is no proof."""
+    if boxes.device.type != "cpu" or not boxes.numel() or boxes.is_complex():
+        return _BOXES
+    values = boxes.detach().double().reshape(-1, 4)
+    start, second = values[:, :2], values[:, 2:]
+    unit = bool(((values >= 0) & (values <= 1)).all())
+    far = values.new_tensor([max(width for _, width in pictures.sizes), max(height for height, _ in pictures.sizes)])
+    fits = {
+        "xyxy": not unit and bool((second >= start).all()),
+        "xywh": not unit and bool((start + second <= far + 1).all()),
+        "cxcywh": not unit and bool(((start + second / 2 <= far + 1) & (start - second / 2 >= -1)).all()),
+        "yolo": unit,
+    }
+    return tuple(sorted(_BOXES, key=lambda name: not fits[name]))
 
 
 def _words(data: leaves.Structure, path: leaves.Path) -> list[set[str]]:

@@ -9,6 +9,7 @@ of unequal size run in groups of one size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,17 +23,35 @@ from ...augment.steps import keyed, run_step
 from ...lift import Lifted
 from ...lift.joint import Joint
 from ..augmenting.augmenting import Samples
+from ..following.moving import Following, Moving
+from ..settings import Settings
 from ..stages import Seed, as_steps, in_stage, name_of
+from .beside import beside, check_all_lifted
 
 _LIFTED = 0x11F7  # any constant: separates these streams from those of the stages that follow
 
 
-class LiftedJoint:
-    """Runs the lifted stages of ``lifted`` on batches with a `Joint`. seed: of all draws."""
+class _Batch(NamedTuple):
+    """One batch. number: (n,) the dataset indices of its samples, key: (n,) of their draws; finished: the samples.
 
-    def __init__(self, lifted: Lifted, seed: Seed) -> None:
-        self.lifted, self.seed = lifted, seed
+    beside: what moves and the transform was not given; moved: the parts of it, and their rows.
+    """
+
+    joint: Joint
+    number: Tensor
+    key: Tensor
+    finished: list[leaves.Structure]
+    beside: Following | None
+    moved: list[tuple[Moving, Tensor]]
+
+
+class LiftedJoint:
+    """Runs the lifted stages of ``lifted`` on batches with a `Joint`. settings: the loader's; seed: of all draws."""
+
+    def __init__(self, lifted: Lifted, settings: Settings, seed: Seed) -> None:
+        self.lifted, self.settings, self.seed = lifted, settings, seed
         self.steps = as_steps(lifted.augment)
+        self._seen: dict[object, bool] = {}  # what `find_followers` saw in earlier batches
 
     def run(
         self, data: leaves.Structure, joint: Joint, samples: Samples, device: torch.device | None
@@ -42,46 +61,56 @@ class LiftedJoint:
         images = leaves.get(data, joint.images[0]) if joint.stacked else [leaves.get(data, p) for p in joint.images]
         self.lifted.check([images] if isinstance(images, Tensor) else images)
         key = draws.fold(draws.key(self.seed(), samples.epoch, samples.streams, 0), _LIFTED)
-        finished: list[leaves.Structure] = [None] * len(joint.samples)
+        others = beside(data, joint, self.settings, device, self._seen)
+        batch = _Batch(joint, samples.index, key, [None] * len(joint.samples), others, [])
         made: list[Tensor] = []
         for rows in _of_one_size(images):
             stack = images if len(rows) == len(images) and isinstance(images, Tensor) else _stacked(images, rows)
             with allowed(Turn()):
-                made.append(self._group(stack.to(device, non_blocking=True), rows, joint, samples, key, finished))
+                made.append(self._group(stack.to(device, non_blocking=True), rows, batch))
         if joint.stacked:
             data = leaves.put(data, joint.images[0], made[0])
-        return _put_back(data, joint, finished)
+        data = _put_back(data, joint, batch.finished)
+        if others is None or not any(moving.has_moved for moving, _ in batch.moved):
+            return data
+        check_all_lifted(others, joint)
+        return others.put(data, batch.moved, torch.arange(joint.length, device="cpu"))
 
-    def _group(
-        self,
-        images: Tensor,
-        rows: list[int],
-        joint: Joint,
-        samples: Samples,
-        key: Tensor,
-        finished: list[leaves.Structure],
-    ) -> Tensor:
-        """The finished images (R, C, H, W) of the samples ``rows``; their samples are put into ``finished``."""
+    def _group(self, images: Tensor, rows: list[int], batch: _Batch) -> Tensor:
+        """The finished images (R, C, H, W) of the samples ``rows``, which are put into the ``batch``."""
+        joint = batch.joint
         index = torch.tensor(rows, dtype=torch.int64, device="cpu")
         size = (images.shape[2], images.shape[3])
         following = self.lifted.following([joint.samples[row] for row in rows], size, images.device)
-        for step, own in keyed(self.steps, key[index]):
+        others = self._others(batch, index, size)
+        for step, own in keyed(self.steps, batch.key[index]):
             try:
                 given = images
                 images, plan = run_step(step, images, own)
                 if plan is not None:
                     following.follow(plan)
+                    if others is not None and plan.moves_pixels:
+                        others.follow(plan)
                 elif isinstance(step, Foreign) and step.moves_pixels and any(joint.samples[row].places for row in rows):
                     raise ValueError(
                         f"{step.name} may move pixels, and without a plan it is not known where it moves boxes and "
                         "masks; write lift=False"
                     )
             except Exception as error:
-                raise in_stage(error, f"lifted transform {name_of(step)}", samples.index[index], given) from error
+                raise in_stage(error, f"lifted transform {name_of(step)}", batch.number[index], given) from error
         typed = [joint.samples[row].typed(image) for row, image in zip(rows, images, strict=True)]
         for row, whole in zip(rows, following.finished(typed), strict=True):
-            finished[row] = whole
+            batch.finished[row] = whole
         return images
+
+    def _others(self, batch: _Batch, index: Tensor, size: tuple[int, int]) -> Moving | None:
+        """What moves beside the samples ``index`` (R,) and the transform was not given; None: nothing."""
+        if batch.beside is None:
+            return None
+        rows = torch.tensor(batch.joint.rows, dtype=torch.int64, device="cpu")[index]
+        made = batch.beside.of(rows, size)
+        batch.moved.append((made, rows))
+        return made
 
 
 def _of_one_size(images: Tensor | Sequence[Tensor]) -> list[list[int]]:

@@ -19,7 +19,8 @@ _BATCHES = 20  # warn after so many batches without a lifted one; at the end of 
 _FEW = 0.05  # at the end of a pass, warn where at most this share of samples was lifted
 _ANY_UNITS = (Flip, MixUp, CutMix, CopyPaste)  # they give the same before Normalize and after it
 _NOT_LIFTED = (
-    "samples whose image is not what the dataset's transform returned (it was changed, cached, or not made by it)"
+    "samples whose image is not what the dataset's transform returned (it was changed, cached, or not made by it), or "
+    "that have targets which only the whole transform moves (rotated boxes, videos)"
 )
 
 

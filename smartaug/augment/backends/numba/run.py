@@ -12,10 +12,8 @@ workers or may not be entered from two threads at once.
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +23,7 @@ from torch import Tensor
 
 from ...._base.background import Background, is_allowed
 from ...._base.compiled import compiling, is_kept
+from ...._base.threads import over_rows
 from ...plan import EraseNoise, Filter, Mix, Segment, Store, Warp
 from .. import buffers
 from ..tables.filters import FILTERS
@@ -171,22 +170,10 @@ def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], 
                     BACKGROUND.join()
                     run(0, 0)
                 _ready.add(rare)
-    threads = min(torch.get_num_threads(), batch)
-    if threads == 1 or values < _SMALL:
+    if values < _SMALL:
         run(0, batch)
-        return
-    pieces = min(batch, 4 * threads)
-    left = iter([(batch * n // pieces, batch * (n + 1) // pieces) for n in range(pieces)])
-
-    def work() -> None:  # every thread takes the next piece, since samples differ in how much is done to them
-        for first, last in left:
-            run(first, last)
-
-    pool = _pool(os.getpid(), threads - 1)
-    others = [pool.submit(work) for _ in range(threads - 1)]
-    work()
-    for other in others:
-        other.result()
+    else:
+        over_rows(run, batch)
 
 
 def _elsewhere(rare: bool, what: str, arguments: tuple[Any, ...]) -> None:
@@ -206,9 +193,3 @@ def _scratch(channels: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     if held is None or held[0].shape[1] < channels * pixels or held[1].size <= pixels:
         held = _own.held = np.empty((2, channels * pixels), np.uint8), np.empty(pixels + 1, np.uint32)
     return held
-
-
-@lru_cache(maxsize=1)
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads of this process; a forked child makes its own, since threads do not survive a fork."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="smartaug")

@@ -1,4 +1,4 @@
-"""Colour operations and blur by OpenCV, image by image on the CPU, hence with the bytes of albumentations.
+"""Colour operations and blur by OpenCV, image by image on all threads of the CPU, with the bytes of albumentations.
 
 When: images are on the CPU and OpenCV is installed; elsewhere `lift.albumentations.ops.tone` computes the same with
 torch. Results differ from torch's by one grey level at most, and almost only in hues: OpenCV's HSV2RGB cuts fractions
@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...._base.threads import over_rows
 from ..torch.clahe import opencv_installed
 
 _LEVELS = np.arange(256, dtype=np.float32)
+_SMALL = 1 << 17  # values below which handing images to threads costs more than it saves
 
 
 def serves(images: Tensor) -> bool:
@@ -28,15 +30,23 @@ def serves(images: Tensor) -> bool:
 
 
 def each(images: Tensor, make: Callable[..., Any], *arguments: Any) -> Tensor:
-    """``make(image, *arguments of its row)`` of every row, a image being (H, W, C), or (H, W) for one channel."""
+    """``make(image, *arguments of its row)`` of every row, an image being (H, W, C), or (H, W) for one channel."""
     import cv2
 
     made = torch.empty_like(images, memory_format=torch.contiguous_format)
-    for planes, into, *own in zip(images.contiguous().numpy(), made.numpy(), *arguments, strict=True):
-        if len(planes) == 1:
-            into[0] = make(planes[0], *own)
-            continue
-        cv2.split(make(cv2.merge(list(planes)), *own), list(into))
+    rows = list(zip(images.contiguous().numpy(), made.numpy(), *arguments, strict=True))
+
+    def run(first: int, last: int) -> None:
+        for planes, into, *own in rows[first:last]:
+            if len(planes) == 1:
+                into[0] = make(planes[0], *own)
+            else:
+                cv2.split(make(cv2.merge(list(planes)), *own), list(into))
+
+    if images.numel() < _SMALL:
+        run(0, len(rows))
+    else:
+        over_rows(run, len(rows))
     return made
 
 

@@ -228,8 +228,10 @@ def _filter(images: Tensor, segment: Filter, owned: bool) -> Tensor:
 
 
 def _call(images: Tensor, call: Call, owned: bool) -> Tensor:
+    if call.at_once and call.active is None and images.is_contiguous():
+        return call.function(images, *(_on(argument, images) for argument in call.arguments), *call.host)
     rows, out = _reached(images, call.active, owned)
-    for piece in _pieces(rows, images):
+    for piece in (rows,) if call.at_once and len(rows) else _pieces(rows, images):
         there = _on(piece, images)
         arguments = (_on(argument[piece], images) for argument in call.arguments)
         host = (argument[piece] for argument in call.host)
@@ -297,6 +299,7 @@ def noisy_where_covered(images: Tensor, erase: EraseNoise) -> Tensor:
 
 
 def _mix(images: Tensor, mix: Mix, owned: bool) -> Tensor:
+    alone = mix.boxes is None and (mix.share.device.type != "cpu" or bool((mix.share == 1).any()))
     mix = mix.to(images.device)
     other = images[mix.partner]
     if mix.boxes is not None:
@@ -304,7 +307,8 @@ def _mix(images: Tensor, mix: Mix, owned: bool) -> Tensor:
     share = mix.share[:, None, None, None]
     if images.dtype == torch.uint8:
         return (other + (images.float() - other) * share).round_().to(torch.uint8)
-    return torch.lerp(other, images, share.to(images.dtype))
+    blended = torch.lerp(other, images, share.to(images.dtype))
+    return torch.where(share < 1, blended, images) if alone else blended  # 0 · NaN of a partner would be NaN
 
 
 def _store(images: Tensor, store: Store, owned: bool) -> Tensor:

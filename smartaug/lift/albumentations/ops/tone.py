@@ -203,7 +203,7 @@ def hue_saturation_value(numbers: Tensor, key: Tensor, shape: Sequence[int]) -> 
     saturation[:, 0] = 0  # grey stays grey
     tables = torch.stack([_turned(numbers[:, 0]), saturation, _added(numbers[:, 2])], 1)
     active = (numbers != 0).any(1)
-    return (Call(recoloured, (tables,), "HueSaturationValue", active),)
+    return (Call(recoloured, (tables,), "HueSaturationValue", active, at_once=True),)
 
 
 # --- torchvision's colour jitter, as albumentations computes it ------------------------------------------------------
@@ -253,7 +253,7 @@ def jittered(numbers: Tensor, order: Tensor) -> Sequence[Segment]:
     """The four operations of `color_jitter` in the order (B, 4) int64."""
     brightness = linear(numbers[:, 0], torch.zeros(len(numbers), dtype=torch.float64)).to(torch.uint8)
     arguments = brightness, numbers[:, 1], numbers[:, 2], _turned(180.0 * numbers[:, 3])
-    return (Call(jitter, arguments, "ColorJitter", host=(order, numbers[:, 3] != 0)),)
+    return (Call(jitter, arguments, "ColorJitter", host=(order, numbers[:, 3] != 0), at_once=True),)
 
 
 def jitter(
@@ -344,7 +344,8 @@ def blurred(images: Tensor, weights: Tensor) -> Tensor:
 def gaussian_blur(numbers: Tensor, key: Tensor, shape: Sequence[int], *, sizes: tuple[int, int]) -> Sequence[Segment]:
     """Numbers: the standard deviation in pixels. sizes: range of the window size; 0: 7 standard deviations."""
     drawn = sizes[0] + draws.integers(key, sizes[1] - sizes[0] + 1)
-    return (Call(blurred, (gaussian_weights(numbers[:, 0], window(numbers[:, 0], drawn)),), "GaussianBlur"),)
+    weights = gaussian_weights(numbers[:, 0], window(numbers[:, 0], drawn))
+    return (Call(blurred, (weights,), "GaussianBlur", at_once=True),)
 
 
 def window(sigma: Tensor, drawn: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from ...._base import leaves
 from ....augment.plan import Plan
 from ....augment.targets import boxes, instances, keypoints
 from ....augment.targets.kinds import Boxes, Keypoints, Mask
+from ....augment.targets.mixed import left_alone
 from ....augment.targets.objects import Objects
 from ....augment.targets.through import move_objects
 from ..addresses import Address
@@ -83,7 +84,7 @@ class MovingObjects:
             for address, kind in where.masks
         ]
         self._corners = self._begun = _corners(self.rows, size)
-        self._mixed = False
+        self._mixed = torch.zeros(self.rows, dtype=torch.bool, device="cpu")
 
     def _objects(self, flat: Tensor, kind: Boxes | Keypoints, index: Tensor, counts: Tensor) -> Objects:
         """The rows ``index`` of ``flat``, whose origin is their place in it."""
@@ -99,22 +100,35 @@ class MovingObjects:
         row, self.size = self.objects.row, (plan.output_shape[2], plan.output_shape[3])
         self.objects = move_objects(plan, self.objects)
         self.points = [move_objects(plan, points) for points in self.points]
-        if not plan.from_others:
+        self._look(plan)
+        if plan.from_others:
+            self._drop(plan, row)
+        else:
             self.masks = [(moved(plan, planes, kind), kind) for planes, kind in self.masks]
+
+    def _look(self, plan: Plan) -> None:
+        """Note which samples ``plan`` moves, seen at the corners of their images, and which it mixes."""
+        if not plan.from_others:
             self._corners = move_objects(plan, self._corners)
             return
-        self._mixed = True
-        self._drop(plan, row)
+        size = plan.shape[2], plan.shape[3]
+        for segment in plan.segments:
+            if segment.from_others:
+                self._mixed = self._mixed | ~left_alone(segment, size)
+            else:
+                self._corners = move_objects(Plan((self.rows, plan.shape[1], *size), (segment,)), self._corners)
+            size = segment.output_size(*size)
 
     def _drop(self, plan: Plan, row: Tensor) -> None:
         """Leave out the objects of which mixing left nothing, and move the masks of the others.
 
         row: (M,) int64 the sample of each object before ``plan``.
         """
-        kept = self._left().nonzero()[:, 0]
+        stays = ~self._moved()[self.objects.row]
+        kept = (self._left() | stays).nonzero()[:, 0]
         kept = kept[self.objects.row[kept].argsort(stable=True)]
         masks = [instances.move_instances(plan, _flat(planes), row, kept) for planes, _ in self.masks]
-        seen = (self.objects.visible[kept] >= 1).all(1)  # an object that is whole may have an empty mask
+        seen = (self.objects.visible[kept] >= 1).all(1) | stays[kept]  # an object that is whole may have an empty mask
         for planes in masks:
             seen |= (planes != 0).flatten(1).any(1).cpu()
         if masks and not bool(seen.all()):
@@ -161,9 +175,9 @@ class MovingObjects:
     def _moved(self) -> Tensor:
         """(R,) bool: the samples whose images have moved, seen at the images' corners."""
         now, before = self._corners, self._begun
-        if self._mixed or self.size != self._before:
+        if self.size != self._before:
             return torch.ones(self.rows, dtype=torch.bool, device="cpu")
-        return ((now.points != before.points).any(2) | (now.visible <= 0)).any(1)
+        return self._mixed | ((now.points != before.points).any(2) | (now.visible <= 0)).any(1)
 
 
 def _flat(planes: list[Tensor]) -> Tensor:

@@ -1,0 +1,53 @@
+"""Counts of the files that a loader decoded itself, and of those that it left to the dataset's own code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ..lift.decode.opening import Files
+
+
+class DecodedFiles:
+    """The files of one pipeline.
+
+    by: the library that decodes, with its version; empty: all files are left to the dataset's own code. where: in which
+    processes. why: the reason, where ``by`` is empty; empty, too: the dataset is not known to open files. scales:
+    whether files may be decoded at less than their size.
+    """
+
+    def __init__(self, by: str = "", where: str = "", why: str = "", scales: bool = False) -> None:
+        self.by, self.where, self.why, self.scales = by, where, why, scales
+        self.decoded = self.scaled = 0
+        self.by_dataset: Counter[str] = Counter()
+
+    def add(self, files: Files) -> None:
+        """Count the files of a batch."""
+        self.decoded += files.decoded
+        self.scaled += files.scaled
+        self.by_dataset.update(files.by_dataset)
+
+    def stats(self) -> dict[str, Any]:
+        """How many files were decoded here, how many of them smaller, and how many by the dataset, by reason."""
+        if not self.by:
+            return {}
+        scaled = {"decoded_scaled": self.scaled} if self.scales else {}
+        return {"decoded": self.decoded, **scaled, "decoded_by_dataset": dict(self.by_dataset)}
+
+    def explain(self) -> list[tuple[str, str, str]]:
+        """A row for the table of stages; none where the dataset is not known to open files."""
+        if not self.by:
+            return [("decode", self.where, f"by the dataset's own code: {self.why}")] if self.why else []
+        what = "JPEG files that the dataset opens with Pillow"
+        if self.decoded or self.by_dataset:
+            what = f"{self.decoded} JPEG files so far"
+        pixels = "pixels as Pillow's"
+        if self.scales:
+            pixels = f"{self.scaled} of them smaller, as asked for; the others' pixels as Pillow's"
+        what = f"{what}, {pixels}"
+        for why, count in self.by_dataset.most_common():
+            what += f"; {count} by the dataset's own code: {why}"
+        return [(f"decode: {self.by}", self.where, what)]
+
+
+NO_FILES = DecodedFiles()  # of a pipeline that decodes nothing; it is never added to
