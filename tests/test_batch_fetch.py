@@ -381,13 +381,13 @@ class Unknown(Dataset):
 @pytest.mark.parametrize(
     ("dataset", "reason"),
     [
-        (Overridden(*tensors().tensors), "Overridden is no array, or has a __getitem__ of its own"),
-        (OwnBatches(*tensors().tensors), "OwnBatches is"),
-        (OwnSubset(tensors(), [0, 1]), "OwnSubset is"),
-        (Subset(Overridden(*tensors().tensors), [0, 1]), "Overridden is"),
-        (OwnConcatenation([tensors()]), "OwnConcatenation is"),
-        (ConcatDataset([Overridden(*tensors().tensors), tensors()]), "Overridden is"),
-        (Unknown(), "Unknown is"),
+        (Overridden(*tensors().tensors), "Overridden has a __getitem__ or __getitems__ of its own"),
+        (OwnBatches(*tensors().tensors), "OwnBatches has"),
+        (OwnSubset(tensors(), [0, 1]), "OwnSubset has"),
+        (Subset(Overridden(*tensors().tensors), [0, 1]), "Overridden has"),
+        (OwnConcatenation([tensors()]), "OwnConcatenation has"),
+        (ConcatDataset([Overridden(*tensors().tensors), tensors()]), "Overridden has"),
+        (Unknown(), "Unknown has"),
         (TensorDataset(torch.ones(3).requires_grad_()), "requires gradients"),
         (TensorDataset(torch.eye(3).to_sparse()), "special kind"),
     ],
@@ -690,7 +690,7 @@ def test_explain_says_how_batches_are_fetched(stored):
     flipped = copy.copy(stored["MNIST"])
     flipped.transform = pipeline()
     assert "collate function" in row(flipped, batch_size=2, collate_fn=by_sample)
-    with pytest.warns(smartaug.NoEffectWarning, match="__getitem__ of its own"):
+    with pytest.warns(smartaug.NoEffectWarning, match="__getitem__ or __getitems__ of its own"):
         smartaug.DataLoader(Overridden(*tensors().tensors), lift=True)
 
 
@@ -751,7 +751,7 @@ def test_what_hinders_behind_an_augmented_dataset(stored):
         (smartaug.AugmentedDataset(bare, head, only=half), "some of the samples"),
         (smartaug.AugmentedDataset(bare, head, joint=True), "more than the image"),
         (smartaug.AugmentedDataset(bare, v2.RandomHorizontalFlip()), "does more"),
-        (smartaug.AugmentedDataset(Twice(bare), head), "is no array"),
+        (smartaug.AugmentedDataset(Twice(bare), head), "__getitem__ or __getitems__ of its own"),
     ):
         assert reason in hinders(dataset)
         assert whole_batch(dataset, [0, 1]) is None

@@ -30,6 +30,16 @@ def test_draws_of_the_default_pipeline(tmp_path, capsys):
         assert image.size[0] > 500
 
 
+def test_draws_of_images_without_class_folders(folder, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, file in enumerate(sorted(folder.rglob("*.png"))[:10]):
+        (flat / f"{number}{file.suffix}").write_bytes(file.read_bytes())
+    assert cli.main(["inspect", "--data", str(flat), "--augment", "Flip()", "--out", str(tmp_path / "i.png")]) == 0
+    assert "flat, 8 + 2 images" in capsys.readouterr().out
+    assert cli.main(["inspect", "--data", str(flat), "--moments", "--augment", "Flip()"]) != 0
+
+
 def test_moments_of_a_folder(folder, tmp_path, capsys):
     picture = tmp_path / "a.png"
     arguments = ["--data", str(folder), "--augment", "PadCrop(1), RandomResizedCrop(6)", "--moments", "--nodes", "64"]

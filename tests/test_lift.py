@@ -12,7 +12,7 @@ import torch
 from albumentations.pytorch import ToTensorV2
 from PIL import Image
 from torch import nn
-from torch.utils.data import ConcatDataset, Dataset, IterableDataset, StackDataset, Subset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, StackDataset, Subset, TensorDataset
 from torch.utils.data import DataLoader as TorchDataLoader
 from torchvision import datasets as tvd
 from torchvision import transforms as v1
@@ -260,7 +260,8 @@ def test_subsets_and_concatenations(wrapped):
 
 
 def test_datasets_with_different_pipelines_are_not_lifted_together():
-    lifted = smartaug.lift(ConcatDataset([Cifar(recipe()), Cifar(recipe())]))
+    with pytest.warns(smartaug.NoEffectWarning, match="different pipelines"):
+        lifted = smartaug.lift(ConcatDataset([Cifar(recipe()), Cifar(recipe())]))
     assert lifted.augment is None
     assert "different pipelines" in lifted.reason
 
@@ -725,10 +726,10 @@ def test_an_augmented_dataset_moves_only_what_its_transform_is_given(joint):
 
     flip = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True)])
     dataset = smartaug.AugmentedDataset(Named(), flip, joint=joint)
-    lifted = smartaug.lift(dataset)
-    assert (lifted.augment is not None) == joint
-    assert joint or "a mask or a second image, which it is not given" in lifted.reason
-    with contextlib.nullcontext() if joint else pytest.warns(smartaug.NoEffectWarning):
+    why = "a mask or a second image, which it is not given"
+    with contextlib.nullcontext() if joint else pytest.warns(smartaug.NoEffectWarning, match=why):
+        assert (smartaug.lift(dataset).augment is not None) == joint
+    with contextlib.nullcontext() if joint else pytest.warns(smartaug.NoEffectWarning, match=why):
         loader = smartaug.DataLoader(dataset, 4, lift=True)
     for mine, theirs in zip(next(iter(loader)), next(iter(TorchDataLoader(dataset, 4))), strict=True):
         assert torch.equal(mine, theirs)
@@ -940,7 +941,8 @@ def test_datasets_of_floats_and_of_uint8_are_not_lifted_together():
     floats, whole = Floats(flip), Bytes(flip)
     assert smartaug.lift(floats).uint8 is False
     assert smartaug.lift(ConcatDataset([whole, whole])).uint8 is True
-    assert "some floats" in smartaug.lift(ConcatDataset([whole, floats])).reason
+    with pytest.warns(smartaug.NoEffectWarning, match="some floats"):
+        smartaug.lift(ConcatDataset([whole, floats]))
     images, _ = everything(smartaug.DataLoader(floats, 4, lift=True))
     assert torch.equal(images, everything(TorchDataLoader(floats, 4))[0])
 
@@ -1009,3 +1011,21 @@ def test_images_of_other_types_are_left_alone(dtype):
     with pytest.warns(smartaug.NoEffectWarning, match=f"its images are {str(dtype)[6:]}, and .* uint8 or floats"):
         loader = smartaug.DataLoader(dataset, 4, lift=True)
     assert torch.equal(next(iter(loader))[0], next(iter(TorchDataLoader(dataset, 4)))[0])
+
+
+def test_a_dataset_without_a_pipeline_is_answered_with_a_warning():
+    from datasets import Dataset as Table
+
+    for dataset in (Table.from_dict({"label": [0, 1]}), TensorDataset(torch.zeros(4, 3, 8, 8))):
+        with pytest.warns(smartaug.NoEffectWarning, match=r"lifted nothing: \w+ keeps no pipeline"):
+            assert smartaug.lift(dataset).augment is None
+
+
+def test_tables_name_what_a_choice_is_of():
+    colours = v1.RandomApply([v1.ColorJitter(0.4)], p=0.8)
+    given = v1.Compose([colours, v1.RandomChoice([v1.RandomInvert(), colours]), v1.ToTensor()])
+    loader = smartaug.DataLoader(tvd.FakeData(8, (3, 16, 16), transform=given), 4, lift=True)
+    table = loader.explain()
+    assert "RandomApply(ColorJitter)  " in table
+    assert "RandomChoice(RandomInvert, RandomApply(ColorJitter))  " in table
+    assert "augment: OneOf(" in table

@@ -150,6 +150,7 @@ def test_jitter_in_every_order():
 @hypothesis.given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**31))
 def test_opencv_and_torch_compute_the_same(height, width, seed):
     """On the CPU OpenCV is called, and gives albumentations' bytes; torch, elsewhere, is a grey level away at most."""
+    hypothesis.assume((height, width) != (4, 1))  # OpenCV 5 takes a column of four for a scalar, and raises
     generator = np.random.default_rng(seed)
     array = cv2.blur(generator.integers(0, 256, (height, width, 3), dtype=np.uint8), (3, 1))
     images = torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
@@ -655,7 +656,8 @@ def test_a_dataset_that_augments_is_lifted_too():
     loader.set_epoch(0)
     assert all(torch.equal(one, other) for one, other in zip(first, (images for images, _ in loader), strict=True))
     partly = smartaug.AugmentedDataset(inner, given, only=torch.ones(8, dtype=torch.bool), plain=given)
-    assert "only= says which samples" in smartaug.lift(partly).reason
+    with pytest.warns(smartaug.NoEffectWarning, match="only= says which samples"):
+        smartaug.lift(partly)
 
 
 def boxes():

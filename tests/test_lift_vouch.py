@@ -446,17 +446,22 @@ def _points():
     return tv_tensors.KeyPoints([[1, 2], [3, 4]], canvas_size=(SIDE, SIDE))
 
 
+POINTS = hasattr(tv_tensors, "KeyPoints")  # and rotated boxes: since torchvision 0.23
 BESIDE = {
-    "rotated boxes": lambda: tv_tensors.BoundingBoxes([[4.0, 4, 2, 2, 30]], format="CXCYWHR", canvas_size=(SIDE, SIDE)),
     "second image": lambda: tv_tensors.Image(pixels()[0]),
     "video": lambda: tv_tensors.Video(pixels()[:2]),
 }
+if POINTS:
+    BESIDE["rotated boxes"] = lambda: tv_tensors.BoundingBoxes(
+        [[4.0, 4, 2, 2, 30]], format="CXCYWHR", canvas_size=(SIDE, SIDE)
+    )
 MOVED = {
     "boxes": _box,
-    "keypoints": _points,
     "mask": lambda: tv_tensors.Mask(torch.arange(SIDE * SIDE).view(1, SIDE, SIDE)),
     "mask of half the size": lambda: tv_tensors.Mask(torch.arange(16).view(1, 4, 4)),
 }
+if POINTS:
+    MOVED["keypoints"] = _points
 ROOMS = {
     "tuple": lambda transform, image, part: transform(image, part),
     "named": lambda transform, image, part: transform(image, {"part": part}),

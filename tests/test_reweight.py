@@ -10,11 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torchvision.datasets import FakeData
+from torchvision.transforms import PILToTensor
 
 import smartaug
 from smartaug import grads
-from smartaug.reweight import ByRule, Learner, Rule
+from smartaug.reweight import ByRule, Learner, Rule, validation
 from smartaug.reweight.memory import Memory
 from smartaug.reweight.validation import ValidationBatches
 from tests import reference
@@ -398,6 +400,55 @@ def test_a_split_of_samples_with_several_parts_is_told_which_is_the_label():
         smartaug.split_validation(table, 0.2)
     _, held = smartaug.split_validation(table, 0.2, inputs=[0, 1], target=2)
     assert sorted(int(table[row][2]) for row in held.indices) == [0, 0, 1, 1]
+
+
+class Augmenting(Dataset):
+    """Samples whose images have noise, and in ``transform`` what makes it."""
+
+    def __init__(self, transform):
+        self.transform = transform
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return self.transform(torch.full((3,), float(index))), index % 2
+
+
+def noisy(rows):
+    return rows + torch.rand(3)
+
+
+def test_a_split_may_have_the_transform_of_evaluation():
+    given, plain = Augmenting(noisy), torch.zeros_like
+    both = ConcatDataset([Subset(given, range(4)), given])
+    for dataset in (given, Subset(given, range(8)), both):
+        training, held = smartaug.split_validation(dataset, 0.5, transform=plain)
+        assert training.dataset is dataset
+        assert given.transform is noisy
+        assert all(not held[row][0].any() for row in range(len(held)))
+        same = smartaug.split_validation(dataset, 0.5)
+        assert [part.indices for part in same] == [training.indices, held.indices]
+    images = FakeData(12, (3, 8, 8), num_classes=2, transform=PILToTensor())
+    _, held = smartaug.split_validation(images, 0.5, transform=plain)
+    assert held.dataset.transforms.transform is held.dataset.transform is plain
+    assert images.transforms.transform is images.transform
+    with pytest.raises(TypeError, match=r"TensorDataset has no attribute transform.*Subset\(evaluation_set"):
+        smartaug.split_validation(TensorDataset(torch.zeros(4, 3), torch.arange(4) % 2), 0.5, transform=plain)
+    with pytest.raises(TypeError, match="transform must be the transform of evaluation"):
+        smartaug.split_validation(given, 0.5, transform=True)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_validation_that_is_augmented_is_seen(kept, monkeypatch):
+    monkeypatch.setattr(validation, "_KEPT_BYTES", 1 << 20 if kept else 0)
+    _, held = smartaug.split_validation(Augmenting(noisy), 0.5)
+    with pytest.warns(UserWarning, match="judged by augmented ones"):
+        validation.ValidationBatches(held, 2).batch(0, torch.device("cpu"))
+    _, held = smartaug.split_validation(Augmenting(noisy), 0.5, transform=torch.clone)
+    validation.ValidationBatches(held, 2).batch(0, torch.device("cpu"))
+    nan = Augmenting(lambda rows: rows / 0.0 * 0.0)
+    validation.ValidationBatches(nan, 2).batch(0, torch.device("cpu"))
 
 
 def test_split_validation_is_class_balanced():

@@ -24,6 +24,11 @@ from smartaug.augment.targets.objects import polygon_area
 from smartaug.augment.targets.through import move_objects
 from smartaug.lift.torchvision.perspective import Perspective
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(tv_tensors, "KeyPoints"),
+    reason="keypoints and rotated boxes come with torchvision 0.23",
+)
+
 HEIGHT, WIDTH = 37, 54
 SIZE = (HEIGHT, WIDTH)
 BY_DEFAULT = InterpolationMode.NEAREST  # of affine and rotate

@@ -42,6 +42,7 @@ on_cuda = pytest.mark.skipif(not CUDA, reason="only CUDA synchronises, captures 
 
 
 @pytest.mark.skipif(INTERPRETED or CUDA, reason="this is where it runs")
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="triton 3.2's interpreter fails on scalars of NumPy 2.5")
 @pytest.mark.timeout(1200)  # half a minute of processor time
 def test_through_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", __file__]

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from . import leaves
 
+# inputs of text models, as Hugging Face's tokenizers name them, which are never labels
+_TEXT = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _LABEL_WORDS = ("label", "target", "class", "logit")  # in the name of a leaf that may be a label as well
 
 
@@ -60,13 +62,13 @@ def find_target(
     index: Sequence[int] | None = None,
     needed: str = "",
 ) -> leaves.Path | None:
-    """Path of the target; None when nothing in the batch can be it and ``spec`` is None.
+    """Path of the target; None when nothing in the batch, or more than one leaf, can be it and ``spec`` is None.
 
-    spec: key, position or callable; None: a tensor of ``length`` rows named like a label, else the last tensor leaf of
-    ``length`` rows that is not the inputs. What lies in lists of dicts, one a sample (detection), belongs to its sample
-    and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``. needed: the keyword
-    or stage that uses the label, for the error; "" for none. Raises ValueError when ``spec`` names nothing, and, with
-    ``needed``, when several leaves can be the label.
+    spec: key, position or callable; None: a tensor of ``length`` rows named like a label, else the only tensor leaf of
+    ``length`` rows that is not the inputs, nor a tokenizer's. What lies in lists of dicts, one a sample (detection),
+    belongs to its sample and is never taken for the batch's target; nor is a leaf that repeats the sampler's ``index``.
+    needed: the keyword or stage that uses the label, for the error; "" for none. Raises ValueError when ``spec`` names
+    nothing, and, with ``needed``, when several leaves can be the label.
     """
     if spec is not None:
         return leaves.find_part(batch, spec, "target")
@@ -78,7 +80,10 @@ def find_target(
     paths = [
         path
         for path, leaf in leaves.walk(batch)
-        if fits(leaf) and path[: len(inputs)] != inputs and not leaves.in_samples(batch, path)
+        if fits(leaf)
+        and path[: len(inputs)] != inputs
+        and path[-1:] not in [(name,) for name in _TEXT]
+        and not leaves.in_samples(batch, path)
     ]
     if needed:
         _refuse_several(batch, paths, named, needed)
@@ -90,7 +95,13 @@ def find_target(
     if index is not None and len(classes) > 1:  # one of them may be the index, kept beside the label
         repeating = [path for path in classes if leaves.get(batch, path).tolist() == list(index)]
         paths = [path for path in paths if path not in repeating]
-    return paths[-1] if paths else None
+    paths = _without_pictures(batch, paths)
+    return paths[0] if len(paths) == 1 else None
+
+
+def _without_pictures(batch: leaves.Structure, paths: list[leaves.Path]) -> list[leaves.Path]:
+    """``paths`` without pictures, which are other views; they are labels only where nothing else is."""
+    return [path for path in paths if leaves.get(batch, path).ndim < 4] or paths
 
 
 def _spread(batch: leaves.Structure, path: leaves.Path, length: int) -> list[leaves.Path]:
@@ -103,10 +114,7 @@ def _spread(batch: leaves.Structure, path: leaves.Path, length: int) -> list[lea
 
 def _refuse_several(batch: leaves.Structure, paths: list[leaves.Path], named: leaves.Path | None, needed: str) -> None:
     """Raise a ValueError where more than one of ``paths`` can be the label, and not one alone is named like one."""
-    pictures = [
-        path for path in paths if leaves.get(batch, path).ndim >= 4
-    ]  # other views: a label only where nothing else is
-    paths = [path for path in paths if path not in pictures] or pictures
+    paths = _without_pictures(batch, paths)
     if named is not None:
         paths = [named, *(path for path in paths if path != named and _is_called_label(batch, path))]
     if len(paths) < 2:

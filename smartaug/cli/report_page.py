@@ -241,7 +241,13 @@ def _coverage(recorder: Recorder) -> str:
     rows = [("last drawn", "samples")]
     for low, high in ((0, 0), (1, 1), (2, 4), (5, 9), (10, None)):
         count = int(((ages >= low) & (ages <= (last if high is None else high))).sum())
-        when = "in the last epoch" if not low else f"{low} epochs before" if low == high else f"{low} to {high} before"
+        when = (
+            "in the last epoch"
+            if not low
+            else f"{low} epoch{'s' * (low > 1)} before"
+            if low == high
+            else f"{low} to {high} before"
+        )
         rows += [(when if high is not None else f"{low} or more before", f"{count:,}")] if count else []
     rows.append(("never", f"{int((recorder.seen < 0).sum()):,}"))
     return _png(figure) + _table(rows)

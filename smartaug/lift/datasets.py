@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from .._base.original import SOURCE
+from ..warnings import NoEffectWarning, warn
 from . import registry
 from .deferred.places import why_no_image
 from .deferred.rest import Rest
@@ -40,7 +41,8 @@ def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int]
       lifted only then. It is found automatically for torchvision's datasets that keep their images in one array.
 
     A transform that is not known, or whose output size differs between samples, stays, with everything before it.
-    Lifting a lifted dataset again returns what was lifted before. Raises TypeError for anything that is neither a
+    Lifting a lifted dataset again returns what was lifted before. Where a dataset has no pipeline that
+    can be split, a `NoEffectWarning` says why. Raises TypeError for anything that is neither a
     transform nor a dataset. How to write a translator for another library:
     ``help(sys.modules["smartaug.lift.steps"])``.
 
@@ -51,7 +53,10 @@ def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int]
     """
     given = transform_or_dataset
     if _is_dataset(given):
-        return _lifted_dataset(given, size)
+        lifted = lift_dataset(given, size)
+        if not lifted.steps:  # else the table of `Lifted.explain` says why
+            warn(f"smartaug.lift lifted nothing: {lifted.note or 'the pipeline has no transforms'}", NoEffectWarning)
+        return lifted
     if isinstance(given, str):
         given = registry.module("timm").from_string(given)
     if not (callable(given) or registry.parts(given) is not None):
@@ -116,7 +121,8 @@ def _nothing(dataset: UserDataset, note: str) -> Lifted:
     return Lifted(None, None, (), dataset, note)
 
 
-def _lifted_dataset(dataset: UserDataset, size: tuple[int, int] | None) -> Lifted:
+def lift_dataset(dataset: UserDataset, size: tuple[int, int] | None = None) -> Lifted:
+    """`lift` of a dataset, without its warning."""
     marked = getattr(dataset, "__dict__", {}).get(_MARK)
     if marked is not None:
         return dataclasses.replace(marked, dataset=dataset)
@@ -240,7 +246,7 @@ def _lifted_chain(dataset: UserDataset, inner: list[UserDataset], size: tuple[in
     done: dict[int, Lifted] = {}
     for part in inner:  # an object that occurs twice is copied once
         if id(part) not in done:
-            done[id(part)] = _lifted_dataset(part, size)
+            done[id(part)] = lift_dataset(part, size)
     every = [done[id(part)] for part in inner]
     first = every[0]
     without = next((one for one in every if one.augment is None), None)

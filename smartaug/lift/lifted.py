@@ -20,7 +20,7 @@ from ..augment.labels import mix_labels
 from ..augment.steps import keyed, run_step
 from . import registry
 from .joint import Following, JointSample, NoTargets
-from .steps import UNIT, State, Step, Transform, UserDataset, worker
+from .steps import UNIT, State, Step, Transform, UserDataset, shown, worker
 from .worker_transform import AsTensor, WorkerTransform
 
 _MIRRORS = ("RandomHorizontalFlip", "RandomVerticalFlip", "HorizontalFlip", "VerticalFlip")
@@ -157,7 +157,7 @@ class Lifted:
         """A table of the transforms, where each runs, and why; without transforms one line with the reason."""
         if not self.steps:
             return f"nothing is lifted: {self.note or 'the pipeline has no transforms'}"
-        rows = [("transform", "runs", "why"), *((step.name, step.where, step.why) for step in self.steps)]
+        rows = [("transform", "runs", "why"), *((shown(step.original), step.where, step.why) for step in self.steps)]
         return words_table(rows)
 
 

@@ -132,6 +132,9 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+_AS_LIST = "return [view, view], label (without labels a 0), and write views='independent'"
+
+
 def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
     if not calls:
         return FirstSample(f"{name} did not call it for its first sample")
@@ -142,6 +145,10 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
         return FirstSample(f"{name} keeps what it gives (a cache), which lifted transforms would have to leave alone")
     images = [image for image, _ in found if image._kind == "image"]
     if any(call.finished for call in calls) or {id(call) for call in calls} != {id(image._call) for image in images}:
+        if len(calls) > 1:
+            return FirstSample(
+                f"{name} calls it {len(calls)} times, and works on the images after it, such as torch.stack; {_AS_LIST}"
+            )
         return FirstSample(
             f"{name} works on the image after it, on a mask (mask.long(), which the loss line can do) or on boxes and "
             "labels (torch.as_tensor(boxes), which the loop can do), or does not return it"
@@ -151,8 +158,7 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
     places = [path for path, leaf in walked if issubclass(type(leaf), DeferredImage) and leaf._kind == "image"]
     if len(places) > 1 and (len({path[:-1] for path in places}) > 1 or not places[0][:-1]):
         return FirstSample(
-            f"{name} calls it {len(calls)} times, and the results are not in a list of their own; return "
-            "[view, view], label (without labels a 0), and write views='independent'"
+            f"{name} calls it {len(calls)} times, and the results are not in a list of their own; {_AS_LIST}"
         )
     return FirstSample(
         kind=_kind(calls[0]),

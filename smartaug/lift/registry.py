@@ -95,6 +95,12 @@ def _hint(transform: Transform) -> str:
     held = [] if library_of(transform) is not None else [name for name, _ in pipelines_of(transform)]
     if not held:
         return ""
+    if len(held) > 1:
+        return (
+            f"; lift each of the pipelines in its attributes {', '.join(held)} by itself: lifted = "
+            "smartaug.lift(pipeline), lifted.head in its place, and in the loop lifted.augment(images, view=number) on "
+            "what each made"
+        )
     return (
         f"; the pipeline in its attribute {held[0]} is lifted by itself: lifted = smartaug.lift(pipeline), then "
         "lifted.head in its place, and augment=lifted.augment instead of lift=True"

@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
@@ -206,3 +207,11 @@ def name_of(transform: object) -> str:
     """The name of a transform in tables: its class, or the function's own name."""
     name = type(transform).__name__
     return getattr(transform, "__name__", name) if name in ("function", "builtin_function_or_method") else name
+
+
+def shown(transform: object) -> str:
+    """`name_of`, and behind a choice or a probability what it is of: ``RandomApply(ColorJitter)``."""
+    inside = getattr(transform, "transforms", None)
+    if not isinstance(inside, (list, tuple, nn.ModuleList)) or not len(inside):
+        return name_of(transform)
+    return f"{name_of(transform)}({', '.join(map(shown, inside))})"

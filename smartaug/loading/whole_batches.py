@@ -55,7 +55,8 @@ def hinders(dataset: UserDataset) -> str | None:
     for storage in storages(dataset):
         reader = _reader(storage)
         if reader is None:
-            return f"{type(storage).__name__} is no array, or has a __getitem__ of its own"
+            kind = type(storage).__name__
+            return f"{kind} has a __getitem__ or __getitems__ of its own (arrays come whole from a TensorDataset)"
         if (reason := reader.hinders(storage)) is not None:
             return reason
     return None

@@ -256,8 +256,9 @@ def check_mixed_alone(data: leaves.Structure, inputs: Inputs, still: Sequence[le
             leaf, shown = leaves.get(data, path), "".join(f"[{step!r}]" for step in path)
             raise ValueError(
                 f"mixing samples mixes the labels and the other inputs, but batch{shown}, {str(leaf.dtype)[6:]} "
-                f"{tuple(leaf.shape)}, which inputs= names as well, cannot be mixed; leave MixUp and CutMix out, or "
-                f"write still={path[0]!r} if each sample is to keep its own"
+                f"{tuple(leaf.shape)}, which inputs= names as well, cannot be mixed; write still={path[0]!r} if each "
+                "sample is to keep its own values there, beside other inputs and a label that are partly those of "
+                "another sample; let the dataset give one-hot floats, which are mixed; or leave MixUp and CutMix out"
             )
 
 
@@ -279,7 +280,8 @@ def refuse_unmixed(
         also = f", target=[{named}, {name}] if it is a label as well" if leaf.is_floating_point() and labels else ""
         raise ValueError(
             f"MixUp and CutMix mix the inputs and the labels, and batch{_steps(path)}, {str(leaf.dtype)[6:]} "
-            f"{tuple(leaf.shape)}, would stay each sample's own; write still={name} if it may{also}, or leave them out"
+            f"{tuple(leaf.shape)}, would stay each sample's own; write still={name} if it may (the model then sees it "
+            f"beside what is partly another sample's){also}, or leave them out"
         )
 
 

@@ -189,20 +189,21 @@ def _refuse_several(named: Sequence[object], *, reweighs: bool, recorded: str) -
 
 def recorder(keyword: str) -> str:
     """What the stage that records outputs does, for errors. keyword: its own, "coreset=" or "magnitude="."""
-    return "the coreset records p − y" if keyword == "coreset=" else "magnitude= reads p"
+    return "the coreset selects by p − y" if keyword == "coreset=" else "magnitude= reads p"
 
 
 def without(keyword: str) -> str:
     """What to write in place of a stage that records outputs, for errors."""
-    return "select=smartaug.coreset.RandomSubset()" if keyword == "coreset=" else "magnitude=(0, 30)"
+    return "Coreset(..., select=smartaug.coreset.RandomSubset())" if keyword == "coreset=" else "magnitude=(0, 30)"
 
 
 def _refuse_unrecorded(target: Tensor, recorded: str) -> None:
-    """Raise a TypeError for labels that are no classes: values of a regression."""
-    column = target.numel() == len(target)
-    looked = column and target.is_floating_point() and target.device.type == "cpu"
-    if looked and kind_of(target) is Kind.VALUES:
+    """Raise a TypeError for labels that are no classes: values of a regression, several labels a sample."""
+    looked = target.ndim < 3 and target.is_floating_point() and target.device.type == "cpu"
+    kind = kind_of(target) if looked else Kind.CLASSES
+    if kind is Kind.SEVERAL or (kind is Kind.VALUES and target.numel() == len(target)):
         raise TypeError(
-            f"{recorder(recorded)} of one class a sample, and the target {target.dtype} {tuple(target.shape)} is "
-            f'{Kind.VALUES.value}; use {without(recorded)}, or name the class label: target="key"'
+            f"{recorder(recorded)} of one class a sample, and the target {str(target.dtype)[6:]} "
+            f"{tuple(target.shape)} is {kind.value}; write {without(recorded)}, or "
+            'name the class label: target="key"'
         )

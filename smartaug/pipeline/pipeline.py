@@ -107,7 +107,8 @@ class Pipeline:
                 'returns="batch" holds one target, and target= is a list; name one, or write returns="same"'
             )
         observes = getattr(self.coreset, "observes", hasattr(self.coreset, "observe"))
-        reading = "augment= (partners of the same class)" if self.augmenting.reads_labels else ""
+        reads = "augment= (partners of the same class)" if self.augmenting.reads_labels else ""
+        needed = reads or ('returns="batch"' if self.returns == "batch" else "")
         return Labelling(
             self.target,
             "",
@@ -115,7 +116,7 @@ class Pipeline:
             stated=stated_classes(self.steps),
             reweighs=self.reweight is not None,
             recorded="coreset=" if observes else "magnitude=" if self.magnitudes.sources else "",
-            needed="coreset=" if getattr(self.coreset, "balanced", False) else reading,
+            needed="coreset=" if getattr(self.coreset, "balanced", False) else needed,
         )
 
     def _register(self) -> None:

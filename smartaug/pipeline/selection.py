@@ -201,8 +201,9 @@ class Selecting:
             output = logits_of(output)
         if not classifies and self.observes:
             raise TypeError(
-                "the coreset records p − y of classifiers, and this criterion has no classes (it compares element by "
-                "element, or pairs); use a cross entropy, or select=smartaug.coreset.RandomSubset()"
+                "the coreset selects by p − y of one class a sample, and this criterion has no classes (it compares "
+                "element by element, as for several labels a sample, or pairs); write "
+                "select=smartaug.coreset.RandomSubset(), or where each sample has one class use a cross entropy"
             )
         mixed = target._mixed
         if mixed is None:

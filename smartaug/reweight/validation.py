@@ -19,10 +19,12 @@ from .._base.table_dataset import TableDataset, is_table_pair
 from ..grads.model_call import ModelInputs
 from ..grads.pairs import pairs_of
 from ..warnings import NoEffectWarning, warn
+from .other_transform import through
 from .protocols import MapStyle, ValidationSet
 from .shared_samples import shared_samples
-from .worker_reads import Stream, in_worker
+from .worker_reads import Stream, in_worker, read_here
 
+_READ_AGAIN = 4  # samples that are read a second time, to see whether they are augmented
 _KEPT_BYTES = 256 << 20  # samples are read once and kept up to this size, beyond it they are read for every batch
 
 
@@ -146,13 +148,31 @@ class ValidationBatches:
             inputs, labels = self.data
             self._kept = tuple(inputs) if isinstance(inputs, list) else inputs, labels
         else:
-            inputs, labels = in_worker(self._inputs_labels, self.data)
+            in_memory = read_here(self.data)
+            inputs, labels, varies = in_worker(lambda: self._looked_at(again=not in_memory), self.data)
+            if varies:
+                warn(
+                    "val_set gives other inputs each time it is read, so samples are judged by augmented ones; give it "
+                    "the transform of evaluation, smartaug.split_validation(dataset, 0.1, transform=...), or a dataset "
+                    "that does not augment"
+                )
             self._kept = None if inputs is None else (inputs, labels)
         kind = kind_of(labels, criterion=self.criterion)
         alike = kind in (Kind.MAP, Kind.PAIRS) or (kind in (Kind.SEVERAL, Kind.VALUES) and self.criterion is not None)
         labels = torch.zeros(self.count) if alike else class_of(labels, kind)
         labels = labels if self.balanced else torch.zeros_like(labels)  # one group of all samples
         self._classes = [(labels == label).nonzero().flatten() for label in labels.unique()]
+
+    def _looked_at(self, *, again: bool) -> tuple[ModelInputs | None, Tensor, bool]:
+        """`_inputs_labels`, and whether a few samples have other inputs when they are read ``again``."""
+        inputs, labels = self._inputs_labels()
+        if not again:
+            return inputs, labels, False
+        rows = range(min(self.count, _READ_AGAIN))
+        second = self._collated(rows)[0]
+        first = self._collated(rows)[0] if inputs is None else leaves.each(inputs, lambda part: part[: len(rows)])
+        pairs = zip(leaves.walk(first), leaves.walk(second), strict=True)
+        return inputs, labels, any(not _equal(one, other) for (_, one), (_, other) in pairs)
 
     def _inputs_labels(self) -> tuple[ModelInputs | None, Tensor]:
         """All inputs, None where they are too many to be kept, and all labels; of maps the first, if too many."""
@@ -190,6 +210,7 @@ def split_validation(
     dataset: Dataset,
     fraction: float,
     *,
+    transform: Callable[..., Any] | None = None,
     seed: int = 0,
     inputs: leaves.Specs = None,
     target: leaves.Targets = None,
@@ -197,11 +218,15 @@ def split_validation(
     """``(training, validation)`` subsets; the validation part has all classes as equally as the data allow.
 
     fraction: of the samples, in (0, 0.5]. At most half of a class is taken. Learned weights train on the validation
-    part, so keep a third set for reporting. inputs, target: which parts of a sample they are, as for `DataLoader`, for
+    part, so keep a third set for reporting. transform: that of evaluation, which the validation part gets in the place
+    of the dataset's own (its attribute ``transform`` or ``transforms``), so that samples are not judged by augmented
+    ones; None: its own. inputs, target: which parts of a sample they are, as for `DataLoader`, for
     samples of several parts. Labels are read from ``targets``, ``labels`` or ``tensors`` of the dataset,
     else from its samples, once; in a worker process, so that no file is open here when your loader forks its own.
-    Raises ValueError for other fractions and for classes with a single sample.
+    Raises ValueError for other fractions and for classes with a single sample, TypeError for a transform that has no
+    place in the dataset.
     """
+    judging = dataset if transform is None else through(dataset, transform)
     if not isinstance(fraction, float) or not 0.0 < fraction <= 0.5:
         raise ValueError(
             f"fraction must be a float in (0, 0.5], got {fraction!r}; write split_validation(dataset, 0.1)"
@@ -222,7 +247,7 @@ def split_validation(
     held = torch.cat([rows[:count] for rows, count in zip(shuffled, taken, strict=True)]).sort().values
     kept = torch.ones(len(labels), dtype=torch.bool)
     kept[held] = False
-    return Subset(dataset, kept.nonzero().flatten().tolist()), Subset(dataset, held.tolist())
+    return Subset(dataset, kept.nonzero().flatten().tolist()), Subset(judging, held.tolist())
 
 
 def class_labels(dataset: Any, inputs: leaves.Specs = None, target: leaves.Targets = None) -> Tensor:
@@ -254,6 +279,11 @@ def class_of(labels: Tensor, kind: Kind | None = None) -> Tensor:
             "or nn.MSELoss()"
         )
     return labels.reshape(-1).long()
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same shape and values; NaN equals NaN."""
+    return one.shape == other.shape and bool(torch.allclose(one, other, rtol=0, atol=0, equal_nan=True))
 
 
 def _collated(

@@ -20,6 +20,7 @@ from ..mixing import Paste, PasteObjects, Tiles
 from ..plan import Mix, Plan, Segment
 from .kinds import Mask
 from .maps import Size, copied, map_segments
+from .mask_values import signed
 from .mixed import Brought, brought, rectangles, scaled_mix, scaled_paste, scaled_tiles
 
 
@@ -39,11 +40,11 @@ def move_instances(plan: Plan, masks: Tensor, row: Tensor, kept: Tensor) -> Tens
     for _, to in reversed(steps):
         at = to.source[at]
         places.append(at)
-    moved, size = masks[at.to(masks.device)], (plan.shape[2], plan.shape[3])
+    moved, size = signed(masks)[at.to(masks.device)], (plan.shape[2], plan.shape[3])
     for (segment, to), place in zip(steps, reversed(places[:-1]), strict=True):
         moved = seen(segment, moved, Brought(place, to.row[place], to.part[place]), size)
         size = segment.output_size(*size)
-    return moved
+    return moved.view(masks.dtype)
 
 
 def settled(plan: Plan, masks: Tensor, row: Tensor) -> Plan:
@@ -55,7 +56,7 @@ def settled(plan: Plan, masks: Tensor, row: Tensor) -> Plan:
     """
     segments: list[Segment] = []
     last = max((n for n, part in enumerate(plan.segments) if isinstance(part, PasteObjects)), default=-1)
-    size = plan.shape[2], plan.shape[3]
+    masks, size = signed(masks), (plan.shape[2], plan.shape[3])
     for segment in plan.segments[: last + 1]:
         if isinstance(segment, PasteObjects):
             segment = _chosen(segment, masks != 0, row, size)

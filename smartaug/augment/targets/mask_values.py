@@ -53,13 +53,18 @@ class Carried:
         return torch.from_numpy(moved.numpy().astype(torch.empty(0, dtype=self.dtype).numpy().dtype))
 
 
+def signed(mask: Tensor) -> Tensor:
+    """The bytes of a mask, those of unsigned types of more than one byte read as signed numbers."""
+    return mask.view(SIGNED.get(mask.dtype, mask.dtype))
+
+
 def carried(mask: Tensor, fills: Sequence[float]) -> Carried:
     """How a mask is moved whose parts outside get one of ``fills``. Values are only looked at on the CPU."""
     dtype = mask.dtype
     if dtype in (torch.bool, torch.int8):
         return Carried(mask.view(torch.uint8), dtype, dtype)
     if dtype in SIGNED:
-        mask = mask.view(SIGNED[dtype])
+        mask = signed(mask)
     elif dtype not in _LOOKED_AT:
         return Carried(mask, dtype, dtype)
     if mask.device.type == "cpu" and mask.numel():

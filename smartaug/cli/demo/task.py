@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from ...augment import Augmentation, Erase, Flip, Normalize, PadCrop
+from ..folder import Flat, image_files
 
 Image = Any  # a PIL image; Pillow is optional
 Sample = Any  # the result of a transform
@@ -71,27 +72,32 @@ def digits_task(limit: int | None = None) -> Task:
     )
 
 
-def folder_task(folder: str | Path, limit: int | None = None, seed: int = 0) -> Task:
+def folder_task(folder: str | Path, limit: int | None = None, seed: int = 0, *, flat: bool = False) -> Task:
     """A tree of class folders, or one with ``train`` and ``test`` (or ``val``) above them; else a fifth is for testing.
 
     Images are scaled to the first one's size, at most 64 pixels a side. limit: training images to use, spread over the
-    classes. Raises FileNotFoundError when there are no images.
+    classes. flat: images in the folder itself are taken, too, as one class. Raises FileNotFoundError when there are no
+    images.
     """
     from torchvision.datasets import ImageFolder
+
+    def images(where: Path, transform: Callable[[Image], Sample] | None = None) -> Any:
+        files = image_files(where) if flat else []
+        return Flat(files, transform) if files else ImageFolder(str(where), transform)
 
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"--data {root}: there is no such folder; give one with a folder of images per class")
     testing_root = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     training_root = root / "train" if testing_root is not None and (root / "train").is_dir() else root
-    whole = ImageFolder(str(training_root))
+    whole = images(training_root)
     order = list(range(len(whole)))
     random.Random(seed).shuffle(order)
     if training_root == root:
         testing_root, held_out = root, len(order) // 5
         training, testing = order[held_out:], order[:held_out]
     else:
-        training, testing = order, list(range(len(ImageFolder(str(testing_root)))))
+        training, testing = order, list(range(len(images(Path(str(testing_root))))))
     training = sorted(training[:limit])
     size = min(_LARGEST, *whole[0][0].size)
 
@@ -99,7 +105,7 @@ def folder_task(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
         def make(transform: Callable[[Image], Sample]) -> Dataset:
             from torchvision.transforms import v2
 
-            return Subset(ImageFolder(str(where), v2.Compose([v2.Resize((size, size)), transform])), rows)
+            return Subset(images(where, v2.Compose([v2.Resize((size, size)), transform])), rows)
 
         return make
 

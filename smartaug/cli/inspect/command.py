@@ -106,7 +106,7 @@ def run(
         where = checked_device(device or "cpu")
     except ValueError as error:
         raise ValueError(f"--device: {error}") from error
-    task = digits_task() if data is None else folder_task(data, _TRAINED_ON, seed)
+    task = digits_task() if data is None else folder_task(data, _TRAINED_ON, seed, flat=not moments)
     shown, labels = _examples(task, images)
     print(f"{task.name}; {', '.join(stages)}")
     if not moments:

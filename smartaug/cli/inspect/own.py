@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, default_collate
 
 from ..._base.input_leaves import images_of
 from ...augment import Augmentation, Compose
-from ...lift import lift
+from ...lift.datasets import lift_dataset
 from ...loading.augmented.dataset import AugmentedDataset
 from ...loading.pictures.grid import image_grid, shown_as_picture
 from ...loading.pictures.show import denormalised
@@ -94,7 +94,7 @@ def inspect_own(target: str, data: str | None, count: int, seed: int, out: str) 
         dataset = _with(thing, data, target) if callable(thing) else thing
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
             raise ValueError(f"inspect {target}: name a dataset, a loader, a transform or augmentations")
-        lifted = lift(dataset)
+        lifted = lift_dataset(dataset)
         print(lifted.explain() if lifted.steps else lifted.reason)
         if lifted.augment is None:
             raise ValueError(f"inspect {target}: nothing can be drawn in batches: {lifted.reason}")

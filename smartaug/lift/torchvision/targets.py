@@ -65,13 +65,13 @@ class TorchvisionTargets:
         from torchvision import tv_tensors
 
         self.samples, self.size, self.tail = samples, size, tuple(tail)
-        kinds = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints, tv_tensors.Mask)
-        found: dict[type, list[Place]] = {kind: [] for kind in kinds}
+        found: dict[type, list[Place]] = {kind: [] for kind in (*object_types(), tv_tensors.Mask)}
         for number, sample in enumerate(samples):
             for path, leaf in leaves.walk(sample.made):
                 if type(leaf) in found:
                     found[type(leaf)].append(Place(number, path, leaf))
-        self.boxes, self.points = _Boxes(found[tv_tensors.BoundingBoxes]), _Points(found[tv_tensors.KeyPoints])
+        self.boxes = _Boxes(found[tv_tensors.BoundingBoxes])
+        self.points = _Points([place for kind in object_types()[1:] for place in found[kind]])
         self.masks = Masks(found[tv_tensors.Mask], device)
 
     def follow(self, plan: Plan) -> None:
@@ -110,6 +110,14 @@ def following(
     return TorchvisionTargets(samples, size, lifted.tail, device)
 
 
+def object_types() -> tuple[type, ...]:
+    """torchvision's types of boxes and, since torchvision 0.23, of keypoints."""
+    from torchvision import tv_tensors
+
+    points = getattr(tv_tensors, "KeyPoints", None)
+    return (tv_tensors.BoundingBoxes,) if points is None else (tv_tensors.BoundingBoxes, points)
+
+
 class _Boxes:
     """The boxes of all samples, (M, 4) xyxy."""
 
@@ -120,7 +128,9 @@ class _Boxes:
         self.xyxy = torch.cat(parts) if parts else torch.empty(0, 4, dtype=torch.float64)
         self.row = repeated([place.sample for place in places], self.counts)
         self.whole = repeated([not place.given.is_floating_point() for place in places], self.counts).bool()
-        self.clamped = repeated([place.given.clamping_mode is not None for place in places], self.counts).bool()
+        # before torchvision 0.23 there was no mode, and all boxes were cut
+        modes = [getattr(place.given, "clamping_mode", "soft") for place in places]
+        self.clamped = repeated([mode is not None for mode in modes], self.counts).bool()
 
     def move(self, segment: Segment, size: Size, batch: int) -> None:
         """Through one operation on ``batch`` images of ``size``: hull, cut at the border, integers cut off."""

@@ -144,7 +144,7 @@ def _to_dtypes(t: Transform, state: State) -> Step:
     if state.kind != "image" or tv_tensors.Image not in t.dtype:
         return worker(t, state, "dtype is one for each type of input, and what the image is, is not known", uint8=False)
     own = t.dtype[tv_tensors.Image]
-    objects = (tv_tensors.BoundingBoxes, tv_tensors.KeyPoints)
+    objects = torchvision_targets.object_types()
     rest = v2.ToDtype({**t.dtype, tv_tensors.Image: None, **dict.fromkeys(objects)})
     # at the end for boxes, since those of integers are rounded on the way
     tail = state.targets and any(t.dtype.get(kind, t.dtype.get("others")) is not None for kind in objects)

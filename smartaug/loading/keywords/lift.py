@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import IterableDataset, default_collate
 
-from ...lift.datasets import deferring, taken_out
-from ...lift.datasets import lift as lift_dataset
+from ...lift.datasets import deferring, lift_dataset, taken_out
 from ...lift.decode.decoders import best_decoder
 from ...lift.decode.settings import Lift
 from ...lift.deferred.collecting import collecting
@@ -160,7 +159,8 @@ def _fetched_whole(
 def _fetching(dataset: UserDataset, hindrance: str | None, workers: int) -> tuple[str, str, str]:
     """A row of the table of `explain`: (what is fetched, where, how and why)."""
     where = f"{workers} worker{'s' * (workers > 1)}" if workers else "main process"
-    why = f"sample by sample: {hindrance}"
+    faster = "" if workers else "; num_workers=4 reads several files at once"
+    why = f"sample by sample: {hindrance}{faster}"
     if hindrance is None:
         slower = "; num_workers=0 is faster, since nothing is left for workers to do" if workers else ""
         arrays = len(storages(dataset))

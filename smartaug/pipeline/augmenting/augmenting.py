@@ -18,13 +18,14 @@ from ...augment import Normalize
 from ...augment.augmentation import Augmentation
 from ...augment.backends.torch.run import OutsideUnit
 from ...augment.foreign import Foreign
+from ...augment.ops.compose import Several
 from ...augment.partly import beside as beside_of
 from ...augment.partly import check_fit, plain, plain_foreign, together, widened
 from ...augment.plan import Plan, Trace
 from ...augment.steps import keyed, refuse_other_than_rows, run_step
 from ..following.moving import Moving
 from ..following.places import Places
-from ..stages import Seed, flattened, in_stage, name_of
+from ..stages import Seed, Stage, flattened, in_stage, name_of
 from .result_rows import ResultRows
 from .tables import Tables
 
@@ -291,10 +292,16 @@ class Augmenting:
                 rows.append((f"augment: {step.name}", device, "no plan for it: as it is, in a forked RNG"))
                 continue
             for part in flattened([step]):
-                rows.append((f"augment: {name_of(part)}", device, "one plan for neighbouring stages"))
+                rows.append((f"augment: {_shown(part)}", device, "one plan for neighbouring stages"))
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
         return rows
+
+
+def _shown(stage: Stage) -> str:
+    """The name of a stage, and of those in a combinator: ``RandomApply(ColorJitter)``."""
+    inside = f"({', '.join(map(_shown, flattened(stage)))})" if isinstance(stage, Several) and len(stage) else ""
+    return f"{name_of(stage)}{inside}"
 
 
 def _keys(seed: int, samples: Samples, view: Tensor | int) -> Tensor:

@@ -132,7 +132,7 @@ class MovingObjects:
         for planes in masks:
             seen |= (planes != 0).flatten(1).any(1).cpu()
         if masks and not bool(seen.all()):
-            kept, masks = kept[seen], [planes[seen.to(planes.device)] for planes in masks]
+            kept, masks = kept[seen], [picked(planes, seen.nonzero()[:, 0]) for planes in masks]
         counts = torch.bincount(self.objects.row[kept], minlength=self.rows).tolist()
         self.masks = [(list(own.split(counts)), kind) for own, (_, kind) in zip(masks, self.masks, strict=True)]
         self.objects, self.points = self.objects.take(kept), [points.take(kept) for points in self.points]
@@ -168,9 +168,7 @@ class MovingObjects:
         counts = torch.bincount(row, minlength=self.rows).tolist()
         all_counts = objects.counts(self.rows)
         number = (keep - (all_counts.cumsum(0) - all_counts)[row]).split(counts)  # of each object in its sample
-        masks = [
-            [planes[own.to(planes.device)] for planes, own in zip(leaf, number, strict=True)] for leaf, _ in self.masks
-        ]
+        masks = [[picked(planes, own) for planes, own in zip(leaf, number, strict=True)] for leaf, _ in self.masks]
         main = _where(stays, picked(self._main, origin), made[keep.to(made.device)])
         return Settled(row, origin, main, points, masks, [self.size] * self.rows)
 

@@ -48,7 +48,7 @@ def length(value: object) -> int | None:
 def picked(rows: Rows, index: Tensor) -> Rows:
     """The entries ``index`` (int64, on the CPU) of a tensor, an array or a list."""
     if isinstance(rows, Tensor):
-        return rows[index.to(rows.device)]
+        return rows.index_select(0, index.to(rows.device))  # torch 2.6 has no [] for uint16 and its kin
     return rows[index.numpy()] if isinstance(rows, np.ndarray) else [rows[number] for number in index.tolist()]
 
 
