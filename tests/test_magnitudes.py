@@ -369,7 +369,7 @@ def test_what_cannot_be_known_is_refused():
     with pytest.raises(ValueError, match=r"SRA belongs to another dataset: it keeps levels by the index"):
         loader_of(source, pictures())
     loader = loader_of(smartaug.SRA(), TensorDataset(pictures().tensors[0], torch.rand(SIZE) * 3.7))
-    with pytest.raises(TypeError, match=r"magnitude= reads p of one class a sample.* use magnitude=\(0, 30\)"):
+    with pytest.raises(TypeError, match=r"magnitude= reads p of one class a sample.* write magnitude=\(0, 30\)"):
         next(iter(loader))
     loader = loader_of(smartaug.SRA(), TensorDataset(pictures().tensors[0], (torch.arange(SIZE) % 2).float()[:, None]))
     images, target = next(iter(loader))

@@ -25,6 +25,7 @@ from ..lift.deferred.collecting import Unfinished
 from ..lift.joint import Joint
 from . import report
 from .augmenting.augmenting import Augmenting, Samples, streams_of
+from .augmenting.result_rows import ResultRows
 from .augmenting.stage import AugmentStage
 from .decoded_files import NO_FILES, DecodedFiles
 from .epochs import EpochCounter, EpochProgress
@@ -199,8 +200,7 @@ class Pipeline:
         batch = self.weighing.weighed(batch, made.trace, plain)
         result = self._hand_over(data, paths, batch)
         was_lifted = 0 if not lifted else length if joint is None else len(joint.samples)
-        augmented = length if rows is None else int(rows.augmented.sum())
-        self._count(batch, length, augmented, was_lifted)
+        self._count(batch, length, rows, was_lifted)
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
@@ -318,10 +318,11 @@ class Pipeline:
 
     # --- what is counted and reported --------------------------------------------------------------------------------
 
-    def _count(self, batch: Batch, length: int, augmented: int, lifted: int) -> None:
+    def _count(self, batch: Batch, length: int, rows: ResultRows | None, lifted: int) -> None:
         self.counts["batches"] += 1
         self.counts["samples"] += length
-        self.counts["augmented"] += augmented if self.steps else 0
+        if self.steps:
+            self.counts["augmented"] += length if rows is None else int(rows.augmented.sum())
         self.counts["weighted"] += batch.weight is not None or batch.soft is not None
         self.readers.look()
         if self.share is not None:
