@@ -37,7 +37,15 @@ def batches(dataset, **settings):
         return [target for _, target in loader]
 
 
-@pytest.mark.parametrize("wrapped", [lambda data: data, lambda data: Subset(data, [9, 0, 3, 7, 1, 10]), copy.deepcopy])
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda data: data,
+        lambda data: Subset(data, [9, 0, 3, 7, 1, 10]),
+        copy.deepcopy,
+        lambda data: smartaug.AugmentedDataset(Subset(data, [9, 0, 3, 7, 1, 10]), torch.clone),
+    ],
+)
 def test_real_samples_keep_weight_one_and_their_label(wrapped):
     dataset = wrapped(smartaug.Generated(part(4, 1), part(8, 2)))
     real = real_samples(dataset)

@@ -354,6 +354,10 @@ def test_which_column_holds_the_labels():
     assert torch.equal(labels_of(three, 1), INTEGERS)
     assert torch.equal(labels_of(Subset(three, [3, 0]), -1), (INTEGERS % 2)[[3, 0]])
     assert torch.equal(labels_of(TensorDataset(IMAGES, INTEGERS[:, None])), INTEGERS)
+    chosen = Subset(TensorDataset(IMAGES, INTEGERS), [*range(1, len(INTEGERS)), 0])
+    wrapped = smartaug.AugmentedDataset(chosen, torch.clone)  # it passes `indices` on, which are not its own
+    assert torch.equal(labels_of(wrapped), INTEGERS.roll(-1))
+    assert torch.equal(labels_of(Subset(wrapped, [0, 2])), INTEGERS.roll(-1)[[0, 2]])
     assert labels_of(TensorDataset(IMAGES)) is None
 
 

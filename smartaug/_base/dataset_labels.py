@@ -65,10 +65,23 @@ def labels_of(dataset: object, target: Targets = None) -> Tensor | None:
     labels = labels_of(inner, target)
     if labels is None:
         return None
-    indices = getattr(dataset, "indices", None)
+    indices = getattr(dataset, "indices", None) if _chooses(dataset) else None
     if indices is not None and len(indices) == size:
         return labels[torch.as_tensor(indices, dtype=torch.int64, device="cpu")]
     return labels if len(labels) == size else None
+
+
+def _chooses(dataset: object) -> bool:
+    """Whether ``dataset.indices``, if there are any, are of ``dataset.dataset``.
+
+    They are not where a wrapper has ``dataset`` itself and passes other attributes on: then they are those of the
+    `Subset` that it wraps.
+    """
+    return _has_itself(dataset, "indices") or not _has_itself(dataset, "dataset")
+
+
+def _has_itself(dataset: object, name: str) -> bool:
+    return name in getattr(dataset, "__dict__", {}) or hasattr(type(dataset), name)
 
 
 def classes_of(dataset: object, target: Targets = None) -> int | None:

@@ -10,7 +10,8 @@ from torch.utils.data import ConcatDataset, Subset
 def real_samples(dataset: object) -> Tensor | None:
     """(n,) bool: the samples that count as real, by the dataset's attribute ``is_real``; None where none has it.
 
-    Looks into `Subset` and `ConcatDataset`; of a `ConcatDataset`, the parts that do not say are not real.
+    Looks into `Subset`, `ConcatDataset` and wrappers of as many samples; of a `ConcatDataset`, the parts that do not
+    say are not real.
     """
     own = getattr(dataset, "is_real", None)
     if isinstance(own, Tensor):
@@ -25,4 +26,5 @@ def real_samples(dataset: object) -> Tensor | None:
         lengths = [len(part) for part in dataset.datasets]  # type: ignore[arg-type]
         known = [torch.zeros(n, dtype=torch.bool) if p is None else p for p, n in zip(parts, lengths, strict=True)]
         return torch.cat(known)
-    return None
+    inner = getattr(dataset, "__dict__", {}).get("dataset")  # of a wrapper, such as `AugmentedDataset`
+    return real_samples(inner) if hasattr(inner, "__len__") and len(inner) == len(dataset) else None  # type: ignore[arg-type]
