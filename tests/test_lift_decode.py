@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import pickle
 import threading
 from typing import ClassVar
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter, ImageOps, ImageStat
 from PIL.Image import open as open_by_name
+from PIL.JpegImagePlugin import JpegImageFile
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision import transforms as v1
 from torchvision.datasets import ImageFolder
@@ -20,7 +22,7 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms import InterpolationMode, v2
 
 import smartaug
-from smartaug.lift.decode import decoders
+from smartaug.lift.decode import decoders, opening
 from smartaug.lift.decode.opening import Opening
 from smartaug.lift.decode.resampling import resized
 
@@ -314,6 +316,51 @@ def test_only_the_thread_and_the_block_are_concerned(tmp_path):
     assert type(Image.open(path).convert("RGB")) is Image.Image
 
 
+def test_an_opener_that_wraps_this_one_meanwhile_stays_and_ends():
+    before, file = Image.OPEN["JPEG"], encoded(Image.fromarray(photo(20, 30)))
+    calls = []
+    try:
+        with Opening(decoders.decoder_named("simplejpeg")):
+            inner = Image.OPEN["JPEG"]
+            Image.OPEN["JPEG"] = (lambda *given: calls.append(1) or inner[0](*given), inner[1])
+            Image.open(io.BytesIO(file)).load()
+        wrapping = Image.OPEN["JPEG"]
+        with Opening(decoders.decoder_named("simplejpeg")) as opening:
+            Image.open(io.BytesIO(file)).load()
+            assert opening.counts.decoded == 1
+        assert Image.OPEN["JPEG"] is wrapping  # the user's
+        assert type(Image.open(io.BytesIO(file))) is JpegImageFile
+        assert len(calls) == 3
+    finally:
+        Image.OPEN["JPEG"] = before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_meanwhile_has_pillows_opener():
+    """As where another loader starts its workers while a thread reads samples."""
+    before, inside, done = Image.OPEN["JPEG"], threading.Event(), threading.Event()
+
+    def read():
+        with Opening(decoders.decoder_named("simplejpeg")), opening._lock:  # the worst moment
+            inside.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert inside.wait(30)
+    child = os.fork()
+    if not child:
+        fine = Image.OPEN["JPEG"] is before
+        with Opening(decoders.decoder_named("simplejpeg")):
+            fine = fine and Image.OPEN["JPEG"] is not before
+        os._exit(0 if fine and Image.OPEN["JPEG"] is before else 1)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert Image.OPEN["JPEG"] is before
+
+
 def test_a_decoder_with_other_pixels_is_not_used(monkeypatch):
     assert decoders._why_not("simplejpeg") is None
     right = DECODERS["simplejpeg"]
@@ -496,6 +543,7 @@ def test_scaled_decoding_is_asked_for_and_close():
     theirs, _ = epoch(datasets[0], "user")
     ours, loader = epoch(datasets[1], "scaled")
     assert loader.stats()["decoded_scaled"] == loader.stats()["decoded"] == 6
+    assert loader.stats()["decoded_by_dataset"] == {}
     assert "6 of them smaller, as asked for" in loader.explain()
     assert 0 < (theirs - ours).abs().double().mean() < 3
     small = Opens(OPENED["converted"][1])  # 46×70, crops of 24×24: nothing shrinks by half

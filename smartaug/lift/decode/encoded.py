@@ -44,7 +44,8 @@ class Encoded:
         if at_once:
             return self.decoded() is not None
         complete = self.data.rstrip(b"\0").endswith(_END)
-        self._counts.by_dataset[DAMAGED] += not complete
+        if not complete:
+            self._counts.by_dataset[DAMAGED] += 1
         return complete
 
     def decoded(self) -> np.ndarray | None:

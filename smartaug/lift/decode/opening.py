@@ -7,7 +7,10 @@ path, bytes, torchvision's ``default_loader``). When: around the reading of the 
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from .encoded import Counts
 _lock = threading.Lock()
 _inside = 0  # threads inside an `Opening`
 _before: Any = None  # what Pillow had registered for JPEG files
+_ours: Any = None  # what is registered in its place
 _local = threading.local()  # .opening: the `Opening` that this thread is in; .files: see `take`
 _OTHER = "no JPEG files, or decoded before they were converted, cropped or made an array"
 
@@ -72,33 +76,53 @@ def take() -> Files | None:
 
 
 def _register() -> None:
-    global _inside, _before
+    global _inside, _before, _ours
     from PIL import Image, JpegImagePlugin  # noqa: F401  # which registers Pillow's own opener, once
 
     with _lock:
         _inside += 1
         if _inside == 1 and "JPEG" in Image.OPEN:
             _before = Image.OPEN["JPEG"]
-            Image.OPEN["JPEG"] = (_open, _before[1])
+            _ours = partial(_open, _before[0])  # not looked up: code that wraps it now is ``_before`` the next time
+            Image.OPEN["JPEG"] = (_ours, _before[1])
 
 
 def _unregister() -> None:
     global _inside
-    from PIL import Image
-
     with _lock:
         _inside -= 1
-        if _inside == 0 and Image.OPEN.get("JPEG", (None,))[0] is _open:  # else other code registered one meanwhile
-            Image.OPEN["JPEG"] = _before
+        if _inside == 0:
+            _restore()
 
 
-def _open(file: Any, filename: Any = None) -> Any:
+def _restore() -> None:
+    from PIL import Image
+
+    if Image.OPEN.get("JPEG", (None,))[0] is _ours:  # else other code registered one meanwhile
+        Image.OPEN["JPEG"] = _before
+
+
+def _after_fork() -> None:
+    """In a forked child, of the threads of its parent only the one that forked goes on."""
+    global _lock, _inside
+    _lock = threading.Lock()  # another thread may have held it
+    if getattr(_local, "opening", None) is None:
+        _inside = 0
+        if _ours is not None:
+            _restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _open(pillows: Callable[..., Any], file: Any, filename: Any = None) -> Any:
     """What Pillow's own opener gives; in a thread that is inside an `Opening`, plain files as `OpenedJpeg`."""
     from PIL import JpegImagePlugin
 
     from .opened import OpenedJpeg, why_not
 
-    image = _before[0](file, filename)
+    image = pillows(file, filename)
     opening: Opening | None = getattr(_local, "opening", None)
     if opening is None or type(image) is not JpegImagePlugin.JpegImageFile:
         return image
