@@ -124,6 +124,18 @@ def test_a_model_of_numbers_and_categories_is_reweighted(form):
     assert loader.stats()["reweight"]["batches"] == len(loader)
 
 
+def test_wrap_reads_tables_as_the_loader_does():
+    """Numbers, categories and labels of 16 rows each: which are inputs the dataset says, through `Subset` too."""
+    dataset = torch.utils.data.Subset(TableDataset(FRAME, "y"), range(40))
+    mixed = {"augment": smartaug.SwapFeatures(0.5), "reweight": smartaug.Uniform(), "seed": 0}
+    wrapped = smartaug.wrap(torch.utils.data.DataLoader(dataset, BATCH), **mixed)
+    for (numbers, codes, target), rows in zip(wrapped, range(0, 40, BATCH), strict=True):
+        whole = dataset.dataset.parts[0][rows : rows + BATCH][: len(numbers)]
+        assert codes.shape == (len(numbers), 1)
+        assert not torch.equal(numbers, whole)
+        assert torch.equal(target.plain, torch.tensor(LABELS)[rows : rows + len(numbers)])
+
+
 def test_what_scikit_learn_encodes_goes_straight_in():
     encoded = OneHotEncoder().fit_transform(FRAME[["job"]])  # scipy.sparse
     assert scipy.sparse.issparse(encoded)

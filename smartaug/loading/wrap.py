@@ -11,6 +11,7 @@ import torch
 from .._base.dataset_labels import classes_of
 from .._base.leaves import Specs, Targets
 from .._base.names import suggest_keywords
+from .._base.table_dataset import reading_of
 from ..pipeline.epochs import EpochProgress
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
@@ -138,10 +139,11 @@ def wrap(
 
     Raises TypeError where ``loader`` is not iterable, or is a `DataLoader` that has stages already.
     """
-    settings = Settings.of(locals())
+    dataset = getattr(loader, "dataset", None)
+    settings = Settings.of(locals()).reading_as(reading_of(dataset))
     if not hasattr(loader, "__iter__"):
         raise TypeError(f"wrap needs an iterable of batches, got {type(loader).__name__}")
     if isinstance(loader, DataLoader) and isinstance(loader.collate_fn, Collate):
         raise TypeError("wrap got a smartaug.DataLoader that has stages; give it all of them and leave wrap out")
     refuse_without_dataset(reweight, "wrap(loader)")
-    return Wrapped(loader, Pipeline(settings, classes=classes_of(getattr(loader, "dataset", None), target)))
+    return Wrapped(loader, Pipeline(settings, classes=classes_of(dataset, settings.target)))
