@@ -7,7 +7,8 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, TensorDataset
+from torchvision.transforms import v2
 
 import smartaug
 from smartaug._base.real_samples import real_samples
@@ -218,3 +219,50 @@ def test_the_losses_are_measured_in_training(monkeypatch):
     figures = made.stats()["reweight"]
     assert figures["loss_trained"] < 0.1 * figures["loss_held_out"]
     assert all(torch.isfinite(part).all() for part in net.parameters())
+
+
+class Pictures(Dataset):
+    """uint8 images whose label is their number; a transform of torchvision."""
+
+    def __init__(self, transform):
+        self.transform, self.targets = transform, [number % 3 for number in range(24)]
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, number):
+        image = torch.full((3, 6, 6), number, dtype=torch.uint8)
+        image[:, :, 0] = 200  # the left edge
+        return self.transform(image), self.targets[number]
+
+
+@pytest.mark.parametrize("lift", [False, True])
+@pytest.mark.parametrize("around", [lambda one: one, lambda one: ConcatDataset([one, one])], ids=["one", "joined"])
+def test_those_of_another_transform_judge_by_it_and_train_as_the_others(lift, around):
+    convert = v2.ToDtype(torch.float32, scale=True)
+    own = Pictures(v2.Compose([v2.RandomHorizontalFlip(p=1.0), convert]))
+    training, validation = smartaug.split_validation(around(own), 0.25, transform=convert)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    reweight = smartaug.SAFLEX(model, validation, train_on_val=2, validation_batch=6)
+    made = loader(training, reweight, lift=lift)
+    assert len(made.dataset) == len(training) + 2 * len(validation)
+    for images, target in made:
+        assert (images[..., -1] > 0.7).all()  # all of them are mirrored
+        assert (images[..., 0] < 0.2).all()
+        assert target.weight.shape == (len(images),)
+    judging, _ = reweight.validation.batch(0, torch.device("cpu"))
+    assert (judging[..., 0] > 0.7).all()
+    assert made._pipeline is not None
+    assert (made._pipeline.lifted is not None) == lift
+
+
+def test_those_of_another_dataset_keep_their_transform():
+    """Also where the training set wraps the dataset that they were split from, and transforms its samples itself."""
+    convert = v2.ToDtype(torch.float32, scale=True)
+    training, validation = smartaug.split_validation(Pictures(v2.Identity()), 0.25, transform=convert)
+    wrapped = smartaug.AugmentedDataset(training, v2.Compose([v2.RandomHorizontalFlip(p=1.0), convert]))
+    reweight = smartaug.SAFLEX(nn.Sequential(nn.Flatten(), nn.Linear(108, 3)), validation, train_on_val=1)
+    made = loader(wrapped, reweight)
+    held = len(validation)
+    assert all((made.dataset[number][0][..., 0] > 0.7).all() for number in range(held))
+    assert all((made.dataset[number][0][..., -1] > 0.7).all() for number in range(held, len(made.dataset)))

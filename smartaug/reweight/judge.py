@@ -18,14 +18,19 @@ that the network is worse. Holding out a tenth of so few cost 0.4 and 1.5 points
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+from torch.utils.data import Subset
 
 from .. import draws
+from .._base.table_dataset import TableDataset
 from ..grads import ForwardPass
 from ..grads.logits import mean_loss
 from ..grads.untouched import Mode
 from ..warnings import NoEffectWarning, warn
+from .other_transform import as_in
 from .validation import ValidationBatches
 
 REPEATS = 5  # of train_on_val=True
@@ -53,6 +58,15 @@ class Judge:
         self.losses: tuple[float, float] | None = None  # of samples that train, and that are held out
         self._low = 0  # measurements in a row below the ratio
         self._warned = False
+
+    def samples_for(self, training: Any) -> Any:
+        """The dataset of the samples that train, through the transform of ``training`` where they are of its dataset.
+
+        So those of `smartaug.split_validation(dataset, 0.1, transform=...)` judge without augmentation, and train with.
+        """
+        held = self.batches
+        own = TableDataset(*held.data) if held.pair else as_in(training, held.data)
+        return Subset(own, self.trained) if self.held else own
 
     def look(self, model: nn.Module, step: int, device: torch.device, mode: Mode, method: str) -> None:
         """Measure, if validation batch ``step`` is one in 50; warns once where two in a row are below a tenth."""

@@ -57,7 +57,8 @@ class Reweighting(SuggestsKeywords, ABC):
       False was 1 to 4 points better on three tables, True 5 on PneumoniaMNIST, whose test set has other proportions
       (benchmarks/results/learning.json).
     * `train_on_val`: how often the loader puts each validation sample into an epoch as well, at weight 1; True is 5.
-      For `DataLoader` alone; see `smartaug.reweight.judge`. The samples must have the form of the training set's.
+      For `DataLoader` alone; see `smartaug.reweight.judge`. The samples must have the form of the training set's;
+      those of ``split_validation(..., transform=)`` train through the training set's transform.
     * `transform`: a callable on the validation inputs, for what ``augment=`` does to training images besides augmenting
       them (`smartaug.Normalize`).
     * `criterion`: the validation loss ``(logits, labels) -> loss``; None is cross entropy. It also decides what labels

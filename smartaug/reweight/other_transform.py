@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+_BEFORE = "_smartaug_before"  # attribute of such a copy: the dataset with its own transform
+
 
 def through(dataset: Dataset, transform: Callable[..., Any]) -> Dataset:
     """A shallow copy of ``dataset`` with ``transform`` in its attribute ``transform``, or else ``transforms``.
@@ -32,9 +34,40 @@ def through(dataset: Dataset, transform: Callable[..., Any]) -> Dataset:
             "Subset(evaluation_set, validation.indices)"
         )
     copied: Any = copy.copy(dataset)
+    copied.__dict__[_BEFORE] = dataset
     setattr(copied, name, transform)
     pair = getattr(copied, "transforms", None)
     if name == "transform" and type(pair).__name__ == "StandardTransform":  # torchvision keeps it a second time
         copied.transforms = copy.copy(pair)
         copied.transforms.transform = transform
     return copied
+
+
+def as_in(training: Any, judging: Any) -> Any:
+    """``judging``, with its samples through the transform of ``training`` where both are of one dataset.
+
+    So it undoes `through`, inside `Subset` and `ConcatDataset`, for the datasets that ``training`` holds.
+    """
+    held = {id(part) for part in _inside(training)}
+
+    def undone(dataset: Any) -> Any:
+        if type(dataset) is Subset:
+            inner = undone(dataset.dataset)
+            return dataset if inner is dataset.dataset else Subset(inner, dataset.indices)
+        if type(dataset) is ConcatDataset:
+            parts = [undone(part) for part in dataset.datasets]
+            same = all(one is other for one, other in zip(parts, dataset.datasets, strict=True))
+            return dataset if same else ConcatDataset(parts)
+        before = getattr(dataset, "__dict__", {}).get(_BEFORE)
+        return before if id(before) in held else dataset
+
+    return undone(judging)
+
+
+def _inside(dataset: Any) -> list[Any]:
+    """The datasets that hold the samples of ``dataset``, through `Subset` and `ConcatDataset`."""
+    if isinstance(dataset, Subset):
+        return _inside(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return [found for part in dataset.datasets for found in _inside(part)]
+    return [dataset]

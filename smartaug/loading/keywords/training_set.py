@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, IterableDataset
 
 from ..._base import leaves
-from ..._base.table_dataset import TableDataset, as_dataset, reading_of
+from ..._base.table_dataset import as_dataset, reading_of
 from ...lift.probe import first
 from ...pipeline.settings import Settings
 from ..generated import Generated
@@ -47,10 +47,7 @@ def training_set(dataset: Indexed, given: Settings, sampler: object, batch_sampl
         )
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise ValueError("train_on_val= needs a training set with indices and a length; leave it out for a stream")
-    held = judge.batches
-    own = TableDataset(*held.data) if held.pair else held.data
-    own = Subset(own, judge.trained) if judge.held else own
-    made = TrainedOn(_alike(own, dataset), dataset, repeat=judge.repeats)
+    made = TrainedOn(_alike(judge.samples_for(dataset), dataset), dataset, repeat=judge.repeats)
     made.judge = judge
     return made, settings
 
