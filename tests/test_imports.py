@@ -1,6 +1,7 @@
 """Imports go downward, and optional packages are imported only where they are used."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,26 @@ LONG = {  # longer than 50 lines, and why
     ("augment/backends/numba/program.py", "run"): "that loop, over the steps of a sample",
     ("augment/backends/triton/warp.py", "warp"): "Triton passes each pointer and size of a kernel by itself",
 }
+
+
+FOLDERS = [
+    path
+    for path in sorted(ROOT.rglob("__init__.py"))
+    if "|---|" in (ast.get_docstring(ast.parse(path.read_text())) or "")
+]
+
+
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda path: str(path.parent.relative_to(ROOT.parent)))
+def test_tables_of_folders_name_every_file(path):
+    """By its name, or by that of the class that it is called after."""
+    named = {
+        name.rstrip("/").lower() for name in re.findall(r"`([^`\n]+)`", ast.get_docstring(ast.parse(path.read_text())))
+    }
+    inside = {file.stem for file in path.parent.glob("*.py")} | {
+        file.parent.name for file in path.parent.glob("*/__init__.py")
+    }
+    missing = {name for name in inside if not name.startswith("__") and not {name, name.replace("_", "")} & named}
+    assert not missing, f"give them a row in {path}"
 
 
 def test_functions_are_short():

@@ -8,6 +8,7 @@
 | `labels` | which kind of labels a tensor holds: classes, distributions, values |
 | `table_dataset` | data frames, arrays and sparse matrices as a dataset |
 | `dataset_labels` | the labels and the number of classes that a dataset stores |
+| `real_samples` | which samples of a dataset are real, and not weighed |
 | `selections` | the indices and weights that an epoch selects |
 | `original` | the dataset of the user behind a copy that a loader reads |
 | `arriving` | tensors on their way from a device to the CPU, which nobody waits for |
@@ -18,5 +19,7 @@
 | `protocols` | what each keyword of a loader accepts, and the errors for anything else |
 | `names` | the nearest name for a mistyped one, keywords included |
 | `compiled` | the disk cache of code that numba compiles, and the fallback where numba cannot run |
+| `background` | compiling that code in a process of its own, while batches run on torch |
+| `threads` | the rows of a batch, shared among threads |
 | `text_tables` | tables as text |
 """

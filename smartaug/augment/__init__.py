@@ -48,6 +48,8 @@ Arguments mean the same everywhere:
 | `rows` | what plans do to rows of features and sequences |
 | `foreign` | Kornia modules and callables as stages of their own |
 | `partly` | augmenting some samples of a batch beside the others |
+| `generators` | the random generators that a transform holds |
+| `as_dict` | pipelines as plain values, for YAML and JSON files |
 | `checks` | argument checks |
 """
 

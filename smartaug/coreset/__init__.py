@@ -22,6 +22,7 @@
 | `pick`, `shares` | the selection within each class; the split of the budget over the classes |
 | `pruning` | what `InfoBatch`, `RePB` and `AlignPrune` share |
 | `originals` | the random subset whose originals are trained on beside augmented copies of the selection |
+| `checks` | checks of the embedding and the budget |
 | `remembered` | the last selections, for late batches and for workers |
 
 A criterion is any ``(embedding, budget, generator) -> (indices, weights)``; `embed_pass` makes the embedding of a

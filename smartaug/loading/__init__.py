@@ -18,5 +18,6 @@
 | `generated` | real and generated samples in one dataset |
 | `augmented/` | `AugmentedDataset`, whose transform runs sample by sample |
 | `nested` | the datasets inside a dataset |
+| `renamed` | names of modules that moved, for pickles with the old ones |
 | `pictures/` | pictures of batches, `loader.show()` |
 """

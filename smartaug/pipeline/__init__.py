@@ -10,6 +10,7 @@
 | `following/` | what moves with the images: `follow=`, types, names |
 | `augmenting/` | the augmenting half: steps on images |
 | `lifted/` | lifted transforms on whole structures, and the share of samples that they reach |
+| `decoded_files` | counts of the JPEG files that `lift.decode` decoded |
 | `labelling` | the labels of a batch, also after samples were mixed |
 | `weighing` | the reweighting half |
 | `magnitudes` | the sources of magnitudes that the stages hold |

@@ -18,6 +18,7 @@
 | `learned`, `meta` | base class of methods that learn from validation data, and of those that train a network |
 | `batch_gradients`, `waiting` | gradients of one batch, on demand; batches between the loader and the loss |
 | `validation` | batches of validation data; the split into training and validation data |
+| `worker_reads` | reading a dataset in a worker process |
 | `other_transform` | a dataset whose samples go through another transform |
 | `judge` | validation samples that are trained on, too, and whether they are learned by heart |
 | `memory`, `figures`, `weights` | the last weight of each sample; statistics; checks and scaling to mean 1 |

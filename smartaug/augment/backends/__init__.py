@@ -6,6 +6,13 @@
 | `numba` | uint8 batches on the CPU; segments that it cannot run are left to torch | ``smartaug[fast]`` |
 | `triton` | uint8 and float batches of 1 or 3 channels on CUDA; likewise | triton (in CUDA builds of torch) |
 
+| folder or file | holds |
+|---|---|
+| `tables` | facts that several backends are made from |
+| `opencv` | operations that `lift.albumentations` takes over, image by image; not a backend of plans |
+| `tiles` | mosaics, whose parts are plans of their own, on any backend |
+| `buffers` | memory for results, used again |
+
 A backend declares in ``run.RUNS`` which kinds of segments it runs; `explain` says for each segment of a plan which
 backend that is. The same names in two folders do the same: ``run`` executes, ``tone`` and ``warp`` hold the operations.
 """

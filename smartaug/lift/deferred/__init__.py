@@ -8,6 +8,7 @@
 | `values` | boxes and labels in lists or arrays, whose lifted transforms have not run yet |
 | `typed` | deferred images of a tv_tensor's type |
 | `places` | what the worker made of a sample with boxes, keypoints or several images |
+| `rows` | the sample of each row, where only some of the images are deferred |
 | `rest` | the lifted transforms, run on one image after all, from what the worker made of it |
 | `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
 """

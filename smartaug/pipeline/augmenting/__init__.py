@@ -5,6 +5,7 @@
 | `stage` | the augment stage on a batch of the user's structure |
 | `augmenting` | the steps on images |
 | `result_rows` | which rows a batch has afterwards, where a coreset selects what is augmented |
+| `tables` | tables of a batch's samples, planned as one |
 | `image_lists` | images in lists, one a sample, of several sizes |
 """
 
