@@ -342,7 +342,8 @@ def speeds() -> str:
     cases = [augmenting("RandAugment", size).get("images/s", {}) for size in BATCHES]
     epoch = recipe().get("images_per_second", {})
     names = sorted({*cases[0], *cases[1], *epoch}, key=lambda name: (not name.startswith("smartaug"), name))
-    rows = [("", "RandAugment, 32 px, 1 thread", "RandAugment, 224 px, 1 thread", "CIFAR recipe, 2 workers")]
+    columns = ("RandAugment, 32 px, 1 thread", "RandAugment, 224 px, 1 thread", "CIFAR recipe, 2 workers")
+    rows = [("images per second", *columns)]
     for name in names:
         rows.append((name, *(f"{case[name]['median']:,.0f}" if name in case else "" for case in (*cases, epoch))))
     return table(rows) if names else NOT_MEASURED
@@ -561,7 +562,7 @@ ADOPTED = [
     ),
     (
         "a folder of JPEGs, 224 px, RandAugment",
-        "RandAugment, flips, normalising; decoding and cropping stay in the workers",
+        "RandAugment, flips, normalising; the workers decode and crop",
         "torchvision preset, RandAugment, 224 px",
     ),
 ]
