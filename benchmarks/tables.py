@@ -10,6 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 NOT_MEASURED = "not measured"
+NOT_RUN = "*Not measured yet: the command above measures it.*"  # in the place of a whole table
 MEAN = "data set's mean"  # the key in the results
 BATCHES = {32: 256, 224: 64}
 
@@ -190,7 +191,7 @@ def methods() -> str:
                 "the dataset's own transforms, taken out of a copy of it and run batched, same distribution",
                 "a pipeline exists already",
                 "that of what it lifts",
-                "the pipelines below",
+                "the [lifted pipelines](performance.md#lifted-pipelines)",
             ),
             (
                 "`AugmentedDataset`",
@@ -514,7 +515,7 @@ def data_efficient() -> str:
     """Augmented copies of a subset beside their rivals at the same cost, the best first."""
     found = result("data_efficient").get("results", {})
     if not found:
-        return NOT_MEASURED
+        return NOT_RUN
     rows = [("at equal cost", "copies in an epoch", "epochs", "accuracy", "paired", "processor time")]
     for name, row in found.items():
         cells = (f"{row['augmented in an epoch']:,}", str(row["epochs"]), percent(row["accuracy"]))
@@ -536,7 +537,7 @@ def policies() -> str:
             apart = "base" if row["base"] else paired(row["paired"])
             shown = (percent(row["accuracy"]), apart, f"×{row['cost']['median']:.1f}")
             rows.append((name, way, *shown))
-    return table(rows) if len(rows) > 1 else NOT_MEASURED
+    return table(rows) if len(rows) > 1 else NOT_RUN
 
 
 def wrong_pairs() -> str:
