@@ -10,6 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 NOT_MEASURED = "not measured"
+NOT_RUN = "*Not measured yet: the command above measures it.*"  # in the place of a whole table
 MEAN = "data set's mean"  # the key in the results
 BATCHES = {32: 256, 224: 64}
 
@@ -190,7 +191,7 @@ def methods() -> str:
                 "the dataset's own transforms, taken out of a copy of it and run batched, same distribution",
                 "a pipeline exists already",
                 "that of what it lifts",
-                "the pipelines below",
+                "the [lifted pipelines](performance.md#lifted-pipelines)",
             ),
             (
                 "`AugmentedDataset`",
@@ -342,7 +343,8 @@ def speeds() -> str:
     cases = [augmenting("RandAugment", size).get("images/s", {}) for size in BATCHES]
     epoch = recipe().get("images_per_second", {})
     names = sorted({*cases[0], *cases[1], *epoch}, key=lambda name: (not name.startswith("smartaug"), name))
-    rows = [("", "RandAugment, 32 px, 1 thread", "RandAugment, 224 px, 1 thread", "CIFAR recipe, 2 workers")]
+    columns = ("RandAugment, 32 px, 1 thread", "RandAugment, 224 px, 1 thread", "CIFAR recipe, 2 workers")
+    rows = [("images per second", *columns)]
     for name in names:
         rows.append((name, *(f"{case[name]['median']:,.0f}" if name in case else "" for case in (*cases, epoch))))
     return table(rows) if names else NOT_MEASURED
@@ -513,7 +515,7 @@ def data_efficient() -> str:
     """Augmented copies of a subset beside their rivals at the same cost, the best first."""
     found = result("data_efficient").get("results", {})
     if not found:
-        return NOT_MEASURED
+        return NOT_RUN
     rows = [("at equal cost", "copies in an epoch", "epochs", "accuracy", "paired", "processor time")]
     for name, row in found.items():
         cells = (f"{row['augmented in an epoch']:,}", str(row["epochs"]), percent(row["accuracy"]))
@@ -535,7 +537,7 @@ def policies() -> str:
             apart = "base" if row["base"] else paired(row["paired"])
             shown = (percent(row["accuracy"]), apart, f"×{row['cost']['median']:.1f}")
             rows.append((name, way, *shown))
-    return table(rows) if len(rows) > 1 else NOT_MEASURED
+    return table(rows) if len(rows) > 1 else NOT_RUN
 
 
 def wrong_pairs() -> str:
@@ -561,7 +563,7 @@ ADOPTED = [
     ),
     (
         "a folder of JPEGs, 224 px, RandAugment",
-        "RandAugment, flips, normalising; decoding and cropping stay in the workers",
+        "RandAugment, flips, normalising; the workers decode and crop",
         "torchvision preset, RandAugment, 224 px",
     ),
 ]
