@@ -9,9 +9,11 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import smartaug
+from smartaug.lift.deferred.calls import CallOnOne
 from smartaug.lift.deferred.transform import DeferredTransform
 from smartaug.lift.kornia.translate import Planned
 from smartaug.lift.timm.translate import TimmErase
+from smartaug.loading.fetch import BatchFetch
 from smartaug.loading.renamed import RENAMED
 
 DATA = TensorDataset(torch.zeros(8, 3, 8, 8), torch.arange(8) % 2)
@@ -41,13 +43,16 @@ OLD = [  # what the pickles of earlier versions name, and what it is today
     ("coreset.record", "Record", smartaug.coreset.record.OutputRecord),
     ("coreset.uniform", "Uniform", smartaug.coreset.RandomSubset),
     ("reweight.uniform", "Uniform", smartaug.reweight.UniformWeights),
+    ("reweight.learned", "ByRule", smartaug.reweight.ByRule),
     ("reweight.memory", "Memory", smartaug.reweight.memory.Memory),
     ("reweight.figures", "Figures", smartaug.reweight.figures.Figures),
     ("reweight.saflex", "SAFLEX", smartaug.SAFLEX),
     ("lift.timm", "TimmErase", TimmErase),
     ("batch", "_rebuild", smartaug.batch._rebuild),
     ("lift.deferred", "DeferredTransform", DeferredTransform),
+    ("lift.deferred", "CallOnOne", CallOnOne),
     ("lift.kornia", "Planned", Planned),
+    ("loading.whole_batches", "BatchFetch", BatchFetch),
     ("loading.augmented_dataset", "AugmentedDataset", smartaug.AugmentedDataset),
     ("loading.sampler", "CoresetSampler", smartaug.CoresetSampler),
     ("pipeline.augmenting", "Augmenting", smartaug.pipeline.augmenting.Augmenting),
@@ -62,6 +67,30 @@ def named(module, name):
 @pytest.mark.parametrize(("module", "name", "today"), OLD, ids=[f"{module}.{name}" for module, name, _ in OLD])
 def test_a_class_is_found_by_its_old_name(module, name, today):
     assert pickle.loads(named(module, name)) is today
+
+
+def test_a_loader_without_what_was_added_since_goes_on():
+    """Each attribute that came after the first pickles; its value is then that of what did not exist."""
+    images, labels = torch.rand(16, 3, 4, 4), torch.arange(16) % 2
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    reweight = smartaug.SAFLEX(network, (images[:8], labels[:8]))
+    made = smartaug.DataLoader(TensorDataset(images, labels), 8, augment=smartaug.MixUp(), reweight=reweight, seed=0)
+    pipeline = made._pipeline
+    for part, names in (
+        (pipeline, ("files", "magnitudes")),
+        (pipeline.augmenting, ("averages", "reads_labels")),
+        (pipeline.weighing, ("_of_pairs",)),
+        (pipeline.selecting, ("plain",)),
+        (reweight, ("judge", "train_on_val", "centred", "shrunk", "by_column")),
+    ):
+        for name in names:
+            del part.__dict__[name]
+    found = pickle.loads(pickle.dumps(made))
+    found.reweight.bind(network)
+    for _, target in found:
+        assert target.weight.shape == (8,)
+    assert found.stats()["reweight"]["batches"] == 2
+    assert found._pipeline.augmenting.averages
 
 
 @pytest.mark.parametrize("module", sorted(RENAMED))

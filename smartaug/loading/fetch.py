@@ -34,6 +34,9 @@ class BatchFetch:
     scales: whether it may decode them smaller.
     """
 
+    decoder: str | None = None  # of pickles of earlier versions, as is the next
+    scales = False
+
     def __init__(self, dataset: UserDataset, decoder: str | None = None, scales: bool = False) -> None:
         self.dataset, self.decoder, self.scales = dataset, decoder, scales
 

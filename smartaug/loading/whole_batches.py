@@ -15,6 +15,7 @@ How: see `fetch`, which asks for them.
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -355,3 +356,10 @@ def only_to_tensor(transform: object) -> bool:
     if isinstance(transform, (WorkerTransform, AlbumentationsWorkerTransform)):
         return transform.only_to_tensor
     return f"{type(transform).__module__}.{type(transform).__qualname__}" in _TO_TENSOR
+
+
+def __getattr__(name: str) -> Any:
+    """The class that pickles of earlier versions look for here."""
+    if name == "BatchFetch":
+        return importlib.import_module(".fetch", __package__).BatchFetch
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

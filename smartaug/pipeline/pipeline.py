@@ -128,7 +128,7 @@ class Pipeline:
         return {**self.__dict__, "watchers": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({"files": NO_FILES, **state})
         if "selecting" not in state:  # as pickles of earlier versions have it
             self.selecting = Selecting(self.coreset)
             self.selecting.weight_of, self.selecting.selections = state["weight_of"], state["selections"]

@@ -131,12 +131,14 @@ class Selecting:
     coreset: that of the loader, or None, which selects nothing.
     """
 
+    plain: Selections | None = None  # of pickles of earlier versions
+
     def __init__(self, coreset: CoresetLike | None) -> None:
         self.coreset = coreset
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
         self.selections: Selections | None = None  # of a coreset that chooses what is augmented; set by the loader
-        self.plain: Selections | None = None  # of those that pass plain beside augmented copies; None: all
+        self.plain = None  # of those that pass plain beside augmented copies; None: all
 
     @property
     def observes(self) -> bool:

@@ -43,6 +43,8 @@ class Reweighter(Protocol):
 class Weighing:
     """A reweighter, or None, and the number of batches for which its weights or labels were not finite."""
 
+    _of_pairs = False  # of pickles of earlier versions
+
     def __init__(self, reweight: Reweighter | None) -> None:
         self.reweight = reweight
         self._real: Tensor | None = None  # (n,) bool: samples that are not weighed

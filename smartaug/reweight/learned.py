@@ -7,6 +7,7 @@ the state of a checkpoint and statistics.
 
 from __future__ import annotations
 
+import importlib
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -175,18 +176,17 @@ class Reweighting(SuggestsKeywords, ABC):
 
     def __deepcopy__(self, memo: dict[int, object]) -> Reweighting:
         state = {**self.__getstate__(), "_model": self._model}
-        shared = (
-            "_model",
-            "val_set",
-            "validation",
-            "judge",
-            "criterion",
-            "optimizer",
-        )  # the policy is copied with its loader
+        # the policy is copied with its loader
+        shared = ("_model", "val_set", "validation", "judge", "criterion", "optimizer")
         return deepcopy_but(self, memo, state, shared)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_model": None, "_waiting": [], "_listener": Listener(), "_dataset": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "judge" not in state:  # as pickles of earlier versions have it
+            state = {**state, "judge": Judge(state["validation"], 0), "train_on_val": 0}
+        self.__dict__.update(state)
 
     def attach(self, dataset: object) -> None:
         """Called by the loader with its training set; warns where validation samples are in it.
@@ -389,3 +389,10 @@ class Reweighting(SuggestsKeywords, ABC):
         if state["memory"] is not None:
             self._memory.load_state_dict(state["memory"])
         self._record.load_state_dict(state["record"])
+
+
+def __getattr__(name: str) -> Any:
+    """The class that pickles of earlier versions look for here."""
+    if name == "ByRule":
+        return importlib.import_module(".by_rule", __package__).ByRule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -77,6 +77,8 @@ class MetaAugment(MetaLearner):
     Raises ValueError for arguments out of range, and for ``ranges`` of operations that are not among ``operations``.
     """
 
+    bands = 1  # of pickles of earlier versions
+
     def __init__(
         self,
         model: Model,

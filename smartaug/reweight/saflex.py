@@ -82,6 +82,8 @@ class SAFLEX(Reweighting):
     Raises ValueError for numbers below 0.
     """
 
+    centred = shrunk = by_column = False  # of pickles of earlier versions
+
     def __init__(
         self,
         model: Model,

@@ -13,7 +13,8 @@
 | `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
 """
 
+from .calls import Call, CallOnOne  # whose pickles of earlier versions name this module
 from .images import DeferredBatch, DeferredImage
 from .transform import DeferredAlbumentations, DeferredTransform
 
-__all__ = ["DeferredAlbumentations", "DeferredBatch", "DeferredImage", "DeferredTransform"]
+__all__ = ["Call", "CallOnOne", "DeferredAlbumentations", "DeferredBatch", "DeferredImage", "DeferredTransform"]

@@ -90,6 +90,11 @@ def _any(step: object, name: str) -> bool:
     return getattr(step, name, False) or any(_any(part, name) for part in getattr(step, "augmentations", ()))
 
 
+def _of_any(steps: Sequence[object]) -> dict[str, bool]:
+    """What any of the steps does: ``mixes``, ``reads_labels``, ``averages``."""
+    return {name: any(_any(step, name) for step in steps) for name in ("mixes", "reads_labels", "averages")}
+
+
 class Augmenting:
     """Runs steps, as `as_steps` returns them, on the views of a batch.
 
@@ -103,14 +108,16 @@ class Augmenting:
         self.steps, self.seed, self.names = list(steps), seed, tuple(names)
         # for samples that a coreset does not select, the stage in place of each step; None: see `_bring`
         self._beside = [beside_of(step, lifted) if lifted else None for step in self.steps]
-        self.mixes, self.reads_labels, self.averages = (
-            any(_any(step, name) for step in self.steps) for name in ("mixes", "reads_labels", "averages")
-        )
+        does = _of_any(self.steps)
+        self.mixes, self.reads_labels, self.averages = does["mixes"], does["reads_labels"], does["averages"]
         self.draws = any(not isinstance(part, Normalize) for part in flattened(self.steps))  # anything at random
         self._choices: dict[int, list[tuple[str, str, str]]] = {}  # step -> (segment, backend, why), of the first batch
         self._turn = Turn()  # of the batch that runs now
         self._early: set[int] = set()  # steps whose `_choices` are those of such a batch
         self.by_torch = 0  # batches that torch ran while numba was compiled in the background
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({**_of_any(state["steps"]), **state})  # which pickles of earlier versions lack
 
     def all_rows(
         self, views: list[Tensor], samples: Samples, places: Places, moving: Moving, *, shared: bool
