@@ -282,7 +282,7 @@ def test_criteria_and_models_that_cannot_be_recorded():
     loader = make(smartaug.Coreset(0.5))
     _, target = next(iter(loader))
     several = smartaug.Loss(nn.BCEWithLogitsLoss())
-    with pytest.raises(TypeError, match=r"records p − y of classifiers"):
+    with pytest.raises(TypeError, match=r"selects by p − y of one class"):
         several(torch.randn(8, K), target)
     smartaug.Loss(nn.CrossEntropyLoss())(torch.randn(8, K), target)
     with pytest.raises(ValueError, match="recorded outputs of 5 classes and now sees 7"):

@@ -217,7 +217,7 @@ def test_large_validation_sets_are_not_read_as_a_whole(monkeypatch):
     files = Files(*pictures(50))
     made = smartaug.LearningToReweight(net(), files, validation_batch=4, criterion=CRITERIA["cross entropy"])
     made.validation._read()
-    assert files.read == 1
+    assert files.read < len(files) / 2  # the first, and some twice, to see whether they are the same both times
     assert len(made.validation._classes) == 1
 
 
@@ -458,7 +458,7 @@ def test_what_is_mixed_or_no_class_is_not_recorded():
     assert torch.equal(status == 0, own)
     assert torch.equal(status == 1, ~own)
     values = TensorDataset(inputs, torch.rand(10, 1, SIDE, SIDE, dtype=torch.float64))
-    with pytest.raises(TypeError, match=r"records p − y of classifiers"):
+    with pytest.raises(TypeError, match=r"selects by p − y of one class"):
         run(smartaug.Coreset(0.5), values, net(1), smartaug.Loss(nn.MSELoss()), 1)
     with pytest.raises(ValueError, match="targets must be classes or rows that sum to 1"):
         embed_pass(net(1), values, progress=False)
