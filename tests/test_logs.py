@@ -1,6 +1,7 @@
 """The loader's figures in the real trackers and trainers, offline."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,15 @@ def test_wandb_offline(tmp_path):
     smartaug.logs.to_wandb(given, run)(3)
     run.finish()
     (file,) = Path(tmp_path).rglob("*.wandb")
-    data = file.read_bytes()  # a log of LevelDB: a record that goes on in the next block of 32 KiB has 7 bytes between
-    assert b"smartaug/samples" in b"".join(data[at + 7 : at + 2**15] for at in range(0, len(data), 2**15))
+    until = time.monotonic() + 30  # W&B's process may write after finish() has returned
+    while b"smartaug/samples" not in records(file.read_bytes()):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def records(data):
+    """A log of LevelDB without the 7 bytes that head each block of 32 KiB, in which a record may go on."""
+    return b"".join(data[at + 7 : at + 2**15] for at in range(0, len(data), 2**15))
 
 
 def test_lightning(tmp_path):
