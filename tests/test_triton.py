@@ -43,9 +43,16 @@ on_cuda = pytest.mark.skipif(not CUDA, reason="only CUDA synchronises, captures 
 
 @pytest.mark.skipif(INTERPRETED or CUDA, reason="this is where it runs")
 @pytest.mark.skipif(torch.__version__ < "2.7", reason="triton 3.2's interpreter fails on scalars of NumPy 2.5")
-@pytest.mark.timeout(1200)  # half a minute of processor time
-def test_through_the_interpreter():
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", __file__]
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param("any_plan or whole_policies or masks_move or replays or no_kernel", id="short"),
+        pytest.param("", id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_through_the_interpreter(chosen):
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", chosen, __file__]
     done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
