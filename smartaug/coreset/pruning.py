@@ -48,7 +48,7 @@ class Pruning(Coreset):
 
     def _pruned(self, epoch: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
         """``(indices, weights)`` of an epoch that is not whole; every rank calls it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say which samples an epoch keeps; write _pruned()")
 
     def explain(self) -> list[tuple[str, str, str]]:
         """Rows for the loader's table."""
@@ -56,7 +56,7 @@ class Pruning(Coreset):
 
     def _finds(self) -> str:
         """Of which samples a part is left out."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must say of which samples; write _finds()")
 
 
 def unit_draws(seed: int, epoch: int, size: int, stream: int) -> Tensor:

@@ -108,7 +108,7 @@ def jittered(
     order: Tensor,
     turns: Tensor,
 ) -> Tensor:
-    """`lift.albumentations.ops.tone.jitter`, a image going through its four operations at once."""
+    """`lift.albumentations.ops.tone.jitter`, an image going through its four operations at once."""
     import cv2
 
     def one(
