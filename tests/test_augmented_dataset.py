@@ -466,7 +466,7 @@ class Growing(torch.utils.data.Sampler):
         return iter(range(self.lengths[self.at]))
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_that_had_nothing_to_do_know_the_epoch(context):
     loader = TorchDataLoader(
         numbered(), 2, sampler=Growing(), num_workers=2, persistent_workers=True, multiprocessing_context=context

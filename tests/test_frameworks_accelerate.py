@@ -229,7 +229,9 @@ def test_wrap_around_a_prepared_loader():
     assert wrapped.stats()["epoch"] == 1
 
 
-@pytest.mark.parametrize(("task", "failing"), [("dispatch", 0), ("dispatch_split", 1)])
+@pytest.mark.parametrize(
+    ("task", "failing"), [("dispatch", 0), pytest.param("dispatch_split", 1, marks=pytest.mark.slow)]
+)
 def test_two_gloo_ranks_share_the_samples_and_the_dispatcher_says_what_to_do(tmp_path, task, failing):
     errors = frameworks_ranks.run(task, tmp_path)
     assert "DataLoaderConfiguration(dispatch_batches=False)" in errors[failing]

@@ -264,8 +264,9 @@ def test_every_sample_is_what_torch_gives_with_workers(kind):
     as_torch(kind, epochs=2, num_workers=2, persistent_workers=True)
 
 
-def test_every_sample_is_what_torch_gives_in_spawned_workers():
-    as_torch(ByLabel, num_workers=1, multiprocessing_context="spawn")
+@pytest.mark.parametrize("context", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_every_sample_is_what_torch_gives_in_workers_that_are_not_forked(context):
+    as_torch(ByLabel, num_workers=1, multiprocessing_context=context)
 
 
 @pytest.mark.filterwarnings("ignore:lift=True lifted nothing")

@@ -1,6 +1,7 @@
 """A loader resumed in mid-epoch goes on as the uninterrupted one would have."""
 
 import copy
+import functools
 import inspect
 import io
 import itertools
@@ -76,15 +77,20 @@ def through_a_file(state):
     return torch.load(file, weights_only=True)
 
 
+@functools.cache
+def uninterrupted(arguments, workers):
+    torch.manual_seed(1)
+    loader = make(arguments, WORKERS[workers])
+    return [record(loader) for _ in range(3)]
+
+
 @pytest.mark.parametrize("first_epoch", [0, 1])
-@pytest.mark.parametrize("workers", WORKERS.values(), ids=WORKERS)
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize(
     "arguments", [shuffled, with_generator, weighted, with_replacement, distributed, coreset], ids=lambda f: f.__name__
 )
 def test_resumed_equals_uninterrupted(arguments, workers, first_epoch):
-    torch.manual_seed(1)
-    loader = make(arguments, workers)
-    whole = [record(loader) for _ in range(3)]
+    whole, workers = uninterrupted(arguments, workers), WORKERS[workers]
 
     torch.manual_seed(1)
     loader = make(arguments, workers)

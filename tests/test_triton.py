@@ -47,7 +47,7 @@ on_cuda = pytest.mark.skipif(not CUDA, reason="only CUDA synchronises, captures 
 @pytest.mark.parametrize(
     "chosen",
     [
-        pytest.param("any_plan or whole_policies or masks_move or replays or no_kernel", id="short"),
+        pytest.param("any_plan or whole_policies and dtype1 or masks_move and shape1 or no_kernel", id="short"),
         pytest.param("", id="all", marks=pytest.mark.slow),
     ],
 )
@@ -423,7 +423,8 @@ KERNELS = {
 
 @compiles
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path):
+@pytest.mark.parametrize("count", [pytest.param(1, id="short"), pytest.param(3, id="all", marks=pytest.mark.slow)])
+def test_kernels_compile_for_a_gpu(count, monkeypatch, tmp_path):
     """Each kernel, for uint8 and floats, both layouts, one and three channels, to machine code without fused sums."""
     pytest.importorskip("triton", minversion="3.4")
     backend = pytest.importorskip("triton.backends.nvidia.compiler", reason="this triton compiles for other GPUs")
@@ -446,7 +447,7 @@ def test_kernels_compile_for_a_gpu(monkeypatch, tmp_path):
         ((8, 3, 32, 48), False, torch.uint8),
         ((8, 3, 33, 33), True, torch.uint8),
         ((4, 1, 32, 32), False, torch.bfloat16),
-    ]:
+    ][:count]:
         images = torch.zeros(shape, dtype=dtype)
         images = images.contiguous(memory_format=torch.channels_last) if last else images
         for augmentation in augmentations:
