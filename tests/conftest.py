@@ -7,13 +7,14 @@ import os
 
 os.environ["SMARTAUG_COMPILE"] = "wait"  # which backend runs must not depend on what was compiled before
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: waking a second thread costs more than a test's steps
-# read by glibc in the processes of `pytest -n 2`, which start after this line: memory in large pages, kept and not handed
-# back, makes a fork cheaper (its page tables are shorter), and an allocation (each page is faulted in once)
-MALLOC = ("hugetlb=1", "mmap_threshold=1073741824", "trim_threshold=1073741824")
-os.environ.setdefault("GLIBC_TUNABLES", ":".join(f"glibc.malloc.{setting}" for setting in MALLOC))
 
 import pytest
 import torch
+
+# Read by glibc in the processes of `pytest -n 2`, which start after this line. Memory in large pages, kept and not
+# handed back, makes a fork cheaper (its page tables are shorter), and an allocation (each page is faulted in once).
+MALLOC = ("hugetlb=1", "mmap_threshold=1073741824", "trim_threshold=1073741824")
+os.environ.setdefault("GLIBC_TUNABLES", ":".join(f"glibc.malloc.{setting}" for setting in MALLOC))
 
 # what each worker process started by "forkserver" would import for itself in 3 s, as one started by "spawn" does
 multiprocessing.set_forkserver_preload(["torch", "smartaug", "smartaug.loading.dataloader", "pytest", "hypothesis"])
