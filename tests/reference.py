@@ -162,3 +162,21 @@ def gains(model, criterion, inputs, target, held_inputs, held_target, part=None)
         losses.append(loss.detach())
         made.append(sum((a * b).sum() for a, b in zip(own, g, strict=True)))
     return torch.stack(losses), torch.stack(made)
+
+
+def antialiased(image, size):
+    """An image (C, H, W) resized to (height, width): each pixel the mean of what a triangle over it covers, float64."""
+
+    def weights(old, new):
+        scale = old / new
+        reach = max(scale, 1.0)
+        made = torch.zeros(new, old, dtype=torch.float64)
+        for place in range(new):
+            centre = (place + 0.5) * scale
+            for pixel in range(old):
+                made[place, pixel] = max(0.0, 1.0 - abs(pixel + 0.5 - centre) / reach)
+            made[place] /= made[place].sum()
+        return made
+
+    down, across = weights(image.shape[1], size[0]), weights(image.shape[2], size[1])
+    return down @ image.double() @ across.T

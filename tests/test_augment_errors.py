@@ -41,6 +41,7 @@ UINT8 = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
         (lambda: A.RandomResizedCrop(0), "size must be"),
         (lambda: A.RandomResizedCrop(8, scale=(1, 0.5)), "scale must be"),
         (lambda: A.RandomResizedCrop(8, ratio=(0, 1)), "ratio must be"),
+        (lambda: A.Resize(8, "nearest", antialias=True), 'write interpolation="bilinear"'),
         (lambda: A.Affine(degrees=(5, -5)), "degrees must be"),
         (lambda: A.Affine(translate=(2, 0)), "translate must be"),
         (lambda: A.Affine(scale=(0, 1)), "scale must be"),

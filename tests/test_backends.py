@@ -93,8 +93,9 @@ ROWS = {
     "RandomResizedCrop": [
         lambda: A.RandomResizedCrop((9, 20)),
         lambda: A.RandomResizedCrop(7, interpolation="nearest"),
+        lambda: A.RandomResizedCrop(5, antialias=True),
     ],
-    "Resize": [lambda: A.Resize((9, 20)), lambda: A.Resize((5, 4), "nearest")],
+    "Resize": [lambda: A.Resize((9, 20)), lambda: A.Resize((5, 4), "nearest"), lambda: A.Resize(4, antialias=True)],
     "Sharpness": [lambda: A.Sharpness(0.3), lambda: A.Sharpness(4.0)],
     "Solarize": [lambda: A.Solarize(100.5), lambda: A.Solarize(0), lambda: A.Solarize(255)],
     "SomeOf": [lambda: A.SomeOf([A.Flip(1.0), A.Posterize(2), A.AutoContrast(1.0)], (0, 4), replace=True)],
@@ -200,7 +201,7 @@ def test_floats_are_the_uint8_result(make, dtype):
 def in_unit(segment):
     """The segment with fills for floats in [0, 1]."""
     if isinstance(segment, Warp):
-        return Warp(**{**vars(segment), "fill": tuple(v / 255 for v in segment.fill)})
+        return dataclasses.replace(segment, fill=tuple(v / 255 for v in segment.fill))
     if isinstance(segment, Tiles):
         fill = None if segment.fill is None else tuple(v / 255 for v in segment.fill)
         return dataclasses.replace(segment, fill=fill)

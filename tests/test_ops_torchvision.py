@@ -8,6 +8,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as v1
 from torchvision.transforms.autoaugment import AutoAugment as TorchvisionAutoAugment
@@ -24,6 +26,10 @@ from smartaug.augment.ops import policies
 from smartaug.augment.ops.geometry import affine_matrix
 from smartaug.augment.ops.space import GEOMETRIC, SIGNED, space
 from smartaug.augment.plan import Filter, Plan, Tone, Trace, Warp
+from smartaug.augment.targets import Image, Mask, boxes
+from smartaug.augment.targets.maps import move_map
+from smartaug.augment.targets.through import move_objects
+from tests.reference import antialiased
 
 BACKENDS = ("torch", "numba")
 
@@ -206,6 +212,59 @@ def test_random_resized_crop(dtype, backend):
         for image, part in zip(images, parts, strict=True)
     ]
     assert grey_levels(found, torch.stack(expected)) <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+def test_antialiased_is_torchvisions(dtype):
+    images = photos((6, 3, 40, 53), torch.uint8 if dtype == torch.uint8 else torch.float32).to(dtype)
+    crop, resize = A.RandomResizedCrop((12, 8), antialias=True), A.Resize((9, 60), antialias=True)
+    parts = crop._parts(draws.key(0, 0, torch.arange(6)), 40, 53)
+    found = crop(images, index=torch.arange(6), seed=0)
+    for one, image, part in zip(found, images, parts, strict=True):
+        assert torch.equal(one, v2.resized_crop(image, *part.tolist(), [12, 8], antialias=True))
+    assert torch.equal(resize(images), v2.resize(images, [9, 60], antialias=True))
+
+
+@given(st.tuples(st.integers(1, 12), st.integers(1, 12)), st.tuples(st.integers(1, 12), st.integers(1, 12)))
+@settings(max_examples=60, deadline=None)
+def test_antialiased_is_the_reference(given_size, size):
+    """Also to one pixel, where torch's own `interpolate` fails or is wrong."""
+    images = photos((2, 3, *given_size))
+    expected = torch.stack([antialiased(image, size) for image in images])
+    resize = A.Resize(size, antialias=True)
+    assert (resize(images).double() - expected).abs().max() <= 1.01  # two passes, each rounded
+    for dtype in (torch.float32, torch.float64):
+        torch.testing.assert_close(resize(images.to(dtype)), expected.to(dtype), rtol=0, atol=1e-3)
+
+
+def test_antialiased_rows_that_are_left_out_and_what_comes_behind():
+    images = photos((6, 3, 24, 24), torch.uint8)
+    crop = A.RandomResizedCrop(24, (0.9, 1.0), antialias=True)
+    some = A.RandomApply([crop], 0.5)
+    plan = some.plan(images.shape, index=torch.arange(6), seed=1)
+    left_out = ~plan.segments[0].active
+    assert 0 < int(left_out.sum()) < 6
+    made = some.apply(images, plan)
+    assert torch.equal(made[left_out], images[left_out])
+    assert not any(torch.equal(one, image) for one, image in zip(made[~left_out], images[~left_out], strict=True))
+    plan = A.Compose([crop, A.Flip(1.0)]).plan(images.shape, index=torch.arange(6), seed=0)
+    first = execute(Plan(plan.shape, plan.segments[:1]), images)
+    assert len(plan.segments) == 2  # a mirror does not join: what is averaged would have to be mirrored, too
+    assert torch.equal(execute(plan, images), first.flip(3))
+
+
+def test_what_moves_with_antialiased_images():
+    """A mask is not averaged, a further image of the same size is; boxes move alike."""
+    images = photos((4, 3, 40, 53), torch.uint8)
+    masks = (images[:, 0] > 128).long()
+    crop, plain = (A.RandomResizedCrop((12, 8), antialias=antialias) for antialias in (True, False))
+    plan, other = (one.plan(images.shape, index=torch.arange(4), seed=0) for one in (crop, plain))
+    assert torch.equal(move_map(plan, masks, Mask()), move_map(other, masks, Mask()))
+    assert torch.equal(move_map(plan, images, Image()), execute(plan, images))
+    given = boxes.to_objects(torch.tensor([[4.0, 5.0, 40.0, 35.0]] * 4), [1] * 4, "xyxy", (40, 53))
+    assert torch.equal(move_objects(plan, given).points, move_objects(other, given).points)
+    half = images[:, :, ::2, ::2]
+    assert torch.equal(move_map(plan, half, Image()), move_map(other, half, Image()))
 
 
 def test_random_resized_crop_parts_are_torchvisions_distribution():

@@ -35,6 +35,7 @@ Arguments mean the same everywhere:
 | file or folder | holds |
 |---|---|
 | `plan`, `projection` | what will happen to a batch, as a value; its projective maps |
+| `resample` | resizes with antialiasing, as segments of plans |
 | `trace` | what of it each sample received |
 | `mixing` | segments that put several samples together; partners |
 | `augmentation` | the base class: sample, plan, apply |

@@ -374,7 +374,7 @@ def join(first: Segment, second: Segment) -> Segment | None:
 
     Two warps join when the second only rearranges pixels and looks nowhere outside the first's image.
     """
-    if not (isinstance(first, Warp) and isinstance(second, Warp) and second.grid and second.inside):
+    if not (type(first) is Warp and isinstance(second, Warp) and second.grid and second.inside):
         return None
     active = None if first.active is None or second.active is None else first.active | second.active
     return dataclasses.replace(first, matrix=chain(first.matrix, second.matrix), size=second.size, active=active)

@@ -1,9 +1,10 @@
 """Operations that interpolate or filter: affine maps, resized crops, resizing, Gaussian blur.
 
 What: torchvision's RandomAffine, RandomResizedCrop and GaussianBlur, drawn per sample. When: label-preserving movement;
-RandomResizedCrop is how ImageNet models are usually trained. Cost: one gather per tap (one tap nearest, four bilinear).
-Difference: RandomResizedCrop does not antialias (torchvision's ``antialias=False``), so crops shrunk by more than 2
-show aliasing; "nearest" there takes the pixel under the centre of the output pixel (torch's "nearest-exact").
+RandomResizedCrop is how ImageNet models are usually trained. Cost: one gather per tap (one tap nearest, four bilinear);
+with ``antialias=True`` that of torch's `interpolate`. Difference: RandomResizedCrop and Resize antialias when asked to
+(torchvision's default), without it crops shrunk by more than 2 show aliasing; "nearest" there takes the pixel under the
+centre of the output pixel (torch's "nearest-exact").
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..augmentation import Augmentation, Cuts, check_probability
 from ..backends.tables.filters import FILTERS
 from ..checks import Fill, Interpolation, Size, check_fill, check_number, height_and_width, interpolation_name
 from ..plan import Filter, Plan, Trace, Warp, per_channel
+from ..resample import Resample
 from .rectangles import rectangles
 
 
@@ -120,7 +122,7 @@ class RandomResizedCrop(Augmentation):
     size: height and width of the result in pixels, or one number for both. scale: range of the part's area as a
     fraction of the image; ratio: range of its width / height, drawn log-uniformly. As in torchvision a part that does
     not fit is drawn again, up to 10 times, then the central part of the nearest allowed ratio is taken. interpolation:
-    see `Policy`.
+    see `Policy`. antialias: average what a pixel of the result covers, as torchvision does by default; bilinear alone.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class RandomResizedCrop(Augmentation):
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: Interpolation = "bilinear",
         *,
+        antialias: bool = False,
         backend: str | None = None,
     ) -> None:
         super().__init__(backend=backend)
@@ -140,6 +143,7 @@ class RandomResizedCrop(Augmentation):
         self.size = height_and_width(size)
         self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
         self.interpolation = interpolation_name(interpolation)
+        self.antialias = _antialias(antialias, self.interpolation)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the parts of the B samples."""
@@ -150,7 +154,8 @@ class RandomResizedCrop(Augmentation):
         matrix[:, 0, 0], matrix[:, 0, 2] = across, left + across / 2 - 0.5
         matrix[:, 1, 1], matrix[:, 1, 2] = down, top + down / 2 - 0.5
         bounds = torch.from_numpy(np.stack([left, left + wide - 1, top, top + tall - 1], -1))
-        warp = Warp(torch.from_numpy(matrix), self.size, self.interpolation, padding="edge", bounds=bounds)
+        kind = Resample if self.antialias else Warp
+        warp = kind(torch.from_numpy(matrix), self.size, self.interpolation, padding="edge", bounds=bounds)
         share = (tall * wide / max(1, height * width)).astype(np.float32)
         trace = Trace(
             torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(share[:, None]), ("RandomResizedCrop",)
@@ -173,15 +178,24 @@ class RandomResizedCrop(Augmentation):
 
 
 class Resize(Augmentation):
-    """Each sample resized to ``size``, without antialiasing.
+    """Each sample resized to ``size``.
 
     size: height and width in pixels, or one number for both: the result is then square, whereas torchvision's Resize
-    reads one number as the shorter side and keeps the aspect ratio. interpolation: see `Policy`.
+    reads one number as the shorter side and keeps the aspect ratio. interpolation: see `Policy`. antialias: average
+    what a pixel of the result covers, as torchvision does by default; bilinear alone.
     """
 
-    def __init__(self, size: Size, interpolation: Interpolation = "bilinear", *, backend: str | None = None) -> None:
+    def __init__(
+        self,
+        size: Size,
+        interpolation: Interpolation = "bilinear",
+        *,
+        antialias: bool = False,
+        backend: str | None = None,
+    ) -> None:
         super().__init__(backend=backend)
         self.size, self.interpolation = height_and_width(size), interpolation_name(interpolation)
+        self.antialias = _antialias(antialias, self.interpolation)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Nothing is drawn: the same map for all B samples."""
@@ -190,8 +204,19 @@ class Resize(Augmentation):
         matrix = torch.tensor([[across, 0.0, across / 2 - 0.5], [0.0, down, down / 2 - 0.5]], dtype=torch.float64)
         bounds = torch.tensor([0.0, width - 1.0, 0.0, height - 1.0], dtype=torch.float64)
         rows = matrix.repeat(batch, 1, 1), bounds.repeat(batch, 1)
-        warp = Warp(rows[0], self.size, self.interpolation, padding="edge", bounds=rows[1])
+        kind = Resample if self.antialias else Warp
+        warp = kind(rows[0], self.size, self.interpolation, padding="edge", bounds=rows[1])
         return Plan(tuple(shape), (warp,), Trace.empty(batch))
+
+
+def _antialias(antialias: object, interpolation: str) -> bool:
+    if not isinstance(antialias, bool):
+        raise TypeError(f"antialias must be True or False, got {antialias!r}; write antialias=True")
+    if antialias and interpolation == "nearest":
+        raise ValueError(
+            'antialias=True averages pixels, which interpolation="nearest" does not; write interpolation="bilinear"'
+        )
+    return antialias
 
 
 class GaussianBlur(Augmentation):

@@ -19,6 +19,7 @@ from torch import Tensor
 from .. import backends
 from ..plan import Branches, Mix, Plan, Segment, Warp
 from ..projection import Projection, in_continuous, in_indices
+from ..resample import Resample
 from .flow import stretched, turned
 from .kinds import Disparity, Flow, Heatmap, Image, MapKind, Mask
 from .mask_values import carried
@@ -57,6 +58,14 @@ def _(segment: Warp, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment
     """The same warp at the map's resolution, interpolated and filled as its kind wants."""
     own = _as_kind(segment, kind)
     return (own if size == map_size else scaled(own, size, map_size),)
+
+
+@map_segments.register
+def _(segment: Resample, kind: MapKind, size: Size, map_size: Size) -> tuple[Segment, ...]:
+    """As for `Warp`; an image of the same size is antialiased as its images are."""
+    if isinstance(kind, Image) and size == map_size:
+        return (segment,)
+    return map_segments(segment.without_filter(), kind, size, map_size)
 
 
 @map_segments.register

@@ -24,10 +24,12 @@ from .... import draws
 from ...mixing import Paste, PasteObjects, Tiles
 from ...plan import Branches, Call, Clahe, Erase, EraseNoise, Filter, Lookup, Mix, Noise, Segment, Store, Tone, Warp
 from ...projection import Projection
+from ...resample import Resample
 from ..tables import filters, gauss, tones
 from ..tables.codes import checked
 from . import clahe as torch_clahe
 from . import filter as torch_filter
+from . import resample as torch_resample
 from . import tiles as torch_tiles
 from . import tone as torch_tone
 from . import warp as torch_warp
@@ -336,6 +338,7 @@ def add_up(images: Tensor, parts: Iterable[Tensor], weights: Tensor) -> Tensor:
 RUNS: dict[type[Segment], Callable[[Tensor, Any, bool], Tensor]] = {
     Warp: _warp,
     Projection: _projection,
+    Resample: torch_resample.resampled,
     Tone: _tone,
     Lookup: _lookup,
     Clahe: _clahe,
