@@ -4,6 +4,7 @@ import itertools
 import math
 
 import torch
+from torch.func import functional_call
 
 
 def pair_losses(first, second, scale, soft=None):
@@ -43,6 +44,22 @@ def pair_benefits(model, losses, inputs, direction):
             if gradient is not None
         )
     return made
+
+
+def pair_hypergradient(model, policy, seen, batch, held, scale, lr):
+    """d L_val(ŵ(θ)) / dθ with ŵ = w − lr ∇_w Σ_i P_i ℓ_i / ΣP, by a second-order graph. batch, held: two inputs each."""
+    parameters = dict(model.named_parameters())
+    P = policy(*seen)
+    losses = pair_losses(*functional_call(model, parameters, batch)[:2], scale(parameters))
+    slopes = torch.autograd.grad(
+        (P / P.sum() * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True
+    )
+    moved = {
+        name: part if slope is None else part - lr * slope
+        for (name, part), slope in zip(parameters.items(), slopes, strict=True)
+    }
+    value = pair_losses(*functional_call(model, moved, held)[:2], scale(moved)).mean()
+    return torch.autograd.grad(value, list(policy.parameters()))
 
 
 def jest(products, reference, sizes, noise, loss):

@@ -17,6 +17,7 @@ PAIRED = {
     "SAFLEX of layers without derivatives": {},
     "SAFLEX at loss": {"when": "loss", "method": "difference"},
     "MetaWeightNet": {},
+    "MetaAugment": {},
 }
 STEPS, SIZE, HELD = 3, 8, 6
 
