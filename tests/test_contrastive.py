@@ -406,9 +406,7 @@ def test_a_policy_on_pairs_of_pictures_and_words_learns_through_the_loader():
             return super().forward(image.float().mean((2, 3)).repeat(1, 2)[:, :5] / 255, tokens)
 
     model, held = Pictures(), (images[:8], DATA.tensors[1][:8])
-    stage = smartaug.MetaAugment(
-        model, (held, held[1]), policy=policy, validation_batch=8, criterion=ContrastiveLoss()
-    )
+    stage = smartaug.MetaAugment(model, (held, held[1]), policy=policy, validation_batch=8, criterion=ContrastiveLoss())
     training = torch.utils.data.Subset(data, range(8, SIZE))
     loader = smartaug.DataLoader(training, 8, augment=policy, reweight=stage, inputs=[0, 1], target=1, seed=0)
     before = None

@@ -174,8 +174,9 @@ class ForwardPass:
 
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
     feature: (B, d) input of the last linear layer, of maps (B, d, ...) that of the last convolution, or None without
-    ``features`` and scope "head"; of pairs (B, 2d) the features that are compared. scope "full" keeps the graph until `pull` or the end of the object. against: as for
-    `benefit`; then log_p is −ℓ (B, 1), or of all pairs (B, K), whose raw logits are (B, 2, K).
+    ``features`` and scope "head"; of pairs (B, 2d) the features that are compared. scope "full" keeps the graph until
+    `pull` or the end of the object. against: as for `benefit`; then log_p is −ℓ (B, 1), or of all pairs (B, K), whose
+    raw logits are (B, 2, K).
     """
 
     def __init__(

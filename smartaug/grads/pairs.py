@@ -28,9 +28,7 @@ def pairs_of(criterion: object) -> ContrastiveLoss | None:
 
 
 @contextmanager
-def read_as_pairs(
-    module: nn.Module, pairs: ContrastiveLoss | None, seen: list[Tensor] | None = None
-) -> Iterator[None]:
+def read_as_pairs(module: nn.Module, pairs: ContrastiveLoss | None, seen: list[Tensor] | None = None) -> Iterator[None]:
     """Inside, the module returns logits (B, 2, K) in place of features; ``pairs=None`` changes nothing.
 
     seen: a list that gets the features (B, 2d) of the pairs, detached; TypeError for a module without them.
