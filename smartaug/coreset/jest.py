@@ -63,9 +63,10 @@ class JEST:
       the rank.
 
     In a loader it chooses after ``augment=`` and before ``reweight=``, at hand-over, with the models as they are then;
-    name what the model takes, ``inputs=[0, 1]``. The number of batches stays that of the batches read. The rows keep
-    their order, their indices and their augmentation, and their choice is a function of (seed, epoch, the samples of
-    the batch, the models), so a resumed pass repeats it. ``loader.plain()`` and ``loader.show()`` choose nothing.
+    name what the model takes, ``inputs=[0, 1]``. What is read is what the user's own sampler draws (under several ranks
+    a `torch.utils.data.DistributedSampler`, as in torch's loader), in as many batches. The rows keep their order, their
+    indices and their augmentation, and their choice is a function of (seed, epoch, the samples of the batch, the
+    models), so a resumed pass repeats it. ``loader.plain()`` and ``loader.show()`` choose nothing.
 
     Deepcopy keeps the models by reference, pickle drops them. Raises ValueError for numbers out of range, and
     TypeError for models that are none.
