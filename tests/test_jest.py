@@ -249,12 +249,31 @@ def test_all_parts_of_a_batch_are_of_the_rows_chosen():
     assert type(tokens) is torch.Tensor
 
 
-def test_streams_choose_too():
+def iterable(data):
     class Stream(IterableDataset):
         def __iter__(self):
-            return iter(DATA)
+            return iter(data)
 
-    assert [len(image) for image, _ in loader(data=Stream(), batch_size=8)] == [3, 3, 3, 2]
+    return Stream()
+
+
+def test_streams_choose_too():
+    assert [len(image) for image, _ in loader(data=iterable(DATA), batch_size=8)] == [3, 3, 3, 2]
+
+
+def test_batches_from_elsewhere_and_other_peoples_loaders_are_chosen_from():
+    batches = [DATA[row : row + READ] for row in range(0, SIZE, READ)]
+    streamed = [image for image, _ in loader(data=iterable(DATA))]
+    wrapped = smartaug.wrap(batches, coreset=JEST(*models(), 0.4, chunks=CHUNKS), **SAID)
+    for image, wanted, (_, tokens) in zip((batch[0] for batch in wrapped), streamed, loader(), strict=True):
+        assert torch.equal(image, wanted)  # in order, so that positions are indices
+        assert torch.equal(image, DATA.tensors[0][tokens.index])
+    collate = smartaug.Collate(coreset=JEST(*models(), 0.4, chunks=CHUNKS), **SAID)
+    stock = torch.utils.data.DataLoader(DATA, READ, collate_fn=collate)
+    assert [batch[1].index.tolist() for batch in stock] == indices(loader())[0]
+    for function in (lambda **given: smartaug.wrap(batches, **given), smartaug.Collate):
+        with pytest.raises(ValueError, match="can only choose within the batches"):
+            function(coreset=smartaug.Coreset(0.5))
 
 
 def test_it_chooses_among_augmented_pairs_and_weights_are_of_those_chosen():
