@@ -4,6 +4,7 @@ import itertools
 import math
 
 import torch
+from torch.func import functional_call
 
 
 def pair_losses(first, second, scale, soft=None):
@@ -45,11 +46,32 @@ def pair_benefits(model, losses, inputs, direction):
     return made
 
 
-def jest(products, reference, sizes, noise, loss):
+def pair_hypergradient(model, policy, seen, batch, held, scale, lr):
+    """d L_val(ŵ(θ)) / dθ with ŵ = w − lr ∇_w Σ_i P_i ℓ_i / ΣP, by a second-order graph.
+
+    batch, held: two inputs each.
+    """
+    parameters = dict(model.named_parameters())
+    P = policy(*seen)
+    losses = pair_losses(*functional_call(model, parameters, batch)[:2], scale(parameters))
+    slopes = torch.autograd.grad(
+        (P / P.sum() * losses).sum(), list(parameters.values()), create_graph=True, allow_unused=True
+    )
+    moved = {
+        name: part if slope is None else part - lr * slope
+        for (name, part), slope in zip(parameters.items(), slopes, strict=True)
+    }
+    value = pair_losses(*functional_call(model, moved, held)[:2], scale(moved)).mean()
+    return torch.autograd.grad(value, list(policy.parameters()))
+
+
+def jest(products, reference, sizes, noise, loss, ranks=1):
     """The rows that chunks of the given sizes pick from the products (n, n) of two models, row by row and pair by pair.
 
     sigmoid: the sum of s over all pairs of the row with itself and the rows drawn, s = nll − nll of the reference.
-    softmax: −z_ii and half of both log-sums over the rows drawn, each less that of the reference.
+    softmax: −z_ii and half of both log-sums over the rows drawn, each less that of the reference. ranks: equal parts of
+    the rows, in order, of which each draws ``sizes`` rows of its own, given those that all parts drew in earlier
+    chunks; then a list of the rows of each part.
     """
 
     def nll(z, i, k):
@@ -61,9 +83,12 @@ def jest(products, reference, sizes, noise, loss):
         sums = [sum(math.exp(float(v)) for v in (z[i, chosen], z[chosen, i])[side]) for side in (0, 1)]
         return -float(z[i, i]) + sum(math.log(one) / 2 for one in sums if chosen)
 
-    chosen = []
+    each = len(products) // ranks
+    chosen = [[] for _ in range(ranks)]
     for chunk, size in enumerate(sizes):
-        left = [i for i in range(len(products)) if i not in chosen]
-        worth = {i: of(products, i, chosen) - of(reference, i, chosen) + float(noise[i, chunk]) for i in left}
-        chosen += sorted(left, key=lambda i: -worth[i])[:size]
-    return chosen
+        before = [row for own in chosen for row in own]
+        for rank, own in enumerate(chosen):
+            left = [i for i in range(rank * each, (rank + 1) * each) if i not in own]
+            worth = {i: of(products, i, before) - of(reference, i, before) + float(noise[i, chunk]) for i in left}
+            own += sorted(left, key=lambda i: -worth[i])[:size]
+    return chosen[0] if ranks == 1 else chosen

@@ -7,6 +7,7 @@ import sys
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.data import DistributedSampler, TensorDataset
 
 import smartaug
 from smartaug.augment.plan import Trace
@@ -17,6 +18,7 @@ PAIRED = {
     "SAFLEX of layers without derivatives": {},
     "SAFLEX at loss": {"when": "loss", "method": "difference"},
     "MetaWeightNet": {},
+    "MetaAugment": {},
 }
 STEPS, SIZE, HELD = 3, 8, 6
 
@@ -110,6 +112,30 @@ def pairs_weighed(name, wrap, rank, world):
     return {"weights": weights, "labels": labels, "losses": losses, "gradient": gradient}
 
 
+def chooser(gather):
+    """JEST, and the two models that it compares."""
+    torch.manual_seed(10)
+    model, known = Towers(False).double(), Towers(False).double()
+    return smartaug.coreset.JEST(model, known, 0.5, chunks=2, gather=gather), model, known
+
+
+def pairs_chosen(rank, world):
+    """The indices that a loader hands out of each batch that this rank reads."""
+    torch.manual_seed(11)
+    data, made = TensorDataset(torch.randn(24, 5).double(), torch.randint(0, 9, (24, 2))), {}
+    for gather in (True, False):
+        sampler = DistributedSampler(data, world, rank, shuffle=False)
+        loader = smartaug.DataLoader(
+            data, 6, sampler=sampler, coreset=chooser(gather)[0], inputs=[0, 1], target=1, seed=3
+        )
+        made["gathered" if gather else "alone"] = [tokens.index.tolist() for _, tokens in loader]
+    try:
+        chooser(True)[0](data.tensors[0][: 4 + 2 * rank], data.tensors[1][: 4 + 2 * rank])
+    except ValueError as error:
+        made["unequal"] = str(error)
+    return made
+
+
 def refusals(rank):
     """What ranks with unequal batches, and products of one rank's pairs, are told."""
     told = []
@@ -128,6 +154,7 @@ def main(rank, folder):
     made["levels"] = levels(rank, 2)
     made |= {f"{name} of pairs": pairs_weighed(name, nn.parallel.DistributedDataParallel, rank, 2) for name in PAIRED}
     made["refusals"] = refusals(rank)
+    made["chosen"] = pairs_chosen(rank, 2)
     torch.save(made, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

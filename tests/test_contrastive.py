@@ -14,7 +14,9 @@ from torch.utils.data import TensorDataset
 
 import smartaug
 from smartaug import ContrastiveLoss, Loss, Target
+from smartaug.augment.plan import Trace
 from smartaug.grads.first_order import ForwardPass
+from smartaug.reweight.validation import ValidationBatches
 from tests import reference_contrastive as reference
 
 B, D, SCALE = 6, 4, 5.0
@@ -363,11 +365,69 @@ def test_real_pairs_keep_weight_1_and_their_own_label():
         assert not torch.equal(tokens.soft[~kept], torch.eye(12)[~kept])
 
 
-def test_methods_that_need_features_are_refused():
-    stage = smartaug.MetaAugment(
-        Towers(), DATA, operations=("Flip",), num_ops=1, validation_batch=8, criterion=ContrastiveLoss()
+NAMES = ("Identity", "Flip", "Swap")
+
+
+def policy_of(model, held, lr=0.3, **settings):
+    return smartaug.MetaAugment(
+        model, (held, held[1]), operations=NAMES, lr=lr, criterion=ContrastiveLoss(), **settings
     )
-    with pytest.raises(ValueError, match=r"two towers share no last layer.*LearningToReweight"):
+
+
+def test_a_policy_on_pairs_has_the_hypergradient_of_second_order_autograd():
+    model, held, (image, tokens) = Towers().double(), pairs(12, 7), pairs(9)
+    ops = torch.stack([torch.arange(9) % 3, torch.arange(9) // 3], 1)
+    batch, trace = smartaug.Batch((image, tokens), tokens), Trace(ops, torch.zeros(9, 2), NAMES)
+    stage, seen = policy_of(model, held, validation_batch=6), []
+    stage(batch, trace)  # makes the network
+    before = copy.deepcopy(stage.net)
+    stage.net.register_forward_hook(lambda _, args, __: seen.append(args))
+    drawn, _ = ValidationBatches((held, held[1]), 6, criterion=ContrastiveLoss()).batch(1, torch.device("cpu"))
+    weight, soft = stage(batch, trace)
+    a, b, _ = model(image, tokens)
+    assert torch.allclose(seen[0][0], torch.cat([F.normalize(a), F.normalize(b)], 1), atol=1e-12)
+    wanted = reference.pair_hypergradient(
+        model, before, seen[0], (image, tokens), drawn, lambda values: values["scale"].exp(), 0.3
+    )
+    for parameter, part in zip(stage.net.parameters(), wanted, strict=True):
+        assert float((parameter.grad - part).abs().max()) <= 1e-10
+    assert any(float(part.abs().max()) > 1e-6 for part in wanted)
+    assert soft is None
+    assert float(weight.mean()) == pytest.approx(1.0)
+
+
+def test_a_policy_on_pairs_of_pictures_and_words_learns_through_the_loader():
+    policy = smartaug.RandAugment(2, (0, 30), backend="torch")
+    images = torch.randint(0, 256, (SIZE, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(images, DATA.tensors[1])
+
+    class Pictures(Towers):
+        def forward(self, image, tokens):
+            return super().forward(image.float().mean((2, 3)).repeat(1, 2)[:, :5] / 255, tokens)
+
+    model, held = Pictures(), (images[:8], DATA.tensors[1][:8])
+    stage = smartaug.MetaAugment(model, (held, held[1]), policy=policy, validation_batch=8, criterion=ContrastiveLoss())
+    training = torch.utils.data.Subset(data, range(8, SIZE))
+    loader = smartaug.DataLoader(training, 8, augment=policy, reweight=stage, inputs=[0, 1], target=1, seed=0)
+    before = None
+    for _ in range(2):
+        for image, tokens in loader:
+            loss = Loss(ContrastiveLoss())(model(image, tokens), tokens)
+            assert bool(torch.isfinite(loss))
+            before = before or [part.clone() for part in stage.net.parameters()]
+    assert stage.stats()["batches"] == 4
+    assert any(not torch.equal(*parts) for parts in zip(before, stage.net.parameters(), strict=True))
+    assert stage.probabilities.std() > 0
+
+
+def test_a_policy_needs_the_features_of_pairs():
+    class Products(Towers):
+        def forward(self, image, tokens):
+            a, b, scale = super().forward(image, tokens)
+            return scale * a @ b.T
+
+    stage = policy_of(Products(), DATA.tensors, validation_batch=8)
+    with pytest.raises(TypeError, match="features of both towers are needed, got one tensor"):
         stage(smartaug.Batch(DATA.tensors, DATA.tensors[1]), None)
 
 

@@ -139,12 +139,15 @@ def test_append_feeds_the_loss_weights_and_all_rows():
 
 
 def test_append_grows_every_tensor_of_the_batch_and_returns_a_batch():
-    samples = [{"image": image, "label": i % 3, "number": i} for i, image in enumerate(images_of())]
+    samples = [
+        {"image": image, "label": i % 3, "number": i, "caption": f"text {i}"} for i, image in enumerate(images_of())
+    ]
     chosen = smartaug.Coreset(0.5, select=coreset.Uniform(), apply="append")
     settings = {"batch_size": BATCH, "coreset": chosen, "augment": smartaug.Flip(), "seed": 1}
     for batch in smartaug.DataLoader(samples, **settings):
         assert torch.equal(batch["number"], batch["label"].index)
         assert len(batch["image"]) == len(batch["number"]) > BATCH
+        assert batch["caption"] == [f"text {i}" for i in batch["number"].tolist()]
     for batch in smartaug.DataLoader(samples, **settings, returns="batch"):
         assert torch.equal(batch.target.plain, batch.index % 3)
 

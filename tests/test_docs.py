@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+import smartaug
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs" / "pages").glob("*.md"))]
+SOURCES = (smartaug.EntAugment, smartaug.SRA)  # of magnitudes
 GENERATED = {"gallery.md", "batch.png"}  # made when the site is built
 
 
@@ -33,12 +36,23 @@ def names_of_a_script():
     }
 
 
+@pytest.mark.filterwarnings("ignore:.*gives epochs of different lengths")
 @pytest.mark.parametrize("path", [path for path in PAGES if code_blocks(path)], ids=lambda path: path.name)
 def test_the_code_blocks_of_a_page_run_in_order(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names = names_of_a_script()
     for number, block in enumerate(code_blocks(path)):
         exec(compile(block, f"{path.name}, block {number}", "exec"), names)
+
+
+# base classes and protocols, of which CONTRIBUTING has examples, and a second name
+NO_METHODS = {"Gradients", "Learner", "MetaLearner", "Reweighting", "Rule", "UniformWeights"}
+
+
+def test_every_method_is_used_in_some_block():
+    code = "\n".join(block for path in PAGES for block in code_blocks(path))
+    names = {*smartaug.reweight.__all__, *smartaug.coreset.__all__, *(kind.__name__ for kind in SOURCES)} - NO_METHODS
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\(", code)] == []
 
 
 def test_there_is_code_to_run():

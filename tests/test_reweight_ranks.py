@@ -7,6 +7,9 @@ from pathlib import Path
 
 import torch
 
+from smartaug import draws
+from smartaug.pipeline.choosing import _STREAM
+from tests import reference_contrastive as reference
 from tests import reweight_ranks
 
 
@@ -42,8 +45,32 @@ def test_the_number_of_ranks_changes_no_weight(tmp_path):
     unequal, products = first["refusals"]
     assert "as many rows, and they have [2, 3]; write drop_last=True" in unequal
     assert "ContrastiveLoss(gather=False)" in products
+    of_chosen(first["chosen"], second["chosen"])
     for name in reweight_ranks.PAIRED:
         of_pairs(name, first[f"{name} of pairs"], second[f"{name} of pairs"])
+
+
+def of_chosen(first, second):
+    """Each rank draws from its own rows, given the rows that both drew before, or with gather=False its own alone."""
+    torch.manual_seed(11)
+    image, tokens = torch.randn(24, 5).double(), torch.randint(0, 9, (24, 2))
+    for gather in (True, False):
+        _, *models = reweight_ranks.chooser(gather)
+        for step in range(2):
+            read = [list(range(12 * step + rank, 12 * step + 12, 2)) for rank in range(2)]
+            wanted = []
+            for part in [[*read[0], *read[1]]] if gather else read:
+                outputs = [model(image[part], tokens[part]) for model in models]
+                unit = torch.nn.functional.normalize
+                products = [(scale * unit(a) @ unit(b).T).detach() for a, b, scale in outputs]
+                key = draws.fold(draws.key(3, 0, torch.tensor(part), view=_STREAM), 0)
+                noise = -(-draws.uniform(key, (2,), dtype=torch.float64).log()).log()
+                made = reference.jest(*products, [1, 2], noise, "softmax", 2 if gather else 1)
+                wanted += [sorted(part[row] for row in rows) for rows in (made if gather else [made])]
+            assert [rank["gathered" if gather else "alone"][step] for rank in (first, second)] == wanted
+    assert first["gathered"] != first["alone"] or second["gathered"] != second["alone"]
+    assert first["unequal"] == second["unequal"]
+    assert "they choose 2 to 3; write drop_last=True" in first["unequal"]
 
 
 def of_pairs(name, first, second):

@@ -28,7 +28,7 @@ def test_the_loader_has_every_keyword_with_its_default():
 
 @pytest.mark.parametrize(
     ("function", "without"),
-    [(smartaug.wrap, {"lift", "coreset"}), (smartaug.Collate.__init__, {"lift", "coreset", "device", "returns"})],
+    [(smartaug.wrap, {"lift"}), (smartaug.Collate.__init__, {"lift", "device", "returns"})],
 )
 def test_wrap_and_collate_have_those_that_they_can_keep(function, without):
     assert own_keywords(function) == {name: value for name, value in DEFAULTS.items() if name not in without}

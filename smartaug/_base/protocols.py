@@ -42,11 +42,12 @@ KINDS = {
     "visible": Kind("a callable (batch, trace) -> (B,)", ("batch", "trace"), "visible=None, which reads Erase"),
     "transform": Kind("a callable on a batch of inputs", ("inputs",), "transform=smartaug.Normalize(mean, std)"),
 }
-_METHODS = {  # an object with all of these methods belongs to the keyword, whatever its call looks like
-    "coreset": ("budget", "selection"),
-    "reweight": ("weigh",),
-    "augment": ("sample", "plan", "apply"),
-}
+_METHODS = (  # an object with all of these methods belongs to the keyword, whatever its call looks like
+    ("coreset", ("budget", "selection")),
+    ("coreset", ("choose_rows",)),
+    ("reweight", ("weigh",)),
+    ("augment", ("sample", "plan", "apply")),
+)
 _FIRST: dict[tuple[str, ...], str] = {  # names of the first parameters -> the keyword
     ("embedding", "budget"): "select",
     ("batch", "trace"): "reweight",
@@ -98,7 +99,7 @@ def refuse_other(keyword: str, given: object) -> None:
 
 def belongs_to(given: object) -> str | None:
     """The keyword that an object belongs to; None where its methods and parameters do not show it."""
-    for keyword, methods in _METHODS.items():
+    for keyword, methods in _METHODS:
         if all(callable(getattr(given, name, None)) for name in methods):
             return keyword
     if isinstance(given, nn.Module) and type(given).__module__.partition(".")[0] in ("kornia", "torchvision"):
@@ -112,7 +113,9 @@ def _is_policy(given: object) -> bool:
 
 
 def _selects(given: Any) -> bool:  # Any: an object with the methods of a coreset
-    """Whether a coreset's ``budget`` and ``selection`` accept the number of arguments that `Selections` passes."""
+    """Whether a coreset's ``budget`` and ``selection``, or ``choose_rows``, accept as many arguments as are passed."""
+    if not hasattr(given, "budget"):
+        return _takes(given.choose_rows, 2)
     return _takes(given.budget, 1) and _takes(given.selection, 3)
 
 

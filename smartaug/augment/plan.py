@@ -347,10 +347,7 @@ class Plan:
 
     def rows(self, index: Tensor) -> Plan:
         """The plan of the samples ``index`` (R,) int64, which may repeat."""
-        trace = self.trace
-        if len(trace.ops):  # a plan may be made without one
-            levels = None if trace.levels is None else _rows(trace.levels, index)
-            trace = Trace(_rows(trace.ops, index), _rows(trace.magnitudes, index), trace.names, levels)
+        trace = self.trace.rows(index) if len(self.trace.ops) else self.trace  # a plan may be made without one
         segments = tuple(segment.rows(index) for segment in self.segments)
         separate = None if self.separate is None else tuple(segment.rows(index) for segment in self.separate)
         return Plan((len(index), *self.shape[1:]), segments, trace, separate)

@@ -43,6 +43,11 @@ class Trace:
             levels = torch.cat([_levels_of(trace) for trace in traces], 1)
         return Trace(torch.from_numpy(joined[0]), torch.from_numpy(joined[1]), names, levels)
 
+    def rows(self, index: Tensor) -> Trace:
+        """The trace of the samples ``index`` (R,) int64, which may repeat."""
+        levels = None if self.levels is None else self.levels.index_select(0, index)
+        return Trace(self.ops.index_select(0, index), self.magnitudes.index_select(0, index), self.names, levels)
+
     def describe(self, row: int) -> str:
         """One sample's operations in words, for reports: ``"Rotate 12.0, Flip"``."""
         pairs = zip(self.ops[row].tolist(), self.magnitudes[row].tolist(), strict=True)

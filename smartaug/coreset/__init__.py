@@ -7,7 +7,7 @@
 | `FacilityLocation` | medoids of the last-layer gradients, weighted by how many samples they represent |
 | `MaxLoss` | the largest losses, or the smallest |
 | `OrderDP` | the largest losses within a random subset |
-| `JEST` | not a criterion: chooses within a large batch of pairs, which are worth what they are beside each other |
+| `JEST` | not a criterion but a coreset: hands out a part of each batch of pairs, by what they are worth together |
 | `InfoBatch` | not a criterion but a coreset: leaves out a random part of the samples below the mean loss |
 | `RePB` | as `InfoBatch`, with the mean of a sample's own batch, and weights by how often it was drawn |
 | `AlignPrune` | as `InfoBatch`, by whether a sample's loss falls as that of clean samples: for wrong labels |

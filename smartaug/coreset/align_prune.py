@@ -13,9 +13,12 @@ Cost: a forward pass of the reference set in every epoch, and 4 ``window`` bytes
 
 Reference: Qin et al., "Beyond Loss Values: Robust Dynamic Pruning via Loss Trajectory Alignment", 2026
 (arXiv 2604.07306), which found a window of 10 epochs best and 1 % of the data enough for the reference set. Neither its
-full text nor its code could be read: the formulas are those of a published summary, which agrees with the abstract. Not
-found was what stands for the epochs in which a sample was left out; here the correlation is over the epochs in which it
-was seen, and a sample that was seen in fewer than three of them, or whose loss did not change, is kept with weight 1.
+full text nor its code could be read: the formulas are those of a published summary, which agrees with the abstract and
+with public reviews (a correlation with the mean loss of a clean set, in the place of the loss in InfoBatch, whose
+weights stay). Not found was what stands for the epochs in which a sample was left out; here, as in a public
+implementation by others, the correlation is over the epochs in which it was seen, and a sample that was seen in fewer
+than three of them is kept with weight 1; so is one whose loss did not change. That implementation has a window of 25
+epochs and, without a clean set, the mean loss of all samples.
 """
 
 from __future__ import annotations

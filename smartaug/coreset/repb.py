@@ -14,9 +14,12 @@ weighs T. Not with wrong labels: of 40 %, 53 % of its rows were wrong, and a sho
 Cost: one random number a sample and epoch; eight bytes a sample beside the record of losses.
 
 Reference: Zhou et al., "Inconsistency Biases in Dynamic Data Pruning", ICLR 2026. Neither its full text nor its code
-could be read: the formulas are those of a published summary of the paper, which agrees with its abstract. Not found
-were the authors' ``prune``, for which InfoBatch's 0.5 stands here, and whether they end on whole epochs, as InfoBatch
-does; here they do not. Ours: with several ranks a batch is what all of them draw in one step; a sample whose output was
+could be read (of the authors' repository, only how it is called): the formulas are those of a published summary of the
+paper, which agrees with its abstract, and with its public reviews on the threshold (the mean of the window), on samples
+that come back, and on weights without a bound. Not found were the authors' ``prune``, for which InfoBatch's 0.5 stands
+here (a review says that the paper does not discuss it), and whether they end on whole epochs. Their earlier code, whose
+methods that repository lists, too, ends InfoBatch on whole epochs and its own method on random parts of them; here
+neither is done. Ours: with several ranks a batch is what all of them draw in one step; a sample whose output was
 not recorded is kept.
 """
 

@@ -174,8 +174,9 @@ class ForwardPass:
 
     raw: the model's own logits, detached. log_p: (B, K) log-probabilities (K = 2 for a single logit), at least float32.
     feature: (B, d) input of the last linear layer, of maps (B, d, ...) that of the last convolution, or None without
-    ``features`` and scope "head". scope "full" keeps the graph until `pull` or the end of the object. against: as for
-    `benefit`; then log_p is −ℓ (B, 1), or of all pairs (B, K), whose raw logits are (B, 2, K).
+    ``features`` and scope "head"; of pairs (B, 2d) the features that are compared. scope "full" keeps the graph until
+    `pull` or the end of the object. against: as for `benefit`; then log_p is −ℓ (B, 1), or of all pairs (B, K), whose
+    raw logits are (B, 2, K).
     """
 
     def __init__(
@@ -194,11 +195,8 @@ class ForwardPass:
         self._against, self._pairs = against, pairs_of(None if against is None else against[0])
         if scope not in ("full", "head"):
             raise ValueError(f'scope must be "full" or "head", got {scope!r}; write scope="full"')
-        if self._pairs is not None and (features or scope == "head"):
-            raise ValueError(
-                "two towers share no last layer whose input would be the feature of a pair; use a method that needs "
-                'none, such as SAFLEX, LearningToReweight or MetaWeightNet, with scope="full"'
-            )
+        if self._pairs is not None and scope == "head":
+            raise ValueError('two towers share no last layer, so the gradient is that of the model; write scope="full"')
         module = unwrapped(model)
         self.feature: Tensor | None = None
         self._scope = scope
@@ -206,11 +204,12 @@ class ForwardPass:
         values = trainable_values(module, at, needed=graph)
         self._leaves = {name: value.detach().requires_grad_(graph) for name, value in values.items()}
         seen: dict[str, tuple[Tensor, Tensor]] = {}
-        watch = scope == "head" or features
+        of_pairs: list[Tensor] = []
+        watch = (scope == "head" or features) and self._pairs is None
         with (
             untouched(module, training, device_of(inputs)),
             torch.set_grad_enabled(graph),
-            read_as_pairs(module, self._pairs),
+            read_as_pairs(module, self._pairs, of_pairs if features else None),
             watched(module, seen, watch, found_head(module) if head is None else head),
         ):
             logits = call_model(module, self._leaves, inputs)
@@ -220,6 +219,8 @@ class ForwardPass:
             found = find_head(module, seen, self.raw, head, exact=scope == "head")
             self._head, self._module = found, module
             self.feature = seen[found][0].detach().to(wide(self.raw.dtype))
+        elif of_pairs:
+            self.feature = of_pairs[0].to(self.raw.dtype)
 
     @property
     def log_p(self) -> Tensor:

@@ -2,8 +2,9 @@
 
 What: a model of two towers returns features; with `ContrastiveLoss` as the criterion its output is read as logits
 z (B, 2, K), of each pair's a with all b and of its b with all a. Pair i with label k has −log p_ik = −½ (log p⁰ + log
-p¹), the mean of both directions, so that its benefit is the mean of the two directions' benefits. When: reweighters
-with ``criterion=ContrastiveLoss()``. Cost: none beside the passes of the model. Reference: `smartaug.ContrastiveLoss`.
+p¹), the mean of both directions, so that its benefit is the mean of the two directions' benefits. The feature of a pair
+is what the loss compares: both towers' features, side by side. When: reweighters with ``criterion=ContrastiveLoss()``.
+Cost: none beside the passes of the model. Reference: `smartaug.ContrastiveLoss`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,19 @@ def pairs_of(criterion: object) -> ContrastiveLoss | None:
 
 
 @contextmanager
-def read_as_pairs(module: nn.Module, pairs: ContrastiveLoss | None) -> Iterator[None]:
-    """Inside, the module returns logits (B, 2, K) in place of features; ``pairs=None`` changes nothing."""
+def read_as_pairs(module: nn.Module, pairs: ContrastiveLoss | None, seen: list[Tensor] | None = None) -> Iterator[None]:
+    """Inside, the module returns logits (B, 2, K) in place of features; ``pairs=None`` changes nothing.
+
+    seen: a list that gets the features (B, 2d) of the pairs, detached; TypeError for a module without them.
+    """
     if pairs is None:
         yield
         return
 
     def read(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+        if seen is not None:
+            towers = pairs.towers(output)
+            seen[:] = [torch.cat([towers.a, towers.b], 1).detach()]
         return pairs.logits(output)
 
     handle = module.register_forward_hook(read)  # the last of its hooks: those of the user see features

@@ -28,6 +28,7 @@ from ..pipeline.existing import live
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
 from . import small_tensors
+from .keywords.coreset import refuse_selecting
 from .keywords.training_set import refuse_without_dataset
 from .row_samples import rows_of
 from .whole_batches import Fetched
@@ -141,7 +142,7 @@ class Collate:
     Accelerate or Lightning.
 
     * `collate_fn`: the user's own; None is torch's default.
-    * The keywords are `DataLoader`'s.
+    * The keywords are `DataLoader`'s; `coreset` is one that chooses within each batch (`coreset.JEST`).
 
     In a torch loader it returns a batch on which the stages run in the main process, at ``.to(device)`` or at first
     use. Called outside a torch loader it only calls the inner collate function.
@@ -154,6 +155,7 @@ class Collate:
         *,
         augment: Any = None,
         reweight: Any = None,
+        coreset: Any = None,
         seed: int | None = None,
         inputs: leaves.Specs = None,
         target: leaves.Targets = None,
@@ -164,6 +166,7 @@ class Collate:
     ) -> None:
         if pipeline is None:
             refuse_without_dataset(reweight, "Collate")
+            refuse_selecting(coreset, "Collate")
             pipeline = Pipeline(Settings.of(locals()))
         self.inner = default_collate if collate_fn is None else collate_fn
         self.pipeline: Pipeline | None = None

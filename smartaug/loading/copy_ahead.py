@@ -68,7 +68,7 @@ class CopyAhead:
         pipeline = self._pipeline
         # inputs are found while the batch is on the CPU, where reading values needs no synchronisation
         inputs = found_inputs(data, pipeline.settings, None, augmented=bool(pipeline.steps))
-        paths = list(inputs.augmented if pipeline.reweight is None else inputs.all)
+        paths = list(inputs.all if pipeline.calls_model else inputs.augmented)
         if pipeline.reweight is not None:
             length = leaves.rows_of(inputs.given(data))
             paths += pipeline.labelling.find(data, inputs.parts, length, index, pipeline.augmenting.mixes)

@@ -77,8 +77,9 @@ class DataLoader(TorchDataLoader[T]):
     * `augment`: an augmentation, a Kornia module, a callable on a batch of images (B, C, H, W), or a list of these.
     * `reweight`: an object that makes weights and soft labels for a batch. They are stored in the target (`Target`),
       and `smartaug.Loss` applies them.
-    * `coreset`: an object that selects the samples that each epoch draws, or augments (`Coreset`). Under
-      `torch.distributed` each rank draws its share.
+    * `coreset`: an object that selects the samples that each epoch draws, or augments (`Coreset`); under
+      `torch.distributed` each rank draws its share. Or one that hands out a part of each batch (`coreset.JEST`), of
+      those that your own sampler draws.
     * `device`: where the stages run; None is the current accelerator, else the CPU.
     * `seed`: of all augmentations; None is `torch.initial_seed()`, read at the first batch.
     * `inputs`, `target`: the key or position of the images and the labels in a batch, or a callable that returns them;

@@ -29,7 +29,7 @@ class BatchIterator:
         self._position: SamplerPosition | None = None
         self._taken = 0  # batches requested in this pass, also those whose stages failed
         self._source: Iterator[Pending] = batches
-        if ahead and (pipeline.steps or pipeline.reweight is not None):
+        if ahead and (pipeline.steps or pipeline.calls_model):
             device = pipeline.resolve_device()
             self._source = CopyAhead(batches, device, pipeline) if device.type == "cuda" else batches
         position = getattr(batches._index_sampler, "position", None)  # exists already where workers fetch ahead

@@ -17,6 +17,7 @@ from ..pipeline.pipeline import Pipeline
 from ..pipeline.settings import Settings, Views
 from .collate import Collate, Pending
 from .dataloader import DataLoader
+from .keywords.coreset import refuse_selecting
 from .keywords.training_set import refuse_without_dataset
 from .order import give_epoch
 from .pictures.show import Picture, show
@@ -118,6 +119,7 @@ def wrap(
     *,
     augment: Any = None,
     reweight: Any = None,
+    coreset: Any = None,
     device: torch.device | str | None = None,
     seed: int | None = None,
     inputs: Specs = None,
@@ -132,8 +134,9 @@ def wrap(
     * `loader`: any iterable of batches that can be iterated again for each epoch.
     * `augment`, `reweight`, `device`, `seed`, `inputs`, `target`, `views`, `follow`, `still`, `returns`: as for
       `DataLoader`.
+    * `coreset`: one that chooses within each batch (`coreset.JEST`); others need the dataset and the sampler.
 
-    `lift` and `coreset` are not available, since they need the dataset and the sampler. The batches carry no dataset
+    `lift` is not available, since it needs the dataset. The batches carry no dataset
     indices, so draws are keyed by (seed, epoch, position in the epoch): they are the same in another run only if the
     iterable gives the samples in the same order.
 
@@ -146,4 +149,5 @@ def wrap(
     if isinstance(loader, DataLoader) and isinstance(loader.collate_fn, Collate):
         raise TypeError("wrap got a smartaug.DataLoader that has stages; give it all of them and leave wrap out")
     refuse_without_dataset(reweight, "wrap(loader)")
+    refuse_selecting(coreset, "wrap(loader)")
     return Wrapped(loader, Pipeline(settings, classes=classes_of(dataset, settings.target)))

@@ -1,4 +1,4 @@
-"""The stages that run on each collated batch in the main process: augment, then reweight.
+"""The stages that run on each collated batch in the main process: augment, then choose rows, then reweight.
 
 | file | holds |
 |---|---|
@@ -19,6 +19,7 @@
 | `hand_over` | puts the targets back into the user's structure |
 | `report` | `stats()` and `explain()` |
 | `selection` | which samples a coreset selects in an epoch |
+| `choosing` | which rows of a batch a coreset chooses to hand out |
 | `epochs` | the epoch of a batch, and how often its samples occurred before |
 | `plain` | the pipeline of `loader.plain()`, without augmentation |
 """

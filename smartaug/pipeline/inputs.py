@@ -14,7 +14,7 @@ from torch import Tensor
 from .._base import input_leaves, leaves
 from ..lift.deferred.collecting import Unfinished
 from .augmenting.image_lists import are_images, check_images
-from .following.addresses import Address, every, find, is_per_sample
+from .following.addresses import Address, are_objects, every, find, is_per_sample
 from .following.followers import MASKS, Follow, staying
 from .settings import Settings
 from .stages import rows_not_finite
@@ -314,6 +314,11 @@ def _steps(path: leaves.Path) -> str:
     return "".join(f"[{step!r}]" for step in path)
 
 
+def _listed(data: leaves.Structure, path: leaves.Path, length: int) -> leaves.Path:
+    """``path``, or that of the list of one object a sample which it leads into."""
+    return path[:-1] if len(path) > 1 and are_objects(leaves.get(data, path[:-1]), length) else path
+
+
 def refuse_others(unfinished: Unfinished, inputs: Inputs) -> None:
     """Raise ValueError unless the inputs to augment are the images that lifted transforms have still to run on."""
     if set(inputs.augmented) == set(unfinished.images):
@@ -337,11 +342,11 @@ def repeated(
 
     Raises TypeError when the target is no tensor.
     """
-    for path in dict.fromkeys(address.path for address in every(data, length)):
+    for path in dict.fromkeys(_listed(data, address.path, length) for address in every(data, length)):
         leaf = leaves.get(data, path)
         if path in augmented or len(path) == 0:
             continue
-        if is_per_sample(leaf, length):
+        if is_per_sample(leaf, length) or are_objects(leaf, length):
             data = leaves.put(data, path, type(leaf)([leaf[row] for row in rows.tolist()]))
         elif isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == length:
             data = leaves.put(data, path, leaf.index_select(0, rows.to(leaf.device, non_blocking=True)))

@@ -1,12 +1,11 @@
 """`Pipeline`: runs the stages on each batch, for `DataLoader`, `wrap` and `Collate`.
 
 The stages run in the main process when the loader yields a batch, with the current parameters of the model: first
-augment, then reweight.
+augment, then choose rows, then reweight.
 """
 
 from __future__ import annotations
 
-import operator
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +22,11 @@ from ..batch import Batch, Target
 from ..lift import Lifted
 from ..lift.deferred.collecting import Unfinished
 from ..lift.joint import Joint
-from . import report
+from . import report, stages
 from .augmenting.augmenting import Augmenting, Samples, streams_of
 from .augmenting.result_rows import ResultRows
 from .augmenting.stage import AugmentStage
+from .choosing import Choosing
 from .decoded_files import NO_FILES, DecodedFiles
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
@@ -82,7 +82,7 @@ class Pipeline:
         self.lifts = lifted is not None and lifted.augment is not None
         # for batches whose samples already went through the whole transform of the dataset
         self.augmenting_finished = Augmenting(as_steps(augment), [], self.seed) if self.lifts else self.augmenting
-        self.selecting = Selecting(coreset)
+        self.selecting, self.choosing = Selecting(coreset), Choosing(coreset)
         # called as watch(batch, plans, epoch) after the stages; again with no plans when `Loss` settled weights
         self.watchers: list[Callable[[Batch, list[Plan], int], None]] = []
         self.epochs = EpochCounter()
@@ -128,7 +128,7 @@ class Pipeline:
         return {**self.__dict__, "watchers": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"files": NO_FILES, **state})
+        self.__dict__.update({"files": NO_FILES, "choosing": Choosing(None), **state})
         if "selecting" not in state:  # as pickles of earlier versions have it
             self.selecting = Selecting(self.coreset)
             self.selecting.weight_of, self.selecting.selections = state["weight_of"], state["selections"]
@@ -165,7 +165,7 @@ class Pipeline:
         batch that the stages cannot take.
         """
         started, epoch = time.perf_counter(), progress.epoch
-        self._refuse_changed_list()
+        stages.refuse_changed_list(self._given, self.settings.augment)
         lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
@@ -180,7 +180,7 @@ class Pipeline:
             check_none_left_behind(self.lifted, self.settings, leaves.get(data, inputs.parts[0]))
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
-        if augmenting.steps or self.reweight is not None:
+        if augmenting.steps or self.calls_model:
             device = device or self.resolve_device()
         self.weighing.begin(epoch)
         self.magnitudes.begin(epoch, index)
@@ -196,8 +196,8 @@ class Pipeline:
         batch = self.selecting.weighted(batch, known, length, epoch, rows)
         if self.selecting.weight_of is not None and batch.weight is not None:
             self._check_label_is_known(data, inputs, length, index)
-        plain = None if rows is None or not self.selecting.appends else ~rows.augmented
-        batch = self.weighing.weighed(batch, made.trace, plain)
+        data, batch, made = self.choosing.chosen(data, inputs, paths, batch, made, samples, self.seed)
+        batch = self.weighing.weighed(batch, made.trace, self.selecting.plain_rows(rows))
         result = self._hand_over(data, paths, batch)
         was_lifted = 0 if not lifted else length if joint is None else len(joint.samples)
         self._count(batch, length, rows, was_lifted)
@@ -205,15 +205,6 @@ class Pipeline:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started
         return result
-
-    def _refuse_changed_list(self) -> None:
-        """Raise a RuntimeError where stages were added to the list of ``augment=``, or taken out of it."""
-        now: Any = self.settings.augment
-        if self._given is not None and (len(now) != len(self._given) or any(map(operator.is_not, now, self._given))):
-            raise RuntimeError(
-                "the list given as augment= was changed after the loader was made, which it does not follow; set "
-                "another probability on a stage of it (stage.p = 0.0), or make the loader anew"
-            )
 
     def _found(
         self, data: leaves.Structure, joint: Joint | None, index: list[int] | None, augmenting: Augmenting
@@ -252,7 +243,7 @@ class Pipeline:
         Labels that are, or consist of, leaves in ``followed`` were mixed with the images already.
         Raises TypeError where a reweighter is to weigh a batch without a target tensor.
         """
-        if self.reweight is not None:
+        if self.calls_model:
             for path in inputs.beside:
                 data = leaves.put(data, path, leaves.get(data, path).to(device, non_blocking=True))
         target = leaves.get(data, paths[0]) if paths else None
@@ -332,6 +323,11 @@ class Pipeline:
     def was_read(self) -> None:
         """Called when a weight or soft label of a target is read; ignored where `Loss` has yet to make them."""
         self.readers.met = self.readers.met or not self.weighing.late
+
+    @property
+    def calls_model(self) -> bool:
+        """Whether a stage calls the user's model, and so needs all its inputs on the device."""
+        return self.reweight is not None or self.choosing.chooser is not None
 
     @property
     def watches(self) -> bool:

@@ -16,6 +16,7 @@ from ..augment.augmentation import Augmentation
 from ..augment.foreign import Foreign, Keyed
 from ..augment.partly import Plain, plain_foreign
 from .augmenting.augmenting import Augmenting
+from .choosing import Choosing
 from .epochs import EpochCounter
 from .pipeline import Pipeline
 from .selection import Selecting
@@ -29,7 +30,7 @@ def preparing(pipeline: Pipeline) -> Pipeline:
     twin.steps = twin.augmenting.steps
     twin.augmenting_finished = Augmenting(_plain(pipeline.augmenting_finished.steps), [], pipeline.seed)
     twin.reweight = twin.coreset = twin.share = None
-    twin.selecting = Selecting(None)
+    twin.selecting, twin.choosing = Selecting(None), Choosing(None)
     if pipeline.joint is not None:
         twin.joint = copy.copy(pipeline.joint)
         twin.joint.steps = _plain(pipeline.joint.steps)

@@ -45,6 +45,22 @@ class CoresetLike(Protocol):
         ...
 
 
+@runtime_checkable
+class RowChooser(Protocol):
+    """What ``coreset=`` takes beside a `CoresetLike`: it chooses within each batch, and the sampler draws all samples.
+
+    Optional: ``state_dict(record=)``/``load_state_dict(state)``, ``stats()`` and ``explain()``, as for a `CoresetLike`.
+    """
+
+    def choose_rows(self, inputs: Any, key: Tensor) -> Tensor:
+        """The rows (b,) int64 of a batch that are handed out, distinct and in the order wanted; at least one.
+
+        inputs: what the model is called with, as ``inputs=`` names it. key: (B,) int64 on the CPU, the stream of each
+        row's draws, a function of (seed, epoch, sample).
+        """
+        ...
+
+
 class AugmentingCoreset(CoresetLike, Protocol):
     """A coreset with ``apply``, the use of its selection: "train", "augment" or "append"."""
 
@@ -119,8 +135,10 @@ class Selections:
         self._known = LastFew(self._known)  # pickles of earlier versions hold a dict
 
 
-def drawn_of(coreset: CoresetLike) -> CoresetLike | None:
+def drawn_of(coreset: CoresetLike | RowChooser) -> CoresetLike | None:
     """What the sampler draws; None: all samples, in the order of the user's own sampler."""
+    if not isinstance(coreset, CoresetLike):  # it chooses within each batch
+        return None
     trains = getattr(coreset, "apply", "train") == "train"
     return getattr(coreset, "drawn", coreset if trains else None)
 
@@ -133,7 +151,7 @@ class Selecting:
 
     plain: Selections | None = None  # of pickles of earlier versions
 
-    def __init__(self, coreset: CoresetLike | None) -> None:
+    def __init__(self, coreset: CoresetLike | RowChooser | None) -> None:
         self.coreset = coreset
         # a coreset's weights (B,) by index (B,) and epoch, or None; set by the loader
         self.weight_of: Callable[[Tensor, int], Tensor | None] | None = None
@@ -149,6 +167,10 @@ class Selecting:
     def appends(self) -> bool:
         """Whether augmented copies are appended, so that the others are originals."""
         return getattr(self.coreset, "apply", "train") == "append"
+
+    def plain_rows(self, rows: ResultRows | None) -> Tensor | None:
+        """(B,) bool: rows that augmented copies were appended to, which alone are weighed; None: all are."""
+        return None if rows is None or not self.appends else ~rows.augmented
 
     def rows(self, index: list[int] | None, length: int, epoch: int) -> ResultRows | None:
         """The rows that become of the batch, of which the coreset's are augmented; None: all rows are augmented."""

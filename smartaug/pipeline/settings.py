@@ -15,7 +15,7 @@ import torch
 from .._base.leaves import Specs, Targets
 from ..lift.decode.settings import Lift
 from .following.followers import check_follow
-from .selection import CoresetLike
+from .selection import CoresetLike, RowChooser
 from .stages import Stage
 from .weighing import Reweighter
 
@@ -32,7 +32,7 @@ class Settings:
     lift: bool | Lift = False
     augment: Stage | Sequence[Stage] | None = None
     reweight: Reweighter | None = None
-    coreset: CoresetLike | None = None
+    coreset: CoresetLike | RowChooser | None = None
     device: torch.device | str | None = None
     seed: int | None = None
     inputs: Specs = None

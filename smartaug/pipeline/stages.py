@@ -119,6 +119,18 @@ def _grouped(group: list[Augmentation]) -> list[Augmentation]:
     return [Compose(group, backend=asked[0] if asked else None)]
 
 
+def refuse_changed_list(given: Sequence[Stage] | None, now: Any) -> None:
+    """Raise a RuntimeError where stages were added to the list of ``augment=``, or taken out of it.
+
+    given: the stages when the loader was made; None: it was no list.
+    """
+    if given is not None and (len(now) != len(given) or any(map(operator.is_not, now, given))):
+        raise RuntimeError(
+            "the list given as augment= was changed after the loader was made, which it does not follow; set "
+            "another probability on a stage of it (stage.p = 0.0), or make the loader anew"
+        )
+
+
 def refuse_another_policy(reweight: object, steps: Iterable[Stage]) -> None:
     """Raise a ValueError where a reweighter sets the probabilities of an augmentation that is not among the steps."""
     policy = getattr(reweight, "policy", None)

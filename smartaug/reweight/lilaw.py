@@ -15,8 +15,11 @@ Cost: a forward pass of the batch and one of a validation batch, no backward pas
 
 Reference: Moturu, Muzammil, Goldenberg and Taati, "LiLAW: Lightweight Learnable Adaptive Weighting to Learn Sample
 Difficulty & Improve Noisy Training", arXiv 2509.20786. The weights, the start (10, 2, 6), the step 5e-3, the decay 1e-4
-and the bounds are those of a script of an author's for Clothing-1M; an independent implementation has the same weights
-and start. Of the paper itself only the abstract was found. How this differs: weights have mean 1 over the batch (there
+and the bounds are those of a script of an author's for Clothing-1M; an independent implementation has the same weights,
+start, step and decay, and no bounds. Of the paper itself the abstract and public reviews of a submission were found.
+The reviews agree with the weights (a sum of three, the hard one 1 less the easy one's form at β), with the start and
+with a step after each batch; one asks why the text orders α < β < δ where the experiments start at (10, 2, 6), which
+was not found answered. How this differs: weights have mean 1 over the batch (there
 their sum acts on the learning rate, too); the validation pass takes running statistics, or by ``statistics="batch"``
 those of its batch, and changes none.
 """

@@ -18,8 +18,10 @@ Reference: Zhou et al., "MetaAugment: Sample-Aware Data Augmentation Policy Lear
 this differs: no second-order graph; the embedding is divided by 11 (e[2j] = (m1 + 1) / 11, e[2k + 1] = (m2 + 1) / 11, 1
 for operations without a magnitude); magnitudes are the policy's: ``RandAugment(2, (0, 30))`` draws them for every
 operation of every sample, as the paper does, on 31 positions; tables of magnitude ranges (``bands``) are ours; θ is
-trained by Adam; in segmentation φ is the input of the last convolution, averaged over its positions. As in the paper
-the table starts uniform, and pairs that were never drawn have v = 1.
+trained by Adam; in segmentation φ is the input of the last convolution, averaged over its positions; of pairs
+(``criterion=smartaug.ContrastiveLoss()``), which have no last layer, φ is what the loss compares, both towers' features
+side by side, and ℓ_i the loss of pair i among all pairs of the batch. As in the paper the table starts uniform, and
+pairs of operations that were never drawn have v = 1.
 """
 
 from __future__ import annotations

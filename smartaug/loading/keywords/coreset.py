@@ -81,6 +81,15 @@ def select_augmented(coreset: CoresetLike, pipeline: Pipeline, dataset: Indexed,
     pipeline.selecting.plain = None if plain is None else Selections(plain, len(dataset), pipeline.seed)
 
 
+def refuse_selecting(coreset: object, owner: str) -> None:
+    """Raise a ValueError where ``coreset=`` of ``owner`` selects by index, and does not choose within each batch."""
+    if isinstance(coreset, CoresetLike):
+        raise ValueError(
+            f"coreset= of {owner} can only choose within the batches that it gets, as smartaug.coreset.JEST does, and "
+            f"{coreset!r} selects what a sampler draws; write smartaug.DataLoader(dataset, coreset=...)"
+        )
+
+
 def _augments(coreset: CoresetLike) -> bool:
     """Whether what it selects is augmented, and not, or not only, drawn."""
     return getattr(coreset, "apply", "train") != "train"

@@ -21,6 +21,7 @@ from ...augment import Augmentation
 from ...augment.plan import Plan, Store
 from ...batch import Batch, Target
 from ...lift.deferred.collecting import Unfinished
+from ...pipeline.choosing import Choosing
 from ...pipeline.epochs import EpochProgress
 from ...pipeline.pipeline import Pipeline
 from ...pipeline.readers import Readers
@@ -112,6 +113,7 @@ def _stored_batch(loader: Loader) -> _Stored:
 def _untouched(pipeline: Pipeline) -> Iterator[None]:
     """Restore counts, stages, watchers and the global random generators at exit."""
     kept = dict(pipeline.counts), pipeline.seconds, pipeline.watchers, pipeline.labelling, pipeline.readers
+    choosing, pipeline.choosing = pipeline.choosing, Choosing(None)  # the picture shows what was read
     seeded = pipeline.seed.value  # None: it is still to be read, which state_dict does
     state, python, numpy = pipeline.state_dict(), random.getstate(), np.random.get_state()
     pipeline.watchers, pipeline.labelling, pipeline.readers = [], copy.deepcopy(pipeline.labelling), Readers()
@@ -119,6 +121,7 @@ def _untouched(pipeline: Pipeline) -> Iterator[None]:
         try:
             yield
         finally:
+            pipeline.choosing = choosing
             pipeline.load_state_dict(state)
             pipeline.seed.value = seeded
             counts, pipeline.seconds, pipeline.watchers, pipeline.labelling, pipeline.readers = kept

@@ -99,6 +99,15 @@ def is_per_sample(part: object, rows: int) -> bool:
     return leaves.is_samples(part) or all(isinstance(one, Tensor) for one in part)
 
 
+def are_objects(part: object, rows: int) -> bool:
+    """Whether a part is a list or tuple with something for each of ``rows`` samples that is neither a tensor nor a
+    container: texts, names, numbers.
+    """
+    if not isinstance(part, (list, tuple)) or hasattr(part, "_fields") or len(part) != rows or not rows:
+        return False
+    return not any(isinstance(one, Tensor) or leaves.parts_of(one) is not None for one in part)
+
+
 def every(data: leaves.Structure, rows: int, path: leaves.Path = ()) -> Iterator[Address]:
     """The address of every leaf of a batch of ``rows`` samples, in order; what each sample has counts once.
 
