@@ -23,7 +23,7 @@ LIBRARIES = {
 }
 
 _MODULES = ("torchvision.transforms", "albumentations", "timm.data", "kornia.augmentation")  # of transforms' classes
-_TARGETS = "target_transform"  # attribute of a dataset: for labels
+TARGETS = "target_transform"  # attribute of a dataset: for labels
 
 _ANY_SIZE = (32, 32)  # what is lifted while the size is unknown accepts any size, so one example is enough
 
@@ -59,19 +59,20 @@ def flat(transform: Transform) -> list[Transform]:
 def pipelines_of(holder: object) -> list[tuple[str, Transform]]:
     """The attributes of an object that hold transforms of a library, by name, except those for labels."""
     own = getattr(holder, "__dict__", {})
-    return [(name, value) for name, value in own.items() if name != _TARGETS and _is_pipeline(value)]
+    return [(name, value) for name, value in own.items() if name != TARGETS and is_pipeline(value)]
 
 
-def _is_pipeline(value: object) -> bool:
+def is_pipeline(value: object) -> bool:
+    """Whether an object is a transform of a library, or a sequence of these."""
     if type(value) in (nn.Sequential, nn.ModuleList):
         inside = parts(value)
-        return bool(inside) and all(map(_is_pipeline, inside or ()))
-    kind = type(value).__module__
-    return (
-        callable(value)
-        and not isinstance(value, type)
-        and any(kind == name or kind.startswith(f"{name}.") for name in _MODULES)
-    )
+        return bool(inside) and all(map(is_pipeline, inside or ()))
+    return callable(value) and not isinstance(value, type) and is_of_transforms(type(value))
+
+
+def is_of_transforms(kind: type) -> bool:
+    """Whether a class is one of a library's transforms."""
+    return any(kind.__module__ == name or kind.__module__.startswith(f"{name}.") for name in _MODULES)
 
 
 def translate(transform: Transform, state: State) -> Step:
