@@ -12,6 +12,7 @@ from torch import nn
 
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
+from .advice import advice
 from .steps import UNIT, State, Step, Transform, device, in_order, unknown, worker
 
 # package of a transform's class -> name of the translator module here
@@ -92,20 +93,9 @@ def translate(transform: Transform, state: State) -> Step:
 
 
 def _hint(transform: Transform) -> str:
-    """What to write for an object of the user's that calls a pipeline of a library (two views, a mask beside it)."""
+    """What to write for a transform that no translator knows."""
     held = [] if library_of(transform) is not None else [name for name, _ in pipelines_of(transform)]
-    if not held:
-        return ""
-    if len(held) > 1:
-        return (
-            f"; lift each of the pipelines in its attributes {', '.join(held)} by itself: lifted = "
-            "smartaug.lift(pipeline), lifted.head in its place, and in the loop lifted.augment(images, view=number) on "
-            "what each made"
-        )
-    return (
-        f"; the pipeline in its attribute {held[0]} is lifted by itself: lifted = smartaug.lift(pipeline), then "
-        "lifted.head in its place, and augment=lifted.augment instead of lift=True"
-    )
+    return advice(transform, held)
 
 
 def _refuses(step: Step, state: State, channels: int) -> str | None:

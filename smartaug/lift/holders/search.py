@@ -105,7 +105,9 @@ def is_holder(value: object) -> bool:
         return False  # the user's subclass of a library's transform
     if isinstance(value, (types.SimpleNamespace, argparse.Namespace)):
         return True
-    return isinstance(value, Dataset) or is_hugging_faces(value) or not _is_librarys(type(value).__module__)
+    if isinstance(value, Dataset) or is_hugging_faces(value) or type(value).__name__ == "SliceDataset":  # skorch's
+        return True
+    return not _is_librarys(type(value).__module__)
 
 
 def _is_librarys(module: str | None) -> bool:
