@@ -12,9 +12,9 @@ Five programs, each as it is written without smartaug and with one call changed,
 * Lightning: a `LightningDataModule` with `random_split` of an `ImageFolder`, RandAugment.
 
 Files: JPEGs of 500×375 pixels, crops of scikit-learn's two photos, quality 90, in 4 folders; batches of 64; 2
-persistent workers. Processor seconds of the main process and the workers (user and system) while one epoch is read, over the
-images that came, times 1,000; before and after in turn, after one epoch of warm-up each. An image counts once, also
-where it gives two views.
+persistent workers. Processor seconds (user and system) of the main process and the workers while one epoch is read,
+over the images that came, times 1,000; before and after in turn, after one epoch of warm-up each. An image counts once,
+also where it gives two views.
 """
 
 from __future__ import annotations
@@ -223,6 +223,7 @@ class Lifting:
         self.made: Any = None
 
     def __call__(self, dataset: Any, **settings: Any) -> Any:
+        """A loader of ``dataset``."""
         self.made = smartaug.DataLoader(dataset, lift=True, seed=0, device="cpu", **settings)
         return self.made
 

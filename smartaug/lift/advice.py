@@ -11,14 +11,12 @@ from typing import Any
 
 from .steps import Transform
 
-# MONAI's transform -> smartaug's augmentation for 2-D images, whose probability follows
+# MONAI's transform -> smartaug's augmentation for 2-D images; none of values, which have other units there
 _MONAI = {
     "RandAffined": "Affine(...)",
     "RandAxisFlipd": "Flip(p={p})",
     "RandCoarseDropoutd": "Erase(p={p})",
     "RandFlipd": "Flip(p={p})",
-    "RandGaussianNoised": "GaussianNoise(p={p})",
-    "RandGaussianSmoothd": "GaussianBlur(5, p={p})",
     "RandRotated": "Affine(degrees=...)",
     "RandSpatialCropd": "Crop(...)",
     "RandZoomd": "Affine(scale=...)",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .holders.followed import Followed
-from .holders.held import Held, unchanged
+from .holders.held import Held
 from .lifted import Lifted, compiled
 from .slots import NAMED, as_held
 from .steps import Step, Transform, UserDataset
@@ -50,7 +50,7 @@ class Source(Followed):
         super().__init__(dataset, own)
         self.lifted = lifted
         self.transforms = [] if dataset is None else transforms_of(dataset, held)
-        self.contents = [] if held is None else held.contents(dataset)
+        self.held, self.way = held, [] if held is None else held.way(dataset)
         self.pipeline = None if lifted is None else fingerprint(lifted)
 
     def refresh(self, copied: Any) -> None:
@@ -65,23 +65,29 @@ class Source(Followed):
         if self.dataset is None:
             return
         check_transforms(self.dataset, self.transforms)
+        self._check_way()
         super().renew(copied)
 
     def check(self) -> None:
         """Raise RuntimeError if the dataset has another transform now, or the lifted one was modified."""
         kind = type(self.dataset).__name__
         check_transforms(self.dataset, self.transforms)
-        if not unchanged(self.contents):
-            raise RuntimeError(
-                f"a dict, list or partial that {kind} reaches its pipeline by was changed after lift=True took it "
-                "over, which this loader would not see; make the loader anew: smartaug.DataLoader(dataset, ..., "
-                "lift=True)"
-            )
         if self.lifted is not None and fingerprint(self.lifted) != self.pipeline:
             raise RuntimeError(
                 f"the transform of {kind} was changed after lift=True took it over; it is {_short(self._transform)} "
                 "now, and what was lifted would not follow; make the loader anew: smartaug.DataLoader(dataset, ..., "
                 "lift=True)"
+            )
+
+    def _check_way(self) -> None:
+        """Raise RuntimeError where the pipeline is reached by other functions or containers, or these have changed."""
+        now = [] if self.held is None else self.held.way(self.dataset)
+        if len(now) != len(self.way) or any(one is not before for one, before in zip(now, self.way, strict=True)):
+            kind = type(self.dataset).__name__
+            raise RuntimeError(
+                f"the function, object, dict, list or partial by which {kind} reaches its pipeline was replaced or "
+                "changed after lift=True took it over, which this loader would not see; make the loader anew: "
+                "smartaug.DataLoader(dataset, ..., lift=True)"
             )
 
     @property

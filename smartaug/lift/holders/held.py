@@ -23,8 +23,8 @@ class _Missing:
 _MISSING = _Missing()
 _TOPS = {"format": "_format_kwargs"}  # kind of a first step -> the dataset's attribute, if it is not the step's name
 _STACKS = (
-    '; put what it gives into a list (batch["pixel_values"] = [pipeline(image) for image in batch["image"]]), without '
-    "torch.stack, and all that changes the values into the pipeline"
+    '; put what it gives into a list (batch["pixel_values"] = [pipeline(image) for image in batch["image"]]) without '
+    "torch.stack, and what changes the values into the pipeline"
 )
 
 
@@ -91,28 +91,24 @@ class Held(NamedTuple):
                 if isinstance(getattr(one, "__dict__", {}).get(SOURCE), Followed):
                     yield one
 
-    def contents(self, dataset: Any) -> list[tuple[Any, list[Any]]]:
-        """The dicts, lists and partials on the ways, and what is in them, which their copies would not follow."""
-        every = [one for path in self.paths for one in along(dataset, path)[1:]]
-        return [(one, _inside(one)) for one in every if isinstance(one, (dict, list, functools.partial))]
+    def way(self, dataset: Any) -> list[Any]:
+        """The objects on the ways, and what is in the dicts, lists and partials among them; [] where one is gone."""
+        try:
+            every = [one for path in self.paths for one in along(dataset, path)[1:]]
+        except (AttributeError, IndexError, KeyError, TypeError):
+            return []
+        return [part for one in every for part in (one, *_inside(one))]
 
 
 _PARTS = (dict, list, tuple, functools.partial, types.ModuleType, types.MethodType)
 
 
-def unchanged(contents: list[tuple[Any, list[Any]]]) -> bool:
-    """Whether the containers still hold the same objects."""
-    for holder, before in contents:
-        now = _inside(holder)
-        if len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True)):
-            return False
-    return True
-
-
 def _inside(holder: Any) -> list[Any]:
     if isinstance(holder, functools.partial):
         return [*holder.args, *holder.keywords.values()]
-    return [*holder, *holder.values()] if isinstance(holder, dict) else list(holder)
+    if isinstance(holder, (dict, list, tuple)):
+        return [*holder, *holder.values()] if isinstance(holder, dict) else list(holder)
+    return []
 
 
 def told(caller: object) -> str:
