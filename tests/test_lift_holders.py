@@ -326,6 +326,23 @@ def test_tables_without_a_function_say_so(form):
         assert "nothing is lifted" in smartaug.lift(table().with_format(form)).explain()
 
 
+def test_streams_and_dicts_of_tables_say_what_to_write():
+    from datasets import DatasetDict
+
+    with pytest.warns(smartaug.NoEffectWarning, match="IterableDataset keeps no pipeline of a known library"):
+        smartaug.lift(table().to_iterable_dataset())
+    with pytest.raises(TypeError, match=r"got DatasetDict; write one of them: lift\(datasets\['train'\]\)"):
+        smartaug.lift(DatasetDict({"train": table()}))
+
+
+def test_parts_of_tables_are_lifted():
+    whole = table().with_transform(as_documented)
+    for part in (Subset(whole, range(4)), ConcatDataset([whole, whole]), whole.shuffle(seed=0), whole.select([3, 1])):
+        loader = loaded(part, collate_fn=collate)
+        list(loader)
+        assert loader.stats()["lifted"] == len(part)
+
+
 @pytest.mark.parametrize("form", [None, "torch", "numpy"])
 def test_a_dataset_around_a_table_of_any_format(form):
     class Around(Dataset):
@@ -447,6 +464,31 @@ class Modes(Dataset):
         return self.tfs[self.mode](Image.fromarray(PICTURES[index])), index % 3
 
 
+def unchanged(value):
+    return value
+
+
+class Transforms(Pictures):
+    """Its ``transform`` is a function without a pipeline, its ``transforms`` the pipeline."""
+
+    def __init__(self):
+        super().__init__(unchanged, transforms=recipe())
+
+    def __getitem__(self, index):
+        return self.transforms(Image.fromarray(PICTURES[index])), self.transform(index % 3)
+
+
+class Method(Modes):
+    def __init__(self):
+        self.pipeline = recipe()
+
+    def transform(self, image):
+        return self.pipeline(image)
+
+    def __getitem__(self, index):
+        return self.transform(Image.fromarray(PICTURES[index])), index % 3
+
+
 HOLDERS = {
     "preset": lambda: Pictures(Preset()),
     "lambda": lambda: Pictures(lambda image: pipeline(image.convert("RGB"))),
@@ -456,6 +498,8 @@ HOLDERS = {
     "a preset inside": lambda: Indexed(Subset(Pictures(Preset()), range(COUNT))),
     "dict": Modes,
     "another name": lambda: Pictures(one, aug=Preset()),
+    "both usual names": Transforms,
+    "a method": Method,
 }
 
 

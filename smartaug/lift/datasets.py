@@ -63,9 +63,13 @@ def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int]
     if isinstance(given, str):
         given = registry.module("timm").from_string(given)
     if not (callable(given) or registry.parts(given) is not None):
+        one = (
+            f"one of them: lift(datasets[{next(iter(given))!r}])"
+            if isinstance(given, dict) and given
+            else "lift(dataset)"
+        )
         raise TypeError(
-            f"lift takes a transform or a dataset, got {type(given).__name__}; write lift(dataset) or "
-            "lift(dataset.transform)"
+            f"lift takes a transform or a dataset, got {type(given).__name__}; write {one} or lift(dataset.transform)"
         )
     return compiled(given, State(size=size))
 
@@ -281,7 +285,7 @@ def _marked(dataset: UserDataset, lifted: Lifted) -> Lifted:
 def with_transform(dataset: UserDataset, held: Held, transform: Transform) -> UserDataset:
     """A shallow copy of ``dataset``, and of what holds its pipeline, with ``transform`` in the place of that."""
     copied = held.put(dataset, transform)
-    if not is_usual(held):
+    if not is_usual(dataset, held):
         copied.__dict__[NAMED] = held
     return copied
 

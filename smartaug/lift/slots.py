@@ -64,9 +64,10 @@ def as_held(named: object) -> Held:
     return named if isinstance(named, Held) else Held(((("attribute", named),),))
 
 
-def is_usual(held: Held) -> bool:
-    """Whether `slot` finds the pipeline of a copy without being told."""
-    return held.only in _USUAL
+def is_usual(dataset: UserDataset, held: Held) -> bool:
+    """Whether `slot` finds what a copy of ``dataset`` has in the place ``held`` without being told."""
+    found = _usual(dataset)
+    return found is not None and found[0] == held
 
 
 def _usual(dataset: UserDataset) -> tuple[Held, Transform] | None:

@@ -69,7 +69,9 @@ def along(holder: Any, path: Path) -> list[Any]:
 
 def is_hugging_faces(dataset: object) -> bool:
     """Whether it is a ``datasets.Dataset``, told without importing that library."""
-    return any(kind.__module__ == "datasets.arrow_dataset" for kind in type(dataset).__mro__)
+    return any(
+        (kind.__module__, kind.__name__) == ("datasets.arrow_dataset", "Dataset") for kind in type(dataset).__mro__
+    )
 
 
 def _with(holder: Any, inside: Mapping[Step, Any]) -> Any:
