@@ -27,6 +27,7 @@ _LIBRARIES = {
     *("numba", "numpy", "pandas", "pyarrow", "pytorch_lightning", "scipy", "skimage", "sklearn", "skorch", "smartaug"),
     *("timm", "torch", "torchdata", "torchmetrics", "torchvision", "tqdm", "transformers"),
 }
+_USERS = ("__main__", "builtins")  # modules of code of the user's; the second one where it is run by exec
 
 
 class Reached(NamedTuple):
@@ -112,4 +113,4 @@ def is_holder(value: object) -> bool:
 
 def _is_librarys(module: str | None) -> bool:
     top = (module or "").partition(".")[0]
-    return top in _LIBRARIES or (top != "__main__" and top in sys.stdlib_module_names)
+    return top in _LIBRARIES or (top not in _USERS and top in sys.stdlib_module_names)
