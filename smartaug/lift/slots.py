@@ -16,7 +16,7 @@ from typing import Any
 
 from . import registry
 from .holders.calling import called
-from .holders.functions import Refilled
+from .holders.functions import Refilled, variables
 from .holders.held import Held, told
 from .holders.paths import is_hugging_faces
 from .holders.search import Reached, is_holder, pipelines_in
@@ -142,8 +142,6 @@ def _processor(function: object) -> str:
     """What to write for a function that names no pipeline: an image processor, or one made inside the function."""
     plain = function.function if isinstance(function, Refilled) else function
     if isinstance(plain, types.FunctionType):
-        from .holders.functions import variables
-
         for (_, name), value in variables(plain).items():
             if hasattr(value, "image_mean") and hasattr(value, "image_std"):
                 return (
