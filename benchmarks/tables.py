@@ -454,14 +454,32 @@ def parts() -> str:
 def adopted() -> str:
     """What people have, what of it is lifted, and how much faster the epoch became."""
     found = result("loader").get("results", {}).get("recipes", {})
-    rows = [("your data", "what is lifted", "speed, × your own loader with 2 workers")]
+    rows = [("your data", "what is lifted", "measured, with 2 workers")]
     for written, lifted, name in ADOPTED:
         ratio = found.get(name, {}).get("ratio_to_best_per_sample_rival", {})
         best = max((row for key, row in ratio.items() if "lifted" in key), key=lambda row: row["median"], default=None)
-        rows.append((written, lifted, NOT_MEASURED if best is None else spread(best)))
+        rows.append((written, lifted, NOT_MEASURED if best is None else f"×{spread(best)} images/s"))
     files = result("loader").get("results", {}).get("JPEG files", {}).get("sides of 240 to 420 px")
-    rows.append((*ADOPTED_FILES, spread(files["lifted, decode exact"]["ratio"]) if files else NOT_MEASURED))
+    ratio = f"×{spread(files['lifted, decode exact']['ratio'])} images/s" if files else NOT_MEASURED
+    rows.append((*ADOPTED_FILES, ratio))
+    seconds = result("wrappers").get("results", {})
+    for name, (written, lifted) in WRAPPED.items():
+        found = seconds.get(name)
+        cell = f"{found['before']['median']:.1f} → {found['after']['median']:.1f} s ¹" if found else NOT_MEASURED
+        rows.append((written, lifted, cell))
     return table(rows)
+
+
+def wrappers() -> str:
+    """Processor seconds of loading before and after, and what runs batched, of each program."""
+    found = result("wrappers").get("results", {})
+    rows = [("processor s per 1,000 images", "before", "after", "ratio", "runs batched")]
+    for name, (written, _) in WRAPPED.items():
+        if name in found:
+            row = found[name]
+            names = ", ".join([*row["lifted"]["device"], *row["lifted"]["folded"]])
+            rows.append((written, *(spread(row[key]) for key in ("before", "after", "ratio")), names))
+    return table(rows) if len(rows) > 1 else NOT_RUN
 
 
 def spread(ratio: dict[str, Any]) -> str:
@@ -606,8 +624,16 @@ ADOPTED_FILES = (
     "a folder of JPEGs, 224 px, RandAugment",
     "everything; the workers decode and crop, faster than Pillow",
 )
+WRAPPED = {  # name in the results -> what people have, and what of it is lifted
+    "preset": ("JPEGs of 500×375, the pipeline in an object (torchvision's reference preset)", "all behind the crop"),
+    "two views": ("the same, two views of each by a wrapper (SimCLR)", "all behind the crops, a draw for each view"),
+    "Hugging Face": ("the same in `datasets`, `with_transform(function)`, `Trainer`", "what the function calls"),
+    "table": ("a CSV of these files with 14 labels each, your own `Dataset`", "all behind the crop"),
+    "Lightning": ("the same in a Lightning `DataModule`, `random_split`", "all behind the crop"),
+}
 TABLES = {
     "adopted": adopted,
+    "wrappers": wrappers,
     "methods": methods,
     "speeds": speeds,
     "fetch": fetch,

@@ -92,16 +92,30 @@ def test_what_is_no_pipeline_of_images_is_left_out():
         "empty": nn.Sequential(),
     }
     assert smartaug.lift(Named("tf", recipe(), **others)).augment is not None
+    with pytest.warns(smartaug.NoEffectWarning, match=r"its inner\.tf must stay: Named did not call it"):
+        smartaug.lift(Named("function", T.functional.to_tensor, **others))
+    del others["inner"]
     with pytest.warns(smartaug.NoEffectWarning, match="keeps no pipeline of a known library"):
         smartaug.lift(Named("function", T.functional.to_tensor, **others))
 
 
-def test_several_are_named_and_none_is_taken():
+class Both(Named):
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image, label, self.val_tf(Image.fromarray(PICTURES[index % 6]))
+
+
+def test_of_several_the_one_that_is_called_is_taken():
     dataset = Named("train_tf", recipe(), val_tf=recipe())
+    loader = loaded(dataset)
+    assert next(iter(loader))[0].dtype == torch.float32
+    assert loader.stats()["lifted"] == 4
+    dataset = Both("train_tf", recipe(), val_tf=recipe())
     with pytest.warns(smartaug.NoEffectWarning, match=r"several pipelines \(train_tf, val_tf\)"):
         smartaug.lift(dataset)
     dataset.transform, dataset._name = dataset.train_tf, "transform"
-    assert smartaug.lift(dataset).augment is not None
+    with pytest.warns(smartaug.NoEffectWarning, match="its transform must stay"):
+        smartaug.lift(dataset)  # for its second image
 
 
 def test_another_pipeline_assigned_later_raises():
@@ -121,8 +135,9 @@ class TwoCrops:
 
 
 def test_an_object_that_calls_a_pipeline_is_told_how_and_that_runs():
+    """By itself it is not looked into: what it does with the pipeline's images is seen in a dataset only."""
     dataset = Named("transform", TwoCrops(recipe()))
-    assert "pipeline in its attribute base is lifted by itself" in smartaug.lift(dataset).explain()
+    assert "pipeline in its attribute base is lifted by itself" in smartaug.lift(dataset.transform).explain()
     lifted = smartaug.lift(dataset.transform.base)
     dataset.transform = TwoCrops(lifted.head)
     loader = smartaug.DataLoader(dataset, 6, augment=lifted.augment, views="independent", seed=0, device="cpu")

@@ -6,7 +6,8 @@ transforms.
 | file | holds |
 |---|---|
 | `lifted`, `datasets` | `Lifted`, the split pipeline; `lift`, which splits a transform or a dataset's transform |
-| `slots` | which attribute of a dataset holds its pipeline |
+| `slots`, `holders/` | where a dataset holds its pipeline: an attribute, or the user's object or function |
+| `advice` | what to write for a transform that cannot be lifted |
 | `deferred/` | images and values whose lifted transforms have not run yet, until they lie in a collated batch |
 | `roles` | the arguments of a pipeline: which is the image, which are masks, and which cannot be lifted |
 | `probe` | reads a dataset's first sample to decide whether its transform can be lifted |

@@ -17,10 +17,12 @@ from . import registry
 from .deferred.places import why_no_image
 from .deferred.rest import Rest
 from .deferred.transform import DeferredTransform
+from .holders.followed import Followed
+from .holders.held import Held
 from .lifted import Lifted, compiled
-from .probe import FirstSample, can_be_read, looked_into, second_image
+from .probe import FirstSample, can_be_read, first, looked_into, second_image
 from .roles import OTHER_SIZE
-from .slots import NAMED, no_slot, slot
+from .slots import NAMED, as_held, is_usual, no_slot, slot, slot_called
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
 from .watch import Watch
@@ -35,8 +37,9 @@ def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int]
     * `transform_or_dataset`: a torchvision v1 or v2 transform or ``Compose``, a list of transforms, ``nn.Sequential``,
       an albumentations ``Compose``, the result of timm's ``create_transform``, a timm string
       ("rand-m9-mstd0.5-inc1"), a Kornia ``AugmentationSequential``; or a dataset (also inside ``Subset`` and
-      ``ConcatDataset``) that keeps one of these in its attribute ``transform`` or ``transforms``, or as its only
-      pipeline in an attribute of another name.
+      ``ConcatDataset``) that keeps one of these in its attribute ``transform`` or ``transforms``, in an attribute of
+      another name, or in an object or a function of yours that it calls (`holders`); a dataset of Hugging Face whose
+      function of ``with_transform`` calls one. Of several it is the one that is called for the first sample.
     * `size`: (height, width) in pixels of the pipeline's input images, if all have the same; crops and resizes can be
       lifted only then. It is found automatically for torchvision's datasets that keep their images in one array.
 
@@ -60,9 +63,13 @@ def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int]
     if isinstance(given, str):
         given = registry.module("timm").from_string(given)
     if not (callable(given) or registry.parts(given) is not None):
+        one = (
+            f"one of them: lift(datasets[{next(iter(given))!r}])"
+            if isinstance(given, dict) and given
+            else "lift(dataset)"
+        )
         raise TypeError(
-            f"lift takes a transform or a dataset, got {type(given).__name__}; write lift(dataset) or "
-            "lift(dataset.transform)"
+            f"lift takes a transform or a dataset, got {type(given).__name__}; write {one} or lift(dataset.transform)"
         )
     return compiled(given, State(size=size))
 
@@ -79,7 +86,8 @@ class SourceDatasets:
 
     def __init__(self, dataset: UserDataset) -> None:
         self.dataset = dataset
-        self.transforms = [(copied, transforms_of(copied)) for copied in self._copies()]
+        copies = [copied for copied in self._copies() if isinstance(copied.__dict__[SOURCE], Source)]
+        self.transforms = [(copied, transforms_of(copied)) for copied in copies]
 
     def refresh(self) -> None:
         """Copy newly assigned attributes from the user's datasets; RuntimeError if a lifted transform has changed."""
@@ -98,7 +106,9 @@ class SourceDatasets:
         while waiting:
             copied = waiting.pop()
             waiting += _inside(copied)
-            if isinstance(getattr(copied, "__dict__", {}).get(SOURCE), Source):
+            if NAMED in (own := getattr(copied, "__dict__", {})):
+                waiting += as_held(own[NAMED]).copies(copied)
+            if isinstance(own.get(SOURCE), Followed):
                 found.append(copied)
         return found
 
@@ -132,31 +142,30 @@ def lift_dataset(dataset: UserDataset, size: tuple[int, int] | None = None) -> L
     refused = getattr(dataset, "why_not_lifted", None)
     if isinstance(refused, str):
         return _nothing(dataset, refused)
-    found = slot(dataset)
+    found = slot_called(dataset, first if can_be_read(dataset) else None)
     if found is None:
         return _nothing(dataset, no_slot(dataset))
-    name, transform = found
-    lifted = _compiled_for(dataset, name, transform, state_of(dataset, size))
+    held, transform = found
+    lifted = _compiled_for(dataset, held, transform, state_of(held.owner(dataset), size))
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
-    copied = with_transform(dataset, name, lifted.head)
-    copied.__dict__[SOURCE] = Source(dataset, {*_OWN, name, *_joint(copied)}, lifted)
+    copied = with_transform(dataset, held, lifted.head)
+    copied.__dict__[SOURCE] = Source(dataset, {*_OWN, *held.own(dataset)}, lifted, held)
     return _marked(copied, lifted)
 
 
-def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: State) -> Lifted:
+def _compiled_for(dataset: UserDataset, held: Held, transform: Transform, state: State) -> Lifted:
     """``transform`` split for the samples of ``dataset``, by the images and targets of the first sample."""
     lifted = compiled(transform, state)
-    known = (
-        _calls_once(dataset) and name == "transform"
-    )  # torchvision's datasets call it once per sample and return the result
+    # torchvision's datasets call it once per sample and return the result
+    known = _calls_once(dataset) and held.only == "transform"
     if not can_be_read(dataset) or (known and not any(step.tensors for step in lifted.steps)):
         lifted = lifted if known else compiled(transform, dataclasses.replace(state, targets=True))
         return dataclasses.replace(lifted, uint8=True if state.uint8 else None)
-    sample = looked_into(dataset, partial(with_transform, dataset, name), transform, Watch(lifted))
+    sample = looked_into(dataset, held, partial(with_transform, dataset, held), transform, Watch(lifted))
     if sample.hinders is not None:
         lifted = compiled(transform, dataclasses.replace(state, targets=True))
-        return lifted if lifted.augment is None else _must_stay(dataset, name, sample.hinders)
+        return lifted if lifted.augment is None else _must_stay(dataset, held, sample.hinders)
     kind = state.kind or (sample.kind if sample.kind in ("pil", "image", "tensor") else None)
     state = dataclasses.replace(state, kind=kind, targets=sample.has_targets)
     lifted = compiled(transform, state)
@@ -167,19 +176,19 @@ def _compiled_for(dataset: UserDataset, name: str, transform: Transform, state: 
             images = sample.images_through(lifted.head)
     except Exception as error:  # the user's transforms may raise anything on an input they do not expect
         why = f"its first sample cannot be read through the part that stays ({type(error).__name__}: {error})"
-        return _must_stay(dataset, name, why)
-    return _for_images(dataset, name, sample, lifted, images)
+        return _must_stay(dataset, held, why)
+    return _for_images(dataset, held, sample, lifted, images)
 
 
-def _for_images(dataset: UserDataset, name: str, sample: FirstSample, lifted: Lifted, images: list[Tensor]) -> Lifted:
+def _for_images(dataset: UserDataset, held: Held, sample: FirstSample, lifted: Lifted, images: list[Tensor]) -> Lifted:
     """``lifted``, or a split that lifts less, given the ``images`` (C, H, W) that head makes of the first sample."""
     if lifted.augment is None:
         return lifted
     if sample.has_other_sizes and not lifted.only_mirrors:
-        return _must_stay(dataset, name, OTHER_SIZE)
+        return _must_stay(dataset, held, OTHER_SIZE)
     wrong = next((why for image in images if (why := why_no_image(image)) is not None), None)
     if wrong is not None or not images:
-        return _must_stay(dataset, name, wrong or "what stays in the worker makes no tensors of its images")
+        return _must_stay(dataset, held, wrong or "what stays in the worker makes no tensors of its images")
     channels = {image.shape[-3] for image in images}
     if 3 not in channels and lifted.recipe is not None:  # transforms for RGB images only must stay
         fewer = compiled(lifted.recipe.transform, lifted.recipe.state, (len(lifted.stays), images[0].shape[-3]))
@@ -187,15 +196,15 @@ def _for_images(dataset: UserDataset, name: str, sample: FirstSample, lifted: Li
             return fewer
         if len(fewer.stays) > len(lifted.stays):
             lifted, images = fewer, sample.images_through(fewer.head)
-    hinders = second_image(type(dataset).__name__, sample, images, lifted.moves_pixels)
+    hinders = second_image(held.caller(dataset), sample, images, lifted.moves_pixels)
     if hinders is not None:
-        return _must_stay(dataset, name, hinders)
+        return _must_stay(dataset, held, hinders)
     uint8 = all(image.dtype == torch.uint8 for image in images)
     return dataclasses.replace(lifted, uint8=uint8, kind=sample.kind)
 
 
-def _must_stay(dataset: UserDataset, name: str, why: str) -> Lifted:
-    return _nothing(dataset, f"its {name} must stay: {why}")
+def _must_stay(dataset: UserDataset, held: Held, why: str) -> Lifted:
+    return _nothing(dataset, f"its {held.name} must stay: {why}")
 
 
 def _calls_once(dataset: UserDataset) -> bool:
@@ -273,21 +282,12 @@ def _marked(dataset: UserDataset, lifted: Lifted) -> Lifted:
     return dataclasses.replace(lifted, dataset=dataset)
 
 
-def with_transform(dataset: UserDataset, name: str, transform: Transform) -> UserDataset:
-    """A shallow copy of ``dataset`` with ``transform`` in the attribute ``name``."""
-    copied = copy.copy(dataset)
-    setattr(copied, name, transform)
-    if name not in ("transform", "transforms"):
-        copied.__dict__[NAMED] = name
-    if name == "transform" and _joint(copied):  # torchvision keeps the transform a second time, in a StandardTransform
-        copied.transforms = copy.copy(copied.transforms)
-        copied.transforms.transform = transform
+def with_transform(dataset: UserDataset, held: Held, transform: Transform) -> UserDataset:
+    """A shallow copy of ``dataset``, and of what holds its pipeline, with ``transform`` in the place of that."""
+    copied = held.put(dataset, transform)
+    if not is_usual(dataset, held):
+        copied.__dict__[NAMED] = held
     return copied
-
-
-def _joint(dataset: UserDataset) -> set[str]:
-    """The second attribute in which a torchvision dataset keeps its transform; empty: there is none."""
-    return {"transforms"} if type(getattr(dataset, "transforms", None)).__name__ == "StandardTransform" else set()
 
 
 def state_of(dataset: UserDataset, size: tuple[int, int] | None) -> State:

@@ -28,6 +28,7 @@ from .deferred.collecting import found_in, put_values
 from .deferred.images import DeferredImage, finish_all
 from .deferred.transform import DeferredTransform, Noted
 from .deferred.values import DeferredValue, looking
+from .holders.held import Held
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
 from .steps import State, Transform, UserDataset
@@ -104,9 +105,16 @@ def _draw_from_all() -> None:
 
 
 def looked_into(
-    dataset: UserDataset, placed: Callable[[Callable[..., Any]], UserDataset], transform: Transform, watch: Watch
+    dataset: UserDataset,
+    held: Held,
+    placed: Callable[[Callable[..., Any]], UserDataset],
+    transform: Transform,
+    watch: Watch,
 ) -> FirstSample:
-    """Read the first sample of ``dataset``; placed: returns a copy of it with the given transform instead."""
+    """Read the first sample of ``dataset``; placed: returns a copy of it with the given transform instead.
+
+    held: where it holds its own.
+    """
     noted, tail = _NotedDraws(), compiled(transform, State(targets=True)).tail
     as_given = worker_part(transform, [], AsTensor())
     deferred = DeferredTransform.of(as_given, transform, noted=noted, tail=tail, any_size=True)
@@ -125,7 +133,7 @@ def looked_into(
             "with others"
         )
     calls = [call for call in noted if isinstance(call, Call)]
-    return _described(type(dataset).__name__, sample, calls)
+    return _described(held.caller(dataset), held.remedy(dataset), sample, calls)
 
 
 def _told(error: Exception) -> str:
@@ -135,7 +143,7 @@ def _told(error: Exception) -> str:
 _AS_LIST = "return [view, view], label (without labels a 0), and write views='independent'"
 
 
-def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
+def _described(name: str, remedy: str, sample: Any, calls: list[Call]) -> FirstSample:
     if not calls:
         return FirstSample(f"{name} did not call it for its first sample")
     found = found_in(sample)
@@ -149,9 +157,11 @@ def _described(name: str, sample: Any, calls: list[Call]) -> FirstSample:
             return FirstSample(
                 f"{name} calls it {len(calls)} times, and works on the images after it, such as torch.stack; {_AS_LIST}"
             )
+        if remedy:
+            return FirstSample(f"{name} works on the image after it, or does not return it{remedy}")
         return FirstSample(
             f"{name} works on the image after it, on a mask (mask.long(), which the loss line can do) or on boxes and "
-            "labels (torch.as_tensor(boxes), which the loop can do), or does not return it"
+            f"labels (torch.as_tensor(boxes), which the loop can do), or does not return it"
         )
     with looking():
         walked = list(leaves.walk(sample))

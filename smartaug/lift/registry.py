@@ -12,6 +12,7 @@ from torch import nn
 
 from ..augment import Augmentation, Compose
 from ..augment.foreign import Foreign
+from .advice import advice
 from .steps import UNIT, State, Step, Transform, device, in_order, unknown, worker
 
 # package of a transform's class -> name of the translator module here
@@ -23,7 +24,7 @@ LIBRARIES = {
 }
 
 _MODULES = ("torchvision.transforms", "albumentations", "timm.data", "kornia.augmentation")  # of transforms' classes
-_TARGETS = "target_transform"  # attribute of a dataset: for labels
+TARGETS = "target_transform"  # attribute of a dataset: for labels
 
 _ANY_SIZE = (32, 32)  # what is lifted while the size is unknown accepts any size, so one example is enough
 
@@ -59,19 +60,20 @@ def flat(transform: Transform) -> list[Transform]:
 def pipelines_of(holder: object) -> list[tuple[str, Transform]]:
     """The attributes of an object that hold transforms of a library, by name, except those for labels."""
     own = getattr(holder, "__dict__", {})
-    return [(name, value) for name, value in own.items() if name != _TARGETS and _is_pipeline(value)]
+    return [(name, value) for name, value in own.items() if name != TARGETS and is_pipeline(value)]
 
 
-def _is_pipeline(value: object) -> bool:
+def is_pipeline(value: object) -> bool:
+    """Whether an object is a transform of a library, or a sequence of these."""
     if type(value) in (nn.Sequential, nn.ModuleList):
         inside = parts(value)
-        return bool(inside) and all(map(_is_pipeline, inside or ()))
-    kind = type(value).__module__
-    return (
-        callable(value)
-        and not isinstance(value, type)
-        and any(kind == name or kind.startswith(f"{name}.") for name in _MODULES)
-    )
+        return bool(inside) and all(map(is_pipeline, inside or ()))
+    return callable(value) and not isinstance(value, type) and is_of_transforms(type(value))
+
+
+def is_of_transforms(kind: type) -> bool:
+    """Whether a class is one of a library's transforms."""
+    return any(kind.__module__ == name or kind.__module__.startswith(f"{name}.") for name in _MODULES)
 
 
 def translate(transform: Transform, state: State) -> Step:
@@ -91,20 +93,9 @@ def translate(transform: Transform, state: State) -> Step:
 
 
 def _hint(transform: Transform) -> str:
-    """What to write for an object of the user's that calls a pipeline of a library (two views, a mask beside it)."""
+    """What to write for a transform that no translator knows."""
     held = [] if library_of(transform) is not None else [name for name, _ in pipelines_of(transform)]
-    if not held:
-        return ""
-    if len(held) > 1:
-        return (
-            f"; lift each of the pipelines in its attributes {', '.join(held)} by itself: lifted = "
-            "smartaug.lift(pipeline), lifted.head in its place, and in the loop lifted.augment(images, view=number) on "
-            "what each made"
-        )
-    return (
-        f"; the pipeline in its attribute {held[0]} is lifted by itself: lifted = smartaug.lift(pipeline), then "
-        "lifted.head in its place, and augment=lifted.augment instead of lift=True"
-    )
+    return advice(transform, held)
 
 
 def _refuses(step: Step, state: State, channels: int) -> str | None:

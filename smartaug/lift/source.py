@@ -21,27 +21,36 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._base.original import SOURCE
+from .holders.followed import Followed
+from .holders.held import Held
 from .lifted import Lifted, compiled
-from .slots import slot
+from .slots import NAMED, as_held
 from .steps import Step, Transform, UserDataset
 
 _WATCHED = ("transform", "transforms", "target_transform")
 
+_MISSING = object()
+
 Fingerprint = object
 
 
-class Source:
+class Source(Followed):
     """The user's dataset, the attributes last copied from it, and the fingerprint of its pipeline at the start.
 
-    own: names of attributes that are the copy's own and are never overwritten. lifted: what was lifted of the dataset.
-    A copied or pickled loader no longer follows the user's dataset, so a copy of a `Source` is an empty one.
+    own: see `Followed`. lifted: what was lifted of the dataset; held: where it holds it, see `transforms_of`.
     """
 
-    def __init__(self, dataset: UserDataset = None, own: Iterable[str] = (), lifted: Lifted | None = None) -> None:
-        self.dataset, self.own, self.lifted = dataset, frozenset(own), lifted
-        self.taken = dict(_attributes(dataset))
-        self.transforms = [] if dataset is None else transforms_of(dataset)
+    def __init__(
+        self,
+        dataset: UserDataset = None,
+        own: Iterable[str] = (),
+        lifted: Lifted | None = None,
+        held: Held | None = None,
+    ) -> None:
+        super().__init__(dataset, own)
+        self.lifted = lifted
+        self.transforms = [] if dataset is None else transforms_of(dataset, held)
+        self.held, self.way = held, [] if held is None else held.way(dataset)
         self.pipeline = None if lifted is None else fingerprint(lifted)
 
     def refresh(self, copied: Any) -> None:
@@ -56,22 +65,8 @@ class Source:
         if self.dataset is None:
             return
         check_transforms(self.dataset, self.transforms)
-        now = dict(_attributes(self.dataset))
-        changed = [name for name, value in now.items() if name not in self.taken or self.taken[name] is not value]
-        removed = self.taken.keys() - now.keys() - self.own
-        if not changed and not removed:
-            return
-        mine, slots = vars(copied), _slots(copied)
-        for name in set(changed) - self.own:
-            if name in slots:
-                object.__setattr__(copied, name, now[name])
-            else:
-                mine[name] = now[name]
-        for name in removed:
-            mine.pop(name, None)
-        renewed = Source()  # a new object: shallow copies of ``copied`` keep the state of their own attributes
-        renewed.__dict__.update({**self.__dict__, "taken": now})
-        mine[SOURCE] = renewed
+        self._check_way()
+        super().renew(copied)
 
     def check(self) -> None:
         """Raise RuntimeError if the dataset has another transform now, or the lifted one was modified."""
@@ -84,42 +79,45 @@ class Source:
                 "lift=True)"
             )
 
+    def _check_way(self) -> None:
+        """Raise RuntimeError where the pipeline is reached by other functions or containers, or these have changed."""
+        now = [] if self.held is None else self.held.way(self.dataset)
+        if len(now) != len(self.way) or any(one is not before for one, before in zip(now, self.way, strict=True)):
+            kind = type(self.dataset).__name__
+            raise RuntimeError(
+                f"the function, object, dict, list or partial by which {kind} reaches its pipeline was replaced or "
+                "changed after lift=True took it over, which this loader would not see; make the loader anew: "
+                "smartaug.DataLoader(dataset, ..., lift=True)"
+            )
+
     @property
     def _transform(self) -> object:
         return None if self.lifted is None or self.lifted.recipe is None else self.lifted.recipe.transform
 
-    def __reduce__(self) -> tuple[type[Source], tuple[()]]:
-        return Source, ()
+
+def transforms_of(dataset: UserDataset, held: Held | None = None) -> list[tuple[Held, Transform]]:
+    """Where a dataset holds transforms, and these; properties, which compute a new value, are left out.
+
+    held: where that is which was lifted; None: in one of the usual attributes, or where a copy says.
+    """
+    if held is None and NAMED in getattr(dataset, "__dict__", {}):
+        held = as_held(dataset.__dict__[NAMED])
+    plain = (
+        as_held(name)
+        for name in (*_WATCHED, *([held.only] if held is not None and held.only not in (None, *_WATCHED) else []))
+        if inspect.getattr_static(dataset, name, _MISSING) is getattr(dataset, name, _MISSING) is not _MISSING
+    )
+    deeper = [held] if held is not None and held.only is None else []
+    return [(one, one.get(dataset)) for one in (*plain, *deeper)]
 
 
-def _attributes(dataset: UserDataset) -> dict[str, Any]:
-    own = getattr(dataset, "__dict__", {})
-    slots = _slots(dataset)
-    return {**own, **{name: getattr(dataset, name) for name in slots if hasattr(dataset, name)}} if slots else own
-
-
-def _slots(dataset: UserDataset) -> list[str]:
-    """The attributes that a dataset keeps in ``__slots__`` and not in ``__dict__``."""
-    given = [vars(kind).get("__slots__", ()) for kind in type(dataset).__mro__]
-    names = [name for slots in given for name in ([slots] if isinstance(slots, str) else slots)]
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
-
-
-def transforms_of(dataset: UserDataset) -> list[tuple[str, Transform]]:
-    """The attributes that hold transforms, and their values; properties, which compute a new value, are left out."""
-    missing, held = object(), slot(dataset)
-    names = _WATCHED if held is None or held[0] in _WATCHED else (*_WATCHED, held[0])
-    found = ((name, inspect.getattr_static(dataset, name, missing)) for name in names)
-    return [(name, value) for name, value in found if value is not missing and value is getattr(dataset, name, missing)]
-
-
-def check_transforms(dataset: UserDataset, transforms: Sequence[tuple[str, Transform]]) -> None:
+def check_transforms(dataset: UserDataset, transforms: Sequence[tuple[Held, Transform]]) -> None:
     """Raise RuntimeError unless ``dataset`` has the ``transforms`` that `transforms_of` gave."""
-    for name, taken in transforms:
-        now = getattr(dataset, name, None)
+    for held, taken in transforms:
+        now = held.now(dataset)
         if now is not taken:
             raise RuntimeError(
-                f"{type(dataset).__name__}.{name} was {_short(taken)} when lift=True took it over, and is "
+                f"{type(dataset).__name__}.{held.name} was {_short(taken)} when lift=True took it over, and is "
                 f"{_short(now)} now, which this loader would not see; make the loader anew: "
                 "smartaug.DataLoader(dataset, ..., lift=True)"
             )
