@@ -32,13 +32,16 @@ from benchmarks import harness, recipes
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def pipeline(conversion: Any) -> Any:
-    """The transforms, on PIL images or on tensors; conversion: to a uint8 tensor, behind RandAugment, or None."""
+def pipeline(conversion: Any, size: int = 224, policy: bool = True) -> Any:
+    """The transforms, on PIL images or on tensors; conversion: to a uint8 tensor, behind RandAugment, or None.
+
+    size: sides of the result in pixels. policy: False leaves RandAugment out.
+    """
     return v2.Compose(
         [
-            v2.RandomResizedCrop(224, antialias=True),
+            v2.RandomResizedCrop(size, antialias=True),
             v2.RandomHorizontalFlip(),
-            v2.RandAugment(2, 9),
+            *([v2.RandAugment(2, 9)] if policy else []),
             *([] if conversion is None else [conversion]),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(MEAN, STD),
