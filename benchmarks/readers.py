@@ -16,7 +16,6 @@ nothing else: the limit of what decodes whole files.
 
 from __future__ import annotations
 
-import copy
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -225,14 +225,17 @@ def spdl_on_pil(job: Job) -> Epoch:
 
 def spdl_on_arrays(job: Job) -> Epoch:
     """SPDL's threads around albumentations on arrays that OpenCV decoded."""
-    transform = _for_arrays(job)
-    held = threading.local()  # a transform keeps its draws: one for each thread
+    free: SimpleQueue[Any] = SimpleQueue()  # a transform has a generator of its own: one for each thread
+    for _ in range(job.workers):
+        free.put(_for_arrays(job))
 
     def sample(item: tuple[str, int]) -> tuple[Tensor, int]:
-        if not hasattr(held, "transform"):
-            held.transform = copy.deepcopy(transform)
         array = cv2.cvtColor(cv2.imread(item[0]), cv2.COLOR_BGR2RGB)
-        return held.transform(image=array)["image"], item[1]
+        transform = free.get()
+        try:
+            return transform(image=array)["image"], item[1]
+        finally:
+            free.put(transform)
 
     return _spdl(job, sample)
 
