@@ -4,11 +4,12 @@ Pipeline: RandomResizedCrop, mirror, RandAugment (N = 2, M = 9), normalise to fl
 of unequal size around 500×375 to 224 pixels, with 1, 2 and 4 workers; what has threads in place of processes gets as
 many of them, and one worker has half as many files. All contestants of a table in turn in one process, one epoch each
 per repeat, after one of warm-up in which their batches are looked at: shape, type, every label as often as in the
-folder. Ratios are to the original, torchvision on PIL images in torch's loader, repeat by repeat. Processor seconds are
-those of all processes, per 1,000 images. Contestants and their settings: `benchmarks/readers.py`. "crop and mirror":
-the same without RandAugment, which FFCV does not have. "sizes": original, lifted and nothing but decoding, 2 workers,
-for other sizes of the result; files are larger and smaller in proportion. "32 px in memory": a `CIFAR10`, batches of
-256, pad-crop, mirror, RandAugment. "missed": where the claim fails, or ×3 (×4 with scaled decoding), which was wanted.
+folder; their mean and standard deviation are kept. Ratios are to the original, torchvision on PIL images in torch's
+loader, repeat by repeat. Processor seconds are those of all processes, per 1,000 images. Contestants and their settings:
+`benchmarks/readers.py`. "crop and mirror": the same without RandAugment, which FFCV does not have. "sizes": original,
+lifted and nothing but decoding, 2 workers, for other sizes of the result; files are larger and smaller in proportion.
+"32 px in memory": a `CIFAR10`, batches of 256, pad-crop, mirror, RandAugment. "missed": where the claim fails, or ×3 (×4
+with scaled decoding), which was wanted.
 
 RandAugment is each library's own; its operations differ in details (albumentations': see `benchmarks/rivals.py`).
 A package that is not installed gives a row that says so.
@@ -60,6 +61,17 @@ MEMORY: dict[str, Callable[[Memory], Epoch]] = {
     LIFTED: readers.memory_lifted,
     "DALI": readers.memory_dali,
 }
+PACKAGES = (
+    "torchvision",
+    "pillow",
+    "simplejpeg",
+    "numba",
+    "albumentations",
+    "opencv-python-headless",
+    "nvidia-dali-cuda120",
+    "spdl",
+    "ffcv",
+)
 
 
 def jpegs(folder: Path, count: int, size: int) -> Path:
@@ -233,19 +245,9 @@ def main() -> None:
                 results[title] = run(options, Path(name))
                 seconds = round(time.perf_counter() - started)
                 runs[title] = {"date": time.strftime("%Y-%m-%d"), "seconds": seconds, "load_before": round(load, 2)}
-    packages = (
-        "torchvision",
-        "pillow",
-        "simplejpeg",
-        "numba",
-        "albumentations",
-        "opencv-python-headless",
-        "nvidia-dali-cuda120",
-        "spdl",
-        "ffcv",
-    )
-    facts = {"threads": options.threads, "seed": 0, "runs": runs}
-    print(harness.write("files", __doc__ or "", results, packages=packages, **facts).name)
+                facts = {"threads": options.threads, "seed": 0, "runs": runs}
+                harness.write("files", __doc__ or "", results, packages=PACKAGES, **facts)
+    print(path.name, f"{sum(run['seconds'] for run in runs.values())} s")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from benchmarks import jpeg, recipes
 Epoch = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 MEAN, STD = recipes.MEAN, recipes.STD
 IN_FLIGHT = 2  # batches of DALI
+DALI_POLICY = {"n": 2, "m": 9, "fill_value": 0, "max_translate_rel": 150 / 331}  # torchvision's; DALI's own is 100 px
 _one_thread = threading.local()
 
 
@@ -152,7 +153,7 @@ def dali(job: Job) -> Epoch:
         images = fn.decoders.image_random_crop(data, random_area=(0.08, 1.0), random_aspect_ratio=(3 / 4, 4 / 3))
         images = fn.resize(images, size=(job.size, job.size), interp_type=types.INTERP_LINEAR)
         if job.policy:
-            images = rand_augment.rand_augment(images, n=2, m=9, fill_value=0)
+            images = rand_augment.rand_augment(images, shape=(job.size, job.size), **DALI_POLICY)
         return _normalized(images), labels
 
     pipe = _Dali(pipeline, job.batch_size, job.workers)
@@ -383,7 +384,7 @@ def memory_dali(job: Memory) -> Epoch:
         images = fn.external_source(name="images", layout="HWC")
         places = {name: fn.random.uniform(range=(0.0, 1.0)) for name in ("crop_pos_x", "crop_pos_y")}
         images = fn.crop(images, crop=(32, 32), **places)
-        images = rand_augment.rand_augment(images, n=2, m=9, fill_value=0)
+        images = rand_augment.rand_augment(images, shape=(32, 32), **DALI_POLICY)
         return _normalized(images), fn.external_source(name="labels")
 
     pipe = _Dali(pipeline, job.batch_size, job.workers)
