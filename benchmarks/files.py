@@ -5,11 +5,11 @@ of unequal size around 500×375 to 224 pixels, with 1, 2 and 4 workers; what has
 many of them, and one worker has half as many files. All contestants of a table in turn in one process, one epoch each
 per repeat, after one of warm-up in which their batches are looked at: shape, type, every label as often as in the
 folder; their mean and standard deviation are kept. Ratios are to the original, torchvision on PIL images in torch's
-loader, repeat by repeat. Processor seconds are those of all processes, per 1,000 images. Contestants and their settings:
+loader, repeat by repeat. Processor seconds are those of all processes, per 1,000 images. Contestants, their settings:
 `benchmarks/readers.py`. "crop and mirror": the same without RandAugment, which FFCV does not have. "sizes": original,
 lifted and nothing but decoding, 2 workers, for other sizes of the result; files are larger and smaller in proportion.
-"32 px in memory": a `CIFAR10`, batches of 256, pad-crop, mirror, RandAugment. "missed": where the claim fails, or ×3 (×4
-with scaled decoding), which was wanted.
+"32 px in memory": a `CIFAR10`, batches of 256, pad-crop, mirror, RandAugment. "missed": where the claim fails, or ×3
+(×4 with scaled decoding), which was wanted.
 
 RandAugment is each library's own; its operations differ in details (albumentations': see `benchmarks/rivals.py`).
 A package that is not installed gives a row that says so.
