@@ -491,7 +491,7 @@ def rival_files() -> str:
         return NOT_RUN
     heads = [name.replace("1 workers", "1 worker") for name in tables]
     cost = "processor s per 1,000, 2 workers"
-    rows: list[tuple[str, ...]] = [("images/s (× the original)", *heads, cost, "without RandAugment, 2 workers", cost)]
+    rows: list[tuple[str, ...]] = [("images/s, × the original", *heads, cost, "without RandAugment, 2 workers", cost)]
     for name in dict.fromkeys([*crops, *(name for part in tables.values() for name in part)]):
         cells = [speed_of(part.get(name)) for part in tables.values()]
         two, crop = tables["2 workers"].get(name), crops.get(name)
@@ -505,12 +505,12 @@ def speed_of(row: dict[str, Any] | None) -> str:
         return ""
     if "missing" in row:
         return str(row["missing"]).partition(":")[0]
-    return f"{row['images_per_second']['median']:,.0f} (×{spread(row['ratio'])})"
+    return f"{row['images_per_second']['median']:,.0f}, ×{spread(row['ratio'])}"
 
 
 def seconds_of(row: dict[str, Any] | None) -> str:
     """Processor seconds per 1,000 images."""
-    return f"{row['processor_seconds_per_1000']['median']:.2f}" if row and "missing" not in row else ""
+    return f"{row['processor_seconds_per_1000']['median']:.3g}" if row and "missing" not in row else ""
 
 
 def rival_sizes() -> str:
@@ -518,14 +518,14 @@ def rival_sizes() -> str:
     rows: list[tuple[str, ...]] = []
     for size, found in result("files").get("results", {}).get("sizes", {}).items():
         measured = {name: row for name, row in found.items() if isinstance(row, dict)}
-        rows = rows or [("result", "kB a file", *(f"{name}: images/s (× the original)" for name in measured))]
+        rows = rows or [("images/s, × the original", "kB a file", *measured)]
         rows.append((size, f"{found['kilobytes_each']:g}", *(speed_of(row) for row in measured.values())))
     return table(rows) if rows else NOT_RUN
 
 
 def rival_memory() -> str:
     """Images of 32 pixels in memory."""
-    rows = [("CIFAR-10 in memory, 2 workers or threads", "images/s (× the original)", "processor s per 1,000")]
+    rows = [("CIFAR-10 in memory, 2 workers or threads", "images/s, × the original", "processor s per 1,000")]
     for name, row in result("files").get("results", {}).get("32 px in memory", {}).items():
         if isinstance(row, dict):
             rows.append((name, speed_of(row), seconds_of(row)))
