@@ -32,13 +32,16 @@ from benchmarks import harness, recipes
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def pipeline(conversion: Any) -> Any:
-    """The transforms, on PIL images or on tensors; conversion: to a uint8 tensor, behind RandAugment, or None."""
+def pipeline(conversion: Any, size: int = 224, policy: bool = True) -> Any:
+    """The transforms, on PIL images or on tensors; conversion: to a uint8 tensor, behind RandAugment, or None.
+
+    size: sides of the result in pixels. policy: False leaves RandAugment out.
+    """
     return v2.Compose(
         [
-            v2.RandomResizedCrop(224, antialias=True),
+            v2.RandomResizedCrop(size, antialias=True),
             v2.RandomHorizontalFlip(),
-            v2.RandAugment(2, 9),
+            *([v2.RandAugment(2, 9)] if policy else []),
             *([] if conversion is None else [conversion]),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(MEAN, STD),
@@ -146,15 +149,15 @@ def ratios(original: list[float], own: list[float], inverse: bool = False) -> di
 
 def processor_seconds() -> float:
     """Of this process and its children, up to now."""
-    ticks = 0
+    seconds = time.process_time()
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (place / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
+            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                seconds += time.clock_gettime((~int(place.name) << 3) | 2)  # the clock of that process
+        except OSError:  # it has ended
             continue
-        if os.getpid() in (int(fields[1]), int(place.name)):
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def most_memory(loader: Any) -> float:

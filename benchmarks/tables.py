@@ -500,6 +500,56 @@ def jpeg_files() -> str:
     return table(rows) if tables else NOT_RUN
 
 
+def rival_files() -> str:
+    """From files to batches by every library: speed with 1, 2 and 4 workers, and without RandAugment."""
+    results = result("files").get("results", {})
+    crops = {name: row for name, row in results.get("crop and mirror, 224 px", {}).items() if isinstance(row, dict)}
+    tables = {name: part for name, part in results.get("workers, 224 px", {}).items() if isinstance(part, dict)}
+    if not tables or not crops:
+        return NOT_RUN
+    heads = [name.replace("1 workers", "1 worker") for name in tables]
+    cost = "processor s per 1,000, 2 workers"
+    rows: list[tuple[str, ...]] = [("images/s, × the original", *heads, cost, "without RandAugment, 2 workers", cost)]
+    for name in dict.fromkeys([*crops, *(name for part in tables.values() for name in part)]):
+        cells = [speed_of(part.get(name)) for part in tables.values()]
+        two, crop = tables["2 workers"].get(name), crops.get(name)
+        rows.append((name, *cells, seconds_of(two), speed_of(crop), seconds_of(crop)))
+    return table(rows)
+
+
+def speed_of(row: dict[str, Any] | None) -> str:
+    """Images per second, and the ratio with its minimum and maximum; or why there is none."""
+    if not row:
+        return ""
+    if "missing" in row:
+        return str(row["missing"]).partition(":")[0]
+    return f"{row['images_per_second']['median']:,.0f}, ×{spread(row['ratio'])}"
+
+
+def seconds_of(row: dict[str, Any] | None) -> str:
+    """Processor seconds per 1,000 images."""
+    return f"{row['processor_seconds_per_1000']['median']:.3g}" if row and "missing" not in row else ""
+
+
+def rival_sizes() -> str:
+    """How the gain over the original changes with the size of the result."""
+    rows: list[tuple[str, ...]] = []
+    for size, found in result("files").get("results", {}).get("sizes", {}).items():
+        measured = {name: row for name, row in found.items() if isinstance(row, dict)}
+        rows = rows or [("images/s, × the original", "kB a file", *measured)]
+        rows.append((size, f"{found['kilobytes_each']:g}", *(speed_of(row) for row in measured.values())))
+    return table(rows) if rows else NOT_RUN
+
+
+def rival_memory() -> str:
+    """Images of 32 pixels in memory."""
+    rows = [("CIFAR-10 in memory, 2 workers or threads", "images/s, × the original", "processor s per 1,000")]
+    for name, row in result("files").get("results", {}).get("32 px in memory", {}).items():
+        if isinstance(row, dict):
+            rows.append((name, speed_of(row), seconds_of(row)))
+    return table(rows) if len(rows) > 1 else NOT_RUN
+
+
 def few_clean() -> str:
     """What clean samples are best used for beside wrong ones: accuracy, paired difference and cost of each row."""
     found = result("few_clean").get("results", {})
@@ -639,6 +689,9 @@ TABLES = {
     "fetch": fetch,
     "lifted": lifted,
     "jpeg_files": jpeg_files,
+    "rival_files": rival_files,
+    "rival_sizes": rival_sizes,
+    "rival_memory": rival_memory,
     "dense": dense,
     "weighing": weighing,
     "draws": draws,
