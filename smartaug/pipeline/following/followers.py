@@ -73,30 +73,14 @@ def find_followers(
     still: Sequence[leaves.Path],
     lifted: Mapping[leaves.Path, Kind],
     seen: dict[object, bool],
-    *,
-    others: bool = True,
 ) -> Found:
     """All leaves of a batch that follow its images.
 
     follow: as given to the loader. still: paths of what stays. lifted: leaves of which a lifted transform says that
-    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. others: also
-    those that follow by their type or name. Raises ValueError for leaves that are not there, that stay as well, or
-    whose shapes do not fit their kind.
+    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. Raises
+    ValueError for leaves that are not there, that stay as well, or whose shapes do not fit their kind.
     """
-    kinds: dict[Address, Kind] = {Address(path): kind for path, kind in lifted.items()}
-    for spec, given in (follow or {}).items():
-        address = find(data, spec, pictures.rows, "follow")
-        if leaves.starts_with(next(iter(address.paths(pictures.rows))), still):
-            raise ValueError(f"still= and follow= both name {address.shown}; leave it out of one of them")
-        if leaves.starts_with(address.path, pictures.paths):
-            raise ValueError(f"follow= names {address.shown}, which is the image that is augmented; leave it out")
-        kinds[address] = kind_of(given)
-    for address in every(data, pictures.rows) if others else ():
-        if address in kinds or leaves.starts_with(next(iter(address.paths(pictures.rows))), (*pictures.paths, *still)):
-            continue
-        kind = _by_type(data, address, pictures) or _by_name(data, address, pictures)
-        if kind is not None:
-            kinds[address] = kind
+    kinds = find_kinds(data, pictures, follow, still, lifted)
     for address, kind in kinds.items():
         _check(data, address, kind, pictures)
     sets = object_sets(data, kinds, pictures.rows, (*pictures.paths, *still), seen)
@@ -105,6 +89,31 @@ def find_followers(
     labels = [(one, labelled_one_by_one(data, one)) for one, kind in maps if isinstance(kind, Mask)]
     alone = tuple((one.shown, other.shown) for one, other in labels if other is not None)
     return Found(tuple(maps), tuple(sets), alone)
+
+
+def find_kinds(
+    data: leaves.Structure,
+    pictures: Pictures,
+    follow: Follow | None,
+    still: Sequence[leaves.Path],
+    lifted: Mapping[leaves.Path, Kind],
+) -> dict[Address, Kind]:
+    """The leaves that follow by ``follow=``, type or name, and what they are, unchecked; see `find_followers`."""
+    kinds: dict[Address, Kind] = {Address(path): kind for path, kind in lifted.items()}
+    for spec, given in (follow or {}).items():
+        address = find(data, spec, pictures.rows, "follow")
+        if leaves.starts_with(next(iter(address.paths(pictures.rows))), still):
+            raise ValueError(f"still= and follow= both name {address.shown}; leave it out of one of them")
+        if leaves.starts_with(address.path, pictures.paths):
+            raise ValueError(f"follow= names {address.shown}, which is the image that is augmented; leave it out")
+        kinds[address] = kind_of(given)
+    for address in every(data, pictures.rows):
+        if address in kinds or leaves.starts_with(next(iter(address.paths(pictures.rows))), (*pictures.paths, *still)):
+            continue
+        kind = _by_type(data, address, pictures) or _by_name(data, address, pictures)
+        if kind is not None:
+            kinds[address] = kind
+    return kinds
 
 
 def _by_type(data: leaves.Structure, address: Address, pictures: Pictures) -> Kind | None:
