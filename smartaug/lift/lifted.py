@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
+from .._base import leaves
 from .._base.text_tables import words_table
 from ..augment import Augmentation, Compose, Normalize
 from ..augment.augmentation import Batched
@@ -138,6 +139,12 @@ class Lifted:
         kept = max((number + 1 for number, step in enumerate(self.steps) if step.where == "worker"), default=0)
         moving = [step for step in self.steps[kept:] if step.where == "device" and _moves(step)]
         return all(step.name in _MIRRORS for step in moving)
+
+    def box_formats(self) -> dict[leaves.Path, str]:
+        """Where in what the pipeline returns there are plain boxes of a known format, and the word of ``follow=``."""
+        transform = None if self.recipe is None else self.recipe.transform
+        state = getattr(registry.library_of(transform), "box_formats", None)
+        return {} if state is None else dict(state(transform))
 
     def following(
         self, samples: Sequence[JointSample], size: tuple[int, int], device: torch.device | None = None

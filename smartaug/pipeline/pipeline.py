@@ -170,8 +170,7 @@ class Pipeline:
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
             samples = self._samples(index, joint.length, progress, before)
-            own = samples.rows(torch.tensor(joint.rows, dtype=torch.int64, device="cpu"))
-            data, unfinished = self.joint.run(data, joint, own, device, whole), None
+            data, unfinished = self.joint.run(data, joint, samples, device, whole), None
         elif self.joint is not None:
             self.joint.check(data, None if index is None else len(index), whole)
         if self.share is not None and unfinished is None:
@@ -187,7 +186,7 @@ class Pipeline:
         rows = self.selecting.rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
         data, made, keyed, followed = self.augment_stage.run(
-            augmenting, data, inputs, paths, samples, rows, device, unfinished
+            augmenting, data, inputs, paths, samples, rows, device, unfinished, joint
         )
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)

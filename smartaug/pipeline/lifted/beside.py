@@ -22,7 +22,7 @@ from ...augment.targets.kinds import Boxes, Keypoints, Kind, Object, kind_of
 from ...lift import Lifted
 from ...lift.deferred.given import Whole
 from ...lift.joint import Joint
-from ..following.addresses import Address, address_of, find, is_per_sample
+from ..following.addresses import Address, find, is_per_sample, of_every_row
 from ..following.followers import find_followers, find_kinds, staying
 from ..following.moving import Following, Moving
 from ..following.pictures import Pictures
@@ -116,7 +116,7 @@ def beside(
         if not is_per_sample(leaves.get(data, place), joint.length) or len(joint.images[0]) > 2:
             return None
     pictures = Pictures.of(data, [place])
-    own = dict.fromkeys(_of_every_row(data, path, pictures.rows) for path in given)
+    own = dict.fromkeys(of_every_row(data, path, pictures.rows) for path in given)
     known = (*staying(data, settings.still, pictures.rows), *(p for one in own for p in one.paths(pictures.rows)))
     named = {} if settings.follow is None else _not_given(data, settings.follow, set(given), pictures.rows)
 
@@ -130,17 +130,6 @@ def beside(
     # a transform that is given the image and what lies in it leaves alone what else it is given, as the user knows
     places = Places() if given else Places(find_unknown)
     return Beside(data, pictures, following, places, known, [], listed)
-
-
-def _of_every_row(data: leaves.Structure, path: leaves.Path, rows: int) -> Address:
-    """The leaf at ``path`` in all samples, where it is that of one."""
-    own = address_of(data, path, rows)
-    return address_of(data, path[:-1], rows) if own.each is None and _is_row(data, path, rows) else own
-
-
-def _is_row(data: leaves.Structure, path: leaves.Path, rows: int) -> bool:
-    """Whether the leaf at ``path`` is that of one sample in a list of tensors."""
-    return len(path) > 1 and isinstance(path[-1], int) and is_per_sample(leaves.get(data, path[:-1]), rows)
 
 
 def _columns(samples: leaves.Structure) -> leaves.Structure | None:

@@ -62,8 +62,9 @@ class LiftedJoint:
     ) -> leaves.Structure:
         """The batch ``data``, its images on ``device`` and finished, and their targets moved with them.
 
-        whole: the samples that are not in ``joint`` and got their whole pipeline.
+        samples: of all rows. whole: those that are not in ``joint`` and got their whole pipeline.
         """
+        samples = samples.rows(torch.tensor(joint.rows, dtype=torch.int64, device="cpu"))
         images: Sequence[Tensor]
         images = leaves.get(data, joint.images[0]) if joint.stacked else [leaves.get(data, p) for p in joint.images]
         self.lifted.check([images] if isinstance(images, Tensor) else images)
