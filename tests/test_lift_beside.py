@@ -311,3 +311,24 @@ def test_what_a_call_is_given_is_known_by_types_and_names():
     pixels = np.zeros((4, 4, 3), np.uint8)
     assert Given.of_arguments(named, (), {"image": pixels, "masks": [pixels], "bboxes": []}) == Given(1, 0, 1)
     assert Given.of_arguments(named, (), {"image": pixels, "depth": pixels}) == Given(unknown=True)
+
+
+class Unknown(torch.nn.Module):
+    """It stays in the worker, and so does what comes before it."""
+
+    def forward(self, *inputs):
+        return inputs if len(inputs) > 1 else inputs[0]
+
+
+@pytest.mark.parametrize("stacks", [True, False], ids=["stacked", "listed"])
+def test_what_was_not_given_to_a_transform_that_stays_and_moves_the_image_is_refused(stacks):
+    """In the worker the image moves alone, also where all that comes behind is lifted."""
+    for first in (v2.RandomVerticalFlip(1.0), v2.RandomApply([v2.RandomRotation(10)], 1.0)):
+        transform = v2.Compose([first, Unknown(), v2.RandomHorizontalFlip(0.5)])
+        with pytest.raises(ValueError, match=r"Random\S* stays in the worker, moves the image there and was not given"):
+            next(iter(loader_of(Scene(transform=transform), "dict", stacks)))
+    for first in (v2.RandomVerticalFlip(0.0), v2.RandomInvert(0.0)):
+        transform = v2.Compose([first, Unknown(), v2.RandomHorizontalFlip(0.5)])
+        assert wrong(loader_of(Scene(transform=transform), "dict", stacks), "dict")[0] == 0
+    transform = v2.Compose([v2.RandomVerticalFlip(1.0), Unknown(), v2.RandomHorizontalFlip(0.5)])
+    assert wrong(loader_of(Scene(("boxes",), transform=transform), "dict", stacks), "dict")[0] == 0

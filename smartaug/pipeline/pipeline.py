@@ -172,7 +172,7 @@ class Pipeline:
             samples = self._samples(index, joint.length, progress, before)
             data, unfinished = self.joint.run(data, joint, samples, device, whole), None
         elif self.joint is not None:
-            self.joint.check(data, None if index is None else len(index), whole)
+            self.joint.check(data, index, unfinished, whole)
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished

@@ -69,7 +69,7 @@ class Given(NamedTuple):
 
     @classmethod
     def _of(cls, kinds: Sequence[str]) -> Given:
-        return cls(*(kinds.count(name) for name in cls._fields[:3]))
+        return cls(kinds.count("boxes"), kinds.count("keypoints"), kinds.count("maps"))
 
 
 IMAGE_ALONE = Given()
@@ -122,8 +122,8 @@ def take(count: int) -> list[list[Given]] | list[Given]:
 
 def together(calls: Sequence[Given]) -> Given:
     """What one sample's calls were given."""
-    counts = [sum(one[place] for one in calls) for place in range(3)]
-    return Given(*counts, unknown=any(one.unknown for one in calls))
+    boxes, keypoints = sum(one.boxes for one in calls), sum(one.keypoints for one in calls)
+    return Given(boxes, keypoints, sum(one.maps for one in calls), any(one.unknown for one in calls))
 
 
 def unread(sample: Any, is_deferred: Callable[[Any], bool]) -> list[tuple[str, leaves.Path]]:

@@ -20,13 +20,14 @@ from ...augment.foreign import Foreign
 from ...augment.plan import Plan
 from ...augment.targets.kinds import Boxes, Keypoints, Kind, Object, kind_of
 from ...lift import Lifted
+from ...lift.deferred.collecting import Unfinished
 from ...lift.deferred.given import Whole
 from ...lift.joint import Joint
 from ..following.addresses import Address, find, is_per_sample, of_every_row
 from ..following.followers import find_followers, find_kinds, staying
 from ..following.moving import Following, Moving
 from ..following.pictures import Pictures
-from ..following.places import Places, find_places, is_label
+from ..following.places import Place, Places, find_places, is_label
 from ..settings import Settings
 
 Known = Sequence[leaves.Path]
@@ -120,7 +121,7 @@ def beside(
     known = (*staying(data, settings.still, pictures.rows), *(p for one in own for p in one.paths(pictures.rows)))
     named = {} if settings.follow is None else _not_given(data, settings.follow, set(given), pictures.rows)
 
-    def find_unknown() -> dict[leaves.Path, object]:
+    def find_unknown() -> dict[leaves.Path, Place]:
         labels = leaves.find_parts(data, settings.target, "target")
         stays = (*known, *(path for path in labels if is_label(data, path)))
         followers = {path for address in following.found.all for path in address.paths(pictures.rows)}
@@ -154,6 +155,22 @@ def _not_given(data: leaves.Structure, follow: Mapping, given: set[leaves.Path],
     return named
 
 
+def check_moved_before(lifted: Lifted, settings: Settings, data: leaves.Structure, rows: int, known: Known) -> None:
+    """Raise a ValueError where something follows images that moved in the worker, without it, before they were lifted.
+
+    known: leaves that the transform was given.
+    """
+    if lifted.moves_before is None:
+        return
+    kinds = _kinds(data, settings, _pictures(data, settings, rows), rows, known)
+    for address in (one for one, kind in kinds.items() if _field(kind) is not None):
+        raise ValueError(
+            f"{address.shown} follows the images, but {lifted.moves_before} stays in the worker, moves the image there "
+            f"and was not given what lies in it; give the transform both, put {lifted.moves_before} into augment=, or "
+            "write lift=False if the dataset moves it by itself"
+        )
+
+
 # --- samples whose whole pipeline ran --------------------------------------------------------------------------------
 
 
@@ -173,7 +190,7 @@ def check_whole(
         return
     pictures = _pictures(data, settings, rows)
     shape = _SHAPE if pictures is None else (_channels(data, pictures), *pictures.sizes[0])
-    if not lifted.moves_pixels(shape):
+    if lifted.moves_before is None and not lifted.moves_pixels(shape):
         return
     kinds = _kinds(data, settings, pictures, rows or 0, known)
     for given, number in whole:
@@ -204,6 +221,11 @@ def _field(kind: Kind) -> str | None:
 
 def _rows(data: leaves.Structure, address: Address) -> int:
     return 0 if address.each is None else len(leaves.get(data, address.path))
+
+
+def given_masks(data: leaves.Structure, unfinished: Unfinished, rows: int) -> Known:
+    """The paths of the masks that the transform was given, in all samples."""
+    return tuple(p for path in unfinished.masks for p in of_every_row(data, path, rows).paths(rows))
 
 
 def _pictures(data: leaves.Structure, settings: Settings, rows: int | None) -> Pictures | None:

@@ -21,12 +21,13 @@ from ..._base.background import Turn, allowed
 from ...augment.foreign import Foreign
 from ...augment.steps import keyed, run_step
 from ...lift import Lifted
+from ...lift.deferred.collecting import Unfinished
 from ...lift.deferred.given import Whole
 from ...lift.joint import Joint, JointSample
 from ..augmenting.augmenting import Samples
 from ..settings import Settings
 from ..stages import Seed, as_steps, in_stage, name_of
-from .beside import Beside, beside, check_whole
+from .beside import Beside, beside, check_moved_before, check_whole, given_masks
 
 _LIFTED = 0x11F7  # any constant: separates these streams from those of the stages that follow
 
@@ -70,8 +71,10 @@ class LiftedJoint:
         self.lifted.check([images] if isinstance(images, Tensor) else images)
         key = draws.fold(draws.key(self.seed(), samples.epoch, samples.streams, 0), _LIFTED)
         others = beside(data, joint, self.settings, device, self._seen)
+        if others is not None:
+            check_moved_before(self.lifted, self.settings, others.data, joint.length, others.known)
         if others is not None and not others.listed:
-            self.check(data, joint.length, whole, others.known)
+            check_whole(self.lifted, self.settings, data, joint.length, whole, others.known)
         batch = _Batch(joint, samples.index, key, [None] * len(joint.samples), others)
         made: list[Tensor] = []
         for rows in _of_one_size(images):
@@ -84,10 +87,14 @@ class LiftedJoint:
         return data if others is None else others.put(data)
 
     def check(
-        self, data: leaves.Structure, rows: int | None, whole: Sequence[Whole], known: Sequence[leaves.Path] = ()
+        self, data: leaves.Structure, index: list[int] | None, unfinished: Unfinished | None, whole: Sequence[Whole]
     ) -> None:
-        """See `check_whole`."""
-        check_whole(self.lifted, self.settings, data, rows, whole, known)
+        """Of a batch without a `Joint`: see `check_moved_before` and `check_whole`."""
+        check_whole(self.lifted, self.settings, data, None if index is None else len(index), whole)
+        if unfinished is not None and len(unfinished.images) == 1:
+            rows = len(leaves.get(data, unfinished.images[0]))
+            known = given_masks(data, unfinished, rows)
+            check_moved_before(self.lifted, self.settings, data, rows, known)
 
     def _group(self, images: Tensor, rows: list[int], batch: _Batch) -> Tensor:
         """The finished images (R, C, H, W) of the samples ``rows``, which are put into the ``batch``."""
