@@ -91,7 +91,7 @@ class LiftedJoint:
     ) -> None:
         """Of a batch without a `Joint`: see `check_moved_before` and `check_whole`."""
         check_whole(self.lifted, self.settings, data, None if index is None else len(index), whole)
-        if unfinished is not None and len(unfinished.images) == 1:
+        if unfinished is not None and len(unfinished.images) > 0:
             rows = len(leaves.get(data, unfinished.images[0]))
             known = given_masks(data, unfinished, rows)
             check_moved_before(self.lifted, self.settings, data, rows, known)
