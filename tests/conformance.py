@@ -4,19 +4,22 @@
 """
 
 import copy
+import dataclasses
 import io
 import pickle
+import re
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
+from torchvision import tv_tensors
 
 import smartaug
 from smartaug import draws
 from smartaug.augment import backends
 from smartaug.reweight import ByRule
-from tests import test_augment, test_backends
+from tests import reference_targets, test_augment, test_backends
 from tests.lifting import apart, as_batch, lifted_batch
 
 
@@ -62,6 +65,184 @@ def row_operation(make):
             order = torch.randperm(shape[0], generator=draw)
             moved = step(rows[order], labels[order], **how | {"index": how["index"][order]})[0]
             assert torch.allclose(moved, made[order])
+
+
+# --- what lies in the images -----------------------------------------------------------------------------------------
+
+_SIZE, _OBJECTS = (12, 16), ((2, 1, 8, 5), (9, 6, 15, 11))  # xyxy
+_WAY_OUT = re.compile(r"[;,] (\w+ )*?(write|leave|use|give|let|take|put|name|say)\b")
+KINDS = ("mask", "boxes", "points")
+_NAMES = ("mask", "boxes", "labels", "points", "masks")
+
+
+def _scene(number):
+    """Two rectangles with values, labels and places of their own, on a dark ground; what a sample holds of them."""
+    shift = torch.tensor([number % 2, number // 2] * 2)
+    boxes, mask = torch.tensor(_OBJECTS) + shift, torch.zeros(_SIZE, dtype=torch.int64)
+    boxes = boxes.clamp(max=torch.tensor(_SIZE[::-1]).repeat(2))
+    for place, (left, top, right, bottom) in enumerate(boxes.tolist()):
+        mask[top:bottom, left:right] = 2 * number + place + 1
+    return {
+        "image": (mask * 25).to(torch.uint8).expand(3, -1, -1).clone(),
+        "mask": mask,
+        "boxes": boxes.float(),
+        "labels": torch.tensor([2 * number + 1, 2 * number + 2]),
+        "points": boxes[:, None, :2].float(),
+        "masks": torch.stack([mask == value for value in (2 * number + 1, 2 * number + 2)]).to(torch.uint8),
+    }
+
+
+_SCENES = [_scene(number) for number in range(4)]
+
+
+def _column(name):
+    column = [scene[name] for scene in _SCENES]
+    return torch.stack(column) if name in ("image", "mask") else column
+
+
+def _as_dict(names):
+    follow = {"boxes": "xyxy", "points": "keypoints", "masks": "mask"}
+    batch = {name: _column(name) for name in ("image", *names)}
+    return batch, {name: follow[name] for name in names if name in follow}, dict
+
+
+def _as_tuple(names):
+    follow = {"mask": "mask", "boxes": "xyxy", "labels": "object", "points": "keypoints", "masks": "mask"}
+    names = ("image", *names)
+    given = {place: follow[name] for place, name in enumerate(names) if name in follow}
+    return tuple(map(_column, names)), given, lambda batch: dict(zip(names, batch, strict=True))
+
+
+def _as_tv_tensors(names):
+    made = {
+        "mask": tv_tensors.Mask,
+        "masks": tv_tensors.Mask,
+        "boxes": lambda part: tv_tensors.BoundingBoxes(part, format="XYXY", canvas_size=_SIZE),
+        "points": lambda part: tv_tensors.KeyPoints(part, canvas_size=_SIZE),
+        "labels": lambda part: part,
+    }
+    targets = [{name: made[name](scene[name]) for name in names} for scene in _SCENES]
+    return (_column("image"), targets), None, _of_tv_tensors
+
+
+def _of_tv_tensors(batch):
+    images, targets = batch
+    return {"image": images} | {name: [one[name] for one in targets] for name in targets[0]}
+
+
+FORMS = {"dict": _as_dict, "tuple": _as_tuple, "tv_tensors": _as_tv_tensors}
+
+
+def dense(make, more=(), left_behind=()):
+    """make: () -> Augmentation. In a dict, a tuple and tv_tensors all that lies in the images follows, or is refused.
+
+    more: names of parts that it needs, "masks". left_behind: parts that are to stay, with which this must fail.
+    Returns the kinds that were refused, by form.
+    """
+    stage, index = make(), torch.arange(len(_SCENES))
+    plan = stage.plan((len(_SCENES), 3, *_SIZE), index=index, epoch=0, seed=0) if stage.takes_images else None
+    mixes = plan is not None and plan.from_others
+    seen = None if not mixes else "the picture" if "masks" in more else _painted(stage, plan)
+    refused = {}
+    for form in FORMS:
+        together = _follows(make, form, KINDS, more, left_behind, plan, seen)
+        apart = () if together else KINDS
+        refused[form] = {kind for kind in apart if not _follows(make, form, (kind,), more, left_behind, plan, seen)}
+    return refused
+
+
+def _follows(make, form, kinds, more, left_behind, plan, seen):
+    """Whether all followed, which is checked; not where it was refused, with the way out."""
+    wanted = {*kinds, *more, *(("labels",) if {"boxes", "masks"} & {*kinds, *more} else ())}
+    batch, follow, read = FORMS[form]([name for name in _NAMES if name in wanted])
+    try:
+        (made,) = smartaug.wrap([batch], augment=make(), follow=follow, seed=0)
+    except (ValueError, TypeError) as error:
+        if _WAY_OUT.search(str(error)) is None:
+            pytest.fail(f"the refusal says no way out: {error}")
+        return False
+    found, given = dict(read(made)), read(batch)
+    found |= {name: given[name] for name in left_behind if name in found}
+    for row, scene in enumerate(_SCENES):
+        own = {name: torch.as_tensor(part[row]).as_subclass(torch.Tensor) for name, part in found.items()}
+        if seen is None:
+            _check_moved(plan, row, scene, own)
+        else:
+            _check_mixed(_ids(own["image"]) if isinstance(seen, str) else seen[:, row], own)
+    return True
+
+
+def _check_moved(plan, row, scene, own):
+    """Against the slow twin, point by point and pixel by pixel."""
+    if "mask" in own:
+        assert own["mask"].tolist() == reference_targets.mask(plan, row, scene["mask"].tolist(), 0)
+    kept = list(range(len(_OBJECTS)))
+    if "boxes" in own:
+        moved = [reference_targets.box(plan, row, *box) for box in scene["boxes"].tolist()]
+        large = [right - left >= 1 and bottom - top >= 1 for (left, top, right, bottom), _ in moved]
+        kept = [n for n, (_, share) in enumerate(moved) if large[n] and share > 0]
+        assert own["labels"].tolist() == scene["labels"][kept].tolist()
+        expected = torch.tensor([moved[n][0] for n in kept], dtype=torch.float64).reshape(-1, 4)
+        torch.testing.assert_close(own["boxes"].double(), expected, atol=1e-3, rtol=0)
+    if "points" in own:
+        places = (scene["points"][kept] + 0.5).reshape(-1, 2).tolist()
+        expected = [[*reference_targets.point(plan, row, *place)] for place in places]
+        expected = torch.tensor(expected, dtype=torch.float64).reshape(-1, 2) - 0.5
+        torch.testing.assert_close(own["points"].double().reshape(-1, 2), expected, atol=1e-3, rtol=0)
+
+
+def _painted(stage, plan):
+    """(16, 4, H, W): how bright an object is in each sample of the result, where it is white and all else is black.
+
+    The last eight are the first pixels of the objects.
+    """
+    moving = dataclasses.replace(plan, segments=tuple(one for one in plan.segments if one.moves_pixels))
+    black = stage.apply(torch.zeros(len(_SCENES), 3, *_SIZE, dtype=torch.uint8), moving)[
+        :, 0
+    ].int()  # what is filled in
+    shown, corners = [], []
+    for row, scene in enumerate(_SCENES):
+        for planes, (left, top, _, _) in zip(scene["masks"], scene["boxes"].int().tolist(), strict=True):
+            corner = torch.zeros_like(planes)
+            corner[top, left] = 1
+            for part, made in ((planes, shown), (corner, corners)):
+                images = torch.zeros(len(_SCENES), 3, *_SIZE, dtype=torch.uint8)
+                images[row] = part * 255
+                made.append((stage.apply(images, moving)[:, 0].int() - black).float() / 255)
+    return torch.stack([*shown, *corners])
+
+
+def _ids(image):
+    """(8, H, W): which object a picture (3, H, W) shows where, by its values; CopyPaste copies them as they are."""
+    return torch.stack([(image[0] == 25 * (number + 1)).float() for number in range(2 * len(_SCENES))])
+
+
+def _check_mixed(seen, own):
+    """Against pictures of each object alone. seen: how bright each is in the sample, and then their first pixels."""
+    seen, corners = seen[:8], seen[8:]
+    if "mask" in own:
+        for number, bright in enumerate(seen):
+            mine = own["mask"] == number + 1
+            assert bool(mine[bright == 1].all())
+            assert not bool(mine[bright == 0].any())
+    if "boxes" in own:
+        labels = own["labels"].tolist()
+        assert len(labels) == len(own["boxes"])
+        large = [number + 1 for number, bright in enumerate(seen) if int((bright > 0).sum()) >= 9]
+        assert set(large) <= set(labels)
+        for label, (left, top, right, bottom) in zip(labels, own["boxes"].tolist(), strict=True):
+            rows, columns = (seen[label - 1] > 0.5 * float(seen[label - 1].max())).nonzero().unbind(1)
+            assert len(rows) or (right - left) * (bottom - top) < 9
+            if len(rows):
+                assert left - 1 <= int(columns.min()) <= int(columns.max()) + 1 <= right + 1
+                assert top - 1 <= int(rows.min()) <= int(rows.max()) + 1 <= bottom + 1
+    if "points" in own and "boxes" in own:
+        assert len(own["points"]) == len(own["boxes"])
+        for label, (point,) in zip(own["labels"].tolist(), own["points"], strict=True):
+            bright = corners[label - 1] if len(corners) else torch.zeros(1, 1)
+            if float(bright.max()) > 0.3:
+                places = (bright == bright.max()).nonzero().float().flip(1)
+                assert float((places - point).abs().amax(1).min()) <= 1
 
 
 # --- weights and labels ----------------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ import smartaug
 from smartaug import coreset, reweight
 from smartaug.augment import magnitudes
 from smartaug.lift import registry
+from smartaug.pipeline.stages import flattened
 from smartaug.reweight import Learner
-from tests import conformance
+from tests import conformance, test_backends, test_row_operations
 from tests.lifting import as_often, pictures
 
 GUIDE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
@@ -132,6 +133,41 @@ def test_magnitudes(make):
 @pytest.mark.parametrize("make", cases(CRITERIA))
 def test_criteria(make, size):
     conformance.criterion(make, size)
+
+
+# --- dense targets ---------------------------------------------------------------------------------------------------
+
+DENSE = test_backends.ROWS | {"CopyPaste": [smartaug.CopyPaste]}
+DENSE |= {name: test_row_operations.ROWS[name] for name in test_backends.NEED_ROWS}
+ALL = set(conformance.KINDS)
+REFUSE = {"AugMix": ALL, "MixUp": {"mask"}, "SMOTE": ALL, "SwapFeatures": ALL}  # what they blend, or do not take
+
+
+def refused_by(stage, form):
+    """The kinds of targets that a stage refuses beside images; all else follows, or fails the suite."""
+    parts = flattened([stage])
+    learned = any(isinstance(getattr(part, "magnitude", None), magnitudes.SampleMagnitudes) for part in parts)
+    nameless = form == "tuple" and any(isinstance(part, smartaug.CopyPaste) for part in parts)  # masks need their name
+    kinds = ALL if learned or nameless else set()  # and magnitudes a label
+    return kinds.union(*(REFUSE.get(type(part).__name__, set()) for part in parts))
+
+
+@pytest.mark.parametrize("name", smartaug.augment.ops.__all__)
+def test_what_lies_in_the_images_follows_or_is_refused_by_every_augmentation(name):
+    assert name in DENSE, f"write a row for {name} in ROWS of tests/test_backends.py"
+    for make in DENSE[name]:
+        refused = conformance.dense(make, more=("masks",) if name in test_backends.NEED_MASKS else ())
+        allowed = {form: refused_by(make(), form) for form in conformance.FORMS}
+        if not isinstance(make(), smartaug.MixUp):  # which may mix none of the samples
+            assert refused == allowed
+        assert all(refused[form] <= kinds for form, kinds in allowed.items())
+
+
+@pytest.mark.parametrize("make", [smartaug.Flip, lambda: smartaug.Affine(30), smartaug.CutMix, smartaug.Mosaic])
+@pytest.mark.parametrize("part", ["mask", "boxes"])
+def test_the_suite_sees_what_is_left_behind(make, part):
+    with pytest.raises(AssertionError):
+        conformance.dense(make, left_behind=(part,))
 
 
 LIFTED = {

@@ -63,6 +63,11 @@ class Joint(NamedTuple):
         return listed or any(path == place for sample in self.samples for _, place in sample.places)
 
     @property
+    def given(self) -> set[leaves.Path]:
+        """Paths of the targets that the transform was given."""
+        return {path for sample in self.samples for _, path in sample.places}
+
+    @property
     def parent(self) -> leaves.Path:
         """The path of the list of the images; () if they do not have one of their own."""
         parent = self.images[0][:-1]

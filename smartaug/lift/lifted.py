@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import draws
+from .._base import leaves
 from .._base.text_tables import words_table
 from ..augment import Augmentation, Compose, Normalize
 from ..augment.augmentation import Batched
@@ -25,6 +26,15 @@ from .worker_transform import AsTensor, WorkerTransform
 
 _MIRRORS = ("RandomHorizontalFlip", "RandomVerticalFlip", "HorizontalFlip", "VerticalFlip")
 _ANY_SIZE = (32, 32)  # of images whose size is not known
+_RANDOM_PLACES = {  # names of transforms that move pixels by a draw, lifted or not
+    *("RandomHorizontalFlip", "RandomVerticalFlip", "RandomCrop", "RandomResizedCrop", "RandomRotation"),
+    *("RandomAffine", "RandomPerspective", "ElasticTransform", "RandomIoUCrop", "RandomZoomOut", "ScaleJitter"),
+    *("RandomShortestSize", "RandomResize", "HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotate90"),
+    *("D4", "SquareSymmetry", "RandomSizedCrop", "RandomSizedBBoxSafeCrop", "RandomScale"),
+    *("BBoxSafeRandomCrop", "RandomCropNearBBox", "RandomCropFromBorders", "RandomGridShuffle", "Affine"),
+    *("ShiftScaleRotate", "Rotate", "SafeRotate", "Perspective", "GridDistortion", "GridElasticDeform"),
+    *("OpticalDistortion", "ThinPlateSpline", "RandomResizedCropAndInterpolation", "RandomCropOrPad"),
+}
 _MOVED_ON = "a later transform moves boxes and masks on"
 _MANY = 256  # samples drawn to find out whether a random policy contains geometric operations
 
@@ -128,6 +138,11 @@ class Lifted:
         )
 
     @property
+    def moves_before(self) -> str | None:
+        """The name of a transform that stays in the worker and moves pixels by a draw; None: none is known to."""
+        return next((step.name for step in self.steps if step.where == "worker" and _draws_places(step.original)), None)
+
+    @property
     def final_kind(self) -> str | None:
         """What the whole pipeline makes of images, see `State`; None: it is not known."""
         return self.steps[-1].after.kind if self.steps else None
@@ -138,6 +153,12 @@ class Lifted:
         kept = max((number + 1 for number, step in enumerate(self.steps) if step.where == "worker"), default=0)
         moving = [step for step in self.steps[kept:] if step.where == "device" and _moves(step)]
         return all(step.name in _MIRRORS for step in moving)
+
+    def box_formats(self) -> dict[leaves.Path, str]:
+        """Where in what the pipeline returns there are plain boxes of a known format, and the word of ``follow=``."""
+        transform = None if self.recipe is None else self.recipe.transform
+        state = getattr(registry.library_of(transform), "box_formats", None)
+        return {} if state is None else dict(state(transform))
 
     def following(
         self, samples: Sequence[JointSample], size: tuple[int, int], device: torch.device | None = None
@@ -199,6 +220,15 @@ def _tails_before_moves(steps: Sequence[Step]) -> frozenset[int]:
     """The positions of steps for the end of the pipeline behind which a lifted step moves the targets on."""
     last = max((number for number, step in enumerate(steps) if step.before.targets and _moves(step)), default=-1)
     return frozenset(number for number, step in enumerate(steps[: max(last, 0)]) if step.tail)
+
+
+def _draws_places(transform: object) -> bool:
+    if getattr(transform, "p", 1) == 0:
+        return False
+    inside = getattr(transform, "transforms", ())
+    return type(transform).__name__ in _RANDOM_PLACES or (
+        isinstance(inside, (list, tuple)) and any(map(_draws_places, inside))
+    )
 
 
 def _moves(step: Step) -> bool:

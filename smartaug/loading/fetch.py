@@ -19,9 +19,10 @@ from .._base.torch_fetch import asker
 from ..lift.decode.decoders import decoder_named
 from ..lift.decode.opening import Opening
 from ..lift.deferred.collecting import Unfinished
+from ..lift.deferred.given import one_by_one
 from ..lift.source import Source
 from ..lift.steps import UserDataset
-from .whole_batches import Fetched, defers, whole_batch
+from .whole_batches import Fetched, defers, is_plain_subset, whole_batch
 
 _AT = "__getitems__"
 
@@ -64,7 +65,9 @@ class BatchFetch:
 
 def _one_by_one(dataset: UserDataset, indices: Iterable[object]) -> Any:
     own = getattr(type(dataset), _AT, None)
-    return [dataset[index] for index in indices] if own is None else own(dataset, indices)
+    if own is not None and is_plain_subset(dataset):
+        return _one_by_one(dataset.dataset, [dataset.indices[index] for index in indices])
+    return [dataset[index] for index in one_by_one(indices)] if own is None else own(dataset, indices)
 
 
 def batched(dataset: UserDataset, decoder: str | None = None, scales: bool = False) -> UserDataset:

@@ -65,7 +65,7 @@ def hinders(dataset: UserDataset) -> str | None:
 
 def storages(dataset: UserDataset) -> list[UserDataset]:
     """The datasets inside `Subset` and `ConcatDataset` that hold the samples of ``dataset``, in order."""
-    if _plain_subset(dataset):
+    if is_plain_subset(dataset):
         return storages(dataset.dataset)
     if _plain_concatenation(dataset):
         return [storage for part in dataset.datasets for storage in storages(part)]
@@ -88,7 +88,7 @@ def _columns(dataset: UserDataset, rows: list[int] | None) -> Columns | None:
     """The entries of the samples ``rows``, column by column; None if they must be read sample by sample."""
     if not rows:
         return None
-    if _plain_subset(dataset):
+    if is_plain_subset(dataset):
         return _columns(dataset.dataset, _chosen(dataset.indices, rows))
     if min(rows) < 0 or max(rows) >= len(dataset):
         return None
@@ -173,7 +173,8 @@ def _chosen(chosen: Sequence[Any] | Tensor | np.ndarray, rows: list[int]) -> lis
     return _integers([chosen[row] for row in rows])
 
 
-def _plain_subset(dataset: UserDataset) -> bool:
+def is_plain_subset(dataset: UserDataset) -> bool:
+    """Whether it is a `Subset` that reads its samples as torch wrote it."""
     kind = type(dataset)
     return (
         isinstance(dataset, Subset)
@@ -287,7 +288,7 @@ def _table(dataset: UserDataset, rows: list[int]) -> Columns:
 
 def _bare(dataset: UserDataset) -> UserDataset:
     """``dataset``, its datasets of PIL images without a transform replaced by copies that return tensors."""
-    if _plain_subset(dataset):
+    if is_plain_subset(dataset):
         copied = copy.copy(dataset)
         copied.dataset = _bare(dataset.dataset)
         return copied

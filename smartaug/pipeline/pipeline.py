@@ -20,7 +20,7 @@ from .._base.row_extras.mixed import makers
 from ..augment.plan import Plan
 from ..batch import Batch, Target
 from ..lift import Lifted
-from ..lift.deferred.collecting import Unfinished
+from ..lift.deferred.collecting import Unfinished, apart
 from ..lift.joint import Joint
 from . import report, stages
 from .augmenting.augmenting import Augmenting, Samples, streams_of
@@ -32,7 +32,6 @@ from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
 from .labelling import Labelling, no_tensor, stated_classes
-from .lifted.beside import check_none_left_behind
 from .lifted.joint import LiftedJoint
 from .lifted.share import LiftedShare
 from .magnitudes import Magnitudes
@@ -166,18 +165,18 @@ class Pipeline:
         """
         started, epoch = time.perf_counter(), progress.epoch
         stages.refuse_changed_list(self._given, self.settings.augment)
+        unfinished, whole = apart(unfinished)
         lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
             samples = self._samples(index, joint.length, progress, before)
-            own = samples.rows(torch.tensor(joint.rows, dtype=torch.int64, device="cpu"))
-            data, unfinished = self.joint.run(data, joint, own, device), None
+            data, unfinished = self.joint.run(data, joint, samples, device, whole), None
+        elif self.joint is not None:
+            self.joint.check(data, index, unfinished, whole)
         if self.share is not None and unfinished is None:
             self.share.refuse_other_units(joint=joint is not None)
         augmenting = self.augmenting if unfinished is not None else self.augmenting_finished
         inputs, length, paths = self._found(data, joint, index, augmenting)
-        if self.lifted is not None and self.lifts and not lifted:
-            check_none_left_behind(self.lifted, self.settings, leaves.get(data, inputs.parts[0]))
         if index is not None and len(index) != length:
             index = None  # the user's collate function merged or dropped samples
         if augmenting.steps or self.calls_model:
@@ -187,7 +186,7 @@ class Pipeline:
         rows = self.selecting.rows(index, length, epoch) if augmenting.steps else None
         samples = samples or self._samples(index, length, progress, before)
         data, made, keyed, followed = self.augment_stage.run(
-            augmenting, data, inputs, paths, samples, rows, device, unfinished
+            augmenting, data, inputs, paths, samples, rows, device, unfinished, joint
         )
         if any(plan.mixes for plan in made.plans) and not augmenting.mixes:  # a stage of the user's own
             paths = self.labelling.find(data, inputs.parts, length, index, True)

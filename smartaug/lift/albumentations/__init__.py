@@ -9,7 +9,7 @@
 | `worker_half` | the part of a pipeline that stays in the workers |
 """
 
-from .targets import following
+from .targets import box_formats, following
 from .translate import head, parts, translate
 
-__all__ = ["following", "head", "parts", "translate"]
+__all__ = ["box_formats", "following", "head", "parts", "translate"]

@@ -29,6 +29,7 @@ from ..steps import Transform
 
 _MIRRORING = (2, 4)  # OpenCV's numbers of the borders in which albumentations repeats boxes and points, too
 _FORMATS = {"keypoints": ("xy", "yx")}  # angles and scales of keypoints would have to follow as well
+_WORDS = {"pascal_voc": "xyxy", "coco": "xywh", "yolo": "yolo"}  # "albumentations": corners in fractions
 Size = tuple[int, int]
 
 
@@ -44,6 +45,12 @@ def why_not(pipeline: Transform) -> str | None:
     if processors and getattr(pipeline, "p", 1) < 1:
         return "it moves boxes or keypoints with the image in some samples only"
     return None
+
+
+def box_formats(pipeline: Transform) -> dict[leaves.Path, str]:
+    """The word of ``follow=`` for the boxes that a pipeline returns; "albumentations" where it has none for them."""
+    processor = (getattr(pipeline, "processors", None) or {}).get("bboxes")
+    return {} if processor is None else {("bboxes",): _WORDS.get(processor.params.format, processor.params.format)}
 
 
 def hinders(transform: Transform) -> str | None:

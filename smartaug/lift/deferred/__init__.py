@@ -5,6 +5,7 @@
 | `transform` | what stands in place of the dataset's transform, and defers what it returns |
 | `images` | deferred images, alone or stacked |
 | `calls` | the calls of the transform, and the whole pipeline's results |
+| `given` | what the transform was given for each sample |
 | `values` | boxes and labels in lists or arrays, whose lifted transforms have not run yet |
 | `typed` | deferred images of a tv_tensor's type |
 | `places` | what the worker made of a sample with boxes, keypoints or several images |

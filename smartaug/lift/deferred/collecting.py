@@ -9,7 +9,7 @@ finished: they become the output of the user's whole pipeline. When: in every lo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeGuard
@@ -19,8 +19,10 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from ..._base import leaves
 from ..joint import Joint, JointSample
+from . import given as noted
 from . import images as deferring
 from .calls import Call, final_kind_of
+from .given import Given, Whole
 from .images import DeferredBatch, DeferredImage, finish_all, number_of_finishes
 from .rows import rows_of_list
 from .values import DeferredValue, looking
@@ -39,12 +41,26 @@ Found = tuple[Any, bool]  # a deferred image or value of a sample, and whether a
 class Unfinished(NamedTuple):
     """Where in a batch the lifted transforms must still run: paths of images, and of masks that move with them.
 
-    joint: instead of these, for a batch with other targets, or with images in a list.
+    joint: instead of these, for a batch with other targets, or with images in a list. whole: what the transform was
+    given in samples where the whole pipeline ran.
     """
 
-    images: tuple[leaves.Path, ...]
+    images: tuple[leaves.Path, ...] = ()
     masks: tuple[leaves.Path, ...] = ()
     joint: Joint | None = None
+    whole: tuple[Whole, ...] = ()
+
+    @property
+    def lifts(self) -> bool:
+        """Whether lifted transforms must still run."""
+        return len(self.images) > 0 or self.joint is not None
+
+
+def apart(unfinished: Unfinished | None) -> tuple[Unfinished | None, tuple[Whole, ...]]:
+    """``unfinished``, None where no lifted transform must still run; and its samples whose whole pipeline ran."""
+    if unfinished is None:
+        return None, ()
+    return unfinished if unfinished.lifts else None, unfinished.whole
 
 
 class Collecting:
@@ -57,9 +73,14 @@ class Collecting:
         self._streams, self._listed = may_hold, isinstance(samples, list)
         self.batches: list[DeferredBatch] = []
         self._samples = listed = samples if isinstance(samples, list) else [samples]
+        self._calls = noted.take(len(listed))
         images = _in_order(listed, may_hold)  # kept here, so that ids stay unique
         numbers: Sequence[int]
         self._images: list[Any]
+        self._unread: list[list[tuple[str, leaves.Path]]] = []
+        if images is None:
+            with looking():
+                self._unread = [noted.unread(sample, _is_deferred) for sample in listed]
         self._images, numbers = _checked(listed, may_hold) if images is None else (images, range(len(listed)))
         # id of a deferred image -> position of its sample in the list
         self.sample_of = dict(zip(map(id, self._images), numbers, strict=True))
@@ -92,9 +113,9 @@ class Collecting:
         stacks = [(path, leaf) for path, leaf in left if _is_stack(leaf)]
         arrived = {id(made) for made in self.batches} == {id(stack) for _, stack in stacks}
         if self._touched() or not arrived or self._repeats():
-            return self._all_finished(batch, left), None, None
+            return self._all_finished(batch, left)
         if not left:
-            return batch, None, None
+            return batch, self._whole(batch), None
         sizes = {stack._made.shape[-2:] for _, stack in stacks if stack._rows[0]._kind == "image"}
         if len(stacks) < len(left) or any(not _moves_as_stack(stack, sizes) for _, stack in stacks):
             return self._settle_joint(batch, left)
@@ -109,12 +130,33 @@ class Collecting:
         )
         return batch, unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
 
-    def _all_finished(self, batch: Any, left: Sequence[tuple[leaves.Path, Deferred]]) -> Any:
+    def _all_finished(
+        self, batch: Any, left: Sequence[tuple[leaves.Path, Deferred]]
+    ) -> tuple[Any, Unfinished | None, None]:
         finish_all(self.batches)
         finish_all([leaf for _, leaf in left])
         for path, leaf in left:
             batch = leaves.put(batch, path, leaf.value()) if isinstance(leaf, DeferredValue) else batch
-        return batch
+        return batch, self._whole(batch), None
+
+    def _whole(self, batch: Any, lifted: Collection[int] = ()) -> Unfinished | None:
+        """What the transform was given for samples that are not in ``lifted``; None where it was not called for any."""
+        calls: list[Any] = self._calls
+        if len(calls) and isinstance(calls[0], Given):  # of a stream
+            if len(calls) > len(self._samples):
+                calls = [noted.together(calls)]
+            return Unfinished(whole=tuple(map(Whole, dict.fromkeys(calls)))) if len(calls) > len(lifted) else None
+        made: dict[Given, int] = {}
+        for number, own in enumerate(calls):
+            if len(own) and number not in lifted:
+                made.setdefault(noted.together(own)._replace(arrived=self._arrived(number, batch)), number)
+        whole = tuple(Whole(given, number) for given, number in made.items())
+        return Unfinished(whole=whole) if whole else None
+
+    def _arrived(self, number: int, batch: Any) -> tuple[tuple[str, tuple[leaves.Path, ...]], ...]:
+        targets = self._unread[number] if self._unread else []
+        sample = self._samples[number]
+        return tuple((kind, noted.places_of(leaves.get(sample, path), number, batch)) for kind, path in targets)
 
     def _settle_joint(
         self, batch: Any, left: Sequence[tuple[leaves.Path, Deferred]]
@@ -123,7 +165,7 @@ class Collecting:
         every = [row for _, leaf in left for row in rows_of(leaf)]
         found = joint_of(left) if self._listed and {id(row) for row in every} <= self.sample_of.keys() else None
         if found is None:
-            return self._all_finished(batch, left), None, None
+            return self._all_finished(batch, left)
         joint, images = found
         numbers = [self.sample_of[id(image)] for image in images]
         if not joint.stacked and len(set(self.sample_of.values())) < len(self._samples):
@@ -135,7 +177,9 @@ class Collecting:
             row._used = True
         for path, leaf in left:
             batch = leaves.put(batch, path, leaf._made)
-        return batch, Unfinished((), (), joint), numbers
+        lifted = set(map(self.sample_of.__getitem__, map(id, images)))
+        _, whole = apart(self._whole(batch, lifted) if len(lifted) < len(self._samples) else None)
+        return batch, Unfinished((), (), joint, whole), numbers
 
     def _repeats(self) -> bool:
         """Whether an image is in two stacks, or twice in one stack of a stream: its copies would get different draws.
@@ -201,6 +245,10 @@ def _moves_as_stack(stack: DeferredBatch, sizes: set[Any]) -> bool:
     """Whether a stack is of images, or of masks of one of their ``sizes``."""
     kind = stack._rows[0]._kind
     return kind == "image" or (kind == "mask" and stack._made.shape[-2:] in sizes)
+
+
+def _is_deferred(leaf: Any) -> bool:
+    return issubclass(type(leaf), _DEFERRED)
 
 
 def _is_stack(leaf: Deferred) -> TypeGuard[DeferredBatch]:

@@ -27,6 +27,7 @@ from ..roles import Role, Rules, kind_of, roles, rules_of
 from ..steps import Transform, name_of
 from ..watch import Watch
 from .calls import Call, CallOnOne, final_kind_of
+from .given import IMAGE_ALONE, Given, note
 from .images import EMPTY, DeferredImage, plain, without_data
 from .places import LIFTABLE, made_places, why_not_made
 from .rest import Form, Rest, form_of
@@ -99,7 +100,9 @@ class DeferredTransform:
             return self._of_one(self._rest, given[0])
         found = roles(self.rules, given, named)
         if isinstance(found, str):
+            note(Given.of_arguments(self.rules, given, named))
             return self._instead(found, given, named)
+        note(Given.of_roles(found))
         if self.kind is not None and kind_of(found[0].leaf) != self.kind:
             return self._instead(f"its images are not {self.kind} each time", given, named)
         made = self.head(*given, **named)
@@ -119,6 +122,7 @@ class DeferredTransform:
 
     def _of_one(self, rest: Rest, image: Any) -> Any:
         """The same where the image is the only argument, which is the common case and must be fast."""
+        note(IMAGE_ALONE)
         before = rest.head.before_last(image)
         form = form_of(before)
         made = rest.head.to_tensor(before)

@@ -6,7 +6,7 @@
 | `targets` | masks, boxes and keypoints of ``data_keys``, which move with their images |
 """
 
-from .targets import following
+from .targets import box_formats, following
 from .translate import ListWorkerTransform, Planned, head, parts, translate
 
-__all__ = ["ListWorkerTransform", "Planned", "following", "head", "parts", "translate"]
+__all__ = ["ListWorkerTransform", "Planned", "box_formats", "following", "head", "parts", "translate"]

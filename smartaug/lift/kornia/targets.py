@@ -22,9 +22,18 @@ from ..joint import JointSample
 from ..lifted import Lifted
 from ..moving_masks import Masks, Place, repeated
 from ..roles import KORNIA_KINDS, data_keys
+from ..steps import Transform
 
 _HALF = 0.5  # a pixel index and a half is its centre in continuous pixels
 Size = tuple[int, int]
+
+
+def box_formats(pipeline: Transform) -> dict[leaves.Path, str]:
+    """The word of ``follow=`` for each part that a pipeline returns as boxes, by its data key.
+
+    None for BBOX_XYXY, whose second corner is the last pixel of a box, and not where it ends.
+    """
+    return {(place,): "xywh" for place, key in enumerate(data_keys(pipeline)) if key == "BBOX_XYWH"}
 
 
 def following(

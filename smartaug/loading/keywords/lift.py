@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, default_collate
 from ...lift.datasets import deferring, lift_dataset, taken_out
 from ...lift.decode.decoders import best_decoder
 from ...lift.decode.settings import Lift
-from ...lift.deferred.collecting import collecting
+from ...lift.deferred.collecting import apart, collecting
 from ...lift.lifted import Lifted
 from ...lift.probe import first, forked
 from ...lift.steps import UserDataset
@@ -75,15 +75,16 @@ def _decoded(
     """A copy of ``dataset`` whose JPEG files are decoded by another library, and their counts; or ``dataset``."""
     _, where, _ = fetching
     if "PIL.Image" not in sys.modules or isinstance(dataset, IterableDataset) or not batches:
-        return dataset, NO_FILES  # it opens no files with Pillow, or its samples are not asked for in batches
+        known = isinstance(dataset, IterableDataset) or not batches  # else samples are told apart, see `deferred.given`
+        return dataset if known else batched(dataset), NO_FILES  # it opens no files with Pillow
     if isinstance(lift, Lift) and lift.decode == "user":
-        return dataset, DecodedFiles(where=where, why='Lift(decode="user")')
+        return batched(dataset), DecodedFiles(where=where, why='Lift(decode="user")')
     name, told = best_decoder()
     scales = isinstance(lift, Lift) and lift.decode == "scaled"
     if scales and name != "simplejpeg":
         raise ImportError('lift=Lift(decode="scaled") needs simplejpeg; pip install simplejpeg, or write lift=True')
     if name is None:
-        return dataset, DecodedFiles(where=where, why=told if lifted.kind in (None, "pil") else "")
+        return batched(dataset), DecodedFiles(where=where, why=told if lifted.kind in (None, "pil") else "")
     return batched(dataset, name, scales), DecodedFiles(told, where, scales=scales)
 
 
@@ -135,7 +136,7 @@ def _collate_hinders(dataset: UserDataset, collate_fn: Callable[[Any], Any]) -> 
             _, unfinished, _ = collected.settle(collate_fn(samples))
     except Exception as error:  # of the user's code
         return f"the collate function cannot take what the dataset then gives ({type(error).__name__}: {error})"
-    if unfinished is not None or not samples:
+    if not samples or apart(unfinished)[0] is not None:
         return None
     return (
         "the collate function works on the images, and lifted transforms would run only after it; if it mixes them "

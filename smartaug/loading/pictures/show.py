@@ -20,7 +20,7 @@ from ..._base.input_leaves import images_of
 from ...augment import Augmentation
 from ...augment.plan import Plan, Store
 from ...batch import Batch, Target
-from ...lift.deferred.collecting import Unfinished
+from ...lift.deferred.collecting import Unfinished, apart
 from ...pipeline.choosing import Choosing
 from ...pipeline.epochs import EpochProgress
 from ...pipeline.pipeline import Pipeline
@@ -69,7 +69,7 @@ def show(loader: Loader, path: str | Path, count: int) -> Picture:
         pipeline.run(batch.data, batch.rows, progress, unfinished=batch.unfinished)
     found, plans = caught[0]
     views = found.inputs if isinstance(found.inputs, list) else [found.inputs]
-    ran = pipeline.augmenting if batch.unfinished is not None else pipeline.augmenting_finished
+    ran = pipeline.augmenting if apart(batch.unfinished)[0] is not None else pipeline.augmenting_finished
     columns = _columns(ran.steps, plans, tuple(stored.shape))
     count, dataset = min(count, len(stored)), getattr(loader, "dataset", None)
     rows = list(range(len(stored))) if batch.rows is None else batch.rows

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from ..._base import leaves
-from ...augment.targets.kinds import Mask, kind_of
+from ...augment.targets.kinds import FORMATS, Boxes, Kind, Mask, kind_of
 from ...lift import Lifted
 from ...lift.deferred.collecting import Unfinished
+from ...lift.joint import Joint
 from ...warnings import warn
+from ..following.addresses import Address, find, of_every_row
 from ..following.followers import find_followers, staying
 from ..following.moving import Following, Found, Moving, word_of
 from ..following.objects.moving import retyped
@@ -68,10 +70,11 @@ class AugmentStage:
         rows: ResultRows | None,
         device: torch.device | None,
         unfinished: Unfinished | None,
+        joint: Joint | None = None,
     ) -> AugmentedBatch:
         """The batch after ``augmenting``.
 
-        rows: of the result; None: those of the batch, all augmented.
+        rows: of the result; None: those of the batch, all augmented. joint: of lifted transforms that ran already.
         """
         if self.lifted is not None and unfinished is not None:
             refuse_others(unfinished, inputs)
@@ -81,7 +84,7 @@ class AugmentStage:
         samples = dataclasses.replace(samples, labels=label) if isinstance(label, Tensor) else samples
         shared = not inputs.listed and self._share_draws(augmenting, data, inputs, views, unfinished)
         several = 1 if shared or inputs.listed else len(views)
-        following, places = self._following(data, inputs, device, unfinished, several)
+        following, places = self._following(data, inputs, device, unfinished, joint, several)
         order = torch.arange(len(samples.index), device="cpu") if rows is None else rows.source
         parts: list[tuple[Moving, Tensor]] = []
 
@@ -157,6 +160,7 @@ class AugmentStage:
         inputs: Inputs,
         device: torch.device | None,
         unfinished: Unfinished | None,
+        joint: Joint | None,
         views: int,
     ) -> tuple[Following, Places]:
         """What follows the images of a batch, and what may have to; both are searched for when a stage moves pixels.
@@ -169,7 +173,7 @@ class AugmentStage:
         pictures = Pictures.of(data, inputs.augmented)
 
         def find() -> Found:
-            lifted = {} if unfinished is None else dict.fromkeys(unfinished.masks, Mask())
+            lifted = self._lifted(data, unfinished, joint, pictures.rows)
             still = staying(data, settings.still, pictures.rows)
             found = find_followers(data, pictures, settings.follow, still, lifted, self._looked)
             self._followers = found.described()
@@ -184,6 +188,40 @@ class AugmentStage:
 
         following = Following(data, find, device, views)
         return following, Places(find_unknown)
+
+    def _lifted(
+        self, data: leaves.Structure, unfinished: Unfinished | None, joint: Joint | None, rows: int
+    ) -> dict[Address, Kind]:
+        """The leaves of which the lifted pipeline says what they are: masks, and boxes with their format."""
+        made: dict[Address, Kind] = {Address(path): Mask() for path in (() if unfinished is None else unfinished.masks)}
+        if self.lifted is None or joint is None or len(joint.rows) < joint.length:
+            return made
+        formats, still = self.lifted.box_formats(), staying(data, self.settings.still, rows)
+        said = [find(data, spec, rows, "follow") for spec in self.settings.follow or ()]
+        for inside, path in (place for sample in joint.samples for place in sample.places if place[0] in formats):
+            address = of_every_row(data, path, rows)
+            if address in (*made, *said) or leaves.starts_with(next(iter(address.paths(rows))), still):
+                continue
+            if _have_columns(address.read(data), 4):
+                made[address] = _boxes(address, formats[inside])
+        return made
+
+
+def _boxes(address: Address, word: str) -> Boxes:
+    """Boxes in the format that the lifted pipeline says. Raises ValueError where ``follow=`` has none."""
+    if word in FORMATS:
+        return Boxes(word)
+    raise ValueError(
+        f"{address.shown} has boxes in the format {word!r} of the lifted pipeline, corners in fractions of the image's "
+        "sides, for which follow= has no word; write BboxParams(format='pascal_voc') and give it boxes in pixels, or "
+        f"still={address.step!r} if they must stay as they are"
+    )
+
+
+def _have_columns(value: object, count: int) -> bool:
+    """Whether a leaf, or that of every sample, is a tensor or an array whose rows are ``count`` numbers."""
+    parts = value if isinstance(value, list) else [value]
+    return all(getattr(part, "shape", ())[-1:] == (count,) for part in parts)
 
 
 def _views(data: leaves.Structure, inputs: Inputs, device: torch.device | None) -> tuple[list[Tensor], list[int]]:

@@ -6,10 +6,12 @@ and ``Address((1,))`` is ``batch[1]``, a tensor with one row for each sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..._base import leaves
@@ -84,6 +86,15 @@ class Address:
         return f"batch{steps}"
 
 
+def with_tensors(data: leaves.Structure, addresses: Iterable[Address]) -> leaves.Structure:
+    """The batch with tensors in place of arrays of numbers, where samples of a list have them at the addresses."""
+    for address in addresses:
+        parts = address.read(data) if address.each is not None else []
+        if any(isinstance(part, np.ndarray) and part.dtype.kind in "if" for part in parts):
+            data = address.write(data, [torch.tensor(one) if isinstance(one, np.ndarray) else one for one in parts])
+    return data
+
+
 def _has(entry: leaves.Structure, path: leaves.Path) -> bool:
     try:
         leaves.get(entry, path)
@@ -93,10 +104,10 @@ def _has(entry: leaves.Structure, path: leaves.Path) -> bool:
 
 
 def is_per_sample(part: object, rows: int) -> bool:
-    """Whether a part is a list or tuple with a dict, or a tensor, for each of ``rows`` samples."""
+    """Whether a part is a list or tuple with a dict, or a tensor or array, for each of ``rows`` samples."""
     if not isinstance(part, (list, tuple)) or hasattr(part, "_fields") or len(part) != rows or not rows:
         return False
-    return leaves.is_samples(part) or all(isinstance(one, Tensor) for one in part)
+    return leaves.is_samples(part) or all(isinstance(one, (Tensor, np.ndarray)) for one in part)
 
 
 def are_objects(part: object, rows: int) -> bool:
@@ -204,3 +215,10 @@ def address_of(data: leaves.Structure, path: leaves.Path, rows: int) -> Address:
         if leaves.is_samples(part := leaves.get(data, path[:depth])) and is_per_sample(part, rows):
             return Address(path[:depth], path[depth + 1 :])
     return Address(path, () if path and is_per_sample(leaves.get(data, path), rows) else None)
+
+
+def of_every_row(data: leaves.Structure, path: leaves.Path, rows: int) -> Address:
+    """The address of the leaf in all samples, of which ``path`` leads to that of one, or to a stack of them."""
+    own = address_of(data, path, rows)
+    listed = len(path) > 1 and isinstance(path[-1], int) and is_per_sample(leaves.get(data, path[:-1]), rows)
+    return address_of(data, path[:-1], rows) if own.each is None and listed else own

@@ -1,11 +1,13 @@
 """Which leaves of a batch follow its images, by what the user says, by their types, and by a few names.
 
-Named by ``follow=``; tv_tensors by their type; maps of whole numbers of the images' size under a key such as "mask".
+Named by ``follow=``; tv_tensors by their type; boxes whose format the lifted pipeline or their own name says; maps of
+whole numbers of the images' size under a key such as "mask".
 What lies in the picture and is none of these is refused by `places`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from ..._base import leaves
 from ...augment.targets.kinds import (
+    FORMATS,
     Boxes,
     Disparity,
     Flow,
@@ -25,7 +28,7 @@ from ...augment.targets.kinds import (
     Object,
     kind_of,
 )
-from .addresses import Address, every, find
+from .addresses import Address, every, find, with_tensors
 from .moving import Found, word_of
 from .objects.leaves import labelled_one_by_one, object_sets
 from .pictures import Pictures
@@ -71,32 +74,17 @@ def find_followers(
     pictures: Pictures,
     follow: Follow | None,
     still: Sequence[leaves.Path],
-    lifted: Mapping[leaves.Path, Kind],
+    lifted: Mapping[Address, Kind],
     seen: dict[object, bool],
-    *,
-    others: bool = True,
 ) -> Found:
     """All leaves of a batch that follow its images.
 
     follow: as given to the loader. still: paths of what stays. lifted: leaves of which a lifted transform says that
-    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. others: also
-    those that follow by their type or name. Raises ValueError for leaves that are not there, that stay as well, or
-    whose shapes do not fit their kind.
+    they follow. seen: cache of one loader, of leaves that were seen not to have a row for each object. Raises
+    ValueError for leaves that are not there, that stay as well, or whose shapes do not fit their kind.
     """
-    kinds: dict[Address, Kind] = {Address(path): kind for path, kind in lifted.items()}
-    for spec, given in (follow or {}).items():
-        address = find(data, spec, pictures.rows, "follow")
-        if leaves.starts_with(next(iter(address.paths(pictures.rows))), still):
-            raise ValueError(f"still= and follow= both name {address.shown}; leave it out of one of them")
-        if leaves.starts_with(address.path, pictures.paths):
-            raise ValueError(f"follow= names {address.shown}, which is the image that is augmented; leave it out")
-        kinds[address] = kind_of(given)
-    for address in every(data, pictures.rows) if others else ():
-        if address in kinds or leaves.starts_with(next(iter(address.paths(pictures.rows))), (*pictures.paths, *still)):
-            continue
-        kind = _by_type(data, address, pictures) or _by_name(data, address, pictures)
-        if kind is not None:
-            kinds[address] = kind
+    kinds = find_kinds(data, pictures, follow, still, lifted)
+    data = with_tensors(data, [one for one, kind in kinds.items() if isinstance(kind, (Boxes, Keypoints))])
     for address, kind in kinds.items():
         _check(data, address, kind, pictures)
     sets = object_sets(data, kinds, pictures.rows, (*pictures.paths, *still), seen)
@@ -105,6 +93,31 @@ def find_followers(
     labels = [(one, labelled_one_by_one(data, one)) for one, kind in maps if isinstance(kind, Mask)]
     alone = tuple((one.shown, other.shown) for one, other in labels if other is not None)
     return Found(tuple(maps), tuple(sets), alone)
+
+
+def find_kinds(
+    data: leaves.Structure,
+    pictures: Pictures,
+    follow: Follow | None,
+    still: Sequence[leaves.Path],
+    lifted: Mapping[Address, Kind],
+) -> dict[Address, Kind]:
+    """The leaves that follow by ``follow=``, type or name, and what they are, unchecked; see `find_followers`."""
+    kinds = dict(lifted)
+    for spec, given in (follow or {}).items():
+        address = find(data, spec, pictures.rows, "follow")
+        if leaves.starts_with(next(iter(address.paths(pictures.rows))), still):
+            raise ValueError(f"still= and follow= both name {address.shown}; leave it out of one of them")
+        if leaves.starts_with(address.path, pictures.paths):
+            raise ValueError(f"follow= names {address.shown}, which is the image that is augmented; leave it out")
+        kinds[address] = kind_of(given)
+    for address in every(data, pictures.rows):
+        if address in kinds or leaves.starts_with(next(iter(address.paths(pictures.rows))), (*pictures.paths, *still)):
+            continue
+        kind = _by_type(data, address, pictures) or _by_name(data, address, pictures)
+        if kind is not None:
+            kinds[address] = kind
+    return kinds
 
 
 def _by_type(data: leaves.Structure, address: Address, pictures: Pictures) -> Kind | None:
@@ -127,14 +140,19 @@ def _by_type(data: leaves.Structure, address: Address, pictures: Pictures) -> Ki
 
 
 def _by_name(data: leaves.Structure, address: Address, pictures: Pictures) -> Kind | None:
-    """A mask, where a map of whole numbers of the images' size is called so."""
+    """A mask, where a map of whole numbers of the images' size is called so; boxes that are called by their format."""
     name = address.step
     if not address.each and len(address.path) > 0:
         name = leaves.name_of_step(leaves.get(data, address.path[:-1]), address.path[-1])
-    if name not in MASKS:
+    said = _formats_in(name) if isinstance(name, str) else []
+    if name not in MASKS and len(said) != 1:
         return None
     value = address.read(data)
     parts = value if address.each is not None else [value]
+    if said:
+        kind = Boxes(said[0])
+        fits = all(leaves.is_plain(part) and _fits(part, kind, address, pictures) for part in parts)
+        return kind if fits and (address.each is not None or value.ndim == 2) else None
     if not all(leaves.is_plain(part) and not part.is_floating_point() for part in parts):
         return None
     if address.each is None:
@@ -147,6 +165,12 @@ def _by_name(data: leaves.Structure, address: Address, pictures: Pictures) -> Ki
     return Mask() if fits and not twofold else None
 
 
+def _formats_in(name: str) -> list[str]:
+    """The formats of boxes among the words of a key: "xywh" of "boxes_xywh", none of "boxes"."""
+    return [word for word in _WORDS.split(name.lower()) if word in FORMATS and word != "yolo"]
+
+
+_WORDS = re.compile(r"[^a-z0-9]+")
 _WANTED: dict[type, tuple[str, str]] = {  # of a batch, of one sample
     Boxes: ("(B, {0}) or (B, N, {0})", "(n, {0})"),
     Keypoints: ("(B, K, 2) or (B, N, K, 2), with or without a third column", "(n, 2) or (n, K, 2), or with 3"),

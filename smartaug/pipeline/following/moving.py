@@ -18,7 +18,7 @@ from ...augment.mixing import PasteObjects
 from ...augment.plan import Plan
 from ...augment.targets.kinds import Boxes, Kind, MapKind
 from . import maps
-from .addresses import Address
+from .addresses import Address, with_tensors
 from .objects import moving as objects
 from .objects.moving import MovingObjects, ObjectLeaves, Size, retyped
 
@@ -73,7 +73,10 @@ class Following:
     @cached_property
     def found(self) -> Found:
         """The leaves that follow."""
-        return self._find()
+        found = self._find()
+        rows = [one for where in found.sets for one in (where.main, *(points for points, _ in where.points))]
+        self.data = with_tensors(self.data, rows)
+        return found
 
     def paths(self) -> tuple[leaves.Path, ...]:
         """Where the leaves are that have moved; () if nothing was searched for."""

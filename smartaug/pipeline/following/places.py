@@ -125,7 +125,7 @@ def find_places(
 def _at(data: leaves.Structure, path: leaves.Path, place: Place, rows: int) -> Place:
     """``place`` with what errors say of its address."""
     address = address_of(data, path, rows)
-    listed = not isinstance(leaves.get(data, path), Tensor)
+    listed = not isinstance(leaves.get(data, path), (Tensor, np.ndarray))
     key = len(address.each or ()) == 1 and isinstance(address.step, str) and not listed
     still = repr(address.step) if key else repr(path[0]) if path else "..."
     return replace(place, spec=address.spec, shown=address.shown, still=still, listed=listed)
@@ -136,7 +136,9 @@ def _refusal(stage: str, place: Place) -> str:
     what = f"write {stays}"
     if place.kinds and place.listed:
         what += (
-            f', let the dataset give a tensor and write follow={{...: "{place.kinds[0]}"}} if it moves with the images'
+            f', let the dataset give a tensor and write follow={{...: "{place.kinds[0]}"}} if it moves with the images '
+            "(torchvision.datasets.wrap_dataset_for_transforms_v2(dataset) lets its own datasets give tensors that say "
+            "what they are)"
         )
     elif place.kinds:
         first, others = place.kinds[0], ", ".join(f'"{kind}"' for kind in place.kinds[1:])

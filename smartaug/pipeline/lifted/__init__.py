@@ -3,6 +3,6 @@
 | file | holds |
 |---|---|
 | `joint` | lifted transforms on batches with boxes, keypoints or images in lists |
-| `beside` | what `follow=` names and the dataset's transform was not given |
+| `beside` | what lies in the images and the dataset's transform was not given: moved, or refused |
 | `share` | the share of samples that were lifted, and the warning where it is (nearly) 0 |
 """

@@ -21,12 +21,13 @@ from ..._base.background import Turn, allowed
 from ...augment.foreign import Foreign
 from ...augment.steps import keyed, run_step
 from ...lift import Lifted
-from ...lift.joint import Joint
+from ...lift.deferred.collecting import Unfinished
+from ...lift.deferred.given import Whole
+from ...lift.joint import Joint, JointSample
 from ..augmenting.augmenting import Samples
-from ..following.moving import Following, Moving
 from ..settings import Settings
 from ..stages import Seed, as_steps, in_stage, name_of
-from .beside import beside, check_all_lifted
+from .beside import Beside, beside, check_moved_before, check_whole, given_masks
 
 _LIFTED = 0x11F7  # any constant: separates these streams from those of the stages that follow
 
@@ -34,15 +35,14 @@ _LIFTED = 0x11F7  # any constant: separates these streams from those of the stag
 class _Batch(NamedTuple):
     """One batch. number: (n,) the dataset indices of its samples, key: (n,) of their draws; finished: the samples.
 
-    beside: what moves and the transform was not given; moved: the parts of it, and their rows.
+    beside: what lies in the images and the transform was not given; None: it is not known.
     """
 
     joint: Joint
     number: Tensor
     key: Tensor
     finished: list[leaves.Structure]
-    beside: Following | None
-    moved: list[tuple[Moving, Tensor]]
+    beside: Beside | None
 
 
 class LiftedJoint:
@@ -54,15 +54,28 @@ class LiftedJoint:
         self._seen: dict[object, bool] = {}  # what `find_followers` saw in earlier batches
 
     def run(
-        self, data: leaves.Structure, joint: Joint, samples: Samples, device: torch.device | None
+        self,
+        data: leaves.Structure,
+        joint: Joint,
+        samples: Samples,
+        device: torch.device | None,
+        whole: Sequence[Whole] = (),
     ) -> leaves.Structure:
-        """The batch ``data``, its images on ``device`` and finished, and their targets moved with them."""
+        """The batch ``data``, its images on ``device`` and finished, and their targets moved with them.
+
+        samples: of all rows. whole: those that are not in ``joint`` and got their whole pipeline.
+        """
+        samples = samples.rows(torch.tensor(joint.rows, dtype=torch.int64, device="cpu"))
         images: Sequence[Tensor]
         images = leaves.get(data, joint.images[0]) if joint.stacked else [leaves.get(data, p) for p in joint.images]
         self.lifted.check([images] if isinstance(images, Tensor) else images)
         key = draws.fold(draws.key(self.seed(), samples.epoch, samples.streams, 0), _LIFTED)
         others = beside(data, joint, self.settings, device, self._seen)
-        batch = _Batch(joint, samples.index, key, [None] * len(joint.samples), others, [])
+        if others is not None:
+            check_moved_before(self.lifted, self.settings, others.data, joint.length, others.known)
+        if others is not None and not others.listed:
+            check_whole(self.lifted, self.settings, data, joint.length, whole, others.known)
+        batch = _Batch(joint, samples.index, key, [None] * len(joint.samples), others)
         made: list[Tensor] = []
         for rows in _of_one_size(images):
             stack = images if len(rows) == len(images) and isinstance(images, Tensor) else _stacked(images, rows)
@@ -71,10 +84,17 @@ class LiftedJoint:
         if joint.stacked:
             data = leaves.put(data, joint.images[0], made[0])
         data = _put_back(data, joint, batch.finished)
-        if others is None or not any(moving.has_moved for moving, _ in batch.moved):
-            return data
-        check_all_lifted(others, joint)
-        return others.put(data, batch.moved, torch.arange(joint.length, device="cpu"))
+        return data if others is None else others.put(data)
+
+    def check(
+        self, data: leaves.Structure, index: list[int] | None, unfinished: Unfinished | None, whole: Sequence[Whole]
+    ) -> None:
+        """Of a batch without a `Joint`: see `check_moved_before` and `check_whole`."""
+        check_whole(self.lifted, self.settings, data, None if index is None else len(index), whole)
+        if unfinished is not None and len(unfinished.images) > 0:
+            rows = len(leaves.get(data, unfinished.images[0]))
+            known = given_masks(data, unfinished, rows)
+            check_moved_before(self.lifted, self.settings, data, rows, known)
 
     def _group(self, images: Tensor, rows: list[int], batch: _Batch) -> Tensor:
         """The finished images (R, C, H, W) of the samples ``rows``, which are put into the ``batch``."""
@@ -82,20 +102,19 @@ class LiftedJoint:
         index = torch.tensor(rows, dtype=torch.int64, device="cpu")
         size = (images.shape[2], images.shape[3])
         following = self.lifted.following([joint.samples[row] for row in rows], size, images.device)
-        others = self._others(batch, index, size)
+        places = torch.tensor(joint.rows, dtype=torch.int64, device="cpu")[index]
+        others = batch.beside
+        moving = None if others is None else others.of(places, size)
         for step, own in keyed(self.steps, batch.key[index]):
             try:
                 given = images
                 images, plan = run_step(step, images, own)
                 if plan is not None:
                     following.follow(plan)
-                    if others is not None and plan.moves_pixels:
-                        others.follow(plan)
-                elif isinstance(step, Foreign) and step.moves_pixels and any(joint.samples[row].places for row in rows):
-                    raise ValueError(
-                        f"{step.name} may move pixels, and without a plan it is not known where it moves boxes and "
-                        "masks; write lift=False"
-                    )
+                    if others is not None and moving is not None:
+                        others.follow(name_of(step), plan, moving)
+                elif isinstance(step, Foreign) and step.moves_pixels:
+                    _refuse_foreign(step, [joint.samples[row] for row in rows], others)
             except Exception as error:
                 raise in_stage(error, f"lifted transform {name_of(step)}", batch.number[index], given) from error
         typed = [joint.samples[row].typed(image) for row, image in zip(rows, images, strict=True)]
@@ -103,14 +122,16 @@ class LiftedJoint:
             batch.finished[row] = whole
         return images
 
-    def _others(self, batch: _Batch, index: Tensor, size: tuple[int, int]) -> Moving | None:
-        """What moves beside the samples ``index`` (R,) and the transform was not given; None: nothing."""
-        if batch.beside is None:
-            return None
-        rows = torch.tensor(batch.joint.rows, dtype=torch.int64, device="cpu")[index]
-        made = batch.beside.of(rows, size)
-        batch.moved.append((made, rows))
-        return made
+
+def _refuse_foreign(step: Foreign, samples: Sequence[JointSample], others: Beside | None) -> None:
+    """Raise a ValueError where something lies in the images of ``samples``, which ``step`` moves without a plan."""
+    if any(sample.places for sample in samples):
+        raise ValueError(
+            f"{step.name} may move pixels, and without a plan it is not known where it moves boxes and masks; write "
+            "lift=False"
+        )
+    if others is not None:
+        others.refuse(step)
 
 
 def _of_one_size(images: Tensor | Sequence[Tensor]) -> list[list[int]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -262,14 +263,16 @@ def written(
 
 
 def _typed(made: object, like: object, sizes: list[Size]) -> object:
-    """tv_tensors where ``like`` has them: boxes and keypoints with the size of their image."""
+    """tv_tensors and arrays where ``like`` has them: boxes and keypoints with the size of their image."""
     if not isinstance(made, list) or not isinstance(like, list):
         return made
     return [retyped(*one) for one in zip(made, like, sizes, strict=True)]
 
 
-def retyped(made: Tensor, like: object, size: Size) -> Tensor:
-    """``made`` as the tv_tensor that ``like`` is; unchanged where it is none."""
+def retyped(made: Tensor, like: object, size: Size) -> Any:
+    """``made`` as the tv_tensor or the array that ``like`` is; unchanged where it is neither."""
+    if isinstance(like, np.ndarray):
+        return made.cpu().numpy()
     if "tv_tensors" not in type(like).__module__:
         return made
     from torchvision import tv_tensors
