@@ -14,8 +14,9 @@ plain training at no less than SAFLEX's cost.
 
 Accuracy: mean and standard deviation over seeds, which draw images, wrong labels, order and network. Paired: the
 difference to "plain + clean × 5" on the same seed, and in how many seeds it is positive. Cost: processor time over
-"plain + clean × 5". Run: ``python -m benchmarks.few_clean`` (about 4 minutes on one core);
-``--only generated`` runs one table, ``--ways train_on_val`` the rows so named, beside which the others stay.
+"plain + clean × 5", taken on a machine with other work, so that it is rough. Run: ``python -m benchmarks.few_clean``
+(about 4 minutes on one core); ``--only generated`` runs one table, ``--ways train_on_val`` the rows so named, beside
+which the others stay.
 """
 
 from __future__ import annotations
