@@ -556,24 +556,20 @@ def real(regime: str) -> str:
     return table(lines)
 
 
-VERDICTS = {
-    "plain": "plain + trusted × k",
-    "SAFLEX": "SAFLEX, train_on_val=k",
-    "LearningToReweight": "LearningToReweight, train_on_val=k",
-    "(SAFLEX's rule on random benefits)": "(SAFLEX's rule on random benefits)",
-}
+VERDICTS = ("SAFLEX, train_on_val=k", "LearningToReweight, train_on_val=k", "(SAFLEX's rule on random benefits)")
 
 
 def real_verdict() -> str:
-    """Learned weights beside the rival that the choosing samples pick: paired differences, by regime and set."""
+    """Learned weights beside plain training and the rival that the choosing samples pick: paired differences."""
     found = result("real_sets").get("results", {})
-    lines = [("set, labels", "figure", "picked rival", *(f"{name} − it" for name in VERDICTS))]
+    lines = [("paired difference", *(f"{way} − {rival}" for way in VERDICTS for rival in ("plain", "picked")))]
     for regime in ("one way", "either way", "as it is"):
         for name in SETS:
             rows = found.get(f"{name}, {regime}")
             for figure, word in (("accuracy", "accuracy"), ("auc", "AUC")) if rows else ():
-                apart = (paired(rows[way][f"{figure}, paired, to the picked rival"]) for way in VERDICTS.values())
-                lines.append((f"{name}, {regime}", word, percent(rows["(picked rival)"][figure]), *apart))
+                kinds = (f"{figure}, paired", f"{figure}, paired, to the picked rival")
+                cells = (paired(rows[way][kind]) for way in VERDICTS for kind in kinds)
+                lines.append((f"{name}, {regime}: {word}", *cells))
     return table(lines) if len(lines) > 1 else NOT_RUN
 
 
