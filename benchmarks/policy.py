@@ -25,8 +25,9 @@ epochs of 20, ten operations of which "Swap" pastes another image in and keeps t
 Identity, the null control; α 0.1, policy Adam 2e-3, ε 0.1, history 5 epochs, validation batch 64. Figures: each
 operation's probability over its uniform share at the end.
 
-Run: ``python -m benchmarks.policy``; ``--only glyphs`` runs one table, the others stay as they are. The machine had
-other work: costs are ratios of processor time, and rough.
+Run: ``python -m benchmarks.policy``; ``--only glyphs`` runs one table, the others stay as they are; ``--ways Learning``
+the rows so named of "digits", "glyphs" or "cifar", beside which the others stay. "cifar" ran on a machine with other
+work: costs are ratios of processor time, and rough.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ WAYS = {
     "EntAugment": Way(lambda: smartaug.RandAugment(1, smartaug.EntAugment())),
     "SRA": Way(lambda: smartaug.RandAugment(2, smartaug.SRA())),
     "LearningToReweight, drawn magnitudes": Way(lambda: smartaug.RandAugment(2, (0, 30)), to_reweight, longer=1.4),
+    "LearningToReweight, drawn magnitudes, as many steps": Way(lambda: smartaug.RandAugment(2, (0, 30)), to_reweight),
     "MetaAugment, drawn magnitudes": Way(lambda: smartaug.RandAugment(2, (0, 30)), meta(), longer=1.0),
     "MetaAugment, drawn magnitudes, as many steps": Way(lambda: smartaug.RandAugment(2, (0, 30)), meta()),
     "MetaAugment, drawn magnitudes, bands=3": Way(lambda: smartaug.RandAugment(2, (0, 30)), meta(bands=3), longer=1.0),
@@ -411,21 +413,22 @@ def table(
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, seeds=5, steps=150, cifar_steps=110, data=None, only="")
+    options = harness.arguments(__doc__, seeds=5, steps=150, cifar_steps=60, data=None, only="", ways="")
     path = harness.RESULTS / "policy.json"
     seeds, method = options.seeds, (__doc__ or "").format(steps=options.steps, cifar=options.cifar_steps)
+    ways = {name: way for name, way in WAYS.items() if options.ways in name or name == DRAWN}
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "shares": lambda: drawn_shares(seeds, 300),
         "harmful digits": lambda: table(
             lambda seed: digits(seed, 8), CHOICES, harmful, "uniform", seeds=seeds, steps=400
         ),
-        "digits": lambda: table(digits, WAYS, train, DRAWN, seeds=seeds, steps=options.steps),
-        "glyphs": lambda: table(glyphs, WAYS, train, DRAWN, seeds=seeds, steps=options.steps),
+        "digits": lambda: table(digits, ways, train, DRAWN, seeds=seeds, steps=options.steps),
+        "glyphs": lambda: table(glyphs, ways, train, DRAWN, seeds=seeds, steps=options.steps),
     }
     if options.data is not None:
         make = cifar(Path(options.data) / "cifar")
-        ways = {name: way for name, way in WAYS.items() if not any(word in name for word in LEFT_OUT)}
-        parts["cifar"] = lambda: table(make, ways, train, DRAWN, seeds=seeds, steps=options.cifar_steps)
+        kinds = {name: way for name, way in ways.items() if not any(word in name for word in LEFT_OUT)}
+        parts["cifar"] = lambda: table(make, kinds, train, DRAWN, seeds=seeds, steps=options.cifar_steps)
     elif options.only == "cifar":
         raise SystemExit("--data FOLDER names the folder that holds cifar/train and cifar/test")
     for name, run in parts.items():
@@ -433,6 +436,9 @@ def main() -> None:
             print(name)
             made = run()
             kept = json.loads(path.read_text())["results"] if path.exists() else {}
+            if options.ways:
+                made = {**kept.get(name, {}), **made}
+                made = {way: made[way] for way in WAYS if way in made}
             harness.write("policy", method, {**kept, name: made}, packages=("scikit-learn",), seeds=seeds)
 
 
