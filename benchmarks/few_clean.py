@@ -8,19 +8,20 @@ which a bright pixel tells the class in 95 % of the cases; in clean and test ima
 
 Rows: "plain" trains on the wrong data alone, "clean alone" on the clean images for as many steps, "+ clean × k" on both
 with each clean image k times in an epoch. Learned weights judge by the clean images; "weighs all" also weighs the clean
-images in training, the others leave them at weight 1 (`smartaug.Generated`). In brackets a control: SAFLEX's rule on
-random benefits. "epochs × 4" is plain training at no less than SAFLEX's cost.
+images in training, the others leave them at weight 1 (`smartaug.Generated`); with ``train_on_val=5`` the loader puts
+them there, one argument in place of a dataset. In brackets a control: SAFLEX's rule on random benefits. "epochs × 4" is
+plain training at no less than SAFLEX's cost.
 
 Accuracy: mean and standard deviation over seeds, which draw images, wrong labels, order and network. Paired: the
 difference to "plain + clean × 5" on the same seed, and in how many seeds it is positive. Cost: processor time over
-"plain + clean × 5". Run: ``python -m benchmarks.few_clean`` (about 4 minutes on one core);
-``--only generated`` runs one table.
+"plain + clean × 5", taken on a machine with other work, so that it is rough. Run: ``python -m benchmarks.few_clean``
+(about 4 minutes on one core); ``--only generated`` runs one table, ``--ways train_on_val`` the rows so named, beside
+which the others stay.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Data:
-    """Images and labels: clean ones, those of which a part is wrong, and the test set."""
+    """Images and labels, or two halves of pairs: clean ones, those of which a part is wrong, and the test set."""
 
     clean: Pair
     wrong: Pair
@@ -52,11 +53,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Way:
-    """A row: how often the clean images are in an epoch, None: they alone; what is learned; settings of the loss."""
+    """A row: how often the clean images are in an epoch, None: they alone; what is learned; settings of the loss.
+
+    adds: whether what is learned puts the clean images into training itself (``train_on_val=``).
+    """
 
     clean: int | None = 5
     reweight: Callable[[nn.Module, Data], Any] | None = None
     weighs_all: bool = False
+    adds: bool = False
     smoothing: float = 0.0
     longer: int = 1
 
@@ -80,6 +85,10 @@ def to_reweight(model: nn.Module, data: Data) -> Any:
     return smartaug.LearningToReweight(model, data.clean)
 
 
+def to_reweight_too(model: nn.Module, data: Data) -> Any:
+    return smartaug.LearningToReweight(model, data.clean, train_on_val=5)
+
+
 WAYS = {
     "plain": Way(0),
     "clean alone": Way(None),
@@ -95,6 +104,8 @@ WAYS = {
     "SAFLEX + clean × 5, weighs all": Way(5, saflex(), weighs_all=True),
     "SAFLEX + clean × 5": Way(5, saflex()),
     "SAFLEX, shrunk + clean × 5": Way(5, saflex(shrunk=True)),
+    "SAFLEX, train_on_val=5": Way(5, saflex(train_on_val=5), adds=True),
+    "LearningToReweight, train_on_val=5": Way(5, to_reweight_too, adds=True),
 }
 
 
@@ -146,7 +157,7 @@ def dataset(way: Way, data: Data) -> Dataset:
     clean, wrong = TensorDataset(*data.clean), TensorDataset(*data.wrong)
     if way.clean is None:
         return clean
-    if way.clean == 0:
+    if way.clean == 0 or way.adds:
         return wrong
     if way.weighs_all or way.reweight is None:
         return ConcatDataset([*[clean] * way.clean, wrong])
@@ -185,12 +196,12 @@ def train(way: Way, data: Data, seed: int, epochs: int) -> tuple[float, float]:
     return 100 * float(right.float().mean()), seconds
 
 
-def table(make: Callable[[int], Data], seeds: int, epochs: int) -> dict[str, Any]:
+def table(make: Callable[[int], Data], ways: dict[str, Way], seeds: int, epochs: int) -> dict[str, Any]:
     """A row a way, seeds in turn; printed at the end."""
-    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for seed in range(seeds):
         data = make(seed)
-        for name, way in WAYS.items():
+        for name, way in ways.items():
             runs[name].append(train(way, data, seed, epochs))
         print(f"seed {seed} of {seeds}", flush=True)
     rows: dict[str, Any] = {}
@@ -199,17 +210,12 @@ def table(make: Callable[[int], Data], seeds: int, epochs: int) -> dict[str, Any
         apart = [one[0] - base[0] for one, base in zip(made, runs[BASE], strict=True)]
         cost = [one[1] / base[1] for one, base in zip(made, runs[BASE], strict=True)]
         rows[name] = {
-            "accuracy": spread(accuracy),
-            "paired": {**spread(apart), "better": sum(one > 0 for one in apart)},
+            "accuracy": harness.spread(accuracy),
+            "paired": {**harness.spread(apart), "better": sum(one > 0 for one in apart)},
             "cost": harness.summary(cost, 3),
         }
         print(f"{name:46} {shown(rows[name])}")
     return rows
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation and number."""
-    return {"mean": round(statistics.mean(values), 2), "sd": round(statistics.stdev(values), 2), "n": len(values)}
 
 
 def shown(row: dict[str, Any]) -> str:
@@ -222,13 +228,15 @@ def shown(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, seeds=10, epochs=30, only="")
+    options = harness.arguments(__doc__, seeds=10, epochs=30, only="", ways="")
+    ways = {name: way for name, way in WAYS.items() if options.ways in name or name == BASE}
     path = harness.RESULTS / "few_clean.json"
     kept = json.loads(path.read_text())["results"] if path.exists() else {}
     for name, make in (("generated", generated), ("spurious", spurious)):
         if options.only in ("", name):
             print(name)
-            kept[name] = table(make, options.seeds, options.epochs)
+            made = {**kept.get(name, {}), **table(make, ways, options.seeds, options.epochs)}
+            kept[name] = {way: made[way] for way in WAYS if way in made}
             harness.write("few_clean", __doc__ or "", kept, packages=("scikit-learn",))
 
 

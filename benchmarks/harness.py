@@ -70,6 +70,12 @@ def summary(values: list[float], digits: int = 5) -> dict[str, Any]:
     }
 
 
+def spread(values: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation over seeds (0 of one) and number."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": round(statistics.mean(values), 2), "sd": round(deviation, 2), "n": len(values)}
+
+
 def side_by_side(
     contestants: dict[str, Callable[[], Any]], *, repeats: int = 5, warmup: int = 1, seconds: float = 0.2
 ) -> dict[str, list[float]]:

@@ -214,30 +214,41 @@ def small_cnn(data: Data, width: int = 16) -> nn.Module:
     return nn.Sequential(*block(first, width), *block(width, 2 * width), *block(2 * width, 4 * width), *head)
 
 
+def splits(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images (n, 1, H, W) in [-1, 1] and labels (n,) of "train", "val" and "test" of a MedMNIST file."""
+    arrays = np.load(path)
+    return {
+        name: (
+            torch.tensor(arrays[f"{name}_images"], dtype=torch.float32)[:, None] / 127.5 - 1,
+            torch.tensor(arrays[f"{name}_labels"]).reshape(-1).long(),
+        )
+        for name in ("train", "val", "test")
+    }
+
+
 def pneumonia(folder: Path) -> Callable[[int], Data] | None:
     path = folder / "pneumoniamnist.npz"
     if not path.is_file():
         return None
-    arrays = np.load(path)
-
-    def split(name: str) -> tuple[Tensor, Tensor]:
-        images = torch.tensor(arrays[f"{name}_images"], dtype=torch.float32)[:, None] / 127.5 - 1
-        return images, torch.tensor(arrays[f"{name}_labels"]).reshape(-1).long()
-
-    train = split("train")
-    return lambda seed: Data(train, split("val"), split("test"), torch.zeros(len(train[1]), dtype=torch.bool), 2)
+    train, validation, test = splits(path).values()
+    return lambda seed: Data(train, validation, test, torch.zeros(len(train[1]), dtype=torch.bool), 2)
 
 
-def tabular(folder: Path, name: str, limit: int = 4000) -> Callable[[int], Data] | None:
-    """One of the UCI tables: no header, the label last; columns of words become one column a word."""
-    path = folder / name
-    if not path.is_file():
-        return None
+def rows(path: Path) -> tuple[Tensor, Tensor]:
+    """(n, F) float32 and labels (n,) of a UCI table: no header, the label last; words become one column a word."""
     lines = [line.strip(". ").split(",") for line in path.read_text().splitlines() if line.strip()]
     cells = np.array([[cell.strip() for cell in line] for line in lines])
     columns = [_encoded(cells[:, number]) for number in range(cells.shape[1] - 1)]
     values = torch.tensor(np.concatenate(columns, 1), dtype=torch.float32)
-    labels = torch.tensor(np.unique(cells[:, -1], return_inverse=True)[1]).reshape(-1)
+    return values, torch.tensor(np.unique(cells[:, -1], return_inverse=True)[1]).reshape(-1)
+
+
+def tabular(folder: Path, name: str, limit: int = 4000) -> Callable[[int], Data] | None:
+    """One of the UCI tables, 60/20/20 %."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    values, labels = rows(path)
 
     def make(seed: int) -> Data:
         order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed))[:limit]

@@ -246,8 +246,8 @@ def table(setting: str, seeds: int) -> dict[str, Any]:
         apart = [one - rival for one, rival in zip(accuracy[name], accuracy[best], strict=True)]
         cost = [one[1] / base[1] for one, base in zip(runs[name], runs[BASE], strict=True)]
         rows[name] = {
-            "accuracy": few_clean.spread(accuracy[name]),
-            "paired": {**few_clean.spread(apart), "better": sum(one > 0 for one in apart)},
+            "accuracy": harness.spread(accuracy[name]),
+            "paired": {**harness.spread(apart), "better": sum(one > 0 for one in apart)},
             "cost": harness.summary(cost, 3),
         }
         print(f"{name:48} {few_clean.shown(rows[name])}")

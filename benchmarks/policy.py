@@ -13,6 +13,10 @@ images a class, ten operations of which two are drawn for a sample: identity, sh
 harmful, another image pasted in under the old label (twice), both flips and a half turn. "good operations only" draws
 from the first five. MetaAugment 400 steps, the others as many more as cost about the same.
 
+"cifar" (``--data FOLDER``, which holds CIFAR-10 as JPEG files, cifar/train/CLASS/NAME and cifar/test/CLASS/NAME): 2,000
+training, 300 validation and 2,000 test images drawn anew for each seed, equally many a class, halved to 16×16 pixels;
+network and loop of "digits", batch 50, {cifar} steps of MetaAugment.
+
 Accuracy in percent: mean and standard deviation over seeds, which draw images, order and network. Paired: the
 difference to the base row on the same seed, and in how many seeds it is positive. Cost: processor time over that row's.
 
@@ -21,7 +25,9 @@ epochs of 20, ten operations of which "Swap" pastes another image in and keeps t
 Identity, the null control; α 0.1, policy Adam 2e-3, ε 0.1, history 5 epochs, validation batch 64. Figures: each
 operation's probability over its uniform share at the end.
 
-Run: ``python -m benchmarks.policy``; ``--only glyphs`` runs one table, the others stay as they are.
+Run: ``python -m benchmarks.policy``; ``--only glyphs`` runs one table, the others stay as they are; ``--ways Learning``
+the rows so named of "digits", "glyphs" or "cifar", beside which the others stay. "cifar" ran on a machine with other
+work: costs are ratios of processor time, and rough.
 """
 
 from __future__ import annotations
@@ -31,8 +37,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,10 +102,12 @@ WAYS = {
     "EntAugment": Way(lambda: smartaug.RandAugment(1, smartaug.EntAugment())),
     "SRA": Way(lambda: smartaug.RandAugment(2, smartaug.SRA())),
     "LearningToReweight, drawn magnitudes": Way(lambda: smartaug.RandAugment(2, (0, 30)), to_reweight, longer=1.4),
+    "LearningToReweight, drawn magnitudes, as many steps": Way(lambda: smartaug.RandAugment(2, (0, 30)), to_reweight),
     "MetaAugment, drawn magnitudes": Way(lambda: smartaug.RandAugment(2, (0, 30)), meta(), longer=1.0),
     "MetaAugment, drawn magnitudes, as many steps": Way(lambda: smartaug.RandAugment(2, (0, 30)), meta()),
     "MetaAugment, drawn magnitudes, bands=3": Way(lambda: smartaug.RandAugment(2, (0, 30)), meta(bands=3), longer=1.0),
 }
+LEFT_OUT = ("EntAugment", "SRA", "bands")  # of "cifar"
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -135,6 +145,30 @@ def glyphs(seed: int, classes: int = 20, size: int = 20) -> Data:
     return Data(*parts, classes, 25)
 
 
+def cifar(folder: Path) -> Callable[[int], Data]:
+    """A small CIFAR-10 at 16×16 pixels, see the method."""
+    (trained, classes), (tested, truth) = (learning.files(folder / name) for name in ("train", "test"))
+
+    def make(seed: int) -> Data:
+        draw = torch.Generator().manual_seed(seed)
+        order, last = (torch.randperm(len(labels), generator=draw) for labels in (classes, truth))
+        of = [order[classes[order] == k] for k in range(10)]
+        parts = [torch.cat([rows[start:end] for rows in of]) for start, end in ((0, 200), (200, 230))]
+        test = torch.cat([last[truth[last] == k][:200] for k in range(10)])
+        train, validation = ((_halved(trained, rows), classes[rows]) for rows in parts)
+        return Data(train, validation, (_halved(tested, test), truth[test]), 10, 50)
+
+    return make
+
+
+def _halved(paths: list[Path], rows: Tensor) -> Tensor:
+    """(n, 3, H/2, W/2) uint8: the means of 2×2 pixels."""
+    from PIL import Image
+
+    arrays = np.stack([np.asarray(Image.open(paths[row]).convert("RGB").reduce(2)) for row in rows.tolist()])
+    return torch.tensor(arrays).permute(0, 3, 1, 2).contiguous()
+
+
 def _drawn(points: Tensor, size: int, draw: torch.Generator) -> Tensor:
     """One picture (1, size, size) uint8 of a character with strokes ``points`` (S, 3, 2), as another hand draws it."""
     points = points + 0.09 * torch.randn(points.shape, generator=draw)
@@ -155,7 +189,7 @@ def _drawn(points: Tensor, size: int, draw: torch.Generator) -> Tensor:
 def network(data: Data) -> nn.Module:
     side = data.train[0].shape[-1] // 4
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(data.train[0].shape[1], 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
         nn.Linear(32 * side * side, 64), nn.ReLU(), nn.Linear(64, data.classes),
     )  # fmt: skip
@@ -365,8 +399,8 @@ def table(
         apart = [one[0] - other[0] for one, other in zip(made, runs[base], strict=True)]
         cost = [one[1] / other[1] for one, other in zip(made, runs[base], strict=True)]
         rows[name] = {
-            "accuracy": spread([one[0] for one in made]),
-            "paired": {**spread(apart), "better": sum(one > 0 for one in apart)},
+            "accuracy": harness.spread([one[0] for one in made]),
+            "paired": {**harness.spread(apart), "better": sum(one > 0 for one in apart)},
             "cost": harness.summary(cost, 3),
             "base": name == base,
         }
@@ -378,29 +412,33 @@ def table(
     return rows
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation and number."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": round(statistics.mean(values), 2), "sd": round(deviation, 2), "n": len(values)}
-
-
 def main() -> None:
-    options = harness.arguments(__doc__, seeds=5, steps=150, only="")
+    options = harness.arguments(__doc__, seeds=5, steps=150, cifar_steps=60, data=None, only="", ways="")
     path = harness.RESULTS / "policy.json"
-    seeds, method = options.seeds, (__doc__ or "").format(steps=options.steps)
+    seeds, method = options.seeds, (__doc__ or "").format(steps=options.steps, cifar=options.cifar_steps)
+    ways = {name: way for name, way in WAYS.items() if options.ways in name or name == DRAWN}
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "shares": lambda: drawn_shares(seeds, 300),
         "harmful digits": lambda: table(
             lambda seed: digits(seed, 8), CHOICES, harmful, "uniform", seeds=seeds, steps=400
         ),
-        "digits": lambda: table(digits, WAYS, train, DRAWN, seeds=seeds, steps=options.steps),
-        "glyphs": lambda: table(glyphs, WAYS, train, DRAWN, seeds=seeds, steps=options.steps),
+        "digits": lambda: table(digits, ways, train, DRAWN, seeds=seeds, steps=options.steps),
+        "glyphs": lambda: table(glyphs, ways, train, DRAWN, seeds=seeds, steps=options.steps),
     }
+    if options.data is not None:
+        make = cifar(Path(options.data) / "cifar")
+        kinds = {name: way for name, way in ways.items() if not any(word in name for word in LEFT_OUT)}
+        parts["cifar"] = lambda: table(make, kinds, train, DRAWN, seeds=seeds, steps=options.cifar_steps)
+    elif options.only == "cifar":
+        raise SystemExit("--data FOLDER names the folder that holds cifar/train and cifar/test")
     for name, run in parts.items():
         if options.only in ("", name):
             print(name)
             made = run()
             kept = json.loads(path.read_text())["results"] if path.exists() else {}
+            if options.ways:
+                made = {**kept.get(name, {}), **made}
+                made = {way: made[way] for way in WAYS if way in made}
             harness.write("policy", method, {**kept, name: made}, packages=("scikit-learn",), seeds=seeds)
 
 

@@ -169,8 +169,8 @@ def table(seeds: int, epochs: int, noisy: bool) -> dict[str, Any]:
         apart = [one.accuracy - base.accuracy for one, base in zip(several, found[BASE], strict=True)]
         rows = [one.rows / whole.rows for one, whole in zip(several, found["all rows"], strict=True)]
         told[name] = {
-            "accuracy": spread([one.accuracy for one in several]),
-            "paired": {**spread(apart), "better": sum(one > 0 for one in apart)},
+            "accuracy": harness.spread([one.accuracy for one in several]),
+            "paired": {**harness.spread(apart), "better": sum(one > 0 for one in apart)},
             "rows": round(statistics.mean(rows), 3),
         }
         if noisy:
@@ -178,11 +178,6 @@ def table(seeds: int, epochs: int, noisy: bool) -> dict[str, Any]:
             told[name]["wrong, by weight"] = round(statistics.mean(one.weight for one in several), 3)
         print(f"{name:34} {told[name]}")
     return told
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation and number."""
-    return {"mean": round(statistics.mean(values), 2), "sd": round(statistics.stdev(values), 2), "n": len(values)}
 
 
 def main() -> None:

@@ -602,6 +602,45 @@ def mislabelled() -> str:
     return table(rows)
 
 
+SETS = ("german", "pima", "adult", "pneumonia")
+
+
+def real(regime: str) -> str:
+    """A regime on the real sets: accuracy and AUC of each row with the paired difference to plain training."""
+    found = {name: result("real_sets").get("results", {}).get(f"{name}, {regime}") for name in SETS}
+    measured = {name: rows for name, rows in found.items() if rows is not None}
+    if not measured:
+        return NOT_RUN
+    head = [part for name in measured for part in (f"{name}: accuracy", "AUC")]
+    lines = [(regime, *head, "cost")]
+    for way in next(iter(measured.values())):
+        cells, cost = [], []
+        for rows in measured.values():
+            cost.append(f"{rows[way]['cost']['median']:.1f}")
+            for name in ("accuracy", "auc"):
+                cells.append(f"{percent(rows[way][name])} ({rows[way][name + ', paired']['mean']:+.1f})")
+        shown = f"**{way}**" if way.startswith(("SAFLEX", "LearningToReweight")) else way
+        lines.append((shown, *cells, "×" + "; ".join(cost)))
+    return table(lines)
+
+
+VERDICTS = ("SAFLEX, train_on_val=k", "LearningToReweight, train_on_val=k", "(SAFLEX's rule on random benefits)")
+
+
+def real_verdict() -> str:
+    """Learned weights beside plain training and the rival that the choosing samples pick: paired differences."""
+    found = result("real_sets").get("results", {})
+    lines = [("paired difference", *(f"{way} − {rival}" for way in VERDICTS for rival in ("plain", "picked")))]
+    for regime in ("one way", "either way", "as it is"):
+        for name in SETS:
+            rows = found.get(f"{name}, {regime}")
+            for figure, word in (("accuracy", "accuracy"), ("auc", "AUC")) if rows else ():
+                kinds = (f"{figure}, paired", f"{figure}, paired, to the picked rival")
+                cells = (paired(rows[way][kind]) for way in VERDICTS for kind in kinds)
+                lines.append((f"{name}, {regime}: {word}", *cells))
+    return table(lines) if len(lines) > 1 else NOT_RUN
+
+
 def pruning() -> str:
     """What pruning saves beside a shorter schedule, with right and with wrong labels."""
     found = result("pruning").get("results", {})
@@ -640,7 +679,7 @@ def policies() -> str:
     """Sample-aware and learned policies: accuracy, paired difference and cost of each row, by data."""
     found = result("policy").get("results", {})
     rows = [("data", "policy", "accuracy", "paired", "cost")]
-    for name in ("digits", "glyphs", "harmful digits"):
+    for name in ("digits", "glyphs", "cifar", "harmful digits"):
         for way, row in found.get(name, {}).items():
             apart = "base" if row["base"] else paired(row["paired"])
             shown = (percent(row["accuracy"]), apart, f"×{row['cost']['median']:.1f}")
@@ -699,6 +738,10 @@ TABLES = {
     "few_clean": few_clean,
     "mislabelled": mislabelled,
     "trusted": trusted,
+    "real_verdict": real_verdict,
+    "real_one_way": lambda: real("one way"),
+    "real_either_way": lambda: real("either way"),
+    "real_as_it_is": lambda: real("as it is"),
     "pruning": pruning,
     "data_efficient": data_efficient,
     "policies": policies,

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import functools
 import json
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,22 +34,14 @@ import smartaug
 
 try:
     from benchmarks import harness
+    from benchmarks.few_clean import Data
 except ImportError:  # run as a file
-    import harness
+    import harness  # type: ignore[no-redef]
+    from few_clean import Data  # type: ignore[no-redef]
 
 BASE = "plain + clean × 5, smoothing 0.5"
 EARLY = "clean alone, stopped early"
 WRONG, CLEAN, TEST, BATCH = 1000, 200, 500, 64
-Pairs = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Left and right halves (n, 32): clean pairs, those of which a part is wrong, and the test set."""
-
-    clean: Pairs
-    wrong: Pairs
-    test: Pairs
 
 
 @dataclass(frozen=True)
@@ -194,11 +185,6 @@ def found(model: nn.Module, data: Data) -> float:
     return 100 * float((nearest == torch.arange(TEST)[:, None]).any(1).float().mean())
 
 
-def spread(values: list[float]) -> dict[str, Any]:
-    """Mean, standard deviation and number."""
-    return {"mean": round(statistics.mean(values), 2), "sd": round(statistics.stdev(values), 2), "n": len(values)}
-
-
 def main() -> None:
     options = harness.arguments(__doc__, seeds=10, epochs=30, only="")
     ways = {name: way for name, way in WAYS.items() if options.only in name or name == BASE}
@@ -212,7 +198,10 @@ def main() -> None:
     rows = json.loads(path.read_text())["results"] if path.exists() and options.only else {}
     for name, made in runs.items():
         apart = [one - base for one, base in zip(made, runs[BASE], strict=True)]
-        rows[name] = {"found": spread(made), "paired": {**spread(apart), "better": sum(one > 0 for one in apart)}}
+        rows[name] = {
+            "found": harness.spread(made),
+            "paired": {**harness.spread(apart), "better": sum(one > 0 for one in apart)},
+        }
         print(f"{name:46} {rows[name]}")
     rows = {name: rows[name] for name in WAYS if name in rows}
     harness.write("wrong_pairs", __doc__ or "", rows, packages=("scikit-learn",))
