@@ -1,4 +1,4 @@
-"""Compiled affine resampling of one uint8 sample with four taps, planar; the same integers, hence bytes, as `torch.warp`.
+"""Compiled affine resampling of one uint8 sample with four taps, planar; the same integers, hence bytes, as torch's.
 
 Functions take what those of `warp` take. Taps are read as words of three channels. All sums are exact until the end, so
 it makes no difference in which order they are formed.
