@@ -100,9 +100,9 @@ def _tensor(words: Words) -> Tensor:
     return torch.from_numpy(words.view(np.int64)) if isinstance(words, np.ndarray) else words
 
 
-def _number(word: int, words: Words) -> np.uint64 | int:
-    """One word, as a scalar that computes with ``words``."""
-    return np.uint64(word & _MASK) if isinstance(words, np.ndarray) else _signed(word)
+def _number(word: int, words: Words) -> np.ndarray | int:
+    """One word, as what computes with ``words``; NumPy begins sooner with an array of no dimensions than a scalar."""
+    return np.array(word & _MASK, np.uint64) if isinstance(words, np.ndarray) else _signed(word)
 
 
 @lru_cache(maxsize=1024)
@@ -114,7 +114,6 @@ def mix(word: int) -> int:
     return word ^ (word >> 31)
 
 
-# NumPy begins an operation with an array without dimensions sooner than one with a scalar
 _ROUNDS = tuple(
     (np.array(shift, np.uint64), np.array(factor, np.uint64)) for shift, factor in ((30, _FIRST), (27, _SECOND))
 )
