@@ -253,11 +253,13 @@ def missed(best: float, parts: dict[str, Any]) -> dict[str, str]:
     """What keeps ``best``, a ratio, below 10; empty where it is not."""
     if best >= 10:
         return {}
-    serial = sum(parts[part]["median"] for part in ("fetch", "plan", "rest"))
+    ms = {name: f"{part['median']:.3g}" for name, part in parts.items()}
     return {
-        "missed": f"×{best:g} lifted, ×10 wanted: of {parts['all']['median']:g} ms a batch, {serial:.3g} are fetch, "
-        "plan and hand-over, in Python, which more threads do not shorten; the compiled operations are "
-        f"{parts['execute']['median']:g} ms on one thread"
+        "missed": f"×{best:g} lifted, ×10 wanted: of {ms['all']} ms a batch the compiled operations are {ms['execute']}"
+        f" on one thread; fetching the images is {ms['fetch']}, drawing the plan {ms['plan']}, torch's sampler and "
+        f"loader, labels and the hand-over {ms['rest']}, in Python, which more threads do not shorten. These are many "
+        "steps of a few microseconds each; planning a batch while the one before it is computed would ask the sampler "
+        "before its time, and use settings, learned policies and magnitudes from before they change"
     }
 
 

@@ -92,7 +92,7 @@ def _signed(word: int) -> int:
 
 def _words(tensor: Tensor) -> Words:
     """An int64 tensor as words, sharing its memory."""
-    return tensor.numpy().view(np.uint64) if tensor.device.type == "cpu" else tensor
+    return tensor.numpy().view(np.uint64) if tensor.is_cpu else tensor
 
 
 def _tensor(words: Words) -> Tensor:
@@ -100,9 +100,9 @@ def _tensor(words: Words) -> Tensor:
     return torch.from_numpy(words.view(np.int64)) if isinstance(words, np.ndarray) else words
 
 
-def _number(word: int, words: Words) -> np.uint64 | int:
-    """One word, as a scalar that computes with ``words``."""
-    return np.uint64(word & _MASK) if isinstance(words, np.ndarray) else _signed(word)
+def _number(word: int, words: Words) -> np.ndarray | int:
+    """One word, as what computes with ``words``; NumPy begins sooner with an array of no dimensions than a scalar."""
+    return np.array(word & _MASK, np.uint64) if isinstance(words, np.ndarray) else _signed(word)
 
 
 @lru_cache(maxsize=1024)
@@ -114,8 +114,10 @@ def mix(word: int) -> int:
     return word ^ (word >> 31)
 
 
-_ROUNDS = tuple((np.uint64(shift), np.uint64(factor)) for shift, factor in ((30, _FIRST), (27, _SECOND)))
-_LAST = np.uint64(31)
+_ROUNDS = tuple(
+    (np.array(shift, np.uint64), np.array(factor, np.uint64)) for shift, factor in ((30, _FIRST), (27, _SECOND))
+)
+_LAST = np.array(31, np.uint64)
 
 
 def _mix_(words: Words) -> Words:
@@ -123,11 +125,11 @@ def _mix_(words: Words) -> Words:
     if isinstance(words, np.ndarray):
         shifted = np.empty_like(words)
         for shift, factor in _ROUNDS:
-            np.right_shift(words, shift, out=shifted)
-            np.bitwise_xor(words, shifted, out=words)
-            np.multiply(words, factor, out=words)
-        np.right_shift(words, _LAST, out=shifted)
-        return np.bitwise_xor(words, shifted, out=words)
+            np.right_shift(words, shift, shifted)
+            np.bitwise_xor(words, shifted, words)
+            np.multiply(words, factor, words)
+        np.right_shift(words, _LAST, shifted)
+        return np.bitwise_xor(words, shifted, words)
     for bits_, factor_ in ((30, _FIRST), (27, _SECOND), (31, 1)):  # shifts made logical by a mask
         words ^= (words >> bits_) & ((1 << (64 - bits_)) - 1)
         words *= _signed(factor_)
@@ -160,7 +162,13 @@ def fold(key: Tensor, word: int) -> Tensor:
     if isinstance(key, Prescribed):
         return key.fold(word)  # takes the place of keys
     words = _words(key)
-    return _tensor(_mix_(words ^ _number(mix(word + _GOLDEN), words)))
+    return _tensor(_mix_(words ^ (_folded(word) if isinstance(words, np.ndarray) else _signed(mix(word + _GOLDEN)))))
+
+
+@lru_cache(maxsize=1024)
+def _folded(word: int) -> np.ndarray:
+    """What `fold` mixes with the keys for a word."""
+    return np.array(mix(word + _GOLDEN), np.uint64)
 
 
 def folds(key: Tensor, count: int) -> Sequence[Tensor] | Tensor:
@@ -174,6 +182,17 @@ def folds(key: Tensor, count: int) -> Sequence[Tensor] | Tensor:
     return _tensor(_mix_(words ^ mixed[:, None]))
 
 
+def of_each(draw: Callable[[Tensor], Tensor], keys: Sequence[Tensor] | Tensor) -> Tensor:
+    """``draw(key)`` of each of N streams of keys (B,), as `folds` gives them, in one call where it can be: (N, B, ...).
+
+    draw: from keys to a tensor with a row for each, which depends on that key alone.
+    """
+    if not isinstance(keys, Tensor):
+        return torch.stack([draw(key) for key in keys])
+    made = draw(keys.flatten())
+    return made.view(*keys.shape, *made.shape[1:])
+
+
 def bits(key: Tensor, slots: int, start: int = 0) -> Tensor:
     """Raw 64-bit draws of slots ``start`` to ``start + slots - 1``: (B,) keys to (B, slots) int64."""
     if isinstance(key, Prescribed):
@@ -181,16 +200,21 @@ def bits(key: Tensor, slots: int, start: int = 0) -> Tensor:
     words = _words(key)
     if not isinstance(words, np.ndarray):
         return _mix_(words[:, None] + torch.arange(start + 1, start + slots + 1, device=key.device) * _signed(_GOLDEN))
+    return _tensor(_drawn(words, slots, start))
+
+
+def _drawn(words: np.ndarray, slots: int, start: int) -> np.ndarray:
+    """`bits` of keys that are an array: (B, slots) uint64."""
     steps = _steps(slots, start)
     out = np.empty((len(words), slots), np.uint64)
     if out.size <= _BLOCK:
-        return _tensor(_mix_(np.add(words[:, None], steps, out=out)))
+        return np.asarray(_mix_(np.add(words[:, None], steps, out=out)))
     rows = max(1, _BLOCK // slots)
     for first in range(0, len(words), rows):
         for left in range(0, slots, _BLOCK):
             block = out[first : first + rows, left : left + _BLOCK]
             _mix_(np.add(words[first : first + rows, None], steps[left : left + _BLOCK], out=block))
-    return _tensor(out)
+    return out
 
 
 def bits_at(key: Tensor, slot: Tensor) -> Tensor:
@@ -213,20 +237,23 @@ def uniform(key: Tensor, shape: Sequence[int] = (), start: int = 0, dtype: torch
     shape = tuple(shape)
     if isinstance(key, Prescribed):
         return key.uniform(shape, start, dtype)
-    words = bits(key, math.prod(shape), start)
     kept = 53 if dtype == torch.float64 else 24
-    if words.device.type == "cpu" and dtype in _ARRAYS:
-        array = _words(words)
-        array >>= np.uint64(64 - kept)
-        drawn = array.astype(_ARRAYS[dtype])
+    if key.is_cpu and dtype in _ARRAYS:
+        array = _drawn(_words(key), math.prod(shape), start)
+        kind, drop = _ARRAYS[dtype]
+        drawn = np.right_shift(array, drop, array).astype(kind)
         drawn *= 2.0**-kept
         return torch.from_numpy(drawn.reshape(len(array), *shape))
+    words = bits(key, math.prod(shape), start)
     words >>= 64 - kept
     words &= (1 << kept) - 1
     return words.to(dtype).mul_(2.0**-kept).reshape(key.numel(), *shape)
 
 
-_ARRAYS = {torch.float32: np.float32, torch.float64: np.float64}
+_ARRAYS: dict[torch.dtype, tuple[Any, np.ndarray]] = {  # NumPy's type, and how many of the 64 bits are dropped
+    torch.float32: (np.float32, np.array(40, np.uint64)),
+    torch.float64: (np.float64, np.array(11, np.uint64)),
+}
 
 
 def integers(key: Tensor, high: int, shape: Sequence[int] = (), start: int = 0) -> Tensor:

@@ -43,6 +43,14 @@ def test_folds_are_folds(count):
     assert all(torch.equal(one, draws.fold(key, word)) for word, one in enumerate(made))
 
 
+@pytest.mark.parametrize("draw", [draws.normal, lambda key: draws.uniform(key, (3,), 2, torch.float64)])
+def test_several_streams_at_once_draw_what_each_draws(draw):
+    several = draws.folds(keys(70), 3)
+    expected = torch.stack([draw(key) for key in several])
+    assert torch.equal(draws.of_each(draw, several), expected)
+    assert torch.equal(draws.of_each(draw, list(several)), expected)
+
+
 @settings(deadline=None)
 @given(seed=WORDS, index=INDICES, slots=st.integers(0, 6), start=st.integers(0, 2**40))
 def test_bits_equal_the_twin(seed, index, slots, start):

@@ -27,7 +27,7 @@ class Trace:
     @classmethod
     def empty(cls, batch: int) -> Trace:
         """A trace of no operations for ``batch`` samples."""
-        return cls(torch.zeros(batch, 0, dtype=torch.int64), torch.zeros(batch, 0))
+        return cls(torch.empty(batch, 0, dtype=torch.int64), torch.empty(batch, 0))
 
     def then(self, *later: Trace) -> Trace:
         """The operations of all, in order; operations of the same name share one id."""

@@ -24,11 +24,12 @@ class Repeats:
         if not index:
             return None
         rows, once = np.array(index), len(set(index)) == len(index)
-        if rows.min() < 0 or rows.max() >= self._DENSE:
+        highest = int(rows.max())
+        if highest >= self._DENSE or rows.min() < 0:
             before = _counted(self._odd, index)
             return before if any(before) else None
-        if rows.max() >= len(self._times):
-            self._times = np.append(self._times, np.zeros(int(rows.max()) + 1, np.uint32))
+        if highest >= len(self._times):
+            self._times = np.append(self._times, np.zeros(highest + 1, np.uint32))
         if once and not self._times[rows].any():
             self._times[rows] = 1
             return None

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -280,7 +281,7 @@ class Pipeline:
     ) -> Samples:
         """The next ``length`` samples of a pass, by their dataset indices or, without them, by their count."""
         count = range(progress.samples, progress.samples + length)
-        keyed = torch.tensor(list(count) if index is None else index, dtype=torch.int64, device="cpu")
+        keyed = torch.from_numpy(np.array(count if index is None else index, np.int64))
         progress.samples += length
         streams = keyed if index is None else streams_of(keyed, before)
         return Samples(keyed, streams, progress.epoch)

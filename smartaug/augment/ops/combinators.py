@@ -225,8 +225,9 @@ class RandomApply(_Combinator):
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw which of the B samples are changed, and how."""
-        rows = draws.uniform(draws.fold(key, 0)) < self.p
-        plans = [gated_plan(self._inner(number, shape, key), rows) for number in range(len(self.augmentations))]
+        chance, *keys = draws.folds(key, len(self.augmentations) + 1)  # as `_inner` folds them
+        rows = draws.uniform(chance) < self.p
+        plans = [gated_plan(one.sample(shape, own), rows) for one, own in zip(self.augmentations, keys, strict=True)]
         if not plans:
             return Plan(tuple(shape), (), Trace.empty(shape[0]))
         return plans[0] if len(plans) == 1 else plans[0].then(*plans[1:])

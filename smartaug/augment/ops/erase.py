@@ -67,10 +67,14 @@ class Erase(Augmentation):
         check_fill(self.fill, channels)
         # a rectangle as large as the image is refused, as torchvision does, unless nothing smaller can be asked for
         largest = (height - 1, width - 1) if self.scale[0] < 1 else (height, width)
-        boxes, found = rectangles(key, (height, width), self.scale, self.ratio, self.count, largest=largest)
         erased = draws.uniform(key, (self.count,), slots(self.count)).numpy() < self.p
-        erased &= found
-        boxes *= erased[..., None]
+        boxes = np.zeros((len(erased), self.count, 4), np.int64)
+        # where draws are prescribed, which of them are asked for must not depend on them
+        rows = np.arange(len(erased)) if isinstance(key, draws.Prescribed) else np.flatnonzero(erased.any(1))
+        own = key[torch.from_numpy(rows)]
+        there, found = rectangles(own, (height, width), self.scale, self.ratio, self.count, largest=largest)
+        erased[rows] &= found
+        boxes[rows] = there * erased[rows, :, None]
         share = (boxes[..., 2] * boxes[..., 3] / max(1, height * width)).astype(np.float32)
         trace = Trace(torch.from_numpy(erased.astype(np.int64)), torch.from_numpy(share), ("Identity", "Erase"))
         return Plan(tuple(shape), (EraseSegment(torch.from_numpy(boxes), self.fill),), trace)

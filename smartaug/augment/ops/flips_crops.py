@@ -121,11 +121,15 @@ def _padding_mode(mode: str) -> str:
     return mode
 
 
-def shifts(top: Tensor, left: Tensor) -> Tensor:
-    """Matrices (B, 2, 3) float64 that read ``top`` rows further down and ``left`` columns further right."""
-    matrix = torch.eye(2, 3, dtype=torch.float64).repeat(len(top), 1, 1)
+def shifts(batch: int, top: np.ndarray | int, left: np.ndarray | int) -> Tensor:
+    """Matrices (B, 2, 3) float64 that read ``top`` rows further down and ``left`` columns further right.
+
+    top, left: (B,), or one number for all.
+    """
+    matrix = np.zeros((batch, 2, 3))
+    matrix[:, 0, 0] = matrix[:, 1, 1] = 1.0
     matrix[:, 0, 2], matrix[:, 1, 2] = left, top
-    return matrix
+    return torch.from_numpy(matrix)
 
 
 class Pad(Augmentation):
@@ -160,9 +164,8 @@ class Pad(Augmentation):
         size = height + top + bottom, width + left + right
         if min(size) < 1:
             raise ValueError(f"Pad leaves nothing of {height}×{width} images with padding={self.padding}")
-        rows = torch.ones(batch, dtype=torch.float64)
         warp = Warp(
-            shifts(-top * rows, -left * rows),
+            shifts(batch, -top, -left),
             size,
             fill=self.fill,
             padding=self.mode,
@@ -193,12 +196,11 @@ class Crop(Augmentation):
         if min(room) < 0:
             raise ValueError(f"Crop cannot cut {self.size[0]}×{self.size[1]} out of {height}×{width}; pad before it")
         if self.place == "center":
-            drawn = torch.tensor([round(side / 2) for side in room], dtype=torch.float64).expand(batch, 2)
-            trace = Trace.empty(batch)
+            matrix, trace = shifts(batch, round(room[0] / 2), round(room[1] / 2)), Trace.empty(batch)
         else:
-            choices = torch.tensor([room[0] + 1.0, room[1] + 1.0], dtype=torch.float64)
-            drawn = (draws.uniform(key, (2,), dtype=torch.float64) * choices).floor_()
-            off_centre = torch.hypot(drawn[:, 0] - room[0] / 2, drawn[:, 1] - room[1] / 2).float()
-            trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), off_centre[:, None], ("Crop",))
-        warp = Warp(shifts(drawn[:, 0], drawn[:, 1]), self.size, grid=True, inside=True)
-        return Plan(tuple(shape), (warp,), trace)
+            drawn = draws.uniform(key, (2,), dtype=torch.float64).numpy()
+            top, left = np.floor(drawn[:, 0] * (room[0] + 1.0)), np.floor(drawn[:, 1] * (room[1] + 1.0))
+            off_centre = np.hypot(top - room[0] / 2, left - room[1] / 2).astype(np.float32)[:, None]
+            trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(off_centre), ("Crop",))
+            matrix = shifts(batch, top, left)
+        return Plan(tuple(shape), (Warp(matrix, self.size, grid=True, inside=True),), trace)

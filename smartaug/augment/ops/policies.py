@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,7 +131,7 @@ class AutoAugment(Policy):
             raise ValueError(f'policy must be one of {", ".join(POLICIES)}, got {policy!r}; write policy="imagenet"')
         self.policy = str(plain)
         pairs = POLICIES[self.policy]
-        self._chances = torch.tensor([[chance for _, chance, _ in pair] for pair in pairs])
+        self._chances = torch.tensor([[chance for _, chance, _ in pair] for pair in pairs])  # float32, as the draws
 
     def entries(self, height: int, width: int) -> tuple[Entry, ...]:
         """Identity twice, then for each pair its two operations, positive and negative."""
@@ -144,11 +145,11 @@ class AutoAugment(Policy):
 
     def draw(self, key: Tensor) -> Tensor:
         """A pair, then for both operations whether it happens and its sign."""
-        drawn = draws.uniform(key, (5,))
-        pair = (drawn[:, 0] * len(self._chances)).long()
-        happens = drawn[:, 1:3] < self._chances[pair]
-        entry = 2 + pair[:, None] * 4 + torch.tensor([0, 2]) + (drawn[:, 3:5] < 0.5)
-        return torch.where(happens, entry, 0)
+        drawn, chances = draws.uniform(key, (5,)).numpy(), self._chances.numpy()
+        pair = (drawn[:, 0] * np.float32(len(chances))).astype(np.int64)
+        happens = drawn[:, 1:3] < chances.take(pair, 0)
+        entry = 2 + pair[:, None] * 4 + np.array([0, 2]) + (drawn[:, 3:5] < 0.5)
+        return torch.from_numpy(entry * happens)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
         """The pairs, every chance that an operation has in any of them, and signs."""

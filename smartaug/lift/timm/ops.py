@@ -9,6 +9,7 @@ per layer. Reference: timm.data.auto_augment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,15 +129,18 @@ class Ops:
         self.fill = tuple(float(v) for v in fill) if isinstance(fill, (tuple, list)) else (float(fill),)
         self.named = tuple(dict.fromkeys(("Identity", *self.names)))
 
-    def levels(self, choice: np.ndarray, key: Tensor) -> np.ndarray:
-        """The magnitudes (B,) float64 of the operations ``choice`` (B,), with noise, clipped to their range."""
+    def levels(self, choice: np.ndarray, keys: Sequence[Tensor] | Tensor) -> np.ndarray:
+        """The magnitudes (N, B) float64 of the operations ``choice`` (N, B), with noise, clipped to their range.
+
+        keys: N times (B,) stream keys.
+        """
         level = self.magnitude[choice]
         uniform = np.isinf(self.noise)
         if (self.noise[~uniform] > 0).any():
             spread = np.where(uniform, 0.0, self.noise)[choice]
-            level = level + spread * draws.normal(draws.fold(key, 1)).numpy()
+            level = level + spread * draws.of_each(lambda key: draws.normal(draws.fold(key, 1)), keys).numpy()
         if uniform.any():
-            share = draws.uniform(key, dtype=torch.float64, start=1).numpy()
+            share = draws.of_each(partial(draws.uniform, dtype=torch.float64, start=1), keys).numpy()
             level = np.where(uniform[choice], share * self.magnitude[choice], level)
         return np.clip(level, 0.0, self.most[choice])
 
@@ -156,9 +160,9 @@ class Ops:
         """
         chosen = choices.numpy().T
         picked = np.maximum(chosen, 0)
-        keys = [draws.fold(key, layer + 1) for layer in range(len(chosen))]
-        drawn = np.stack([draws.uniform(own, (4,), dtype=torch.float64).numpy() for own in keys])
-        level = np.stack([self.levels(which, own) for which, own in zip(picked, keys, strict=True)])
+        keys = draws.folds(key, len(chosen) + 1)[1:]
+        drawn = draws.of_each(partial(draws.uniform, shape=(4,), dtype=torch.float64), keys).numpy()
+        level = self.levels(picked, keys)
         happens = (drawn[..., 0] < self.chance[picked]) & (chosen >= 0)
         sign = np.where(drawn[..., 2] > 0.5, -1.0, 1.0)
         made = _Made(chosen.shape)

@@ -7,7 +7,7 @@
 | `ahead` | the process that compiles into the cache on the disk |
 | `codes` | what the numbers in those arrays mean |
 | `program` | the compiled loop over samples and segments |
-| `warp`, `cubic`, `tone`, `clahe`, `noise` | what the loop calls for each kind of segment |
+| `warp`, `bilinear`, `cubic`, `tone`, `clahe`, `noise` | what the loop calls for each kind of segment |
 | `memory` | compiler options, and arrays without the costs that numba adds to them |
 
 Only `program` and what it calls are compiled; they are imported when a plan is first executed. Two things keep their

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from ...._base.compiled import kept
+from . import bilinear as numba_bilinear
 from . import clahe as numba_clahe
 from . import cubic as numba_cubic
 from . import noise as numba_noise
@@ -116,10 +117,10 @@ def _step(
             src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
         )
     elif code == BILINEAR:
-        numba_warp.bilinear(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], packed)
+        numba_bilinear.bilinear(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], packed)
     elif code == BILINEAR_SEPARABLE:
-        numba_warp.bilinear_separable(
-            src, dst, channels, height, width, tall, wide, matrices[w, b], paddings[s], bounds[w, b]
+        numba_bilinear.bilinear_separable(
+            src, dst, channels, height, width, tall, wide, matrices[w, b], paddings[s], bounds[w, b], packed
         )
     elif code == BICUBIC:
         numba_cubic.bicubic(src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s])
@@ -143,7 +144,7 @@ def _rare_step(
             src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
         )
     elif code == BILINEAR_PADDED:
-        numba_warp.bilinear_padded(
+        numba_bilinear.bilinear_padded(
             src, dst, channels, height, width, tall, wide, matrices[w, b], fills[s], paddings[s], bounds[w, b]
         )
     elif code == CLAHE:
@@ -272,7 +273,7 @@ def compiled(digest: int, rare: int) -> Callable[..., None]:
         share, pasted: the mix that loads. out: uint8, flat, or with ``stores`` out_float: float32, flat, in which
         late_boxes (E, B, n, 4) are filled as late_how (E,) says: with late_values (E, C) float32, or with the noise of
         late_keys (E, n, B) int64. scratch: (2, n) uint8 and packed: (m,) uint32, for a sample of the largest size and
-        for its pixels and one more.
+        for its pixels in a frame of two pixels.
         """
         if digest < 0:  # never; but only what is read here is part of the key of numba's cache
             return

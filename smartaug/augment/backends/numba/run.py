@@ -117,7 +117,7 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
     given = images if interleaved else images.contiguous()
     if interleaved and mix is not None:  # a mix reads two samples in planar order
         given, interleaved = images.contiguous(), False
-    shape, largest = (batch, channels, *sizes[-1]), max([tall * wide for tall, wide in sizes])
+    shape, largest = (batch, channels, *sizes[-1]), (max(tall for tall, _ in sizes), max(wide for _, wide in sizes))
     values = math.prod(shape)
     result = buffers.flat(values, torch.uint8 if store is None else torch.float32)
     steps = encode.Steps(middle, batch, channels, sizes)
@@ -134,7 +134,7 @@ def _run_stage(stage: list[Segment], images: Tensor) -> Tensor:
         *encode.stored(store, channels),
         *encode.late(late, batch, channels),
     )
-    _over_rows(rare, batch, given.numel(), arguments, (channels, largest))
+    _over_rows(rare, batch, given.numel(), arguments, (channels, *largest))
     result = result if store is None else result.to(store.dtype)
     if interleaved:
         return result.view(batch, *sizes[-1], channels).permute(0, 3, 1, 2)
@@ -154,8 +154,8 @@ def _compiled(rare: bool) -> Callable[..., None]:
     return numba_run.run_all if rare else numba_run.run
 
 
-def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], largest: tuple[int, int]) -> None:
-    """The rows of the batch over torch's number of threads; largest: channels, and the most pixels a sample has."""
+def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], largest: tuple[int, int, int]) -> None:
+    """The rows of the batch over torch's number of threads; largest: channels, and the most rows and columns."""
 
     def run(first: int, last: int) -> None:
         _compiled(rare)(first, last, *arguments, *_scratch(*largest))
@@ -184,12 +184,12 @@ def _elsewhere(rare: bool, what: str, arguments: tuple[Any, ...]) -> None:
     BACKGROUND.ensure("rare" if rare else "common", what, lambda: is_kept(_compiled(rare), arguments), folder)
 
 
-def _scratch(channels: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """This thread's memory for two samples of that many pixels, and for the pixels of one as words and one more.
+def _scratch(channels: int, tall: int, wide: int) -> tuple[np.ndarray, np.ndarray]:
+    """This thread's memory for two samples of that size, and for the pixels of one as words, with two around them.
 
     It is kept for the next batch, since fresh memory comes page by page.
     """
-    held = getattr(_own, "held", None)
-    if held is None or held[0].shape[1] < channels * pixels or held[1].size <= pixels:
-        held = _own.held = np.empty((2, channels * pixels), np.uint8), np.empty(pixels + 1, np.uint32)
+    held, pixels, words = getattr(_own, "held", None), channels * tall * wide, (tall + 4) * (wide + 4)
+    if held is None or held[0].shape[1] < pixels or held[1].size < words:
+        held = _own.held = np.empty((2, pixels), np.uint8), np.empty(words, np.uint32)
     return held

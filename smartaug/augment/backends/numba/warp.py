@@ -1,4 +1,4 @@
-"""Compiled affine resampling of one uint8 sample, planar, with coordinates in units of 2**-32 pixels.
+"""Compiled affine resampling of one uint8 sample to the nearest pixel, planar, coordinates in units of 2**-32 pixels.
 
 It computes the same integers, hence the same bytes, as the torch backend. Along a row of output pixels the coordinates
 change by constant steps, so the pixels that read inside the image are one interval [low, high) of the row. It is
@@ -79,7 +79,7 @@ def _reciprocal(step):
 
 
 @njit(**OPTIONS)
-def _pack(src, plane, packed):
+def pack(src, plane, packed):
     """Three planes to one word a pixel, so that a tap is one read."""
     red, green, blue = src[:plane], src[plane : 2 * plane], src[2 * plane : 3 * plane]
     for i in range(plane):
@@ -87,7 +87,7 @@ def _pack(src, plane, packed):
 
 
 @njit(**OPTIONS)
-def _resolve(position, length, padding):
+def resolve(position, length, padding):
     """``position`` brought into 0..length-1, or -1 where it is filled."""
     if 0 <= position < length:
         return position
@@ -131,7 +131,7 @@ def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
     together = 3 if channels == 3 else 1
     for c in range(0, channels, together):
         if together == 3:
-            _pack(src, plane, packed)
+            pack(src, plane, packed)
             packed[plane] = np.uint32(fill[0]) | (np.uint32(fill[1]) << 8) | (np.uint32(fill[2]) << 16)
         else:
             copy(src[c * plane : (c + 1) * plane], packed[:plane])
@@ -190,10 +190,10 @@ def nearest_separable(src, dst, channels, height, width, tall, wide, m, fill, pa
     columns = np.empty(wide, np.int64)
     for x in range(wide):
         position = min(max(m[0] * x + m[2], bounds[0]), bounds[1])
-        columns[x] = _resolve((position + HALF) >> 32, width, padding)
+        columns[x] = resolve((position + HALF) >> 32, width, padding)
     for y in range(tall):
         position = min(max(m[4] * y + m[5], bounds[2]), bounds[3])
-        row = _resolve((position + HALF) >> 32, height, padding)
+        row = resolve((position + HALF) >> 32, height, padding)
         for c in range(channels):
             line = c * out_plane + y * wide
             if row < 0:
@@ -202,118 +202,6 @@ def nearest_separable(src, dst, channels, height, width, tall, wide, m, fill, pa
             first = c * plane + row * width
             for x in range(wide):
                 dst[U(line + x)] = src[U(first + columns[x])] if columns[x] >= 0 else fill[c]
-
-
-@njit(**OPTIONS)
-def _weight(position):
-    """The fraction of a coordinate, rounded to units of 1/2048: 11 of its 32 bits are kept, 21 dropped."""
-    return ((position & (ONE - 1)) + (1 << 20)) >> 21
-
-
-@njit(**OPTIONS)
-def _mixed(upper_left, upper_right, lower_left, lower_right, across, down):
-    """Four taps weighted by units of 1/2048, rounded: two weights of 11 bits make 22, and 255 · 2**22 fits int32."""
-    upper = upper_left * (2048 - across) + upper_right * across
-    lower = lower_left * (2048 - across) + lower_right * across
-    return (upper * (2048 - down) + lower * down + (1 << 21)) >> 22
-
-
-@njit(**OPTIONS)
-def _bordering(src, dst, channels, y, first, last, m, height, width, tall, wide, fill):
-    """The pixels [first, last) of row y, of which some taps may lie outside and are filled."""
-    for x in range(first, last):
-        column, row = m[1] * y + m[2] + m[0] * x, m[4] * y + m[5] + m[3] * x
-        left, top, across, down = column >> 32, row >> 32, _weight(column), _weight(row)
-        has_left, has_right = 0 <= left < width, 0 <= left + 1 < width
-        has_top, has_bottom = 0 <= top < height, 0 <= top + 1 < height
-        for c in range(channels):
-            at, value = (c * height + top) * width + left, np.int32(fill[c])
-            dst[U((c * tall + y) * wide + x)] = _mixed(
-                np.int32(src[U(at)]) if has_top and has_left else value,
-                np.int32(src[U(at + 1)]) if has_top and has_right else value,
-                np.int32(src[U(at + width)]) if has_bottom and has_left else value,
-                np.int32(src[U(at + width + 1)]) if has_bottom and has_right else value,
-                across,
-                down,
-            )
-
-
-@njit(**OPTIONS)
-def bilinear(src, dst, channels, height, width, tall, wide, m, fill, packed):
-    """Any affine map with four taps, constant fill."""
-    plane, out_plane = height * width, tall * wide
-    a, d = m[0], m[3]
-    inverse_a, inverse_d = _reciprocal(a), _reciprocal(d)
-    if channels == 3:
-        _pack(src, plane, packed)
-    across, down = np.empty(wide, np.int32), np.empty(wide, np.int32)
-    taps = np.empty((4, wide), np.uint32)
-    first_tap, second_tap, third_tap, fourth_tap = taps[0], taps[1], taps[2], taps[3]
-    one, under = U(1), U(width)
-    for y in range(tall):
-        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
-        low, high = _both(xs, ys, a, d, inverse_a, inverse_d, (width - 1) * ONE, (height - 1) * ONE, wide)
-        # from first to last some tap is inside, from low to high all four are
-        first, last = _both(xs + ONE, ys + ONE, a, d, inverse_a, inverse_d, (width + 1) * ONE, (height + 1) * ONE, wide)
-        if low == high:  # no pixel has all four taps inside: all of [first, last) are bordering
-            low = high = last
-        for x in range(low, high):
-            across[U(x)], down[U(x)] = _weight(xs + a * x), _weight(ys + d * x)
-        for c in range(channels):
-            part, line = src[c * plane : (c + 1) * plane], c * out_plane + y * wide
-            if channels != 3 or c == 0:
-                for x in range(low, high):
-                    at = U(((ys + d * x) >> 32) * width + ((xs + a * x) >> 32))
-                    if channels == 3:
-                        first_tap[U(x)], second_tap[U(x)] = packed[at], packed[at + one]
-                        third_tap[U(x)], fourth_tap[U(x)] = packed[at + under], packed[at + under + one]
-                    else:
-                        first_tap[U(x)], second_tap[U(x)] = part[at], part[at + one]
-                        third_tap[U(x)], fourth_tap[U(x)] = part[at + under], part[at + under + one]
-            drop = np.uint32(8 * c if channels == 3 else 0)  # channel c is byte c of a word
-            for x in range(low, high):
-                dst[U(line + x)] = _mixed(
-                    np.int32((first_tap[U(x)] >> drop) & np.uint32(255)),
-                    np.int32((second_tap[U(x)] >> drop) & np.uint32(255)),
-                    np.int32((third_tap[U(x)] >> drop) & np.uint32(255)),
-                    np.int32((fourth_tap[U(x)] >> drop) & np.uint32(255)),
-                    across[U(x)],
-                    down[U(x)],
-                )
-            _fill(dst, line, line + first, fill[c])
-            _fill(dst, line + last, line + wide, fill[c])
-        _bordering(src, dst, channels, y, first, low, m, height, width, tall, wide, fill)
-        _bordering(src, dst, channels, y, high, last, m, height, width, tall, wide, fill)
-
-
-@njit(**OPTIONS)
-def bilinear_separable(src, dst, channels, height, width, tall, wide, m, padding, bounds):
-    """Zooms and resized crops with four taps; padding other than constant. Rows are blended first, in one run."""
-    plane, out_plane = height * width, tall * wide
-    left, right = np.empty(wide, np.uint32), np.empty(wide, np.uint32)
-    across = np.empty(wide, np.int32)
-    lowest, highest = width - 1, 0
-    for x in range(wide):
-        position = min(max(m[0] * x + m[2], bounds[0]), bounds[1])
-        left[x] = _resolve(position >> 32, width, padding)
-        right[x] = _resolve((position >> 32) + 1, width, padding)
-        across[U(x)] = _weight(position)
-        lowest, highest = min(lowest, left[x], right[x]), max(highest, left[x], right[x])
-    blended = np.empty(width, np.int32)
-    for y in range(tall):
-        position = min(max(m[4] * y + m[5], bounds[2]), bounds[3])
-        top = _resolve(position >> 32, height, padding)
-        bottom = _resolve((position >> 32) + 1, height, padding)
-        down = np.int32(_weight(position))
-        up = np.int32(2048) - down
-        for c in range(channels):
-            upper, lower = c * plane + top * width, c * plane + bottom * width
-            for x in range(lowest, highest + 1):
-                blended[U(x)] = np.int32(src[U(upper + x)]) * up + np.int32(src[U(lower + x)]) * down
-            line = c * out_plane + y * wide
-            for x in range(wide):
-                near, far = blended[left[x]], blended[right[x]]
-                dst[U(line + x)] = (near * (2048 - across[U(x)]) + far * across[U(x)] + (1 << 21)) >> 22
 
 
 @njit(**OPTIONS)
@@ -326,47 +214,10 @@ def nearest_padded(src, dst, channels, height, width, tall, wide, m, fill, paddi
         for x in range(wide):
             column = (min(max(xs + m[0] * x, bounds[0]), bounds[1]) + HALF) >> 32
             row = (min(max(ys + m[3] * x, bounds[2]), bounds[3]) + HALF) >> 32
-            column, row = _resolve(column, width, padding), _resolve(row, height, padding)
+            column, row = resolve(column, width, padding), resolve(row, height, padding)
             places[U(x)] = row * width + column if row >= 0 and column >= 0 else -1
         for c in range(channels):
             first, line = c * plane, c * out_plane + y * wide
             for x in range(wide):
                 place = places[U(x)]
                 dst[U(line + x)] = src[U(first + place)] if place >= 0 else fill[c]
-
-
-@njit(**OPTIONS)
-def bilinear_padded(src, dst, channels, height, width, tall, wide, m, fill, padding, bounds):
-    """Any affine map with four taps and any padding, within bounds."""
-    plane, out_plane = height * width, tall * wide
-    across, down = np.empty(wide, np.int32), np.empty(wide, np.int32)
-    places = np.empty((4, wide), np.int64)
-    for y in range(tall):
-        xs, ys = m[1] * y + m[2], m[4] * y + m[5]
-        for x in range(wide):
-            column = min(max(xs + m[0] * x, bounds[0]), bounds[1])
-            row = min(max(ys + m[3] * x, bounds[2]), bounds[3])
-            across[U(x)], down[U(x)] = _weight(column), _weight(row)
-            column, row = column >> 32, row >> 32
-            left, right = _resolve(column, width, padding), _resolve(column + 1, width, padding)
-            top, bottom = _resolve(row, height, padding), _resolve(row + 1, height, padding)
-            places[0, U(x)] = top * width + left if top >= 0 and left >= 0 else -1
-            places[1, U(x)] = top * width + right if top >= 0 and right >= 0 else -1
-            places[2, U(x)] = bottom * width + left if bottom >= 0 and left >= 0 else -1
-            places[3, U(x)] = bottom * width + right if bottom >= 0 and right >= 0 else -1
-        for c in range(channels):
-            first, line, value = c * plane, c * out_plane + y * wide, np.int32(fill[c])
-            for x in range(wide):
-                dst[U(line + x)] = _mixed(
-                    _tap(src, first, places[0, U(x)], value),
-                    _tap(src, first, places[1, U(x)], value),
-                    _tap(src, first, places[2, U(x)], value),
-                    _tap(src, first, places[3, U(x)], value),
-                    across[U(x)],
-                    down[U(x)],
-                )
-
-
-@njit(**OPTIONS)
-def _tap(src, first, place, value):
-    return np.int32(src[U(first + place)]) if place >= 0 else value

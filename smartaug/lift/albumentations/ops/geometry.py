@@ -204,7 +204,8 @@ class Holes(Augmentation):
         """Draw the rectangles of the B samples."""
         batch, channels, height, width = shape
         check_fill(self.value, channels, "value")
-        drawn = draws.uniform(draws.fold(key, 1), (self.count[1], 4), dtype=torch.float64).numpy()
+        counted, placed = draws.folds(key, 2)
+        drawn = draws.uniform(placed, (self.count[1], 4), dtype=torch.float64).numpy()
         sides = []
         for n, (span, length) in enumerate(((self.tall, height), (self.wide, width))):
             if self.tall[1] >= 1:
@@ -213,7 +214,7 @@ class Holes(Augmentation):
             else:
                 sides.append((length * _between(drawn[..., n], span)).astype(np.int64))
         tall, wide = sides
-        number = self.count[0] + draws.integers(draws.fold(key, 0), self.count[1] - self.count[0] + 1).numpy()
+        number = self.count[0] + draws.integers(counted, self.count[1] - self.count[0] + 1).numpy()
         tall *= np.arange(self.count[1]) < number[:, None]
         top = (drawn[..., 2] * (height - tall + 1)).astype(np.int64)
         left = (drawn[..., 3] * (width - wide + 1)).astype(np.int64)

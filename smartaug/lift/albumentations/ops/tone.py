@@ -40,8 +40,9 @@ class Drawn(Augmentation):
 
     def numbers(self, key: Tensor) -> Tensor:
         """What the samples with stream keys (B,) draw: (B, k) float64."""
-        low, high = torch.tensor(self.spans, dtype=torch.float64).reshape(-1, 2).unbind(1)
-        return low + draws.uniform(draws.fold(key, 0), (len(self.spans),), dtype=torch.float64) * (high - low)
+        low, high = np.array(self.spans, np.float64).reshape(-1, 2).T
+        drawn = draws.uniform(draws.fold(key, 0), (len(self.spans),), dtype=torch.float64).numpy()
+        return torch.from_numpy(low + drawn * (high - low))
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the numbers of the B samples."""
