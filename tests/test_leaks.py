@@ -84,7 +84,7 @@ def module_containers():
         (name, entry): len(held)
         for name, part in modules.items()
         for entry, held in vars(part).items()
-        if isinstance(held, (Sized, Mapping)) and not isinstance(held, (type, str, bytes, ModuleType))
+        if isinstance(held, (Sized, Mapping)) and not isinstance(held, (type, str, bytes, ModuleType, torch.Tensor))
     }
 
 
