@@ -1,8 +1,8 @@
 """Claim: from files to batches, lifted pipelines are faster than other libraries with their fastest settings.
 
-Pipeline: RandomResizedCrop, mirror, RandAugment (N = 2, M = 9), normalise to float32, in batches of 64, from JPEG files
-of unequal size around 500×375 to 224 pixels, with 1, 2 and 4 workers; what has threads in place of processes gets as
-many of them, and one worker has half as many files. All contestants of a table in turn in one process, one epoch each
+Pipeline: RandomResizedCrop, mirror, RandAugment (N = 2, M = 9), normalise to float32, in batches of 64, from 256 JPEG
+files of unequal size around 500×375 to 224 pixels, with 1, 2 and 4 workers; what has threads in place of processes gets
+as many, and one worker has half as many files. All contestants of a table in turn in one process, one epoch each
 per repeat, after one of warm-up in which their batches are looked at: shape, type, every label as often as in the
 folder; their mean and standard deviation are kept. Ratios are to the original, torchvision on PIL images in torch's
 loader, repeat by repeat. Processor seconds are those of all processes, per 1,000 images. Contestants, their settings:
@@ -227,7 +227,7 @@ TABLES: dict[str, Callable[[Any, Path], Any]] = {
 
 def main() -> None:
     """Run the tables and write benchmarks/results/files.json."""
-    options = harness.arguments(__doc__, files=512, only="")
+    options = harness.arguments(__doc__, files=256, only="")
     if options.files % 256:
         raise SystemExit(
             f"--files must be a multiple of 256, so that every worker has as many batches; got {options.files}"
