@@ -1,6 +1,7 @@
 """What every test finds: a seed, one thread, workers started without a fork from a server, code compiled once."""
 
 import fcntl
+import gc
 import importlib.util
 import multiprocessing
 import os
@@ -20,10 +21,16 @@ os.environ.setdefault("GLIBC_TUNABLES", ":".join(f"glibc.malloc.{setting}" for s
 multiprocessing.set_forkserver_preload(["torch", "smartaug", "smartaug.loading.dataloader", "pytest", "hypothesis"])
 
 
+def pytest_collection_finish():
+    """What was imported stays: no later collection walks through it, and no forked worker copies it by doing so."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _as_found():
     """The seed and the number of threads that each test starts with."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # torch.manual_seed keeps three tracebacks for a GPU that may come
     torch.set_num_threads(1)
 
 
