@@ -23,11 +23,10 @@ def parameters(name):
 
 
 def made(name, **more):
-    """The augmentation with what it cannot do without."""
-    inside = {"augmentations": [A.Flip(1.0)]}
-    needed = {"bits": 4, "threshold": 9, "factor": 2.0, "size": 4, "kernel_size": 3, "padding": 1, "std": 1.0} | inside
-    given = {key: value for key, value in needed.items() if key in parameters(name)}
-    return getattr(A, name)(**given, **more)
+    """The augmentation with what it cannot do without, as in its first row."""
+    needed = [argument.name for argument in parameters(name).values() if argument.default is argument.empty]
+    first = ROWS[name][0]() if needed else None
+    return getattr(A, name)(**{argument: getattr(first, argument) for argument in needed}, **more)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

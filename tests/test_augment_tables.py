@@ -74,7 +74,7 @@ def test_a_function_that_is_not_there_is_named(toy):
 
 
 def with_cap(folder, monkeypatch):
-    """`backends` of a copy of smartaug, to which a row and the guide's function for each backend were added."""
+    """`backends` of a copy of smartaug, to which the guide's row, functions of backends, and class were added."""
     shutil.copytree(ROOT / "smartaug", folder / "toyaug", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "toyaug" / "__init__.py").write_text("")
     backends = folder / "toyaug" / "augment" / "backends"
@@ -88,6 +88,9 @@ def with_cap(folder, monkeypatch):
         lines = file.read_text().splitlines()
         gathered = ast.parse(file.read_text()).body[-1].lineno - 1
         file.write_text("\n".join([*lines[:gathered], added, *lines[gathered:]]))
+    _, added, _ = re.split(r"# smartaug/augment/ops/tone.py\n(.*?)```", GUIDE, flags=re.DOTALL)
+    file = folder / "toyaug" / "augment" / "ops" / "tone.py"
+    file.write_text(f"{file.read_text()}\n\n{added}")
     monkeypatch.syspath_prepend(folder)
     for name in [name for name in sys.modules if name.partition(".")[0] == "toyaug"]:
         monkeypatch.delitem(sys.modules, name)
@@ -113,6 +116,11 @@ def test_a_row_and_a_function_a_backend_make_a_tone(tmp_path, monkeypatch):
     toy = with_cap(tmp_path, monkeypatch)
     cap_agrees(toy)
     cap_agrees(toy, torch.float32)
+    cap, images = importlib.import_module("toyaug.augment.ops.tone").Cap, pictures(SHAPE)
+    assert torch.equal(cap(100)(images), images.clamp(max=100))
+    assert cap(100).p == 1.0
+    with pytest.raises(ValueError, match="limit"):
+        cap(256)
     tone = importlib.import_module("toyaug.augment.backends.numba.tone")
     codes = tone.tones.CODES
     given = pictures((1, 3, 5, 5)).flatten().numpy()

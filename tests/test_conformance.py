@@ -279,7 +279,7 @@ def test_the_guide_names_files_that_are_there():
         assert (Path(__file__).parent.parent / name).exists(), name
     examples = re.findall(r"```python\n# (\S+)\n", GUIDE)
     added = [name for name in examples if not name.endswith("/tone.py")]  # functions for files that are there
-    assert (len(added), len(examples)) == (4, 7)
+    assert (len(added), len(examples)) == (4, 8)
     assert all(ast.get_docstring(ast.parse(example(name))) for name in added)
     words = GUIDE.partition("## Glossary")[2].partition("\n## ")[0]
     assert len(re.findall(r"^\| [a-z]", words, re.MULTILINE)) <= 26  # 25, and the heading

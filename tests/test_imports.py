@@ -147,5 +147,9 @@ def test_importing_smartaug_imports_nothing_optional():
 
 
 def test_public_names_are_sorted_and_there():
-    assert smartaug.__all__ == sorted(smartaug.__all__, key=str)
+    wanted = sorted(smartaug.__all__)
+    misplaced = [name for name, right in zip(smartaug.__all__, wanted, strict=True) if name != right]
+    assert not misplaced, (
+        f"__all__ of smartaug/__init__.py must be in the order of sorted(); from {misplaced[0]} on it is not"
+    )
     assert all(hasattr(smartaug, name) for name in smartaug.__all__)

@@ -41,7 +41,7 @@ Arguments mean the same everywhere:
 | `augmentation` | the base class: sample, plan, apply |
 | `ops` | the operations, one concept a file |
 | `backends` | one folder per way to execute a plan |
-| `labels` | labels after mixing |
+| `labels` | makes the labels of mixed samples |
 | `targets` | masks, boxes, keypoints and all else that moves with the images |
 | `magnitudes` | magnitudes that each sample has of its own: EntAugment, SRA |
 | `samples` | which samples a plan is being drawn for |

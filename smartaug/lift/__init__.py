@@ -17,7 +17,7 @@ transforms.
 | `worker_transform` | the transforms that stay in the workers, followed by the conversion to a tensor |
 | `keyed_draws` | random numbers in the workers, determined by seed, epoch and sample |
 | `torchvision/`, `albumentations/`, `timm/`, `kornia/` | each library's translator: its containers and transforms |
-| `joint` | batches with boxes, keypoints or lists of images |
+| `joint` | what travels from the worker with boxes, keypoints or images in a list |
 | `moving_masks` | masks of any number and size |
 | `decode/` | JPEG files that a dataset opens with Pillow: decoded and cropped by faster code; `Lift` |
 | `noise` | rectangles of normal noise, which two libraries have and `augment` does not |

@@ -8,10 +8,10 @@
 | `stages` | validates what users pass as stages, and groups it |
 | `inputs` | the inputs of a batch, and which of them are augmented |
 | `following/` | what moves with the images: `follow=`, types, names |
-| `augmenting/` | the augmenting half: steps on images |
+| `augmenting/` | the augmenting half: steps on images, on tables, and on lists of images of unequal size |
 | `lifted/` | lifted transforms on whole structures, and the share of samples that they reach |
 | `decoded_files` | counts of the JPEG files that `lift.decode` decoded |
-| `labelling` | the labels of a batch, also after samples were mixed |
+| `labelling` | which leaves of a batch are its labels; has `augment.labels` mix them where samples were mixed |
 | `weighing` | the reweighting half |
 | `magnitudes` | the sources of magnitudes that the stages hold |
 | `losses/` | the user's criterion: its losses by sample, and their weighted mean |

@@ -9,7 +9,7 @@ See "JPEG files" in ``benchmarks/loader.py``. Reference: Pillow's ``Image.resize
 | file | holds |
 |---|---|
 | `settings` | `Lift`, the settings of ``lift=`` |
-| `decoders` | the libraries that decode, and the check that their pixels are Pillow's |
+| `decoders` | the functions that read a JPEG file, by several libraries, and the check that their pixels are Pillow's |
 | `opening` | which pictures of ``Image.open`` are decoded so, and where; their counts |
 | `opened`, `picture` | an opened JPEG file; its pixels, as a PIL image |
 | `encoded` | the bytes of a file, decoded when pixels are asked for, smaller where that may be |

@@ -11,7 +11,7 @@
 | `places` | what the worker made of a sample with boxes, keypoints or several images |
 | `rows` | the sample of each row, where only some of the images are deferred |
 | `rest` | the lifted transforms, run on one image after all, from what the worker made of it |
-| `collecting` | the check, per sample, that lifted transforms may run on the collated batch |
+| `collecting` | decides for each sample whether its lifted transforms may run on the collated batch |
 """
 
 from .calls import Call, CallOnOne  # whose pickles of earlier versions name this module

@@ -6,7 +6,7 @@
 | `augmenting` | the steps on images |
 | `result_rows` | which rows a batch has afterwards, where a coreset selects what is augmented |
 | `tables` | tables of a batch's samples, planned as one |
-| `image_lists` | images in lists, one a sample, of several sizes |
+| `image_lists` | images in lists, one a sample, of unequal size: one plan for each size |
 """
 
 from .augmenting import Augmented, Augmenting
