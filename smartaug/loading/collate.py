@@ -21,6 +21,7 @@ from .._base import leaves
 from .._base.global_draws import changed
 from .._base.names import suggest_keywords
 from .._base.torch_fetch import Origin, origin, streams
+from .._base.unequal_images import collated
 from ..lift.decode.opening import Files, take
 from ..lift.deferred.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
@@ -175,7 +176,7 @@ class Collate:
     def attach(self, pipeline: Pipeline) -> None:
         """Use ``pipeline`` for all further batches, and keep a reference to it."""
         self.pipeline, self._key = pipeline, pipeline.key
-        self._lifts = pipeline.lifts
+        self._lifts, self._makes_equal = pipeline.lifts, pipeline.makes_equal
 
     @property
     def takes_fetched(self) -> bool:
@@ -204,6 +205,8 @@ class Collate:
         except RuntimeError as error:
             if "equal size" not in str(error):
                 raise
+            if self._makes_equal and self.inner is default_collate:
+                return collated(samples)
             raise RuntimeError(f"{error}. {_unequal(samples)}") from error
 
     def _by_row(self, source: Origin, samples: Any, data: Any, rows: list[int] | None) -> Origin:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation
-from ..augment.augmentation import equal_cuts, on_cpu
+from ..augment.augmentation import equal_cuts
 from ..augment.plan import Branches, Filter, Plan, Segment, Tone
 
 _TRIED = 1024  # random points at which a draw is changed to see whether any plan depends on it

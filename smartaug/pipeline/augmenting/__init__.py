@@ -7,6 +7,7 @@
 | `result_rows` | which rows a batch has afterwards, where a coreset selects what is augmented |
 | `tables` | tables of a batch's samples, planned as one |
 | `image_lists` | images in lists, one a sample, of several sizes |
+| `unequal`, `trial` | these made equal by the first step, where that is faster; what is faster |
 """
 
 from .augmenting import Augmented, Augmenting

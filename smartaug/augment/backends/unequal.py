@@ -1,0 +1,130 @@
+"""Images of unequal size, each cropped or resized to one size, as one batch.
+
+What: the first segment of an `UnequalPlan`. numba reads every image where it lies and shares them among threads; Triton
+reads the parts that are kept, packed into one flat buffer. torch, which all must agree with, takes one image after the
+other. When: lists of images. Cost: of numba on a crop of a photograph two thirds of torch's `interpolate`, without the
+Python around every image. Triton resizes with the integers of the CPU, where torch on CUDA computes in float32: the two
+differ by one grey level at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..._base import background, compiled
+from ..plan import Segment, Warp
+from ..resample import Resample
+from . import buffers
+from .numba import codes, encode
+from .numba import run as numba_backend
+from .tables.paddings import PADDINGS
+from .torch import run as torch_backend
+from .triton import run as triton_backend
+
+_WHOLE = -(1 << 30), 1 << 30  # bounds beyond every image, in pixels
+_COMPILES = 12  # seconds
+
+
+def choose(segment: Segment, images: Sequence[Tensor], backend: str | None) -> tuple[str, str]:
+    """Which backend runs the segment on images (C, H, W) of unequal size, and why."""
+    first = images[0][None]
+    if backend == "torch":
+        return "torch", 'asked for by backend="torch"'
+    if any(0 in image.shape for image in images):
+        return "torch", "an image is empty"
+    if backend == "triton" or (backend is None and first.device.type == "cuda"):
+        why = None if triton_backend.installed() else "triton is not installed: pip install triton"
+        why = why or triton_backend.refuses(first) or _kernel_lacks(segment, first)
+        return ("torch", f"one image after the other: {why}") if why else ("triton", f"uint8 on {first.device}")
+    why = numba_backend.refuses(first) or compiled.refused() or (None if _code(segment) is not None else "not compiled")
+    if why is None and backend is None and background.is_allowed() and numba_backend.BACKGROUND.running():
+        background.used_torch()
+        why = background.WHY
+    return ("torch", f"one image after the other: {why}") if why else ("numba", "uint8 on the CPU, all sizes at once")
+
+
+def run(name: str, segment: Any, images: Sequence[Tensor]) -> Tensor:
+    """The images (B, C, *size) after the segment, by the backend that `choose` names."""
+    return _RUN[name](segment, images)
+
+
+def one_by_one(segment: Warp, images: Sequence[Tensor]) -> Tensor:
+    """The plain form: by torch, image by image."""
+    rows = torch.arange(len(images), device="cpu")
+    parts = [
+        torch_backend.run((segment.rows(rows[n : n + 1]),), image.detach()[None]) for n, image in enumerate(images)
+    ]
+    return torch.cat(parts)
+
+
+def load() -> None:
+    """Load or compile what numba runs; see `numba.run.ensure`."""
+    numba_backend.ensure(
+        "unequal", "crops of images of unequal size", _COMPILES, _compiled, lambda: (0, 0, *_no_images())
+    )
+
+
+def _compiled() -> Any:
+    from .numba import unequal
+
+    return unequal.run
+
+
+def _no_images() -> tuple[Any, ...]:
+    numbers = np.zeros((0, 3), np.int64), np.zeros((0, 3), np.int64), np.zeros((0, 6), np.int64)
+    ends = 1, 1, np.zeros(1, np.uint8)
+    return 0, False, np.zeros(0, np.int64), *numbers, np.zeros((0, 4), np.int64), 0, np.zeros(1, np.uint8), *ends
+
+
+def _code(segment: Segment) -> int | None:
+    """What `numba.unequal` calls the segment; None: it is not compiled."""
+    if isinstance(segment, Resample):
+        # torch resizes to a width or height of one in float32, which gives other bytes; there is nothing to save
+        return None if 1 in segment.size or segment.bounds is None else 0
+    if not isinstance(segment, Warp) or not encode.is_separable(segment):
+        return None
+    if segment.grid or segment.interpolation == "nearest":
+        return codes.NEAREST_SEPARABLE
+    inside = segment.padding != "constant" and segment.bounds is not None
+    return codes.BILINEAR_SEPARABLE if inside and segment.interpolation == "bilinear" else None
+
+
+def _by_numba(segment: Warp, images: Sequence[Tensor]) -> Tensor:
+    code, channels = _code(segment), images[0].shape[0]
+    images = [image.detach() if code == 0 else image.detach().contiguous() for image in images]
+    shapes = np.array([image.shape for image in images], np.int64)
+    addresses = np.array([image.data_ptr() for image in images], np.int64)
+    steps = np.array([image.stride() for image in images], np.int64)
+    matrices = np.rint(segment.matrix.numpy().reshape(-1, 6) * float(encode.ONE)).astype(np.int64)
+    bounds = np.tile(np.array(_WHOLE * 2, np.int64), (len(images), 1))
+    if segment.bounds is not None:
+        bounds = segment.bounds.numpy().astype(np.int64)
+    fill = np.broadcast_to(encode.rounded(segment.fill), channels).copy()
+    out = buffers.flat(len(images) * channels * segment.size[0] * segment.size[1], torch.uint8)
+    arguments = (
+        *(code, segment.interpolation == "bicubic", addresses, shapes, steps, matrices, bounds),
+        *(PADDINGS.index(segment.padding), fill, *segment.size, out.numpy()),
+    )
+    load()
+    numba_backend.share(lambda first, last: _compiled()(first, last, *arguments), len(images), out.numel())
+    return out.view(len(images), channels, *segment.size)
+
+
+def _kernel_lacks(segment: Segment, first: Tensor) -> str | None:
+    if not isinstance(segment, Resample) or segment.bounds is None:
+        return f"{type(segment).__name__} of unequal images has no kernel"
+    return "images are no uint8" if first.dtype != torch.uint8 else None
+
+
+def _by_triton(segment: Resample, images: Sequence[Tensor]) -> Tensor:
+    from .triton.unequal import resampled
+
+    return resampled(segment, images)
+
+
+_RUN = {"torch": one_by_one, "numba": _by_numba, "triton": _by_triton}
