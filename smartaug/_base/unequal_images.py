@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ def stacked(data: leaves.Structure) -> leaves.Structure:
     return data
 
 
-def _tensors(batch: Sequence[Tensor], *, collate_fn_map: dict[type, Callable[..., Any]] | None = None) -> Any:
+def _tensors(batch: Sequence[Tensor], *, collate_fn_map: Any = None) -> Any:
     first = batch[0]
     maps = first.ndim == 3 or (first.ndim == 2 and not first.is_floating_point())
     alike = {(one.ndim, one.dtype, one.shape[:-2]) for one in batch} == {(first.ndim, first.dtype, first.shape[:-2])}

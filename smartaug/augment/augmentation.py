@@ -118,7 +118,7 @@ class Augmentation(Batched, SuggestsKeywords):
     takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
     averages: bool = False  # whether it averages values of samples, which numbers of categories do not take
     takes_images: bool = True  # False: rows and sequences alone
-    takes_unequal: bool = False  # whether it makes images of any sizes equal, and also plans unequal ones, see `unequal`
+    takes_unequal: bool = False  # whether it makes images of any sizes equal, and plans unequal ones, see `unequal`
     reads_labels: bool = False  # whether its plan depends on the labels, and so is drawn for each batch, see `plan_of`
 
     def __init__(self, *, backend: str | None = None) -> None:
@@ -208,18 +208,19 @@ class Augmentation(Batched, SuggestsKeywords):
         return self.takes_unequal
 
     def unequal_parts(self, key: Tensor) -> one_size.Keyed:
-        """What runs on images of unequal size, and what makes them equal and follows, with the keys (B,) of its draws."""
+        """What runs before images are of one size, and what from there on, with the keys (B,) of their draws."""
         return one_size.Keyed([], [(self, key)])
 
     def _keyed(
         self, images: Any, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         if isinstance(images, (list, tuple)):
-            images, plan, _ = one_size.run(self, images, key, index)
-            return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
-        with on_cpu(), drawing_for(None if index is None else index.cpu()):
-            plan = self.plan_of([images], target, key)
-        images = self.apply(images, plan)
+            images, made, _ = one_size.run(self, images, key, index)
+            plan: Plan = made
+        else:
+            with on_cpu(), drawing_for(None if index is None else index.cpu()):
+                plan = self.plan_of([images], target, key)
+            images = self.apply(images, plan)
         return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
 
     def __repr__(self) -> str:
@@ -261,7 +262,9 @@ def check_list(images: Sequence[object], step: Augmentation) -> None:
     kinds = {(str(image.dtype)[6:], image.shape[0]) for image in cast(Sequence[Tensor], images)}
     if len(kinds) != 1:
         shown = " and ".join(f"{dtype} with {channels} channels" for dtype, channels in sorted(kinds)) or "none"
-        raise ValueError(f"a list of images must have one type and number of channels, got {shown}; convert them before")
+        raise ValueError(
+            f"a list of images must have one type and number of channels, got {shown}; convert them before"
+        )
     if not step.makes_equal:
         raise ValueError(
             f"{type(step).__name__} does not make images of unequal size equal; write smartaug.Compose(["

@@ -8,7 +8,7 @@ see `unequal`. Reference: none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,27 +18,42 @@ from .plan import Plan, Trace
 from .samples import drawing_for, on_cpu
 from .unequal import UnequalPlan, plan_for, shape_of
 
-if TYPE_CHECKING:
-    from .augmentation import Augmentation
-
 Follow = Callable[[Plan, Tensor], None]  # a plan, and the rows (R,) int64 of the images that it is for
+
+
+class Part(Protocol):
+    """An augmentation that samples a plan."""
+
+    def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
+        """The plan for images of ``shape`` from the keys (B,) of their rows."""
+
+
+class Step(Protocol):
+    """An augmentation that makes images equal, by one of its parts."""
+
+    @property
+    def backend(self) -> str | None:
+        """What executes its plans."""
+
+    def unequal_parts(self, key: Tensor) -> Keyed:
+        """Its parts, with the keys (B,) of their draws."""
 
 
 class Keyed(NamedTuple):
     """Augmentations with the keys (B,) of their draws: ``before`` the sizes are equal, and from there on."""
 
-    before: list[tuple[Augmentation, Tensor]]
-    rest: list[tuple[Augmentation, Tensor]]
+    before: Sequence[tuple[Part, Tensor]]
+    rest: Sequence[tuple[Part, Tensor]]
 
 
 def run(
-    step: Augmentation,
+    step: Step,
     images: Sequence[Tensor],
     key: Tensor,
     index: Tensor | None,
     follow: Follow = lambda plan, rows: None,
 ) -> tuple[Tensor, UnequalPlan, Sequence[Tensor]]:
-    """Images (C, H, W) after a step that `makes_equal`: one batch, the plan that made them equal, and what it was given.
+    """Images (C, H, W) after a step that `makes_equal`: a batch, the plan that made them equal, and what it was given.
 
     key: (B,) of its draws. index: (B,) the samples, None where they are not known. follow: is told every plan before it
     is executed.
@@ -62,7 +77,7 @@ def by_size(images: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _before(
-    parts: Sequence[tuple[Augmentation, Tensor]],
+    parts: Sequence[tuple[Part, Tensor]],
     images: Sequence[Tensor],
     index: Tensor | None,
     backend: str | None,
@@ -83,9 +98,7 @@ def _before(
     return made, traced(traces, len(images))
 
 
-def _sampled(
-    parts: Sequence[tuple[Augmentation, Tensor]], shape: Sequence[int], index: Tensor | None
-) -> Plan:
+def _sampled(parts: Sequence[tuple[Part, Tensor]], shape: Sequence[int], index: Tensor | None) -> Plan:
     """One plan of all parts, as `Compose.sample` makes it."""
     with on_cpu(), drawing_for(index):
         plans = [plan_for(tuple(shape), (), Trace.empty(shape[0]))]

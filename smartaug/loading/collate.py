@@ -38,6 +38,10 @@ _DISPATCHER = (
     "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), in TrainingArguments "
     "accelerator_config={'dispatch_batches': False}, or smartaug.wrap(accelerator.prepare(loader))"
 )
+_UNEQUAL = (
+    "equal size",
+    "storage that is not resizable",
+)  # torch's words for tensors of unequal size, in workers as well
 
 
 class _SaysWhatToDo(type):
@@ -200,13 +204,12 @@ class Collate:
         return Pending(data, self._by_row(source, samples, data, rows), self._key, unfinished, take())
 
     def _collated(self, samples: Any) -> Any:
+        inner = collated if self._makes_equal and self.inner is default_collate else self.inner
         try:
-            return self.inner(samples)
+            return inner(samples)
         except RuntimeError as error:
-            if "equal size" not in str(error):
+            if not any(text in str(error) for text in _UNEQUAL):
                 raise
-            if self._makes_equal and self.inner is default_collate:
-                return collated(samples)
             raise RuntimeError(f"{error}. {_unequal(samples)}") from error
 
     def _by_row(self, source: Origin, samples: Any, data: Any, rows: list[int] | None) -> Origin:
@@ -266,6 +269,7 @@ def _unequal(samples: Any) -> str:
     sizes = {tuple(leaf.shape) for sample in samples for _, leaf in leaves.walk(sample) if isinstance(leaf, Tensor)}
     shown = ", ".join(map(str, sorted(sizes)[:6]))
     return (
-        f"The samples of this batch have tensors of the sizes {shown}; make the images equal in the dataset's "
-        "transform: torchvision.transforms.RandomResizedCrop(224) or Resize((224, 224))"
+        f"The samples of this batch have tensors of the sizes {shown}; make the images equal by the first "
+        "augmentation, augment=[smartaug.RandomResizedCrop(224), ...], or in the dataset's transform: "
+        "torchvision.transforms.RandomResizedCrop(224) or Resize((224, 224))"
     )

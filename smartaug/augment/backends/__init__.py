@@ -90,7 +90,9 @@ def execute_unequal(plan: UnequalPlan, images: Sequence[Tensor], backend: str | 
     check_fills((first,), images[0])
     name, _ = unequal.choose(first, images, backend)
     made = _compiled_or_torch(
-        lambda: unequal.run(name, first, images), lambda: unequal.one_by_one(first, images), backend  # type: ignore[arg-type]
+        lambda: unequal.run(name, first, images),
+        lambda: unequal.one_by_one(first, images),
+        backend,
     )
     return execute(Plan(tuple(made.shape), plan.segments[1:]), made, backend)
 

@@ -22,6 +22,7 @@ from ..resample import Resample
 from . import buffers
 from .numba import codes, encode
 from .numba import run as numba_backend
+from .tables.coordinates import ONE
 from .tables.paddings import PADDINGS
 from .torch import run as torch_backend
 from .triton import run as triton_backend
@@ -53,7 +54,7 @@ def run(name: str, segment: Any, images: Sequence[Tensor]) -> Tensor:
     return _RUN[name](segment, images)
 
 
-def one_by_one(segment: Warp, images: Sequence[Tensor]) -> Tensor:
+def one_by_one(segment: Segment, images: Sequence[Tensor]) -> Tensor:
     """The plain form: by torch, image by image."""
     rows = torch.arange(len(images), device="cpu")
     parts = [
@@ -100,7 +101,7 @@ def _by_numba(segment: Warp, images: Sequence[Tensor]) -> Tensor:
     shapes = np.array([image.shape for image in images], np.int64)
     addresses = np.array([image.data_ptr() for image in images], np.int64)
     steps = np.array([image.stride() for image in images], np.int64)
-    matrices = np.rint(segment.matrix.numpy().reshape(-1, 6) * float(encode.ONE)).astype(np.int64)
+    matrices = np.rint(segment.matrix.numpy().reshape(-1, 6) * ONE).astype(np.int64)
     bounds = np.tile(np.array(_WHOLE * 2, np.int64), (len(images), 1))
     if segment.bounds is not None:
         bounds = segment.bounds.numpy().astype(np.int64)

@@ -73,13 +73,14 @@ class Compose(Several):
     @property
     def makes_equal(self) -> bool:
         """Whether one of its steps does."""
-        return any(step.takes_unequal for step in self.augmentations)
+        return any(step.makes_equal for step in self.augmentations)
 
     def unequal_parts(self, key: Tensor) -> Keyed:
         """Its steps before the first that makes images equal, and those from there on, each with its own stream."""
         parts = list(zip(self.augmentations, draws.folds(key, len(self.augmentations)), strict=True))
-        first = next(number for number, step in enumerate(self.augmentations) if step.takes_unequal)
-        return Keyed(parts[:first], parts[first:])
+        first = next(number for number, step in enumerate(self.augmentations) if step.makes_equal)
+        before, rest = self.augmentations[first].unequal_parts(parts[first][1])
+        return Keyed([*parts[:first], *before], [*rest, *parts[first + 1 :]])
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""

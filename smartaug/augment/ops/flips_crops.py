@@ -92,9 +92,7 @@ class PadCrop(Augmentation):
         size = self.size or (height, width)
         room = height + 2 * self.padding - size[0], width + 2 * self.padding - size[1]
         least = self.padding - int(np.min(np.minimum(*room))) // 2
-        refuse_small(
-            "PadCrop", room, shape, size, f" padded by {self.padding}; use a padding of at least {least}"
-        )
+        refuse_small("PadCrop", room, shape, size, f" padded by {self.padding}; use a padding of at least {least}")
         drawn = draws.uniform(key, (2,), dtype=torch.float64).numpy()
         down, across = np.floor(drawn[:, 0] * (room[0] + 1)), np.floor(drawn[:, 1] * (room[1] + 1))
         matrix = np.zeros((batch, 2, 3))
@@ -185,8 +183,8 @@ class Crop(Augmentation):
     """A window cut out of each sample.
 
     size: height and width of the window in pixels, or one number for both. place: "random" (uniform) or "center"
-    (torchvision's: rounded half to even). Raises ValueError when the window does not fit; put `Pad` before it. A list of
-    images (C, H, W) of unequal size becomes one batch.
+    (torchvision's: rounded half to even). Raises ValueError when the window does not fit; put `Pad` before it. A list
+    of images (C, H, W) of unequal size becomes one batch.
     """
 
     takes_unequal = True

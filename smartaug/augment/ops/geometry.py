@@ -124,8 +124,8 @@ class RandomResizedCrop(Augmentation):
     size: height and width of the result in pixels, or one number for both. scale: range of the part's area as a
     fraction of the image; ratio: range of its width / height, drawn log-uniformly. As in torchvision a part that does
     not fit is drawn again, up to 10 times, then the central part of the nearest allowed ratio is taken. interpolation:
-    see `Policy`, and "bicubic" with antialias. antialias: average what a pixel of the result covers, as torchvision does
-    by default. A list of images (C, H, W) of unequal size becomes one batch.
+    see `Policy`, and "bicubic" with antialias. antialias: average what a pixel of the result covers, as torchvision
+    does by default. A list of images (C, H, W) of unequal size becomes one batch.
     """
 
     takes_unequal = True

@@ -96,10 +96,10 @@ def augmented(
     places: Places,
     rows: ResultRows | None,
     follows: Follows,
+    together: Callable[[Sequence[tuple[Moving, Tensor]]], MovingTogether],
     *,
     device: torch.device | None,
-    together: Callable[[Sequence[tuple[Moving, Tensor]]], MovingTogether],
-) -> tuple[Sequence[Tensor], Augmented]:
+) -> tuple[Tensor | list[Tensor], Augmented]:
     """The images after ``augmenting``, its plans and trace.
 
     rows: of the result; None: those of the batch, all augmented. together: what moves with images of all sizes, from

@@ -6,7 +6,7 @@ The steps themselves are run by `augmenting.Augmenting`, which knows nothing of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -96,10 +96,9 @@ class AugmentStage:
             return parts[-1][0]
 
         if inputs.listed:
+            together = partial(MovingTogether, following)
             results, made = image_lists.augmented(
-                *(augmenting, views, samples, places, rows, follows),
-                device=device,
-                together=lambda parts: MovingTogether(following, parts),
+                augmenting, views, samples, places, rows, follows, together, device=device
             )
         elif rows is None:
             made = augmenting.all_rows(views, samples, places, follows(order, order), shared=shared)
@@ -116,7 +115,7 @@ class AugmentStage:
             if self.settings.inputs is None and self.settings.target is None:
                 refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
         data = _put_listed(data, inputs, results, order) if inputs.listed else _put(data, inputs, made.views, frames)
-        return AugmentedBatch(stacked(data) if inputs.listed else data, made, samples.index[order], following.paths())
+        return AugmentedBatch(stacked(data), made, samples.index[order], following.paths())
 
     def explain(self) -> list[tuple[str, str, str]]:
         """Rows (what follows, where, what it is) for the table of stages; of the last batch, once there was one."""
@@ -255,7 +254,9 @@ def _put(data: leaves.Structure, inputs: Inputs, views: list[Tensor], frames: li
     return data
 
 
-def _put_listed(data: leaves.Structure, inputs: Inputs, images: Sequence[Tensor], order: Tensor) -> leaves.Structure:
+def _put_listed(
+    data: leaves.Structure, inputs: Inputs, images: Tensor | list[Tensor], order: Tensor
+) -> leaves.Structure:
     """The batch with the augmented ``images``, made from the rows ``order``, in a list of the type that it had."""
     given = leaves.get(data, inputs.parts[0])
     if isinstance(given, UnequalImages) and isinstance(images, Tensor):

@@ -70,7 +70,7 @@ class Ways:
 def made_equal(
     step: Augmentation, images: Sequence[Tensor], key: Tensor, index: Tensor, places: Places, moving: MovingTogether
 ) -> tuple[Tensor, UnequalPlan, Sequence[Tensor]]:
-    """The batch after ``step``, its plan, and the images that the plan is for; what is in ``moving`` moves with them."""
+    """The batch after ``step``, its plan, and the images that this is for; what is in ``moving`` moves with them."""
 
     def follow(plan: Plan, rows: Tensor) -> None:
         if plan.moves_pixels:

@@ -203,9 +203,9 @@ class MovingTogether:
         """``plan``; ValueError where it mixes samples whose targets began at several sizes."""
         if plan.from_others and self._following.found.all:
             raise ValueError(
-                f"mixing samples moves {self._following.found.all[0].shown} with them, which needs images of one size in "
-                "a batch, and these are of several; make them equal in the dataset (a resize, a crop), or leave mixing "
-                "out"
+                f"mixing samples needs images of one size in a batch where {self._following.found.all[0].shown} moves "
+                "with them, and these are of several; make them equal in the dataset (a resize, a crop), or leave "
+                "mixing out"
             )
         return plan
 

@@ -11,8 +11,8 @@
 | `warp`, `bilinear`, `cubic`, `resample`, `tone`, `clahe`, `noise` | what the loops call for each kind of segment |
 | `memory` | compiler options, and arrays without the costs that numba adds to them |
 
-Only `program`, `unequal` and what they call are compiled; they are imported when a plan is first executed. Two things keep their
-loops fast, and are done throughout: indices are unsigned (`memory.U`), since numba checks signed ones for being
-negative, which stops a loop from being vectorised; and sums in int32 are cast at every step, since numba widens them to
-64 bits, which halves the values a vector instruction holds.
+Only `program`, `unequal` and what they call are compiled; they are imported when a plan is first executed. Two things
+keep their loops fast, and are done throughout: indices are unsigned (`memory.U`), since numba checks signed ones for
+being negative, which stops a loop from being vectorised; and sums in int32 are cast at every step, since numba widens
+them to 64 bits, which halves the values a vector instruction holds.
 """

@@ -1,4 +1,4 @@
-"""Compiled resizing with antialiasing of one uint8 image; the same integers, hence the same bytes, as torch's on the CPU.
+"""Compiled resizing of one uint8 image with antialiasing; the same integers, hence bytes, as torch's on the CPU.
 
 Pillow's algorithm, which torch's `interpolate` repeats for uint8: weights of 15 bits, first along rows, rounded to grey
 levels, then along columns. Along rows neighbouring results read at steps that differ, which no processor does quickly;
@@ -86,9 +86,7 @@ def _mixed(given, at, step, count, weights, i, bits, made, to, length):
         for n in range(length):
             total = half
             for j in range(count):
-                total = np.int32(
-                    total + np.int32(np.int32(weights[i, j]) * np.int32(given[U(at + j * step + n)]))
-                )
+                total = np.int32(total + np.int32(np.int32(weights[i, j]) * np.int32(given[U(at + j * step + n)])))
             made[U(to + n)] = _level(total, bits)
         return
     a, b, c, d = np.int32(weights[i, 0]), np.int32(weights[i, 1]), np.int32(weights[i, 2]), np.int32(weights[i, 3])
@@ -126,7 +124,7 @@ def _along_rows(src, start, by_row, by_column, tall, wide, made, first, count, w
 
 @njit(**OPTIONS)
 def resample(src, start, by_channel, by_row, by_column, channels, height, width, tall, wide, cubic, dst):
-    """``height`` × ``width`` pixels from src[start] on to dst (C·tall·wide); the others: steps between values of src."""
+    """``height`` × ``width`` pixels from src[start] on to dst (C·tall·wide); by_*: steps between values of src."""
     across, down = np.empty((2, wide), np.int64), np.empty((2, tall), np.int64)
     weights_across = np.empty((wide, room(width, wide, cubic)), np.int16)
     weights_down = np.empty((tall, room(height, tall, cubic)), np.int16)

@@ -182,8 +182,8 @@ def ensure(
 ) -> None:
     """Load or compile ``function``, once in this process, by a call with ``arguments`` that does nothing.
 
-    part, what: its name for `ahead`, and in messages. seconds: what compiling takes. Raises NotYet while another process
-    compiles, CannotCompile where it cannot be.
+    part, what: its name for `ahead`, and in messages. seconds: what compiling takes. Raises NotYet while another
+    process compiles, CannotCompile where it cannot be.
     """
     if part in _ready:
         return

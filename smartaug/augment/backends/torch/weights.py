@@ -1,4 +1,4 @@
-"""What each pixel of an image resized with antialiasing reads, as the integers that torch's `interpolate` has for uint8.
+"""What each pixel of an image resized with antialiasing reads, in integers as torch's `interpolate` for uint8.
 
 What: the tables of `numba.resample`, of many lengths at once, by tensor operations; `triton.unequal` computes with
 them, and they are the plain form of the compiled ones. Cost: some thirty operations on (B, made, taps) float64.

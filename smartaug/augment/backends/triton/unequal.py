@@ -18,6 +18,7 @@ from . import resample as kernels
 from .device import on
 
 _BLOCK = 256  # pixels a program works on
+_OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 
 
 def resampled(segment: Resample, images: Sequence[Tensor]) -> Tensor:
@@ -40,8 +41,8 @@ def resampled(segment: Resample, images: Sequence[Tensor]) -> Tensor:
     across = weights(numbers[:, 2], wide, segment.interpolation, taps[1])
     with on(device):
         kernels.resample[(len(images) * blocks,)](
-            torch.cat(parts), out, numbers[:, 0].contiguous(), numbers[:, 1:].int().contiguous(), *across, *down, blocks,
-            tall, wide, C=channels, TAPS_X=taps[1], TAPS_Y=taps[0], BLOCK=_BLOCK,
+            torch.cat(parts), out, numbers[:, 0].contiguous(), numbers[:, 1:].int().contiguous(), *across, *down,
+            blocks, tall, wide, C=channels, TAPS_X=taps[1], TAPS_Y=taps[0], BLOCK=_BLOCK, **_OPTIONS,
         )  # fmt: skip
     return out
 
