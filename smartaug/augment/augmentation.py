@@ -179,7 +179,7 @@ class Augmentation(Batched, SuggestsKeywords):
         return dimensions == 4 or (self.takes_rows and dimensions == 2)
 
     def _takes(self, given: object) -> bool:
-        if isinstance(given, (list, tuple)):
+        if isinstance(given, (list, tuple)) and given and all(isinstance(g, Tensor) and g.ndim == 3 for g in given):
             check_list(given, self)
             return True
         if not self.takes_images and not (isinstance(given, Tensor) and self._plans(given.ndim)):
@@ -255,13 +255,13 @@ def check_images(images: object) -> None:
         )
 
 
-def check_list(images: Sequence[object], step: Augmentation) -> None:
-    """Raise a TypeError or ValueError unless these are images (C, H, W) alike, which ``step`` makes equal."""
+def check_list(images: Sequence[Tensor], step: Augmentation) -> None:
+    """Raise a TypeError or ValueError unless images (C, H, W) are of one kind, and ``step`` makes them equal."""
     for image in images:
-        check_images(image[None] if isinstance(image, Tensor) and image.ndim == 3 else image)
-    kinds = {(str(image.dtype)[6:], image.shape[0]) for image in cast(Sequence[Tensor], images)}
-    if len(kinds) != 1:
-        shown = " and ".join(f"{dtype} with {channels} channels" for dtype, channels in sorted(kinds)) or "none"
+        check_images(image[None])
+    kinds = {(str(image.dtype)[6:], image.shape[0]) for image in images}
+    if len(kinds) > 1:
+        shown = " and ".join(f"{dtype} with {channels} channels" for dtype, channels in sorted(kinds))
         raise ValueError(
             f"a list of images must have one type and number of channels, got {shown}; convert them before"
         )

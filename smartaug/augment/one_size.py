@@ -52,18 +52,19 @@ def run(
     key: Tensor,
     index: Tensor | None,
     follow: Follow = lambda plan, rows: None,
+    timed: str | None = None,
 ) -> tuple[Tensor, UnequalPlan, Sequence[Tensor]]:
     """Images (C, H, W) after a step that `makes_equal`: a batch, the plan that made them equal, and what it was given.
 
     key: (B,) of its draws. index: (B,) the samples, None where they are not known. follow: is told every plan before it
-    is executed.
+    is executed. timed: see `backends.execute_unequal`.
     """
     keyed = step.unequal_parts(key)
     images, earlier = _before(keyed.before, images, index, step.backend, follow)
     plan = _sampled(keyed.rest, shape_of(images), index)
     assert isinstance(plan, UnequalPlan)
     follow(plan, torch.arange(len(images), device="cpu"))
-    made = backends.execute_unequal(plan, images, step.backend)
+    made = backends.execute_unequal(plan, images, step.backend, timed)
     trace = plan.trace if earlier is None else earlier.then(plan.trace)
     return made, UnequalPlan(plan.shape, plan.segments, trace, plan.separate, plan.sizes), images
 

@@ -84,11 +84,16 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
     return images.contiguous(memory_format=_torch.channels_last) if channels_last else images
 
 
-def execute_unequal(plan: UnequalPlan, images: Sequence[Tensor], backend: str | None = None) -> Tensor:
-    """As `execute`, of images (C, H, W) that the plan's first segment makes equal: (B, C, *size)."""
+def execute_unequal(
+    plan: UnequalPlan, images: Sequence[Tensor], backend: str | None = None, timed: str | None = None
+) -> Tensor:
+    """As `execute`, of images (C, H, W) that the plan's first segment makes equal: (B, C, *size).
+
+    timed: the backend of that segment, where ``backend`` names none; None: see `unequal.choose`.
+    """
     first = plan.segments[0]
     check_fills((first,), images[0])
-    name, _ = unequal.choose(first, images, backend)
+    name, _ = unequal.choose(first, images, backend, timed)
     made = _compiled_or_torch(
         lambda: unequal.run(name, first, images),
         lambda: unequal.one_by_one(first, images),
@@ -174,7 +179,7 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
 
 
 def explain_unequal(plan: UnequalPlan, images: Sequence[Tensor], backend: str | None = None) -> tuple[Choice, ...]:
-    """As `explain`, for images that the plan's first segment makes equal."""
+    """As `explain`, for images that the plan's first segment makes equal, where nothing was timed."""
     first = plan.segments[0]
     made = images[0].new_empty((len(images), *plan.output_shape[1:2], *first.output_size(0, 0)))
     rest = explain(Plan(tuple(made.shape), plan.segments[1:]), made, backend)

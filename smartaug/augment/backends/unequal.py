@@ -24,6 +24,7 @@ from .numba import codes, encode
 from .numba import run as numba_backend
 from .tables.coordinates import ONE
 from .tables.paddings import PADDINGS
+from .torch import resample as torch_resample
 from .torch import run as torch_backend
 from .triton import run as triton_backend
 
@@ -31,11 +32,15 @@ _WHOLE = -(1 << 30), 1 << 30  # bounds beyond every image, in pixels
 _COMPILES = 12  # seconds
 
 
-def choose(segment: Segment, images: Sequence[Tensor], backend: str | None) -> tuple[str, str]:
-    """Which backend runs the segment on images (C, H, W) of unequal size, and why."""
+def choose(
+    segment: Segment, images: Sequence[Tensor], backend: str | None, timed: str | None = None
+) -> tuple[str, str]:
+    """Which backend runs the segment on images (C, H, W) of unequal size, and why. timed: the one that was faster."""
     first = images[0][None]
     if backend == "torch":
         return "torch", 'asked for by backend="torch"'
+    if timed == "torch" and backend is None:
+        return "torch", "one image after the other, as timed"
     if any(0 in image.shape for image in images):
         return "torch", "an image is empty"
     if backend == "triton" or (backend is None and first.device.type == "cuda"):
@@ -56,6 +61,8 @@ def run(name: str, segment: Any, images: Sequence[Tensor]) -> Tensor:
 
 def one_by_one(segment: Segment, images: Sequence[Tensor]) -> Tensor:
     """The plain form: by torch, image by image."""
+    if isinstance(segment, Resample) and segment.bounds is not None:
+        return torch_resample.unequal([image.detach() for image in images], segment)
     rows = torch.arange(len(images), device="cpu")
     parts = [
         torch_backend.run((segment.rows(rows[n : n + 1]),), image.detach()[None]) for n, image in enumerate(images)
@@ -90,7 +97,9 @@ def _code(segment: Segment) -> int | None:
     if not isinstance(segment, Warp) or not encode.is_separable(segment):
         return None
     if segment.grid or segment.interpolation == "nearest":
-        return codes.NEAREST_SEPARABLE
+        across = segment.matrix[:, 0, 0].numpy()
+        plain = segment.grid and segment.padding == "constant" and segment.bounds is None
+        return codes.NEAREST if plain and (np.abs(across) == 1.0).all() else codes.NEAREST_SEPARABLE
     inside = segment.padding != "constant" and segment.bounds is not None
     return codes.BILINEAR_SEPARABLE if inside and segment.interpolation == "bilinear" else None
 

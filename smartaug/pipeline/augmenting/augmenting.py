@@ -132,15 +132,20 @@ class Augmenting:
         made, _ = self._run(views, samples, places, moving, None, 0, shared)
         return made
 
-    def unequal_rows(self, images: list[Tensor], samples: Samples, places: Places, moving: MovingTogether) -> Augmented:
-        """As `all_rows`, of images (C, H, W) of several sizes, which the first step makes equal: one view."""
+    def unequal_rows(
+        self, images: list[Tensor], samples: Samples, places: Places, moving: MovingTogether, timed: str | None
+    ) -> Augmented:
+        """As `all_rows`, of images (C, H, W) of several sizes, which the first step makes equal: one view.
+
+        timed: by which backend that is to be, as timed; None: see `backends.unequal.choose`.
+        """
         key = draws.key(self.seed(), samples.epoch, samples.streams, 0)
         first, own = keyed(self.steps, key)[0]
         assert isinstance(first, Augmentation)
         self._turn = Turn()
         with allowed(self._turn):
             try:
-                whole, plan, given = made_equal(first, images, own, samples.index, places, moving)
+                whole, plan, given = made_equal(first, images, own, samples.index, places, moving, timed)
             except Exception as error:
                 shown = self._where_lifted(error)
                 raise in_stage(shown, f"augment stage {name_of(first)}", samples.index, images) from error

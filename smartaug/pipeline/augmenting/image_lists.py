@@ -21,7 +21,7 @@ from ..following.places import Places
 from ..stages import rows_not_finite
 from .augmenting import Augmented, Augmenting, Samples, joint
 from .result_rows import ResultRows
-from .unequal import BY_SIZE
+from .unequal import BY_SIZE, TIMED
 
 Follows = Callable[[Tensor, Tensor, tuple[int, int]], Moving]  # rows, what they become, height and width -> what moves
 
@@ -114,7 +114,7 @@ def augmented(
             return _size_by_size(augmenting, images, samples, places, rows, follows, sizes, device)
         moving = together([(follows(own, own, _size_of(images[int(own[0])])), own) for own in sizes])
         there = [image.as_subclass(Tensor).to(device, non_blocking=True) for image in images]
-        result = augmenting.unequal_rows(there, samples, places, moving)
+        result = augmenting.unequal_rows(there, samples, places, moving, TIMED[way])
         return result.views[0], result
 
 

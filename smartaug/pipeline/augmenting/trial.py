@@ -1,8 +1,8 @@
-"""Two ways to the same result, of which the faster is found by timing both on the first batches.
+"""Several ways to the same result, of which the fastest is found by timing all on the first batches.
 
 What: each way runs one batch to warm up and `TIMED` that count; then the one that took less for an image runs alone.
 When: images of unequal size on the CPU, where what is faster depends on how many sizes there are and on the machine.
-Cost: the slower way on the first batches. Reference: none.
+Cost: the slower ways on the first batches. Reference: none.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from ..following.places import Places
 from ..stages import name_of
 from .trial import Trial
 
-AT_ONCE, BY_SIZE = "all sizes at once", "size by size"
+AT_ONCE, BY_TORCH, BY_SIZE = "all sizes at once", "all at once but resized by torch", "size by size"
+TIMED: dict[str, str | None] = {AT_ONCE: None, BY_TORCH: "torch"}  # the backend of what makes sizes equal
 
 
 def makes_equal(steps: Sequence[Any]) -> bool:
@@ -30,10 +31,10 @@ def makes_equal(steps: Sequence[Any]) -> bool:
 
 
 class Ways:
-    """How images of several sizes run: `AT_ONCE` or `BY_SIZE`, timed where both give the same bytes."""
+    """How images of several sizes run: `AT_ONCE`, `BY_TORCH` or `BY_SIZE`, timed where all give the same bytes."""
 
     def __init__(self) -> None:
-        self.trial = Trial(AT_ONCE, BY_SIZE)
+        self.trial = Trial(AT_ONCE, BY_TORCH, BY_SIZE)
         self._last: tuple[str, str] | None = None  # way and reason, of the last batch; no reason: it was timed
 
     def choose(self, steps: Sequence[Any], mixes: bool, device: torch.device) -> str:
@@ -68,7 +69,13 @@ class Ways:
 
 
 def made_equal(
-    step: Augmentation, images: Sequence[Tensor], key: Tensor, index: Tensor, places: Places, moving: MovingTogether
+    step: Augmentation,
+    images: Sequence[Tensor],
+    key: Tensor,
+    index: Tensor,
+    places: Places,
+    moving: MovingTogether,
+    timed: str | None,
 ) -> tuple[Tensor, UnequalPlan, Sequence[Tensor]]:
     """The batch after ``step``, its plan, and the images that this is for; what is in ``moving`` moves with them."""
 
@@ -77,4 +84,4 @@ def made_equal(
             places.refuse(name_of(step))
             moving.follow(plan, None if isinstance(plan, UnequalPlan) else rows)
 
-    return one_size.run(step, images, key, index, follow)
+    return one_size.run(step, images, key, index, follow, timed)

@@ -30,9 +30,10 @@ def _filter(x, cubic):
 
 @njit(**OPTIONS)
 def room(length, made, cubic):
-    """Taps of a pixel when ``length`` pixels become ``made``."""
+    """Taps of a pixel when ``length`` pixels become ``made``, in whole fours."""
     half = 2 if cubic else 1
-    return max(TAPS, int(np.ceil(half * max(1.0, length / made))) * 2 + 1)
+    taps = int(np.ceil(half * max(1.0, length / made))) * 2 + 1
+    return max(TAPS, (taps + 3) // 4 * 4)
 
 
 @njit(**OPTIONS)
@@ -79,15 +80,21 @@ def _four(given, first, second, third, fourth, n, a, b, c, d):
 
 
 @njit(**OPTIONS)
-def _mixed(given, at, step, count, weights, i, bits, made, to, length):
+def _mixed(given, at, step, count, weights, i, bits, made, to, length, sums):
     """made[to + n] of given[at + j · step + n], taps j, for n below ``length``: neighbours are neighbours in memory."""
     half, bits = np.int32(1 << (bits - 1)), np.int32(bits)
     if count > TAPS:
         for n in range(length):
-            total = half
-            for j in range(count):
-                total = np.int32(total + np.int32(np.int32(weights[i, j]) * np.int32(given[U(at + j * step + n)])))
-            made[U(to + n)] = _level(total, bits)
+            sums[U(n)] = half
+        for j in range(0, count, 4):  # four at a time; what a pixel does not need has weight 0
+            a, b = np.int32(weights[i, j]), np.int32(weights[i, j + 1])
+            c, d = np.int32(weights[i, j + 2]), np.int32(weights[i, j + 3])
+            first = at + j * step
+            second, third, fourth = first + step, first + 2 * step, first + 3 * step
+            for n in range(length):
+                sums[U(n)] = np.int32(sums[U(n)] + _four(given, first, second, third, fourth, n, a, b, c, d))
+        for n in range(length):
+            made[U(to + n)] = _level(sums[U(n)], bits)
         return
     a, b, c, d = np.int32(weights[i, 0]), np.int32(weights[i, 1]), np.int32(weights[i, 2]), np.int32(weights[i, 3])
     second, third, fourth = at + step, at + 2 * step, at + 3 * step
@@ -105,7 +112,7 @@ def _mixed(given, at, step, count, weights, i, bits, made, to, length):
 
 
 @njit(**OPTIONS)
-def _along_rows(src, start, by_row, by_column, tall, wide, made, first, count, weights, bits, middle):
+def _along_rows(src, start, by_row, by_column, tall, wide, made, first, count, weights, bits, middle, sums):
     """``tall`` lines of ``wide`` pixels, from src[start] on, to lines of ``made`` pixels in ``middle``."""
     turned, block = np.zeros((wide + TAPS) * LINES, np.uint8), np.empty(made * LINES, np.uint8)
     for top in range(0, tall, LINES):
@@ -115,7 +122,7 @@ def _along_rows(src, start, by_row, by_column, tall, wide, made, first, count, w
             for x in range(wide):
                 turned[U(x * LINES + n)] = src[U(line + x * by_column)]
         for x in range(made):
-            _mixed(turned, first[x] * LINES, LINES, count[x], weights, x, bits, block, x * LINES, LINES)
+            _mixed(turned, first[x] * LINES, LINES, count[x], weights, x, bits, block, x * LINES, LINES, sums)
         for n in range(lines):
             line = (top + n) * made
             for x in range(made):
@@ -130,12 +137,12 @@ def resample(src, start, by_channel, by_row, by_column, channels, height, width,
     weights_down = np.empty((tall, room(height, tall, cubic)), np.int16)
     bits_across = weigh(width, wide, cubic, across[0], across[1], weights_across)
     bits_down = weigh(height, tall, cubic, down[0], down[1], weights_down)
-    middle = np.zeros((height + TAPS) * wide, np.uint8)
+    middle, sums = np.zeros((height + TAPS) * wide, np.uint8), np.empty(max(wide, LINES), np.int32)
     for c in range(channels):
         _along_rows(
             src, start + c * by_channel, by_row, by_column, height, width, wide, across[0], across[1], weights_across,
-            bits_across, middle,
+            bits_across, middle, sums,
         )  # fmt: skip
         for y in range(tall):
             into = (c * tall + y) * wide
-            _mixed(middle, down[0, y] * wide, wide, down[1, y], weights_down, y, bits_down, dst, into, wide)
+            _mixed(middle, down[0, y] * wide, wide, down[1, y], weights_down, y, bits_down, dst, into, wide, sums)

@@ -15,7 +15,7 @@ from ...._base.compiled import kept
 from . import bilinear as numba_bilinear
 from . import resample as numba_resample
 from . import warp as numba_warp
-from .codes import BILINEAR_SEPARABLE, NEAREST_SEPARABLE
+from .codes import BILINEAR_SEPARABLE, NEAREST, NEAREST_SEPARABLE
 from .memory import OPTIONS, borrowed, move
 from .program import source_digest
 
@@ -59,7 +59,9 @@ def compiled(digest: int) -> Callable[..., None]:
                 )
                 continue
             limits = bounds[b] << 32
-            if code == NEAREST_SEPARABLE:
+            if code == NEAREST:  # rows of pixels, forwards or backwards
+                numba_warp.nearest_by_rows(src, dst, channels, height, width, tall, wide, matrices[b], fill)
+            elif code == NEAREST_SEPARABLE:
                 numba_warp.nearest_separable(
                     src, dst, channels, height, width, tall, wide, matrices[b], fill, padding, limits
                 )
