@@ -1,12 +1,14 @@
-"""Claim: decoding only the part of a JPEG file that RandomResizedCrop keeps saves little of decoding all of it.
+"""Claim: decoding only the part of a JPEG file that a crop keeps gives the same pixels in less time.
 
 Files: 64 crops of scikit-learn's two photographs, sides within an eighth of 500×375, JPEG of quality 90. Parts: those
 of torchvision's RandomResizedCrop, for its own range of areas (0.08–1 of the picture) and for two narrower ones.
 Contestants give the same part: simplejpeg decodes the whole file, as `smartaug.Lift` does, and the part is a view;
-nvImageCodec on the CPU (nvidia-nvimgcodec-cu12) and libvips (pyvips, pyvips-binary) decode the part. A package that is
-not installed gives a row that says so. Figures are processor milliseconds a file in one process with one thread, in
-turn; ratios are to simplejpeg, repeat by repeat. "largest difference": of the part's values to simplejpeg's, in grey
-levels.
+nvImageCodec on the CPU (nvidia-nvimgcodec-cu12), as ``decode="region"`` calls it, and libvips (pyvips, pyvips-binary)
+decode the part. A package that is not installed gives a row that says so. Figures are processor milliseconds a file in
+one process with one thread, in turn; ratios are to simplejpeg, repeat by repeat. "largest difference": of the part's
+values to simplejpeg's, in grey levels. "loader": an epoch over these files in an `ImageFolder` without workers,
+RandomResizedCrop(224), mirror, to floats, lifted with each setting; processor milliseconds an image, and the ratio to
+"exact".
 
 Of the packages on PyPI (November 2026) that hold libjpeg-turbo, PyTurboJPEG 2.6, imagecodecs 2026.3, turbojpeg 0.0.2,
 jpeglib 1.0, torchvision and simplejpeg decode whole files only (PyTurboJPEG's crop is lossless, file to file);
@@ -18,9 +20,11 @@ Run: ``pip install nvidia-nvimgcodec-cu12 pyvips pyvips-binary``, ``python -m be
 from __future__ import annotations
 
 import io
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +32,12 @@ import simplejpeg
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from torchvision.transforms import RandomResizedCrop
+from torchvision import transforms as v1
+from torchvision.datasets import ImageFolder
 
+import smartaug
 from benchmarks import harness
+from smartaug.lift.decode import region
 
 COUNT = 64
 WHOLE = "simplejpeg, the whole file"
@@ -64,24 +71,14 @@ def contestants() -> dict[str, Part | str]:
 
 
 def _nvimagecodec() -> Part | str:
-    if find_spec("nvidia.nvimgcodec") is None:
-        return "nvidia-nvimgcodec-cu12 is not installed"
-    from nvidia import nvimgcodec as codec
-
-    exactly = ":fancy_upsampling=1 libjpeg_turbo_decoder:fast_idct=0"
-    decoder = codec.Decoder(
-        codec.NVIMGCODEC_DEVICE_CPU_ONLY,
-        max_num_cpu_threads=1,
-        backends=[codec.Backend(codec.CPU_ONLY)],
-        options=exactly,
-    )
-    held: list[Any] = [None]
+    if (lacking := region.why_not()) is not None:
+        return lacking
 
     def part(data: bytes, box: Box) -> np.ndarray:
         top, left, height, width = box
-        region = codec.Region(top, left, top + height, left + width)
-        held[0] = decoder.decode(codec.CodeStream(data).get_sub_code_stream(region=region), image=held[0])
-        return np.asarray(held[0])
+        made = region.decode_region(data, (left, top, left + width, top + height))
+        assert made is not None
+        return made
 
     return part
 
@@ -104,7 +101,7 @@ def measured(scale: tuple[float, float], repeats: int) -> dict[str, Any]:
     torch.manual_seed(0)
     work = []
     for data, (width, height) in files():
-        box = RandomResizedCrop.get_params(torch.empty(3, height, width), scale, (3 / 4, 4 / 3))
+        box = v1.RandomResizedCrop.get_params(torch.empty(3, height, width), scale, (3 / 4, 4 / 3))
         work.append((data, tuple(map(int, box))))
     ready = {name: part for name, part in contestants().items() if not isinstance(part, str)}
     wanted = [ready[WHOLE](*one).astype(int) for one in work]
@@ -131,9 +128,47 @@ def measured(scale: tuple[float, float], repeats: int) -> dict[str, Any]:
     return {**rows, **missing}
 
 
+def epochs(repeats: int) -> dict[str, Any]:
+    """A loader's epoch with each setting of ``decode=``."""
+    if (lacking := region.why_not()) is not None:
+        return {"region": lacking}
+    stages = [v1.RandomResizedCrop(224), v1.RandomHorizontalFlip(), v1.ToTensor()]
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (data, _) in enumerate(files()):
+            place = Path(folder) / str(number % 4)
+            place.mkdir(exist_ok=True)
+            (place / f"{number}.jpg").write_bytes(data)
+        loaders = {}
+        for decode in ("exact", "region"):
+            dataset = ImageFolder(folder, transform=v1.Compose(stages))
+            loaders[decode] = smartaug.DataLoader(dataset, 32, lift=smartaug.Lift(decode=decode), seed=0, device="cpu")
+        seconds: dict[str, list[float]] = {decode: [] for decode in loaders}
+        first: dict[str, torch.Tensor] = {}
+        for repeat in range(repeats + 1):
+            for decode, loader in loaders.items():
+                torch.manual_seed(repeat)
+                started = time.process_time()
+                images = [images for images, _ in loader]
+                if repeat:  # after a warm-up, of which the pixels are compared
+                    seconds[decode].append((time.process_time() - started) / COUNT)
+                else:
+                    first[decode] = torch.cat(images)
+        if not torch.equal(first["exact"], first["region"]):
+            raise RuntimeError("both settings should give the same pixels")
+    exact = seconds["exact"]
+    return {
+        decode: {
+            "milliseconds": harness.summary([one * 1000 for one in own], 3),
+            "ratio": harness.summary([a / b for a, b in zip(exact, own, strict=True)], 3),
+        }
+        for decode, own in seconds.items()
+    }
+
+
 def main() -> None:
     options = harness.arguments(__doc__)
     results = {name: measured(scale, max(options.repeats, 5)) for name, scale in AREAS.items()}
+    results["loader"] = epochs(max(options.repeats, 5))
     for name, rows in results.items():
         for contestant, row in rows.items():
             shown = row if isinstance(row, str) else (row["milliseconds"]["median"], row["ratio"]["median"])
