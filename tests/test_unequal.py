@@ -117,6 +117,28 @@ def test_weights_are_the_compiled_ones_and_those_of_the_reference(length, made, 
     assert values.tolist() == found.values[0, :, : values.shape[1]].tolist()
 
 
+def test_where_torch_resizes_otherwise_the_compiled_resize_is_not_used(monkeypatch, recwarn):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(backends.unequal, "_known", {})
+    plain = backends.unequal.torch_resample.unequal
+    monkeypatch.setattr(backends.unequal.torch_resample, "unequal", lambda *given: 255 - plain(*given))
+    step, images = A.Resize(9, antialias=True), listed()
+    wanted = 255 - torch.cat([step(image[None]) for image in images])
+    same(step(images), wanted)
+    assert "resizes to other bytes here than compiled code, so torch resizes" in str(recwarn.list[0].message)
+    plan = step.sample(shape_of(images), draws.key(0, 0, torch.arange(8), 0))
+    assert "resizes to other bytes" in backends.explain_unequal(plan, images)[0].reason
+    same(step(images), wanted)
+
+
+def test_gradients_reach_each_image():
+    images = [(image.double() / 255).requires_grad_() for image in listed()]
+    A.Resize(9, antialias=True)(images).sum().backward()
+    alone = [image.detach().clone().requires_grad_() for image in images]
+    sum(A.Resize(9, antialias=True)(image[None]).sum() for image in alone).backward()
+    assert all(torch.equal(one.grad, other.grad) for one, other in zip(images, alone, strict=True))
+
+
 def test_one_plan_says_what_each_image_receives():
     images, step = listed(), STEPS["stages before"]()
     keyed = step.unequal_parts(draws.key(0, 0, torch.arange(8), 0))

@@ -179,12 +179,12 @@ class Augmentation(Batched, SuggestsKeywords):
         return dimensions == 4 or (self.takes_rows and dimensions == 2)
 
     def _takes(self, given: object) -> bool:
-        if isinstance(given, (list, tuple)) and given and all(isinstance(g, Tensor) and g.ndim == 3 for g in given):
-            check_list(given, self)
-            return True
         if not self.takes_images and not (isinstance(given, Tensor) and self._plans(given.ndim)):
             what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
             raise TypeError(f"{type(self).__name__} needs rows (B, F) or sequences (B, T, F), got {what}")
+        if isinstance(given, (list, tuple)) and given and all(isinstance(g, Tensor) and g.ndim == 3 for g in given):
+            check_list(given, self)
+            return True
         return isinstance(given, Tensor) and given.ndim != 4 and self._plans(given.ndim)
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:

@@ -57,7 +57,7 @@ def shape_of(images: Sequence[Tensor]) -> tuple[Any, ...]:
 
 def plan_for(shape: Sequence[Any], segments: tuple[Segment, ...], trace: Trace) -> Plan:
     """A plan for images of ``shape``, which may have arrays (B,) of heights and widths."""
-    if not isinstance(shape[2], np.ndarray):
+    if len(shape) != 4 or not isinstance(shape[2], np.ndarray):
         return Plan(tuple(shape), segments, trace)
     sizes = torch.from_numpy(np.stack([shape[2], shape[3]], 1))
     return UnequalPlan((shape[0], shape[1], UNKNOWN, UNKNOWN), segments, trace, None, sizes)

@@ -28,8 +28,11 @@ from .torch import resample as torch_resample
 from .torch import run as torch_backend
 from .triton import run as triton_backend
 
+_SIDES = (7, 90), (19, 23), (64, 11), (120, 101)  # of the images on which the compiled resize is compared with torch's
 _WHOLE = -(1 << 30), 1 << 30  # bounds beyond every image, in pixels
 _COMPILES = 12  # seconds
+_DIFFERS = f"torch {torch.__version__} resizes to other bytes here than compiled code"
+_known: dict[str, bool] = {}  # whether the compiled resize "agrees" with this torch's, once it was compared
 
 
 def choose(
@@ -37,6 +40,8 @@ def choose(
 ) -> tuple[str, str]:
     """Which backend runs the segment on images (C, H, W) of unequal size, and why. timed: the one that was faster."""
     first = images[0][None]
+    if _known.get("agrees", True) is False and isinstance(segment, Resample) and first.device.type == "cpu":
+        return "torch", f"one image after the other: {_DIFFERS}"
     if backend == "torch":
         return "torch", 'asked for by backend="torch"'
     if timed == "torch" and backend is None:
@@ -62,11 +67,9 @@ def run(name: str, segment: Any, images: Sequence[Tensor]) -> Tensor:
 def one_by_one(segment: Segment, images: Sequence[Tensor]) -> Tensor:
     """The plain form: by torch, image by image."""
     if isinstance(segment, Resample) and segment.bounds is not None:
-        return torch_resample.unequal([image.detach() for image in images], segment)
+        return torch_resample.unequal(images, segment)
     rows = torch.arange(len(images), device="cpu")
-    parts = [
-        torch_backend.run((segment.rows(rows[n : n + 1]),), image.detach()[None]) for n, image in enumerate(images)
-    ]
+    parts = [torch_backend.run((segment.rows(rows[n : n + 1]),), image[None]) for n, image in enumerate(images)]
     return torch.cat(parts)
 
 
@@ -75,6 +78,23 @@ def load() -> None:
     numba_backend.ensure(
         "unequal", "crops of images of unequal size", _COMPILES, _compiled, lambda: (0, 0, *_no_images())
     )
+
+
+def _agrees() -> bool:
+    """Whether the compiled resize gives the bytes of this torch on this processor; they are compared once."""
+    if "agrees" not in _known:
+        images = [
+            (torch.arange(3 * tall * wide) * 37 % 251).to(torch.uint8).view(3, tall, wide) for tall, wide in _SIDES
+        ]
+        matrix, bounds = torch.zeros(len(images), 2, 3), torch.tensor([[0, w - 1, 0, t - 1] for t, w in _SIDES])
+        _known["agrees"] = True
+        for mode in ("bilinear", "bicubic"):
+            segment = Resample(matrix.double(), (19, 23), mode, padding="edge", bounds=bounds.double())
+            if not torch.equal(_by_numba(segment, images), one_by_one(segment, images)):
+                _known["agrees"] = False
+                compiled.say_once(f"{_DIFFERS}, so torch resizes lists of images")
+                break
+    return _known["agrees"]
 
 
 def _compiled() -> Any:
@@ -121,6 +141,8 @@ def _by_numba(segment: Warp, images: Sequence[Tensor]) -> Tensor:
         *(PADDINGS.index(segment.padding), fill, *segment.size, out.numpy()),
     )
     load()
+    if code == 0 and not _agrees():
+        return one_by_one(segment, images)
     numba_backend.share(lambda first, last: _compiled()(first, last, *arguments), len(images), out.numel())
     return out.view(len(images), channels, *segment.size)
 
