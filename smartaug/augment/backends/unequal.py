@@ -83,13 +83,14 @@ def load() -> None:
 def _agrees() -> bool:
     """Whether the compiled resize gives the bytes of this torch on this processor; they are compared once."""
     if "agrees" not in _known:
-        images = [
-            (torch.arange(3 * tall * wide) * 37 % 251).to(torch.uint8).view(3, tall, wide) for tall, wide in _SIDES
-        ]
-        matrix, bounds = torch.zeros(len(images), 2, 3), torch.tensor([[0, w - 1, 0, t - 1] for t, w in _SIDES])
         _known["agrees"] = True
+        with torch.device("cpu"):
+            numbers = torch.arange(3 * 120 * 101) * 37 % 251
+            bounds = torch.tensor([[0, wide - 1, 0, tall - 1] for tall, wide in _SIDES]).double()
+            matrix = torch.zeros(len(_SIDES), 2, 3, dtype=torch.float64)
+        images = [numbers[: 3 * tall * wide].to(torch.uint8).view(3, tall, wide) for tall, wide in _SIDES]
         for mode in ("bilinear", "bicubic"):
-            segment = Resample(matrix.double(), (19, 23), mode, padding="edge", bounds=bounds.double())
+            segment = Resample(matrix, (19, 23), mode, padding="edge", bounds=bounds)
             if not torch.equal(_by_numba(segment, images), one_by_one(segment, images)):
                 _known["agrees"] = False
                 compiled.say_once(f"{_DIFFERS}, so torch resizes lists of images")
