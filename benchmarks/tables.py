@@ -500,6 +500,38 @@ def jpeg_files() -> str:
     return table(rows) if tables else NOT_RUN
 
 
+def regions() -> str:
+    """Decoding the part of a JPEG file that is kept: processor time, and the ratio to decoding the whole file."""
+    found = result("regions").get("results", {})
+    areas = {name: part for name, part in found.items() if name != "loader"}
+    heads = (f"parts of {name} of the picture" for name in areas)
+    rows: list[tuple[str, ...]] = [("processor ms a file, × simplejpeg", *heads, "largest difference")]
+    for name in next(iter(areas.values()), {}):
+        cells = [part[name] for part in areas.values()]
+        if all(isinstance(cell, dict) for cell in cells):
+            most = max(cell["largest difference"] for cell in cells)
+            shown = [f"{cell['milliseconds']['median']:g}, ×{spread(cell['ratio'])}" for cell in cells]
+            rows.append((name, *shown, str(most)))
+    for decode, cell in found.get("loader", {}).items():
+        shown = f"{cell['milliseconds']['median']:g}, ×{spread(cell['ratio'])}"
+        blank = [""] * (len(areas) - 1)
+        rows.append((f'an epoch of a loader, decode="{decode}" (× exact)', shown, *blank, "0"))
+    return table(rows) if areas else NOT_RUN
+
+
+def unequal() -> str:
+    """Photographs of unequal size to a batch: milliseconds an image, and the ratio to size by size."""
+    found = result("unequal").get("results", {})
+    ways = list(dict.fromkeys(way for part in found.values() for way in part["milliseconds_per_image"]))
+    rows: list[tuple[str, ...]] = [("ms an image, × size by size", *ways)]
+    for name, part in found.items():
+        cells = (
+            f"{part['milliseconds_per_image'][way]:.2f}, ×{spread(part['ratio_to_size_by_size'][way])}" for way in ways
+        )
+        rows.append((name, *cells))
+    return table(rows) if found else NOT_RUN
+
+
 def rival_files() -> str:
     """From files to batches by every library: speed with 1, 2 and 4 workers, and without RandAugment."""
     results = result("files").get("results", {})
@@ -728,6 +760,8 @@ TABLES = {
     "fetch": fetch,
     "lifted": lifted,
     "jpeg_files": jpeg_files,
+    "regions": regions,
+    "unequal": unequal,
     "rival_files": rival_files,
     "rival_sizes": rival_sizes,
     "rival_memory": rival_memory,

@@ -164,19 +164,31 @@ def gains(model, criterion, inputs, target, held_inputs, held_target, part=None)
     return torch.stack(losses), torch.stack(made)
 
 
+def resizing_weights(old, new, interpolation="bilinear"):
+    """(new, old) float64: the shares of ``old`` pixels in each of ``new``, of a filter that is as wide as one of these.
+
+    Pillow's: a pixel whose middle is further away than the filter reaches, counted in whole pixels, has no share.
+    """
+
+    def share(x):
+        x = abs(x)
+        if interpolation == "bilinear":
+            return max(0.0, 1.0 - x)
+        if x < 1.0:
+            return 1.5 * x**3 - 2.5 * x**2 + 1.0
+        return -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0 if x < 2.0 else 0.0
+
+    scale = old / new
+    reach = max(scale, 1.0)
+    made = torch.zeros(new, old, dtype=torch.float64)
+    for place in range(new):
+        for pixel in range(old):
+            made[place, pixel] = share((pixel + 0.5 - (place + 0.5) * scale) / reach)
+        made[place] /= made[place].sum()
+    return made
+
+
 def antialiased(image, size):
     """An image (C, H, W) resized to (height, width): each pixel the mean of what a triangle over it covers, float64."""
-
-    def weights(old, new):
-        scale = old / new
-        reach = max(scale, 1.0)
-        made = torch.zeros(new, old, dtype=torch.float64)
-        for place in range(new):
-            centre = (place + 0.5) * scale
-            for pixel in range(old):
-                made[place, pixel] = max(0.0, 1.0 - abs(pixel + 0.5 - centre) / reach)
-            made[place] /= made[place].sum()
-        return made
-
-    down, across = weights(image.shape[1], size[0]), weights(image.shape[2], size[1])
+    down, across = resizing_weights(image.shape[1], size[0]), resizing_weights(image.shape[2], size[1])
     return down @ image.double() @ across.T

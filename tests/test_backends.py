@@ -479,7 +479,7 @@ def test_compiled_code_is_cached_under_all_of_its_sources():
     """numba only looks at the file of the cached function; the digest stands for the files it calls into."""
     from smartaug.augment.backends.numba import program as numba_run
 
-    assert numba_run._source_digest() == numba_run._source_digest() > 0
+    assert numba_run.source_digest() == numba_run.source_digest() > 0
     assert numba_run.compiled(1, 0).py_func.__closure__[0].cell_contents == 1
 
 

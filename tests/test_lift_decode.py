@@ -22,7 +22,7 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms import InterpolationMode, v2
 
 import smartaug
-from smartaug.lift.decode import decoders, opening
+from smartaug.lift.decode import decoders, opening, region
 from smartaug.lift.decode.opening import Opening
 from smartaug.lift.decode.resampling import resized
 
@@ -240,15 +240,19 @@ def files(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Pillow's own, of files that are not decoded
-@pytest.mark.parametrize(("decoder", "scales"), [("simplejpeg", False), ("simplejpeg", True), ("torchvision", False)])
-def test_every_use_of_every_file_gives_what_pillow_gives(files, decoder, scales):
+@pytest.mark.parametrize(
+    ("decoder", "partly"), [("simplejpeg", ""), ("simplejpeg", "scaled"), ("simplejpeg", "region"), ("torchvision", "")]
+)
+def test_every_use_of_every_file_gives_what_pillow_gives(files, decoder, partly):
+    if partly == "region":
+        pytest.importorskip("nvidia.nvimgcodec")
     wrong = []
     for number, (name, data) in enumerate({**WHOLE, **BROKEN}.items()):
         ways = list(WAYS.items())
         for place, (use_name, use) in enumerate(USES.items()):
             way_name, way = ways[(number + place) % len(ways)]
             wanted = outcome(use, way, data, files / name)
-            with Opening(DECODERS[decoder], scales):
+            with Opening(DECODERS[decoder], partly):
                 got = outcome(use, way, data, files / name)
             if got != wanted:
                 wrong.append((name, way_name, use_name))
@@ -552,6 +556,42 @@ def test_scaled_decoding_is_asked_for_and_close():
     assert (epoch(small, "user")[0] - ours).abs().max() <= 1
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_region_has_the_pixels_of_the_whole_file(workers):
+    pytest.importorskip("nvidia.nvimgcodec")
+    for crop in (v1.RandomCrop(24), v1.RandomResizedCrop(24)):
+        dataset = Opens(OPENED["converted"][1])
+        dataset.transform = v1.Compose([crop, v1.RandomHorizontalFlip(), v1.ToTensor()])
+        more = {"num_workers": 2, "multiprocessing_context": "fork"} if workers else {}
+        whole, _ = epoch(dataset, "exact", **more)
+        ours, loader = epoch(dataset, "region", **more)
+        assert torch.equal(ours, whole)
+        stats = loader.stats()
+        assert stats["decoded_region"] > stats["decoded"] // 2 > 0
+        assert "only the part that is kept, by nvImageCodec" in loader.explain()
+
+
+def test_the_second_part_of_a_file_comes_from_all_of_it(monkeypatch):
+    pytest.importorskip("nvidia.nvimgcodec")
+    wanted = np.asarray(Image.open(io.BytesIO(PLAIN)))
+    with Opening(DECODERS["simplejpeg"], "region") as opening:
+        opened = Image.open(io.BytesIO(PLAIN)).convert("RGB")
+        parts = [np.asarray(opened.crop(box)) for box in ((3, 5, 20, 30), (0, 0, 9, 9), (3, 5, 20, 30))]
+    assert (opening.counts.decoded, opening.counts.partly) == (2, 1)
+    for made, (left, top, right, bottom) in zip(parts, ((3, 5, 20, 30), (0, 0, 9, 9), (3, 5, 20, 30)), strict=True):
+        assert np.array_equal(made, wanted[top:bottom, left:right])
+
+
+def test_regions_without_the_library_say_what_to_install(monkeypatch):
+    monkeypatch.setattr(region.importlib.util, "find_spec", lambda name: None)
+    region.why_not.cache_clear()
+    try:
+        with pytest.raises(ImportError, match="needs no GPU; pip install nvidia-nvimgcodec-cu12, or write lift=True"):
+            epoch(Opens(OPENED["converted"][1]), "region")
+    finally:
+        region.why_not.cache_clear()
+
+
 def test_files_are_counted_in_workers(folder):
     dataset = ImageFolder(str(folder), transform=pipeline(v1, FIRST["RandomResizedCrop"](v1)))
     alone, _ = epoch(dataset, "exact")
@@ -572,5 +612,5 @@ def test_datasets_that_open_no_files_are_not_told_about():
 
 @pytest.mark.parametrize("wrong", ["fast", None, True])
 def test_lift_names_what_decode_takes(wrong):
-    with pytest.raises(ValueError, match='"exact" or "scaled" or "user"'):
+    with pytest.raises(ValueError, match='"exact" or "scaled" or "region" or "user"'):
         smartaug.Lift(decode=wrong)

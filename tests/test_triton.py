@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_augment_tables import cap_agrees, tone_agrees, with_cap
 from test_backends import CASES, in_unit, pictures, planned, plans, same
 
@@ -28,6 +29,7 @@ from smartaug.augment.backends.triton import run as triton_backend
 from smartaug.augment.plan import Erase, Filter, Lookup, Mix, Noise, Plan, Store, Tone, Warp
 from smartaug.augment.targets import Heatmap, Mask
 from smartaug.augment.targets.maps import move_map
+from smartaug.augment.unequal import shape_of
 
 INTERPRETED = triton_backend.interpreted()
 CUDA = torch.cuda.is_available() and not INTERPRETED
@@ -47,7 +49,9 @@ on_cuda = pytest.mark.skipif(not CUDA, reason="only CUDA synchronises, captures 
 @pytest.mark.parametrize(
     "chosen",
     [
-        pytest.param("any_plan or whole_policies and dtype1 or masks_move and shape1 or no_kernel", id="short"),
+        pytest.param(
+            "any_plan or whole_policies and dtype1 or masks_move and shape1 or no_kernel or unequal", id="short"
+        ),
         pytest.param("", id="all", marks=pytest.mark.slow),
     ],
 )
@@ -349,6 +353,34 @@ def test_the_declared_kinds_are_those_with_kernels():
     assert {*launch.STEPS, *launch.CLOSES, Store} == triton_backend.RUNS
 
 
+@conforms
+@settings(max_examples=4 if INTERPRETED else 30, deadline=None)
+@given(st.integers(0, 999), st.sampled_from(["bilinear", "bicubic"]), st.sampled_from([1, 3]))
+def test_unequal_images_become_the_bytes_of_the_cpu(seed, mode, channels):
+    sides = torch.randint(1, 40, (3, 2), generator=torch.Generator().manual_seed(seed)).tolist()
+    images = [pictures((1, channels, *size))[0] for size in sides]
+    crop = A.RandomResizedCrop((9, 14), (0.05, 1.0), (0.3, 3.0), mode, antialias=True)
+    plan = crop.sample(shape_of(images), draws.key(seed, 0, torch.arange(3), 0))
+    there = [image.to(DEVICE) for image in images]
+    assert backends.explain_unequal(plan, there, "triton")[0].backend == "triton"
+    same(backends.execute_unequal(plan, there, "triton").cpu(), backends.execute_unequal(plan, images, "torch"))
+
+
+@conforms
+def test_unequal_images_that_have_no_kernel_are_left_to_torch():
+    images = [pictures((1, 3, *size))[0] for size in ((9, 12), (15, 8))]
+    floats = [image.float() / 255 for image in images]
+    for crop, own, why in (
+        (A.Crop(7), images, "Warp of unequal images has no kernel"),
+        (A.Resize(7, antialias=True), floats, "images are no uint8"),
+    ):
+        plan = crop.sample(shape_of(own), draws.key(0, 0, torch.arange(2), 0))
+        there = [image.to(DEVICE) for image in own]
+        (choice,) = backends.explain_unequal(plan, there, "triton")
+        assert (choice.backend, choice.reason) == ("torch", f"one image after the other: {why}")
+        near(backends.execute_unequal(plan, there, "triton").cpu(), backends.execute_unequal(plan, own, "torch"))
+
+
 @compiles
 def test_cpu_images_say_what_to_type():
     images = pictures((2, 3, 8, 8))
@@ -417,6 +449,7 @@ class Compiler:
 KERNELS = {
     "warp": ["warp"],
     "tone": ["tone", "statistics"],
+    "resample": ["resample"],
     "pixels": ["lookup", "noise", "sharpness", "blur_columns", "blur_rows", "erase", "mix", "store"],
 }
 
@@ -460,6 +493,10 @@ def test_kernels_compile_for_a_gpu(count, monkeypatch, tmp_path):
             Noise(torch.zeros(shape[0], dtype=torch.int64), *drawn, shared=True),
         ):
             triton_backend.prepare([segment], images)(images)
+        if dtype == torch.uint8:
+            crop = A.RandomResizedCrop(20, antialias=True)
+            segment = crop.sample(shape_of(images), draws.key(0, 0, torch.arange(len(images)), 0)).segments[0]
+            backends.unequal.run("triton", segment, list(images))
     assert {key[0] for key in made} == {name for names in KERNELS.values() for name in names}
     for kernel in made.values():
         assert kernel.asm["cubin"]

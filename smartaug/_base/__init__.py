@@ -20,6 +20,7 @@
 | `names` | the nearest name for a mistyped one, keywords included |
 | `compiled` | the disk cache of code that numba compiles, and the fallback where numba cannot run |
 | `background` | compiling that code in a process of its own, while batches run on torch |
+| `unequal_images` | images of unequal size where torch's collate function wants to stack them |
 | `threads` | the rows of a batch, shared among threads |
 | `text_tables` | tables as text |
 """

@@ -36,6 +36,7 @@ Arguments mean the same everywhere:
 |---|---|
 | `plan`, `projection` | what will happen to a batch, as a value; its projective maps |
 | `resample` | resizes with antialiasing, as segments of plans |
+| `unequal`, `one_size` | plans for images of unequal size; running what makes them equal |
 | `trace` | what of it each sample received |
 | `mixing` | segments that put several samples together; partners |
 | `augmentation` | the base class: sample, plan, apply |

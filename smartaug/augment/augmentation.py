@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import overload
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -17,10 +16,11 @@ from torch import Tensor
 
 from .. import draws
 from .._base.names import SuggestsKeywords
-from . import backends, rows
+from . import backends, one_size, rows
 from .labels import mix_labels
 from .plan import Plan
-from .samples import drawing_for
+from .samples import drawing_for, on_cpu
+from .unequal import UnequalPlan
 
 Cuts = dict[draws.Slot, Sequence[float]]
 
@@ -37,7 +37,7 @@ class Batched(ABC):
 
     @abstractmethod
     def _keyed(
-        self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
+        self, images: Any, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The augmented images and labels (None where none are given), drawn from the stream keys (B,)."""
 
@@ -61,7 +61,7 @@ class Batched(ABC):
     @overload
     def __call__(
         self,
-        images: Tensor,
+        images: Tensor | Sequence[Tensor],
         target: None = None,
         *,
         index: Tensor | None = None,
@@ -73,7 +73,7 @@ class Batched(ABC):
     @overload
     def __call__(
         self,
-        images: Tensor,
+        images: Tensor | Sequence[Tensor],
         target: Tensor,
         *,
         index: Tensor | None = None,
@@ -84,7 +84,7 @@ class Batched(ABC):
 
     def __call__(
         self,
-        images: Tensor,
+        images: Tensor | Sequence[Tensor],
         target: Tensor | None = None,
         *,
         index: Tensor | None = None,
@@ -92,7 +92,10 @@ class Batched(ABC):
         seed: int | None = None,
         view: int = 0,
     ) -> Tensor | tuple[Tensor, Tensor | None]:
-        """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`."""
+        """Augment images; with ``target`` given return (images, target), mixed labels carried in `Target.soft`.
+
+        images: (B, C, H, W), or a list of (C, H, W) of unequal size where a crop or resize makes them equal.
+        """
         if not self._takes(images):
             check_images(images)
         images, mixed = self._keyed(images, target, self._keys(len(images), index, epoch, seed, view), index)
@@ -115,6 +118,7 @@ class Augmentation(Batched, SuggestsKeywords):
     takes_rows: bool = False  # whether it also augments rows (B, F) and sequences (B, T, F), see `rows`
     averages: bool = False  # whether it averages values of samples, which numbers of categories do not take
     takes_images: bool = True  # False: rows and sequences alone
+    takes_unequal: bool = False  # whether it makes images of any sizes equal, and plans unequal ones, see `unequal`
     reads_labels: bool = False  # whether its plan depends on the labels, and so is drawn for each batch, see `plan_of`
 
     def __init__(self, *, backend: str | None = None) -> None:
@@ -178,6 +182,9 @@ class Augmentation(Batched, SuggestsKeywords):
         if not self.takes_images and not (isinstance(given, Tensor) and self._plans(given.ndim)):
             what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
             raise TypeError(f"{type(self).__name__} needs rows (B, F) or sequences (B, T, F), got {what}")
+        if isinstance(given, (list, tuple)) and given and all(isinstance(g, Tensor) and g.ndim == 3 for g in given):
+            check_list(given, self)
+            return True
         return isinstance(given, Tensor) and given.ndim != 4 and self._plans(given.ndim)
 
     def apply(self, images: Tensor, plan: Plan) -> Tensor:
@@ -189,16 +196,31 @@ class Augmentation(Batched, SuggestsKeywords):
             raise ValueError(f"apply: the plan was made for images {plan.shape}, got {tuple(images.shape)}")
         return rows.execute(plan, images) if of_rows else backends.execute(plan, images, self.backend)
 
-    def explain(self, plan: Plan, images: Tensor) -> tuple[backends.Choice, ...]:
+    def explain(self, plan: Plan, images: Tensor | Sequence[Tensor]) -> tuple[backends.Choice, ...]:
         """Which backend runs each segment of ``plan`` on images like these, and why; nothing is executed."""
-        return backends.explain(plan, images, self.backend)
+        if isinstance(plan, UnequalPlan):
+            return backends.explain_unequal(plan, cast(Sequence[Tensor], images), self.backend)
+        return backends.explain(plan, cast(Tensor, images), self.backend)
+
+    @property
+    def makes_equal(self) -> bool:
+        """Whether a list of images of unequal size becomes one batch."""
+        return self.takes_unequal
+
+    def unequal_parts(self, key: Tensor) -> one_size.Keyed:
+        """What runs before images are of one size, and what from there on, with the keys (B,) of their draws."""
+        return one_size.Keyed([], [(self, key)])
 
     def _keyed(
-        self, images: Tensor, target: Tensor | None, key: Tensor, index: Tensor | None
+        self, images: Any, target: Tensor | None, key: Tensor, index: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        with on_cpu(), drawing_for(None if index is None else index.cpu()):
-            plan = self.plan_of([images], target, key)
-        images = self.apply(images, plan)
+        if isinstance(images, (list, tuple)):
+            images, made, _ = one_size.run(self, images, key, index)
+            plan: Plan = made
+        else:
+            with on_cpu(), drawing_for(None if index is None else index.cpu()):
+                plan = self.plan_of([images], target, key)
+            images = self.apply(images, plan)
         return images, None if target is None else mix_labels(target, plan, num_classes=self.num_classes, index=index)
 
     def __repr__(self) -> str:
@@ -210,11 +232,6 @@ def rows_shape(rows: Sequence[Tensor]) -> tuple[int, ...]:
     """The shape that a plan is drawn for: of one tensor its own; of several tables (B, F) that of all columns."""
     first = rows[0]
     return tuple(first.shape) if len(rows) == 1 else (len(first), sum(table.shape[1] for table in rows))
-
-
-def on_cpu() -> AbstractContextManager[object]:
-    """Plans are made on the CPU, whatever `torch.set_default_device` says."""
-    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
 
 
 def check_images(images: object) -> None:
@@ -235,6 +252,23 @@ def check_images(images: object) -> None:
                 else "to floats in [0, 1] by the range that they have, such as images.float() / 4095; only values that "
                 "all lie in 0..255 survive images.to(torch.uint8)"
             )
+        )
+
+
+def check_list(images: Sequence[Tensor], step: Augmentation) -> None:
+    """Raise a TypeError or ValueError unless images (C, H, W) are of one kind, and ``step`` makes them equal."""
+    for image in images:
+        check_images(image[None])
+    kinds = {(str(image.dtype)[6:], image.shape[0]) for image in images}
+    if len(kinds) > 1:
+        shown = " and ".join(f"{dtype} with {channels} channels" for dtype, channels in sorted(kinds))
+        raise ValueError(
+            f"a list of images must have one type and number of channels, got {shown}; convert them before"
+        )
+    if not step.makes_equal:
+        raise ValueError(
+            f"{type(step).__name__} does not make images of unequal size equal; write smartaug.Compose(["
+            f"smartaug.RandomResizedCrop(224), ...]), or give it a batch of each size: torch.stack(images)"
         )
 
 

@@ -361,9 +361,10 @@ class Plan:
                 segments.append(segment)
             else:
                 segments[-1] = joined
-        separate = tuple(segment for plan in (self, *later) for segment in plan.operations)
+        operations = tuple(segment for plan in (self, *later) for segment in plan.operations)
         trace = self.trace.then(*(plan.trace for plan in later))
-        return Plan(self.shape, tuple(segments), trace, separate if len(separate) > len(segments) else None)
+        separate = operations if len(operations) > len(segments) else None
+        return dataclasses.replace(self, segments=tuple(segments), trace=trace, separate=separate)
 
 
 def join(first: Segment, second: Segment) -> Segment | None:

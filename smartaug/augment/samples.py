@@ -7,9 +7,10 @@ call of `Augmentation.sample`, and a policy asks for them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 _INDEX: ContextVar[Tensor | None] = ContextVar("index", default=None)
@@ -37,3 +38,8 @@ def drawn_for(rows: int) -> Tensor | None:
             "known; an augmentation that draws for a part of a batch cannot hold a policy with magnitudes per sample"
         )
     return index
+
+
+def on_cpu() -> AbstractContextManager[object]:
+    """Plans are made on the CPU, whatever `torch.set_default_device` says."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")

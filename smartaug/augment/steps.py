@@ -8,10 +8,10 @@ from typing import TypeVar
 from torch import Tensor
 
 from .. import draws
-from .augmentation import Augmentation, on_cpu
+from .augmentation import Augmentation
 from .foreign import Foreign
 from .plan import Plan
-from .samples import drawing_for
+from .samples import drawing_for, on_cpu
 
 Step = Augmentation | Foreign
 S = TypeVar("S")

@@ -21,6 +21,7 @@ from .._base import leaves
 from .._base.global_draws import changed
 from .._base.names import suggest_keywords
 from .._base.torch_fetch import Origin, origin, streams
+from .._base.unequal_images import collated
 from ..lift.decode.opening import Files, take
 from ..lift.deferred.collecting import Unfinished, collecting
 from ..pipeline.epochs import EpochProgress
@@ -37,6 +38,10 @@ _DISPATCHER = (
     "Accelerate's dispatcher cannot: use DataLoaderConfiguration(dispatch_batches=False), in TrainingArguments "
     "accelerator_config={'dispatch_batches': False}, or smartaug.wrap(accelerator.prepare(loader))"
 )
+_UNEQUAL = (
+    "equal size",
+    "storage that is not resizable",
+)  # torch's words for tensors of unequal size, in workers as well
 
 
 class _SaysWhatToDo(type):
@@ -175,7 +180,7 @@ class Collate:
     def attach(self, pipeline: Pipeline) -> None:
         """Use ``pipeline`` for all further batches, and keep a reference to it."""
         self.pipeline, self._key = pipeline, pipeline.key
-        self._lifts = pipeline.lifts
+        self._lifts, self._makes_equal = pipeline.lifts, pipeline.makes_equal
 
     @property
     def takes_fetched(self) -> bool:
@@ -199,10 +204,11 @@ class Collate:
         return Pending(data, self._by_row(source, samples, data, rows), self._key, unfinished, take())
 
     def _collated(self, samples: Any) -> Any:
+        inner = collated if self._makes_equal and self.inner is default_collate else self.inner
         try:
-            return self.inner(samples)
+            return inner(samples)
         except RuntimeError as error:
-            if "equal size" not in str(error):
+            if not any(text in str(error) for text in _UNEQUAL):
                 raise
             raise RuntimeError(f"{error}. {_unequal(samples)}") from error
 
@@ -263,6 +269,7 @@ def _unequal(samples: Any) -> str:
     sizes = {tuple(leaf.shape) for sample in samples for _, leaf in leaves.walk(sample) if isinstance(leaf, Tensor)}
     shown = ", ".join(map(str, sorted(sizes)[:6]))
     return (
-        f"The samples of this batch have tensors of the sizes {shown}; make the images equal in the dataset's "
-        "transform: torchvision.transforms.RandomResizedCrop(224) or Resize((224, 224))"
+        f"The samples of this batch have tensors of the sizes {shown}; make the images equal by the first "
+        "augmentation, augment=[smartaug.RandomResizedCrop(224), ...], or in the dataset's transform: "
+        "torchvision.transforms.RandomResizedCrop(224) or Resize((224, 224))"
     )

@@ -70,8 +70,7 @@ class CopyAhead:
         inputs = found_inputs(data, pipeline.settings, None, augmented=bool(pipeline.steps))
         paths = list(inputs.all if pipeline.calls_model else inputs.augmented)
         if pipeline.reweight is not None:
-            length = leaves.rows_of(inputs.given(data))
-            paths += pipeline.labelling.find(data, inputs.parts, length, index, pipeline.augmenting.mixes)
+            paths += pipeline.labelling.find(data, inputs.parts, inputs.rows(data), index, pipeline.augmenting.mixes)
         for path in paths:
             leaf = leaves.get(data, path)
             if isinstance(leaf, (tuple, list, Tensor)):

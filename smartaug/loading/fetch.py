@@ -32,18 +32,18 @@ class BatchFetch:
 
     The dataset is inspected at each call, so that changes to it (another transform, other arrays) take effect. decoder:
     one of `decoders.NAMES`, which decodes the JPEG files of samples that are read one by one; None: the dataset does.
-    scales: whether it may decode them smaller.
+    partly: how it may decode them for a crop, see `Encoded`.
     """
 
     decoder: str | None = None  # of pickles of earlier versions, as is the next
-    scales = False
+    partly = ""
 
-    def __init__(self, dataset: UserDataset, decoder: str | None = None, scales: bool = False) -> None:
-        self.dataset, self.decoder, self.scales = dataset, decoder, scales
+    def __init__(self, dataset: UserDataset, decoder: str | None = None, partly: str = "") -> None:
+        self.dataset, self.decoder, self.partly = dataset, decoder, partly
 
-    def is_of(self, dataset: UserDataset, decoder: str | None, scales: bool) -> bool:
+    def is_of(self, dataset: UserDataset, decoder: str | None, partly: str) -> bool:
         """Whether it was made of these."""
-        return self.dataset is dataset and (self.decoder, self.scales) == (decoder, scales)
+        return self.dataset is dataset and (self.decoder, self.partly) == (decoder, partly)
 
     def __call__(self, indices: Iterable[object]) -> Any:
         """A `Fetched` if the fetcher accepts one and all indices are in range, else the list of samples."""
@@ -57,7 +57,7 @@ class BatchFetch:
                 return Fetched(batch, Unfinished(((0,),)) if defers(dataset) else None)
         if self.decoder is None:
             return _one_by_one(dataset, indices)
-        with Opening(decoder_named(self.decoder), self.scales) as opening:
+        with Opening(decoder_named(self.decoder), self.partly) as opening:
             samples = _one_by_one(dataset, indices)
         opening.note(len(samples))
         return samples
@@ -70,12 +70,12 @@ def _one_by_one(dataset: UserDataset, indices: Iterable[object]) -> Any:
     return [dataset[index] for index in one_by_one(indices)] if own is None else own(dataset, indices)
 
 
-def batched(dataset: UserDataset, decoder: str | None = None, scales: bool = False) -> UserDataset:
+def batched(dataset: UserDataset, decoder: str | None = None, partly: str = "") -> UserDataset:
     """A shallow copy of ``dataset`` with such a `BatchFetch`; ``dataset`` itself if it has that."""
     present = vars(dataset).get(_AT)
-    if isinstance(present, BatchFetch) and present.is_of(dataset, decoder, scales):
+    if isinstance(present, BatchFetch) and present.is_of(dataset, decoder, partly):
         return dataset
     copied = copy.copy(dataset)
-    setattr(copied, _AT, BatchFetch(copied, decoder, scales))
+    setattr(copied, _AT, BatchFetch(copied, decoder, partly))
     copied.__dict__.setdefault(SOURCE, Source(dataset, (SOURCE, _AT)))
     return copied

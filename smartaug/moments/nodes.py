@@ -23,8 +23,9 @@ from torch import Tensor
 
 from .. import draws
 from ..augment import Augmentation
-from ..augment.augmentation import equal_cuts, on_cpu
+from ..augment.augmentation import equal_cuts
 from ..augment.plan import Branches, Filter, Plan, Segment, Tone
+from ..augment.samples import on_cpu
 
 _TRIED = 1024  # random points at which a draw is changed to see whether any plan depends on it
 _LISTED = 1 << 18  # largest number of combinations of choices that are listed, before equal ones are joined

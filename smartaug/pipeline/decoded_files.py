@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ..lift.decode import region
 from ..lift.decode.opening import Files
 
 
@@ -12,27 +13,27 @@ class DecodedFiles:
     """The files of one pipeline.
 
     by: the library that decodes, with its version; empty: all files are left to the dataset's own code. where: in which
-    processes. why: the reason, where ``by`` is empty; empty, too: the dataset is not known to open files. scales:
-    whether files may be decoded at less than their size.
+    processes. why: the reason, where ``by`` is empty; empty, too: the dataset is not known to open files. partly:
+    how files may be decoded for a crop: "scaled", at less than their size, "region", only that part; empty: as a whole.
     """
 
-    def __init__(self, by: str = "", where: str = "", why: str = "", scales: bool = False) -> None:
-        self.by, self.where, self.why, self.scales = by, where, why, scales
-        self.decoded = self.scaled = 0
+    def __init__(self, by: str = "", where: str = "", why: str = "", partly: str = "") -> None:
+        self.by, self.where, self.why, self.partly = by, where, why, partly
+        self.decoded = self.fewer = 0  # and those of which fewer pixels were decoded
         self.by_dataset: Counter[str] = Counter()
 
     def add(self, files: Files) -> None:
         """Count the files of a batch."""
         self.decoded += files.decoded
-        self.scaled += files.scaled
+        self.fewer += files.partly
         self.by_dataset.update(files.by_dataset)
 
     def stats(self) -> dict[str, Any]:
-        """How many files were decoded here, how many of them smaller, and how many by the dataset, by reason."""
+        """How many files were decoded here, how many of them smaller or in part, and by the dataset, by reason."""
         if not self.by:
             return {}
-        scaled = {"decoded_scaled": self.scaled} if self.scales else {}
-        return {"decoded": self.decoded, **scaled, "decoded_by_dataset": dict(self.by_dataset)}
+        fewer = {f"decoded_{self.partly}": self.fewer} if self.partly else {}
+        return {"decoded": self.decoded, **fewer, "decoded_by_dataset": dict(self.by_dataset)}
 
     def explain(self) -> list[tuple[str, str, str]]:
         """A row for the table of stages; none where the dataset is not known to open files."""
@@ -42,8 +43,10 @@ class DecodedFiles:
         if self.decoded or self.by_dataset:
             what = f"{self.decoded} JPEG files so far"
         pixels = "pixels as Pillow's"
-        if self.scales:
-            pixels = f"{self.scaled} of them smaller, as asked for; the others' pixels as Pillow's"
+        if self.partly == "scaled":
+            pixels = f"{self.fewer} of them smaller, as asked for; the others' pixels as Pillow's"
+        elif self.partly:
+            pixels = f"{self.fewer} of them only the part that is kept, by {region.told()}; pixels as Pillow's"
         what = f"{what}, {pixels}"
         for why, count in self.by_dataset.most_common():
             what += f"; {count} by the dataset's own code: {why}"

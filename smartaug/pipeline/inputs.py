@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._base import input_leaves, leaves
+from .._base.unequal_images import UnequalImages
 from ..lift.deferred.collecting import Unfinished
 from .augmenting.image_lists import are_images, check_images
 from .following.addresses import Address, are_objects, every, find, is_per_sample
@@ -69,7 +70,8 @@ def found_inputs(
         first = leaves.get(data, parts[0])
         if augmented and len(parts) == 1 and are_images(first, data, rows):
             check_images(first, parts[0])
-            refuse_reweighted_lists(settings)
+            if not isinstance(first, UnequalImages):
+                refuse_reweighted_lists(settings)
             return Inputs(parts, parts, (), specs, listed=True)
     else:
         parts = (input_leaves.find_rows(data, rows),)

@@ -27,6 +27,7 @@ from . import report, stages
 from .augmenting.augmenting import Augmenting, Samples, streams_of
 from .augmenting.result_rows import ResultRows
 from .augmenting.stage import AugmentStage
+from .augmenting.unequal import makes_equal
 from .choosing import Choosing
 from .decoded_files import NO_FILES, DecodedFiles
 from .epochs import EpochCounter, EpochProgress
@@ -136,6 +137,11 @@ class Pipeline:
             self.magnitudes = Magnitudes(self.steps)
         self.readers = Readers()
         self._register()  # a copy is a pipeline of its own
+
+    @property
+    def makes_equal(self) -> bool:
+        """Whether the first stage makes images of unequal size equal, whatever ran before."""
+        return all(makes_equal(half.steps) for half in (self.augmenting, self.augmenting_finished))
 
     # --- running the stages ------------------------------------------------------------------------------------------
 

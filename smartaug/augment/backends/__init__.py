@@ -11,6 +11,7 @@
 | `tables` | facts that several backends are made from |
 | `opencv` | operations that `lift.albumentations` takes over, image by image; not a backend of plans |
 | `tiles` | mosaics, whose parts are plans of their own, on any backend |
+| `unequal` | the first crop or resize of images of unequal size, on any backend |
 | `buffers` | memory for results, used again |
 
 A backend declares in ``run.RUNS`` which kinds of segments it runs; `explain` says for each segment of a plan which
@@ -30,7 +31,8 @@ from ..._base import background, compiled
 from ..mixing import Tiles
 from ..plan import Branches, Erase, EraseNoise, Plan, Segment, Warp
 from ..projection import Projection
-from . import tiles
+from ..unequal import UnequalPlan
+from . import tiles, unequal
 from .numba import run as numba_backend
 from .torch import run as torch_backend
 from .triton import run as triton_backend
@@ -82,19 +84,43 @@ def execute(plan: Plan, images: Tensor, backend: str | None = None) -> Tensor:
     return images.contiguous(memory_format=_torch.channels_last) if channels_last else images
 
 
+def execute_unequal(
+    plan: UnequalPlan, images: Sequence[Tensor], backend: str | None = None, timed: str | None = None
+) -> Tensor:
+    """As `execute`, of images (C, H, W) that the plan's first segment makes equal: (B, C, *size).
+
+    timed: the backend of that segment, where ``backend`` names none; None: see `unequal.choose`.
+    """
+    first = plan.segments[0]
+    check_fills((first,), images[0])
+    name, _ = unequal.choose(first, images, backend, timed)
+    made = _compiled_or_torch(
+        lambda: unequal.run(name, first, images),
+        lambda: unequal.one_by_one(first, images),
+        backend,
+    )
+    return execute(Plan(tuple(made.shape), plan.segments[1:]), made, backend)
+
+
 def _by_numba(segments: tuple[Segment, ...], images: Tensor, backend: str | None) -> Tensor:
-    """By numba; by torch where that cannot compile, or does so in the background, and was not asked for by name."""
+    return _compiled_or_torch(
+        lambda: numba_backend.run(segments, images), lambda: torch_backend.run(segments, images), backend
+    )
+
+
+def _compiled_or_torch(run: Callable[[], Tensor], torch: Callable[[], Tensor], backend: str | None) -> Tensor:
+    """``run``; ``torch`` where numba cannot compile, or does so in the background, and was not asked for by name."""
     if backend == "numba":
         with background.waiting():
-            return numba_backend.run(segments, images)
+            return run()
     try:
-        return numba_backend.run(segments, images)
+        return run()
     except background.NotYet:
         background.used_torch()
-        return torch_backend.run(segments, images)
+        return torch()
     except compiled.CannotCompile as error:
         compiled.give_up(error)
-        return torch_backend.run(segments, images)
+        return torch()
 
 
 _Run = Callable[[tuple[Segment, ...], Tensor, str | None], Tensor]
@@ -150,6 +176,14 @@ def explain(plan: Plan, images: Tensor, backend: str | None = None) -> tuple[Cho
     if backend == "numba" and (against := compiled.refused()) is not None:
         raise ValueError(f'backend="numba" cannot run here: {against}; leave backend=None')
     return tuple(_choices(segments, images.dtype, backend, refused))
+
+
+def explain_unequal(plan: UnequalPlan, images: Sequence[Tensor], backend: str | None = None) -> tuple[Choice, ...]:
+    """As `explain`, for images that the plan's first segment makes equal, where nothing was timed."""
+    first = plan.segments[0]
+    made = images[0].new_empty((len(images), *plan.output_shape[1:2], *first.output_size(0, 0)))
+    rest = explain(Plan(tuple(made.shape), plan.segments[1:]), made, backend)
+    return Choice(first, *unequal.choose(first, images, backend)), *rest
 
 
 def _typed(segments: Sequence[Segment], dtype: _torch.dtype) -> Iterator[Segment]:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ... import draws
 from ..augmentation import Augmentation, Cuts
+from ..one_size import Keyed
 from ..plan import Plan, Trace
+from ..unequal import plan_for
 
 
 class Several(Augmentation):
@@ -63,9 +65,26 @@ class Compose(Several):
         """Whether all of its steps do."""
         return all(step.takes_rows for step in self.augmentations)
 
+    @property
+    def takes_unequal(self) -> bool:  # type: ignore[override]
+        """Whether its first step does."""
+        return bool(self.augmentations) and self.augmentations[0].takes_unequal
+
+    @property
+    def makes_equal(self) -> bool:
+        """Whether one of its steps does."""
+        return any(step.makes_equal for step in self.augmentations)
+
+    def unequal_parts(self, key: Tensor) -> Keyed:
+        """Its steps before the first that makes images equal, and those from there on, each with its own stream."""
+        parts = list(zip(self.augmentations, draws.folds(key, len(self.augmentations)), strict=True))
+        first = next(number for number, step in enumerate(self.augmentations) if step.makes_equal)
+        before, rest = self.augmentations[first].unequal_parts(parts[first][1])
+        return Keyed([*parts[:first], *before], [*rest, *parts[first + 1 :]])
+
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """One plan of all steps, neighbours joined where that changes nothing."""
-        plans = [Plan(tuple(shape), (), Trace.empty(shape[0]))]
+        plans = [plan_for(shape, (), Trace.empty(shape[0]))]
         for step, own in zip(self.augmentations, draws.folds(key, len(self.augmentations)), strict=True):
             plans.append(step.sample(plans[-1].output_shape, own))
         return plans[0].then(*plans[1:])

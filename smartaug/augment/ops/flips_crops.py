@@ -19,6 +19,7 @@ from ..augmentation import Augmentation, Cuts, check_probability, equal_cuts
 from ..backends.tables.paddings import PADDINGS
 from ..checks import Fill, Size, check_fill, height_and_width
 from ..plan import Plan, Trace, Warp, per_channel
+from ..unequal import plan_for, refuse_small
 
 
 class Flip(Augmentation):
@@ -57,7 +58,7 @@ class PadCrop(Augmentation):
     padding: pixels. size: height and width of the window in pixels, or one number for both; None: the image's own.
     fill: value of the padding in the image's own units (0–255 for uint8), one or one per channel; mask_fill: that of a
     mask. mode: "constant", "edge", "reflect" (edge not repeated) or "symmetric" (edge repeated). Raises ValueError when
-    the window does not fit the padded image.
+    the window does not fit the padded image. With a size, a list of images (C, H, W) of unequal size becomes one batch.
     """
 
     mask_fill: float = 0.0  # also where a pickle of a former version has none
@@ -79,17 +80,19 @@ class PadCrop(Augmentation):
         self.size = None if size is None else height_and_width(size)
         self.fill, self.mask_fill = per_channel(fill, "fill"), float(mask_fill)
 
+    @property
+    def takes_unequal(self) -> bool:  # type: ignore[override]
+        """Whether all windows have one size."""
+        return self.size is not None
+
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw where each of the B windows lies."""
         batch, channels, height, width = shape
         check_fill(self.fill, channels)
         size = self.size or (height, width)
         room = height + 2 * self.padding - size[0], width + 2 * self.padding - size[1]
-        if min(room) < 0:
-            raise ValueError(
-                f"PadCrop cannot cut {size[0]}×{size[1]} out of {height}×{width} padded by {self.padding}; "
-                f"use a padding of at least {-(min(room) // 2)}"
-            )
+        least = self.padding - int(np.min(np.minimum(*room))) // 2
+        refuse_small("PadCrop", room, shape, size, f" padded by {self.padding}; use a padding of at least {least}")
         drawn = draws.uniform(key, (2,), dtype=torch.float64).numpy()
         down, across = np.floor(drawn[:, 0] * (room[0] + 1)), np.floor(drawn[:, 1] * (room[1] + 1))
         matrix = np.zeros((batch, 2, 3))
@@ -106,7 +109,7 @@ class PadCrop(Augmentation):
             mask_fill=self.mask_fill,
         )
         trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(off_centre[:, None]), ("PadCrop",))
-        return Plan(tuple(shape), (warp,), trace)
+        return plan_for(shape, (warp,), trace)
 
     def cuts(self, shape: Sequence[int]) -> Cuts:
         """Every place of the window, down and across."""
@@ -121,7 +124,7 @@ def _padding_mode(mode: str) -> str:
     return mode
 
 
-def shifts(batch: int, top: np.ndarray | int, left: np.ndarray | int) -> Tensor:
+def shifts(batch: int, top: np.ndarray | float, left: np.ndarray | float) -> Tensor:
     """Matrices (B, 2, 3) float64 that read ``top`` rows further down and ``left`` columns further right.
 
     top, left: (B,), or one number for all.
@@ -180,8 +183,11 @@ class Crop(Augmentation):
     """A window cut out of each sample.
 
     size: height and width of the window in pixels, or one number for both. place: "random" (uniform) or "center"
-    (torchvision's: rounded half to even). Raises ValueError when the window does not fit; put `Pad` before it.
+    (torchvision's: rounded half to even). Raises ValueError when the window does not fit; put `Pad` before it. A list
+    of images (C, H, W) of unequal size becomes one batch.
     """
+
+    takes_unequal = True
 
     def __init__(self, size: Size, *, place: str = "random", backend: str | None = None) -> None:
         super().__init__(backend=backend)
@@ -193,14 +199,13 @@ class Crop(Augmentation):
         """Draw where each of the B windows lies."""
         batch, _, height, width = shape
         room = height - self.size[0], width - self.size[1]
-        if min(room) < 0:
-            raise ValueError(f"Crop cannot cut {self.size[0]}×{self.size[1]} out of {height}×{width}; pad before it")
+        refuse_small("Crop", room, shape, self.size, "; pad before it")
         if self.place == "center":
-            matrix, trace = shifts(batch, round(room[0] / 2), round(room[1] / 2)), Trace.empty(batch)
+            matrix, trace = shifts(batch, np.rint(room[0] / 2), np.rint(room[1] / 2)), Trace.empty(batch)
         else:
             drawn = draws.uniform(key, (2,), dtype=torch.float64).numpy()
             top, left = np.floor(drawn[:, 0] * (room[0] + 1.0)), np.floor(drawn[:, 1] * (room[1] + 1.0))
             off_centre = np.hypot(top - room[0] / 2, left - room[1] / 2).astype(np.float32)[:, None]
             trace = Trace(torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(off_centre), ("Crop",))
             matrix = shifts(batch, top, left)
-        return Plan(tuple(shape), (Warp(matrix, self.size, grid=True, inside=True),), trace)
+        return plan_for(shape, (Warp(matrix, self.size, grid=True, inside=True),), trace)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from ..backends.tables.filters import FILTERS
 from ..checks import Fill, Interpolation, Size, check_fill, check_number, height_and_width, interpolation_name
 from ..plan import Filter, Plan, Trace, Warp, per_channel
 from ..resample import Resample
+from ..unequal import plan_for
 from .rectangles import rectangles
 
 
@@ -122,8 +124,11 @@ class RandomResizedCrop(Augmentation):
     size: height and width of the result in pixels, or one number for both. scale: range of the part's area as a
     fraction of the image; ratio: range of its width / height, drawn log-uniformly. As in torchvision a part that does
     not fit is drawn again, up to 10 times, then the central part of the nearest allowed ratio is taken. interpolation:
-    see `Policy`. antialias: average what a pixel of the result covers, as torchvision does by default; bilinear alone.
+    see `Policy`, and "bicubic" with antialias. antialias: average what a pixel of the result covers, as torchvision
+    does by default. A list of images (C, H, W) of unequal size becomes one batch.
     """
+
+    takes_unequal = True
 
     def __init__(
         self,
@@ -142,8 +147,7 @@ class RandomResizedCrop(Augmentation):
             raise ValueError(f"ratio must be two aspect ratios 0 < low ≤ high, got {ratio!r}")
         self.size = height_and_width(size)
         self.scale, self.ratio = (float(scale[0]), float(scale[1])), (float(ratio[0]), float(ratio[1]))
-        self.interpolation = interpolation_name(interpolation)
-        self.antialias = _antialias(antialias, self.interpolation)
+        self.interpolation, self.antialias = _resizing(interpolation, antialias)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Draw the parts of the B samples."""
@@ -156,17 +160,21 @@ class RandomResizedCrop(Augmentation):
         bounds = torch.from_numpy(np.stack([left, left + wide - 1, top, top + tall - 1], -1))
         kind = Resample if self.antialias else Warp
         warp = kind(torch.from_numpy(matrix), self.size, self.interpolation, padding="edge", bounds=bounds)
-        share = (tall * wide / max(1, height * width)).astype(np.float32)
+        share = (tall * wide / np.maximum(1, height * width)).astype(np.float32)
         trace = Trace(
             torch.zeros(batch, 1, dtype=torch.int64), torch.from_numpy(share[:, None]), ("RandomResizedCrop",)
         )
-        return Plan(tuple(shape), (warp,), trace)
+        return plan_for(shape, (warp,), trace)
 
-    def _parts(self, key: Tensor, height: int, width: int) -> np.ndarray:
-        """Top, left, height and width (B, 4) int64."""
+    def _parts(self, key: Tensor, height: Any, width: Any) -> np.ndarray:
+        """Top, left, height and width (B, 4) int64. height, width: of all images, or of each (B,)."""
         ratio = 1.0 / self.ratio[1], 1.0 / self.ratio[0]
         boxes, found = rectangles(key, (height, width), self.scale, ratio, least=1)
-        return np.where(found, boxes[:, 0], self._central(height, width))
+        if not isinstance(height, np.ndarray):
+            return np.where(found, boxes[:, 0], self._central(height, width))
+        for row in np.flatnonzero(~found[:, 0]):
+            boxes[row, 0] = self._central(int(height[row]), int(width[row]))
+        return boxes[:, 0]
 
     def _central(self, height: int, width: int) -> tuple[int, int, int, int]:
         tall, wide = height, width
@@ -181,9 +189,12 @@ class Resize(Augmentation):
     """Each sample resized to ``size``.
 
     size: height and width in pixels, or one number for both: the result is then square, whereas torchvision's Resize
-    reads one number as the shorter side and keeps the aspect ratio. interpolation: see `Policy`. antialias: average
-    what a pixel of the result covers, as torchvision does by default; bilinear alone.
+    reads one number as the shorter side and keeps the aspect ratio. interpolation: see `Policy`, and "bicubic" with
+    antialias. antialias: average what a pixel of the result covers, as torchvision does by default. A list of images
+    (C, H, W) of unequal size becomes one batch.
     """
+
+    takes_unequal = True
 
     def __init__(
         self,
@@ -194,29 +205,37 @@ class Resize(Augmentation):
         backend: str | None = None,
     ) -> None:
         super().__init__(backend=backend)
-        self.size, self.interpolation = height_and_width(size), interpolation_name(interpolation)
-        self.antialias = _antialias(antialias, self.interpolation)
+        self.size = height_and_width(size)
+        self.interpolation, self.antialias = _resizing(interpolation, antialias)
 
     def sample(self, shape: Sequence[int], key: Tensor) -> Plan:
         """Nothing is drawn: the same map for all B samples."""
         batch, _, height, width = shape
         down, across = height / self.size[0], width / self.size[1]
-        matrix = torch.tensor([[across, 0.0, across / 2 - 0.5], [0.0, down, down / 2 - 0.5]], dtype=torch.float64)
-        bounds = torch.tensor([0.0, width - 1.0, 0.0, height - 1.0], dtype=torch.float64)
-        rows = matrix.repeat(batch, 1, 1), bounds.repeat(batch, 1)
+        matrix, bounds = np.zeros((batch, 2, 3)), np.zeros((batch, 4))
+        matrix[:, 0, 0], matrix[:, 0, 2] = across, across / 2 - 0.5
+        matrix[:, 1, 1], matrix[:, 1, 2] = down, down / 2 - 0.5
+        bounds[:, 1], bounds[:, 3] = width - 1, height - 1
         kind = Resample if self.antialias else Warp
+        rows = torch.from_numpy(matrix), torch.from_numpy(bounds)
         warp = kind(rows[0], self.size, self.interpolation, padding="edge", bounds=rows[1])
-        return Plan(tuple(shape), (warp,), Trace.empty(batch))
+        return plan_for(shape, (warp,), Trace.empty(batch))
 
 
-def _antialias(antialias: object, interpolation: str) -> bool:
+def _resizing(interpolation: Interpolation, antialias: object) -> tuple[str, bool]:
+    """Both arguments, checked: "bicubic" is there with antialiasing alone, "nearest" without it."""
     if not isinstance(antialias, bool):
         raise TypeError(f"antialias must be True or False, got {antialias!r}; write antialias=True")
-    if antialias and interpolation == "nearest":
+    if getattr(interpolation, "value", interpolation) == "bicubic":
+        if not antialias:
+            raise ValueError('interpolation="bicubic" is there with antialiasing; write antialias=True beside it')
+        return "bicubic", True
+    name = interpolation_name(interpolation)
+    if antialias and name == "nearest":
         raise ValueError(
             'antialias=True averages pixels, which interpolation="nearest" does not; write interpolation="bilinear"'
         )
-    return antialias
+    return name, antialias
 
 
 class GaussianBlur(Augmentation):

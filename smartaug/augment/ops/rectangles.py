@@ -7,6 +7,7 @@ random stream of the sample, so that further tries can be drawn for those sample
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ def slots(count: int) -> int:
 
 def rectangles(
     key: Tensor,
-    size: tuple[int, int],
+    size: tuple[Any, Any],
     scale: tuple[float, float],
     ratio: tuple[float, float],
     count: int = 1,
@@ -34,16 +35,17 @@ def rectangles(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``count`` rectangles a sample inside images of ``size``: boxes (B, count, 4) int64 and found (B, count) bool.
 
+    size: height and width of all images, or of each (B,).
     boxes: top, left, height, width in pixels, zeros where none was found. scale: range of the area as a fraction of the
     image; ratio: range of height / width, drawn log-uniformly. least: shortest side in pixels; largest: greatest
     height and width in pixels, None: the image's.
     """
-    limits = least, largest or size
-    boxes, found = _tries(key, size, scale, ratio, (0, 1, count), limits)
+    boxes, found = _tries(key, size, scale, ratio, (0, 1, count), (least, largest))
     # where draws are prescribed, which of them are asked for must not depend on them
     lacking = np.arange(len(found)) if isinstance(key, draws.Prescribed) else np.flatnonzero(~found.all(1))
     if len(lacking):
-        more, also = _tries(key[torch.from_numpy(lacking)], size, scale, ratio, (1, TRIES, count), limits)
+        own = (size[0][lacking], size[1][lacking]) if isinstance(size[0], np.ndarray) else size
+        more, also = _tries(key[torch.from_numpy(lacking)], own, scale, ratio, (1, TRIES, count), (least, largest))
         has = found[lacking]
         boxes[lacking] = np.where(has[..., None], boxes[lacking], more)
         found[lacking] = has | also
@@ -52,26 +54,27 @@ def rectangles(
 
 def _tries(
     key: Tensor,
-    size: tuple[int, int],
+    size: tuple[Any, Any],
     scale: tuple[float, float],
     ratio: tuple[float, float],
     tries: tuple[int, int, int],
-    limits: tuple[int, tuple[int, int]],
+    limits: tuple[int, tuple[int, int] | None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first rectangles that fit of tries ``first`` to ``last - 1``, and which there are."""
     first, last, count = tries
     drawn = draws.uniform(key, (last - first, count, 4), 4 * count * first, torch.float64).numpy()
     low, high = math.log(ratio[0]), math.log(ratio[1])
-    area = size[0] * size[1] * (scale[0] + drawn[..., 0] * (scale[1] - scale[0]))
+    height, width = (side[:, None, None] if isinstance(side, np.ndarray) else side for side in size)
+    area = height * width * (scale[0] + drawn[..., 0] * (scale[1] - scale[0]))
     aspect = np.exp(low + drawn[..., 1] * (high - low))
     tall, wide = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
-    least, (highest, widest) = limits
+    least, (highest, widest) = limits[0], limits[1] or (height, width)
     fits = (tall <= highest) & (wide <= widest)
     if least:
         fits &= (tall >= least) & (wide >= least)
     boxes = np.empty((*fits.shape, 4))
-    boxes[..., 0] = np.floor(drawn[..., 2] * (size[0] + 1 - tall))
-    boxes[..., 1] = np.floor(drawn[..., 3] * (size[1] + 1 - wide))
+    boxes[..., 0] = np.floor(drawn[..., 2] * (height + 1 - tall))
+    boxes[..., 1] = np.floor(drawn[..., 3] * (width + 1 - wide))
     boxes[..., 2], boxes[..., 3] = tall, wide
     boxes *= fits[..., None]
     if last - first == 1:

@@ -12,6 +12,7 @@ See "JPEG files" in ``benchmarks/loader.py``. Reference: Pillow's ``Image.resize
 | `decoders` | the functions that read a JPEG file, by several libraries, and the check that their pixels are Pillow's |
 | `opening` | which pictures of ``Image.open`` are decoded so, and where; their counts |
 | `opened`, `picture` | an opened JPEG file; its pixels, as a PIL image |
-| `encoded` | the bytes of a file, decoded when pixels are asked for, smaller where that may be |
+| `encoded` | the bytes of a file, decoded when pixels are asked for, smaller or in part where that may be |
+| `region` | parts of files, decoded without the rest |
 | `resampling` | crops and resizes of torchvision and timm, on the array |
 """

@@ -113,7 +113,7 @@ def _why_not(name: str) -> str | None:
         return "would need Pillow 11"
     decode = decoder_named(name)
     try:
-        for data in _samples():
+        for data in samples():
             wanted = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
             made = decode(data)
             if made is None or made.shape != wanted.shape or not np.array_equal(made, wanted):
@@ -126,7 +126,7 @@ def _why_not(name: str) -> str | None:
     return None
 
 
-def _samples() -> Iterator[bytes]:
+def samples() -> Iterator[bytes]:
     """JPEG files of one small picture: baseline and progressive, with each subsampling that Pillow writes."""
     from PIL import Image
 

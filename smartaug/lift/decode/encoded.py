@@ -1,10 +1,11 @@
-"""A JPEG file in memory, decoded when its pixels are asked for: whole, or for a crop that is shrunk.
+"""A JPEG file in memory, decoded when its pixels are asked for: whole, a part of it, or for a crop that is shrunk.
 
 What: `Encoded` decodes a file by the library chosen, at most once whole. For a crop that is resized to half its sides
 or less, it can decode the file at 1/2, 1/4 or 1/8 of its size, where libjpeg computes fewer values of each block of 8×8
-pixels. When: ``Lift(decode="scaled")``. Cost: on photographs about 0.8 of the time of the whole file at 1/2, since all
-of it must still be read bit by bit; the crop is then a fraction to resample. Reference: libjpeg-turbo's scaled inverse
-DCT.
+pixels. Or it decodes the first part that is asked for without the rest (`region`); who asks for a second gets it from
+the whole file. When: ``Lift(decode="scaled")`` and "region". Cost: on photographs about 0.8 of the time of the whole
+file at 1/2, since all of it must still be read bit by bit; the crop is then a fraction to resample. Reference:
+libjpeg-turbo's scaled inverse DCT.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .decoders import SCALES, Decoder, decode_scaled
+from .region import Box, decode_region
 from .resampling import resized
 
 DAMAGED = "damaged, or of a rare kind"
@@ -24,20 +26,24 @@ _END = b"\xff\xd9"
 
 @dataclass
 class Counts:
-    """Files decoded here, how many of them at less than their size, and files left to Pillow, by reason."""
+    """Files decoded here, how many of them smaller or in part, and files left to Pillow, by reason."""
 
     decoded: int = 0
-    scaled: int = 0
+    partly: int = 0
     by_dataset: Counter[str] = field(default_factory=Counter)
 
 
 class Encoded:
-    """The bytes of a JPEG file of ``size`` (width, height)."""
+    """The bytes of a JPEG file of ``size`` (width, height).
 
-    def __init__(self, data: bytes, size: tuple[int, int], decode: Decoder, counts: Counts) -> None:
-        self.data, self.size = data, size
+    partly: how it may be decoded for a crop, "scaled" or "region"; empty: as a whole.
+    """
+
+    def __init__(self, data: bytes, size: tuple[int, int], decode: Decoder, counts: Counts, partly: str = "") -> None:
+        self.data, self.size, self.partly = data, size, partly
         self._decode, self._counts = decode, counts
         self._whole: np.ndarray | None = None
+        self._parts = 0  # asked for
 
     def is_decodable(self, *, at_once: bool) -> bool:
         """Whether the file can be decoded: by doing it, at_once; else by its end, without which Pillow raises."""
@@ -69,19 +75,32 @@ class Encoded:
         self._whole = np.array(JpegImagePlugin.JpegImageFile(io.BytesIO(self.data)))
         return self._whole
 
-    def shrunk(self, box: tuple[int, int, int, int], height: int, width: int) -> np.ndarray | None:
+    def part(self, box: Box) -> np.ndarray:
+        """The pixels of the part ``box`` (left, top, right, bottom), not to be changed; raises what Pillow raises."""
+        left, top, right, bottom = box
+        self._parts += 1
+        first = self.partly == "region" and self._parts == 1 and self._whole is None
+        if first and (right - left, bottom - top) != self.size:
+            made = decode_region(self.data, box)
+            if made is not None:
+                self._counts.decoded += 1
+                self._counts.partly += 1
+                return made
+        return self.pixels()[top:bottom, left:right]
+
+    def shrunk(self, box: Box, height: int, width: int) -> np.ndarray | None:
         """The part ``box`` (left, top, right, bottom) resized to (height, width, 3), from a file decoded smaller.
 
         None: it does not shrink by half, or the file cannot be decoded so.
         """
         factor = min((box[2] - box[0]) // width, (box[3] - box[1]) // height)
         scale = next((scale for scale in SCALES if scale <= factor), 1)
-        if scale == 1 or self._whole is not None:
+        if scale == 1 or self._whole is not None or self.partly != "scaled":
             return None
         made = decode_scaled(self.data, self.size, scale)
         if made is None:
             return None
         self._counts.decoded += 1
-        self._counts.scaled += 1
+        self._counts.partly += 1
         left, top, right, bottom = (round(side / scale) for side in box)
         return resized(made[top:bottom, left:right], height, width)

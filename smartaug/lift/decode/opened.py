@@ -34,16 +34,16 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
     """A JPEG file of three channels, opened and not decoded yet."""
 
     _decode: Decoder
-    _scales: bool
+    _partly: str
     _counts: Counts
     _encoded: Encoded | None
 
     @classmethod
-    def of(cls, image: JpegImagePlugin.JpegImageFile, decode: Decoder, scales: bool, counts: Counts) -> OpenedJpeg:
-        """``image``, turned into an `OpenedJpeg`. scales: whether it may be decoded smaller. counts: to be kept."""
+    def of(cls, image: JpegImagePlugin.JpegImageFile, decode: Decoder, partly: str, counts: Counts) -> OpenedJpeg:
+        """``image``, turned into an `OpenedJpeg`. partly: see `Encoded`. counts: to be kept."""
         made: Any = image
         made.__class__ = cls
-        made._decode, made._scales, made._counts, made._encoded = decode, scales, counts, None
+        made._decode, made._partly, made._counts, made._encoded = decode, partly, counts, None
         return made
 
     def decoded_pixels(self) -> np.ndarray | None:
@@ -60,8 +60,8 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
             return self._encoded
         untouched = self.__dict__.get("_im") is None and len(self.tile) == 1 and not self.decoderconfig
         data = self._bytes() if untouched and self.mode == "RGB" else None
-        encoded = None if data is None else Encoded(data, self.size, self._decode, self._counts)
-        if encoded is None or not encoded.is_decodable(at_once=not self._scales):
+        encoded = None if data is None else Encoded(data, self.size, self._decode, self._counts, self._partly)
+        if encoded is None or not encoded.is_decodable(at_once=not self._partly):
             self._as_pillow_has_it()
             return None
         if self._exclusive_fp:
@@ -88,7 +88,7 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
         """This object, turned back into Pillow's own; loaded if its pixels were asked for."""
         made: Any = self
         encoded = self._encoded
-        for name in ("_decode", "_scales", "_counts", "_encoded"):
+        for name in ("_decode", "_partly", "_counts", "_encoded"):
             del made.__dict__[name]
         made.__class__ = JpegImagePlugin.JpegImageFile
         if encoded is not None:

@@ -28,23 +28,23 @@ _OTHER = "no JPEG files, or decoded before they were converted, cropped or made 
 class Files(NamedTuple):
     """The files of one batch.
 
-    decoded: how many were decoded here. scaled: how many of them at less than their size. by_dataset: how many the
+    decoded: how many were decoded here. partly: how many of them smaller, or only a part. by_dataset: how many the
     dataset's own code decoded, by reason.
     """
 
     decoded: int
-    scaled: int
+    partly: int
     by_dataset: dict[str, int]
 
 
 class Opening:
     """The context in which JPEG files are decoded by ``decode``.
 
-    scales: whether files may be decoded at less than their size. counts: of the files, see `Files`.
+    partly: how files may be decoded for a crop, see `Encoded`. counts: of the files, see `Files`.
     """
 
-    def __init__(self, decode: Decoder, scales: bool = False) -> None:
-        self.decode, self.scales = decode, scales
+    def __init__(self, decode: Decoder, partly: str = "") -> None:
+        self.decode, self.partly = decode, partly
         self.counts = Counts()
 
     def __enter__(self) -> Opening:
@@ -65,7 +65,7 @@ class Opening:
         others = samples - counts.decoded - sum(counts.by_dataset.values())
         if others > 0:
             counts.by_dataset[_OTHER] += others
-        _local.files = Files(counts.decoded, counts.scaled, dict(counts.by_dataset))
+        _local.files = Files(counts.decoded, counts.partly, dict(counts.by_dataset))
 
 
 def take() -> Files | None:
@@ -128,6 +128,6 @@ def _open(pillows: Callable[..., Any], file: Any, filename: Any = None) -> Any:
         return image
     reason = why_not(image)
     if reason is None:
-        return OpenedJpeg.of(image, opening.decode, opening.scales, opening.counts)
+        return OpenedJpeg.of(image, opening.decode, opening.partly, opening.counts)
     opening.counts.by_dataset[reason] += 1
     return image

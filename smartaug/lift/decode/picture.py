@@ -69,8 +69,7 @@ class Picture(Image.Image):
         """The array (H, W, 3) uint8; not to be changed."""
         if self._array is None:
             assert self._encoded is not None
-            left, top, right, bottom = self._box
-            self._array = self._encoded.pixels()[top:bottom, left:right]
+            self._array = self._encoded.part(self._box)
             self._encoded = None
         return self._array
 

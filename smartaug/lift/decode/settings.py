@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Decode = Literal["exact", "scaled", "user"]
+Decode = Literal["exact", "scaled", "region", "user"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Lift:
       that stay in the workers are then done on uint8, within one grey level of Pillow's. "scaled": the same, but a file
       that such a transform crops and shrinks to half or less is decoded at 1/2, 1/4 or 1/8 of its size, never below the
       size wanted. The pixels are then others than the dataset's: smoothed differently, the edges of the crop moved by
-      up to half a pixel of the result. Needs simplejpeg. "user": Pillow does all of it, as in the dataset.
+      up to half a pixel of the result. Needs simplejpeg. "region": as "exact", with the same pixels, but of a file that
+      is cropped before anything else asks for its pixels only that part is decoded. Needs nvidia-nvimgcodec-cu12, which
+      runs without a GPU, and Linux or Windows. "user": Pillow does all of it, as in the dataset.
     """
 
     decode: Decode = "exact"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import IterableDataset, default_collate
 
 from ...lift.datasets import deferring, lift_dataset, taken_out
+from ...lift.decode import region
 from ...lift.decode.decoders import best_decoder
 from ...lift.decode.settings import Lift
 from ...lift.deferred.collecting import apart, collecting
@@ -80,12 +81,14 @@ def _decoded(
     if isinstance(lift, Lift) and lift.decode == "user":
         return batched(dataset), DecodedFiles(where=where, why='Lift(decode="user")')
     name, told = best_decoder()
-    scales = isinstance(lift, Lift) and lift.decode == "scaled"
-    if scales and name != "simplejpeg":
+    partly = lift.decode if isinstance(lift, Lift) and lift.decode != "exact" else ""
+    if partly == "scaled" and name != "simplejpeg":
         raise ImportError('lift=Lift(decode="scaled") needs simplejpeg; pip install simplejpeg, or write lift=True')
+    if partly == "region" and (lacking := region.why_not()) is not None:
+        raise ImportError(f'lift=Lift(decode="region") {lacking}, or write lift=True')
     if name is None:
         return batched(dataset), DecodedFiles(where=where, why=told if lifted.kind in (None, "pil") else "")
-    return batched(dataset, name, scales), DecodedFiles(told, where, scales=scales)
+    return batched(dataset, name, partly), DecodedFiles(told, where, partly=partly)
 
 
 def no_stages(fetching: tuple[str, str, str] | None) -> str:

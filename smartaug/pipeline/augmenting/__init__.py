@@ -6,7 +6,8 @@
 | `augmenting` | the steps on images |
 | `result_rows` | which rows a batch has afterwards, where a coreset selects what is augmented |
 | `tables` | tables of a batch's samples, planned as one |
-| `image_lists` | images in lists, one a sample, of unequal size: one plan for each size |
+| `image_lists` | images in lists, one a sample, of unequal size: one plan for each size, or one for all (`unequal`) |
+| `unequal`, `trial` | images that the first step makes equal, as one batch from there on; which way is faster |
 """
 
 from .augmenting import Augmented, Augmenting

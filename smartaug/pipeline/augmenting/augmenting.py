@@ -23,11 +23,12 @@ from ...augment.partly import beside as beside_of
 from ...augment.partly import check_fit, plain, plain_foreign, together, widened
 from ...augment.plan import Plan, Trace
 from ...augment.steps import keyed, refuse_other_than_rows, run_step
-from ..following.moving import Moving
+from ..following.moving import Moving, MovingTogether
 from ..following.places import Places
 from ..stages import Seed, Stage, flattened, in_stage, name_of
 from .result_rows import ResultRows
 from .tables import Tables
+from .unequal import Ways, made_equal
 
 _TIMES = 40  # low bits of a stream number: the dataset index; above them, how often the sample occurred before
 
@@ -115,9 +116,11 @@ class Augmenting:
         self._turn = Turn()  # of the batch that runs now
         self._early: set[int] = set()  # steps whose `_choices` are those of such a batch
         self.by_torch = 0  # batches that torch ran while numba was compiled in the background
+        self.unequal = Ways()  # of images of several sizes
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({**_of_any(state["steps"]), **state})  # which pickles of earlier versions lack
+        lacking = {**_of_any(state["steps"]), "unequal": Ways()}  # pickles of earlier versions
+        self.__dict__.update({**lacking, **state})
 
     def all_rows(
         self, views: list[Tensor], samples: Samples, places: Places, moving: Moving, *, shared: bool
@@ -128,6 +131,31 @@ class Augmenting:
         """
         made, _ = self._run(views, samples, places, moving, None, 0, shared)
         return made
+
+    def unequal_rows(
+        self, images: list[Tensor], samples: Samples, places: Places, moving: MovingTogether, timed: str | None
+    ) -> Augmented:
+        """As `all_rows`, of images (C, H, W) of several sizes, which the first step makes equal: one view.
+
+        timed: by which backend that is to be, as timed; None: see `backends.unequal.choose`.
+        """
+        key = draws.key(self.seed(), samples.epoch, samples.streams, 0)
+        first, own = keyed(self.steps, key)[0]
+        assert isinstance(first, Augmentation)
+        self._turn = Turn()
+        with allowed(self._turn):
+            try:
+                whole, plan, given = made_equal(first, images, own, samples.index, places, moving, timed)
+            except Exception as error:
+                shown = self._where_lifted(error)
+                raise in_stage(shown, f"augment stage {name_of(first)}", samples.index, images) from error
+            self._note(0, plan, given)
+            tables = Tables([whole], samples.labels, shared=False)
+            made, plans = self._view(whole, key, samples.index, places, moving, None, {}, tables, 0, done=[plan])
+        self.by_torch += self._turn.meanwhile
+        if self._turn.meanwhile:
+            self.unequal.trial.spoilt()
+        return Augmented([made], plans, joint(plans, len(samples.index)))
 
     def some_rows(
         self,
@@ -195,6 +223,8 @@ class Augmenting:
             done.append(made)
             passed += [] if beside is None else [beside.images]
         self.by_torch += self._turn.meanwhile
+        if self._turn.meanwhile:
+            self.unequal.trial.spoilt()
         if len(done) > 1 and not shared and any(plan.mixes for plan in plans):
             raise ValueError(
                 "MixUp and CutMix give every view its own labels, and the batch has one target for "
@@ -208,19 +238,23 @@ class Augmenting:
         key: Tensor,
         index: Tensor,
         places: Places,
-        moving: Moving | None,
+        moving: Moving | MovingTogether | None,
         beside: _Beside | None,
         known: dict[int, Plan],
         tables: Tables,
         number: int,
+        done: Sequence[Plan] = (),
     ) -> tuple[Tensor, list[Plan]]:
         """View ``number`` after all steps, and their plans; updates ``beside`` and ``moving``.
 
-        known: step -> its plan, where another view has drawn it already; the others are added.
+        known: step -> its plan, where another view has drawn it already; the others are added. done: plans of the first
+        steps, which have run.
         """
-        plans, start = [], images.data_ptr()  # of the user's memory, where batches are views of it
+        plans, start = list(done), images.data_ptr()  # of the user's memory, where batches are views of it
         other_keys = [None] * len(self.steps) if beside is None else [own for _, own in keyed(self.steps, beside.key)]
         for position, (step, own) in enumerate(keyed(self.steps, key)):
+            if position < len(done):
+                continue
             given = images
             try:
                 if images.ndim != 4 and isinstance(step, Augmentation):
@@ -262,7 +296,7 @@ class Augmenting:
             "or floats in [0, 1], with a fill= in the same units, or write lift=False"
         )
 
-    def _note(self, position: int, plan: Plan, images: Tensor) -> None:
+    def _note(self, position: int, plan: Plan, images: Tensor | Sequence[Tensor]) -> None:
         """Record the backends of the first plan of a step, for `explain`."""
         step = self.steps[position]
         if (position in self._choices and position not in self._early) or not isinstance(step, Augmentation):
@@ -302,7 +336,7 @@ class Augmenting:
                 rows.append((f"augment: {_shown(part)}", device, "one plan for neighbouring stages"))
             for segment, backend, why in self._choices.get(position, [("segments", "", "chosen at the first batch")]):
                 rows.append((f"    {segment}", backend, why))
-        return rows
+        return rows + self.unequal.explain()
 
 
 def _shown(stage: Stage) -> str:
@@ -322,7 +356,7 @@ def _keys(seed: int, samples: Samples, view: Tensor | int) -> Tensor:
     return made
 
 
-def _follow(stage: str, plan: Plan, places: Places, moving: Moving | None) -> None:
+def _follow(stage: str, plan: Plan, places: Places, moving: Moving | MovingTogether | None) -> None:
     """Move what follows as ``plan`` moves pixels; ValueError for places, of which it is not known how they follow."""
     if plan.moves_pixels and len(plan.shape) == 4:
         places.refuse(stage)

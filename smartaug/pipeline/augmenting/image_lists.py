@@ -1,7 +1,8 @@
 """Images in a list, one (C, H, W) a sample, as torchvision's detectors take them: their sizes may differ.
 
-Images of one size are augmented together, with a plan for each size. Draws are of the sample, so the result is that of
-each image alone; only what mixes samples needs all images in one size.
+Where the first stage makes them equal, all others run on one batch (`unequal`). Else images of one size are augmented
+together, with a plan for each size. Draws are of the sample, so the result is that of each image alone; only what mixes
+samples needs all images in one size.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import torch
 from torch import Tensor
 
 from ..._base import leaves
-from ...augment.plan import Plan, Store, Trace
+from ...augment.one_size import by_size, traced
+from ...augment.plan import Plan, Store
 from ..following.addresses import every, is_per_sample
-from ..following.moving import Moving
+from ..following.moving import Moving, MovingTogether
 from ..following.places import Places
 from ..stages import rows_not_finite
 from .augmenting import Augmented, Augmenting, Samples, joint
 from .result_rows import ResultRows
+from .unequal import BY_SIZE, TIMED
 
 Follows = Callable[[Tensor, Tensor, tuple[int, int]], Moving]  # rows, what they become, height and width -> what moves
 
@@ -93,23 +96,48 @@ def augmented(
     places: Places,
     rows: ResultRows | None,
     follows: Follows,
+    together: Callable[[Sequence[tuple[Moving, Tensor]]], MovingTogether],
     *,
     device: torch.device | None,
-) -> tuple[list[Tensor], Augmented]:
+) -> tuple[Tensor | list[Tensor], Augmented]:
     """The images after ``augmenting``, its plans and trace.
 
-    rows: of the result; None: those of the batch, all augmented. Raises ValueError where images of several sizes would
-    be mixed.
+    rows: of the result; None: those of the batch, all augmented. together: what moves with images of all sizes, from
+    that of each. Raises ValueError where images of several sizes would be mixed.
     """
+    sizes = by_size(images)
+    if len(sizes) == 1 or rows is not None:
+        return _size_by_size(augmenting, images, samples, places, rows, follows, sizes, device)
+    way = augmenting.unequal.choose(augmenting.steps, augmenting.mixes, device or images[0].device)
+    with augmenting.unequal.timing(len(images)):
+        if way == BY_SIZE:
+            return _size_by_size(augmenting, images, samples, places, rows, follows, sizes, device)
+        moving = together([(follows(own, own, _size_of(images[int(own[0])])), own) for own in sizes])
+        there = [image.as_subclass(Tensor).to(device, non_blocking=True) for image in images]
+        result = augmenting.unequal_rows(there, samples, places, moving, TIMED[way])
+        return result.views[0], result
+
+
+def _size_of(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
+
+
+def _size_by_size(
+    augmenting: Augmenting,
+    images: Sequence[Tensor],
+    samples: Samples,
+    places: Places,
+    rows: ResultRows | None,
+    follows: Follows,
+    sizes: Sequence[Tensor],
+    device: torch.device | None,
+) -> tuple[list[Tensor], Augmented]:
+    """`augmented` with a plan for each size, of which ``sizes`` has the rows."""
     length = len(images) if rows is None else len(rows.source)
-    sizes: dict[tuple[int, ...], list[int]] = {}
-    for row, image in enumerate(images):
-        sizes.setdefault(tuple(image.shape), []).append(row)
     made: list[Tensor] = [images[0]] * length
     parts = []
-    for listed in sizes.values():
-        own = torch.tensor(listed, dtype=torch.int64, device="cpu")
-        whole = torch.stack([images[row] for row in listed]).to(device, non_blocking=True)
+    for own in sizes:
+        whole = torch.stack([images[row] for row in own.tolist()]).to(device, non_blocking=True)
         result, become = _of_one_size(augmenting, whole, samples, places, rows, follows, own)
         for place, image in zip(become.tolist(), result.views[0].unbind(0), strict=True):
             made[place] = image
@@ -150,24 +178,7 @@ def _joined(parts: Sequence[tuple[Augmented, Tensor]], length: int) -> Augmented
     plans = []
     for several in zip(*(result.plans for result, _ in parts), strict=True):
         first: Plan = several[0]
-        trace = _traced([(plan.trace, places) for plan, (_, places) in zip(several, parts, strict=True)], length)
+        trace = traced([(plan.trace, places) for plan, (_, places) in zip(several, parts, strict=True)], length)
         stores = tuple(segment for segment in first.segments if isinstance(segment, Store))
         plans.append(Plan((length, *first.shape[1:]), stores, trace))
     return Augmented([], plans, joint(plans, length))
-
-
-def _traced(parts: Sequence[tuple[Trace, Tensor]], length: int) -> Trace:
-    """One trace of ``length`` rows; each part has its own at its places."""
-    names = tuple(dict.fromkeys(["Identity", *(name for trace, _ in parts for name in trace.names)]))
-    width = max(trace.ops.shape[1] for trace, _ in parts)
-    ops = torch.zeros(length, width, dtype=torch.int64, device="cpu")
-    magnitudes = torch.zeros(length, width, device="cpu")
-    levels = torch.full((length, width), torch.nan, device="cpu")
-    for trace, places in parts:
-        if trace.ops.numel():
-            new = torch.tensor([names.index(name) for name in trace.names], device="cpu")
-            columns = trace.ops.shape[1]
-            ops[places, :columns], magnitudes[places, :columns] = new[trace.ops], trace.magnitudes
-            if trace.levels is not None:
-                levels[places, :columns] = trace.levels
-    return Trace(ops, magnitudes, names, levels if bool(levels.isfinite().any()) else None)

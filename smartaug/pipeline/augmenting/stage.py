@@ -6,12 +6,14 @@ The steps themselves are run by `augmenting.Augmenting`, which knows nothing of 
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..._base import leaves
+from ..._base.unequal_images import UnequalImages, stacked
 from ...augment.targets.kinds import FORMATS, Boxes, Kind, Mask, kind_of
 from ...lift import Lifted
 from ...lift.deferred.collecting import Unfinished
@@ -19,7 +21,7 @@ from ...lift.joint import Joint
 from ...warnings import warn
 from ..following.addresses import Address, find, of_every_row
 from ..following.followers import find_followers, staying
-from ..following.moving import Following, Found, Moving, word_of
+from ..following.moving import Following, Found, Moving, MovingTogether, word_of
 from ..following.objects.moving import retyped
 from ..following.pictures import Pictures
 from ..following.places import Place, Places, find_places, is_label
@@ -94,7 +96,10 @@ class AugmentStage:
             return parts[-1][0]
 
         if inputs.listed:
-            results, made = image_lists.augmented(augmenting, views, samples, places, rows, follows, device=device)
+            together = partial(MovingTogether, following)
+            results, made = image_lists.augmented(
+                augmenting, views, samples, places, rows, follows, together, device=device
+            )
         elif rows is None:
             made = augmenting.all_rows(views, samples, places, follows(order, order), shared=shared)
         else:
@@ -110,7 +115,7 @@ class AugmentStage:
             if self.settings.inputs is None and self.settings.target is None:
                 refuse_unmixed(data, inputs, labels, still)  # else the user said what belongs together
         data = _put_listed(data, inputs, results, order) if inputs.listed else _put(data, inputs, made.views, frames)
-        return AugmentedBatch(data, made, samples.index[order], following.paths())
+        return AugmentedBatch(stacked(data), made, samples.index[order], following.paths())
 
     def explain(self) -> list[tuple[str, str, str]]:
         """Rows (what follows, where, what it is) for the table of stages; of the last batch, once there was one."""
@@ -249,8 +254,12 @@ def _put(data: leaves.Structure, inputs: Inputs, views: list[Tensor], frames: li
     return data
 
 
-def _put_listed(data: leaves.Structure, inputs: Inputs, images: list[Tensor], order: Tensor) -> leaves.Structure:
+def _put_listed(
+    data: leaves.Structure, inputs: Inputs, images: Tensor | list[Tensor], order: Tensor
+) -> leaves.Structure:
     """The batch with the augmented ``images``, made from the rows ``order``, in a list of the type that it had."""
     given = leaves.get(data, inputs.parts[0])
+    if isinstance(given, UnequalImages) and isinstance(images, Tensor):
+        return leaves.put(data, inputs.parts[0], images)
     typed = [retyped(made, given[row], (0, 0)) for made, row in zip(images, order.tolist(), strict=True)]
     return leaves.put(data, inputs.parts[0], type(given)(typed))

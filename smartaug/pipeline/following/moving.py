@@ -1,6 +1,7 @@
 """What follows the images of a batch: read when a stage first moves pixels, moved by every plan, and put back.
 
-`Following` is of one batch; `Moving` is of some of its samples, whose images have one size and share their plans.
+`Following` is of one batch; `Moving` is of some of its samples, whose images have one size and share their plans, and
+`MovingTogether` of images of several sizes, which a plan makes equal.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..._base import leaves
 from ...augment.mixing import PasteObjects
 from ...augment.plan import Plan
 from ...augment.targets.kinds import Boxes, Kind, MapKind
+from ...augment.unequal import UnequalPlan
 from . import maps
 from .addresses import Address, with_tensors
 from .objects import moving as objects
@@ -178,3 +180,35 @@ class Moving:
                 "another library moves them is not known; use smartaug's own augmentations, or augment both in the "
                 "dataset"
             )
+
+
+class MovingTogether:
+    """What follows the images of a batch that have several sizes: a `Moving` for each, with its rows (R,) int64."""
+
+    def __init__(self, following: Following, parts: Sequence[tuple[Moving, Tensor]]) -> None:
+        self._following, self._parts = following, parts
+
+    def follow(self, plan: Plan, rows: Tensor | None = None) -> None:
+        """Move all as ``plan`` moves pixels; rows: those it is for, all of one size, None: all. See `Moving.follow`."""
+        if not self._following.found.all:
+            return
+        self.whole(plan)
+        for moving, own in self._parts:
+            if rows is None:
+                moving.follow(plan.of_size(own) if isinstance(plan, UnequalPlan) else plan.rows(own))
+            elif torch.equal(own, rows):
+                moving.follow(plan)
+
+    def whole(self, plan: Plan) -> Plan:
+        """``plan``; ValueError where it mixes samples whose targets began at several sizes."""
+        if plan.from_others and self._following.found.all:
+            raise ValueError(
+                f"mixing samples needs images of one size in a batch where {self._following.found.all[0].shown} moves "
+                "with them, and these are of several; make them equal in the dataset (a resize, a crop), or leave "
+                "mixing out"
+            )
+        return plan
+
+    def refuse(self, stage: str) -> None:
+        """As `Moving.refuse`."""
+        self._parts[0][0].refuse(stage)

@@ -2,7 +2,8 @@
 
 What: the process that `_base.background` starts, at low priority, to fill the cache on the disk; of several on one
 machine one compiles, and the others load what it made. When: for users, before many jobs start on one machine: "common"
-is what most plans need, "rare" holds CLAHE, noise and padded rotations, too. Cost: 20 to 40 s of one core, once.
+is what most plans need, "rare" holds CLAHE, noise and padded rotations, too, "unequal" crops and resizes of images of
+unequal size. Cost: 10 to 40 s of one core, once.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from pathlib import Path
 import torch
 
 from ...plan import Noise, Plan, Tone
-from .. import execute
+from .. import execute, unequal
 
-PARTS = ("common", "rare")
+PARTS = ("common", "rare", "unequal")
 
 
 def compile_part(part: str) -> None:
     """Compile ``part``, or load it where it is compiled already. Raises CannotCompile if numba cannot."""
+    if part == "unequal":
+        unequal.load()
+        return
     one = torch.ones(1)
     segment = Noise(torch.zeros(1, dtype=torch.int64), one, one) if part == "rare" else Tone(one.long(), one)
     execute(Plan((1, 1, 2, 2), (segment,)), torch.zeros(1, 1, 2, 2, dtype=torch.uint8), "numba")

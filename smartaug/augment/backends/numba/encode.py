@@ -114,14 +114,14 @@ def _warp(to: Steps, s: int, warp: Warp) -> None:
         to.bounds[slot] = warp.bounds.numpy() * _ONE
     elif code in _BOUNDED:
         to.bounds[slot] = _UNBOUNDED
-    to.fills[s], to.padding[s] = _rounded(warp.fill), PADDINGS.index(warp.padding)
+    to.fills[s], to.padding[s] = rounded(warp.fill), PADDINGS.index(warp.padding)
 
 
 def _erase(to: Steps, s: int, erase: Erase) -> None:
     boxes, slot = erase.boxes.numpy(), to.next_slot(s, "boxes")
     to.codes[s] = codes.ERASE * ((boxes[:, :, 2] > 0) & (boxes[:, :, 3] > 0)).any(1)
     to.boxes[slot, :, : boxes.shape[1]] = boxes
-    to.fills[s] = _rounded(erase.fill)
+    to.fills[s] = rounded(erase.fill)
 
 
 def _lookup(to: Steps, s: int, lookup: Lookup) -> None:
@@ -157,7 +157,8 @@ STEPS: dict[type[Segment], Callable[[Steps, int, Any], None]] = {
 
 
 @lru_cache(maxsize=64)
-def _rounded(values: tuple[float, ...]) -> np.ndarray:
+def rounded(values: tuple[float, ...]) -> np.ndarray:
+    """Values as uint8."""
     return np.rint(values).astype(np.uint8)
 
 
@@ -167,14 +168,14 @@ def warp_code(warp: Warp) -> int:
         return codes.BICUBIC
     plain = warp.padding == "constant" and warp.bounds is None
     if warp.interpolation == "nearest" or warp.grid:
-        return codes.NEAREST if plain else codes.NEAREST_SEPARABLE if _separable(warp) else codes.NEAREST_PADDED
+        return codes.NEAREST if plain else codes.NEAREST_SEPARABLE if is_separable(warp) else codes.NEAREST_PADDED
     if plain:
         return codes.BILINEAR
-    separable = warp.padding != "constant" and _separable(warp)
+    separable = warp.padding != "constant" and is_separable(warp)
     return codes.BILINEAR_SEPARABLE if separable else codes.BILINEAR_PADDED
 
 
-def _separable(warp: Warp) -> bool:
+def is_separable(warp: Warp) -> bool:
     """Whether columns depend on x alone and rows on y alone."""
     matrix = warp.matrix.numpy()
     return warp.grid or not (matrix[:, 0, 1].any() or matrix[:, 1, 0].any())

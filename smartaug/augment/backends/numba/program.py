@@ -215,7 +215,7 @@ def _unload(src, out, b, channels, plane):
             into[U(i * channels + c)] = src[U(c * plane + i)]
 
 
-def _source_digest() -> int:
+def source_digest() -> int:
     """A number that changes with any of the compiled files."""
     backends = Path(__file__).parent.parent
     files = [file for folder in ("numba", "tables") for file in sorted((backends / folder).glob("*.py"))]
@@ -346,4 +346,4 @@ def compiled(digest: int, rare: int) -> Callable[..., None]:
     return run
 
 
-run, run_all = (compiled(_source_digest(), rare) for rare in (0, 1))
+run, run_all = (compiled(source_digest(), rare) for rare in (0, 1))

@@ -31,7 +31,7 @@ from ..torch import run as torch_backend
 from . import codes, encode
 
 BACKGROUND = Background(f"{__package__}.ahead")
-_first, _ready = threading.Lock(), set[bool]()  # what this process has loaded of the compiled code
+_first, _ready = threading.Lock(), set[str]()  # what this process has loaded of the compiled code
 _NO_BYTES, _NO_FLOATS = np.empty(0, np.uint8), np.empty(0, np.float32)
 _own = threading.local()
 _SMALL = 1 << 18  # values below which handing rows to threads costs more than it saves
@@ -160,28 +160,52 @@ def _over_rows(rare: bool, batch: int, values: int, arguments: tuple[Any, ...], 
     def run(first: int, last: int) -> None:
         _compiled(rare)(first, last, *arguments, *_scratch(*largest))
 
-    if rare not in _ready:
-        with _first:
-            if rare not in _ready:
-                what, seconds = ("augmentations, the rare ones too", 35) if rare else ("augmentations", 20)
-                if is_allowed():
-                    _elsewhere(rare, what, (0, 0, *arguments, *_scratch(*largest)))
-                with compiling(what, seconds):
-                    BACKGROUND.join()
-                    run(0, 0)
-                _ready.add(rare)
+    part, what = ("rare", "augmentations, the rare ones too") if rare else ("common", "augmentations")
+    ensure(part, what, 35 if rare else 20, lambda: _compiled(rare), lambda: (0, 0, *arguments, *_scratch(*largest)))
+    share(run, batch, values)
+
+
+def share(run: Callable[[int, int], None], batch: int, values: int) -> None:
+    """``run(first, last)`` for all rows of a batch of so many values, in several threads where that is quicker."""
     if values < _SMALL:
         run(0, batch)
     else:
         over_rows(run, batch)
 
 
-def _elsewhere(rare: bool, what: str, arguments: tuple[Any, ...]) -> None:
+def ensure(
+    part: str,
+    what: str,
+    seconds: int,
+    function: Callable[[], Callable[..., None]],
+    arguments: Callable[[], tuple[Any, ...]],
+) -> None:
+    """Load or compile ``function``, once in this process, by a call with ``arguments`` that does nothing.
+
+    part, what: its name for `ahead`, and in messages. seconds: what compiling takes. Raises NotYet while another
+    process compiles, CannotCompile where it cannot be.
+    """
+    if part in _ready:
+        return
+    with _first:
+        if part in _ready:
+            return
+        if is_allowed():
+            _elsewhere(part, what, function, arguments)
+        with compiling(what, seconds):
+            BACKGROUND.join()
+            function()(*arguments())
+        _ready.add(part)
+
+
+def _elsewhere(
+    part: str, what: str, function: Callable[[], Callable[..., None]], arguments: Callable[[], tuple[Any, ...]]
+) -> None:
     """Raise NotYet while another process compiles; return where the code is to be loaded, or compiled, in this one."""
     from numba import config
 
     folder = {"NUMBA_CACHE_DIR": config.CACHE_DIR} if config.CACHE_DIR else {}
-    BACKGROUND.ensure("rare" if rare else "common", what, lambda: is_kept(_compiled(rare), arguments), folder)
+    BACKGROUND.ensure(part, what, lambda: is_kept(function(), arguments()), folder)
 
 
 def _scratch(channels: int, tall: int, wide: int) -> tuple[np.ndarray, np.ndarray]:

@@ -123,7 +123,7 @@ def nearest(src, dst, channels, height, width, tall, wide, m, fill, packed):
     """
     plane, out_plane = height * width, tall * wide
     if m[3] == 0 and (m[0] == ONE or m[0] == -ONE):
-        _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill)
+        nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill)
         return
     rows = max(1, min(tall, 2048 // max(1, wide)))  # at a time, about 2048 pixels: long loops, and still in the cache
     places = np.empty(rows * wide, np.int32)
@@ -163,7 +163,7 @@ def _places(m, y, height, width, places, first, wide):
 
 
 @njit(**OPTIONS)
-def _nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill):
+def nearest_by_rows(src, dst, channels, height, width, tall, wide, m, fill):
     """Pixels of a row stay neighbours (shifts, flips, shears along rows): rows are copied, forwards or backwards."""
     plane, out_plane = height * width, tall * wide
     a, inverse_a = m[0], _reciprocal(m[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -35,6 +37,23 @@ def resampled(images: Tensor, segment: Resample, owned: bool) -> Tensor:
                 out.index_copy_(0, on, _resized(part, segment))
 
     if images.device.type == "cpu":
+        over_rows(run, len(boxes))
+    else:
+        run(0, len(boxes))
+    return out
+
+
+def unequal(images: Sequence[Tensor], segment: Resample) -> Tensor:
+    """Images (C, H, W) of unequal size after ``segment``, of all rows, as one batch (B, C, *size)."""
+    assert segment.bounds is not None
+    boxes, out = segment.bounds.long().tolist(), images[0].new_empty((len(images), len(images[0]), *segment.size))
+
+    def run(first: int, last: int) -> None:
+        for row in range(first, last):
+            left, right, top, bottom = boxes[row]
+            out[row] = _resized(images[row][None, :, top : bottom + 1, left : right + 1], segment)[0]
+
+    if out.device.type == "cpu":
         over_rows(run, len(boxes))
     else:
         run(0, len(boxes))

@@ -1,0 +1,90 @@
+"""Decoding only a part of a JPEG file, by nvImageCodec on the CPU.
+
+What: libjpeg-turbo still reads a file from its beginning, bit by bit, but leaves out what is above, below and beside
+the part when it computes pixels. When: ``Lift(decode="region")``. Cost: on photographs of 500×375 two thirds of that of
+the whole file for parts of a sixth of it, five sixths for those that RandomResizedCrop draws by default; see
+``benchmarks/regions.py``. The library needs no GPU, and says on stderr which of NVIDIA's others it did not find.
+Reference: nvImageCodec's libjpeg-turbo extension.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import io
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+PACKAGE = "nvidia-nvimgcodec-cu12"
+_OPTIONS = ":fancy_upsampling=1 libjpeg_turbo_decoder:fast_idct=0"  # as Pillow's libjpeg
+_local = threading.local()  # .made: the process and the decoder of this thread
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+def decode_region(data: bytes, box: Box) -> np.ndarray | None:
+    """The part ``box`` of a JPEG file, (H, W, 3) uint8 not to be changed; None: it cannot be decoded."""
+    from nvidia import nvimgcodec
+
+    left, top, right, bottom = box
+    try:
+        stream = nvimgcodec.CodeStream(data)
+        part = stream.get_sub_code_stream(region=nvimgcodec.Region(top, left, bottom, right))
+        made = _decoder().decode(part, params=_as_stored())
+    except RuntimeError:
+        return None
+    pixels = None if made is None else np.asarray(made)
+    return pixels if pixels is not None and pixels.shape == (bottom - top, right - left, 3) else None
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Why parts of files cannot be decoded with the installed Pillow's pixels; None: they can."""
+    if importlib.util.find_spec("nvidia") is None or importlib.util.find_spec("nvidia.nvimgcodec") is None:
+        return f"needs nvImageCodec, which needs no GPU; pip install {PACKAGE}"
+    from PIL import Image
+
+    from .decoders import samples
+
+    try:
+        for data in samples():
+            wanted = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            for box in ((0, 0, 70, 45), (13, 7, 64, 31), (37, 18, 38, 19)):
+                made = decode_region(data, box)
+                if made is None or not np.array_equal(made, wanted[box[1] : box[3], box[0] : box[2]]):
+                    return f"{told()} does not decode to the pixels of Pillow"
+    except (AttributeError, ImportError, TypeError) as error:  # of another version
+        return f"{told()} fails ({type(error).__name__}: {error})"
+    return None
+
+
+def told() -> str:
+    """The name of the library, and its version where it is known."""
+    try:
+        return f"nvImageCodec {importlib.metadata.version(PACKAGE)}"
+    except importlib.metadata.PackageNotFoundError:
+        return "nvImageCodec"
+
+
+@functools.cache
+def _as_stored() -> Any:
+    """Settings by which a picture is not turned as its EXIF data say: the dataset's own code does that, if any."""
+    from nvidia import nvimgcodec
+
+    return nvimgcodec.DecodeParams(apply_exif_orientation=False)
+
+
+def _decoder() -> Any:
+    """This thread's decoder, of this process: what a parent made does not outlive a fork."""
+    held = getattr(_local, "made", None)
+    if held is None or held[0] != os.getpid():
+        from nvidia import nvimgcodec as codec
+
+        backends, device = [codec.Backend(codec.CPU_ONLY)], codec.NVIMGCODEC_DEVICE_CPU_ONLY
+        decoder = codec.Decoder(device, max_num_cpu_threads=1, backends=backends, options=_OPTIONS)
+        held = _local.made = (os.getpid(), decoder)
+    return held[1]
