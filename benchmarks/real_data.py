@@ -189,7 +189,7 @@ TABLES, BINARY = ("german", "pima", "breast-cancer"), ("german", "pima", "adult"
 REGIMES = {
     "one way": Regime(BINARY, 50, 50, wrong(lambda right: torch.tensor([0.0, 0.5])[right])),
     "as it is": Regime(BINARY, 150, 100, as_it_is),
-    "either way": Regime(BINARY, 50, 50, wrong(lambda right: torch.full(right.shape, 0.4))),
+    "either way": Regime(BINARY, 50, 50, wrong(lambda right: torch.full(right.shape, 0.4)), seeds=10),
     "half wrong": Regime(("cifar",), 100, 200, wrong(lambda right: torch.full(right.shape, 0.5), 10)),
     "generated": Regime(("cifar",), 200, 200, generated),
     "augmented": Regime(TABLES, 0.15, 0.1, as_it_is, stops=(4, 12, 36), seeds=10),

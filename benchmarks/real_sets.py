@@ -41,7 +41,7 @@ seeds. Paired: the difference on the same seed to "plain + trusted × k" (with M
 "+ trusted × k") and to the picked rival, and in how many seeds it is positive. Cost: processor time of all runs of a
 row over that of "plain + trusted × k", taken on a machine with other work, so that it is rough. Run: ``python -m
 benchmarks.real_sets --data FOLDER``; ``--only "german, one way"``, or a part of such a name, runs what is so named.
-5 seeds, in "augmented" 10, or ``--seeds``.
+5 seeds, in "either way" and "augmented" 10, or ``--seeds``.
 """
 
 from __future__ import annotations
