@@ -25,7 +25,7 @@ validation batches of learned weights held every class equally often (``balanced
 adds CIFAR-10N: people's labels "random1" (17 % wrong) for 5,000 training images, 500 correctly labelled for validation,
 2,000 test images; small CNN, crop and flip, 12 epochs, learning rate falling linearly from 0.1; at most 3 seeds.
 ``--only PART;PART`` runs the parts of that name or, where none has it, whose names begin so, ``--ways ROW;ROW`` these
-rows; others stay as they are in results/learning.json, with their own date.
+rows and the plain one, which costs are measured by; others stay as they are in results/learning.json, with their date.
 """
 
 from __future__ import annotations
@@ -507,7 +507,7 @@ def main() -> None:
     for name, (data, seeds, epochs, ways, settings) in found.items():
         if name in asked_for or name.startswith(prefixes):
             print(name)
-            asked = [way for way in ways if not options.ways or way in options.ways.split(";")]
+            asked = [way for way in ways if not options.ways or way in ("plain", *options.ways.split(";"))]
             kept[name] = {**kept.get(name, {}), **table(data, seeds, epochs, asked, **settings)}
             harness.write("learning", __doc__ or "", kept, packages=("scikit-learn",))
 

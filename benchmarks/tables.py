@@ -70,6 +70,12 @@ def accuracy(contender: str, part: str = "digits, 40 % flipped") -> str:
     return f"{figure['mean']:.1f} ± {figure['sd']:.1f}" if figure else NOT_MEASURED
 
 
+def cost(contender: str, part: str = "digits, 40 % flipped") -> str:
+    """Processor time of a run over that of plain training."""
+    figure = result("learning").get("results", {}).get(part, {}).get(contender, {}).get("cost", {})
+    return f"×{figure['mean']:.1f} ± {figure['sd']:.1f} of a run" if figure else NOT_MEASURED
+
+
 def learned(contender: str) -> str:
     """The accuracy with its honest rivals."""
     rivals = f"plain {accuracy('plain')}, with the validation data added {accuracy('plain + validation data')}"
@@ -282,7 +288,7 @@ def methods() -> str:
                 "`LiLAW`",
                 "weights by three learned numbers, for easy, moderate and hard samples",
                 "as a rival; wrong labels weigh more than right ones",
-                "a forward pass of the batch and of a validation batch",
+                f"a forward pass of the batch and of a validation batch: {cost('LiLAW')}",
                 f"digits, 40 % flipped labels: {accuracy('LiLAW')} % (plain {accuracy('plain')})",
             ),
             (
@@ -637,21 +643,25 @@ def mislabelled() -> str:
 SETS = ("german", "pima", "adult", "pneumonia")
 
 
-def real(regime: str) -> str:
-    """A regime on the real sets: accuracy and AUC of each row with the paired difference to plain training."""
-    found = {name: result("real_sets").get("results", {}).get(f"{name}, {regime}") for name in SETS}
+def real(regime: str, sets: tuple[str, ...] = SETS) -> str:
+    """A regime on the real sets: accuracy and AUC of each row with the paired difference to the row it is beside."""
+    return side_by_side(regime, {name: f"{name}, {regime}" for name in sets})
+
+
+def side_by_side(head: str, columns: dict[str, str]) -> str:
+    """Accuracy and AUC of each row with its paired difference, a pair of columns for each part of the results."""
+    found = {name: result("real_sets").get("results", {}).get(part) for name, part in columns.items()}
     measured = {name: rows for name, rows in found.items() if rows is not None}
     if not measured:
         return NOT_RUN
-    head = [part for name in measured for part in (f"{name}: accuracy", "AUC")]
-    lines = [(regime, *head, "cost")]
+    lines = [(head, *[part for name in measured for part in (f"{name}: accuracy", "AUC")], "cost")]
     for way in next(iter(measured.values())):
         cells, cost = [], []
         for rows in measured.values():
             cost.append(f"{rows[way]['cost']['median']:.1f}")
             for name in ("accuracy", "auc"):
                 cells.append(f"{percent(rows[way][name])} ({rows[way][name + ', paired']['mean']:+.1f})")
-        shown = f"**{way}**" if way.startswith(("SAFLEX", "LearningToReweight")) else way
+        shown = f"**{way}**" if way.endswith(("judge alone", "train_on_val=k")) else way
         lines.append((shown, *cells, "×" + "; ".join(cost)))
     return table(lines)
 
@@ -659,18 +669,32 @@ def real(regime: str) -> str:
 VERDICTS = ("SAFLEX, train_on_val=k", "LearningToReweight, train_on_val=k", "(SAFLEX's rule on random benefits)")
 
 
-def real_verdict() -> str:
-    """Learned weights beside plain training and the rival that the choosing samples pick: paired differences."""
+def verdict(ways: tuple[str, ...], parts: list[str], rivals: tuple[str, str] = ("plain", "picked")) -> str:
+    """Rows beside the one each is compared with and the rival that the choosing samples pick: paired differences."""
     found = result("real_sets").get("results", {})
-    lines = [("paired difference", *(f"{way} − {rival}" for way in VERDICTS for rival in ("plain", "picked")))]
-    for regime in ("one way", "either way", "as it is"):
-        for name in SETS:
-            rows = found.get(f"{name}, {regime}")
-            for figure, word in (("accuracy", "accuracy"), ("auc", "AUC")) if rows else ():
-                kinds = (f"{figure}, paired", f"{figure}, paired, to the picked rival")
-                cells = (paired(rows[way][kind]) for way in VERDICTS for kind in kinds)
-                lines.append((f"{name}, {regime}: {word}", *cells))
+    lines = [("paired difference", *(f"{way} − {rival}" for way in ways for rival in rivals))]
+    for part in (part for part in parts if part in found):
+        for figure, word in (("accuracy", "accuracy"), ("auc", "AUC")):
+            kinds = (f"{figure}, paired", f"{figure}, paired, to the picked rival")
+            cells = (paired(found[part][way][kind]) for way in ways for kind in kinds)
+            lines.append((f"{part}: {word}", *cells))
     return table(lines) if len(lines) > 1 else NOT_RUN
+
+
+def real_verdict() -> str:
+    """Learned weights beside plain training and the picked rival, on all real sets but the augmented ones."""
+    parts = [f"{name}, {regime}" for regime in ("one way", "either way", "as it is") for name in SETS]
+    return verdict(VERDICTS, [*parts, *CIFAR.values()])
+
+
+CIFAR = {"half wrong": "cifar, half wrong", "generated, 40 % wrong": "cifar, generated"}
+SMALL_TABLES = ("german", "pima", "breast-cancer")
+MIXED = ("SAFLEX, train_on_val=k", "MixUp, SAFLEX, train_on_val=k", "CutMix, SAFLEX, train_on_val=k")
+
+
+def augmented_verdict() -> str:
+    """SAFLEX on rows as they are, on MixUp and on CutMix beside the same rows without it."""
+    return verdict(MIXED, [f"{name}, augmented" for name in SMALL_TABLES], ("without it", "picked"))
 
 
 def pruning() -> str:
@@ -720,11 +744,14 @@ def policies() -> str:
 
 
 def wrong_pairs() -> str:
-    """What clean pairs are best used for beside wrong ones: how many partners are found, and the paired difference."""
+    """What clean pairs are best used for beside wrong ones: partners found, paired difference, cost beside plain."""
     found = result("wrong_pairs").get("results", {})
-    rows = [("pairs, 40 % wrong", "partners found among ten, %", "paired")]
+    rows = [("pairs, 40 % wrong", "partners found among ten, %", "paired", "cost of the run", "of a step")]
     for name, row in found.items():
-        rows.append((name, percent(row["found"]), paired(row["paired"])))
+        cost = (
+            f"×{row[part]['median']:.1f} ({row[part]['min']:.1f}–{row[part]['max']:.1f})" for part in ("cost", "step")
+        )
+        rows.append((name, percent(row["found"]), paired(row["paired"]), *cost))
     return table(rows) if found else NOT_MEASURED
 
 
@@ -776,6 +803,9 @@ TABLES = {
     "real_one_way": lambda: real("one way"),
     "real_either_way": lambda: real("either way"),
     "real_as_it_is": lambda: real("as it is"),
+    "real_cifar": lambda: side_by_side("CIFAR-10", CIFAR),
+    "augmented_verdict": augmented_verdict,
+    "real_augmented": lambda: real("augmented", SMALL_TABLES),
     "pruning": pruning,
     "data_efficient": data_efficient,
     "policies": policies,

@@ -8,22 +8,27 @@ own data, nothing tuned.
 Rows: "plain" trains on the wrong pairs alone, "clean alone" on the clean pairs for as many steps as plain, "+ clean ×
 k" on both with each clean pair k times in an epoch. Learned weights and labels judge by the clean pairs, which stay at
 weight 1 where they train, too (`smartaug.Generated`). In brackets a control: SAFLEX's rule on random benefits.
-Smoothing gives a share of each label to all pairs of the batch. "JEST" trains on the wrong pairs, on a fifth of batches
-of 320 that it chooses, for as many steps as plain; its reference is the network of "clean alone, stopped early".
+Smoothing gives a share of each label to all pairs of the batch. "JEST" is the loader's ``coreset=JEST(model, reference,
+0.2)``: it trains on the wrong pairs, on a fifth of batches of 320 that it chooses, for as many steps as plain; its
+reference is the network of "clean alone, stopped early".
 
 Found: the share of test halves, in percent, whose partner is among the ten nearest of all 500; mean and standard
 deviation over seeds, which draw pairs, wrong partners, order and network. Paired: the difference to "plain +
-clean × 5, smoothing 0.5" (chosen before looking) on the same seed, and in how many seeds it is positive. Run:
-``python -m benchmarks.wrong_pairs`` (about 8 minutes on one core); ``--only JEST`` runs the rows so named.
+clean × 5, smoothing 0.5" (chosen before looking) on the same seed, and in how many seeds it is positive. Cost:
+processor time over "plain" on the same seed, with all that a row needs, which for JEST is its reference, too; taken on
+a machine with other work, so that it is rough. Step: the same, for a step of training alone (its batch read, chosen
+from, weighed, and trained on). Run: ``python -m benchmarks.wrong_pairs`` (about 8 minutes on one core); ``--only JEST``
+runs the rows so named and the two that they are compared with.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +44,7 @@ except ImportError:  # run as a file
     import harness  # type: ignore[no-redef]
     from few_clean import Data  # type: ignore[no-redef]
 
-BASE = "plain + clean × 5, smoothing 0.5"
+PLAIN, BASE = "plain", "plain + clean × 5, smoothing 0.5"
 EARLY = "clean alone, stopped early"
 WRONG, CLEAN, TEST, BATCH = 1000, 200, 500, 64
 
@@ -48,7 +53,7 @@ WRONG, CLEAN, TEST, BATCH = 1000, 200, 500, 64
 class Way:
     """A row: how often clean pairs are in an epoch, None: they alone; what judges; smoothing; share of the epochs.
 
-    chooses: whether JEST chooses a fifth of batches of five times the size.
+    chooses: whether the loader's JEST chooses a fifth of batches of five times the size.
     """
 
     clean: int | None = 0
@@ -56,6 +61,14 @@ class Way:
     smoothing: float = 0.0
     epochs: float = 1.0
     chooses: bool = False
+
+
+class Run(NamedTuple):
+    """Found partners in percent; seconds of processor time, of all that the row needs and of a step of training."""
+
+    found: float
+    seconds: float
+    step: float
 
 
 class Towers(nn.Module):
@@ -91,7 +104,7 @@ class Random:
 
 
 WAYS = {
-    "plain": Way(),
+    PLAIN: Way(),
     "plain, a third of the epochs": Way(epochs=1 / 3),
     "plain, smoothing 0.5": Way(smoothing=0.5),
     "clean alone": Way(None),
@@ -141,13 +154,14 @@ def dataset(way: Way, data: Data) -> Dataset:
     return smartaug.Generated(clean, wrong, repeat=way.clean)
 
 
-def trained(way: Way, data: Data, seed: int, epochs: int) -> nn.Module:
-    """The network after one run; the loop is any user's."""
+def trained(way: Way, data: Data, seed: int, epochs: int) -> tuple[nn.Module, float]:
+    """The network after one run, and the seconds of a step; the loop is any user's."""
     torch.manual_seed(seed)
     model = Towers()
     chooser = None
     if way.chooses:
-        chooser = smartaug.coreset.JEST(model, trained(WAYS[EARLY], data, seed + 1000, epochs), 0.2, seed=seed)
+        reference, _ = trained(WAYS[EARLY], data, seed + 1000, epochs)
+        chooser = smartaug.coreset.JEST(model, reference, 0.2)
     loader = smartaug.DataLoader(
         dataset(way, data),
         batch_size=5 * BATCH if way.chooses else BATCH,
@@ -155,6 +169,7 @@ def trained(way: Way, data: Data, seed: int, epochs: int) -> nn.Module:
         drop_last=True,
         generator=torch.Generator().manual_seed(seed),
         reweight=None if way.reweight is None else way.reweight(model, data),
+        coreset=chooser,
         inputs=[0, 1],
         target=1,
         seed=seed,
@@ -165,16 +180,15 @@ def trained(way: Way, data: Data, seed: int, epochs: int) -> nn.Module:
     smooth = {}
     if way.smoothing:
         smooth["soft"] = (1 - way.smoothing) * torch.eye(BATCH) + way.smoothing / BATCH
+    started, steps = time.process_time(), 0
     for _ in range(passes):
         for left, right in loader:
-            if chooser is not None:
-                rows = chooser(left, right)
-                left, right = left[rows], right[rows]
             loss = criterion(model(left, right), right, **smooth)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return model
+            steps += 1
+    return model, (time.process_time() - started) / steps
 
 
 def found(model: nn.Module, data: Data) -> float:
@@ -185,25 +199,43 @@ def found(model: nn.Module, data: Data) -> float:
     return 100 * float((nearest == torch.arange(TEST)[:, None]).any(1).float().mean())
 
 
+def run(way: Way, data: Data, seed: int, epochs: int) -> Run:
+    started = time.process_time()
+    model, step = trained(way, data, seed, epochs)
+    return Run(found(model, data), time.process_time() - started, step)
+
+
+def table(runs: dict[str, list[Run]]) -> dict[str, Any]:
+    """A row a way: what it finds, beside the base row, and what it costs, beside plain training."""
+    rows: dict[str, Any] = {}
+    for name, made in runs.items():
+        apart = [one.found - base.found for one, base in zip(made, runs[BASE], strict=True)]
+        beside = list(zip(made, runs[PLAIN], strict=True))
+        rows[name] = {
+            "found": harness.spread([one.found for one in made]),
+            "paired": {**harness.spread(apart), "better": sum(one > 0 for one in apart)},
+            "cost": harness.summary([one.seconds / plain.seconds for one, plain in beside], 3),
+            "step": harness.summary([one.step / plain.step for one, plain in beside], 3),
+        }
+    return rows
+
+
 def main() -> None:
     options = harness.arguments(__doc__, seeds=10, epochs=30, only="")
-    ways = {name: way for name, way in WAYS.items() if options.only in name or name == BASE}
-    runs: dict[str, list[float]] = {name: [] for name in ways}
+    ways = {name: way for name, way in WAYS.items() if options.only in name or name in (PLAIN, BASE)}
+    runs: dict[str, list[Run]] = {name: [] for name in ways}
+    run(WAYS[PLAIN], drawn(0), 0, 1)  # what is imported and compiled at the first run is no cost of a row
     for seed in range(options.seeds):
         data = drawn(seed)
         for name, way in ways.items():
-            runs[name].append(found(trained(way, data, seed, options.epochs), data))
+            runs[name].append(run(way, data, seed, options.epochs))
         print(f"seed {seed} of {options.seeds}", flush=True)
     path = harness.RESULTS / "wrong_pairs.json"
-    rows = json.loads(path.read_text())["results"] if path.exists() and options.only else {}
-    for name, made in runs.items():
-        apart = [one - base for one, base in zip(made, runs[BASE], strict=True)]
-        rows[name] = {
-            "found": harness.spread(made),
-            "paired": {**harness.spread(apart), "better": sum(one > 0 for one in apart)},
-        }
-        print(f"{name:46} {rows[name]}")
-    rows = {name: rows[name] for name in WAYS if name in rows}
+    kept = json.loads(path.read_text())["results"] if path.exists() and options.only else {}
+    for name, row in table(runs).items():
+        kept[name] = row
+        print(f"{name:46} {row}")
+    rows = {name: kept[name] for name in WAYS if name in kept}
     harness.write("wrong_pairs", __doc__ or "", rows, packages=("scikit-learn",))
 
 
