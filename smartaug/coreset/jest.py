@@ -11,7 +11,7 @@ model less that of the reference. The first chunk goes by s_ii alone.
 
 When: pairs from the web, most of them of little use, and a reference model trained on few good ones, which may be
 small. Read batches of 5 times the size, and train on a fifth. On halves of digits with 40 % wrong pairs it found 44 %
-of the partners, plain training 33 %, its reference 35 % (benchmarks/results/wrong_pairs.json). Cost: a forward pass of
+of the partners, plain training 34 %, its reference 36 % (benchmarks/results/wrong_pairs.json). Cost: a forward pass of
 the large batch through both models, and products of every chunk with all rows, which are never all held at once; with
 several ranks, one gather of the features of each chunk.
 
