@@ -30,4 +30,9 @@ def greedy() -> None:
         smartaug.FacilityLocation(method=method)(embedding, 30, torch.Generator())
 
 
-PARTS = (common, greedy, rare)
+def unequal() -> None:
+    """Crops and resizes of images of unequal size."""
+    backends.unequal.load()
+
+
+PARTS = (common, greedy, rare, unequal)

@@ -32,10 +32,11 @@ def stacked(data: leaves.Structure) -> leaves.Structure:
             continue
         sizes = sorted({tuple(image.shape) for image in images})
         if len(sizes) > 1:
+            spec = path[0] if len(path) == 1 else path
             raise ValueError(
                 f"batch{''.join(f'[{step!r}]' for step in path)} holds tensors of the sizes "
                 f"{', '.join(map(str, sizes[:6]))}, which no stage made equal; say that it moves with the images, "
-                "follow={'key': 'mask'}, or make it equal in the dataset"
+                f"follow={{{spec!r}: 'mask'}}, or make it equal in the dataset"
             )
         data = leaves.put(data, path, torch.stack(list(images)))
     return data

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..._base import leaves
-from .addresses import address_of
+from .addresses import of_every_row
 from .pictures import Pictures
 
 _WORDS = re.compile(r"[^a-z0-9]+")  # separates the words of a key: "gt_boxes" has the words "gt" and "boxes"
@@ -124,7 +124,7 @@ def find_places(
 
 def _at(data: leaves.Structure, path: leaves.Path, place: Place, rows: int) -> Place:
     """``place`` with what errors say of its address."""
-    address = address_of(data, path, rows)
+    address = of_every_row(data, path, rows)
     listed = not isinstance(leaves.get(data, path), (Tensor, np.ndarray))
     key = len(address.each or ()) == 1 and isinstance(address.step, str) and not listed
     still = repr(address.step) if key else repr(path[0]) if path else "..."
