@@ -28,6 +28,7 @@ from .deferred.collecting import found_in, put_values
 from .deferred.images import DeferredImage, finish_all
 from .deferred.transform import DeferredTransform, Noted
 from .deferred.values import DeferredValue, looking
+from .holders.copies import NotCopied
 from .holders.held import Held
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
@@ -121,6 +122,8 @@ def looked_into(
     deferred.watch = watch
     try:
         sample = first(placed(deferred), before=noted.begin)
+    except NotCopied as error:
+        return FirstSample(str(error))
     except Exception as error:  # the user's code may raise anything on an input it does not expect
         return FirstSample(f"its first sample cannot be read through the part that stays ({_told(error)})")
     whole = next((why for why in noted if isinstance(why, str)), None)

@@ -16,10 +16,10 @@ from typing import Any
 
 from . import registry
 from .holders.calling import called
-from .holders.functions import Refilled, variables
+from .holders.functions import plain, variables
 from .holders.held import Held, told
-from .holders.paths import is_hugging_faces
-from .holders.search import Reached, is_holder, pipelines_in
+from .holders.parts import is_holder, is_hugging_faces
+from .holders.search import Reached, pipelines_in
 from .steps import Transform, UserDataset
 
 NAMED = "_smartaug_slot"  # attribute of a copy: the `Held` of what was lifted, if it is not simply in one of `_USUAL`
@@ -74,6 +74,8 @@ def _usual(dataset: UserDataset) -> tuple[Held, Transform] | None:
     for name in _USUAL:
         if inspect.getattr_static(dataset, name, None) is None:
             continue  # found by __getattr__ only: it belongs to a dataset inside, and cannot be replaced here
+        if isinstance(inspect.getattr_static(dataset, name), property):
+            continue  # its setter may write into an object inside; what it reads is found there
         value = getattr(dataset, name, None)
         if value is not None and (callable(value) or registry.parts(value) is not None):
             return as_held(name), value
@@ -140,9 +142,9 @@ def _no_function(dataset: UserDataset, several: str) -> str:
 
 def _processor(function: object) -> str:
     """What to write for a function that names no pipeline: an image processor, or one made inside the function."""
-    plain = function.function if isinstance(function, Refilled) else function
-    if isinstance(plain, types.FunctionType):
-        for (_, name), value in variables(plain).items():
+    own = plain(function)
+    if isinstance(own, types.FunctionType):
+        for (_, name), value in variables(own).items():
             if hasattr(value, "image_mean") and hasattr(value, "image_std"):
                 return (
                     f"; {name} is an image processor, which is none: let it resize alone, {name}(..., "

@@ -10,7 +10,6 @@ other callers get a list of samples, as torch specifies; while these are read, t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..lift.decode.decoders import decoder_named
 from ..lift.decode.opening import Opening
 from ..lift.deferred.collecting import Unfinished
 from ..lift.deferred.given import one_by_one
+from ..lift.holders.copies import copied_whole
 from ..lift.source import Source
 from ..lift.steps import UserDataset
 from .whole_batches import Fetched, defers, is_plain_subset, whole_batch
@@ -75,7 +75,8 @@ def batched(dataset: UserDataset, decoder: str | None = None, scales: bool = Fal
     present = vars(dataset).get(_AT)
     if isinstance(present, BatchFetch) and present.is_of(dataset, decoder, scales):
         return dataset
-    copied = copy.copy(dataset)
-    setattr(copied, _AT, BatchFetch(copied, decoder, scales))
-    copied.__dict__.setdefault(SOURCE, Source(dataset, (SOURCE, _AT)))
+    copied = copied_whole(dataset)
+    copied.__dict__[_AT] = BatchFetch(copied, decoder, scales)
+    if SOURCE not in vars(dataset):
+        copied.__dict__[SOURCE] = Source(dataset, (SOURCE, _AT))
     return copied
