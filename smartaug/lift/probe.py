@@ -30,6 +30,7 @@ from .deferred.transform import DeferredTransform, Noted
 from .deferred.values import DeferredValue, looking
 from .holders.copies import NotCopied
 from .holders.held import Held
+from .holders.state import Written
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
 from .steps import State, Transform, UserDataset
@@ -121,7 +122,9 @@ def looked_into(
     deferred = DeferredTransform.of(as_given, transform, noted=noted, tail=tail, any_size=True)
     deferred.watch = watch
     try:
-        sample = first(placed(deferred), before=noted.begin)
+        copied = placed(deferred)
+        written = Written(copied)
+        sample = first(copied, before=noted.begin)
     except NotCopied as error:
         return FirstSample(str(error))
     except Exception as error:  # the user's code may raise anything on an input it does not expect
@@ -129,6 +132,9 @@ def looked_into(
     whole = next((why for why in noted if isinstance(why, str)), None)
     if whole is not None:
         return FirstSample(whole)
+    hidden = written.hinders()
+    if hidden is not None:
+        return FirstSample(hidden)
     seeds = isinstance(inspect.getattr_static(dataset, "feeds_transform", None), property)  # an `AugmentedDataset`
     if noted.seeded and not seeds:
         return FirstSample(

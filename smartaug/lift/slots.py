@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import registry
+from .advice import of_function
 from .holders.calling import called
 from .holders.functions import plain, variables
 from .holders.held import Held, told
@@ -137,7 +138,7 @@ def _no_function(dataset: UserDataset, several: str) -> str:
             f"{said} calls several pipelines ({several}) for a sample, or it cannot be known which; put what the "
             f"images pass into one Compose, and let the function call only that; or {_APART}"
         )
-    return f"{said} names no pipeline of a known library{_processor(function)}"
+    return f"{said} names no pipeline of a known library{of_function(function) or _processor(function)}"
 
 
 def _processor(function: object) -> str:

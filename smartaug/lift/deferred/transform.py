@@ -157,11 +157,11 @@ class DeferredTransform:
         with self.keyed():
             return self.original(*given, **named)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type[Any]:
         """The user's class, for datasets that ask ``isinstance(self.transform, A.Compose)``."""
-        original = self.__dict__.get("original", self)
-        return type(original)
+        kind = type(self.__dict__.get("original", self))
+        return type(self) if kind in (list, tuple) else kind
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """By the true class, since pickle asks for ``__class__``."""

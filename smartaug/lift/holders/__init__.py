@@ -15,5 +15,6 @@ lifted. Cost: a walk through some attributes, and one more sample where several 
 | `search` | the pipelines that an object or a function can reach |
 | `held` | where a dataset holds its pipeline, and what it is called in messages |
 | `calling` | which of several pipelines a dataset calls for its first sample |
+| `state` | whether something refers to an original that writes its own attributes, and not to its copy |
 | `followed` | keeps a copy in step with what the user assigns to the original |
 """

@@ -25,7 +25,7 @@ class Noting:
         self._calls.append(self._number)
         return self._pipeline(*args, **kwargs)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type[Any]:
         """The user's class, for datasets that ask ``isinstance(self.transform, A.Compose)``."""
         return type(self._pipeline)

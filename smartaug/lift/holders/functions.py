@@ -31,12 +31,14 @@ _OF_MODULE = ("__name__", "__package__", "__spec__", "__loader__", "__path__", "
 class Names(NamedTuple):
     """The names in a function's code and in the functions that it defines.
 
-    globals: that are read. attributes: that are read. assigned: variables of enclosing functions; assigned_globals.
-    why: what in the code rules out a copy with other globals, as the end of a sentence; None: nothing does.
+    globals: that are read. attributes: that are read; stored: that are assigned. assigned: variables of enclosing
+    functions; assigned_globals. why: what in the code rules out a copy with other globals, as the end of a sentence;
+    None: nothing does.
     """
 
     globals: frozenset[str]
     attributes: frozenset[str]
+    stored: frozenset[str]
     assigned: frozenset[str]
     assigned_globals: frozenset[str]
     why: str | None
@@ -45,25 +47,27 @@ class Names(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def names_in(code: types.CodeType) -> Names:
     """The `Names` of ``code``."""
-    found: dict[str, set[str]] = {"global": set(), "attribute": set(), "assigned": set(), "assigned global": set()}
+    found: dict[str, set[str]] = {name: set() for name in Names._fields[:-1]}
     why = None
     for instruction in _instructions(code):
         name, operation = instruction.argval, instruction.opname
         if operation in _ASSIGNS_GLOBAL:
             why = f"assigns the global {name}"
-            found["assigned global"].add(name)
+            found["assigned_globals"].add(name)
         elif operation.startswith(_IN_CLASSES):
             why = "defines a class"
         if operation.startswith(_READS_GLOBAL):
-            found["global"].add(name)
+            found["globals"].add(name)
         elif operation.startswith(_READS_ATTRIBUTE):
-            found["attribute"].add(name)
+            found["attributes"].add(name)
+        elif operation == "STORE_ATTR":
+            found["stored"].add(name)
         elif operation in _ASSIGNS:
             found["assigned"].add(name)
-    looked_up = sorted(found["global"] & _LOOKS_UP)
+    looked_up = sorted(found["globals"] & _LOOKS_UP)
     if looked_up:
         why = f"calls {looked_up[0]}()"
-    return Names(*map(frozenset, found.values()), why)
+    return Names(**{name: frozenset(names) for name, names in found.items()}, why=why)
 
 
 def _instructions(code: types.CodeType) -> Iterator[dis.Instruction]:
@@ -239,7 +243,7 @@ class Refilled:
         return f"Refilled({self.smartaug_parts.function!r})"
 
 
-_parts_of = Refilled.smartaug_parts.__get__  # type: ignore[attr-defined]  # without `__getattribute__`
+_parts_of = Refilled.smartaug_parts.__get__  # type: ignore  # without `__getattribute__`
 
 
 class _Again(NamedTuple):

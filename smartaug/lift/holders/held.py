@@ -5,15 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Iterator
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from ..._base.original import SOURCE
-from .followed import Followed
 from . import functions
-from .copies import COPIES, has_joint, replaced
-from .functions import Refilled
+from .copies import has_joint, replaced
 from .parts import is_hugging_faces
 from .paths import Path, along, read
 

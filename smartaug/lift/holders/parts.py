@@ -10,6 +10,7 @@ import argparse
 import functools
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,6 +87,8 @@ def is_holder(value: object) -> bool:
         return True
     if isinstance(value, types.FunctionType):
         return not is_librarys(value.__module__)
+    if type(value) in weakref.ProxyTypes:  # whose attributes are those of another object
+        return False
     if isinstance(value, (type, types.ModuleType)) or not hasattr(value, "__dict__"):
         return False
     if isinstance(value, nn.Module) and _is_model(value):

@@ -7,6 +7,7 @@ its datasets. When: see `holders`. Cost: a visit to each of at most `_VISITS` pa
 from __future__ import annotations
 
 import types
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -25,27 +26,32 @@ class Reached(NamedTuple):
 
 
 def pipelines_in(holder: object) -> list[Reached]:
-    """The pipelines of known libraries that ``holder`` reaches, without those for labels."""
+    """The pipelines of known libraries that ``holder`` reaches, without those for labels.
+
+    Of the ways to an object that holds one only the shortest is taken.
+    """
     found: dict[int, Reached] = {}
-    visits = iter(range(_VISITS))
-    for path, pipeline in _walk(holder, (), (id(holder),), visits):
+    for path, pipeline in _ends(holder):
         before = found.get(id(pipeline), Reached(pipeline, ()))
         found[id(pipeline)] = Reached(pipeline, (*before.paths, path))
     return list(found.values())
 
 
-def _walk(holder: Any, path: Path, around: tuple[int, ...], visits: Iterator[int]) -> Iterator[tuple[Path, Any]]:
-    """around: ids of ``holder`` and of the objects around it, to stop at cycles. visits: as many as are left."""
-    for step, value in parts(holder):
-        if next(visits, None) is None:
-            return
-        if isinstance(value, types.ModuleType) and step[0] == "global":
-            for inner, member in members(holder, value).items():
-                if registry.is_pipeline(member):
-                    yield (*path, step, inner), member
-        if step[1] == registry.TARGETS or id(value) in around:
-            continue
-        if registry.is_pipeline(value):
-            yield (*path, step), value
-        elif len(path) < DEPTH and is_holder(value):
-            yield from _walk(value, (*path, step), (*around, id(value)), visits)
+def _ends(root: Any) -> Iterator[tuple[Path, Any]]:
+    waiting: deque[tuple[Any, Path]] = deque([(root, ())])
+    met, left = {id(root)}, _VISITS
+    while waiting and left > 0:
+        holder, path = waiting.popleft()
+        for step, value in parts(holder):
+            left -= 1
+            if isinstance(value, types.ModuleType) and step[0] == "global":
+                for inner, member in members(holder, value).items():
+                    if registry.is_pipeline(member):
+                        yield (*path, step, inner), member
+            if step[1] == registry.TARGETS:
+                continue
+            if registry.is_pipeline(value):
+                yield (*path, step), value
+            elif len(path) < DEPTH and id(value) not in met and is_holder(value):
+                met.add(id(value))
+                waiting.append((value, (*path, step)))
