@@ -298,6 +298,24 @@ def test_what_a_dataset_writes_into_itself_is_read_by_what_refers_to_it(name):
     assert type(dataset.tf) is T.Compose
 
 
+class Lazy(Stateful):
+    """What it writes is not what the bound method reads."""
+
+    file = None
+
+    def __getitem__(self, index):
+        self.file = self.file or [1]
+        return self.tf(self.load(PICTURES[index])), index
+
+
+def test_what_is_written_and_not_read_hinders_nothing():
+    class Grey(Lazy):
+        def grey(self, image):
+            return image.convert("L").convert("RGB")
+
+    check(lambda: Grey(lambda self: Behind(T.Lambda(self.grey))), COUNT)
+
+
 def test_what_is_assigned_later_reaches_all_copies():
     class Scaled(Stateful):
         scale = 1

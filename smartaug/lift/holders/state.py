@@ -13,7 +13,7 @@ import inspect
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -40,26 +40,29 @@ class Written:
 
     def hinders(self) -> str | None:
         """Why the copies cannot stand for the originals, as the end of a sentence; None: nothing is known to."""
-        originals: dict[int, str] = {}
+        written: dict[int, tuple[type, set[str]]] = {}  # by the id of the original
         for one, before in self._before:
-            now, stored = attributes(one), _stored(type(one))
-            changed = (name for name, value in now.items() if name in stored or before.get(name, before) is not value)
-            name = next(changed, None)
-            if name is not None:
-                originals[id(vars(one)[SOURCE].dataset)] = f"{type(one).__name__} writes its attribute {name}"
-        for holder, part in _references(self._copied) if originals else ():
-            if id(part) in originals:
+            now, (_, stored) = attributes(one), _names(type(one), _ENTRIES)
+            names = {name for name, value in now.items() if name in stored or before.get(name, before) is not value}
+            if names:
+                written[id(vars(one)[SOURCE].dataset)] = type(one), names
+        for holder, part in _references(self._copied) if written else ():
+            kind, names = written.get(id(part), (object, set()))
+            if isinstance(holder, types.MethodType):
+                names = names & _names(kind, (holder.__func__.__name__,))[0]
+            if names:
                 return (
-                    f"{originals[id(part)]} while a sample is read, and {_told(holder)} refers to it, which would not "
-                    "see that in the loader's copy; pass the value on as an argument instead"
+                    f"{kind.__name__} writes its attribute {min(names)} while a sample is read, and {_told(holder)} "
+                    "refers to it, which would not see that in the loader's copy; pass the value on as an argument "
+                    "instead"
                 )
         return None
 
 
-def _stored(kind: type) -> set[str]:
-    """The attributes that the code of a class assigns while a sample is read: even to the value that they have."""
-    found: set[str] = set()
-    waiting, met = [*_ENTRIES], set(_ENTRIES)
+def _names(kind: type, entries: Sequence[str]) -> tuple[set[str], set[str]]:
+    """The attributes that methods of a class read, and that they assign, with all methods and properties they name."""
+    stored: set[str] = set()
+    waiting, met = [*entries], set(entries)
     while waiting:
         member = inspect.getattr_static(kind, waiting.pop(), None)
         member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
@@ -67,10 +70,10 @@ def _stored(kind: type) -> set[str]:
         if not isinstance(member, types.FunctionType) or is_librarys(member.__module__):
             continue
         names = names_in(member.__code__)
-        found |= names.stored
+        stored |= names.stored
         waiting += names.attributes - met
         met |= names.attributes
-    return found
+    return met, stored
 
 
 def _told(holder: object) -> str:
