@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def looked_into(
     deferred.watch = watch
     try:
         copied = placed(deferred)
-        written = Written(copied)
+        written = Written(copied, partial(held.way, dataset))
         sample = first(copied, before=noted.begin)
     except NotCopied as error:
         return FirstSample(str(error))

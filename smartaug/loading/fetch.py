@@ -70,7 +70,7 @@ def _one_by_one(dataset: UserDataset, indices: Iterable[object]) -> Any:
     except RuntimeError as error:
         if str(EMPTY.numel()) not in str(error):
             raise
-        raise TypeError(
+        raise RuntimeError(
             "the dataset copies the memory of what its transform gave, as torch.tensor(image) does, and with lift=True "
             "there is none yet; write image.clone(), or torch.as_tensor(image), or lift=False"
         ) from error

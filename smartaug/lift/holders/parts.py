@@ -59,10 +59,14 @@ def _attributes(holder: Any) -> Iterator[tuple[Step, Any]]:
     if isinstance(holder, nn.Module):
         own = {name: value for name, value in own.items() if name not in _OF_MODULES} | holder._modules
     for kind in type(holder).__mro__:
-        if not is_librarys(kind.__module__):  # an attribute of the class is one of its objects', unless it binds
-            given = {name: value for name, value in vars(kind).items() if not hasattr(type(value), "__get__")}
+        if not is_librarys(kind.__module__):  # of the class's own only pipelines: its objects are written by all
+            given = {name: value for name, value in vars(kind).items() if _is_of_class(value)}
             own = {**given, **own}
     yield from ((("attribute", name), value) for name, value in own.items() if not name.startswith(("_smartaug", "__")))
+
+
+def _is_of_class(value: object) -> bool:
+    return type(value) in (dict, list, tuple) or (registry.is_pipeline(value) and not hasattr(type(value), "__get__"))
 
 
 def members(function: object, module: types.ModuleType) -> dict[Step, Any]:

@@ -13,7 +13,7 @@ import inspect
 import types
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -30,50 +30,84 @@ _OTHERS = (type, types.ModuleType, types.BuiltinFunctionType, types.FrameType, t
 
 
 class Written:
-    """The copies that ``copied`` is made of, and their attributes before a sample is read from it."""
+    """The copies that ``copied`` is made of, and all attributes before a sample is read from it.
 
-    def __init__(self, copied: Any) -> None:
+    way: gives the objects and the entries of containers by which the original reaches its pipeline.
+    """
+
+    def __init__(self, copied: Any, way: Callable[[], list[Any]]) -> None:
         own = getattr(copied, "__dict__", {})
         copies = [copied, *own.get(COPIES, ())] if isinstance(own.get(SOURCE), Followed) else []
-        self._copied = copied
-        self._before = [(one, dict(attributes(one))) for one in copies]
+        pairs = [(one, vars(one)[SOURCE].dataset) for one in copies]
+        self._copied, self._way, self._entries = copied, way, way()
+        self._before = [
+            (one, original, _taken(one), _taken(original)) for one, original in pairs if original is not None
+        ]
 
     def hinders(self) -> str | None:
         """Why the copies cannot stand for the originals, as the end of a sentence; None: nothing is known to."""
+        now = self._way()
+        if len(now) != len(self._entries) or any(a is not b for a, b in zip(now, self._entries, strict=True)):
+            return f"{type(self._copied).__name__} changes a container that holds it while a sample is read{_APART}"
         written: dict[int, tuple[type, set[str]]] = {}  # by the id of the original
-        for one, before in self._before:
-            now, (_, stored) = attributes(one), _names(type(one), _ENTRIES)
-            names = {name for name, value in now.items() if name in stored or before.get(name, before) is not value}
+        code = _Code(type(self._copied), _ENTRIES)
+        for one, original, before, of_original in self._before:
+            kind, stored = type(one), _Code(type(one), _ENTRIES).stored
+            beside = _changed(of_original, _taken(original))
+            if id(original) in code.globals:
+                beside |= (code.stored | stored) & of_original.keys()
+            if beside:
+                return f"{kind.__name__} gets its attribute {min(beside)} by a global while a sample is read{_APART}"
+            names = _changed(before, _taken(one)) | (stored & _taken(one).keys())
             if names:
-                written[id(vars(one)[SOURCE].dataset)] = type(one), names
+                written[id(original)] = kind, names
         for holder, part in _references(self._copied) if written else ():
             kind, names = written.get(id(part), (object, set()))
             if isinstance(holder, types.MethodType):
-                names = names & _names(kind, (holder.__func__.__name__,))[0]
+                names = names & _Code(kind, (holder.__func__.__name__,)).attributes
             if names:
                 return (
                     f"{kind.__name__} writes its attribute {min(names)} while a sample is read, and {_told(holder)} "
-                    "refers to it, which would not see that in the loader's copy; pass the value on as an argument "
-                    "instead"
+                    f"refers to it{_APART}"
                 )
         return None
 
 
-def _names(kind: type, entries: Sequence[str]) -> tuple[set[str], set[str]]:
-    """The attributes that methods of a class read, and that they assign, with all methods and properties they name."""
-    stored: set[str] = set()
-    waiting, met = [*entries], set(entries)
-    while waiting:
-        member = inspect.getattr_static(kind, waiting.pop(), None)
-        member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-        member = inspect.unwrap(member) if callable(member) else member
-        if not isinstance(member, types.FunctionType) or is_librarys(member.__module__):
-            continue
-        names = names_in(member.__code__)
-        stored |= names.stored
-        waiting += names.attributes - met
-        met |= names.attributes
-    return met, stored
+_APART = ", which would not be the same in the loader's copy; pass the value on as an argument instead"
+
+
+def _taken(holder: Any) -> dict[str, Any]:
+    return {name: value for name, value in attributes(holder).items() if not name.startswith("_smartaug")}
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
+    return {name for name, value in now.items() if before.get(name, before) is not value}
+
+
+class _Code:
+    """What methods of a class name, with all methods, properties and functions of the user's that they name.
+
+    attributes: that are read. stored: that are assigned, even to the value that they have. globals: ids of objects.
+    """
+
+    def __init__(self, kind: type, entries: Sequence[str]) -> None:
+        self.attributes, self.stored, self.globals = set(entries), set[str](), set[int]()
+        waiting: list[Any] = [inspect.getattr_static(kind, name, None) for name in entries]
+        while waiting:
+            member = waiting.pop()
+            member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            member = inspect.unwrap(member) if callable(member) else member
+            if not isinstance(member, types.FunctionType) or is_librarys(member.__module__):
+                continue
+            names = names_in(member.__code__)
+            self.stored |= names.stored
+            waiting += [inspect.getattr_static(kind, name, None) for name in names.attributes - self.attributes]
+            self.attributes |= names.attributes
+            for name in names.globals & member.__globals__.keys():
+                value = member.__globals__[name]
+                if id(value) not in self.globals:
+                    self.globals.add(id(value))
+                    waiting.append(value)
 
 
 def _told(holder: object) -> str:
