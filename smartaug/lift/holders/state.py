@@ -1,9 +1,10 @@
-"""Whether an object that writes its own attributes is read by something that knows only the user's original of it.
+"""Whether what is written while a sample is read would be read from another object than it is written to.
 
 What: a dataset whose ``__getitem__`` writes ``self.level = ...`` writes it into its copy. A bound method of it in a
 library's object (``T.Lambda(self.blur)``, ``functools.lru_cache``), or a weak reference to it, reads the original,
-where nothing was written. When: the first sample is read. Cost: a look at the attributes; where some were written, a
-visit to each of at most `_VISITS` objects.
+where nothing was written. The reverse holds for what a method writes by the name of a global or of its class. When: the
+first sample is read. Cost: a look at the attributes, and once at the code of at most `_FUNCTIONS` functions; where
+something was written, a visit to each of at most `_VISITS` objects.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .functions import Refilled, names_in, variables
 from .parts import is_librarys
 
 _ENTRIES = ("__getitem__", "__getitems__", "__iter__", "__next__", "__call__", "forward")
-_VISITS, _LONGEST = 20_000, 1000
+_VISITS, _LONGEST, _FUNCTIONS = 20_000, 1000, 200
 _OTHERS = (type, types.ModuleType, types.BuiltinFunctionType, types.FrameType, types.CodeType, Followed, Tensor, str)
 
 
@@ -93,13 +94,14 @@ class _Code:
     def __init__(self, kind: type, entries: Sequence[str]) -> None:
         self.attributes, self.stored, self.globals = set(entries), set[str](), set[int]()
         waiting: list[Any] = [inspect.getattr_static(kind, name, None) for name in entries]
-        while waiting:
+        left = _FUNCTIONS
+        while waiting and left > 0:
             member = waiting.pop()
             member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
             member = inspect.unwrap(member) if callable(member) else member
             if not isinstance(member, types.FunctionType) or is_librarys(member.__module__):
                 continue
-            names = names_in(member.__code__)
+            names, left = names_in(member.__code__), left - 1
             self.stored |= names.stored
             waiting += [inspect.getattr_static(kind, name, None) for name in names.attributes - self.attributes]
             self.attributes |= names.attributes
