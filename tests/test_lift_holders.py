@@ -21,8 +21,9 @@ from torchvision import transforms as T
 from torchvision.transforms import v2
 
 import smartaug
+from smartaug.lift.holders.copies import replaced
 from smartaug.lift.holders.functions import Refilled, variables
-from smartaug.lift.holders.paths import put, read
+from smartaug.lift.holders.paths import read
 from smartaug.lift.holders.search import pipelines_in
 from tests.lifting import photos
 
@@ -769,8 +770,12 @@ def places(part, path=()):
 @given(STRUCTURES, st.data())
 def test_another_value_is_put_at_one_place_of_a_copy(part, data):
     path = data.draw(st.sampled_from(list(places(part))))
-    before, new = pickle.dumps(part), object()
-    copied = put(part, {path: new})
+    old, new = {"old": 0}, object()
+    part = old if not path else part
+    if path:
+        read(part, path[:-1])[path[-1][1]] = old
+    before = pickle.dumps(part)
+    copied = replaced(part, {id(old): new})
     assert read(copied, path) is new
     assert pickle.dumps(part) == before
     for other_path in places(part):

@@ -266,3 +266,15 @@ def test_those_of_another_dataset_keep_their_transform():
     held = len(validation)
     assert all((made.dataset[number][0][..., 0] > 0.7).all() for number in range(held))
     assert all((made.dataset[number][0][..., -1] > 0.7).all() for number in range(held, len(made.dataset)))
+
+
+def test_a_dataset_that_cannot_be_copied_keeps_its_transform():
+    class Single(Pictures):
+        def __copy__(self):
+            return self
+
+    convert = v2.ToDtype(torch.float32, scale=True)
+    dataset = Single(convert)
+    with pytest.raises(TypeError, match=r"Single cannot be copied.*Subset\(evaluation_set, validation.indices\)"):
+        smartaug.split_validation(dataset, 0.25, transform=v2.Identity())
+    assert dataset.transform is convert

@@ -1,14 +1,17 @@
 """What to write for a transform that cannot be lifted: one clause for tables and messages.
 
-What: the user's own object that calls a pipeline, and MONAI's dictionary transforms, of which those that smartaug has
-an augmentation for are named. When: a transform that no translator knows. Cost: a look at its attributes.
+What: the user's own object that calls a pipeline, a function whose globals are left alone, and MONAI's dictionary
+transforms, of which those that smartaug has an augmentation for are named. When: a transform that no translator knows.
+Cost: a look at its attributes.
 """
 
 from __future__ import annotations
 
+import types
 from collections.abc import Sequence
 from typing import Any
 
+from .holders.functions import names_of, plain
 from .steps import Transform
 
 # MONAI's transform -> smartaug's augmentation for 2-D images; none of values, which have other units there
@@ -28,7 +31,7 @@ def advice(transform: Transform, held: Sequence[str]) -> str:
     if type(transform).__module__.partition(".")[0] == "monai":
         return _of_monai(transform)
     if not held:
-        return ""
+        return of_function(transform)
     if len(held) > 1:
         return (
             f"; lift each of the pipelines in its attributes {', '.join(held)} by itself: lifted = "
@@ -38,6 +41,19 @@ def advice(transform: Transform, held: Sequence[str]) -> str:
     return (
         f"; the pipeline in its attribute {held[0]} is lifted by itself: lifted = smartaug.lift(pipeline), then "
         "lifted.head in its place, and augment=lifted.augment instead of lift=True"
+    )
+
+
+def of_function(function: Transform) -> str:
+    """What to write for a function whose globals are left alone, or nothing; see `holders.functions`."""
+    own = plain(function)
+    why = names_of(own).why if isinstance(own, types.FunctionType) else None
+    if why is None:
+        return ""
+    first = own.__code__.co_varnames[0] if own.__code__.co_argcount else "image"
+    return (
+        f"; it {why}, so the globals that it reads are not taken over: give it the pipeline as an argument with a "
+        f"default, {own.__name__}({first}, pipeline=pipeline)"
     )
 
 

@@ -17,18 +17,19 @@ from . import registry
 from .deferred.places import why_no_image
 from .deferred.rest import Rest
 from .deferred.transform import DeferredTransform
+from .holders.copies import COPIES, NotCopied
 from .holders.followed import Followed
 from .holders.held import Held
 from .lifted import Lifted, compiled
 from .probe import FirstSample, can_be_read, first, looked_into, second_image
 from .roles import OTHER_SIZE
-from .slots import NAMED, as_held, is_usual, no_slot, slot, slot_called
+from .slots import NAMED, is_usual, no_slot, slot, slot_called
 from .source import Source, check_transforms, transforms_of
 from .steps import State, Transform, UserDataset
 from .watch import Watch
 
 _MARK = "_smartaug_lifted"  # attribute of a lifted copy: its `Lifted`
-_OWN = (_MARK, SOURCE, NAMED, "__getitems__")  # attributes that a copy has and the user's dataset does not
+_OWN = (_MARK, SOURCE, NAMED, COPIES, "__getitems__")  # attributes that a copy has and the user's dataset does not
 
 
 def lift(transform_or_dataset: Transform | UserDataset, *, size: tuple[int, int] | None = None) -> Lifted:
@@ -106,8 +107,8 @@ class SourceDatasets:
         while waiting:
             copied = waiting.pop()
             waiting += _inside(copied)
-            if NAMED in (own := getattr(copied, "__dict__", {})):
-                waiting += as_held(own[NAMED]).copies(copied)
+            own = getattr(copied, "__dict__", {})
+            waiting += own.get(COPIES, ())
             if isinstance(own.get(SOURCE), Followed):
                 found.append(copied)
         return found
@@ -149,7 +150,10 @@ def lift_dataset(dataset: UserDataset, size: tuple[int, int] | None = None) -> L
     lifted = _compiled_for(dataset, held, transform, state_of(held.owner(dataset), size))
     if lifted.augment is None:
         return dataclasses.replace(lifted, dataset=dataset)
-    copied = with_transform(dataset, held, lifted.head)
+    try:
+        copied = with_transform(dataset, held, lifted.head)
+    except NotCopied as error:
+        return _must_stay(dataset, held, str(error))
     copied.__dict__[SOURCE] = Source(dataset, {*_OWN, *held.own(dataset)}, lifted, held)
     return _marked(copied, lifted)
 

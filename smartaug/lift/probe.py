@@ -14,6 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ from .deferred.collecting import found_in, put_values
 from .deferred.images import DeferredImage, finish_all
 from .deferred.transform import DeferredTransform, Noted
 from .deferred.values import DeferredValue, looking
+from .holders.copies import NotCopied
 from .holders.held import Held
+from .holders.state import Written
 from .lifted import compiled, worker_part
 from .roles import kind_of, roles
 from .steps import State, Transform, UserDataset
@@ -120,12 +123,19 @@ def looked_into(
     deferred = DeferredTransform.of(as_given, transform, noted=noted, tail=tail, any_size=True)
     deferred.watch = watch
     try:
-        sample = first(placed(deferred), before=noted.begin)
+        copied = placed(deferred)
+        written = Written(copied, partial(held.way, dataset))
+        sample = first(copied, before=noted.begin)
+    except NotCopied as error:
+        return FirstSample(str(error))
     except Exception as error:  # the user's code may raise anything on an input it does not expect
         return FirstSample(f"its first sample cannot be read through the part that stays ({_told(error)})")
     whole = next((why for why in noted if isinstance(why, str)), None)
     if whole is not None:
         return FirstSample(whole)
+    hidden = written.hinders()
+    if hidden is not None:
+        return FirstSample(hidden)
     seeds = isinstance(inspect.getattr_static(dataset, "feeds_transform", None), property)  # an `AugmentedDataset`
     if noted.seeded and not seeds:
         return FirstSample(

@@ -26,6 +26,7 @@ LIBRARIES = {
 _MODULES = ("torchvision.transforms", "albumentations", "timm.data", "kornia.augmentation")  # of transforms' classes
 TARGETS = "target_transform"  # attribute of a dataset: for labels
 
+_FEW = 32
 _ANY_SIZE = (32, 32)  # what is lifted while the size is unknown accepts any size, so one example is enough
 
 
@@ -58,9 +59,16 @@ def flat(transform: Transform) -> list[Transform]:
 
 
 def pipelines_of(holder: object) -> list[tuple[str, Transform]]:
-    """The attributes of an object that hold transforms of a library, by name, except those for labels."""
-    own = getattr(holder, "__dict__", {})
-    return [(name, value) for name, value in own.items() if name != TARGETS and is_pipeline(value)]
+    """The attributes of an object that hold transforms of a library, by name, except those for labels.
+
+    Also what lies in their lists and dicts, as ``name[key]``.
+    """
+    own = [(name, value) for name, value in getattr(holder, "__dict__", {}).items() if name != TARGETS]
+    for name, value in tuple(own):
+        if isinstance(value, (list, tuple, dict)) and len(value) <= _FEW:
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            own += [(f"{name}[{key!r}]", part) for key, part in pairs]
+    return [(name, value) for name, value in own if is_pipeline(value)]
 
 
 def is_pipeline(value: object) -> bool:

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 from . import registry
+from .advice import of_function
 from .holders.calling import called
-from .holders.functions import Refilled, variables
+from .holders.functions import plain, variables
 from .holders.held import Held, told
-from .holders.paths import is_hugging_faces
-from .holders.search import Reached, is_holder, pipelines_in
+from .holders.parts import is_holder, is_hugging_faces
+from .holders.search import Reached, pipelines_in
 from .steps import Transform, UserDataset
 
 NAMED = "_smartaug_slot"  # attribute of a copy: the `Held` of what was lifted, if it is not simply in one of `_USUAL`
@@ -74,6 +75,8 @@ def _usual(dataset: UserDataset) -> tuple[Held, Transform] | None:
     for name in _USUAL:
         if inspect.getattr_static(dataset, name, None) is None:
             continue  # found by __getattr__ only: it belongs to a dataset inside, and cannot be replaced here
+        if isinstance(inspect.getattr_static(dataset, name), property):
+            continue  # its setter may write into an object inside; what it reads is found there
         value = getattr(dataset, name, None)
         if value is not None and (callable(value) or registry.parts(value) is not None):
             return as_held(name), value
@@ -135,14 +138,14 @@ def _no_function(dataset: UserDataset, several: str) -> str:
             f"{said} calls several pipelines ({several}) for a sample, or it cannot be known which; put what the "
             f"images pass into one Compose, and let the function call only that; or {_APART}"
         )
-    return f"{said} names no pipeline of a known library{_processor(function)}"
+    return f"{said} names no pipeline of a known library{of_function(function) or _processor(function)}"
 
 
 def _processor(function: object) -> str:
     """What to write for a function that names no pipeline: an image processor, or one made inside the function."""
-    plain = function.function if isinstance(function, Refilled) else function
-    if isinstance(plain, types.FunctionType):
-        for (_, name), value in variables(plain).items():
+    own = plain(function)
+    if isinstance(own, types.FunctionType):
+        for (_, name), value in variables(own).items():
             if hasattr(value, "image_mean") and hasattr(value, "image_std"):
                 return (
                     f"; {name} is an image processor, which is none: let it resize alone, {name}(..., "

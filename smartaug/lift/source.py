@@ -199,7 +199,7 @@ def _of_object(value: object, inside: tuple[int, ...]) -> Fingerprint:
             hash(value.__code__),
             _of([value.__defaults__, value.__kwdefaults__, cells], inside),
         )
-    if isinstance(value, nn.Module):
+    if isinstance(value, nn.Module) and issubclass(type(value), nn.Module):  # not what stands for one in a loader
         return _of_module(value, inside)
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
     own = {name: getattr(value, name, None) for name in slots if name != "__weakref__"} | getattr(value, "__dict__", {})

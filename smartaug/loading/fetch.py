@@ -10,7 +10,6 @@ other callers get a list of samples, as torch specifies; while these are read, t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +19,8 @@ from ..lift.decode.decoders import decoder_named
 from ..lift.decode.opening import Opening
 from ..lift.deferred.collecting import Unfinished
 from ..lift.deferred.given import one_by_one
+from ..lift.deferred.images import EMPTY
+from ..lift.holders.copies import copied_whole
 from ..lift.source import Source
 from ..lift.steps import UserDataset
 from .whole_batches import Fetched, defers, is_plain_subset, whole_batch
@@ -64,9 +65,21 @@ class BatchFetch:
 
 
 def _one_by_one(dataset: UserDataset, indices: Iterable[object]) -> Any:
+    try:
+        return _read(dataset, indices)
+    except RuntimeError as error:
+        if str(EMPTY.numel()) not in str(error):
+            raise
+        raise RuntimeError(
+            "the dataset copies the memory of what its transform gave, as torch.tensor(image) does, and with lift=True "
+            "there is none yet; write image.clone(), or torch.as_tensor(image), or lift=False"
+        ) from error
+
+
+def _read(dataset: UserDataset, indices: Iterable[object]) -> Any:
     own = getattr(type(dataset), _AT, None)
     if own is not None and is_plain_subset(dataset):
-        return _one_by_one(dataset.dataset, [dataset.indices[index] for index in indices])
+        return _read(dataset.dataset, [dataset.indices[index] for index in indices])
     return [dataset[index] for index in one_by_one(indices)] if own is None else own(dataset, indices)
 
 
@@ -75,7 +88,8 @@ def batched(dataset: UserDataset, decoder: str | None = None, partly: str = "") 
     present = vars(dataset).get(_AT)
     if isinstance(present, BatchFetch) and present.is_of(dataset, decoder, partly):
         return dataset
-    copied = copy.copy(dataset)
-    setattr(copied, _AT, BatchFetch(copied, decoder, partly))
-    copied.__dict__.setdefault(SOURCE, Source(dataset, (SOURCE, _AT)))
+    copied = copied_whole(dataset)
+    copied.__dict__[_AT] = BatchFetch(copied, decoder, partly)
+    if SOURCE not in vars(dataset):
+        copied.__dict__[SOURCE] = Source(dataset, (SOURCE, _AT))
     return copied

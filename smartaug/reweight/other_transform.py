@@ -34,6 +34,12 @@ def through(dataset: Dataset, transform: Callable[..., Any]) -> Dataset:
             "Subset(evaluation_set, validation.indices)"
         )
     copied: Any = copy.copy(dataset)
+    if vars(copied) is vars(dataset):
+        raise TypeError(
+            f"{type(dataset).__name__} cannot be copied, since copy.copy of it gives the object itself (a singleton), "
+            "or one that shares its attributes; leave transform= out, and give the reweighter the same samples of a "
+            "dataset that does not augment: Subset(evaluation_set, validation.indices)"
+        )
     copied.__dict__[_BEFORE] = dataset
     setattr(copied, name, transform)
     pair = getattr(copied, "transforms", None)

@@ -157,6 +157,16 @@ class DeferredTransform:
         with self.keyed():
             return self.original(*given, **named)
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        """The user's class, for datasets that ask ``isinstance(self.transform, A.Compose)``."""
+        kind = type(self.__dict__.get("original", self))
+        return type(self) if kind in (list, tuple) else kind
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """By the true class, since pickle asks for ``__class__``."""
+        return _without_init, (type(self),), vars(self)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in (
             "head",
@@ -185,6 +195,10 @@ class DeferredAlbumentations(DeferredTransform):
         head: Any = self.head
         for part in (self.original, head):
             part.set_random_state(random_generator, py_random)
+
+
+def _without_init(kind: type[Any]) -> Any:
+    return object.__new__(kind)
 
 
 def _kept(given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -36,7 +36,7 @@ class Followed:
         removed = self.taken.keys() - now.keys() - self.own
         if not changed and not removed:
             return
-        mine, slots = vars(copied), _slots(copied)
+        mine, slots = vars(copied), slots_of(copied)
         for name in set(changed) - self.own:
             if name in slots:
                 object.__setattr__(copied, name, now[name])
@@ -55,11 +55,11 @@ class Followed:
 def attributes(holder: Any) -> dict[str, Any]:
     """The attributes of an object, in ``__dict__`` and ``__slots__``."""
     own = getattr(holder, "__dict__", {})
-    slots = _slots(holder)
+    slots = slots_of(holder)
     return {**own, **{name: getattr(holder, name) for name in slots if hasattr(holder, name)}} if slots else own
 
 
-def _slots(holder: Any) -> list[str]:
+def slots_of(holder: Any) -> list[str]:
     """The attributes that an object keeps in ``__slots__`` and not in ``__dict__``."""
     given = [vars(kind).get("__slots__", ()) for kind in type(holder).__mro__]
     names = [name for slots in given for name in ([slots] if isinstance(slots, str) else slots)]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Iterator
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from ..._base.original import SOURCE
-from .followed import Followed
-from .functions import Refilled
-from .paths import Path, along, has_joint, is_hugging_faces, put, read
+from . import functions
+from .copies import has_joint, replaced
+from .parts import is_hugging_faces
+from .paths import Path, along, read
 
 
 class _Missing:
@@ -45,8 +43,8 @@ class Held(NamedTuple):
             return _MISSING
 
     def put(self, dataset: Any, pipeline: Any) -> Any:
-        """A shallow copy of ``dataset``, and of what is on the ways, with another pipeline."""
-        return put(dataset, dict.fromkeys(self.paths, pipeline))
+        """A copy of ``dataset``, and of what holds its pipeline, with another one; see `copies`. Raises `NotCopied`."""
+        return replaced(dataset, {id(self.get(dataset)): pipeline})
 
     @property
     def only(self) -> str | None:
@@ -84,13 +82,6 @@ class Held(NamedTuple):
         """What to write where the images are worked on after the pipeline, beyond what holds for every dataset."""
         return _STACKS if is_hugging_faces(dataset) else ""
 
-    def copies(self, copied: Any) -> Iterator[Any]:
-        """The copies of the user's objects on the ways in a copy of a dataset, which follow the originals."""
-        for path in self.paths:
-            for one in along(copied, path)[1:]:
-                if isinstance(getattr(one, "__dict__", {}).get(SOURCE), Followed):
-                    yield one
-
     def way(self, dataset: Any) -> list[Any]:
         """The objects on the ways, and what is in the dicts, lists and partials among them; [] where one is gone."""
         try:
@@ -113,10 +104,9 @@ def _inside(holder: Any) -> list[Any]:
 
 def told(caller: object) -> str:
     """An object by its class, a function by its name, file and line."""
-    function = caller.function if isinstance(caller, Refilled) else caller
+    function = functions.plain(caller)
     if isinstance(function, types.MethodType):
-        function = function.__func__
+        function = functions.plain(function.__func__)
     if isinstance(function, types.FunctionType):
-        code = function.__code__
-        return f"{function.__name__} ({PurePath(code.co_filename).name}, line {code.co_firstlineno})"
+        return functions.told(function)
     return type(function).__name__ if not inspect.isclass(function) else function.__name__
