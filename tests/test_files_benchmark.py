@@ -32,9 +32,13 @@ def test_a_missing_package_gives_a_row_and_the_others_are_measured(job):
 @pytest.mark.parametrize("maker", [readers.on_tensors, readers.on_arrays])
 def test_contestants_give_the_images_of_the_original(job, maker):
     labels = [label for _, label in job.files().samples]
-    base, own = (files.warmed_up("own", make(job), labels, 32) for make in (readers.original, maker))
-    assert own["mean"] == pytest.approx(base["mean"], abs=0.4)  # of 16 images, each drawn anew
-    assert own["sd"] == pytest.approx(base["sd"], abs=0.4)
+
+    def averages(make):  # of 8 epochs of 16 images, each drawn anew: the means of two epochs differ by 0.19 (s.d.)
+        epoch = make(job)
+        made = [files.warmed_up("own", epoch, labels, 32) for _ in range(8)]
+        return [sum(one[name] for one in made) / len(made) for name in ("mean", "sd")]
+
+    assert averages(maker) == pytest.approx(averages(readers.original), abs=0.4)
 
 
 def test_processor_seconds_count_this_process_and_its_children():
