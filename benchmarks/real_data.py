@@ -180,6 +180,18 @@ def generated(trusted: Pair, others: Pair, draw: torch.Generator) -> tuple[Pair,
     return wrong(lambda right: torch.full(right.shape, 0.4), 10)(trusted, (made, trusted[1][source]), draw)
 
 
+def spurious(trusted: Pair, others: Pair, draw: torch.Generator) -> tuple[Pair, Tensor]:
+    """A bright patch of 3×3 pixels in the others, whose place tells the class in 95 % of them; no label wrong."""
+    images, right = others[0].clone(), others[1]
+    told = torch.where(
+        torch.rand(len(right), generator=draw) < 0.95, right, torch.randint(10, right.shape, generator=draw)
+    )
+    for place in range(10):
+        y, x = 2 + 25 * (place // 5), 2 + 6 * (place % 5)
+        images[told == place, :, y : y + 3, x : x + 3] = 2.0
+    return (images, right), right
+
+
 def as_it_is(trusted: Pair, others: Pair, draw: torch.Generator) -> tuple[Pair, Tensor]:
     """No label made wrong."""
     return others, others[1]
@@ -192,6 +204,7 @@ REGIMES = {
     "either way": Regime(BINARY, 50, 50, wrong(lambda right: torch.full(right.shape, 0.4)), seeds=10),
     "half wrong": Regime(("cifar",), 100, 200, wrong(lambda right: torch.full(right.shape, 0.5), 10)),
     "generated": Regime(("cifar",), 200, 200, generated),
+    "spurious": Regime(("cifar",), 100, 200, spurious),
     "augmented": Regime(TABLES, 0.15, 0.1, as_it_is, stops=(4, 12, 36), seeds=10),
 }
 

@@ -687,7 +687,11 @@ def real_verdict() -> str:
     return verdict(VERDICTS, [*parts, *CIFAR.values()])
 
 
-CIFAR = {"half wrong": "cifar, half wrong", "generated, 40 % wrong": "cifar, generated"}
+CIFAR = {
+    "half wrong": "cifar, half wrong",
+    "generated, 40 % wrong": "cifar, generated",
+    "spurious patch": "cifar, spurious",
+}
 SMALL_TABLES = ("german", "pima", "breast-cancer")
 MIXED = ("SAFLEX, train_on_val=k", "MixUp, SAFLEX, train_on_val=k", "CutMix, SAFLEX, train_on_val=k")
 

@@ -53,6 +53,22 @@ def test_generated_pictures_are_their_sources_moved():
     assert torch.equal(near, right)
 
 
+def test_a_patch_tells_the_class_of_most_others():
+    draw = torch.Generator().manual_seed(0)
+    before = torch.zeros(2000, 3, 32, 32)
+    others = before, torch.arange(2000) % 10
+    (images, given), right = real_data.spurious(others, others, draw)
+    assert torch.equal(given, others[1])
+    assert torch.equal(right, others[1])
+    assert not before.any()
+    assert (images != 0).flatten(1).sum(1).tolist() == [3 * 3 * 3] * 2000
+    places = (images[:, 0] != 0).flatten(1).float().argmax(1).tolist()
+    usual = [max(set(own), key=own.count) for own in (places[label::10] for label in range(10))]
+    assert len(set(usual)) == 10
+    told = [place == usual[row % 10] for row, place in enumerate(places)]
+    assert sum(told) / 2000 == pytest.approx(0.95 + 0.05 / 10, abs=0.02)
+
+
 def test_classes_take_turns():
     labels = torch.arange(500) % 10
     rows = real_data.in_turn(labels, 60, torch.Generator().manual_seed(0))
