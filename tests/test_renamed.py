@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from collections import Counter
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import smartaug
+from smartaug.lift.decode.opening import Files
 from smartaug.lift.deferred.calls import CallOnOne
 from smartaug.lift.deferred.transform import DeferredTransform
 from smartaug.lift.kornia.translate import Planned
 from smartaug.lift.timm.translate import TimmErase
 from smartaug.loading.fetch import BatchFetch
 from smartaug.loading.renamed import RENAMED
+from smartaug.pipeline.decoded_files import DecodedFiles
 
 DATA = TensorDataset(torch.zeros(8, 3, 8, 8), torch.arange(8) % 2)
 OLD = [  # what the pickles of earlier versions name, and what it is today
@@ -168,3 +171,28 @@ def test_where_a_pipeline_kept_the_selections_of_its_coreset():
     again.__setstate__({**state, "weight_of": old.weight_of, "selections": old.selections})
     assert again.selecting.weight_of == made.sampler.weight_of
     assert again.selecting.coreset is made.coreset
+
+
+@pytest.mark.parametrize(("scales", "partly"), [(True, "scaled"), (False, "")])
+def test_whether_files_were_decoded_smaller(scales, partly):
+    fetch = BatchFetch.__new__(BatchFetch)
+    fetch.__setstate__({"dataset": DATA, "decoder": "simplejpeg", "scales": scales})
+    assert fetch.is_of(DATA, "simplejpeg", partly)
+    files = DecodedFiles.__new__(DecodedFiles)
+    old = {"where": "main process", "why": "", "scales": scales, "decoded": 5, "scaled": 3 * scales}
+    files.__setstate__({"by": "simplejpeg", "by_dataset": Counter(), **old})
+    files.add(Files(2, 0, {}))
+    assert files.stats() == {"decoded": 7, **({"decoded_scaled": 3} if scales else {}), "decoded_by_dataset": {}}
+    assert ("smaller" in files.explain()[0][2]) is scales
+    again = pickle.loads(pickle.dumps(files))
+    assert again.stats() == files.stats()
+
+
+def test_a_collate_function_that_did_not_keep_unequal_images():
+    state = smartaug.Collate(augment=[smartaug.Flip()]).__getstate__()
+    del state["_makes_equal"]
+    again = smartaug.Collate.__new__(smartaug.Collate)
+    again.__dict__.update(state)
+    images, labels = again([DATA[0], DATA[1]])
+    assert images.shape == (2, 3, 8, 8)
+    assert labels.tolist() == [0, 1]

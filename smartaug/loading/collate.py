@@ -153,6 +153,8 @@ class Collate:
     use. Called outside a torch loader it only calls the inner collate function.
     """
 
+    _makes_equal = False  # also where a pickle of an earlier version has none
+
     @suggest_keywords
     def __init__(
         self,

@@ -42,6 +42,11 @@ class BatchFetch:
     def __init__(self, dataset: UserDataset, decoder: str | None = None, partly: str = "") -> None:
         self.dataset, self.decoder, self.partly = dataset, decoder, partly
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "scales" in state:  # as pickles of earlier versions have it
+            state = {**state, "partly": "scaled" if state["scales"] else ""}
+        self.__dict__.update(state)
+
     def is_of(self, dataset: UserDataset, decoder: str | None, partly: str) -> bool:
         """Whether it was made of these."""
         return self.dataset is dataset and (self.decoder, self.partly) == (decoder, partly)

@@ -22,6 +22,11 @@ class DecodedFiles:
         self.decoded = self.fewer = 0  # and those of which fewer pixels were decoded
         self.by_dataset: Counter[str] = Counter()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "scales" in state:  # as pickles of earlier versions have it
+            state = {**state, "partly": "scaled" if state["scales"] else "", "fewer": state["scaled"]}
+        self.__dict__.update(state)
+
     def add(self, files: Files) -> None:
         """Count the files of a batch."""
         self.decoded += files.decoded
