@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .decode.parts import Part, waiting
 from .decode.resampling import applied, pixels_of, resizes
 from .keyed_draws import KeyedDraws
 from .steps import Transform
@@ -96,6 +97,11 @@ class WorkerTransform:
                 for transform, resize in zip(self.transforms, self._resize, strict=True):
                     image = applied(transform, (image,)) if resize else transform(image)
         return image
+
+    def waiting(self, image: Any) -> Part | None:
+        """What is to be decoded of an image that `before_last` gave, where that is left to the loader's process."""
+        plain = type(self.last) is AsTensor and self.last.only is None
+        return waiting(image) if plain else None
 
     def to_tensor(self, sample: Any) -> Any:
         """What `before_last` gave, after ``last``; of a container the PIL images in it."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .._base import leaves
+from ..pipeline.decoded_files import with_pixels
 from ..pipeline.inputs import found_inputs
 from ..pipeline.pipeline import Pipeline
 from .collate import Pending
@@ -60,6 +61,8 @@ class CopyAhead:
             return
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
+            files = self._pipeline.files
+            pending.data, pending.unfinished = with_pixels(pending.data, pending.unfinished, self._device, files)
             pending.data = self._moved(pending.data, pending.source.index)
         self._next = pending
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ..lift.decode import region
+import torch
+
+from .._base import leaves
+from ..lift.decode import on_device, region
+from ..lift.decode.encoded import DAMAGED
 from ..lift.decode.opening import Files
+from ..lift.deferred.collecting import Unfinished
 
 
 class DecodedFiles:
@@ -14,18 +19,20 @@ class DecodedFiles:
 
     by: the library that decodes, with its version; empty: all files are left to the dataset's own code. where: in which
     processes. why: the reason, where ``by`` is empty; empty, too: the dataset is not known to open files. partly:
-    how files may be decoded for a crop: "scaled", at less than their size, "region", only that part; empty: as a whole.
+    how files may be decoded for a crop: "scaled", at less than their size, "region", only that part, "batch", with
+    their batch; empty: as a whole.
     """
 
     def __init__(self, by: str = "", where: str = "", why: str = "", partly: str = "") -> None:
         self.by, self.where, self.why, self.partly = by, where, why, partly
         self.decoded = self.fewer = 0  # and those of which fewer pixels were decoded
         self.by_dataset: Counter[str] = Counter()
+        self.device: torch.device | None = None  # on which batches were decoded last
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "scales" in state:  # as pickles of earlier versions have it
             state = {**state, "partly": "scaled" if state["scales"] else "", "fewer": state["scaled"]}
-        self.__dict__.update(state)
+        self.__dict__.update({"device": None, **state})
 
     def add(self, files: Files) -> None:
         """Count the files of a batch."""
@@ -50,6 +57,10 @@ class DecodedFiles:
         pixels = "pixels as Pillow's"
         if self.partly == "scaled":
             pixels = f"{self.fewer} of them smaller, as asked for; the others' pixels as Pillow's"
+        elif self.partly == "batch" and self.device is not None:
+            pixels = f"{self.fewer} of them with their batch, {on_device.told(self.device)}"
+        elif self.partly == "batch":
+            pixels = "with their batch where that may be"
         elif self.partly:
             pixels = f"{self.fewer} of them only the part that is kept, by {region.told()}; pixels as Pillow's"
         what = f"{what}, {pixels}"
@@ -59,3 +70,21 @@ class DecodedFiles:
 
 
 NO_FILES = DecodedFiles()  # of a pipeline that decodes nothing; it is never added to
+
+
+def with_pixels(
+    data: leaves.Structure, unfinished: Unfinished | None, device: torch.device, files: DecodedFiles = NO_FILES
+) -> tuple[leaves.Structure, Unfinished | None]:
+    """A batch whose images that are still parts of files are decoded on ``device``, and its `Unfinished` part.
+
+    files: counts those that Pillow had to decode.
+    """
+    if unfinished is None or not unfinished.encoded:
+        return data, unfinished
+    for path in unfinished.encoded:
+        made = on_device.decoded(leaves.get(data, path), device)
+        data = leaves.put(data, path, made.images)
+        if files is not NO_FILES:
+            files.device = device
+            files.add(Files(-made.by_pillow, -made.by_pillow, {DAMAGED: made.by_pillow} if made.by_pillow else {}))
+    return data, unfinished._replace(encoded=())

@@ -29,7 +29,7 @@ from .augmenting.result_rows import ResultRows
 from .augmenting.stage import AugmentStage
 from .augmenting.unequal import makes_equal
 from .choosing import Choosing
-from .decoded_files import NO_FILES, DecodedFiles
+from .decoded_files import NO_FILES, DecodedFiles, with_pixels
 from .epochs import EpochCounter, EpochProgress
 from .hand_over import in_structure, on_target
 from .inputs import Inputs, found_inputs, listed_images, refuse_reweighted_lists
@@ -129,12 +129,11 @@ class Pipeline:
         return {**self.__dict__, "watchers": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update({"files": NO_FILES, "choosing": Choosing(None), **state})
+        earlier = {"files": NO_FILES, "choosing": Choosing(None), "magnitudes": Magnitudes(state["steps"])}
+        self.__dict__.update({**earlier, **state})
         if "selecting" not in state:  # as pickles of earlier versions have it
             self.selecting = Selecting(self.coreset)
             self.selecting.weight_of, self.selecting.selections = state["weight_of"], state["selections"]
-        if "magnitudes" not in state:
-            self.magnitudes = Magnitudes(self.steps)
         self.readers = Readers()
         self._register()  # a copy is a pipeline of its own
 
@@ -165,14 +164,14 @@ class Pipeline:
         """Run all stages on a collated batch; returns the user's structure, or a `Batch` with returns="batch".
 
         index: dataset indices of the rows, or None: then draws are keyed by the count of samples in this pass.
-        progress: of the pass that the batch belongs to. device: to run on; None: see `resolve_device`. before: how
-        often each row's sample occurred earlier in the pass, or None. unfinished: the leaves on which lifted transforms
-        still have to run; None: all transforms ran when the samples were loaded. Raises TypeError or ValueError for a
-        batch that the stages cannot take.
+        progress: of the pass. device: to run on; None: see `resolve_device`. before: how often each row's sample
+        occurred earlier in the pass, or None. unfinished: the leaves on which lifted transforms still have to run;
+        None: all ran when samples were loaded. Raises TypeError or ValueError for a batch that stages cannot take.
         """
         started, epoch = time.perf_counter(), progress.epoch
         stages.refuse_changed_list(self._given, self.settings.augment)
         unfinished, whole = apart(unfinished)
+        data, unfinished = with_pixels(data, unfinished, device or self.resolve_device(), self.files)
         lifted, samples, joint = unfinished is not None, None, None if unfinished is None else unfinished.joint
         if self.joint is not None and joint is not None:
             device = device or self.resolve_device()
@@ -205,8 +204,7 @@ class Pipeline:
         data, batch, made = self.choosing.chosen(data, inputs, paths, batch, made, samples, self.seed)
         batch = self.weighing.weighed(batch, made.trace, self.selecting.plain_rows(rows))
         result = self._hand_over(data, paths, batch)
-        was_lifted = 0 if not lifted else length if joint is None else len(joint.samples)
-        self._count(batch, length, rows, was_lifted)
+        self._count(batch, length, rows, lifted * (length if joint is None else len(joint.samples)))
         for watch in self.watchers:
             watch(batch, made.plans, epoch)
         self.seconds += time.perf_counter() - started

@@ -17,6 +17,7 @@ from ..augment.foreign import Foreign, Keyed
 from ..augment.partly import Plain, plain_foreign
 from .augmenting.augmenting import Augmenting
 from .choosing import Choosing
+from .decoded_files import NO_FILES
 from .epochs import EpochCounter
 from .pipeline import Pipeline
 from .selection import Selecting
@@ -30,6 +31,7 @@ def preparing(pipeline: Pipeline) -> Pipeline:
     twin.steps = twin.augmenting.steps
     twin.augmenting_finished = Augmenting(_plain(pipeline.augmenting_finished.steps), [], pipeline.seed)
     twin.reweight = twin.coreset = twin.share = None
+    twin.files = NO_FILES
     twin.selecting, twin.choosing = Selecting(None), Choosing(None)
     if pipeline.joint is not None:
         twin.joint = copy.copy(pipeline.joint)

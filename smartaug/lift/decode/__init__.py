@@ -14,5 +14,7 @@ See "JPEG files" in ``benchmarks/loader.py``. Reference: Pillow's ``Image.resize
 | `opened`, `picture` | an opened JPEG file; its pixels, as a PIL image |
 | `encoded` | the bytes of a file, decoded when pixels are asked for, smaller or in part where that may be |
 | `region` | parts of files, decoded without the rest |
+| `parts` | parts of files that workers hand on, alone and as a batch |
+| `on_device` | the decoding of such a batch, on CUDA by nvJPEG |
 | `resampling` | crops and resizes of torchvision and timm, on the array |
 """

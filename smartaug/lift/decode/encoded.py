@@ -3,9 +3,9 @@
 What: `Encoded` decodes a file by the library chosen, at most once whole. For a crop that is resized to half its sides
 or less, it can decode the file at 1/2, 1/4 or 1/8 of its size, where libjpeg computes fewer values of each block of 8×8
 pixels. Or it decodes the first part that is asked for without the rest (`region`); who asks for a second gets it from
-the whole file. When: ``Lift(decode="scaled")`` and "region". Cost: on photographs about 0.8 of the time of the whole
-file at 1/2, since all of it must still be read bit by bit; the crop is then a fraction to resample. Reference:
-libjpeg-turbo's scaled inverse DCT.
+the whole file. When: ``Lift(decode="scaled")``, "region" and "batch" (`parts`). Cost: on photographs about 0.8 of the
+time of the whole file at 1/2, since all of it must still be read bit by bit; the crop is then a fraction to resample.
+Reference: libjpeg-turbo's scaled inverse DCT.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _END = b"\xff\xd9"
 
 @dataclass
 class Counts:
-    """Files decoded here, how many of them smaller or in part, and files left to Pillow, by reason."""
+    """Files decoded here, how many of them smaller or in part, and files left to Pillow, by reason.
+
+    decoded: also those handed on, to be decoded with their batch.
+    """
 
     decoded: int = 0
     partly: int = 0
@@ -36,7 +39,8 @@ class Counts:
 class Encoded:
     """The bytes of a JPEG file of ``size`` (width, height).
 
-    partly: how it may be decoded for a crop, "scaled" or "region"; empty: as a whole.
+    partly: how it may be decoded for a crop, "scaled" or "region"; "batch": with its batch, or else as "region"; empty:
+    as a whole.
     """
 
     def __init__(self, data: bytes, size: tuple[int, int], decode: Decoder, counts: Counts, partly: str = "") -> None:
@@ -44,6 +48,7 @@ class Encoded:
         self._decode, self._counts = decode, counts
         self._whole: np.ndarray | None = None
         self._parts = 0  # asked for
+        self._counted = False
 
     def is_decodable(self, *, at_once: bool) -> bool:
         """Whether the file can be decoded: by doing it, at_once; else by its end, without which Pillow raises."""
@@ -61,7 +66,7 @@ class Encoded:
             if made is None or made.shape != (self.size[1], self.size[0], 3):
                 self._counts.by_dataset[DAMAGED] += 1
                 return None
-            self._counts.decoded += 1
+            self._count()
             self._whole = made
         return self._whole
 
@@ -79,12 +84,11 @@ class Encoded:
         """The pixels of the part ``box`` (left, top, right, bottom), not to be changed; raises what Pillow raises."""
         left, top, right, bottom = box
         self._parts += 1
-        first = self.partly == "region" and self._parts == 1 and self._whole is None
+        first = self.partly in ("region", "batch") and self._parts == 1 and self._whole is None
         if first and (right - left, bottom - top) != self.size:
             made = decode_region(self.data, box)
             if made is not None:
-                self._counts.decoded += 1
-                self._counts.partly += 1
+                self._count(partly=self.partly == "region")
                 return made
         return self.pixels()[top:bottom, left:right]
 
@@ -100,7 +104,16 @@ class Encoded:
         made = decode_scaled(self.data, self.size, scale)
         if made is None:
             return None
-        self._counts.decoded += 1
-        self._counts.partly += 1
+        self._count(partly=True)
         left, top, right, bottom = (round(side / scale) for side in box)
         return resized(made[top:bottom, left:right], height, width)
+
+    def hand_on(self) -> None:
+        """Count the file as one that is decoded with its batch."""
+        self._count()
+
+    def _count(self, partly: bool = False) -> None:
+        if not self._counted:
+            self._counts.decoded += 1
+            self._counts.partly += partly
+        self._counted = True

@@ -28,8 +28,8 @@ _OTHER = "no JPEG files, or decoded before they were converted, cropped or made 
 class Files(NamedTuple):
     """The files of one batch.
 
-    decoded: how many were decoded here. partly: how many of them smaller, or only a part. by_dataset: how many the
-    dataset's own code decoded, by reason.
+    decoded: how many were decoded here. partly: how many of them smaller, only a part, or with their batch. by_dataset:
+    how many the dataset's own code decoded, by reason.
     """
 
     decoded: int
@@ -73,6 +73,13 @@ def take() -> Files | None:
     files: Files | None = getattr(_local, "files", None)
     _local.files = None
     return files
+
+
+def handed_on(files: int) -> None:
+    """So many of the files of the batch that this thread read last are decoded with it."""
+    known: Files | None = getattr(_local, "files", None)
+    if known is not None:
+        _local.files = known._replace(partly=known.partly + files)
 
 
 def _register() -> None:

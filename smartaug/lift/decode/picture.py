@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .encoded import Encoded
+from .parts import Part
 from .resampling import resized, resizing
 
 _TURNS = {
@@ -33,7 +34,7 @@ _TURNS = {
 class Picture(Image.Image):
     """An RGB image whose pixels are an array (H, W, 3) uint8, which nothing changes; or that array is still to be made.
 
-    In the second case it is the part ``_box`` (left, top, right, bottom) of the file ``_encoded``.
+    In the second case it is the part ``_box`` (left, top, right, bottom) of the file ``_encoded``, resized to its size.
     """
 
     _array: np.ndarray | None
@@ -49,11 +50,18 @@ class Picture(Image.Image):
 
     @classmethod
     def waiting(
-        cls, encoded: Encoded, info: Mapping[Any, Any], box: tuple[int, int, int, int] | None = None
+        cls,
+        encoded: Encoded,
+        info: Mapping[Any, Any],
+        box: tuple[int, int, int, int] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Picture:
-        """An image of the part ``box`` of a file, of all of it without; info: as for `of`."""
+        """An image of the part ``box`` of a file, of all of it without; info: as for `of`.
+
+        size: (width, height) that it is resized to, bilinearly; None: as it is.
+        """
         left, top, right, bottom = box or (0, 0, *encoded.size)
-        made: Any = cls._empty((right - left, bottom - top), info)
+        made: Any = cls._empty(size or (right - left, bottom - top), info)
         made._array, made._encoded, made._box = None, encoded, (left, top, right, bottom)
         return made
 
@@ -69,9 +77,23 @@ class Picture(Image.Image):
         """The array (H, W, 3) uint8; not to be changed."""
         if self._array is None:
             assert self._encoded is not None
-            self._array = self._encoded.part(self._box)
+            made = self._encoded.part(self._box)
+            self._array = made if not self._is_resized else resized(made, self.height, self.width)
             self._encoded = None
         return self._array
+
+    def part(self) -> Part | None:
+        """What is to be decoded, where that may be left to the loader's process; None: it is decoded, or must be."""
+        encoded = self._encoded
+        if encoded is None or encoded.partly != "batch":
+            return None
+        encoded.hand_on()
+        return Part(encoded, self._box, (self.height, self.width))
+
+    @property
+    def _is_resized(self) -> bool:
+        left, top, right, bottom = self._box
+        return (right - left, bottom - top) != self.size
 
     def as_pillow_has_it(self) -> Image.Image:
         """This object, turned into an ordinary image."""
@@ -98,7 +120,7 @@ class Picture(Image.Image):
     def copy(self) -> Image.Image:
         """A copy of the image."""
         if self._encoded is not None:
-            return Picture.waiting(self._encoded, self.info, self._box)
+            return Picture.waiting(self._encoded, self.info, self._box, self.size)
         return Picture.of(self.decoded_pixels(), self.info)
 
     def convert(self, mode: str | None = None, matrix: Any = None, *args: Any, **kwargs: Any) -> Image.Image:
@@ -115,7 +137,7 @@ class Picture(Image.Image):
         if inside is None:
             return self.as_pillow_has_it().crop(box)
         left, top, right, bottom = inside
-        if self._encoded is not None:
+        if self._encoded is not None and not self._is_resized:
             x, y = self._box[:2]
             return Picture.waiting(self._encoded, self.info, (x + left, y + top, x + right, y + bottom))
         return Picture.of(self.decoded_pixels()[top:bottom, left:right], self.info)
@@ -135,6 +157,8 @@ class Picture(Image.Image):
         if plain and resizing() and len(size) == 2 and min(size) > 0:
             if tuple(size) == self.size:
                 return self.copy()
+            if self._encoded is not None and self._encoded.partly == "batch" and not self._is_resized:
+                return Picture.waiting(self._encoded, self.info, self._box, tuple(size))
             return Picture.of(self._resized(size[1], size[0]), self.info)
         return self.as_pillow_has_it().resize(size, resample, box, reducing_gap)
 

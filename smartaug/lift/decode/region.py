@@ -26,15 +26,18 @@ _local = threading.local()  # .made: the process and the decoder of this thread
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
-def decode_region(data: bytes, box: Box) -> np.ndarray | None:
-    """The part ``box`` of a JPEG file, (H, W, 3) uint8 not to be changed; None: it cannot be decoded."""
+def decode_region(data: bytes | np.ndarray, box: Box) -> np.ndarray | None:
+    """The part ``box`` of a JPEG file, its bytes or a uint8 array of them, (H, W, 3) uint8 not to be changed.
+
+    None: it cannot be decoded.
+    """
     from nvidia import nvimgcodec
 
     left, top, right, bottom = box
     try:
         stream = nvimgcodec.CodeStream(data)
         part = stream.get_sub_code_stream(region=nvimgcodec.Region(top, left, bottom, right))
-        made = _decoder().decode(part, params=_as_stored())
+        made = _decoder().decode(part, params=as_stored())
     except RuntimeError:
         return None
     pixels = None if made is None else np.asarray(made)
@@ -71,7 +74,7 @@ def told() -> str:
 
 
 @functools.cache
-def _as_stored() -> Any:
+def as_stored() -> Any:
     """Settings by which a picture is not turned as its EXIF data say: the dataset's own code does that, if any."""
     from nvidia import nvimgcodec
 

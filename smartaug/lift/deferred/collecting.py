@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from ..._base import leaves
+from ..decode import opening
+from ..decode.parts import Parts
 from ..joint import Joint, JointSample
 from . import given as noted
 from . import images as deferring
 from .calls import Call, final_kind_of
 from .given import Given, Whole
-from .images import DeferredBatch, DeferredImage, finish_all, number_of_finishes
+from .images import DeferredBatch, DeferredImage, WaitingImage, finish_all, number_of_finishes
 from .rows import rows_of_list
 from .values import DeferredValue, looking
 
@@ -35,6 +37,7 @@ _used, _finished, _kind, _made = map(attrgetter, ("_used", "_call.finished", "_k
 _dtype, _shape = attrgetter("dtype"), attrgetter("shape")
 Deferred = DeferredBatch | DeferredImage | DeferredValue
 _DEFERRED = (DeferredImage, DeferredValue)
+_IMAGES = {DeferredImage, WaitingImage}
 Found = tuple[Any, bool]  # a deferred image or value of a sample, and whether anything else references it
 
 
@@ -42,13 +45,14 @@ class Unfinished(NamedTuple):
     """Where in a batch the lifted transforms must still run: paths of images, and of masks that move with them.
 
     joint: instead of these, for a batch with other targets, or with images in a list. whole: what the transform was
-    given in samples where the whole pipeline ran.
+    given in samples where the whole pipeline ran. encoded: paths of images that are still `Parts` of files.
     """
 
     images: tuple[leaves.Path, ...] = ()
     masks: tuple[leaves.Path, ...] = ()
     joint: Joint | None = None
     whole: tuple[Whole, ...] = ()
+    encoded: tuple[leaves.Path, ...] = ()
 
     @property
     def lifts(self) -> bool:
@@ -95,10 +99,17 @@ class Collecting:
             issubclass(kind, DeferredImage) for kind in set(map(type, rows))
         ) or not self.sample_of.keys() >= set(map(id, rows)):
             return None
+        waiting = [type(row) is WaitingImage for row in rows]
+        if any(waiting):
+            parts = Parts.of([row._part if waits else row._made for row, waits in zip(rows, waiting, strict=True)])
+            return None if parts is None else self._stacked(rows, parts)
         made = list(map(_made, rows))
         if any(len(set(map(part, made))) > 1 for part in (_dtype, _shape)) or len(set(map(_kind, rows))) > 1:
             return None
-        batch = DeferredBatch.of(rows, collate_tensor_fn(made))
+        return self._stacked(rows, collate_tensor_fn(made))
+
+    def _stacked(self, rows: list[Any], made: Tensor | Parts) -> DeferredBatch:
+        batch = DeferredBatch.of(rows, made)
         self.batches.append(batch)
         return batch
 
@@ -125,9 +136,8 @@ class Collecting:
             for image in stack._rows:
                 image._used = True
             batch = leaves.put(batch, path, stack._made)
-        unfinished = Unfinished(
-            tuple(path for path, _ in stacks if path not in masks), tuple(path for path, _ in stacks if path in masks)
-        )
+        images, moving = (tuple(path for path, _ in stacks if (path in masks) is moves) for moves in (False, True))
+        unfinished = Unfinished(images, moving, encoded=_handed_on(stacks))
         return batch, unfinished, numbers[0] if all(one == numbers[0] for one in numbers) else None
 
     def _all_finished(
@@ -179,7 +189,7 @@ class Collecting:
             batch = leaves.put(batch, path, leaf._made)
         lifted = set(map(self.sample_of.__getitem__, map(id, images)))
         _, whole = apart(self._whole(batch, lifted) if len(lifted) < len(self._samples) else None)
-        return batch, Unfinished((), (), joint, whole), numbers
+        return batch, Unfinished((), (), joint, whole, _handed_on(left)), numbers
 
     def _repeats(self) -> bool:
         """Whether an image is in two stacks, or twice in one stack of a stream: its copies would get different draws.
@@ -205,7 +215,7 @@ def _in_order(samples: list[Any], may_hold: bool) -> list[DeferredImage] | None:
     if set(map(type, samples)) != {tuple} or len(set(map(len, samples))) > 1:
         return None
     kinds = [set(map(type, map(itemgetter(place), samples))) for place in range(len(samples[0]))]
-    places = [place for place, found in enumerate(kinds) if found == {DeferredImage}]
+    places = [place for place, found in enumerate(kinds) if found <= _IMAGES]
     if len(places) != 1 or any(place not in places and not found <= _LEAVES for place, found in enumerate(kinds)):
         return None
     images = list(map(itemgetter(places[0]), samples))
@@ -253,6 +263,15 @@ def _is_deferred(leaf: Any) -> bool:
 
 def _is_stack(leaf: Deferred) -> TypeGuard[DeferredBatch]:
     return type(leaf) is DeferredBatch  # by type: isinstance would use a `DeferredValue`
+
+
+def _handed_on(left: Sequence[tuple[leaves.Path, Deferred]]) -> tuple[leaves.Path, ...]:
+    """The paths of stacks that are still parts of files; the files are counted."""
+    encoded = [(path, leaf._rows) for path, leaf in left if _is_stack(leaf) and isinstance(leaf._made, Parts)]
+    if encoded:
+        waiting = (row for _, rows in encoded for row in rows if type(row) is WaitingImage)
+        opening.handed_on(len({id(row._part.encoded) for row in waiting}))
+    return tuple(path for path, _ in encoded)
 
 
 def rows_of(leaf: Deferred) -> list[Any]:
@@ -377,5 +396,5 @@ def _collate_values(batch: Sequence[DeferredValue], *, collate_fn_map: Any = Non
     return collate([one.value() for one in batch], collate_fn_map=collate_fn_map)
 
 
-default_collate_fn_map[DeferredImage] = _collate_deferred
+default_collate_fn_map[DeferredImage] = default_collate_fn_map[WaitingImage] = _collate_deferred
 default_collate_fn_map[DeferredValue] = _collate_values

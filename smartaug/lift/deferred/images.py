@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data._utils.collate import collate_tensor_fn, default_collate_fn_map
 
 from ..._base import leaves
+from ..decode.parts import Part, Parts
 from .calls import Call, CallOnOne
 from .typed import finishing
 from .values import DeferredValue, finishes
@@ -68,6 +69,16 @@ class DeferredImage(Tensor):
         return torch.Tensor.as_subclass(self, cls)
 
 
+class WaitingImage(DeferredImage):
+    """A deferred image that is still a part of a file, decoded with its batch, or here once its pixels are needed."""
+
+    _part: Part
+
+    @property
+    def _made(self) -> Tensor:  # type: ignore[override]
+        return self._part.pixels()
+
+
 @functools.cache
 def deferred_class(kind: type) -> type[DeferredImage]:
     """`DeferredImage`, or a subclass that is a ``kind``, too: code that asks for a type of torchvision must see it."""
@@ -87,13 +98,13 @@ class DeferredBatch(Tensor):
     """A stack (B, C, H, W) of deferred images; any operation on it finishes all of them, in place."""
 
     _rows: list[DeferredImage]
-    _made: Tensor  # what the worker's transforms made, stacked
+    _made: Tensor | Parts  # what the worker's transforms made, stacked
 
     __torch_function__ = DeferredImage.__torch_function__
     as_subclass = DeferredImage.as_subclass
 
     @classmethod
-    def of(cls, rows: list[DeferredImage], made: Tensor) -> DeferredBatch:
+    def of(cls, rows: list[DeferredImage], made: Tensor | Parts) -> DeferredBatch:
         """The stack of ``rows``; made: what the worker's transforms made of them, stacked."""
         batch: DeferredBatch = _make(cls, EMPTY)
         batch._rows, batch._made = rows, made

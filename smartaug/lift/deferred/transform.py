@@ -28,7 +28,7 @@ from ..steps import Transform, name_of
 from ..watch import Watch
 from .calls import Call, CallOnOne, final_kind_of
 from .given import IMAGE_ALONE, Given, note
-from .images import EMPTY, DeferredImage, plain, without_data
+from .images import EMPTY, DeferredImage, WaitingImage, plain, without_data
 from .places import LIFTABLE, made_places, why_not_made
 from .rest import Form, Rest, form_of
 from .values import DeferredValue
@@ -125,12 +125,17 @@ class DeferredTransform:
         note(IMAGE_ALONE)
         before = rest.head.before_last(image)
         form = form_of(before)
-        made = rest.head.to_tensor(before)
-        if not isinstance(made, Tensor) or made.dim() != 3 or made.dtype not in LIFTABLE:
-            return self._instead(str(why_not_made(made)), (image,), {})
+        part = None if form is None else rest.head.waiting(before)
         deferred: Any = EMPTY.detach()  # with its class set: half the time of `without_data`
-        deferred.__class__ = DeferredImage
-        deferred._made = made if type(made) is Tensor else plain(made)
+        if part is None:
+            made = rest.head.to_tensor(before)
+            if not isinstance(made, Tensor) or made.dim() != 3 or made.dtype not in LIFTABLE:
+                return self._instead(str(why_not_made(made)), (image,), {})
+            deferred.__class__ = DeferredImage
+            deferred._made = made if type(made) is Tensor else plain(made)
+        else:
+            deferred.__class__ = WaitingImage
+            deferred._part = part
         if form is None:
             deferred._call = Call(self, _kept((image,)))
         else:

@@ -84,8 +84,8 @@ def _decoded(
     partly = lift.decode if isinstance(lift, Lift) and lift.decode != "exact" else ""
     if partly == "scaled" and name != "simplejpeg":
         raise ImportError('lift=Lift(decode="scaled") needs simplejpeg; pip install simplejpeg, or write lift=True')
-    if partly == "region" and (lacking := region.why_not()) is not None:
-        raise ImportError(f'lift=Lift(decode="region") {lacking}, or write lift=True')
+    if partly in ("region", "batch") and (lacking := region.why_not()) is not None:
+        raise ImportError(f'lift=Lift(decode="{partly}") {lacking}, or write lift=True')
     if name is None:
         return batched(dataset), DecodedFiles(where=where, why=told if lifted.kind in (None, "pil") else "")
     return batched(dataset, name, partly), DecodedFiles(told, where, partly=partly)

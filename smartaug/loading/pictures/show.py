@@ -22,6 +22,7 @@ from ...augment.plan import Plan, Store
 from ...batch import Batch, Target
 from ...lift.deferred.collecting import Unfinished, apart
 from ...pipeline.choosing import Choosing
+from ...pipeline.decoded_files import with_pixels
 from ...pipeline.epochs import EpochProgress
 from ...pipeline.pipeline import Pipeline
 from ...pipeline.readers import Readers
@@ -63,6 +64,8 @@ def show(loader: Loader, path: str | Path, count: int) -> Picture:
     caught: list[tuple[Batch, list[Plan]]] = []
     with _untouched(pipeline):
         batch = _stored_batch(loader)
+        data, unfinished = with_pixels(batch.data, batch.unfinished, torch.device("cpu"))
+        batch = batch._replace(data=data, unfinished=unfinished)
         stored = batch.images()
         pipeline.watchers.append(lambda made, plans, _: caught.append((made, plans)))
         progress = EpochProgress(max(pipeline.epochs.epoch, 0), 0)

@@ -1,0 +1,338 @@
+"""``Lift(decode="batch")``: workers hand on files and crops, the loader decodes the batch, with the same pixels."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import transforms as v1
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+import smartaug
+from smartaug import coreset, reweight
+from smartaug.lift.decode import decoders, on_device
+from smartaug.lift.decode.encoded import Counts, Encoded
+from smartaug.lift.decode.parts import Part, Parts
+from smartaug.loading import small_tensors
+from tests.test_lift_decode import BROKEN, FIRST, OPENED, PLAIN, WHOLE, Opens, encoded, epoch, folder, photo, pipeline
+
+nvimgcodec = pytest.importorskip("nvidia.nvimgcodec")
+__all__ = ["folder"]  # the fixture
+SIMPLEJPEG = decoders.decoder_named("simplejpeg")
+
+
+def part_of(data, box=None, size=None):
+    with Image.open(io.BytesIO(data)) as image:
+        left, top, right, bottom = box or (0, 0, *image.size)
+        whole = image.size
+    return Part(Encoded(data, whole, SIMPLEJPEG, Counts(), "batch"), (left, top, right, bottom), size or (
+        bottom - top, right - left))  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("m", [v1, v2])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # v2.ToTensor is deprecated
+def test_pixels_are_those_of_exact(m, workers):
+    more = {"num_workers": 2, "multiprocessing_context": "fork"} if workers else {}
+    for first in (m.RandomCrop(24), m.RandomResizedCrop(24), m.Resize((30, 21)), m.CenterCrop(50)):
+        dataset = Opens(OPENED["converted"][1])
+        dataset.transform = m.Compose([first, m.RandomHorizontalFlip(), m.ToTensor()])
+        wanted, _ = epoch(dataset, "exact", **more)
+        ours, loader = epoch(dataset, "batch", **more)
+        assert torch.equal(ours, wanted)
+        stats = loader.stats()
+        inside = type(first).__name__ != "CenterCrop"  # which goes beyond the image, so that Pillow pads it
+        assert (stats["decoded"], stats["decoded_batch"]) == (8, 8 if inside else 0)
+        assert stats["lifted"] == 8
+        assert stats["decoded_by_dataset"] == {}
+        told = "8 of them with their batch, on the CPU, by nvImageCodec" if inside else "with their batch where"
+        assert told in loader.explain()
+
+
+HANDED_ON = {  # shares of the files, at least and at most
+    "RandomResizedCrop": (1, 1),
+    "Resize, RandomCrop": (1, 1),  # padding and cropping are lifted
+    "timm": (0.9, 1),  # a box that reaches beyond the image is Pillow's
+    "mirrored before": (0.1, 0.9),  # what is mirrored is decoded before
+}
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_a_folder_of_all_kinds_of_files(folder, name):
+    dataset = ImageFolder(str(folder), transform=pipeline(v1, FIRST[name](v1)))
+    wanted, others = epoch(dataset, "region")
+    ours, loader = epoch(dataset, "batch", num_workers=2, multiprocessing_context="fork")
+    assert torch.equal(ours, wanted)
+    stats, known = loader.stats(), others.stats()
+    assert (stats["decoded"], stats["decoded_by_dataset"]) == (known["decoded"], known["decoded_by_dataset"])
+    every = 12 + sum(file.startswith("plain") for file in WHOLE) - 1  # one has more behind its end
+    least, most = HANDED_ON.get(name, (0, 0))
+    assert known["decoded"] == every
+    assert least * every <= stats["decoded_batch"] <= most * every
+
+
+def test_datasets_that_use_their_pictures_get_pixels():
+    class Uses(Opens):
+        def __getitem__(self, index):
+            image = self.transform(self.opened(self.files[index]))
+            return image, index, float(image.mean()) if index % 2 else -1.0
+
+    made = {}
+    for decode in ("exact", "batch"):
+        torch.manual_seed(0)
+        dataset = Uses(OPENED["converted"][1])
+        loader = smartaug.DataLoader(dataset, batch_size=4, lift=smartaug.Lift(decode=decode), seed=1)
+        with pytest.warns(smartaug.NoEffectWarning):
+            made[decode] = [torch.cat(parts) for parts in zip(*loader, strict=True)]
+        assert loader.stats()["decoded"] == 8
+    for ours, wanted in zip(made["batch"], made["exact"], strict=True):
+        assert torch.equal(ours, wanted)
+
+
+def two_views(transform):
+    return lambda image: [transform(image), transform(image)]
+
+
+def cutmix_of_lists(samples):
+    images, labels = torch.utils.data.default_collate(samples)
+    return v2.CutMix(num_classes=8)(images, labels)
+
+
+SAMPLES = {
+    "dict": lambda image, index: {"image": image, "label": index},
+    "nested": lambda image, index: ((image, index), {"index": index}),
+}
+
+
+class Shaped(Opens):
+    def __init__(self, shape):
+        super().__init__(OPENED["converted"][1], FILES)
+        self.shape = shape
+
+    def __getitem__(self, index):
+        return self.shape(self.transform(self.opened(self.files[index])), index)
+
+
+FILES = [encoded(Image.fromarray(photo(40 + 7 * n, 90 - 5 * n)), quality=85) for n in range(8)]
+
+
+def batches(dataset, decode, **options):
+    torch.manual_seed(2)
+    loader = smartaug.DataLoader(dataset, batch_size=4, lift=smartaug.Lift(decode=decode), seed=3, **options)
+    return list(loader), loader
+
+
+def assert_same(ours, wanted):
+    ours, wanted = (torch.utils._pytree.tree_flatten(part)[0] for part in (ours, wanted))
+    assert len(ours) == len(wanted) > 0
+    for one, other in zip(ours, wanted, strict=True):
+        assert type(one) is type(other)
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize("shape", SAMPLES)
+def test_every_structure(shape):
+    made = {decode: batches(Shaped(SAMPLES[shape]), decode) for decode in ("exact", "batch")}
+    assert_same(made["batch"][0], made["exact"][0])
+    assert made["batch"][1].stats()["decoded_batch"] == 8
+
+
+def test_two_views_of_a_file_count_once():
+    made = {}
+    for decode in ("exact", "batch"):
+        dataset = Opens(OPENED["converted"][1], FILES)
+        dataset.transform = two_views(dataset.transform)
+        made[decode] = batches(dataset, decode)
+    assert_same(made["batch"][0], made["exact"][0])
+    stats = made["batch"][1].stats()
+    assert (stats["decoded"], stats["decoded_batch"]) == (8, 8)
+
+
+def test_a_collate_function_that_mixes_gets_pixels():
+    made = {}
+    for decode in ("exact", "batch"):
+        with pytest.warns(smartaug.NoEffectWarning):
+            made[decode], _ = batches(Opens(OPENED["converted"][1], FILES), decode, collate_fn=cutmix_of_lists)
+    assert_same(made["batch"], made["exact"])
+
+
+def test_pictures_in_lists_and_of_unequal_size_are_decoded_where_they_are_read():
+    made = {}
+    for decode in ("exact", "batch"):
+        dataset = Opens(OPENED["converted"][1], FILES)
+        dataset.transform = v1.Compose([v1.Resize(30), v1.RandomHorizontalFlip(), v1.ToTensor()])
+        made[decode], loader = batches(dataset, decode, collate_fn=lambda samples: tuple(zip(*samples, strict=True)))
+    assert_same(made["batch"], made["exact"])
+    assert (loader.stats()["decoded"], loader.stats()["decoded_batch"]) == (8, 0)
+
+
+def test_plain_passes_coresets_weights_pictures_and_resuming(tmp_path):
+    made = {}
+    for decode in ("exact", "batch"):
+        dataset = Opens(OPENED["converted"][1], FILES)
+        options = {"coreset": smartaug.Coreset(0.5, select=coreset.RandomSubset()), "shuffle": True}
+        found, loader = batches(dataset, decode, **options)
+        with loader.plain():
+            found += list(loader)
+        state = None
+        for number, batch in enumerate(loader):
+            found.append(batch)
+            if number == 0:
+                state = loader.state_dict()
+                break
+        again = smartaug.DataLoader(dataset, 4, lift=smartaug.Lift(decode=decode), seed=3, **options)
+        again.load_state_dict(state)
+        found += list(again)
+        before = loader.stats()["decoded"]
+        smartaug.plots.batch(loader, tmp_path / f"{decode}.png")
+        assert loader.stats()["decoded"] == before
+        made[decode] = found
+    ours, wanted = ([[leaf.plain if isinstance(leaf, smartaug.Target) else leaf for leaf in b] for b in made[decode]]
+                    for decode in ("batch", "exact"))  # fmt: skip
+    assert_same(ours, wanted)
+
+
+def test_a_reweighter_and_its_validation_files():
+    made = {}
+    for decode in ("exact", "batch"):
+        dataset = Opens(OPENED["converted"][1], FILES)
+        dataset.targets = [index % 2 for index in range(8)]
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 24 * 24, 8))
+        evaluated = v1.Compose([v1.Resize((24, 24)), v1.ToTensor()])
+        train, validation = smartaug.split_validation(dataset, 0.5, seed=0, transform=evaluated)
+        method = reweight.SAFLEX(model, validation)
+        loader = smartaug.DataLoader(train, 4, lift=smartaug.Lift(decode=decode), reweight=method, seed=3)
+        torch.manual_seed(1)
+        made[decode] = [(images, target.weight, target.plain) for images, target in loader]
+    assert_same(made["batch"], made["exact"])
+
+
+def test_broken_files():
+    files = [PLAIN, BROKEN["half.jpg"], PLAIN]
+    for decode in ("exact", "batch"):
+        with pytest.raises(OSError, match="truncated"):
+            epoch(Opens(OPENED["converted"][1], files), decode)
+    ended = [PLAIN, BROKEN["half, with an end.jpg"], BROKEN["zeros within.jpg"], PLAIN]
+    try:
+        wanted = epoch(Opens(OPENED["converted"][1], ended), "user")[0]
+    except OSError as error:
+        with pytest.raises(OSError, match=str(error)[:10]):
+            epoch(Opens(OPENED["converted"][1], ended), "batch")
+    else:
+        ours, loader = epoch(Opens(OPENED["converted"][1], ended), "batch")
+        assert (ours - wanted).abs().max() <= 1
+        assert loader.stats()["decoded"] + sum(loader.stats()["decoded_by_dataset"].values()) == 4
+
+
+def test_a_file_that_the_library_cannot_decode_is_pillows(monkeypatch):
+    dataset = Opens(OPENED["converted"][1], FILES)
+    wanted, _ = epoch(dataset, "exact")
+    right, calls = on_device.region.decode_region, []
+
+    def every_third_fails(data, box):
+        calls.append(box)
+        return None if len(calls) % 3 == 0 else right(data, box)
+
+    monkeypatch.setattr(on_device.region, "decode_region", every_third_fails)
+    ours, loader = epoch(dataset, "batch")
+    assert torch.equal(ours, wanted)
+    stats = loader.stats()
+    assert (stats["decoded"], stats["decoded_batch"]) == (6, 6)
+    assert stats["decoded_by_dataset"] == {"damaged, or of a rare kind": 2}
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_batch_of_parts_is_each_part_by_itself(data):
+    size = data.draw(st.tuples(st.integers(2, 60), st.integers(2, 60)))
+    rows = []
+    for number in range(data.draw(st.integers(1, 5))):
+        if number and data.draw(st.booleans()):
+            rows.append(torch.randint(256, (3, *size), dtype=torch.uint8))
+            continue
+        file = data.draw(st.sampled_from(FILES))
+        with Image.open(io.BytesIO(file)) as image:
+            wide, tall = image.size
+        left, top = data.draw(st.integers(0, wide - 1)), data.draw(st.integers(0, tall - 1))
+        right, bottom = data.draw(st.integers(left + 1, wide)), data.draw(st.integers(top + 1, tall))
+        rows.append(part_of(file, (left, top, right, bottom), size))
+    parts = small_tensors.loads(small_tensors.dumps(Parts.of(rows)))
+    assert parts.shape == (len(rows), 3, *size)
+    assert parts.pin_memory() is parts
+    made = on_device.decoded(parts, torch.device("cpu"))
+    assert made.by_pillow == 0
+    wanted = [row if isinstance(row, torch.Tensor) else row.pixels() for row in rows]
+    assert torch.equal(made.images, torch.stack(wanted))
+
+
+@pytest.mark.parametrize("size", [(1, 24), (24, 1), (1, 1)])
+def test_one_pixel_is_within_a_grey_level(size):
+    """torch resizes bytes to one pixel in other ways than to more."""
+    part = part_of(PLAIN, (3, 2, 40, 33), size)
+    made = on_device.decoded(Parts.of([part]), torch.device("cpu")).images[0]
+    assert (made.int() - part.pixels().int()).abs().max() <= 1
+
+
+def test_rows_that_differ_are_not_brought_together():
+    part = part_of(PLAIN)
+    assert Parts.of([part, part_of(PLAIN, size=(9, 9))]) is None
+    assert Parts.of([part, torch.zeros(3, 46, 71, dtype=torch.uint8)]) is None
+    assert Parts.of([part, torch.zeros(3, 46, 70)]) is None
+    assert Parts.of([part, torch.zeros(3, 46, 70, dtype=torch.uint8)]).shape == (2, 3, 46, 70)
+
+
+def test_whole_pictures_and_boxes_give_what_parts_give():
+    """What runs on CUDA, where whole pictures are decoded, with those that the CPU decoded."""
+    boxes = [(3, 2, 40, 33), (0, 0, 20, 46), (10, 5, 11, 30)]
+    whole = [torch.from_numpy(SIMPLEJPEG(PLAIN).copy()).permute(2, 0, 1) for _ in boxes]
+    wanted = torch.stack([part_of(PLAIN, box, (24, 24)).pixels() for box in boxes])
+    assert torch.equal(on_device._resized(whole, boxes, (24, 24)), wanted)
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(on_device.region.importlib.util, "find_spec", lambda name: None)
+    on_device.region.why_not.cache_clear()
+    try:
+        with pytest.raises(ImportError, match=r'lift=Lift\(decode="batch"\) needs nvImageCodec.*write lift=True'):
+            epoch(Opens(OPENED["converted"][1]), "batch")
+    finally:
+        on_device.region.why_not.cache_clear()
+
+
+def test_counts_of_a_loader_are_pickled():
+    _, loader = epoch(Opens(OPENED["converted"][1]), "batch")
+    counts = pickle.loads(pickle.dumps(loader._pipeline.files))
+    assert counts.stats() == {"decoded": 8, "decoded_batch": 8, "decoded_by_dataset": {}}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+class TestOnCuda:
+    def test_pixels_are_close_to_pillows(self, folder):
+        dataset = ImageFolder(str(folder), transform=pipeline(v1, [v1.RandomResizedCrop(24)]))
+        wanted, _ = epoch(dataset, "exact", device="cuda")
+        ours, loader = epoch(dataset, "batch", device="cuda")
+        assert (ours - wanted).abs().max() <= on_device.LEVELS + 1
+        assert loader.stats()["decoded_batch"] > 0
+        assert "by nvJPEG; pixels up to" in loader.explain()
+
+    def test_nothing_that_other_work_still_reads_is_overwritten(self):
+        """nvJPEG's hardware engine does not wait for the stream that it is given."""
+        side = encoded(Image.fromarray(photo(600, 900)), quality=90)
+        parts = Parts.of([part_of(side, (0, 0, 800, 500), (224, 224)) for _ in range(16)])
+        wanted = on_device.decoded(parts, torch.device("cuda")).images.cpu()
+        square = torch.randn(4096, 4096, device="cuda")
+        for _ in range(20):
+            left = [torch.full((3, 600, 900), 7, dtype=torch.uint8, device="cuda") for _ in range(32)]
+            for _ in range(10):
+                square = (square @ square).clamp(-1, 1)
+            sums = torch.stack([one.long().sum() for one in left])
+            del left
+            made = on_device.decoded(parts, torch.device("cuda")).images
+            assert bool((sums == 7 * 3 * 600 * 900).all())
+            assert np.array_equal(made.cpu(), wanted)
