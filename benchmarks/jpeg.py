@@ -3,8 +3,8 @@
 Pipeline: RandomResizedCrop(224), mirror, RandAugment (N = 2, M = 9), normalise to float32, in batches of 64 with 2
 persistent workers, all contestants in turn, one epoch each per repeat, after one of warm-up. "original" is torchvision
 on PIL images (`ImageFolder`); "torchvision on tensors" decodes with torchvision and runs its transforms on uint8
-tensors; "lifted, decode user" lifts what comes after the crop only; "decode only" reads and decodes each file with
-simplejpeg and nothing else: the limit. Besides images per second: processor seconds of all processes per 1,000 images,
+tensors; "lifted, decode user" lifts what comes after the crop only; "no workers" leaves all to one process and its
+threads; "decode only" reads and decodes each file with simplejpeg and nothing else: the limit. Besides images per second: processor seconds of all processes per 1,000 images,
 and the most memory of a worker that it shares with no other process, in MiB, looked at after each batch of one more
 epoch.
 
@@ -102,8 +102,12 @@ def contestants(folder: Path, workers: int) -> dict[str, Any]:
     original = ImageFolder(str(folder), transform=pipeline(v2.PILToTensor()))
     ours = {
         f"lifted, decode {decode}": smartaug.DataLoader(original, lift=smartaug.Lift(decode=decode), seed=0, **shared)
-        for decode in ("user", "exact", "scaled")
+        for decode in ("user", "exact", "scaled", "region", "batch")
     }
+    alone = {**shared, "num_workers": 0, "persistent_workers": False}
+    ours["lifted, decode batch, no workers"] = smartaug.DataLoader(
+        original, lift=smartaug.Lift(decode="batch"), seed=0, **alone
+    )
     return {
         "original": DataLoader(original, **shared),
         "torchvision on tensors": DataLoader(Tensors(str(folder), transform=pipeline(None)), **shared),
@@ -161,7 +165,7 @@ def processor_seconds() -> float:
 
 
 def most_memory(loader: Any) -> float:
-    """MiB of the worker that has most, in an epoch."""
+    """MiB of the worker that has most, in an epoch; 0 where there are none."""
     workers = getattr(loader._iterator, "_workers", [])
     return max((private_memory(worker.pid) for _ in loader for worker in workers), default=0.0)
 
