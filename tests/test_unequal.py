@@ -80,14 +80,25 @@ def test_floats_are_those_of_each_image_alone(name, dtype):
     )
 
 
-@hypothesis.settings(max_examples=40, deadline=None)
+LAYOUTS = {
+    "planes": lambda image: image,
+    "pixels": lambda image: image.permute(1, 2, 0).contiguous().permute(2, 0, 1),
+    "rows of channels": lambda image: image.permute(1, 0, 2).contiguous().permute(1, 0, 2),
+    "columns": lambda image: image.permute(0, 2, 1).contiguous().permute(0, 2, 1),
+    "every other pixel": lambda image: image.repeat_interleave(2, 2)[:, :, ::2],
+    "a part": lambda image: torch.nn.functional.pad(image, (3, 2, 1, 4))[:, 1:-4, 3:-2],
+}
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(st.data())
-def test_the_compiled_resize_is_torchs_whatever_the_sizes(data):
+def test_the_compiled_resize_is_torchs_whatever_the_sizes_and_layouts(data):
     pytest.importorskip("numba")
     side = st.integers(1, 70)
     sizes = data.draw(st.lists(st.tuples(side, side), min_size=1, max_size=4))
     size = data.draw(st.tuples(st.integers(2, 50), st.integers(2, 50)))
-    images = listed(data.draw(st.integers(1, 5)), sizes=sizes)
+    channels, layouts = data.draw(st.integers(1, 5)), st.sampled_from(sorted(LAYOUTS))
+    images = [LAYOUTS[data.draw(layouts)](pictures((1, channels, *size), torch.uint8)[0]) for size in sizes]
     mode = data.draw(st.sampled_from(["bilinear", "bicubic"]))
     crop = A.RandomResizedCrop(size, (0.01, 1.0), (0.2, 5.0), mode, antialias=True)
     plan = crop.sample(shape_of(images), draws.key(data.draw(st.integers(0, 99)), 0, torch.arange(len(images)), 0))

@@ -9,6 +9,7 @@
 | `program` | the compiled loop over samples and segments |
 | `unequal` | the compiled loop over images of unequal size |
 | `warp`, `bilinear`, `cubic`, `resample`, `tone`, `clahe`, `noise` | what the loops call for each kind of segment |
+| `vectors` | what LLVM does not find in loops: transposing, and sums of pairs of products |
 | `memory` | compiler options, and arrays without the costs that numba adds to them |
 
 Only `program`, `unequal` and what they call are compiled; they are imported when a plan is first executed. Two things

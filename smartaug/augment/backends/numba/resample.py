@@ -2,7 +2,8 @@
 
 Pillow's algorithm, which torch's `interpolate` repeats for uint8: weights of 15 bits, first along rows, rounded to grey
 levels, then along columns. Along rows neighbouring results read at steps that differ, which no processor does quickly;
-so `LINES` lines are turned, and the same tap of all of them is one load.
+so `LINES` lines are turned, and the same tap of all of them, and of all channels, is one load. Turning takes a sixth of
+the time, and the sums of products most of the rest.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .memory import OPTIONS, U
+from .memory import OPTIONS, U, move
+from .vectors import LINES, SIDE, mix, turn, turn_back
 
-LINES = 32  # worked on at a time
 TAPS = 8  # weights a pixel has room for, at least; those that it does not need are 0
 _MOST = 22  # bits of a weight's fraction
 
@@ -67,82 +68,81 @@ def weigh(length, made, cubic, first, count, weights):
 
 
 @njit(**OPTIONS)
-def _level(total, bits):
-    return np.uint8(min(max(total >> bits, np.int32(0)), np.int32(255)))
+def _mixed(given, at, step, count, weights, i, bits, made, to, length):
+    """made[to + n] of given[at + j · step + n], taps j, for n below ``length``: neighbours are neighbours in memory.
+
+    length: `LINES` or more. An odd number of taps is one more, of weight 0.
+    """
+    pairs, weight = (count + 1) // 2, i * weights.shape[1]
+    for n in range(0, length, LINES):
+        n = min(n, length - LINES)  # the last ones may overlap those before
+        mix(given, at + n, step, weights, weight, pairs, bits, made, to + n)
 
 
 @njit(**OPTIONS)
-def _four(given, first, second, third, fourth, n, a, b, c, d):
-    """The sum of four taps, of which each product fits 23 bits, and all together 24."""
-    left = np.int32(np.int32(a * np.int32(given[U(first + n)])) + np.int32(b * np.int32(given[U(second + n)])))
-    right = np.int32(np.int32(c * np.int32(given[U(third + n)])) + np.int32(d * np.int32(given[U(fourth + n)])))
-    return np.int32(left + right)
+def _along_rows(src, start, by_plane, by_row, planes, length, height, channels, wide, across, middle, stride):
+    """``height`` lines of ``wide`` pixels to ``middle``: each line channel by channel, a channel every ``stride``.
+
+    Line y of plane p is the ``length`` values from src[start + p · by_plane + y · by_row] on. Planes are channels; or
+    there is one plane, in which the channels of a pixel are neighbours.
+    """
+    first, count, weights, bits = across
+    apart, pixel = planes * LINES, channels * LINES
+    turned, block = np.empty(length * apart + pixel, np.uint8), np.empty(stride * pixel, np.uint8)
+    for top in range(0, height, LINES):
+        for p in range(planes):
+            line = start + p * by_plane + top * by_row
+            for n in range(0, length, SIDE):
+                n = min(n, length - SIDE)  # the last block may overlap the one before
+                turn(src, line + n, by_row, height - top, turned, n * apart + p * LINES, apart)
+        for x in range(wide):
+            _mixed(turned, first[x] * pixel, pixel, count[x], weights, x, bits, block, x * pixel, pixel)
+        for c in range(channels):
+            into = (top * channels + c) * stride
+            for x in range(0, stride, SIDE):
+                x = min(x, stride - SIDE)
+                turn_back(block, x * pixel + c * LINES, pixel, middle, into + x, channels * stride)
 
 
 @njit(**OPTIONS)
-def _mixed(given, at, step, count, weights, i, bits, made, to, length, sums):
-    """made[to + n] of given[at + j · step + n], taps j, for n below ``length``: neighbours are neighbours in memory."""
-    half, bits = np.int32(1 << (bits - 1)), np.int32(bits)
-    if count > TAPS:
-        for n in range(length):
-            sums[U(n)] = half
-        for j in range(0, count, 4):  # four at a time; what a pixel does not need has weight 0
-            a, b = np.int32(weights[i, j]), np.int32(weights[i, j + 1])
-            c, d = np.int32(weights[i, j + 2]), np.int32(weights[i, j + 3])
-            first = at + j * step
-            second, third, fourth = first + step, first + 2 * step, first + 3 * step
-            for n in range(length):
-                sums[U(n)] = np.int32(sums[U(n)] + _four(given, first, second, third, fourth, n, a, b, c, d))
-        for n in range(length):
-            made[U(to + n)] = _level(sums[U(n)], bits)
-        return
-    a, b, c, d = np.int32(weights[i, 0]), np.int32(weights[i, 1]), np.int32(weights[i, 2]), np.int32(weights[i, 3])
-    second, third, fourth = at + step, at + 2 * step, at + 3 * step
-    if count <= 4:
-        for n in range(length):
-            total = np.int32(half + _four(given, at, second, third, fourth, n, a, b, c, d))
-            made[U(to + n)] = _level(total, bits)
-        return
-    e, f, g, h = np.int32(weights[i, 4]), np.int32(weights[i, 5]), np.int32(weights[i, 6]), np.int32(weights[i, 7])
-    fifth, sixth, seventh, eighth = at + 4 * step, at + 5 * step, at + 6 * step, at + 7 * step
-    for n in range(length):
-        total = np.int32(half + _four(given, at, second, third, fourth, n, a, b, c, d))
-        total = np.int32(total + _four(given, fifth, sixth, seventh, eighth, n, e, f, g, h))
-        made[U(to + n)] = _level(total, bits)
+def _packed(src, start, by_channel, by_row, by_column, channels, height, width, stride):
+    """The pixels channel by channel, in lines of ``stride`` values."""
+    made = np.empty(channels * height * stride, np.uint8)
+    for c in range(channels):
+        for y in range(height):
+            line, into = start + c * by_channel + y * by_row, (c * height + y) * stride
+            for x in range(width):
+                made[U(into + x)] = src[U(line + x * by_column)]
+    return made
 
 
 @njit(**OPTIONS)
-def _along_rows(src, start, by_row, by_column, tall, wide, made, first, count, weights, bits, middle, sums):
-    """``tall`` lines of ``wide`` pixels, from src[start] on, to lines of ``made`` pixels in ``middle``."""
-    turned, block = np.zeros((wide + TAPS) * LINES, np.uint8), np.empty(made * LINES, np.uint8)
-    for top in range(0, tall, LINES):
-        lines = min(LINES, tall - top)
-        for n in range(lines):
-            line = start + (top + n) * by_row
-            for x in range(wide):
-                turned[U(x * LINES + n)] = src[U(line + x * by_column)]
-        for x in range(made):
-            _mixed(turned, first[x] * LINES, LINES, count[x], weights, x, bits, block, x * LINES, LINES, sums)
-        for n in range(lines):
-            line = (top + n) * made
-            for x in range(made):
-                middle[U(line + x)] = block[U(x * LINES + n)]
+def _weights(length, made, cubic):
+    """As `weigh` has them: from where, how many, the weights, and the bits of their fraction."""
+    first, count = np.empty(made, np.int64), np.empty(made, np.int64)
+    weights = np.empty((made, room(length, made, cubic)), np.int16)
+    return first, count, weights, weigh(length, made, cubic, first, count, weights)
 
 
 @njit(**OPTIONS)
 def resample(src, start, by_channel, by_row, by_column, channels, height, width, tall, wide, cubic, dst):
     """``height`` × ``width`` pixels from src[start] on to dst (C·tall·wide); by_*: steps between values of src."""
-    across, down = np.empty((2, wide), np.int64), np.empty((2, tall), np.int64)
-    weights_across = np.empty((wide, room(width, wide, cubic)), np.int16)
-    weights_down = np.empty((tall, room(height, tall, cubic)), np.int16)
-    bits_across = weigh(width, wide, cubic, across[0], across[1], weights_across)
-    bits_down = weigh(height, tall, cubic, down[0], down[1], weights_down)
-    middle, sums = np.zeros((height + TAPS) * wide, np.uint8), np.empty(max(wide, LINES), np.int32)
-    for c in range(channels):
-        _along_rows(
-            src, start + c * by_channel, by_row, by_column, height, width, wide, across[0], across[1], weights_across,
-            bits_across, middle, sums,
-        )  # fmt: skip
-        for y in range(tall):
-            into = (c * tall + y) * wide
-            _mixed(middle, down[0, y] * wide, wide, down[1, y], weights_down, y, bits_down, dst, into, wide, sums)
+    across, (first, count, weights, bits) = _weights(width, wide, cubic), _weights(height, tall, cubic)
+    together = by_channel == 1 and by_column == channels
+    planes, length = (1, channels * width) if together else (channels, width)
+    if length < SIDE or not (together or by_column == 1):
+        planes, length = channels, max(width, SIDE)
+        src = _packed(src, start, by_channel, by_row, by_column, channels, height, width, length)
+        start, by_channel, by_row = 0, height * length, length
+    stride = max(wide, LINES)
+    line = channels * stride
+    middle, narrow = np.empty((height + LINES) * line, np.uint8), np.empty(LINES, np.uint8)
+    _along_rows(src, start, by_channel, by_row, planes, length, height, channels, wide, across, middle, stride)
+    for y in range(tall):
+        for c in range(channels):
+            at, into = first[y] * line + c * stride, (c * tall + y) * wide
+            if wide < LINES:
+                _mixed(middle, at, line, count[y], weights, y, bits, narrow, 0, LINES)
+                move(dst, into, narrow, 0, wide)
+            else:
+                _mixed(middle, at, line, count[y], weights, y, bits, dst, into, wide)
