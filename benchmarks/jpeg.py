@@ -4,9 +4,9 @@ Pipeline: RandomResizedCrop(224), mirror, RandAugment (N = 2, M = 9), normalise 
 persistent workers, all contestants in turn, one epoch each per repeat, after one of warm-up. "original" is torchvision
 on PIL images (`ImageFolder`); "torchvision on tensors" decodes with torchvision and runs its transforms on uint8
 tensors; "lifted, decode user" lifts what comes after the crop only; "no workers" leaves all to one process and its
-threads; "decode only" reads and decodes each file with simplejpeg and nothing else: the limit. Besides images per second: processor seconds of all processes per 1,000 images,
-and the most memory of a worker that it shares with no other process, in MiB, looked at after each batch of one more
-epoch.
+threads; "decode only" reads and decodes each file with simplejpeg and nothing else: the limit. Besides images per
+second: processor seconds of all processes per 1,000 images, and the most memory of a worker that it shares with no
+other process, in MiB, looked at after each batch of one more epoch.
 
 Files: crops of scikit-learn's two photos with sides of 240 to 420 pixels; and larger ones of 480 to 840 pixels, from
 the photos enlarged to twice their size, with noise of 3 grey levels, as cameras have it.
