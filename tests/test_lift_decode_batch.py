@@ -20,6 +20,7 @@ from smartaug.lift.decode import decoders, on_device
 from smartaug.lift.decode.encoded import Counts, Encoded
 from smartaug.lift.decode.parts import Part, Parts
 from smartaug.loading import small_tensors
+from smartaug.loading.copy_ahead import CopyAhead
 from tests.test_lift_decode import BROKEN, FIRST, OPENED, PLAIN, WHOLE, Opens, encoded, epoch, folder, photo, pipeline
 
 nvimgcodec = pytest.importorskip("nvidia.nvimgcodec")
@@ -433,6 +434,26 @@ def test_the_decoders_stream_is_empty_after_an_error_too(no_streams, monkeypatch
         raise OSError("here")
     assert NoStream.synchronized == before + 1
     assert not on_device._lock.locked()
+
+
+def test_a_file_that_fails_while_batches_are_copied_ahead_costs_its_own_batch_alone(no_streams):
+    header = FILES[1].index(b"\xff\xc4") + 5
+    files = [FILES[0], FILES[1][:header] + bytes([255] * 16) + FILES[1][header + 16 :], *FILES[2:4]]
+    made = {}
+    for ahead in (False, True):
+        loader = smartaug.DataLoader(
+            Opens(OPENED["converted"][1], files), 1, lift=smartaug.Lift(decode="batch"), seed=3
+        )
+        found = iter(loader)
+        if ahead:
+            found._source = CopyAhead(found._batches, torch.device("cpu"), loader._pipeline)
+        torch.manual_seed(0)
+        made[ahead] = [next(found)]
+        with pytest.raises(OSError, match="broken data stream"):
+            next(found)
+        made[ahead] += list(found)
+    assert len(made[True]) == 3
+    assert_same(made[True], made[False])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
