@@ -3,8 +3,8 @@
 What: libjpeg-turbo still reads a file from its beginning, bit by bit, but leaves out what is above, below and beside
 the part when it computes pixels. When: ``Lift(decode="region")``. Cost: on photographs of 500×375 two thirds of that of
 the whole file for parts of a sixth of it, five sixths for those that RandomResizedCrop draws by default; see
-``benchmarks/regions.py``; to find that a file may be decoded so, 35 µs for 94 kB. The library needs no GPU, and says on stderr which of NVIDIA's others it did not find.
-Reference: nvImageCodec's libjpeg-turbo extension.
+``benchmarks/regions.py``; to find that a file may be decoded so, 35 µs for 94 kB. The library needs no GPU, and says on
+stderr which of NVIDIA's others it did not find. Reference: nvImageCodec's libjpeg-turbo extension.
 """
 
 from __future__ import annotations
