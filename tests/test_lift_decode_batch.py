@@ -1,5 +1,6 @@
 """``Lift(decode="batch")``: workers hand on files and crops, the loader decodes the batch, with the same pixels."""
 
+import contextlib
 import io
 import pickle
 
@@ -19,6 +20,7 @@ from smartaug.lift.decode import decoders, on_device
 from smartaug.lift.decode.encoded import Counts, Encoded
 from smartaug.lift.decode.parts import Part, Parts
 from smartaug.loading import small_tensors
+from smartaug.loading.copy_ahead import CopyAhead
 from tests.test_lift_decode import BROKEN, FIRST, OPENED, PLAIN, WHOLE, Opens, encoded, epoch, folder, photo, pipeline
 
 nvimgcodec = pytest.importorskip("nvidia.nvimgcodec")
@@ -70,9 +72,10 @@ def test_a_folder_of_all_kinds_of_files(folder, name):
     assert torch.equal(ours, wanted)
     stats, known = loader.stats(), others.stats()
     assert (stats["decoded"], stats["decoded_by_dataset"]) == (known["decoded"], known["decoded_by_dataset"])
-    every = 12 + sum(file.startswith("plain") for file in WHOLE) - 1  # one has more behind its end
+    every = 12 + sum(file.startswith("plain") for file in WHOLE)
     least, most = HANDED_ON.get(name, (0, 0))
     assert known["decoded"] == every
+    every -= 2  # one is progressive, one has more behind its end
     assert least * every <= stats["decoded_batch"] <= most * every
 
 
@@ -266,17 +269,108 @@ def test_a_batch_of_parts_is_each_part_by_itself(data):
     assert parts.shape == (len(rows), 3, *size)
     assert parts.pin_memory() is parts
     made = on_device.decoded(parts, torch.device("cpu"))
-    assert made.by_pillow == 0
+    assert made.by_pillow == set()
     wanted = [row if isinstance(row, torch.Tensor) else row.pixels() for row in rows]
     assert torch.equal(made.images, torch.stack(wanted))
 
 
 @pytest.mark.parametrize("size", [(1, 24), (24, 1), (1, 1)])
-def test_one_pixel_is_within_a_grey_level(size):
+def test_to_one_pixel_files_are_resized_where_they_are_read(size):
     """torch resizes bytes to one pixel in other ways than to more."""
-    part = part_of(PLAIN, (3, 2, 40, 33), size)
-    made = on_device.decoded(Parts.of([part]), torch.device("cpu")).images[0]
-    assert (made.int() - part.pixels().int()).abs().max() <= 1
+    made = {}
+    for decode in ("exact", "batch"):
+        dataset = Opens(OPENED["converted"][1], FILES)
+        dataset.transform = v1.Compose([v1.RandomResizedCrop(size), v1.RandomHorizontalFlip(), v1.ToTensor()])
+        made[decode], loader = batches(dataset, decode)
+    assert_same(made["batch"], made["exact"])
+    assert (loader.stats()["decoded"], loader.stats()["decoded_batch"]) == (8, 0)
+
+
+def counts(loader):
+    return [loader.stats()[name] for name in ("decoded", "decoded_batch", "decoded_by_dataset")]
+
+
+@pytest.mark.parametrize("opened", ["converted", "unconverted"])
+def test_pictures_that_the_dataset_keeps_are_decoded_once_more_and_then_kept(opened, monkeypatch):
+    kept_by, decoded_at = {}, []
+
+    class Keeps(Opens):
+        def __getitem__(self, index):
+            if index not in kept_by:
+                kept_by[index] = self.opened(self.files[index])
+            return self.transform(kept_by[index]), index
+
+    def counted(data):
+        decoded_at.append(len(data))
+        return SIMPLEJPEG(data)
+
+    made = {}
+    monkeypatch.setattr(smartaug.loading.fetch, "decoder_named", lambda name: counted)
+    for decode in ("exact", "batch"):
+        kept_by.clear(), decoded_at.clear()
+        torch.manual_seed(2)
+        dataset = Keeps(OPENED[opened][1], FILES)
+        loader = smartaug.DataLoader(dataset, batch_size=4, lift=smartaug.Lift(decode=decode), seed=3)
+        made[decode] = [batch for _ in range(4) for batch in loader], loader.stats()
+    assert_same(made["batch"][0], made["exact"][0])
+    assert len(decoded_at) == 7  # the loader looked at the first sample when it was made
+    ours, wanted = made["batch"][1], made["exact"][1]
+    assert (ours["decoded"], ours["decoded_by_dataset"]) == (wanted["decoded"], wanted["decoded_by_dataset"])
+    assert ours["decoded_batch"] == ours["decoded"] == 7
+
+
+def test_files_that_the_library_would_decode_without_a_word_of_their_damage():
+    place = PLAIN.rfind(b"\xff\xda") + 100
+    marked = PLAIN[:place] + b"\xff\x12" + PLAIN[place + 2 :]
+    part = (10, 5, 40, 33)
+    assert on_device.region.decode_region(marked, part) is not None  # with pixels left as they were
+    progressive = encoded(Image.fromarray(photo(46, 70)), progressive=True)
+    scans = [place for place in range(len(progressive)) if progressive[place : place + 2] == b"\xff\xda"]
+    fewer = progressive[: scans[4]] + b"\xff\xd9"
+    for data in (marked, fewer, progressive, PLAIN + b"more", PLAIN[:-2], b"\xff\xd8\xff"):
+        assert not on_device.region.is_one_scan(data)
+    for data in (PLAIN, PLAIN + bytes(7), b"\xff\xd8\xff" + PLAIN[2:], *FILES):
+        assert on_device.region.is_one_scan(data)
+
+    class Skips(Opens):
+        def __getitem__(self, index):
+            try:
+                return super().__getitem__(index)
+            except OSError:
+                return super().__getitem__(0)
+
+    files = [PLAIN, marked, fewer, progressive, PLAIN + b"more", PLAIN[:-2], b"", PLAIN]
+    made = {decode: epoch(Skips(OPENED["converted"][1], files), decode) for decode in ("exact", "batch", "region")}
+    assert torch.equal(made["batch"][0], made["exact"][0])
+    assert torch.equal(made["region"][0], made["exact"][0])
+    ours, wanted = made["batch"][1].stats(), made["exact"][1].stats()
+    assert (ours["decoded"], ours["decoded_by_dataset"]) == (wanted["decoded"], wanted["decoded_by_dataset"])
+    assert ours["decoded_batch"] == 2 + 3  # and the first again, in place of those that cannot be read
+
+
+def test_two_views_of_a_file_that_the_library_cannot_decode_count_once(monkeypatch):
+    dataset = Opens(OPENED["converted"][1], FILES)
+    dataset.transform = two_views(dataset.transform)
+    wanted, _ = batches(dataset, "exact")
+    monkeypatch.setattr(on_device.region, "decode_region", lambda data, box: None)
+    ours, loader = batches(dataset, "batch")
+    assert_same(ours, wanted)
+    assert counts(loader) == [0, 0, {"damaged, or of a rare kind": 8}]
+
+
+def test_pictures_of_the_users_own_class_are_not_asked_for_parts():
+    class Tile(Image.Image):
+        def part(self):
+            raise AssertionError("the user's")
+
+    def opened(data):
+        tile = Tile()
+        tile.im, tile._mode, tile._size = Image.new("RGB", (30, 20)).im, "RGB", (30, 20)
+        return tile
+
+    dataset = Opens(opened, FILES)
+    dataset.transform = v1.Compose([v1.RandomHorizontalFlip(), v1.ToTensor()])
+    assert [images.shape for images, _ in batches(dataset, "batch")[0]] == [(4, 3, 20, 30)] * 2
 
 
 def test_rows_that_differ_are_not_brought_together():
@@ -309,6 +403,57 @@ def test_counts_of_a_loader_are_pickled():
     _, loader = epoch(Opens(OPENED["converted"][1]), "batch")
     counts = pickle.loads(pickle.dumps(loader._pipeline.files))
     assert counts.stats() == {"decoded": 8, "decoded_batch": 8, "decoded_by_dataset": {}}
+
+
+class NoStream:
+    """In place of a CUDA stream."""
+
+    synchronized = 0
+
+    def __init__(self, device):
+        pass
+
+    def wait_stream(self, other):
+        pass
+
+    def synchronize(self):
+        NoStream.synchronized += 1
+
+
+@pytest.fixture
+def no_streams(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", NoStream)
+    monkeypatch.setattr(torch.cuda, "current_stream", NoStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+
+
+def test_the_decoders_stream_is_empty_after_an_error_too(no_streams, monkeypatch):
+    monkeypatch.setattr(on_device, "_stream", NoStream)
+    before = NoStream.synchronized
+    with pytest.raises(OSError, match="here"), on_device._own_stream(torch.device("cpu")):
+        raise OSError("here")
+    assert NoStream.synchronized == before + 1
+    assert not on_device._lock.locked()
+
+
+def test_a_file_that_fails_while_batches_are_copied_ahead_costs_its_own_batch_alone(no_streams):
+    header = FILES[1].index(b"\xff\xc4") + 5
+    files = [FILES[0], FILES[1][:header] + bytes([255] * 16) + FILES[1][header + 16 :], *FILES[2:4]]
+    made = {}
+    for ahead in (False, True):
+        loader = smartaug.DataLoader(
+            Opens(OPENED["converted"][1], files), 1, lift=smartaug.Lift(decode="batch"), seed=3
+        )
+        found = iter(loader)
+        if ahead:
+            found._source = CopyAhead(found._batches, torch.device("cpu"), loader._pipeline)
+        torch.manual_seed(0)
+        made[ahead] = [next(found)]
+        with pytest.raises(OSError, match="broken data stream"):
+            next(found)
+        made[ahead] += list(found)
+    assert len(made[True]) == 3
+    assert_same(made[True], made[False])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -56,14 +56,14 @@ class CopyAhead:
         """Take the next batch and queue its copy. Exceptions, also StopIteration, are raised at the next call."""
         try:
             pending = next(self._batches)
+            self._stream.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(self._stream):
+                files = self._pipeline.files
+                pending.data, pending.unfinished = with_pixels(pending.data, pending.unfinished, self._device, files)
+                pending.data = self._moved(pending.data, pending.source.index)
         except Exception as error:
             self._next, self._end = None, error
             return
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(self._stream):
-            files = self._pipeline.files
-            pending.data, pending.unfinished = with_pixels(pending.data, pending.unfinished, self._device, files)
-            pending.data = self._moved(pending.data, pending.source.index)
         self._next = pending
 
     def _moved(self, data: Structure, index: list[int] | None) -> Structure:

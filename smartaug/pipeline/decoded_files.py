@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .._base import leaves
+from .._base.background import Turn, allowed
 from ..lift.decode import on_device, region
 from ..lift.decode.encoded import DAMAGED
 from ..lift.decode.opening import Files
@@ -81,10 +82,13 @@ def with_pixels(
     """
     if unfinished is None or not unfinished.encoded:
         return data, unfinished
+    by_pillow: set[int] = set()
     for path in unfinished.encoded:
-        made = on_device.decoded(leaves.get(data, path), device)
+        with allowed(Turn()):
+            made = on_device.decoded(leaves.get(data, path), device)
         data = leaves.put(data, path, made.images)
-        if files is not NO_FILES:
-            files.device = device
-            files.add(Files(-made.by_pillow, -made.by_pillow, {DAMAGED: made.by_pillow} if made.by_pillow else {}))
+        by_pillow |= made.by_pillow
+    if files is not NO_FILES:
+        files.device = device
+        files.add(Files(-len(by_pillow), -len(by_pillow), {DAMAGED: len(by_pillow)} if by_pillow else {}))
     return data, unfinished._replace(encoded=())

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .decoders import SCALES, Decoder, decode_scaled
-from .region import Box, decode_region
+from .region import Box, decode_region, is_one_scan
 from .resampling import resized
 
 DAMAGED = "damaged, or of a rare kind"
@@ -28,12 +28,13 @@ _END = b"\xff\xd9"
 class Counts:
     """Files decoded here, how many of them smaller or in part, and files left to Pillow, by reason.
 
-    decoded: also those handed on, to be decoded with their batch.
+    decoded: also those handed on, to be decoded with their batch. ended: their batch has been read.
     """
 
     decoded: int = 0
     partly: int = 0
     by_dataset: Counter[str] = field(default_factory=Counter)
+    ended: bool = False
 
 
 class Encoded:
@@ -51,9 +52,9 @@ class Encoded:
         self._counted = False
 
     def is_decodable(self, *, at_once: bool) -> bool:
-        """Whether the file can be decoded: by doing it, at_once; else by its end, without which Pillow raises."""
-        if at_once:
-            return self.decoded() is not None
+        """Whether the file can be decoded: by its end, or scan, if these tell it; else, and at_once, by doing it."""
+        if at_once or self.partly != "scaled":
+            return (not at_once and is_one_scan(self.data)) or self.decoded() is not None
         complete = self.data.rstrip(b"\0").endswith(_END)
         if not complete:
             self._counts.by_dataset[DAMAGED] += 1
@@ -108,9 +109,17 @@ class Encoded:
         left, top, right, bottom = (round(side / scale) for side in box)
         return resized(made[top:bottom, left:right], height, width)
 
-    def hand_on(self) -> None:
-        """Count the file as one that is decoded with its batch."""
+    def hand_on(self) -> bool:
+        """Whether the file is decoded with its batch, and is so counted.
+
+        Not where it is decoded, or where the dataset keeps it for later batches: then it is decoded once, whole.
+        """
+        if self._counts.ended:
+            self._parts += 1
+        if self._counts.ended or self._whole is not None:
+            return False
         self._count()
+        return True
 
     def _count(self, partly: bool = False) -> None:
         if not self._counted:

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,13 +36,14 @@ from .parts import CHANNELS, Parts
 
 LEVELS = 8  # of grey, by which nvJPEG may differ from Pillow on the check's samples; nvImageCodec's own tests allow 6
 _GPU_OPTIONS = ":fancy_upsampling=1"  # chroma interpolated as by libjpeg, not repeated
+_lock = threading.Lock()  # of the stream and decoder of CUDA devices
 
 
 class Decoded(NamedTuple):
-    """images: (B, 3, H, W) uint8. by_pillow: how many files nvImageCodec could not decode."""
+    """images: (B, 3, H, W) uint8. by_pillow: keys of the files that nvImageCodec could not decode."""
 
     images: Tensor
-    by_pillow: int
+    by_pillow: set[int]
 
 
 def decoded(parts: Parts, device: torch.device) -> Decoded:
@@ -75,8 +78,8 @@ def _decoded_by_threads(parts: Parts) -> list[Tensor | None]:
     return made
 
 
-def _filled(images: list[Tensor | None], parts: Parts, whole: bool = False) -> int:
-    """Fill in what is None by Pillow, the part or the ``whole`` picture; return how many there were."""
+def _filled(images: list[Tensor | None], parts: Parts, whole: bool = False) -> set[int]:
+    """Fill in what is None by Pillow, the part or the ``whole`` picture; return the keys of these files."""
     from PIL import JpegImagePlugin
 
     left = [number for number, image in enumerate(images) if image is None]
@@ -84,7 +87,7 @@ def _filled(images: list[Tensor | None], parts: Parts, whole: bool = False) -> i
         picture = JpegImagePlugin.JpegImageFile(io.BytesIO(parts.files()[number].tobytes()))
         pixels = np.array(picture if whole else picture.crop(tuple(parts.boxes[number].tolist())))
         images[number] = torch.from_numpy(pixels).permute(2, 0, 1)
-    return len(left)
+    return set(parts.keys[left].tolist())
 
 
 def _resized(images: Sequence[Tensor], boxes: Sequence[Sequence[int]], size: tuple[int, int]) -> Tensor:
@@ -102,15 +105,11 @@ def _on_cuda(parts: Parts, device: torch.device) -> Decoded:
     if (lacking := why_not(device)) is not None:
         raise ImportError(f'lift=Lift(decode="batch") {lacking}, or write lift=True')
     outer = torch.cuda.current_stream(device)
-    stream = _stream(device)
-    # A stream of its own, empty when decoding begins: nvJPEG's hardware engine writes without waiting for what its
-    # stream still has to do, so that memory of other streams, or work left on this one, would be overwritten.
-    with torch.cuda.stream(stream):
+    with _own_stream(device):
         images: list[Tensor | None] = _by_nvjpeg(parts.files(), device)
         left = _filled(images, parts, whole=True)
         every = [image.to(device) for image in images if image is not None]
         made = parts.placed(_resized(every, parts.boxes.tolist(), parts.size))
-        stream.synchronize()  # then the decoder's own memory may be freed
     made.record_stream(outer)
     return Decoded(made.clone(), left)  # in memory of the caller's stream, which orders its reuse
 
@@ -123,6 +122,21 @@ def _by_nvjpeg(files: Sequence[Any], device: torch.device) -> list[Tensor | None
     number = torch.cuda.current_stream(device).cuda_stream
     made = _gpu_decoder(device).decode(streams, params=region.as_stored(), cuda_stream=number)
     return [None if image is None else from_dlpack(image).permute(2, 0, 1) for image in made]
+
+
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """Where nvJPEG decodes: a stream of its own, of one thread at a time, empty before and after, also after errors.
+
+    nvJPEG's hardware engine writes without waiting for what its stream still has to do, so that memory of other
+    streams, or work left on this one, would be overwritten; and the decoder frees its memory once nothing refers to it.
+    """
+    stream = _stream(device)
+    with _lock, torch.cuda.stream(stream):
+        try:
+            yield
+        finally:
+            stream.synchronize()
 
 
 def _with_index(device: torch.device) -> torch.device:
@@ -160,11 +174,12 @@ def difference(device: torch.device) -> int | None:
     from PIL import Image
 
     files = list(samples())
-    made = _by_nvjpeg([np.frombuffer(file, np.uint8) for file in files], device)
     largest = 0
-    for file, image in zip(files, made, strict=True):
-        if image is None:
-            return None
-        wanted = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).astype(int)
-        largest = max(largest, int(np.abs(image.permute(1, 2, 0).cpu().numpy() - wanted).max()))
+    with _own_stream(device):
+        made = _by_nvjpeg([np.frombuffer(file, np.uint8) for file in files], device)
+        for file, image in zip(files, made, strict=True):
+            if image is None:
+                return None
+            wanted = np.asarray(Image.open(io.BytesIO(file)).convert("RGB")).astype(int)
+            largest = max(largest, int(np.abs(image.permute(1, 2, 0).cpu().numpy() - wanted).max()))
     return largest

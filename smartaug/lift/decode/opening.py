@@ -57,6 +57,7 @@ class Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _local.opening = self._outer
+        self.counts.ended = True
         _unregister()
 
     def note(self, samples: int) -> None:

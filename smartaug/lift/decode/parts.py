@@ -41,7 +41,7 @@ class Part:
 
 def waiting(image: object) -> Part | None:
     """What is to be decoded of a picture, where that may be left to the loader's process; None: of any other image."""
-    part = getattr(type(image), "part", None)  # of `picture.Picture`, which needs Pillow
+    part = getattr(type(image), "waiting_part", None)  # of `picture.Picture`, which needs Pillow
     made: Part | None = None if part is None else part(image)
     return made
 
@@ -51,13 +51,13 @@ class Parts:
 
     data: (N,) uint8, the files behind each other. ends: (n,) int64, where each ends. boxes: (n, 4) int64, left, top,
     right and bottom of the parts. rows: (n,) int64, where in the batch they are. decoded: (B − n, 3, H, W) uint8, the
-    other rows in order. shape: of the batch, (B, 3, H, W).
+    other rows in order. keys: (n,) int64, equal for parts of one file. shape: of the batch, (B, 3, H, W).
     """
 
     ndim = 4
 
-    def __init__(self, data: Tensor, ends: Tensor, boxes: Tensor, rows: Tensor, decoded: Tensor) -> None:
-        self.data, self.ends, self.boxes, self.rows, self.decoded = data, ends, boxes, rows, decoded
+    def __init__(self, data: Tensor, ends: Tensor, boxes: Tensor, rows: Tensor, decoded: Tensor, keys: Tensor) -> None:
+        self.data, self.ends, self.boxes, self.rows, self.decoded, self.keys = data, ends, boxes, rows, decoded, keys
         self.shape = (len(rows) + len(decoded), *decoded.shape[1:])
 
     @classmethod
@@ -79,6 +79,7 @@ class Parts:
             torch.tensor([part.box for _, part in parts]),
             torch.tensor([number for number, _ in parts]),
             decoded,
+            torch.tensor([id(part.encoded) for _, part in parts]),
         )
 
     @property

@@ -82,12 +82,13 @@ class Picture(Image.Image):
             self._encoded = None
         return self._array
 
-    def part(self) -> Part | None:
+    def waiting_part(self) -> Part | None:
         """What is to be decoded, where that may be left to the loader's process; None: it is decoded, or must be."""
         encoded = self._encoded
-        if encoded is None or encoded.partly != "batch":
+        if encoded is None or encoded.partly != "batch" or min(self.size) < 2:  # see `resampling`
             return None
-        encoded.hand_on()
+        if not encoded.hand_on():
+            return None
         return Part(encoded, self._box, (self.height, self.width))
 
     @property

@@ -4,8 +4,8 @@ What: `applied` calls a user's transform. Where it is one of torchvision's or ti
 it resizes bilinearly is resampled by torch on uint8, antialiased as by Pillow, in two passes of rounded values; all
 other interpolations, and resizes that the user's own code asks for, are Pillow's. When: a transform that stays in the
 worker. Cost: about a quarter of Pillow's. Values differ from Pillow's by at most one grey level, as the weights are
-rounded to 16 bits; on photographs in 0.1 % of the values, and by two in about one of 10⁷. Reference: Pillow's
-``Image.resize``.
+rounded to 16 bits; on photographs in 0.1 % of the values, and by two in about one of 10⁷. To a height or width of one
+torch computes in another way than here for a batch. Reference: Pillow's ``Image.resize``.
 """
 
 from __future__ import annotations
