@@ -16,6 +16,7 @@ import io
 import os
 import re
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -89,10 +90,10 @@ def why_not() -> str | None:
 
 def told() -> str:
     """The name of the library, and its version where it is known."""
-    try:
-        return f"nvImageCodec {importlib.metadata.version(PACKAGE)}"
-    except importlib.metadata.PackageNotFoundError:
-        return "nvImageCodec"
+    for package in (PACKAGE, f"{PACKAGE[:-1]}3"):  # for CUDA 13
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return f"nvImageCodec {importlib.metadata.version(package)}"
+    return "nvImageCodec"
 
 
 @functools.cache
