@@ -177,11 +177,13 @@ def private_memory(pid: int) -> float:
 
 
 LIMIT = (
-    "×3 wanted, ×4 scaled. Of a picture's processor time (ms, small files): decoding and opening 0.4, crop and resize "
-    "0.2, torchvision's own code, keyed draws, deferral and collating 0.2, shared memory and the main process 0.2 to "
-    "0.35. Tried: OpenCV, torchvision and imagecodecs as decoders, torch's uint8 resize, draws keyed once a batch. "
-    "Reading the entropy-coded bits is most of a decode, so scaled decoding saves little, and decoding only the part "
-    "that is kept a sixth of decoding and a twelfth of an epoch: python -m benchmarks.regions."
+    '×3 wanted, ×4 scaled: ×3 reached on small files by decode="batch", which has the pixels of "exact", with 2 '
+    "workers and without; on large ones without workers, in processor time alone. ×4 is not reached. Of a "
+    "picture's processor time (ms, small files, batch): decoding the part 0.35 to 0.4, opening and reading 0.1, "
+    "crop and resize 0.07, RandAugment and normalising 0.1, torchvision's own code, keyed draws, deferral and "
+    "collating 0.2, the way between processes 0.1. Tried for decoding: OpenCV, torchvision, imagecodecs. Reading "
+    "the entropy-coded bits is most of a decode, so that scaled decoding saves little. The host gave these two "
+    "cores unevenly: processor time is the steadier figure."
 )
 
 

@@ -395,6 +395,7 @@ def main() -> None:
         "torchvision",
         "pillow",
         "simplejpeg",
+        "nvidia-nvimgcodec-cu12",
         "albumentations",
         "timm",
         "numba",

@@ -2,7 +2,7 @@
 
 What: the first segment of an `UnequalPlan`. numba reads every image where it lies and shares them among threads; Triton
 reads the parts that are kept, packed into one flat buffer. torch, which all must agree with, takes one image after the
-other. When: lists of images. Cost: of numba on a crop of a photograph two thirds of torch's `interpolate`, without the
+other. When: lists of images. Cost: of numba on a crop of a photograph a third of torch's `interpolate`, without the
 Python around every image. Triton resizes with the integers of the CPU, where torch on CUDA computes in float32: the two
 differ by one grey level at most.
 """

@@ -22,10 +22,9 @@ class Lift:
       decoded whole. Needs nvidia-nvimgcodec-cu12, which runs without a GPU, and Linux or Windows. "batch": as "region",
       but workers hand on files, and where the picture was cropped and resized to, and the loader decodes, crops and
       resizes the batch on its device: on CUDA by nvJPEG, whose pixels differ from Pillow's by a few grey levels (what
-      was measured is in `explain`); on the CPU in as many threads as torch has, with the pixels of "exact", which pays
-      where there are no workers. Only of pictures that the transform is given alone, without boxes or masks; the others
-      are decoded as by "region". On CUDA it needs nvJPEG, too: nvidia-nvimgcodec-cu13[nvjpeg]. "user": Pillow does all
-      of it, as in the dataset.
+      was measured is in `explain`); on the CPU in as many threads as torch has, with the pixels of "exact". Only of
+      pictures that the transform is given alone, without boxes or masks; the others are decoded as by "region". On CUDA
+      it needs nvJPEG, too: nvidia-nvimgcodec-cu13[nvjpeg]. "user": Pillow does all of it, as in the dataset.
     """
 
     decode: Decode = "exact"
