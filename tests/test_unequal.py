@@ -14,7 +14,9 @@ import smartaug
 import smartaug.augment as A
 from smartaug import draws
 from smartaug.augment import backends
+from smartaug.augment.backends.torch import resample as torch_resample
 from smartaug.augment.backends.torch.weights import weights
+from smartaug.augment.resample import Resample
 from smartaug.augment.unequal import UnequalPlan, shape_of
 from smartaug.pipeline.augmenting import trial, unequal
 from tests import reference
@@ -88,6 +90,15 @@ LAYOUTS = {
     "every other pixel": lambda image: image.repeat_interleave(2, 2)[:, :, ::2],
     "a part": lambda image: torch.nn.functional.pad(image, (3, 2, 1, 4))[:, 1:-4, 3:-2],
 }
+
+
+def test_torch_reads_one_pixel_wide_parts_where_they_lie():
+    """`interpolate` takes the neighbouring column for the next line, where the lines of an image are its columns."""
+    image = LAYOUTS["columns"](torch.tensor([[[179, 223], [75, 20]]], dtype=torch.uint8))
+    bounds, matrix = torch.tensor([[0.0, 0, 0, 1]], dtype=torch.float64), torch.zeros(1, 2, 3, dtype=torch.float64)
+    segment = Resample(matrix, (2, 2), "bilinear", padding="edge", bounds=bounds)
+    assert backends.unequal.one_by_one(segment, [image]).flatten().tolist() == [179, 179, 75, 75]
+    assert torch_resample.resampled(image[None], segment, False).flatten().tolist() == [179, 179, 75, 75]
 
 
 @hypothesis.settings(max_examples=60, deadline=None)

@@ -67,6 +67,8 @@ def _resized(part: Tensor, segment: Resample) -> Tensor:
     by_bytes = part.dtype == torch.uint8 and part.device.type == "cpu" and 1 not in (tall, wide)
     native = by_bytes or part.dtype in (torch.float32, torch.float64)
     work = part if native else part.float()
+    if 1 in part.shape[2:]:  # torch 2.14 reads uint8 by the stride of a side of one pixel, which says nothing
+        work = work.clone(memory_format=torch.contiguous_format)
     if wide == 1:
         made = interpolate(work.mT, (wide, tall), mode=segment.interpolation, antialias=True).mT
     else:
