@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .decoders import SCALES, Decoder, decode_scaled
-from .region import Box, decode_region, is_one_scan
+from .region import END, Box, decode_region, is_one_scan
 from .resampling import resized
 
 DAMAGED = "damaged, or of a rare kind"
-_END = b"\xff\xd9"
 
 
 @dataclass
@@ -51,11 +50,11 @@ class Encoded:
         self._parts = 0  # asked for
         self._counted = False
 
-    def is_decodable(self, *, at_once: bool) -> bool:
-        """Whether the file can be decoded: by its end, or scan, if these tell it; else, and at_once, by doing it."""
-        if at_once or self.partly != "scaled":
-            return (not at_once and is_one_scan(self.data)) or self.decoded() is not None
-        complete = self.data.rstrip(b"\0").endswith(_END)
+    def is_decodable(self) -> bool:
+        """Whether the file can be decoded: by its end where it may be decoded smaller; by its scan or by doing it."""
+        if self.partly != "scaled":
+            return (bool(self.partly) and is_one_scan(self.data)) or self.decoded() is not None
+        complete = self.data.rstrip(b"\0").endswith(END)
         if not complete:
             self._counts.by_dataset[DAMAGED] += 1
         return complete

@@ -29,10 +29,10 @@ from ..._base import threads
 from ...augment import backends
 from ...augment.plan import Trace
 from ...augment.resample import Resample
-from ...augment.unequal import UnequalPlan, shape_of
+from ...augment.unequal import UnequalPlan, plan_for, shape_of
 from . import region
 from .decoders import samples
-from .parts import CHANNELS, Parts
+from .parts import Parts
 
 LEVELS = 8  # of grey, by which nvJPEG may differ from Pillow on the check's samples; nvImageCodec's own tests allow 6
 _GPU_OPTIONS = ":fancy_upsampling=1"  # chroma interpolated as by libjpeg, not repeated
@@ -95,10 +95,9 @@ def _resized(images: Sequence[Tensor], boxes: Sequence[Sequence[int]], size: tup
     bounds = torch.tensor([[left, right - 1, top, bottom - 1] for left, top, right, bottom in boxes]).double()
     matrix = torch.zeros(len(images), 2, 3, dtype=torch.float64)  # which is for what moves along: nothing does
     segment = Resample(matrix, size, "bilinear", padding="edge", bounds=bounds)
-    _, _, heights, widths = shape_of(images)
-    sizes = torch.from_numpy(np.stack([heights, widths], 1))
-    shape = (len(images), CHANNELS, -1, -1)
-    return backends.execute_unequal(UnequalPlan(shape, (segment,), Trace.empty(len(images)), None, sizes), images)
+    plan = plan_for(shape_of(images), (segment,), Trace.empty(len(images)))
+    assert isinstance(plan, UnequalPlan)
+    return backends.execute_unequal(plan, images)
 
 
 def _on_cuda(parts: Parts, device: torch.device) -> Decoded:

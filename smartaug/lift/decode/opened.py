@@ -61,7 +61,7 @@ class OpenedJpeg(JpegImagePlugin.JpegImageFile):
         untouched = self.__dict__.get("_im") is None and len(self.tile) == 1 and not self.decoderconfig
         data = self._bytes() if untouched and self.mode == "RGB" else None
         encoded = None if data is None else Encoded(data, self.size, self._decode, self._counts, self._partly)
-        if encoded is None or not encoded.is_decodable(at_once=not self._partly):
+        if encoded is None or not encoded.is_decodable():
             self._as_pillow_has_it()
             return None
         if self._exclusive_fp:

@@ -24,7 +24,7 @@ import numpy as np
 PACKAGE = "nvidia-nvimgcodec-cu12"
 _OPTIONS = ":fancy_upsampling=1 libjpeg_turbo_decoder:fast_idct=0"  # as Pillow's libjpeg
 _OTHER_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan
-_END = b"\xff\xd9"
+END = b"\xff\xd9"  # the marker at which a file ends
 _local = threading.local()  # .made: the process and the decoder of this thread
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -55,7 +55,7 @@ def is_one_scan(data: bytes) -> bool:
     and nvImageCodec then gives the pixels that it has.
     """
     data = data.rstrip(b"\0")
-    end, place = len(data) - len(_END), 2
+    end, place = len(data) - len(END), 2
     while place < end and data[place] == 0xFF:  # a segment: a marker, its length, and what it says
         kind = data[place + 1]
         if kind == 0xFF:  # before a marker there may be more of them
@@ -63,7 +63,7 @@ def is_one_scan(data: bytes) -> bool:
             continue
         place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
         if kind == 0xDA:
-            return data.endswith(_END) and _OTHER_MARKER.search(data, place, end) is None
+            return data.endswith(END) and _OTHER_MARKER.search(data, place, end) is None
     return False
 
 
